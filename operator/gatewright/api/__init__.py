@@ -1,0 +1,14 @@
+"""The language users write, as pydantic models; imports pydantic only."""
+
+GROUP = "gatewright.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+FINALIZER = f"{GROUP}/run"
+"""Stands on a Release only while a run is under way."""
+RETRY = f"{GROUP}/retry"
+"""Annotation: a token, any text; a value not seen before asks for a Retry."""
+KEY = f"{GROUP}/key"
+"""Annotation on every child and every changed object: the key of the operation that made or changed it."""
+RELEASE = f"{GROUP}/release"
+"""Label on every child: the name of the Release that owns it."""

@@ -1,0 +1,125 @@
+"""What every model of the language has in common: unknown fields are refused, docstrings are the reference."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
+DURATION_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
+QUANTITY_PATTERN = r"^(-?\d+(\.\d+)?%?|(\d+(\.\d+)?(ms|s|m|h|d))+)$"
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+
+
+def seconds(text: str) -> float:
+    """The length of a duration such as `15m`, `1h30m` or `100ms`, in seconds. Raises ValueError."""
+    if not re.fullmatch(DURATION_PATTERN, text):
+        raise ValueError(f'"{text}" is not a duration (try 30s, 15m or 1h30m)')
+    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION.findall(text))
+
+
+def quantity(text: str) -> float:
+    """The plain number behind a quantity: `1%` is 0.01, `100ms` is 0.1 (seconds), `80` is 80. Raises ValueError."""
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if text.endswith("%") and _NUMBER.fullmatch(text[:-1]):
+        return float(text[:-1]) / 100
+    if re.fullmatch(DURATION_PATTERN, text):
+        return seconds(text)
+    raise ValueError(f'"{text}" is not a quantity (try 1%, 100ms, 2s or 80)')
+
+
+def show(value: float, like: str) -> str:
+    """A measured number in the unit of the limit it is compared with: 0.031 beside `1%` is `3.1%`."""
+    if like.endswith("%"):
+        return f"{value * 100:.4g}%"
+    if like.endswith("ms"):
+        return f"{value * 1000:.4g}ms"
+    if like[-1:] in "smhd":
+        return f"{value:.4g}s"
+    return f"{value:.6g}"
+
+
+def _checked_duration(text: str) -> str:
+    seconds(text)
+    return text
+
+
+def _checked_quantity(text: str) -> str:
+    quantity(text)
+    return text
+
+
+def _text_schema(pattern: str, longest: int) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "maxLength": longest})
+
+
+Duration = Annotated[str, AfterValidator(_checked_duration), _text_schema(DURATION_PATTERN, 20)]
+Quantity = Annotated[str, AfterValidator(_checked_quantity), _text_schema(QUANTITY_PATTERN, 24)]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, min_length=1, max_length=40)]
+ObjectName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)
+]
+Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN, min_length=1, max_length=63)]
+Text = Annotated[str, StringConstraints(max_length=1024)]
+LongText = Annotated[str, StringConstraints(max_length=8192)]
+Key = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
+"""A key of a ConfigMap or Secret, or the name of an environment variable."""
+Free = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
+"""An object of Kubernetes' own (a pod template): checked by the API server when it is created."""
+
+
+class Model(BaseModel):
+    """Base of all models: unknown fields are refused, field docstrings become descriptions."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+
+
+class Keyed(BaseModel):
+    """A model with "exactly one of" provider keys that the registry, not this package, knows.
+
+    The keys stay raw here; `providers.registry` refuses unknown ones and checks the configuration of the known.
+    """
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True, populate_by_name=True)
+
+    @property
+    def provider(self) -> tuple[str, Any]:
+        """The one provider key and its raw configuration. Raises ValueError unless there is exactly one."""
+        extra = self.model_extra or {}
+        if len(extra) != 1:
+            raise ValueError(f"needs exactly one provider, has {sorted(extra) or 'none'}")
+        return next(iter(extra.items()))
+
+
+class SecretKeyRef(Model):
+    """One key of a Secret in the same namespace."""
+
+    name: ObjectName
+    """Name of the Secret."""
+    key: Key
+    """Key within the Secret."""
+
+
+class SecretSource(Model):
+    """A value that comes from a Secret; it is never written into status, logs or messages."""
+
+    secretRef: SecretKeyRef
+    """The Secret and the key that hold the value."""
+
+
+class Condition(Model):
+    """A condition as `metav1.Condition` has it; `core.conditions` alone writes them."""
+
+    type: Annotated[str, Field(max_length=64)]
+    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")]
+    reason: Annotated[str, Field(max_length=64)]
+    message: Annotated[str, Field(max_length=2048)] = ""
+    lastTransitionTime: Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+    observedGeneration: int = 0

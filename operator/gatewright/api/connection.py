@@ -1,0 +1,47 @@
+"""Connection: one external system, where it is and whose Secret opens it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from gatewright.api.base import Condition, Duration, Key, Keyed, Model, SecretSource
+
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s@]+$", max_length=512)]
+Header = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=64)]
+
+
+class HttpAccess(Model):
+    """Where an HTTP system is and how it is opened."""
+
+    url: HttpUrl
+    """Base URL without credentials; paths of checks are appended to it."""
+    bearerToken: SecretSource | None = None
+    """Sent as `Authorization: Bearer`."""
+    headers: Annotated[dict[Header, SecretSource], Field(max_length=10)] = {}
+    """Further headers, their values from Secrets."""
+
+
+class PostgresAccess(Model):
+    """Where a PostgreSQL database is and how it is opened."""
+
+    url: SecretSource
+    """A libpq URL (`postgresql://user:password@host:5432/database`) in a Secret; a read-only role is enough."""
+
+
+class ConnectionSpec(Keyed):
+    """Exactly one provider key says what the system is."""
+
+    timeout: Duration = "5s"
+    """Longest time one request may take, connecting included."""
+
+
+class ConnectionStatus(Model):
+    """Whether the system answers and the credentials work."""
+
+    observedGeneration: int = 0
+    conditions: Annotated[list[Condition], Field(max_length=8)] = []
+
+
+__all__ = ["ConnectionSpec", "ConnectionStatus", "HttpAccess", "Key", "PostgresAccess"]

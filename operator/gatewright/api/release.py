@@ -1,0 +1,205 @@
+"""Release: the wanted version, and the stages that lead there."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from gatewright.api.base import Duration, Key, Keyed, LongText, Model, Name, ObjectName, Quantity, Text, Version
+from gatewright.api.jobs import Job
+
+VarName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=40)]
+
+
+class Approval(Model):
+    """People who must say go; answered by Interventions."""
+
+    groups: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=16)] = []
+    """Groups whose members may approve; empty: whoever RBAC lets approve."""
+    count: Annotated[int, Field(ge=1, le=10)] = 1
+    """How many different people must approve."""
+
+
+class Confirm(Model):
+    """A manual step that a person does and then confirms by an Intervention."""
+
+    instructions: LongText
+    """What the person has to do."""
+
+
+class Check(Keyed):
+    """One question with a yes or no: a measured value against limits, a job, or an approval."""
+
+    name: Name
+    """Unique among its neighbours; it appears in status, messages and metrics."""
+    max: Quantity | None = None
+    """Largest value that is still good."""
+    min: Quantity | None = None
+    """Smallest value that is still good."""
+    interval: Duration = "10s"
+    """Time between two measurements."""
+    for_: Annotated[Duration | None, Field(alias="for")] = None
+    """Fail only when every sample over this time breached, with no gap longer than three intervals."""
+    failureThreshold: Annotated[int | None, Field(ge=1, le=100)] = None
+    """Fail only after this many breaching samples in a row. With `for` both must hold."""
+    onNoData: Literal["Hold", "Fail"] = "Hold"
+    """What an empty answer or NaN means: clocks stop (Hold), or it counts as a breach (Fail). It is never a pass."""
+    onError: Literal["Hold", "Fail"] = "Hold"
+    """What a provider that does not answer means: clocks stop (Hold), or it counts as a breach (Fail)."""
+    holdFor: Duration = "10m"
+    """After this time on Hold the check fails."""
+
+
+class Guard(Check):
+    """A check that is watched from the first change until `guardFor` after completion."""
+
+    action: Literal["Rollback", "Notify"] = "Rollback"
+    """What a failed guard does: undo the whole release, or only say so."""
+
+
+class DeployStep(Model):
+    """Bring targets to a version."""
+
+    targets: Annotated[list[Name], Field(min_length=1, max_length=10)]
+    """Names of targets, all changed at once."""
+    version: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = None
+    """Another version than the Release's, where a stage ships a build of its own; may hold `$(vars.NAME)`."""
+    timeout: Duration = "10m"
+    """The step fails when the rollout has not completed by then."""
+
+
+class FlagsStep(Model):
+    """Set feature flags: keys of a ConfigMap, or environment variables of a target's container."""
+
+    configMap: ObjectName | None = None
+    """The ConfigMap that holds the flags."""
+    target: Name | None = None
+    """The target whose container gets the variables."""
+    container: Name | None = None
+    """The container, with `target`."""
+    set: Annotated[dict[Key, Text], Field(min_length=1, max_length=64)]
+    """Flag names and their values."""
+    timeout: Duration = "10m"
+    """The step fails when the change has not taken effect by then."""
+
+    @model_validator(mode="after")
+    def _one(self) -> FlagsStep:
+        if (self.configMap is None) == (self.target is None):
+            raise ValueError("needs exactly one of configMap, target")
+        if (self.target is None) != (self.container is None):
+            raise ValueError("container belongs to target: give both or none")
+        return self
+
+
+STEP_KINDS = ("deploy", "job", "flags", "wait", "confirm", "approval")
+
+
+class Step(Model):
+    """One action of a stage; exactly one of the step kinds."""
+
+    name: Name
+    """Unique within the stage."""
+    deploy: DeployStep | None = None
+    """Bring targets to a version."""
+    job: Job | None = None
+    """Run a Job."""
+    flags: FlagsStep | None = None
+    """Set feature flags."""
+    wait: Duration | None = None
+    """Let time pass."""
+    confirm: Confirm | None = None
+    """Wait until a person confirms a manual step."""
+    approval: Approval | None = None
+    """Wait until people approve."""
+    produces: Name | None = None
+    """Name of what the step leaves behind; `requires` refers to it."""
+    requires: Annotated[list[Name], Field(max_length=10)] = []
+    """What earlier steps must have produced in this run."""
+
+    @property
+    def kind(self) -> str:
+        """The one step kind that is given."""
+        return next(kind for kind in STEP_KINDS if getattr(self, kind) is not None)
+
+    @model_validator(mode="after")
+    def _one(self) -> Step:
+        given = [kind for kind in STEP_KINDS if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(STEP_KINDS)}; has {given or 'none'}")
+        return self
+
+
+class StageRollback(Model):
+    """What undoes a stage beyond its targets, which return to their snapshot by themselves."""
+
+    reach: Literal["Stage", "Release"] = "Stage"
+    """Stage: only when this very stage fails. Release: whenever the release is unwound past it."""
+    within: Duration | None = None
+    """Time budget of this stage's rollback; exceeding it is said loudly."""
+    steps: Annotated[list[Step], Field(max_length=10)] = []
+    """Compensations, in order; jobs and flags."""
+
+
+class Stage(Model):
+    """Steps in order, then gates, then the bake."""
+
+    name: Name
+    """Unique within the Release."""
+    risk: Literal["Low", "Medium", "High"] = "Medium"
+    """Shown wherever people decide."""
+    expectedDuration: Duration | None = None
+    """Overdue is shown; it never fails a stage by itself."""
+    steps: Annotated[list[Step], Field(max_length=20)] = []
+    """In order; each is exactly one of the step kinds."""
+    gates: Annotated[list[Check], Field(max_length=20)] = []
+    """The stage's success criteria, watched through the bake."""
+    bake: Duration = "0s"
+    """How long the gates must stay good after the steps are done; the clock stops while a gate holds."""
+    onFailure: Literal["Rollback", "Pause", "Continue"] = "Rollback"
+    """What a failed step or gate does. Pause: a person decides."""
+    rollback: StageRollback = StageRollback()
+    """What undoes this stage."""
+
+
+class ReleaseRollback(Model):
+    """How a rollback is judged."""
+
+    verify: Annotated[list[Check], Field(max_length=20)] = []
+    """All must pass before RolledBack is said."""
+    within: Duration = "10m"
+    """Verification fails when it has not passed by then."""
+
+
+class Target(Keyed):
+    """One thing that has a version; exactly one provider key."""
+
+    name: Name
+    """Unique within the Release; deploy steps refer to it."""
+
+
+class ReleaseSpec(Model):
+    """The wanted version, and the stages that lead there."""
+
+    version: Version
+    """The version that should be live. Changing it starts a run."""
+    vars: Annotated[dict[VarName, Text], Field(max_length=64)] = {}
+    """Values usable as `$(vars.NAME)`."""
+    suspend: bool = False
+    """Pauses the walk; guards keep watching."""
+    supersede: Literal["Queue", "Replace", "Reject"] = "Queue"
+    """A new version while a run is under way: wait for its end, undo it first and then start, or ignore it."""
+    mode: Literal["Enforce", "Observe"] = "Enforce"
+    """Observe: evaluate everything, act on nothing."""
+    targets: Annotated[list[Target], Field(max_length=10)] = []
+    """What "the deployment" is; every target is in the last-good snapshot."""
+    preflight: Annotated[list[Check], Field(max_length=20)] = []
+    """All pass before anything is touched."""
+    guards: Annotated[list[Guard], Field(max_length=20)] = []
+    """Watched from the first change until `guardFor` after completion."""
+    guardFor: Duration = "0s"
+    """How long guards go on after the last stage, before the version counts as last good."""
+    stages: Annotated[list[Stage], Field(min_length=1, max_length=20)]
+    """In order."""
+    rollback: ReleaseRollback = ReleaseRollback()
+    """How a rollback is judged."""

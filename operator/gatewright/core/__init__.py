@@ -1,0 +1,1 @@
+"""Decisions: pure functions of their arguments; no clock, no I/O, no asyncio, no logging."""

@@ -1,0 +1,152 @@
+"""The body of a run: the spec with its references, checked as a whole before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from gatewright.api.release import Check, ReleaseSpec, Stage, Step
+from gatewright.api.status import Run
+from gatewright.core.expand import OUTPUT, references
+from gatewright.core.model import Body
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def pin(spec: ReleaseSpec, run_id: int, last_good: str | None) -> Body:
+    """The body as a run starts with it."""
+    names = {"version": spec.version, "run": str(run_id)}
+    names |= {f"vars.{name}": value for name, value in spec.vars.items()}
+    if last_good:
+        names["lastGood.version"] = last_good
+    return Body(spec, names)
+
+
+def unpin(data: Mapping[str, Any]) -> Body:
+    """The body from what a ControllerRevision keeps. Raises pydantic.ValidationError."""
+    return Body(ReleaseSpec.model_validate(data["spec"]), dict(data["names"]))
+
+
+def names_at(body: Body, run: Run, stage: int | None) -> dict[str, str]:
+    """What `$(...)` may name within a stage (or outside of all, with None): outputs of this stage go before older ones."""
+    names = dict(body.names)
+    if stage is None:
+        return names
+    names["stage"] = body.spec.stages[stage].name
+    for earlier in run.stages[: stage + 1]:
+        for step in earlier.steps:
+            names |= {f"steps.{step.name}.outputs.{key}": value for key, value in step.outputs.items()}
+    return names
+
+
+def produced(body: Body, run: Run) -> set[str]:
+    """What finished steps of this run have left behind."""
+    return {
+        step.produces
+        for stage, status in zip(body.spec.stages, run.stages, strict=False)
+        for step, done in zip(stage.steps, status.steps, strict=False)
+        if step.produces and done.state == "Succeeded"
+    }
+
+
+def problems(spec: ReleaseSpec) -> list[str]:
+    """Everything that is wrong with a spec beyond its fields' own shapes; each names the path and what would be right."""
+    return [
+        *_duplicates("spec.targets", spec.targets),
+        *_duplicates("spec.preflight", spec.preflight),
+        *_duplicates("spec.guards", spec.guards),
+        *_duplicates("spec.rollback.verify", spec.rollback.verify),
+        *_duplicates("spec.stages", spec.stages),
+        *(problem for index, stage in enumerate(spec.stages) for problem in _stage(spec, index, stage)),
+        *_requirements(spec),
+        *_unknown_names(spec),
+        *_misplaced(spec),
+    ]
+
+
+def _duplicates(path: str, items: Sequence[_Named]) -> Iterator[str]:
+    seen: dict[str, int] = {}
+    for index, item in enumerate(items):
+        if item.name in seen:
+            yield f'{path}[{index}].name: "{item.name}" is already the name of {path}[{seen[item.name]}]; names are unique'
+        seen.setdefault(item.name, index)
+
+
+def _stage(spec: ReleaseSpec, index: int, stage: Stage) -> Iterator[str]:
+    path = f"spec.stages[{index}]"
+    yield from _duplicates(f"{path}.steps", [*stage.steps])
+    yield from _duplicates(f"{path}.gates", stage.gates)
+    if not stage.steps and not stage.gates:
+        yield f"{path}: has neither steps nor gates; give it something to do"
+    known = [target.name for target in spec.targets]
+    for where, step in _steps(path, stage):
+        wanted = step.deploy.targets if step.deploy else [step.flags.target] if step.flags and step.flags.target else []
+        for name in wanted:
+            if name not in known:
+                yield f'{where}: target "{name}" is not in spec.targets (known: {", ".join(known) or "none"})'
+    for number, step in enumerate(stage.rollback.steps):
+        if step.kind not in ("job", "flags"):
+            yield f"{path}.rollback.steps[{number}]: {step.kind} cannot compensate; use job or flags"
+
+
+def _steps(path: str, stage: Stage) -> Iterator[tuple[str, Step]]:
+    yield from ((f"{path}.steps[{number}]", step) for number, step in enumerate(stage.steps))
+    yield from ((f"{path}.rollback.steps[{number}]", step) for number, step in enumerate(stage.rollback.steps))
+
+
+def _requirements(spec: ReleaseSpec) -> Iterator[str]:
+    available: set[str] = set()
+    for index, stage in enumerate(spec.stages):
+        for where, step in _steps(f"spec.stages[{index}]", stage):
+            for name in step.requires:
+                if name not in available:
+                    yield f'{where}.requires: no earlier step produces "{name}" (produced so far: {_list(available)})'
+            if step.produces:
+                available.add(step.produces)
+
+
+def _unknown_names(spec: ReleaseSpec) -> Iterator[str]:
+    fixed = {"version", "run", "lastGood.version"} | {f"vars.{name}" for name in spec.vars}
+    steps: set[str] = set()
+    raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    stages: list[dict[str, Any]] = raw.pop("stages")
+    raw.pop("vars", None)
+    yield from _unknown(references(raw, "spec"), fixed, steps)
+    for index, stage in enumerate(stages):
+        own = {step["name"] for step in stage.get("steps", [])}
+        yield from _unknown(references(stage, f"spec.stages[{index}]"), fixed | {"stage"}, steps | own)
+        steps |= own
+
+
+def _unknown(found: Iterable[tuple[str, str]], fixed: set[str], steps: set[str]) -> Iterator[str]:
+    for path, name in found:
+        output = OUTPUT.fullmatch(name)
+        if output and output[1] in steps:
+            continue
+        if output:
+            yield f'{path}: $({name}) names the step "{output[1]}", which does not run before (known: {_list(steps)})'
+        elif name not in fixed:
+            yield f"{path}: $({name}) is not known here (known: {_list(fixed)})"
+
+
+def _misplaced(spec: ReleaseSpec) -> Iterator[str]:
+    places: dict[str, Sequence[Check]] = {"spec.guards": [*spec.guards], "spec.rollback.verify": spec.rollback.verify}
+    places |= {f"spec.stages[{index}].gates": stage.gates for index, stage in enumerate(spec.stages)}
+    for path, checks in places.items():
+        for index, check in enumerate(checks):
+            if "approval" in (check.model_extra or {}):
+                yield f"{path}[{index}].approval: nobody is asked here; put it into preflight, or make it a step"
+            if path == "spec.guards" and "job" in (check.model_extra or {}):
+                yield f"{path}[{index}].job: a guard is measured again and again; a job runs once, as a gate"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def kind_of(check: Check) -> str:
+    """The provider key of a check that has passed validation."""
+    return check.provider[0]

@@ -1,0 +1,103 @@
+"""decide: one look at a Release and everything observed about it, one decision.
+
+`classify` names the situation, one function acts, `conditions` says it in words. The decision holds the whole new
+status; what it asks to be done is done after that status stands in the API server, never before: finalizer and
+revision only keep what is there, and come first.
+
+The state diagram is at the top of `core.states`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from gatewright.api.status import ReleaseStatus, Served
+from gatewright.core import conditions, times, unwind, walk
+from gatewright.core.classify import Situation, asked_again, classify
+from gatewright.core.expand import Unknown
+from gatewright.core.model import Decision, Observation, View
+from gatewright.core.passing import Pass, serve
+
+LOOK_AGAIN = timedelta(seconds=30)
+
+
+def decide(view: View, seen: Observation) -> Decision:
+    """What is to be done now. Pure: the same arguments, the same decision."""
+    situation = classify(view, seen)
+    status = ReleaseStatus.model_validate(view.status.model_dump())
+    p = Pass(view, seen, Decision(status), seen.body)
+    if view.run is not None and seen.body is not None and seen.unwatched > 0:
+        times.shift(p.run, timedelta(seconds=seen.unwatched))
+        p.firmly()
+    try:
+        ACTIONS[situation](p)
+    except Unknown as error:
+        _impossible(p, error)
+    if situation not in ("Unread", "Unseen"):
+        conditions.summarize(p, situation)
+    p.decision.wake = _wake(p)
+    return p.decision
+
+
+def _nothing(p: Pass) -> None:
+    """Nothing is to be done before something changes outside."""
+
+
+def _at_rest(p: Pass) -> None:
+    """No finalizer at rest; a Retry that has nothing to repeat is answered all the same."""
+    p.decision.release = p.view.finalized
+    if asked_again(p.view) and not p.view.problems:
+        p.status.retry = p.view.retry
+
+
+def _adopt(p: Pass) -> None:
+    """Every target already has the version: it is live, and last good."""
+    spec = p.view.spec
+    assert spec is not None
+    served = Served(version=spec.version, since=times.stamp(p.now))
+    p.status.lastGood = served
+    serve(p, served)
+    p.decision.release = p.view.finalized
+    p.note("Adopted", f"{spec.version} is live on every target already")
+
+
+def _look_again(p: Pass) -> None:
+    p.decision.release = p.view.finalized
+
+
+def _impossible(p: Pass, error: Unknown) -> None:
+    """A reference that cannot be resolved in the middle of a run fails the stage it stands in."""
+    run = p.status.run
+    if run is None or run.outcome is not None or run.phase in ("RollingBack", "Verifying"):
+        raise error
+    unwind.begin(p, "Step", str(error))
+
+
+ACTIONS: Mapping[Situation, Callable[[Pass], None]] = {
+    "Unread": _nothing,
+    "Unseen": _nothing,
+    "Preflight": walk.preflight,
+    "Walking": walk.walk,
+    "Paused": walk.paused,
+    "Guarding": walk.guarding,
+    "RollingBack": unwind.roll_back,
+    "Verifying": unwind.verify,
+    "Leaving": _look_again,
+    "Invalid": _look_again,
+    "Settled": _at_rest,
+    "Rejected": _at_rest,
+    "Ended": _at_rest,
+    "Missing": _look_again,
+    "Adopted": _adopt,
+    "Suspended": _look_again,
+    "Blocked": _look_again,
+    "Start": walk.start,
+}
+
+
+def _wake(p: Pass) -> datetime | None:
+    run = p.status.run
+    if run is not None and run.outcome is None:
+        return times.earliest(run)
+    return None

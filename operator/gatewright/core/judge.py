@@ -1,0 +1,97 @@
+"""What verdicts mean for a check's status line, and for the stage or guard set it belongs to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import datetime
+
+from gatewright.api.base import quantity, show
+from gatewright.api.release import Check
+from gatewright.api.status import GateStatus
+from gatewright.core.model import Progress
+from gatewright.core.operations import limit_of, margin_of
+from gatewright.core.times import stamp
+from gatewright.core.window import Sample, Verdict
+
+
+def sample_of(check: Check, at: float, value: float | bool | None, message: str = "") -> Sample:
+    """A provider's answer as a sample: compared with the limits; None and NaN are no data, never good."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return Sample(at, "NoData", None, message or "the answer is NaN" if value is not None else message or "no data")
+    if isinstance(value, bool):
+        return Sample(at, "Good" if value else "Breach", None, message)
+    if check.max is not None and value > quantity(check.max):
+        return Sample(at, "Breach", value, f"{show(value, check.max)} > {check.max}")
+    if check.min is not None and value < quantity(check.min):
+        return Sample(at, "Breach", value, f"{show(value, check.min)} < {check.min}")
+    if check.max is None and check.min is None:
+        return Sample(at, "Error", value, "a number without limits means nothing; set max or min")
+    return Sample(at, "Good", value, message)
+
+
+def line(check: Check, status: GateStatus, verdict: Verdict, now: datetime) -> bool:
+    """Bring a status line up to a verdict; True if the state changed. Unchanged states leave it untouched."""
+    if verdict.state == status.state:
+        return False
+    status.state = verdict.state
+    status.since = stamp(now)
+    fill(check, status, verdict)
+    return True
+
+
+def fill(check: Check, status: GateStatus, verdict: Verdict) -> None:
+    """Value, limit, margin and message of a verdict."""
+    like = check.max or check.min or ""
+    sample = verdict.sample
+    status.limit = limit_of(check)
+    value = sample.value if sample is not None else None
+    margin = margin_of(check, value) if value is not None else None
+    status.value = show(value, like) if value is not None else None
+    status.margin = show(margin, like) if margin is not None else None
+    status.message = _message(check, verdict)[:1000] or None
+
+
+def by_progress(status: GateStatus, progress: Progress, now: datetime) -> bool:
+    """The same for a check that is a job or an approval."""
+    state = {"Succeeded": "Passing", "Failed": "Failed"}.get(progress.state, "Unknown")
+    message = progress.message[:1000] or None if state != "Unknown" or progress.stuck else None
+    if status.state == state and status.message == message:
+        return False
+    status.state = state  # type: ignore[assignment]  # one of three literals
+    status.since = stamp(now)
+    status.message = message
+    return True
+
+
+def first(lines: Iterable[GateStatus], state: str) -> GateStatus | None:
+    """The first status line in a state."""
+    return next((item for item in lines if item.state == state), None)
+
+
+def all_passing(lines: Iterable[GateStatus]) -> bool:
+    """Whether every line passes; Unknown, Holding and Breaching are not passing."""
+    return all(item.state == "Passing" for item in lines)
+
+
+def describe(status: GateStatus) -> str:
+    """A status line in a few words, as messages have it."""
+    return f"{status.name}: {status.message or status.value or status.state}"
+
+
+def _message(check: Check, verdict: Verdict) -> str:
+    sample = verdict.sample
+    text = sample.message if sample is not None else ""
+    if verdict.state == "Failed" and verdict.reason == "Breach":
+        return f"{text} for {check.for_}" if check.for_ else text
+    if verdict.state == "Failed":
+        return f"{_silence(verdict, text)}, longer than {check.holdFor}"
+    if verdict.state == "Holding":
+        return f"{_silence(verdict, text)}; fails after {check.holdFor}"
+    return text
+
+
+def _silence(verdict: Verdict, text: str) -> str:
+    words = {"NoData": "no data", "Error": "no answer", "Silence": "no answer in three intervals"}
+    lead = words.get(verdict.reason, "no data")
+    return lead if text in ("", lead) else f"{lead} ({text})"

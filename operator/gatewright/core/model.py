@@ -1,0 +1,172 @@
+"""What decisions are made of: the Release as it stands, what was observed, and what is to be done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from gatewright.api.release import Check, ReleaseSpec
+from gatewright.api.status import ReleaseStatus, Run
+from gatewright.core.window import Rule, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A Release as it stands. `spec` is None where it cannot be read; `problems` says why."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    spec: ReleaseSpec | None
+    status: ReleaseStatus
+    problems: tuple[str, ...] = ()
+    deleting: bool = False
+    finalized: bool = False
+    retry: str | None = None
+
+    @property
+    def run(self) -> Run | None:
+        """The run under way, if any."""
+        run = self.status.run
+        return run if run is not None and run.outcome is None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a run pinned: the spec as written, and the names its references stand for."""
+
+    spec: ReleaseSpec
+    names: Mapping[str, str]
+
+    def pinned(self) -> dict[str, Any]:
+        """The body as a ControllerRevision keeps it."""
+        return {
+            "spec": self.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
+            "names": dict(self.names),
+        }
+
+    def hash(self) -> str:
+        """Ten hex digits over the pinned body."""
+        return digest(self.pinned())
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One side effect. Doing it twice is prevented by `id`, which what it makes or changes carries."""
+
+    key: str
+    kind: Literal["apply", "set", "restore", "job", "stop", "ask"]
+    subject: str
+    config: Any = None
+
+    @property
+    def id(self) -> str:
+        """Key and subject: unique within the Release."""
+        return f"{self.key}:{self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an operation is. Unknown: not looked yet. Absent: looked, and it was never started."""
+
+    state: Literal["Unknown", "Absent", "Running", "Succeeded", "Failed"]
+    message: str = ""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    stuck: bool = False
+    """It runs, but the message says what keeps it from ending (an image that cannot be pulled)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A check that is to be asked at its interval."""
+
+    path: str
+    check: Check
+    provider: str
+    config: Any
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A subject as it is now: its snapshot, whether it has the wanted version, and which version it has."""
+
+    snapshot: Mapping[str, Any] | None
+    matches: bool = False
+    version: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What must be known before the next decision. Subjects map to the configuration that finds them."""
+
+    body: bool = False
+    sights: Mapping[str, Any] = field(default_factory=dict)
+    operations: tuple[Operation, ...] = ()
+    measures: tuple[Measure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What was found. A failure is a value too: a Progress, a Verdict or a Sight that says so."""
+
+    now: datetime
+    body: Body | None = None
+    sights: Mapping[str, Sight] = field(default_factory=dict)
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    rival: str | None = None
+    """Another Release whose run has one of our targets."""
+    unwatched: float = 0.0
+    """Seconds in which no operator watched, not yet accounted for."""
+    inherited: Mapping[str, Any] | None = None
+    """Snapshots of an earlier run whose rollback failed: what is live now is not to be returned to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A ControllerRevision to be made; its name holds the hash of its content, so that adopting it is always right."""
+
+    name: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An Event: one a transition."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+@dataclass(slots=True)
+class Decision:
+    """What is to be done, in this order: prepare (finalizer, revision), one status write, effects, cleanup."""
+
+    status: ReleaseStatus
+    finalize: bool = False
+    revision: Revision | None = None
+    effects: list[Operation] = field(default_factory=list)
+    release: bool = False
+    """Take the finalizer away, after the write."""
+    prune: str | None = None
+    """Name of the ControllerRevision that alone is still needed besides `status.lastGood.snapshot`."""
+    notes: list[Note] = field(default_factory=list)
+    wake: datetime | None = None
+    urgent: bool = False
+    """A rollback: goes before everything else."""
+    lazy: bool = True
+    """Nothing depends on this write: it may wait a moment for the next transition."""
+
+
+def digest(value: Any) -> str:
+    """Ten hex digits over a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

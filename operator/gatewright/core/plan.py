@@ -1,0 +1,67 @@
+"""The rollback plan: the journal read backwards.
+
+Only what really ran is undone. A target or ConfigMap that several steps changed returns to its snapshot once, at the
+latest of them. A stage's own compensations follow after what it changed has been returned, so that the old version
+serves before its database is restored. What needs no waiting stands first: a Job that is still running is stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gatewright.api.status import Run, Undo
+from gatewright.core.body import produced
+from gatewright.core.model import Body
+from gatewright.core.operations import captured
+
+
+def plan(body: Body, run: Run, failed: str | None) -> list[Undo]:
+    """What undoes a run. `failed` is the stage that did not pass, if any."""
+    return [*_stops(run), *_backwards(body, run, failed)]
+
+
+def foresee(body: Body) -> list[str]:
+    """What a rollback out of the last stage would do, in words; for status, before the first change."""
+    lines: list[str] = []
+    for stage in reversed(body.spec.stages):
+        for step in reversed(stage.steps):
+            wanted = [f"target/{name}" for name in step.deploy.targets] if step.deploy else []
+            wanted += [f"configmap/{step.flags.configMap}"] if step.flags and step.flags.configMap else []
+            wanted += [f"target/{step.flags.target}"] if step.flags and step.flags.target else []
+            lines += [f"restore {item}" for item in wanted if f"restore {item}" not in lines]
+        for step in stage.rollback.steps:
+            when = " (only when this stage fails)" if stage.rollback.reach == "Stage" else ""
+            lines.append(f"run {step.kind} {step.name} of {stage.name}{when}")
+    return lines[:100]
+
+
+def _stops(run: Run) -> Iterator[Undo]:
+    running = {step.key for stage in run.stages for step in stage.steps if step.state == "Running"}
+    for entry in run.journal:
+        if entry.subject.startswith("job/") and (entry.key in running or entry.step.startswith("gates/")):
+            yield Undo(kind="Stop", stage=entry.stage, subject=entry.subject, state="Pending", key=entry.key)
+
+
+def _backwards(body: Body, run: Run, failed: str | None) -> Iterator[Undo]:
+    restored: set[str] = set()
+    have = produced(body, run)
+    for stage in reversed(body.spec.stages):
+        entries = [entry for entry in run.journal if entry.stage == stage.name]
+        for entry in reversed(entries):
+            kind, _, name = entry.subject.partition("/")
+            if kind == "job":
+                continue
+            for subject in (*(captured(body, name) if kind == "target" else ()), entry.subject):
+                if subject not in restored:
+                    restored.add(subject)
+                    yield Undo(kind="Restore", stage=stage.name, subject=subject, state="Pending")
+        if entries and (stage.name == failed or stage.rollback.reach == "Release"):
+            for step in stage.rollback.steps:
+                missing = sorted(set(step.requires) - have)
+                yield Undo(
+                    kind="Compensate",
+                    stage=stage.name,
+                    subject=f"step/{step.name}",
+                    state="Skipped" if missing else "Pending",
+                    message=f"nothing produced {', '.join(missing)} in this run" if missing else None,
+                )

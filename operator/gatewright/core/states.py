@@ -1,0 +1,104 @@
+"""The states of a run, of its stages and of its steps, as tables; `move` is the only way to change one.
+
+                       +-----------+   checks pass    +---------+   last stage   +----------+   guardFor   +----------+
+    spec.version  ---> | Preflight | ---------------> | Walking | -------------> | Guarding | -----------> | Promoted |
+    changes            +-----------+                  +---------+                +----------+              +----------+
+                             |                          |  ^  |                       |
+                  new spec,  |          onFailure Pause |  |  | step or gate fails,   | guard fails
+                  abort      |                          v  |  | guard fails, abort    |
+                             |                   +--------+|  v                       v
+                             |                   | Paused |--->  +-------------+ <----+
+                             |                   +--------+      | RollingBack |
+                             |                                   +-------------+
+                             |                                         | everything undone
+                             v                                         v
+                   Superseded, Aborted          verify fails,     +-----------+   verify passes
+                                                an undo failed    | Verifying | ---------------> RolledBack,
+                                                       +--------- +-----------+                  Superseded, Aborted
+                                                       v
+                                                RollbackFailed
+
+A run that has an outcome is in phase Done and never changes again. A rollback is never itself rolled back, and
+nothing leads from it to Promoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from gatewright.api.status import GateStatus, Outcome, Run, StageStatus, StepStatus, Undo
+
+PHASES: Mapping[str, frozenset[str]] = {
+    "Preflight": frozenset({"Walking", "Done"}),
+    "Walking": frozenset({"Paused", "Guarding", "RollingBack", "Done"}),
+    "Paused": frozenset({"Walking", "RollingBack"}),
+    "Guarding": frozenset({"RollingBack", "Done"}),
+    "RollingBack": frozenset({"Verifying", "Done"}),
+    "Verifying": frozenset({"Done"}),
+    "Done": frozenset(),
+}
+
+STAGES: Mapping[str, frozenset[str]] = {
+    "Pending": frozenset({"Running", "Skipped"}),
+    "Running": frozenset({"Gating", "Passed", "Failed", "RolledBack"}),
+    "Gating": frozenset({"Baking", "Passed", "Failed", "RolledBack"}),
+    "Baking": frozenset({"Passed", "Failed", "RolledBack"}),
+    "Passed": frozenset({"RolledBack"}),
+    "Failed": frozenset({"Running", "RolledBack"}),
+    "Skipped": frozenset({"RolledBack"}),
+    "RolledBack": frozenset(),
+}
+
+STEPS: Mapping[str, frozenset[str]] = {
+    "Pending": frozenset({"Running", "Skipped", "Failed"}),
+    "Running": frozenset({"Succeeded", "Failed", "Skipped"}),
+    "Succeeded": frozenset(),
+    "Failed": frozenset({"Running"}),
+    "Skipped": frozenset(),
+}
+
+OUTCOMES: Mapping[str, frozenset[Outcome]] = {
+    "Preflight": frozenset({"Superseded", "Aborted", "Observed"}),
+    "Walking": frozenset({"Promoted", "Observed"}),
+    "Guarding": frozenset({"Promoted", "Observed"}),
+    "RollingBack": frozenset({"RollbackFailed", "RolledBack", "Superseded", "Aborted"}),
+    "Verifying": frozenset({"RollbackFailed", "RolledBack", "Superseded", "Aborted"}),
+}
+"""From which phase a run may end how."""
+
+_Item = TypeVar("_Item", Run, StageStatus, StepStatus, Undo)
+
+
+class Forbidden(AssertionError):
+    """A transition that no table allows; the pass is abandoned and nothing is written."""
+
+
+def move(item: _Item, to: str) -> _Item:
+    """Change the state of a run, a stage, a step or an undo. Raises Forbidden."""
+    if isinstance(item, Run):
+        _check(PHASES, item.phase, to, f"run {item.id}")
+        item.phase = to  # type: ignore[assignment]  # the table holds only valid phases
+    elif isinstance(item, StageStatus):
+        _check(STAGES, item.state, to, f"stage {item.name}")
+        item.state = to  # type: ignore[assignment]  # likewise
+    else:
+        _check(STEPS, item.state, to, item.subject if isinstance(item, Undo) else f"step {item.name}")
+        item.state = to  # type: ignore[assignment]  # likewise
+    return item
+
+
+def end(run: Run, outcome: Outcome) -> None:
+    """End a run. Raises Forbidden."""
+    if outcome not in OUTCOMES.get(run.phase, frozenset()):
+        raise Forbidden(f"run {run.id} cannot end {outcome} from {run.phase}")
+    move(run, "Done")
+    run.outcome = outcome
+
+
+def _check(table: Mapping[str, frozenset[str]], old: str, new: str, what: str) -> None:
+    if new not in table[old]:
+        raise Forbidden(f"{what}: {old} does not lead to {new}")
+
+
+__all__ = ["OUTCOMES", "PHASES", "STAGES", "STEPS", "Forbidden", "GateStatus", "end", "move"]

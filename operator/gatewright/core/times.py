@@ -1,0 +1,80 @@
+"""Points in time as status keeps them, and the clocks of a run.
+
+A clock is a timer in `run.timers`. It ticks while it has `due`; it stands still while it has `remaining`. Whatever
+stops the run (a hold, a person who is waited for, suspension) stops all clocks at once, and operator downtime sets them
+forward by the time nobody watched.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from gatewright.api.status import Run, Timer
+
+UTC = UTC
+
+
+def stamp(at: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+
+
+def parse(text: str) -> datetime:
+    """The inverse of `stamp`; any RFC 3339 time."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def start(run: Run, name: str, seconds: float, now: datetime) -> None:
+    """Set a clock; it ticks unless the run is held."""
+    if run.held:
+        run.timers[name] = Timer(remaining=seconds)
+    else:
+        run.timers[name] = Timer(due=stamp(now + timedelta(seconds=seconds)))
+
+
+def stop(run: Run, *names: str) -> None:
+    """Forget clocks."""
+    for name in names:
+        run.timers.pop(name, None)
+
+
+def due(run: Run, name: str) -> datetime | None:
+    """When a clock runs out; None while it stands still or is not set."""
+    timer = run.timers.get(name)
+    return parse(timer.due) if timer is not None and timer.due else None
+
+
+def expired(run: Run, name: str, now: datetime) -> bool:
+    """Whether a set clock has run out."""
+    at = due(run, name)
+    return at is not None and now >= at
+
+
+def hold(run: Run, why: str, now: datetime) -> None:
+    """Stop every clock."""
+    run.held = why
+    for timer in run.timers.values():
+        if timer.due is not None:
+            timer.remaining = round(max(0.0, (parse(timer.due) - now).total_seconds()), 3)
+            timer.due = None
+
+
+def resume(run: Run, now: datetime) -> None:
+    """Let every clock tick again."""
+    run.held = None
+    for timer in run.timers.values():
+        if timer.remaining is not None:
+            timer.due = stamp(now + timedelta(seconds=timer.remaining))
+            timer.remaining = None
+
+
+def shift(run: Run, by: timedelta) -> None:
+    """Set ticking clocks forward by the time nobody watched."""
+    for timer in run.timers.values():
+        if timer.due is not None:
+            timer.due = stamp(parse(timer.due) + by)
+
+
+def earliest(run: Run) -> datetime | None:
+    """When the next clock runs out."""
+    return min((parse(timer.due) for timer in run.timers.values() if timer.due is not None), default=None)

@@ -1,0 +1,132 @@
+"""The gate mathematics: what a row of samples means.
+
+A gate is asked every `interval`. Each answer is one sample: Good, Breach, NoData or Error. Three rules hold:
+
+* Time is measured in breach, not in samples. `for: 5m` is reached when the first and the last breach of an unbroken
+  row lie five minutes apart. A row is broken by a good sample, and by a gap of more than three intervals between two
+  breaches: what nobody saw is neither good nor bad. `failureThreshold` counts the breaches of the row. Where both are
+  given, both must be reached; where none is, one breach is enough.
+* Absent is not good. NoData and Error put the gate on Hold (or count as a breach, where the gate says `Fail`). So does
+  silence: an answer older than three intervals is no answer. After `holdFor` of Hold the gate fails.
+* A row of breaches outlives a short hold: three errors do not wipe out four minutes of breach, unless they make the
+  gap too long.
+
+    sample    | row of breaches                              | hold
+    ----------+----------------------------------------------+---------------------
+    Good      | ends                                         | ends
+    Breach    | grows, or starts anew after too long a gap   | ends
+    NoData    | stays as it is                               | starts, or goes on
+    Error     | stays as it is                               | starts, or goes on
+
+Times are seconds on one clock of the caller's choice; a sample that is not newer than the last is ignored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Kind = Literal["Good", "Breach", "NoData", "Error"]
+State = Literal["Unknown", "Passing", "Breaching", "Holding", "Failed"]
+GAP = 3.0
+"""Intervals without an answer after which nothing is known any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When a gate fails; times in seconds."""
+
+    interval: float
+    lasting: float | None = None
+    threshold: int | None = None
+    hold_for: float = 600.0
+    no_data_fails: bool = False
+    error_fails: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer."""
+
+    at: float
+    kind: Kind
+    value: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What is remembered of the samples so far."""
+
+    opened: float
+    last: Sample | None = None
+    breaches: int = 0
+    breach_first: float = 0.0
+    breach_last: float = 0.0
+    answered: float | None = None
+    """When the last Good or Breach was seen."""
+    silent: float | None = None
+    """Since when there has been no answer, while there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the samples mean now; `since` is when that began."""
+
+    state: State
+    since: float
+    sample: Sample | None = None
+    reason: str = ""
+
+
+def fold(window: Window, sample: Sample, rule: Rule) -> Window:
+    """The window after one more sample."""
+    if window.last is not None and sample.at <= window.last.at:
+        return window
+    kind = _effective(sample.kind, rule)
+    if kind == "Good":
+        return Window(opened=window.opened, last=sample, answered=sample.at)
+    if kind == "Breach":
+        unbroken = window.breaches > 0 and sample.at - window.breach_last <= GAP * rule.interval
+        return Window(
+            opened=window.opened,
+            last=sample,
+            breaches=window.breaches + 1 if unbroken else 1,
+            breach_first=window.breach_first if unbroken else sample.at,
+            breach_last=sample.at,
+            answered=sample.at,
+        )
+    return replace(window, last=sample, silent=sample.at if window.silent is None else window.silent)
+
+
+def verdict(window: Window, now: float, rule: Rule) -> Verdict:
+    """What the window means at `now`."""
+    if window.breaches and _sustained(window, rule):
+        return Verdict("Failed", window.breach_first, window.last, "Breach")
+    silent = _silent_since(window, now, rule)
+    if silent is not None:
+        why = window.last.kind if window.last is not None and window.silent is not None else "Silence"
+        state: State = "Failed" if now - silent >= rule.hold_for else "Holding"
+        return Verdict(state, silent, window.last, why)
+    if window.last is None:
+        return Verdict("Unknown", window.opened)
+    if window.breaches:
+        return Verdict("Breaching", window.breach_first, window.last, "Breach")
+    return Verdict("Passing", window.last.at, window.last)
+
+
+def _effective(kind: Kind, rule: Rule) -> Kind:
+    fails = (kind == "NoData" and rule.no_data_fails) or (kind == "Error" and rule.error_fails)
+    return "Breach" if fails else kind
+
+
+def _sustained(window: Window, rule: Rule) -> bool:
+    enough = window.breaches >= (rule.threshold or 1)
+    return enough and (rule.lasting is None or window.breach_last - window.breach_first >= rule.lasting)
+
+
+def _silent_since(window: Window, now: float, rule: Rule) -> float | None:
+    if window.silent is not None:
+        return window.silent
+    heard = window.opened if window.answered is None else window.answered
+    return heard if now - heard > GAP * rule.interval else None

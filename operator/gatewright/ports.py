@@ -1,0 +1,147 @@
+"""What the shell and the providers promise each other.
+
+A provider is one file: its configuration model, the RBAC it needs, and one coroutine. It gets what it needs as
+arguments, and says how things went by an Answer, a Sight or a Progress; what goes wrong is Retryable (nobody knows: a
+time-out, 429, 5xx) or Permanent (asking again cannot help: 401, 404, a bad query). Neither is ever a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel
+
+from gatewright.core.model import Operation, Progress, Sight
+
+
+class Retryable(Exception):
+    """Nobody knows how it went, or it did not go now; asking again may help. The message holds no secret."""
+
+
+class Permanent(Exception):
+    """Asking again cannot help; the message says what would be right, and holds no secret."""
+
+
+class NotFound(Permanent):
+    """The object is not there."""
+
+
+class Conflict(Retryable):
+    """The object has changed since it was read, or exists already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One RBAC rule that a part needs in the namespaces of Releases; no wildcards."""
+
+    group: str
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A measured value: a number in base units (seconds, a ratio), or a plain yes or no; None where there is no data."""
+
+    value: float | bool | None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A Connection, ready to be used: its checked configuration, and the Secret values it refers to.
+
+    `identity` changes when the Connection or one of its Secrets does; clients are kept by it.
+    """
+
+    name: str
+    identity: str
+    config: Any
+    timeout: float
+    secrets: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)
+
+
+class Connector(Protocol):
+    """A kind of Connection: the model of its configuration, and a cheap credential check."""
+
+    config: ClassVar[type[BaseModel]]
+
+    async def check(self, link: Link) -> None:
+        """Whether the system answers and the credentials work. Raises Retryable, Permanent."""
+        ...
+
+    async def close(self) -> None:
+        """Close every client."""
+        ...
+
+
+class Gate(Protocol):
+    """A kind of measurement."""
+
+    config: ClassVar[type[BaseModel]]
+    connection: ClassVar[str]
+    """Provider key of the Connection it asks; `config.connection` names one, else the namespace's only one is implied."""
+    limits: ClassVar[Literal["required", "optional"]]
+    """Whether a check of this kind means anything without max or min."""
+
+    async def measure(self, config: Any, link: Link) -> Answer:
+        """Ask once. Raises Retryable, Permanent."""
+        ...
+
+    async def history(
+        self, config: Any, link: Link, start: float, end: float, step: float
+    ) -> Sequence[tuple[float, Answer]]:
+        """Answers of the past (Unix time), to rebuild a window after a restart; empty where there is no such thing."""
+        ...
+
+
+class Cluster(Protocol):
+    """The API server, in plain dicts. Paths are relative to the server: `/apis/apps/v1/namespaces/a/deployments/b`."""
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """Read. Raises NotFound, Retryable, Permanent."""
+        ...
+
+    async def list(self, path: str, selector: str = "") -> list[dict[str, Any]]:
+        """Read many, by label selector. Raises Retryable, Permanent."""
+        ...
+
+    async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Create. Raises Conflict where it exists already, Retryable, Permanent."""
+        ...
+
+    async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
+        """Change. Raises NotFound, Conflict, Retryable, Permanent."""
+        ...
+
+    async def delete(self, path: str, selector: str = "") -> None:
+        """Delete one object, or by selector a collection; background propagation. Gone already is fine."""
+        ...
+
+
+class Target(Protocol):
+    """A kind of thing that has a version."""
+
+    config: ClassVar[type[BaseModel]]
+    access: ClassVar[Sequence[Access]]
+
+    def paths(self, namespace: str, config: Any) -> Sequence[str]:
+        """API paths of the objects whose changes tell how far it is; the shell watches them."""
+        ...
+
+    async def look(self, cluster: Cluster, namespace: str, config: Any) -> Sight:
+        """Its snapshot, and whether it has what `config` wants. A target that is not there is a Sight with a problem."""
+        ...
+
+    async def perform(
+        self, cluster: Cluster, namespace: str, config: Any, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        """Start `apply`, `set` or `restore`, marked with the operation's key. Raises Retryable, Permanent."""
+        ...
+
+    async def follow(self, cluster: Cluster, namespace: str, config: Any, operation: Operation) -> Progress:
+        """How far it is, read afresh; Absent where the object does not carry the operation's key."""
+        ...
