@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 APP = Path(__file__).parent / "app"
 POSTGRES = Path("/usr/lib/postgresql/15/bin/postgres")
 
@@ -33,7 +35,9 @@ def server_user() -> str:
 
 def missing() -> str | None:
     """Why this machine cannot run the stand-in; None if it can."""
-    return None if POSTGRES.exists() else "the Debian package postgresql-15 is not installed"
+    if not POSTGRES.exists():
+        return "the Debian package postgresql-15 is not installed"
+    return None if shutil.which("prometheus") else "the Debian package prometheus is not installed"
 
 
 def free_port() -> int:
@@ -73,7 +77,8 @@ class Host:
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="foco-")))
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     passwords: dict[str, str] = field(
-        default_factory=lambda: {role: secrets.token_urlsafe(18) for role in ("postgres", "owner", "app", "monitor")}
+        repr=False,  # a failing test prints its fixtures
+        default_factory=lambda: {role: secrets.token_urlsafe(18) for role in ("postgres", "owner", "app", "monitor")},
     )
 
     def __post_init__(self) -> None:
@@ -169,6 +174,18 @@ class Host:
         self.answering("store", f"http://127.0.0.1:{port}/livez", process)
         self.store_url = f"http://127.0.0.1:{port}"
 
+    def sql(self, query: str, role: str = "owner") -> list[tuple[Any, ...]]:
+        """Rows of one query (or nothing), as a role."""
+        with psycopg.connect(self.url(role), autocommit=True) as connection:
+            cursor = connection.execute(query.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def reset_database(self) -> None:
+        """Back to 2.3.1 with its seed rows, without the means that are under test."""
+        self.sql("DROP SCHEMA IF EXISTS foco CASCADE")
+        assert self.orchestrate("migrate", "2.3.1").code == 0
+        self.sql((APP / "sql/seed.sql").read_text().replace("\\set ON_ERROR_STOP on", ""))
+
     def start_service(self, version: str, env: Mapping[str, str] | None = None) -> Service:
         port, admin = free_port(), free_port()
         settings = {
@@ -183,6 +200,28 @@ class Host:
         process = self.start(f"web-{version}", [sys.executable, "-m", "focomx.service"], settings)
         self.answering(f"web-{version}", f"http://127.0.0.1:{port}/readyz", process)
         return Service(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", process)
+
+    def start_prometheus(self, config: Mapping[str, Any], services: list[Service]) -> str:
+        """Prometheus with the manifest's configuration, but for how it finds the service; its URL."""
+        targets = {"static_configs": [{"targets": [s.url.removeprefix("http://") for s in services]}]}
+        scrape = [{k: v for k, v in c.items() if k != "dns_sd_configs"} | targets for c in config["scrape_configs"]]
+        file = self.directory / "prometheus.yml"
+        file.write_text(json.dumps({**config, "scrape_configs": scrape}))  # JSON is YAML
+        port = free_port()
+        command = [
+            "prometheus",
+            f"--config.file={file}",
+            f"--storage.tsdb.path={self.directory / 'prometheus'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=warn",
+        ]
+        url = f"http://127.0.0.1:{port}"
+        self.answering("prometheus", f"{url}/-/ready", self.start("prometheus", command, {}))
+        return url
+
+    def start_traffic(self, service: Service, rate: float = 20) -> subprocess.Popen[bytes]:
+        env = {"BASE_URL": service.url, "RATE": str(rate)}
+        return self.start("loadgen", [sys.executable, "-m", "focomx.loadgen"], env)
 
     # -- Jobs ------------------------------------------------------------------------------------------------------
     def job(self, command: list[str], env: Mapping[str, str]) -> Ran:

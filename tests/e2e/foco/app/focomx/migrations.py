@@ -97,7 +97,7 @@ def _apply_patiently(connection: Connection, migration: Migration) -> bool:
 
 def migrate(env: Mapping[str, str]) -> dict[str, Any]:
     version = env["APP_VERSION"]
-    applied = []
+    applied: list[str] = []
     with connected("migrate") as connection:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
@@ -107,4 +107,4 @@ def migrate(env: Mapping[str, str]) -> dict[str, Any]:
             if _apply_patiently(connection, migration):
                 applied.append(migration.name)
                 print(f"applied {migration.name} of {migration.version}", flush=True)
-    return {"version": version, "applied": applied}
+    return {"version": version, "applied": " ".join(applied)}
