@@ -118,8 +118,18 @@ class Condition(Model):
     """A condition as `metav1.Condition` has it; `core.conditions` alone writes them."""
 
     type: Annotated[str, Field(max_length=64)]
-    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")]
+    """What the condition is about."""
+    status: Annotated[
+        str,
+        Field(pattern="^(True|False|Unknown)$"),
+        WithJsonSchema({"type": "string", "enum": ["True", "False", "Unknown"]}),
+    ]
+    """Whether it holds."""
     reason: Annotated[str, Field(max_length=64)]
+    """Why, in one word for programs."""
     message: Annotated[str, Field(max_length=2048)] = ""
+    """Why, in words for people."""
     lastTransitionTime: Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+    """When `status` last changed."""
     observedGeneration: int = 0
+    """The `metadata.generation` it speaks of."""

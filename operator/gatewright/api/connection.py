@@ -41,7 +41,9 @@ class ConnectionStatus(Model):
     """Whether the system answers and the credentials work."""
 
     observedGeneration: int = 0
+    """The `metadata.generation` that was checked."""
     conditions: Annotated[list[Condition], Field(max_length=8)] = []
+    """`Ready`: the system answers and the credentials work."""
 
 
 __all__ = ["ConnectionSpec", "ConnectionStatus", "HttpAccess", "Key", "PostgresAccess"]

@@ -15,15 +15,20 @@ class KeyRef(Model):
     """One key of a Secret or ConfigMap in the same namespace."""
 
     name: ObjectName
+    """Name of the Secret or ConfigMap."""
     key: Key
+    """Key within it."""
     optional: bool = False
+    """Whether the container starts without the object or the key."""
 
 
 class EnvSource(Model):
     """Where the value of an environment variable comes from; exactly one of the two."""
 
     secretKeyRef: KeyRef | None = None
+    """A key of a Secret."""
     configMapKeyRef: KeyRef | None = None
+    """A key of a ConfigMap."""
 
     @model_validator(mode="after")
     def _one(self) -> EnvSource:
@@ -36,8 +41,11 @@ class EnvVar(Model):
     """An environment variable, as in a pod."""
 
     name: EnvName
+    """Name of the variable."""
     value: LongText | None = None
+    """Its value in plain sight; not with `valueFrom`."""
     valueFrom: EnvSource | None = None
+    """Where its value comes from; not with `value`."""
 
     @model_validator(mode="after")
     def _one(self) -> EnvVar:
@@ -50,15 +58,20 @@ class ObjectRef(Model):
     """An object in the same namespace."""
 
     name: ObjectName
+    """Name of the object."""
     optional: bool = False
+    """Whether the container starts without the object."""
 
 
 class EnvFrom(Model):
     """All keys of a Secret or ConfigMap as environment variables."""
 
     secretRef: ObjectRef | None = None
+    """All keys of this Secret."""
     configMapRef: ObjectRef | None = None
+    """All keys of this ConfigMap."""
     prefix: Annotated[str, Field(max_length=64)] = ""
+    """Put before each key to make the name of the variable."""
 
 
 class Job(Model):

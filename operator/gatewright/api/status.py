@@ -13,7 +13,8 @@ from pydantic import Field, WithJsonSchema
 from gatewright.api.base import Condition, Model
 
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
-Short = Annotated[str, Field(max_length=256)]
+Short = Annotated[str, Field(max_length=320)]
+"""Long enough for `configmap/` and the longest name of an object, and a word before it."""
 Message = Annotated[str, Field(max_length=1024)]
 
 Phase = Literal["Preflight", "Walking", "Paused", "Guarding", "RollingBack", "Verifying", "Done"]
@@ -31,6 +32,7 @@ class Served(Model):
     snapshot: Short | None = None
     """Name of the ControllerRevision that holds every target's state."""
     since: Time | None = None
+    """Since when it is or was live."""
 
 
 class WaitingFor(Model):
@@ -39,62 +41,88 @@ class WaitingFor(Model):
     message: Message
     """One sentence: what, since when, who or what can unblock it, next look, deadline."""
     since: Time
+    """Since when this is waited for."""
 
 
 class GateStatus(Model):
     """One check's verdict; written when it changes, not when it is measured."""
 
     name: Short
+    """Name of the check."""
     state: GateState
+    """Unknown until the first answer; Holding while there is none."""
     value: Short | None = None
     """The value that decided, in the unit of the limit."""
     limit: Short | None = None
+    """The limits it is compared with."""
     margin: Short | None = None
     """How far the value was from the limit; negative in breach."""
     since: Time | None = None
+    """When the state began."""
     message: Message | None = None
+    """The answer in words."""
 
 
 class StepStatus(Model):
     """One step of a stage."""
 
     name: Short
+    """Name of the step."""
     state: StepState
+    """How far it is."""
     attempt: int = 0
+    """How often it was started."""
     key: Short | None = None
     """Key of the operation: stands here before the operation starts, and on everything it makes or changes."""
     startedAt: Time | None = None
+    """When this attempt began."""
     finishedAt: Time | None = None
+    """When this attempt ended."""
     message: Message | None = None
+    """Why it failed, or what keeps it from ending."""
     outputs: Annotated[dict[str, Message], Field(max_length=32)] = {}
+    """What it published, for `$(steps.NAME.outputs.KEY)`."""
 
 
 class StageStatus(Model):
     """One stage of the run."""
 
     name: Short
+    """Name of the stage."""
     state: StageState
+    """How far it is."""
     attempt: int = 1
+    """Counts the Retries of this stage."""
     startedAt: Time | None = None
+    """When the stage began."""
     finishedAt: Time | None = None
+    """When the stage passed or failed."""
     message: Message | None = None
+    """Why it failed, or that it is overdue."""
     steps: Annotated[list[StepStatus], Field(max_length=20)] = []
+    """Its steps, in order."""
     gates: Annotated[list[GateStatus], Field(max_length=20)] = []
+    """Its gates' verdicts."""
 
 
 class Timer(Model):
     """A clock of the run: exactly one of the two is set."""
 
     due: Time | None = None
+    """When it runs out, while it ticks."""
     remaining: Annotated[float | None, WithJsonSchema({"type": "number"})] = None
+    """Seconds left, while it stands still."""
 
 
 class Entry(Model):
     """One line of the journal: an operation whose intent was written."""
 
     key: Short
+    """Key of the operation."""
     stage: Short
+    """The stage that wanted it."""
     step: Short
+    """The step that wanted it."""
     subject: Short
     """What it changed: `target/NAME`, `configmap/NAME` or `job/NAME`."""
 
@@ -103,27 +131,38 @@ class Undo(Model):
     """One line of the rollback plan."""
 
     kind: Literal["Stop", "Restore", "Compensate"]
+    """Stop a running Job, return something to its snapshot, or run a compensation of the stage."""
     stage: Short
+    """The stage that is undone."""
     subject: Short
     """What it acts on: `target/NAME`, `configmap/NAME`, `secret/NAME`, `job/NAME`, or `step/NAME` of the compensations."""
     state: StepState
+    """How far it is."""
     key: Short | None = None
+    """Key of the operation."""
     message: Message | None = None
+    """Why it failed or was skipped, or what keeps it from ending."""
     outputs: Annotated[dict[str, Message], Field(max_length=32)] = {}
+    """What a compensation published."""
 
 
 class Rollback(Model):
     """The undoing of a run."""
 
     cause: Literal["Gate", "Step", "Guard", "Superseded", "Aborted", "Person"]
+    """What kind of thing decided."""
     reason: Message
+    """What decided, in words."""
     gate: Short | None = None
     """The gate or guard that decided."""
     startedAt: Time
+    """When the rollback began."""
     then: Outcome = "RolledBack"
     """The outcome once the rollback is verified."""
     undo: Annotated[list[Undo], Field(max_length=500)] = []
+    """What is undone, in order."""
     verify: Annotated[list[GateStatus], Field(max_length=20)] = []
+    """Verdicts of `spec.rollback.verify`."""
 
 
 class Run(Model):
@@ -132,10 +171,13 @@ class Run(Model):
     id: int
     """Counts the runs of this Release."""
     version: Short
+    """The version it brings."""
     attempt: int = 1
     """Counts the runs of this version."""
     phase: Phase
+    """Where it stands."""
     outcome: Outcome | None = None
+    """How it ended; absent while it is under way."""
     observe: bool = False
     """Evaluates everything and acts on nothing."""
     generation: int
@@ -143,18 +185,27 @@ class Run(Model):
     revision: Short
     """ControllerRevision with the pinned body and the snapshot of every target before the first change."""
     bodyHash: Short
+    """Hash of the pinned body."""
     startedAt: Time
+    """When it began."""
     finishedAt: Time | None = None
+    """When it ended."""
     timers: Annotated[dict[str, Timer], Field(max_length=16)] = {}
+    """Its clocks, by what they are for."""
     held: Short | None = None
     """Why all clocks but those of the hold stand still."""
     preflight: Annotated[list[GateStatus], Field(max_length=20)] = []
+    """Verdicts of `spec.preflight`."""
     guards: Annotated[list[GateStatus], Field(max_length=20)] = []
+    """Verdicts of `spec.guards`."""
     stages: Annotated[list[StageStatus], Field(max_length=20)] = []
+    """Its stages, in order."""
     journal: Annotated[list[Entry], Field(max_length=500)] = []
+    """Every operation whose intent was written, in order; a rollback reads it backwards."""
     plan: Annotated[list[Short], Field(max_length=100)] = []
     """What a rollback from the last stage would do, computed before the first change."""
     rollback: Rollback | None = None
+    """The undoing of this run, once it has begun."""
     reason: Message | None = None
     """Why the run ended as it did."""
 
@@ -163,43 +214,63 @@ class Rejected(Model):
     """A version that was rolled back; it runs again only by a Retry or under another name."""
 
     version: Short
+    """The rejected version."""
     reason: Message
+    """Why it was rolled back."""
     gate: Short | None = None
+    """The gate or guard that decided."""
     at: Time
+    """When."""
 
 
 class Past(Model):
     """One finished run."""
 
     id: int
+    """Number of the run."""
     version: Short
+    """The version it brought."""
     attempt: int = 1
+    """Which run of this version it was."""
     outcome: Outcome
+    """How it ended."""
     startedAt: Time
+    """When it began."""
     finishedAt: Time
+    """When it ended."""
     reason: Message | None = None
+    """Why it ended so."""
 
 
 class ReleaseStatus(Model):
     """What `kubectl get releases` and `kubectl describe` show."""
 
     observedGeneration: int = 0
+    """The `metadata.generation` this status speaks of."""
     conditions: Annotated[list[Condition], Field(max_length=8)] = []
+    """`Ready`, `Reconciling`, `Stalled`, `Succeeded`, `RolledBack`, `Paused`, as kstatus has them."""
     state: Short | None = None
     """One word: where the Release stands."""
     stage: Short | None = None
     """Number and name of the stage, as `3/5 bug-fixes`."""
     message: Message | None = None
+    """Where the Release stands, in one sentence."""
     live: Served | None = None
+    """What is served now; absent where that is not known."""
     lastGood: Served | None = None
+    """What a rollback returns to."""
     waitingFor: WaitingFor | None = None
+    """Why nothing moves right now."""
     run: Run | None = None
+    """The run under way, or the last one."""
     runs: int = 0
     """How many runs there have been."""
     retry: Short | None = None
     """The last token of the annotation `gatewright.dev/retry` that was answered."""
     rejected: Annotated[list[Rejected], Field(max_length=10)] = []
+    """Versions that were rolled back, the latest first."""
     history: Annotated[list[Past], Field(max_length=10)] = []
+    """Finished runs, the latest first."""
 
 
 def dump(status: ReleaseStatus) -> dict[str, Any]:
