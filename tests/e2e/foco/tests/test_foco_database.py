@@ -137,9 +137,11 @@ def test_the_monitor_counts_and_cannot_change(database: Host) -> None:
     assert database.sql("SELECT count(*) FROM foco.tasks", "monitor") == [(400,)]
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         database.sql("DELETE FROM foco.tasks", "monitor")
-    with session(database, "monitor", "SET default_transaction_read_only = off", "COMMIT") as connection:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute("DELETE FROM foco.tasks")
+    with (
+        session(database, "monitor", "SET default_transaction_read_only = off", "COMMIT") as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute("DELETE FROM foco.tasks")
 
 
 # -- verify ----------------------------------------------------------------------------------------------------
