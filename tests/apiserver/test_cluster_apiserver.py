@@ -100,7 +100,9 @@ def test_the_audit_log_has_each_request_once_leases_included(server: ApiServer) 
 
 
 def test_validating_admission_policies_are_on(server: ApiServer) -> None:
-    names = {resource["name"] for resource in server.request("GET", "/apis/admissionregistration.k8s.io/v1")["resources"]}
+    names = {
+        resource["name"] for resource in server.request("GET", "/apis/admissionregistration.k8s.io/v1")["resources"]
+    }
     assert "validatingadmissionpolicies" in names
 
 

@@ -40,7 +40,7 @@ _ATTEMPTS = 3  # a free port can be taken by another program before ours listens
 _SERVICE_CIDR, _SERVICE_IP = "10.0.0.0/24", "10.0.0.1"
 
 
-class StartFailed(RuntimeError):
+class StartFailed(RuntimeError):  # noqa: N818 - says what happened, reads well in a raise
     """A program of the cluster ended or did not answer in time; the message ends with its log."""
 
 
