@@ -30,6 +30,7 @@ from typing import Any, Literal, Self
 import yaml
 
 from tests.cluster import assets, certs
+from tests.cluster.client import Client
 from tests.cluster.processes import Process, Watchdog, free_ports, spawn, stop, tail
 
 AuditLevel = Literal["Metadata", "Request", "RequestResponse"]
@@ -40,7 +41,7 @@ _ATTEMPTS = 3  # a free port can be taken by another program before ours listens
 _SERVICE_CIDR, _SERVICE_IP = "10.0.0.0/24", "10.0.0.1"
 
 
-class StartFailed(RuntimeError):  # noqa: N818 - says what happened, reads well in a raise
+class StartFailed(RuntimeError):
     """A program of the cluster ended or did not answer in time; the message ends with its log."""
 
 
@@ -122,10 +123,7 @@ class ApiServer:
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """One request as the administrator, parsed from JSON; for tests that want no client library."""
-        status, text = self._request(method, path, json.dumps(body) if body is not None else None)
-        if status >= 400:
-            raise RuntimeError(f"{method} {path}: {status} {text}")
-        return json.loads(text) if text.startswith(("{", "[")) else text
+        return self._client().request(method, path, body)
 
     # -----------------------------------------------------------------------------------------------------------
     # Life
@@ -175,7 +173,7 @@ class ApiServer:
                 "--kube-api-burst=1000",
             ],
         )
-        self._wait_for("kube-controller-manager", lambda: self._healthy("/healthz", port))
+        self._wait_for("kube-controller-manager", lambda: _unchecked_ok(port, "/healthz"))
 
     def stop_controller_manager(self) -> None:
         """Stop it again, for a test in which nothing but the operator may act."""
@@ -188,9 +186,10 @@ class ApiServer:
         self._write_files()
         self._spawn("etcd", self._etcd_command(programs["etcd"], etcd_port))
         self._spawn("kube-apiserver", self._apiserver_command(programs["kube-apiserver"], etcd_port))
-        self._wait_for("kube-apiserver", lambda: self._healthy("/readyz"))
+        client = self._client()
+        self._wait_for("kube-apiserver", lambda: client.ok("/readyz"))
         # Ready does not mean that the namespace everybody begins with is there yet.
-        self._wait_for("kube-apiserver", lambda: self._healthy("/api/v1/namespaces/default"))
+        self._wait_for("kube-apiserver", lambda: client.ok("/api/v1/namespaces/default"))
 
     def _write_files(self) -> None:
         directory = self.directory
@@ -203,12 +202,17 @@ class ApiServer:
         (directory / "sa.pub").write_bytes(public)
         (directory / "audit-policy.yaml").write_text(yaml.safe_dump(audit_policy(self._audit_level)))
         self.audit_log.touch()
-        self._write_kubeconfig(self.kubeconfig, _ADMIN, [certs.ADMIN_GROUP])
+        admin = authority.issue(_ADMIN, [certs.ADMIN_GROUP])
+        admin.write(directory, "admin")
+        certs.write_kubeconfig(self.kubeconfig, certs.kubeconfig(self.url, authority.certificate, _ADMIN, admin))
 
     def _write_kubeconfig(self, path: Path, user: str, groups: Sequence[str]) -> None:
         authority = certs.Authority.load(self.directory)
         pair = authority.issue(user, groups)
         certs.write_kubeconfig(path, certs.kubeconfig(self.url, authority.certificate, user, pair))
+
+    def _client(self) -> Client:
+        return Client(self.url, self.directory)
 
     def _etcd_command(self, program: str, port: int) -> list[str]:
         return [
@@ -273,35 +277,19 @@ class ApiServer:
     def _log(self, name: str) -> str:
         return tail(self.directory / f"{name}.log")
 
-    # -----------------------------------------------------------------------------------------------------------
-    # Requests
 
-    def _healthy(self, path: str, port: int | None = None) -> bool:
-        try:
-            return self._request("GET", path, port=port)[0] == 200
-        except (OSError, http.client.HTTPException):
-            return False
-
-    def _request(self, method: str, path: str, body: str | None = None, port: int | None = None) -> tuple[int, str]:
-        context = ssl.create_default_context(cafile=str(self.directory / "ca.crt"))
-        if port is None:
-            self._load_admin(context)
-        else:  # another program's own, self-signed health port
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        connection = http.client.HTTPSConnection("127.0.0.1", port or self._port, timeout=10, context=context)
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
-
-    def _load_admin(self, context: ssl.SSLContext) -> None:
-        certificate, key = self.directory / "admin.crt", self.directory / "admin.key"
-        if not key.exists():
-            pair = certs.Authority.load(self.directory).issue(_ADMIN, [certs.ADMIN_GROUP])
-            pair.write(self.directory, "admin")
-        context.load_cert_chain(certificate, key)
+def _unchecked_ok(port: int, path: str) -> bool:
+    """Whether a program of ours answers 200 on its own health port, whose certificate is self-signed."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 # ---------------------------------------------------------------------------------------------------------------

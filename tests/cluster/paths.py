@@ -11,7 +11,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-class Unavailable(Exception):  # noqa: N818 - a state of the machine, not an error of ours
+class Unavailable(Exception):
     """This machine cannot do what was asked; the message says in plain words what is missing."""
 
 
