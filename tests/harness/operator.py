@@ -1,0 +1,164 @@
+"""The operator as a process of its own: started as users start it, killed as nobody should be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.cluster.paths import CHECKOUT
+from tests.cluster.processes import Process, Watchdog, free_ports, tail
+from tests.harness.proxy import Proxy
+
+_READY_SECONDS = 60.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Operator:
+    """`start`, `kill` and `start` again; the logs of all its lives are one file."""
+
+    def __init__(
+        self,
+        kubeconfig: Path,
+        directory: Path,
+        *,
+        proxy: Proxy | None = None,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        self._kubeconfig, self._proxy = kubeconfig, proxy
+        self._arguments = list(arguments)
+        self._environment = dict(environment or {})
+        self._watchdog = watchdog or Watchdog(directory / "operator-scratch")
+        self.log = directory / "operator.log"
+        self.lives = 0
+        self.started = 0.0
+        """`time.monotonic()` of the last start."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start a new process; with `wait`, return when it says it is ready."""
+        assert not self.alive, "the operator runs already"
+        self.lives += 1
+        (self.port,) = free_ports(1)
+        command = [sys.executable, "-m", "gatewright", "run", "--port", str(self.port), *self._arguments]
+        environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(self.log.parent),  # nobody's own kubeconfig is ever read
+            "KUBECONFIG": str(self._kubeconfig),
+            "PYTHONPATH": str(CHECKOUT / "operator"),
+            "PYTHONUNBUFFERED": "1",
+            **self._environment,
+        }
+        if self._proxy is not None:
+            self._proxy.instance = self.lives
+            self._proxy.killed.clear()
+            self._proxy.kill = self.kill
+        with self.log.open("ab") as output:
+            output.write(f"--- life {self.lives}\n".encode())
+            output.flush()
+            self.started = time.monotonic()
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=self.log.parent,
+                start_new_session=True,
+            )
+        self._watchdog.watch(self._process.pid)
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self.ready():
+            if not self.alive:
+                raise RuntimeError(
+                    f"the operator ended with {self._process and self._process.returncode}:\n{self.tail()}"
+                )
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the operator was not ready after {_READY_SECONDS:.0f}s:\n{self.tail()}")
+            time.sleep(0.02)
+
+    def ready(self) -> bool:
+        return self.probe("/readyz") == 200
+
+    def probe(self, path: str) -> int:
+        """Status of one of its own pages; 0 where it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def kill(self) -> None:
+        """SIGKILL to the whole process group, at once; `reap` waits for the end."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def reap(self) -> None:
+        """Wait until the killed process is gone."""
+        assert self._process is not None
+        self._process.wait(10)
+
+    def stop(self) -> int:
+        """SIGTERM, as a rollout of a new version does; returns the exit code."""
+        if self._process is None:
+            return 0
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                self._process.wait(10)
+                raise RuntimeError(f"the operator did not end within 20 s of SIGTERM:\n{self.tail()}") from None
+        return self._process.returncode
+
+    def close(self) -> None:
+        self.kill()
+        if self._process is not None:
+            self._process.wait(10)
+        self._watchdog.release()
+
+    def tail(self, lines: int = 40) -> str:
+        return tail(self.log, lines)
+
+    # -----------------------------------------------------------------------------------------------------------
+    # Figures
+
+    def cpu(self) -> float:
+        """CPU seconds used so far, of all threads, user and system."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def memory(self) -> int:
+        """Proportional set size in bytes."""
+        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError("no Pss in smaps_rollup")
+
+
+__all__ = ["Operator", "Process"]
