@@ -145,3 +145,7 @@ class Target(Protocol):
     async def follow(self, cluster: Cluster, namespace: str, config: Any, operation: Operation) -> Progress:
         """How far it is, read afresh; Absent where the object does not carry the operation's key."""
         ...
+
+    async def trouble(self, cluster: Cluster, namespace: str, config: Any) -> str | None:
+        """What keeps it from getting on, where that can be seen; asked seldom, and only while it does not end."""
+        ...

@@ -66,8 +66,8 @@ class Operation:
 
     @property
     def id(self) -> str:
-        """Key and subject: unique within the Release."""
-        return f"{self.key}:{self.subject}"
+        """Kind, key and subject: unique within the Release."""
+        return f"{self.kind}:{self.key}:{self.subject}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,8 @@ class Measure:
     provider: str
     config: Any
     rule: Rule
+    breaching_since: str | None = None
+    """Since when its status line says Breaching; to rebuild its window after a restart."""
 
 
 @dataclass(frozen=True, slots=True)

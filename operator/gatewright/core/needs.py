@@ -77,17 +77,20 @@ def _jobs(
 def _measures(body: Body, run: Run) -> Iterator[Measure]:
     spec = body.spec
     if run.phase in ("Walking", "Paused", "Guarding"):
-        yield from _present(measure(body, run, "guards", check) for check in spec.guards)
+        yield from _asked(body, run, "guards", spec.guards, run.guards)
     if run.phase == "Preflight":
-        yield from _present(measure(body, run, "preflight", check) for check in spec.preflight)
-    elif run.phase == "Verifying":
-        yield from _present(measure(body, run, "verify", check) for check in spec.rollback.verify)
+        yield from _asked(body, run, "preflight", spec.preflight, run.preflight)
+    elif run.phase == "Verifying" and run.rollback is not None:
+        yield from _asked(body, run, "verify", spec.rollback.verify, run.rollback.verify)
     elif run.phase == "Walking":
         index = current(run)
         if index is not None and run.stages[index].state in ("Gating", "Baking"):
-            place = f"stages/{run.stages[index].name}"
-            yield from _present(measure(body, run, place, check, index) for check in spec.stages[index].gates)
+            stage = run.stages[index]
+            yield from _asked(body, run, f"stages/{stage.name}", spec.stages[index].gates, stage.gates, index)
 
 
-def _present(found: Iterator[Measure | None]) -> Iterator[Measure]:
+def _asked(
+    body: Body, run: Run, place: str, checks: Sequence[Check], rows: Sequence[GateStatus], stage: int | None = None
+) -> Iterator[Measure]:
+    found = (measure(body, run, place, check, row, stage) for check, row in zip(checks, rows, strict=True))
     return (item for item in found if item is not None)

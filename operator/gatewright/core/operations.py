@@ -11,7 +11,7 @@ from typing import Any
 from gatewright.api.base import quantity, seconds
 from gatewright.api.jobs import Job
 from gatewright.api.release import Check, FlagsStep, Step
-from gatewright.api.status import Run, Undo
+from gatewright.api.status import GateStatus, Run, Undo
 from gatewright.core.body import names_at
 from gatewright.core.expand import expand
 from gatewright.core.model import Body, Measure, Operation, View, digest
@@ -96,7 +96,9 @@ def of_check(view: View, body: Body, run: Run, place: str, check: Check, stage: 
     return Operation(own, "job", f"job/{child_name(view, own, check.name)}", job)
 
 
-def measure(body: Body, run: Run, place: str, check: Check, stage: int | None = None) -> Measure | None:
+def measure(
+    body: Body, run: Run, place: str, check: Check, row: GateStatus, stage: int | None = None
+) -> Measure | None:
     """The measurement of a check; None for a job or an approval. Raises expand.Unknown."""
     provider, config = check.provider
     if provider in ("job", "approval"):

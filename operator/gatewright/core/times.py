@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 
 from gatewright.api.status import Run, Timer
 
-UTC = UTC
-
 
 def stamp(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds."""

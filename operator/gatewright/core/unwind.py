@@ -41,7 +41,7 @@ def begin(
     undo = plan(p.body, run, failed)
     for number, line in enumerate(undo):
         if line.kind != "Stop":
-            line.key = key(p.view, run, "rollback", number, line.subject.partition("/")[2])
+            line.key = key(p.view, run, "rollback", line.stage, line.subject.partition("/")[2], number)
     run.rollback = Rollback(
         cause=cause,
         reason=reason[:1000],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatewright.api.base import seconds
 from gatewright.api.release import Step
-from gatewright.api.status import Run, Served, StageStatus, StepStatus
+from gatewright.api.status import Entry, Run, Served, StageStatus, StepStatus
 from gatewright.core import judge, states, times
 from gatewright.core.body import pin, produced
 from gatewright.core.model import Body, Revision, digest
@@ -22,10 +22,12 @@ def start(p: Pass) -> None:
     assert spec is not None
     status = p.status
     number = status.runs + 1
+    _baseline(p)
     body = pin(spec, number, status.lastGood.version if status.lastGood else None)
     revision = _revision(p, body, number)
     p.decision.finalize, p.decision.revision = True, revision
-    _baseline(p, revision.name)
+    if status.lastGood is not None and status.lastGood.snapshot is None:
+        status.lastGood.snapshot = revision.name
     status.run = Run(
         id=number,
         version=spec.version,
@@ -133,13 +135,13 @@ def _revision(p: Pass, body: Body, number: int) -> Revision:
     return Revision(f"{p.view.name}-{number}-{digest([p.view.uid, data])}", data)
 
 
-def _baseline(p: Pass, revision: str) -> None:
+def _baseline(p: Pass) -> None:
     """What was live before the first run is the first last good."""
     if p.status.lastGood is not None:
         return
     versions = {sight.version for name, sight in p.seen.sights.items() if name.startswith("target/") and sight.version}
     version = versions.pop() if len(versions) == 1 else ""
-    p.status.lastGood = Served(version=version, snapshot=revision, since=times.stamp(p.now))
+    p.status.lastGood = Served(version=version, since=times.stamp(p.now))
     p.status.live = p.status.live or p.status.lastGood.model_copy()
 
 
@@ -376,8 +378,20 @@ def _pass(p: Pass, index: int, stage: StageStatus) -> bool:
     states.move(stage, "Passed")
     stage.finishedAt = times.stamp(p.now)
     times.stop(p.run, "bake", "overdue")
+    _fold_journal(p.run, stage)
     p.note("StagePassed", f"{p.run.version}: stage {index + 1}/{len(p.run.stages)} {stage.name} passed")
     return True
+
+
+def _fold_journal(run: Run, stage: StageStatus) -> None:
+    """A passed stage needs one line for each thing it changed: none of its Jobs can still run."""
+    kept: dict[str, Entry] = {}
+    jobs: list[Entry] = []
+    for entry in run.journal:
+        if entry.stage == stage.name:
+            (jobs.append(entry) if entry.subject.startswith("job/") else kept.update({entry.subject: entry}))
+    rest = [entry for entry in run.journal if entry.stage != stage.name]
+    run.journal = rest + (list(kept.values()) or jobs[-1:])
 
 
 def _fail_stage(p: Pass, index: int, cause: str, reason: str, gate: str | None = None) -> bool:

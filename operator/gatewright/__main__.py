@@ -1,0 +1,81 @@
+"""The command `gatewright`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+
+import kopf
+
+from gatewright import __version__, handlers
+from gatewright.runtime.operator import Operator
+from gatewright.runtime.settings import Settings, default_identity, default_lease_namespace
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the operator until it is told to stop."""
+    options = _parser().parse_args(argv)
+    _log(options.log_level, options.log_format)
+    settings = Settings(
+        namespaces=frozenset(options.namespace or ()),
+        lease_namespace=options.lease_namespace,
+        identity=options.identity,
+        port=options.port,
+        allow=options.allow_address,
+    )
+    registry = kopf.OperatorRegistry()
+    handlers.register(registry, Operator(settings))
+    try:
+        asyncio.run(
+            kopf.operator(
+                registry=registry,
+                clusterwide=not settings.namespaces,
+                namespaces=sorted(settings.namespaces),
+                standalone=True,
+            )
+        )
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gatewright", description="The Kubernetes operator that runs a production runbook."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run the operator against the current context, or the cluster it is in")
+    scope = run.add_mutually_exclusive_group(required=True)
+    scope.add_argument("--all-namespaces", action="store_true", help="run the Releases of every namespace")
+    scope.add_argument("--namespace", action="append", help="run the Releases of this namespace; may be repeated")
+    run.add_argument("--lease-namespace", default=default_lease_namespace(), help="where the Lease is (POD_NAMESPACE)")
+    run.add_argument("--identity", default=default_identity(), help="holder of the Lease (POD_NAME)")
+    run.add_argument("--port", type=int, default=8080, help="port of /healthz, /readyz and /metrics; 0 for none")
+    run.add_argument(
+        "--allow-address",
+        default=os.environ.get("GATEWRIGHT_ALLOW_ADDRESS", ""),
+        help="hosts, addresses and networks that Connections may reach although they are loopback, link-local or the API server",
+    )
+    run.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    run.add_argument("--log-format", default="text", choices=["text", "json"])
+    return parser
+
+
+def _log(level: str, form: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if form == "json":
+        from pythonjsonlogger.json import JsonFormatter
+
+        handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""kopf as the shell: login, watching, signals. Each handler takes, enqueues and returns; nothing is decided here.
+
+Only `on.event` is used: it writes no annotation, sets no finalizer and keeps no copy of a spec.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import kopf
+
+from gatewright.api import GROUP, RELEASE, VERSION
+from gatewright.runtime.kube import path
+from gatewright.runtime.operator import Operator
+
+
+def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
+    """All handlers, for one instance."""
+
+    @kopf.on.startup(registry=registry)
+    async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.posting.enabled = False
+        settings.scanning.disabled = True
+        settings.watching.server_timeout = 300
+        settings.watching.connect_timeout = 10
+        settings.watching.reconnect_backoff = 0.2
+        settings.watching.label_selectors["jobs.v1.batch"] = RELEASE
+        settings.networking.request_timeout = 30
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+        await operator.start()
+
+    @kopf.on.cleanup(registry=registry)
+    async def stop(**_: Any) -> None:
+        await operator.stop()
+
+    @kopf.on.event(GROUP, VERSION, "releases", registry=registry)
+    async def release(type: str | None, event: Any, **_: Any) -> None:
+        if operator.reconciler is not None:
+            operator.reconciler.release_event(type, dict(event["object"]))
+
+    @kopf.on.event(GROUP, VERSION, "connections", registry=registry)
+    async def connection(type: str | None, event: Any, **_: Any) -> None:
+        if operator.reconciler is not None:
+            operator.reconciler.connection_event(type, dict(event["object"]))
+
+    def follow(api: str, plural: str) -> None:
+        group, _, version = api.partition("/")
+
+        @kopf.on.event(group, version, plural, registry=registry, id=f"follow-{plural}")
+        async def changed(type: str | None, event: Any, namespace: str | None, name: str | None, **_: Any) -> None:
+            if operator.reconciler is not None:
+                found = path(api, plural, namespace or "", name or "")
+                operator.reconciler.object_event(found, type, event["object"])
+
+    for api, plural in (("apps/v1", "deployments"), ("apps/v1", "statefulsets"), ("batch/v1", "jobs")):
+        follow(api, plural)

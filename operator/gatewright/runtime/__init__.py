@@ -1,0 +1,1 @@
+"""The shell around the decisions: watch, read, write, act, measure. Nothing here decides."""

@@ -1,0 +1,32 @@
+"""What the shell itself asks of the API server; targets declare their own in `access`. RBAC is generated from both.
+
+Three places: the namespaces of Releases, the operator's own namespace, and nothing cluster-wide (kopf's scanning for
+new resources and namespaces is off). Secrets are read by name, never listed or watched.
+"""
+
+from __future__ import annotations
+
+from gatewright.api import GROUP
+from gatewright.ports import Access
+
+ACCESS: tuple[Access, ...] = (
+    Access(GROUP, ("releases",), ("get", "list", "watch"), "see what is wanted"),
+    Access(GROUP, ("releases",), ("patch",), "hold the finalizer while a run is under way"),
+    Access(GROUP, ("releases/status",), ("patch",), "write where a run stands"),
+    Access(GROUP, ("connections",), ("list", "watch"), "know the systems that Releases ask"),
+    Access(GROUP, ("connections/status",), ("patch",), "say whether they answer"),
+    Access("apps", ("controllerrevisions",), ("get", "list", "create", "delete"), "keep pinned bodies and snapshots"),
+    Access("batch", ("jobs",), ("get", "list", "watch", "create", "patch"), "run Jobs, follow them, stop them"),
+    Access("batch", ("cronjobs",), ("get",), "read the template that a job takes by fromCronJob"),
+    Access("", ("pods",), ("list",), "read a Job's outputs, and why its pods do not start"),
+    Access("", ("configmaps",), ("get", "patch"), "set flags, take and restore captured content"),
+    Access("", ("secrets",), ("get",), "open Connections, and take captured content"),
+    Access("", ("secrets",), ("create", "patch"), "keep a copy of a captured Secret, and restore it"),
+    Access("events.k8s.io", ("events",), ("create",), "tell transitions"),
+)
+"""In the namespaces of Releases."""
+
+OWN: tuple[Access, ...] = (
+    Access("coordination.k8s.io", ("leases",), ("get", "create", "update"), "let one instance act at a time"),
+)
+"""In the operator's own namespace."""

@@ -1,0 +1,97 @@
+"""From an operation to what does it: targets by the registry, Jobs and configurations by `children`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from gatewright.core.model import Operation, Progress, Sight, View
+from gatewright.ports import Cluster, Permanent, Target
+from gatewright.providers.registry import TARGETS
+from gatewright.runtime import children
+
+
+def target_of(config: Any) -> tuple[Target, Any]:
+    """The provider of a target and its checked configuration. Raises Permanent."""
+    (name, raw), *_ = dict(config).items()
+    try:
+        return TARGETS[name], TARGETS[name].config.model_validate(raw)
+    except KeyError:
+        raise Permanent(f'unknown target "{name}" (known: {", ".join(sorted(TARGETS))})') from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Permanent(f"{name}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def config_of(operation: Operation) -> Any:
+    """The configuration that finds an operation's subject."""
+    return operation.config["target"] if operation.kind == "set" and "target" in operation.config else operation.config
+
+
+def paths(namespace: str, subject: str, config: Any) -> set[str]:
+    """API paths whose changes tell how far an operation on a subject is. Raises Permanent."""
+    kind = subject.partition("/")[0]
+    if kind == "target":
+        target, checked = target_of(config)
+        return set(target.paths(namespace, checked))
+    return {children.job_path(namespace, subject)} if kind == "job" else set()
+
+
+def paths_or_none(namespace: str, subject: str, config: Any) -> set[str]:
+    """The same, and nothing where the configuration is wrong; whoever acts on it will say so."""
+    try:
+        return paths(namespace, subject, config)
+    except Permanent:
+        return set()
+
+
+async def look(cluster: Cluster, view: View, subject: str, config: Any) -> tuple[Sight, dict[str, Any] | None]:
+    """A subject as it is now; for a Secret also the copy that has to be kept. Raises Retryable, Permanent."""
+    if subject.startswith("target/"):
+        target, checked = target_of(config)
+        return await target.look(cluster, view.namespace, checked), None
+    return await children.look_config(cluster, view, subject)
+
+
+async def perform(cluster: Cluster, view: View, operation: Operation, snapshot: Mapping[str, Any] | None) -> Progress:
+    """Start an operation. Raises Retryable, Permanent."""
+    kind = operation.subject.partition("/")[0]
+    if kind == "target":
+        target, config = target_of(config_of(operation))
+        return await target.perform(cluster, view.namespace, config, operation, snapshot)
+    if operation.kind == "job":
+        return await children.create_job(cluster, view, operation)
+    if operation.kind == "stop":
+        return await children.stop_job(cluster, view, operation)
+    if operation.kind == "set":
+        return await children.set_config(cluster, view.namespace, operation)
+    if operation.kind == "restore":
+        return await children.restore_config(cluster, view, operation, snapshot)
+    return Progress("Running", "a person is asked")
+
+
+async def follow(cluster: Cluster, view: View, operation: Operation) -> Progress:
+    """How far an operation is. Raises Retryable, Permanent."""
+    kind = operation.subject.partition("/")[0]
+    if kind == "target":
+        target, config = target_of(config_of(operation))
+        return await target.follow(cluster, view.namespace, config, operation)
+    if operation.kind == "job":
+        return await children.follow_job(cluster, view, operation)
+    if operation.kind == "stop":
+        return await children.follow_stop(cluster, view, operation)
+    if operation.kind in ("set", "restore"):
+        return await children.follow_config(cluster, view.namespace, operation)
+    return Progress("Running", "a person is asked")
+
+
+async def trouble(cluster: Cluster, view: View, operation: Operation) -> str | None:
+    """What keeps an operation from ending, where that can be seen. Raises Retryable, Permanent."""
+    if operation.kind == "job":
+        return await children.job_trouble(cluster, view, operation)
+    if operation.subject.startswith("target/"):
+        target, config = target_of(config_of(operation))
+        return await target.trouble(cluster, view.namespace, config)
+    return None

@@ -1,0 +1,323 @@
+"""Objects that belong to a Release: its Jobs, its ConfigMap and Secret changes, its ControllerRevisions.
+
+Names are deterministic and labels tell the owner, but neither is proof: before an existing object is taken for ours, the
+UID of its owner is compared with that of the Release.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from gatewright.api import API_VERSION, KEY, RELEASE
+from gatewright.api.base import seconds
+from gatewright.api.jobs import Job
+from gatewright.core.model import Operation, Progress, Revision, Sight, View, digest
+from gatewright.ports import Cluster, Conflict, NotFound, Permanent
+from gatewright.providers.targets import pods
+from gatewright.runtime.kube import path
+
+HARDENED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def meta(view: View, name: str, key: str | None = None) -> dict[str, Any]:
+    """Metadata of a child: owner, label, key."""
+    owner = {
+        "apiVersion": API_VERSION,
+        "kind": "Release",
+        "name": view.name,
+        "uid": view.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+    found: dict[str, Any] = {"name": name, "namespace": view.namespace, "labels": {RELEASE: view.name[:63]}}
+    found["ownerReferences"] = [owner]
+    return found | ({"annotations": {KEY: key}} if key else {})
+
+
+def ours(view: View, obj: Mapping[str, Any]) -> bool:
+    """Whether an object is owned by this very Release."""
+    return any(owner.get("uid") == view.uid for owner in obj["metadata"].get("ownerReferences", []))
+
+
+# Jobs
+
+
+def job_path(namespace: str, subject: str) -> str:
+    """API path of the Job of a subject `job/NAME`."""
+    return path("batch/v1", "jobs", namespace, subject.partition("/")[2])
+
+
+async def create_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
+    """Create the Job of an operation, or adopt the one that an earlier try has made. Raises Retryable, Permanent."""
+    job: Job = operation.config
+    name = operation.subject.partition("/")[2]
+    body = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": meta(view, name, operation.key),
+        "spec": await _job_spec(cluster, view, job, operation.key),
+    }
+    try:
+        made = await cluster.create(path("batch/v1", "jobs", view.namespace), body)
+    except Conflict:
+        made = await cluster.get(job_path(view.namespace, operation.subject))
+    return _job_state(view, operation, made) or Progress("Running")
+
+
+async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
+    """How far a Job is. Raises Retryable, Permanent."""
+    try:
+        found = await cluster.get(job_path(view.namespace, operation.subject))
+    except NotFound:
+        return Progress("Absent")
+    state = _job_state(view, operation, found)
+    if state is None:
+        return Progress("Running")
+    if state.state in ("Succeeded", "Failed"):
+        return await _with_report(cluster, view, operation, state)
+    return state
+
+
+async def stop_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
+    """Suspend a running Job: its pods end, its record stays."""
+    try:
+        found = await cluster.get(job_path(view.namespace, operation.subject))
+        if not ours(view, found) or _condition(found) is not None:
+            return Progress("Succeeded")
+        await cluster.patch(job_path(view.namespace, operation.subject), {"spec": {"suspend": True}}, "merge")
+    except NotFound:
+        return Progress("Succeeded")
+    return Progress("Running")
+
+
+async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Progress:
+    """Whether the pods of a suspended Job are gone."""
+    try:
+        found = await cluster.get(job_path(view.namespace, operation.subject))
+    except NotFound:
+        return Progress("Succeeded")
+    if not ours(view, found) or _condition(found) is not None:
+        return Progress("Succeeded")
+    if not found["spec"].get("suspend"):
+        return Progress("Absent")
+    status = found.get("status", {})
+    idle = not status.get("active") and not status.get("terminating")
+    suspended = any(item["type"] == "Suspended" and item["status"] == "True" for item in status.get("conditions", []))
+    return (
+        Progress("Succeeded")
+        if idle and (suspended or not status)
+        else Progress("Running", "its pods are still ending")
+    )
+
+
+async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> str | None:
+    """Why the pods of a Job do not start, if they do not. Raises Retryable, Permanent."""
+    name = operation.subject.partition("/")[2]
+    found = await cluster.list(path("v1", "pods", view.namespace), f"batch.kubernetes.io/job-name={name}")
+    return pods.trouble(found)
+
+
+def _job_state(view: View, operation: Operation, found: Mapping[str, Any]) -> Progress | None:
+    name = found["metadata"]["name"]
+    if not ours(view, found):
+        return Progress("Failed", f"a Job {name} of another owner is in the way; delete or rename it")
+    if found["metadata"].get("annotations", {}).get(KEY) != operation.key:
+        return Progress("Failed", f"the Job {name} belongs to another operation; delete it")
+    condition = _condition(found)
+    if condition is None and found["metadata"].get("deletionTimestamp"):
+        return Progress("Failed", f"the Job {name} was deleted before its result was read")
+    if condition is None:
+        return None
+    if condition["type"] == "Complete":
+        return Progress("Succeeded")
+    return Progress(
+        "Failed", f"job {name}: {condition.get('reason', 'Failed')}: {condition.get('message', '')}".rstrip(": ")
+    )
+
+
+def _condition(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    conditions = found.get("status", {}).get("conditions", [])
+    return next(
+        (item for item in conditions if item["type"] in ("Complete", "Failed") and item["status"] == "True"), None
+    )
+
+
+async def _with_report(cluster: Cluster, view: View, operation: Operation, state: Progress) -> Progress:
+    """Outputs or the reason of failure, from the termination message of the last pod."""
+    name = operation.subject.partition("/")[2]
+    found = await cluster.list(path("v1", "pods", view.namespace), f"batch.kubernetes.io/job-name={name}")
+    text = pods.termination_message(found)
+    try:
+        report = json.loads(text)
+    except ValueError:
+        report = None
+    if state.state == "Failed":
+        why = pods.trouble(found) or pods.exit_reason(found)
+        said = report.get("failed") or report.get("error") or text if isinstance(report, dict) else text
+        details = "; ".join(part for part in (why, str(said).strip()[:400]) if part)
+        return Progress("Failed", f"{state.message}; {details}" if details else state.message)
+    outputs = (
+        {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in report.items()}
+        if isinstance(report, dict)
+        else {}
+    )
+    return Progress("Succeeded", outputs=outputs)
+
+
+async def _job_spec(cluster: Cluster, view: View, job: Job, key: str) -> dict[str, Any]:
+    if job.fromCronJob:
+        try:
+            cron = await cluster.get(path("batch/v1", "cronjobs", view.namespace, job.fromCronJob))
+        except NotFound:
+            raise Permanent(f'there is no CronJob "{job.fromCronJob}" in namespace {view.namespace}') from None
+        spec: dict[str, Any] = copy.deepcopy(cron["spec"]["jobTemplate"]["spec"])
+    else:
+        spec = {"template": copy.deepcopy(job.template) if job.template else {"spec": _pod(job)}}
+    template = spec.setdefault("template", {})
+    labels = template.setdefault("metadata", {}).setdefault("labels", {})
+    labels[RELEASE] = view.name[:63]
+    template["metadata"].setdefault("annotations", {})[KEY] = key
+    template.setdefault("spec", {}).setdefault("restartPolicy", "Never")
+    spec["backoffLimit"] = job.retries
+    spec["activeDeadlineSeconds"] = max(1, int(seconds(job.timeout)))
+    spec["podReplacementPolicy"] = "Failed"
+    spec.pop("ttlSecondsAfterFinished", None)  # a result must not vanish before it was read
+    return spec
+
+
+def _pod(job: Job) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "name": "job",
+        "image": job.image,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": HARDENED,
+    }
+    for name in ("command", "args"):
+        if getattr(job, name):
+            container[name] = list(getattr(job, name))
+    if job.env:
+        container["env"] = [item.model_dump(exclude_none=True) for item in job.env]
+    if job.envFrom:
+        container["envFrom"] = [item.model_dump(exclude_none=True) for item in job.envFrom]
+    if job.resources:
+        container["resources"] = job.resources
+    pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
+    if job.serviceAccountName:
+        pod["serviceAccountName"] = job.serviceAccountName
+    else:
+        pod["automountServiceAccountToken"] = False
+    return pod
+
+
+# ConfigMaps and Secrets
+
+PLURALS = {"configmap": "configmaps", "secret": "secrets"}
+
+
+def config_path(namespace: str, subject: str) -> str:
+    """API path of a subject `configmap/NAME` or `secret/NAME`."""
+    kind, _, name = subject.partition("/")
+    return path("v1", PLURALS[kind], namespace, name)
+
+
+async def look_config(cluster: Cluster, view: View, subject: str) -> tuple[Sight, dict[str, Any] | None]:
+    """A ConfigMap's snapshot; of a Secret only a hash, and the copy that has to be made beside it."""
+    kind, _, name = subject.partition("/")
+    try:
+        found = await cluster.get(config_path(view.namespace, subject))
+    except NotFound:
+        return Sight(None, problem=f"there is no such {kind} in namespace {view.namespace}"), None
+    if kind == "configmap":
+        return Sight({"data": found.get("data", {}), "binaryData": found.get("binaryData", {})}), None
+    data = found.get("data", {})
+    copied = f"{view.name[:40]}-{name[:100]}-{digest([view.uid, data])}"
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": meta(view, copied),
+        "type": "Opaque",
+        "immutable": True,
+        "data": data,
+    }
+    return Sight({"copy": copied, "hash": digest(data)}), body
+
+
+async def set_config(cluster: Cluster, namespace: str, operation: Operation) -> Progress:
+    """Set keys of a ConfigMap. Raises Retryable, Permanent."""
+    body = {"metadata": {"annotations": {KEY: operation.key}}, "data": dict(operation.config["set"])}
+    await cluster.patch(config_path(namespace, operation.subject), body, "merge")
+    return Progress("Succeeded")
+
+
+async def restore_config(
+    cluster: Cluster, view: View, operation: Operation, snapshot: Mapping[str, Any] | None
+) -> Progress:
+    """Bring a ConfigMap or Secret back to its snapshot, keys that came later removed. Raises Retryable, Permanent."""
+    if snapshot is None:
+        return Progress("Failed", f"there is no snapshot of {operation.subject}")
+    wanted = dict(snapshot)
+    if "copy" in snapshot:
+        kept = await cluster.get(path("v1", "secrets", view.namespace, snapshot["copy"]))
+        if not ours(view, kept) or digest(kept.get("data", {})) != snapshot["hash"]:
+            return Progress("Failed", f"the copy {snapshot['copy']} of {operation.subject} is not what was kept")
+        wanted = {"data": kept.get("data", {})}
+    target = config_path(view.namespace, operation.subject)
+    now = await cluster.get(target)
+    fields = [name for name in ("data", "binaryData") if name in wanted]
+    body: list[dict[str, Any]] = [{"op": "add", "path": f"/{name}", "value": wanted[name]} for name in fields]
+    marks = {**now["metadata"].get("annotations", {}), KEY: operation.key}
+    body.append({"op": "add", "path": "/metadata/annotations", "value": marks})
+    body.append({"op": "replace", "path": "/metadata/resourceVersion", "value": now["metadata"]["resourceVersion"]})
+    await cluster.patch(target, body, "json")
+    return Progress("Succeeded")
+
+
+async def follow_config(cluster: Cluster, namespace: str, operation: Operation) -> Progress:
+    """Whether a ConfigMap or Secret carries an operation's key."""
+    try:
+        found = await cluster.get(config_path(namespace, operation.subject))
+    except NotFound:
+        return Progress("Failed", f"{operation.subject} is gone")
+    done = found["metadata"].get("annotations", {}).get(KEY) == operation.key
+    return Progress("Succeeded") if done else Progress("Absent")
+
+
+def encode(text: str) -> str:
+    """Base64 as Secrets have it."""
+    return base64.b64encode(text.encode()).decode()
+
+
+# ControllerRevisions
+
+
+async def keep_revision(cluster: Cluster, view: View, revision: Revision) -> None:
+    """Create a ControllerRevision; one of the same name and owner has the same content. Raises Retryable, Permanent."""
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": meta(view, revision.name),
+        "data": dict(revision.data),
+        "revision": 1,
+    }
+    try:
+        await cluster.create(path("apps/v1", "controllerrevisions", view.namespace), body)
+    except Conflict:
+        await read_revision(cluster, view, revision.name)
+
+
+async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, Any]:
+    """The content of a ControllerRevision of this Release. Raises Retryable, Permanent."""
+    found = await cluster.get(path("apps/v1", "controllerrevisions", view.namespace, name))
+    if not ours(view, found):
+        raise Permanent(f"ControllerRevision {name} belongs to another owner; it cannot be used")
+    data: dict[str, Any] = found["data"]
+    return data

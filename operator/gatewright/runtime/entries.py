@@ -1,0 +1,102 @@
+"""What this process remembers of a Release between two passes; all of it can be lost at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gatewright.api.release import ReleaseSpec
+from gatewright.api.status import ReleaseStatus, dump
+from gatewright.core.model import Body, Progress, View
+from gatewright.runtime.parse import spec_of, status_of, view_of
+
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Known:
+    """How far an operation is, and since when it has been stuck."""
+
+    progress: Progress
+    looked: float = 0.0
+    looks: int = 0
+    stuck_since: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One Release: the newest object, the status as it stands there, and the status we work on."""
+
+    key: Key
+    obj: dict[str, Any]
+    persisted: dict[str, Any]
+    working: dict[str, Any]
+    body: Body | None = None
+    snapshots: Mapping[str, Any] | None = None
+    operations: dict[str, Known] = field(default_factory=dict)
+    claims: frozenset[str] | None = frozenset()
+    """API paths of the targets of the run under way; None while they are not known (after a restart)."""
+    resumed: bool = False
+    """The run was under way when this process took over: its windows are rebuilt where a provider remembers."""
+    unwatched: float = 0.0
+    flush_at: float | None = None
+    """When a status that may wait has to be written."""
+    failures: int = 0
+    blocked: bool = False
+    tampered: bool = False
+    _parsed: tuple[int, ReleaseSpec | None, tuple[str, ...]] | None = None
+
+    @classmethod
+    def of(cls, obj: dict[str, Any]) -> Entry:
+        """From an object that was read for the first time."""
+        key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+        status = obj.get("status") or {}
+        entry = cls(key, obj, status, status)
+        run = status.get("run")
+        if isinstance(run, dict) and not run.get("outcome"):
+            entry.claims, entry.resumed = None, True
+        return entry
+
+    @property
+    def version(self) -> int:
+        """The object's resourceVersion as a number."""
+        return int(self.obj["metadata"]["resourceVersion"])
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the working status has not been written."""
+        return self.working != self.persisted
+
+    def see(self, obj: dict[str, Any]) -> bool:
+        """A newer object; False if it is not newer. A status that somebody else wrote replaces ours."""
+        if int(obj["metadata"]["resourceVersion"]) <= self.version:
+            return False
+        status = obj.get("status") or {}
+        if status not in (self.persisted, self.working):
+            self.working = self.persisted = status
+            self.flush_at = None
+            self.body = None
+        self.obj = obj
+        return True
+
+    def wrote(self, obj: dict[str, Any]) -> None:
+        """The answer to our own write."""
+        self.obj = obj
+        self.persisted = obj.get("status") or {}
+
+    def view(self) -> View:
+        """The Release as the core sees it; the spec is parsed once a generation."""
+        generation = int(self.obj["metadata"].get("generation", 0))
+        if self._parsed is None or self._parsed[0] != generation:
+            self._parsed = (generation, *spec_of(self.obj.get("spec") or {}))
+        status = status_of(self.working)
+        self.tampered = status is None
+        return view_of(self.obj, self._parsed[1], self._parsed[2], status or ReleaseStatus())
+
+    def work_on(self, status: ReleaseStatus) -> bool:
+        """Take over a decided status; True if it differs from the one before."""
+        new = dump(status)
+        changed = new != self.working
+        self.working = new
+        return changed

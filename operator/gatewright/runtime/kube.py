@@ -1,0 +1,141 @@
+"""The API server in plain dicts, over the connection pool and the credentials of `kubernetes.aio`.
+
+The generated API classes are passed over on purpose: a status write through them costs several times the CPU of the
+same request with a plain dict. Every foreign exception is converted here, in `_error`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import client as kubernetes_client
+from kubernetes.aio import config as kubernetes_config
+
+from gatewright import __version__
+from gatewright.ports import Conflict, NotFound, Permanent, Retryable
+from gatewright.runtime import metrics
+
+TIMEOUT = 15.0
+PATCHES = {
+    "json": "application/json-patch+json",
+    "merge": "application/merge-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+}
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+class Kube:
+    """`ports.Cluster` over HTTP; one instance a process."""
+
+    def __init__(self, api: kubernetes_client.ApiClient) -> None:
+        self._api = api
+        self._base = api.configuration.host.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    async def connect(cls) -> Kube:
+        """From KUBECONFIG or ~/.kube/config, else from the pod's ServiceAccount."""
+        configuration = kubernetes_client.Configuration()
+        try:
+            kubernetes_config.load_incluster_config(client_configuration=configuration)
+        except kubernetes_config.ConfigException:
+            await kubernetes_config.load_kube_config(client_configuration=configuration)
+        configuration.connection_pool_maxsize = 64
+        return cls(kubernetes_client.ApiClient(configuration))
+
+    async def close(self) -> None:
+        """Close the connection pool."""
+        if self._session is not None:
+            await self._session.close()
+        await self._api.close()
+
+    async def get(self, path: str) -> dict[str, Any]:
+        return await self._request("GET", path)
+
+    async def list(self, path: str, selector: str = "", accept: str = "application/json") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        query = {"limit": "500"} | ({"labelSelector": selector} if selector else {})
+        while True:
+            page = await self._request("GET", f"{path}?{urlencode(query)}", accept=accept)
+            found += page.get("items", [])
+            token = page.get("metadata", {}).get("continue")
+            if not token:
+                return found
+            query["continue"] = token
+
+    async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._request("POST", path, body)
+
+    async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace an object; its `metadata.resourceVersion` is the precondition."""
+        return await self._request("PUT", path, body)
+
+    async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
+        return await self._request("PATCH", path, body, content=PATCHES[kind])
+
+    async def delete(self, path: str, selector: str = "") -> None:
+        target = f"{path}?{urlencode({'labelSelector': selector})}" if selector else path
+        try:
+            await self._request("DELETE", target, {"propagationPolicy": "Background"})
+        except NotFound:
+            return
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content: str = "application/json",
+        accept: str = "application/json",
+    ) -> dict[str, Any]:
+        headers = {"Accept": accept, "Content-Type": content, "User-Agent": f"gatewright/{__version__}"}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
+        if self._session is None:
+            self._session = self._api.rest_client._create_pool_manager()
+        data = None if body is None else json.dumps(body, separators=(",", ":"))
+        metrics.requests.labels(method).inc()
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                async with self._session.request(method, self._base + path, data=data, headers=headers) as response:
+                    text = await response.text()
+        except TimeoutError:
+            raise Retryable(f"{method} {_plain(path)}: no answer from the API server in {TIMEOUT:.0f}s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Retryable(f"{method} {_plain(path)}: {type(error).__name__}") from None
+        if response.status >= 400:
+            raise _error(method, path, response.status, text)
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+
+def _error(method: str, path: str, status: int, text: str) -> Exception:
+    """The one place where an API server's refusal becomes one of our exceptions."""
+    try:
+        message = str(json.loads(text).get("message", ""))[:500]
+    except ValueError:
+        message = text[:200]
+    words = f"{method} {_plain(path)}: {status} {message}"
+    if status == 404:
+        return NotFound(words)
+    if status == 409:
+        return Conflict(words)
+    if status in (401, 408, 429) or status >= 500:
+        return Retryable(words)
+    return Permanent(words)
+
+
+def _plain(path: str) -> str:
+    return path.partition("?")[0]
+
+
+def path(api: str, plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
+    """An API path: `path("apps/v1", "deployments", "shop", "web")`."""
+    root = f"/api/{api}" if "/" not in api else f"/apis/{api}"
+    parts = [f"namespaces/{quote(namespace)}"] if namespace else []
+    parts += [plural, *([quote(name)] if name else []), *([sub] if sub else [])]
+    return "/".join([root, *parts])

@@ -1,0 +1,108 @@
+"""What an operation's objects look like now, without asking the API server where a watch has told.
+
+While a Release works on an object, the newest of {our last write's answer, watch event} is kept here, so that following
+a rollout costs no request. After a restart nothing is kept, and the first look is a real one. A watch event that is
+older than our own write is ignored: watch caches may lag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from gatewright.ports import Cluster, NotFound
+
+
+class Lens:
+    """`ports.Cluster` that answers `get` from what is known of the paths that somebody follows."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._known: dict[str, dict[str, Any] | None] = {}
+        self._newest: dict[str, int] = {}
+        self._followers: dict[str, set[tuple[str, str]]] = {}
+        self._paths: dict[tuple[str, str], set[str]] = {}
+
+    def follow(self, key: tuple[str, str], paths: set[str]) -> None:
+        """Exactly these paths are of interest to a Release from now on."""
+        before = self._paths.get(key, set())
+        for path in before - paths:
+            self._followers[path].discard(key)
+            if not self._followers[path]:
+                self._drop(path)
+        for path in paths - before:
+            self._followers.setdefault(path, set()).add(key)
+        if paths:
+            self._paths[key] = set(paths)
+        else:
+            self._paths.pop(key, None)
+
+    def follow_too(self, key: tuple[str, str], paths: set[str]) -> None:
+        """These paths are of interest to a Release as well."""
+        self.follow(key, self._paths.get(key, set()) | paths)
+
+    async def fresh(self, path: str) -> dict[str, Any]:
+        """What the API server has now, whatever is known. Raises NotFound, Retryable, Permanent."""
+        return self._keep(path, await self._cluster.get(path))
+
+    def event(self, path: str, kind: str | None, body: Mapping[str, Any]) -> set[tuple[str, str]]:
+        """A watch event; returns the Releases that follow the object."""
+        keys = self._followers.get(path)
+        if not keys:
+            return set()
+        version = _version(body)
+        if version <= self._newest.get(path, 0):
+            return set()
+        self._newest[path] = version
+        self._known[path] = None if kind == "DELETED" else dict(body)
+        return set(keys)
+
+    async def get(self, path: str) -> dict[str, Any]:
+        if path in self._known:
+            known = self._known[path]
+            if known is None:
+                raise NotFound(f"GET {path}: deleted")
+            return known
+        return self._keep(path, await self._cluster.get(path))
+
+    async def list(self, path: str, selector: str = "") -> list[dict[str, Any]]:
+        return await self._cluster.list(path, selector)
+
+    async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        made = await self._cluster.create(path, body)
+        return self._keep(f"{path}/{made['metadata']['name']}", made)
+
+    async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
+        self._known.pop(path, None)  # should the answer be lost, the next look is a real one
+        return self._keep(path, await self._cluster.patch(path, body, kind))
+
+    async def delete(self, path: str, selector: str = "") -> None:
+        self._known.pop(path, None)
+        await self._cluster.delete(path, selector)
+
+    def _keep(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        version = _version(body)
+        if path in self._followers and version >= self._newest.get(path, 0):
+            self._newest[path] = version
+            self._known[path] = body
+        return body
+
+    def _drop(self, path: str) -> None:
+        for table in (self._followers, self._known, self._newest):
+            table.pop(path, None)
+
+
+class Fresh:
+    """The same, but `get` always asks: for what an irreversible step depends on."""
+
+    def __init__(self, lens: Lens) -> None:
+        self._lens = lens
+        self.list, self.create, self.patch, self.delete = lens.list, lens.create, lens.patch, lens.delete
+
+    async def get(self, path: str) -> dict[str, Any]:
+        return await self._lens.fresh(path)
+
+
+def _version(body: Mapping[str, Any]) -> int:
+    text = str(body.get("metadata", {}).get("resourceVersion", "0"))
+    return int(text) if text.isdigit() else 0

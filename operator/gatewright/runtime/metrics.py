@@ -1,0 +1,24 @@
+"""What `/metrics` shows. Label values come from closed sets only, never from users' objects without bound."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+registry = CollectorRegistry()
+
+requests = Counter("gatewright_api_requests_total", "Requests to the API server", ["method"], registry=registry)
+writes = Counter("gatewright_status_writes_total", "Status writes of Releases", ["result"], registry=registry)
+transitions = Counter("gatewright_transitions_total", "Transitions of Releases", ["reason"], registry=registry)
+measurements = Counter("gatewright_measurements_total", "Answers of providers", ["provider", "kind"], registry=registry)
+passes = Counter("gatewright_passes_total", "Passes over Releases", registry=registry)
+errors = Counter("gatewright_pass_errors_total", "Passes that ended in an exception", registry=registry)
+releases = Gauge("gatewright_releases", "Releases by state", ["state"], registry=registry)
+queued = Gauge("gatewright_queue_depth", "Releases waiting for a pass", registry=registry)
+leading = Gauge("gatewright_leader", "1 while this instance holds the Lease", registry=registry)
+dropped = Counter("gatewright_events_dropped_total", "Events dropped because the outbox was full", registry=registry)
+decided = Histogram(
+    "gatewright_decision_to_write_seconds",
+    "From the answer that decides to the rollback's first write being sent",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0),
+    registry=registry,
+)

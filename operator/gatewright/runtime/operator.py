@@ -1,0 +1,82 @@
+"""One instance: wait for the Lease, act, and stop at once when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import web
+
+from gatewright.providers.connections.addresses import Allowed, allow
+from gatewright.providers.registry import CONNECTIONS
+from gatewright.runtime.kube import Kube
+from gatewright.runtime.leader import Leader
+from gatewright.runtime.reconcile import Reconciler
+from gatewright.runtime.server import serve
+from gatewright.runtime.settings import Settings
+
+log = logging.getLogger("gatewright.operator")
+
+
+class Operator:
+    """What `handlers` start, feed with events, and stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.reconciler: Reconciler | None = None
+        self._kube: Kube | None = None
+        self._leader: Leader | None = None
+        self._server: web.AppRunner | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._failed: str | None = None
+
+    async def start(self) -> None:
+        """Connect and begin to compete for the Lease; returns at once."""
+        allow(Allowed.parse(self.settings.allow))
+        self._kube = await Kube.connect()
+        self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
+        self.reconciler = Reconciler(self._kube, self._leader, self.settings.identity, self.settings.namespaces)
+        if self.settings.port:
+            self._server = await serve(self.settings.port, self._alive, self._ready)
+        self._main = asyncio.get_running_loop().create_task(self._lead())
+
+    async def stop(self) -> None:
+        """Stop acting, hand the Lease back, close everything."""
+        if self._main is not None:
+            self._main.cancel()
+            await asyncio.gather(self._main, return_exceptions=True)
+        if self.reconciler is not None:
+            await self.reconciler.stop()
+        if self._leader is not None:
+            await self._leader.resign()
+        if self._server is not None:
+            await self._server.cleanup()
+        for connector in CONNECTIONS.values():
+            await connector.close()
+        if self._kube is not None:
+            await self._kube.close()
+
+    async def _lead(self) -> None:
+        assert self._leader is not None and self.reconciler is not None
+        try:
+            await self._leader.acquire()
+            log.info("acting as %s; nobody watched for %.1fs", self.settings.identity, self._leader.unwatched)
+            await self.reconciler.start()
+            await self._leader.hold()
+            self._failed = "the Lease was lost"
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("cannot act")
+            self._failed = f"cannot act: {error}"
+        log.error("%s; this instance stops acting and waits to be restarted", self._failed)
+        await self.reconciler.stop()
+
+    def _alive(self) -> str | None:
+        if self._failed is not None:
+            return self._failed
+        dead = self.reconciler.dead_watch() if self.reconciler is not None else None
+        return f"the watch has not told of {dead}" if dead else None
+
+    def _ready(self) -> str | None:
+        return self._failed or (None if self._main is not None else "starting")

@@ -1,0 +1,75 @@
+"""Events: sent after the write they tell of, from a bounded queue of their own, never on the way of a rollback."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from gatewright.api import API_VERSION
+from gatewright.core.model import Note, View, digest
+from gatewright.core.times import stamp
+from gatewright.ports import Cluster, Permanent, Retryable
+from gatewright.runtime import metrics
+from gatewright.runtime.kube import path
+
+SIZE = 10_000
+log = logging.getLogger("gatewright.events")
+
+
+class Outbox:
+    """Delivers Events one after the other; what does not fit is dropped and counted."""
+
+    def __init__(self, cluster: Cluster, instance: str) -> None:
+        self._cluster = cluster
+        self._instance = instance
+        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(SIZE)
+
+    def put(self, view: View, note: Note) -> None:
+        """Queue an Event; never waits."""
+        now = datetime.now(UTC)
+        run = view.status.run.id if view.status.run is not None else 0
+        body = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{view.name[:200]}.{digest([view.uid, run, note.reason, note.message, stamp(now)])}",
+                "namespace": view.namespace,
+            },
+            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": "gatewright.dev/operator",
+            "reportingInstance": self._instance[:128],
+            "action": note.reason,
+            "reason": note.reason,
+            "note": note.message,
+            "type": "Warning" if note.warning else "Normal",
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": "Release",
+                "name": view.name,
+                "namespace": view.namespace,
+                "uid": view.uid,
+            },
+        }
+        try:
+            self._queue.put_nowait(body)
+        except asyncio.QueueFull:
+            metrics.dropped.inc()
+
+    async def run(self) -> None:
+        """Deliver until cancelled; an Event that is refused is dropped, one that nobody answered is tried once more."""
+        while True:
+            body = await self._queue.get()
+            for last in (False, True):
+                try:
+                    await self._cluster.create(path("events.k8s.io/v1", "events", body["metadata"]["namespace"]), body)
+                    break
+                except Retryable as error:
+                    if not last:
+                        await asyncio.sleep(1.0)
+                        continue
+                    log.warning("an event was not delivered: %s", error)
+                except Permanent as error:
+                    log.warning("an event was refused: %s", error)
+                    break

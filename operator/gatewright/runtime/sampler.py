@@ -1,0 +1,254 @@
+"""Measuring: one timer for all gates, answers in memory, a pass only when a verdict changes.
+
+Equal measurements (namespace, provider, configuration, credentials' Connection) are asked once for all Releases: a gate
+that is due takes the newest answer if that was asked after its window was opened and is not older than half its interval.
+A gate never waits for another: each question has a task of its own, bounded by the Connection's time-out, and a few at a
+time for each Connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from gatewright.api.release import Check
+from gatewright.core.judge import sample_of
+from gatewright.core.model import Measure, digest
+from gatewright.core.times import parse
+from gatewright.core.window import Sample, Verdict, Window, fold, verdict
+from gatewright.ports import Answer, Gate, Link, Permanent, Retryable
+from gatewright.providers.registry import GATES
+from gatewright.runtime import metrics
+from gatewright.runtime.links import Links
+
+Key = tuple[str, str]
+Told = Callable[[Key, bool], None]
+CONCURRENT = 8
+GRACE = 2.0
+
+log = logging.getLogger("gatewright.sampler")
+
+
+@dataclass(slots=True)
+class _Question:
+    """One measurement, shared by all tracks that ask the same."""
+
+    id: str
+    namespace: str
+    gate: Gate
+    config: Any
+    name: str | None
+    asked: float = float("-inf")
+    result: Answer | Exception | None = None
+    waiting: list[_Track] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Track:
+    """One gate of one Release."""
+
+    key: Key
+    measure: Measure
+    window: Window
+    question: _Question
+    rebuild: bool
+    due: float
+    told: str = "Unknown"
+    answered: float = 0.0
+    """When the answer that decided arrived (monotonic); for the decision-to-write figure."""
+
+
+class Sampler:
+    """All gates that are watched."""
+
+    def __init__(self, links: Links, told: Told) -> None:
+        self._links = links
+        self._told = told
+        self._tracks: dict[Key, dict[str, _Track]] = {}
+        self._questions: dict[str, _Question] = {}
+        self._heap: list[tuple[float, int, _Track]] = []
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._slots: dict[tuple[str, str, str | None], asyncio.Semaphore] = {}
+
+    def watch(self, key: Key, measures: Iterable[Measure], rebuild: bool = False) -> None:
+        """Measure exactly these for a Release from now on; new ones at once, those that are gone no more.
+
+        `rebuild`: the run was under way before this process; rows of breaches are read from the provider's memory.
+        """
+        wanted = {measure.path: measure for measure in measures}
+        tracks = self._tracks.setdefault(key, {}) if wanted else self._tracks.get(key, {})
+        for path in [path for path in tracks if path not in wanted]:
+            self._close(tracks.pop(path))
+        for path, measure in wanted.items():
+            if path not in tracks:
+                tracks[path] = self._open(key, measure, rebuild)
+        if not tracks:
+            self._tracks.pop(key, None)
+        self._arm()
+
+    def verdicts(self, key: Key) -> dict[str, Verdict]:
+        """What the samples of a Release's gates mean now."""
+        now = time.monotonic()
+        return {
+            path: verdict(track.window, now, track.measure.rule) for path, track in self._tracks.get(key, {}).items()
+        }
+
+    def answered(self, key: Key) -> float:
+        """When the newest answer for a Release arrived (monotonic)."""
+        return max((track.answered for track in self._tracks.get(key, {}).values()), default=0.0)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._tracks.values()))
+
+    async def close(self) -> None:
+        """Stop measuring."""
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = [question.task for question in self._questions.values() if question.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tracks.clear()
+        self._questions.clear()
+        self._heap.clear()
+
+    def _open(self, key: Key, measure: Measure, rebuild: bool) -> _Track:
+        now = time.monotonic()
+        track = _Track(key, measure, Window(opened=now), self._question(key[0], measure), rebuild, now)
+        self._push(track, now)
+        return track
+
+    def _question(self, namespace: str, measure: Measure) -> _Question:
+        found = digest([namespace, measure.provider, measure.config])
+        if found not in self._questions:
+            gate = GATES[measure.provider]
+            raw = measure.config if isinstance(measure.config, dict) else {}
+            self._questions[found] = _Question(found, namespace, gate, measure.config, raw.get("connection"))
+        return self._questions[found]
+
+    def _close(self, track: _Track) -> None:
+        track.due = float("inf")
+        if track in track.question.waiting:
+            track.question.waiting.remove(track)
+
+    def _push(self, track: _Track, due: float) -> None:
+        track.due = due
+        self._count += 1
+        heapq.heappush(self._heap, (due, self._count, track))
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._heap and self._heap[0][2].due != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        if self._heap:
+            delay = max(0.0, self._heap[0][0] - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._fire)
+
+    def _fire(self) -> None:
+        now = time.monotonic()
+        while self._heap and self._heap[0][0] <= now:
+            due, _, track = heapq.heappop(self._heap)
+            if track.due == due:
+                self._ask(track, now)
+        self._arm()
+
+    def _ask(self, track: _Track, now: float) -> None:
+        question = track.question
+        fresh = question.asked >= track.window.opened and now - question.asked < track.measure.rule.interval / 2
+        newer = track.window.last is None or question.asked > track.window.last.at
+        if fresh and newer and question.result is not None:
+            self._answer(track, question.asked, question.result)
+            return
+        track.due = float("inf")
+        question.waiting.append(track)
+        if question.task is None:
+            question.task = asyncio.get_running_loop().create_task(self._run(question))
+
+    async def _run(self, question: _Question) -> None:
+        while question.waiting:
+            slot = self._slots.setdefault(
+                (question.namespace, question.gate.connection, question.name), asyncio.Semaphore(CONCURRENT)
+            )
+            async with slot:
+                waiting, question.waiting = question.waiting, []
+                asked = time.monotonic()
+                result = await self._measure(question, waiting)
+            question.asked, question.result = asked, result
+            for track in waiting:
+                if self._tracks.get(track.key, {}).get(track.measure.path) is track:
+                    self._answer(track, asked, result)
+        question.task = None
+        self._forget(question)
+        self._arm()
+
+    def _forget(self, question: _Question) -> None:
+        if not any(track.question is question for tracks in self._tracks.values() for track in tracks.values()):
+            self._questions.pop(question.id, None)
+
+    async def _measure(self, question: _Question, waiting: list[_Track]) -> Answer | Exception:
+        link: Link | None = None
+        try:
+            config = question.gate.config.model_validate(question.config)
+            link = await self._links.open(question.namespace, question.gate.connection, question.name)
+            async with asyncio.timeout(link.timeout + GRACE):
+                for track in waiting:
+                    if track.rebuild:
+                        await self._rebuild(track, question.gate, config, link)
+                result: Answer | Exception = await question.gate.measure(config, link)
+        except (Retryable, Permanent) as error:
+            result = error
+        except TimeoutError:
+            result = Retryable(f"no answer within {link.timeout if link else 0:g}s")
+        except ValidationError as error:
+            result = Permanent(f"its configuration is not valid: {error.errors()[0]['msg']}")
+        except Exception as error:
+            log.exception("a provider raised what it may not raise")
+            result = Retryable(f"the provider failed: {type(error).__name__}")
+        if link is not None:
+            self._links.used(question.namespace, link.name, result if isinstance(result, Exception) else None)
+        return result
+
+    async def _rebuild(self, track: _Track, gate: Gate, config: Any, link: Link) -> None:
+        """After a restart: the row of breaches from the provider's own memory."""
+        track.rebuild = False
+        rule = track.measure.rule
+        if rule.lasting is None or track.measure.breaching_since is None:
+            return
+        wall, mono = time.time(), time.monotonic()
+        start = max(parse(track.measure.breaching_since).timestamp(), wall - rule.lasting - rule.interval)
+        try:
+            found = await gate.history(config, link, start, wall, rule.interval)
+        except (Retryable, Permanent):
+            return
+        for at, answer in found:
+            sample = _sample(track.measure.check, mono - (wall - at), answer)
+            track.window = fold(track.window, sample, rule)
+
+    def _answer(self, track: _Track, asked: float, result: Answer | Exception) -> None:
+        sample = _sample(track.measure.check, asked, result)
+        metrics.measurements.labels(track.measure.provider, sample.kind).inc()
+        rule = track.measure.rule
+        track.window = fold(track.window, sample, rule)
+        track.answered = time.monotonic()
+        self._push(track, asked + rule.interval)
+        found = verdict(track.window, track.answered, rule)
+        if found.state != track.told:
+            track.told = found.state
+            self._told(track.key, found.state == "Failed")
+
+
+def _sample(check: Check, at: float, result: Answer | Exception) -> Sample:
+    if isinstance(result, Exception):
+        return Sample(at, "Error", None, str(result)[:400])
+    return sample_of(check, at, result.value, result.message[:400])

@@ -1,0 +1,30 @@
+"""What the operator itself is told: flags of `gatewright run`, each also an environment variable."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of one instance."""
+
+    namespaces: frozenset[str]
+    """Namespaces whose Releases are run; empty: all."""
+    lease_namespace: str
+    identity: str
+    port: int
+    allow: str
+    """Comma-separated hosts, addresses and networks that Connections may reach although the address rules refuse them."""
+
+
+def default_identity() -> str:
+    """The pod's name: a container that was restarted takes its own Lease up at once. Elsewhere unique to the process."""
+    return os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
+
+
+def default_lease_namespace() -> str:
+    """The pod's namespace, else `default`."""
+    return os.environ.get("POD_NAMESPACE") or "default"

@@ -1,0 +1,180 @@
+"""A Release in a simulated world: the pure core with a scripted clock, cluster and provider. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gatewright.api.release import ReleaseSpec
+from gatewright.api.status import ReleaseStatus, dump
+from gatewright.core.body import problems, unpin
+from gatewright.core.decide import decide
+from gatewright.core.model import Body, Decision, Needs, Note, Observation, Operation, Progress, Sight, View
+from gatewright.core.needs import needs
+from gatewright.core.window import Sample, Verdict
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def spec(version: str = "2.0", **changes: Any) -> dict[str, Any]:
+    """A Release of two stages: migrate with a restore, then deploy with a gate and a bake."""
+    target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)"}}
+    base: dict[str, Any] = {
+        "version": version,
+        "targets": [{"name": "web", "workload": target}],
+        "stages": [
+            {
+                "name": "migrate",
+                "steps": [
+                    {"name": "backup", "job": {"image": "tools"}, "produces": "backup"},
+                    {"name": "migrate", "job": {"image": "tools:$(version)"}, "requires": ["backup"]},
+                ],
+                "rollback": {
+                    "steps": [
+                        {
+                            "name": "restore",
+                            "requires": ["backup"],
+                            "job": {"image": "tools", "args": ["$(steps.backup.outputs.id)"]},
+                        }
+                    ]
+                },
+            },
+            {
+                "name": "deploy",
+                "steps": [{"name": "deploy", "deploy": {"targets": ["web"]}}],
+                "gates": [{"name": "errors", "prometheus": {"query": "errors"}, "max": "1%"}],
+                "bake": "10s",
+            },
+        ],
+    }
+    return base | changes
+
+
+@dataclass
+class World:
+    """What is outside of the core, scripted."""
+
+    spec: dict[str, Any] = field(default_factory=spec)
+    now: datetime = START
+    live: str = "1.0"
+    status: ReleaseStatus = field(default_factory=ReleaseStatus)
+    body: Body | None = None
+    generation: int = 1
+    deleting: bool = False
+    finalized: bool = False
+    retry: str | None = None
+    rival: str | None = None
+    unwatched: float = 0.0
+    gates: dict[str, str] = field(default_factory=dict)
+    """State by check name; Passing where nothing is said."""
+    jobs: dict[str, Progress] = field(default_factory=dict)
+    """How the Job of a step ends; Succeeded where nothing is said."""
+    slow: set[str] = field(default_factory=set)
+    """Steps whose operations stay Running."""
+    performed: list[Operation] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    writes: int = 0
+    missing: str | None = None
+
+    def view(self) -> View:
+        parsed = ReleaseSpec.model_validate(self.spec)
+        return View(
+            "shop", "web", "uid-1", self.generation, parsed, self.status.model_copy(deep=True), tuple(problems(parsed)),
+            self.deleting, self.finalized, self.retry,
+        )  # fmt: skip
+
+    def observe(self, wants: Needs) -> Observation:
+        sights = {
+            subject: Sight({"of": self.live}, self.live == self.spec["version"], self.live, self.missing) for subject in wants.sights
+        }
+        return Observation(
+            self.now,
+            self.body,
+            sights,
+            {operation.id: self._progress(operation) for operation in wants.operations},
+            {measure.path: self._verdict(measure.check.name) for measure in wants.measures},
+            self.rival,
+            self.unwatched,
+        )
+
+    def tick(self) -> Decision:
+        """One decision, carried out."""
+        view = self.view()
+        decision = decide(view, self.observe(needs(view, self.body, self.now)))
+        assert decide(view, self.observe(needs(view, self.body, self.now))).status == decision.status, "decide is pure"
+        if dump(decision.status) != dump(self.status):
+            self.writes += not decision.lazy
+        self.unwatched = 0.0
+        self.status = decision.status
+        self.notes += decision.notes
+        if decision.finalize:
+            self.finalized = True
+            assert decision.revision is not None
+            self.body = unpin(decision.revision.data["body"])
+        for operation in decision.effects:
+            self._perform(operation)
+        if decision.release:
+            self.finalized = False
+        return decision
+
+    def settle(self) -> World:
+        """Decide until nothing changes at this moment."""
+        for _ in range(2000):
+            before = dump(self.status), len(self.performed), self.finalized
+            self.tick()
+            if before == (dump(self.status), len(self.performed), self.finalized):
+                return self
+        raise AssertionError("no rest")
+
+    def later(self, seconds: float) -> World:
+        """Let time pass, second by second."""
+        for _ in range(int(seconds)):
+            self.now += timedelta(seconds=1)
+            self.settle()
+        return self
+
+    def ask(self, version: str | None = None, **changes: Any) -> World:
+        """Edit the spec."""
+        self.spec = self.spec | ({"version": version} if version else {}) | changes
+        self.generation += 1
+        return self
+
+    def done(self, kind: str | None = None) -> list[str]:
+        """What was performed, as `kind subject`, Job names shortened to their step."""
+        return [f"{item.kind} {_short(item)}" for item in self.performed if kind in (None, item.kind)]
+
+    def _perform(self, operation: Operation) -> None:
+        assert operation.id not in {item.id for item in self.performed}, f"{operation.id} twice"
+        self.performed.append(operation)
+        if operation.kind == "apply":
+            self.live = operation.config["workload"]["images"]["app"].rpartition(":")[2]
+        if operation.kind == "restore" and operation.subject == "target/web":
+            self.live = "1.0"
+
+    def _progress(self, operation: Operation) -> Progress:
+        if operation.id not in {item.id for item in self.performed}:
+            return Progress("Absent")
+        if operation.kind == "stop":
+            return Progress("Succeeded")
+        step = _short(operation).partition("/")[2]
+        if step in self.slow or operation.kind == "ask":
+            return Progress("Running")
+        if operation.kind == "job":
+            return self.jobs.get(step, Progress("Succeeded", outputs={"id": f"{step}-1"}))
+        return self.jobs.get(step, Progress("Succeeded"))
+
+    def _verdict(self, name: str) -> Verdict:
+        state = self.gates.get(name, "Passing")
+        kind = {"Passing": "Good", "Holding": "NoData"}.get(state, "Breach")
+        sample = Sample(1.0, kind, 0.05 if kind == "Breach" else 0.001, "5% > 1%" if kind == "Breach" else "")  # type: ignore[arg-type]
+        return Verdict(state, 0.0, sample, "NoData" if state == "Holding" else "Breach")  # type: ignore[arg-type]
+
+
+def _short(operation: Operation) -> str:
+    if not operation.subject.startswith("job/"):
+        return operation.subject
+    return "job/" + operation.key.rpartition("-")[0].split(".")[-2]
+
+
+__all__ = ["START", "World", "replace", "spec"]
