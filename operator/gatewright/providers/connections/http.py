@@ -1,0 +1,27 @@
+"""An HTTP system: anything that answers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from gatewright.api.connection import HttpAccess
+from gatewright.ports import Link, Permanent
+from gatewright.providers.connections import client
+
+
+class HttpConnection:
+    """Answers at its base URL; 401 and 403 mean that the credentials do not work, every other answer is one."""
+
+    config: ClassVar[type[BaseModel]] = HttpAccess
+
+    async def check(self, link: Link) -> None:
+        """Ask for the base URL."""
+        reply = await client.ask(link, "GET", "/")
+        if reply.status in (401, 403):
+            raise Permanent(f"{reply.where}: the credentials are refused ({reply.status})")
+
+    async def close(self) -> None:
+        """Close every client."""
+        await client.aclose()

@@ -1,0 +1,80 @@
+"""Prometheus and what speaks its HTTP API v1 (Thanos, Mimir, VictoriaMetrics).
+
+An answer is a JSON object: `{"status": "success", "data": {...}, "warnings": [...]}`, or `{"status": "error",
+"errorType": ..., "error": ...}` with status 400, 422 or 503.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from gatewright.api.connection import HttpAccess
+from gatewright.ports import Link, Permanent, Retryable
+from gatewright.providers.connections import client
+from gatewright.providers.connections.secrets import hide
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A successful answer; `warning` is set where it may be partial."""
+
+    kind: str
+    value: Any
+    warning: str = ""
+
+
+async def query(link: Link, path: str, form: Mapping[str, str]) -> Result:
+    """Ask `/api/v1/query` or `/api/v1/query_range`. Raises Retryable, Permanent."""
+    # a little less than the link's own time, so that Prometheus itself says which query was too slow
+    limit = f"{max(1, int(link.timeout * 900))}ms"
+    reply = await client.ask(link, "POST", path, form={**form, "timeout": limit})
+    if reply.status not in (400, 422, 503):
+        client.require_ok(reply)
+    elif not _is_json(reply):
+        client.require_ok(reply)
+        raise Permanent(f"{reply.where}: answered {reply.status}, not as Prometheus does")
+    answer = client.json_of(reply)
+    if not isinstance(answer, dict) or answer.get("status") not in ("success", "error"):
+        raise Permanent(f"{reply.where}: this is not the Prometheus API")
+    if answer["status"] == "error":
+        raise _failure(link, reply, answer)
+    return _result(reply, answer)
+
+
+class PrometheusConnection:
+    """A Prometheus that evaluates `vector(1)`."""
+
+    config: ClassVar[type[BaseModel]] = HttpAccess
+
+    async def check(self, link: Link) -> None:
+        """Ask the cheapest question there is, by the way that gates ask theirs."""
+        result = await query(link, "/api/v1/query", {"query": "vector(1)"})
+        if result.kind != "vector" or not result.value:
+            raise Permanent("vector(1) has no answer; this is not a Prometheus")
+
+    async def close(self) -> None:
+        """Close every client."""
+        await client.aclose()
+
+
+def _is_json(reply: client.Reply) -> bool:
+    return "json" in reply.headers.get("content-type", "")
+
+
+def _failure(link: Link, reply: client.Reply, answer: Mapping[str, Any]) -> Retryable | Permanent:
+    kind, text = str(answer.get("errorType", "")), hide(str(answer.get("error", "")), link)
+    if reply.status < 500 and kind == "bad_data":
+        return Permanent(f"the query is refused: {text}")
+    return Retryable(f"{reply.where}: {kind or 'error'}: {text}")
+
+
+def _result(reply: client.Reply, answer: Mapping[str, Any]) -> Result:
+    data = answer.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("resultType"), str) or "result" not in data:
+        raise Permanent(f"{reply.where}: this is not the Prometheus API")
+    warnings = answer.get("warnings") or []
+    return Result(data["resultType"], data["result"], "; ".join(map(str, warnings)))

@@ -1,0 +1,200 @@
+"""http: a status, a value in the body, or a latency.
+
+    {path: /api/health}                                        is the answer 200?
+    {path: /api/health, jsonPath: $.version, equals: 2.4.0}    does the body say so?
+    {path: /stats, jsonPath: $.queue.length}, max: "100"       how many? (a boolean needs no limits)
+    {path: /, measure: Latency}, max: 300ms                    how long, from sending to the end of the answer?
+
+A status that is not expected is a breach in each of them: a quick 503 is no good latency. A service that does not
+answer at all is an error, not a breach, because nobody knows why; `onError: Fail` makes it one.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from jsonpath_rfc9535 import JSONPathEnvironment, JSONPathError, JSONPathQuery
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJsonSchema, model_validator
+
+from gatewright.api.base import Model, Name, Text
+from gatewright.ports import Answer, Link, Permanent
+from gatewright.providers.connections import client
+from gatewright.providers.connections.secrets import hide
+
+_QUOTED = re.compile(r"'(\\.|[^'\\])*'|\"(\\.|[^\"\\])*\"")
+_JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+_SHOWN = 60
+
+
+class _Environment(JSONPathEnvironment):
+    """RFC 9535 without its regular expressions, which can take exponential time."""
+
+    def setup_function_extensions(self) -> None:
+        super().setup_function_extensions()
+        del self.function_extensions["match"], self.function_extensions["search"]
+
+
+_environment = _Environment()
+
+
+def _plain_path(text: str) -> str:
+    if not text.startswith("/") or text.startswith("//"):
+        raise ValueError(f'"{text}" is not a path below the Connection\'s URL (try /{text.lstrip("/")})')
+    if not text.isascii() or not text.isprintable() or set(text) & set(' \\#"<>'):
+        raise ValueError(f'"{text}" holds characters that a path must not; escape them as %XX')
+    path = re.sub(r"%2[eE]", ".", text.partition("?")[0])
+    if ".." in re.split(r"/|%2[fF]|%5[cC]", path):
+        raise ValueError(f'"{text}" climbs by ".."; write the path in full')
+    return text
+
+
+def _plain_json_path(text: str) -> str:
+    compiled(text)
+    return text
+
+
+Path = Annotated[
+    str,
+    AfterValidator(_plain_path),
+    WithJsonSchema({"type": "string", "maxLength": 1024, "pattern": r"^(/|\$\().*$"}),
+    Field(max_length=1024),
+]
+JsonPath = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_plain_json_path)]
+Status = Annotated[int, Field(ge=100, le=599)]
+
+
+class HttpCheck(Model):
+    """A status, a value in a JSON body, or a latency."""
+
+    connection: Name | None = None
+    """Name of the http Connection; the namespace's only one when left out."""
+    path: Path
+    """What is asked for, below the Connection's URL: `/api/health`."""
+    method: Literal["GET", "HEAD"] = "GET"
+    """Checks change nothing."""
+    status: Annotated[list[Status], Field(min_length=1, max_length=10)] = [200]
+    """Statuses that are good; every other is a breach. Redirects are not followed."""
+    measure: Literal["Answer", "Latency"] = "Answer"
+    """Answer: the status, and what `jsonPath` finds. Latency: seconds from sending to the end of the answer; needs `max`."""
+    jsonPath: JsonPath | None = None
+    """JSONPath (RFC 9535) of one value in the body, as `$.database.status`: a number for `max` and `min`, or a boolean."""
+    equals: Text | None = None
+    """What the value must be, compared as text (`true`, `2.4.0`, `null`)."""
+
+    @property
+    def limits(self) -> Literal["required", "optional", "useless"]:
+        """Whether max and min belong to this check."""
+        if self.measure == "Latency":
+            return "required"
+        return "optional" if self.jsonPath is not None and self.equals is None else "useless"
+
+    @model_validator(mode="after")
+    def _fits(self) -> HttpCheck:
+        if self.equals is not None and self.jsonPath is None:
+            raise ValueError("equals needs jsonPath, which says what must be equal")
+        if self.measure == "Latency" and self.jsonPath is not None:
+            raise ValueError("measure: Latency and jsonPath are two questions; make them two checks")
+        if self.method == "HEAD" and self.jsonPath is not None:
+            raise ValueError("jsonPath needs a body, which HEAD does not have; use method: GET")
+        return self
+
+
+class HttpGate:
+    """Asks an HTTP service."""
+
+    config: ClassVar[type[BaseModel]] = HttpCheck
+    connection: ClassVar[str] = "http"
+    limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    async def measure(self, config: HttpCheck, link: Link) -> Answer:
+        """Ask once. Raises Retryable, Permanent."""
+        reply = await client.ask(link, config.method, config.path, headers=_accept(config))
+        if reply.status not in config.status:
+            client.refuse_redirect(reply)
+            wanted = " or ".join(map(str, config.status))
+            return Answer(False, f"answered {reply.status}, expected {wanted}")
+        if config.measure == "Latency":
+            return Answer(reply.seconds)
+        if config.jsonPath is None:
+            return Answer(True, f"answered {reply.status}")
+        return _found(config, config.jsonPath, client.json_of(reply), link)
+
+    async def history(
+        self, config: HttpCheck, link: Link, start: float, end: float, step: float
+    ) -> Sequence[tuple[float, Answer]]:
+        """A service tells of now only."""
+        return []
+
+
+@functools.lru_cache(maxsize=512)
+def compiled(text: str) -> JSONPathQuery:
+    """A JSONPath that is evaluated in time linear to the body. Raises ValueError."""
+    if not text.startswith("$"):
+        raise ValueError(f'"{text}" is not a JSONPath (try ${"" if text[:1] in (".", "[") else "."}{text.strip("{}")})')
+    bare = _QUOTED.sub("''", text)
+    if "," in bare or bare.count("..") + bare.count("?") > 1:
+        raise ValueError(f'"{text}" finds too much: it must lead to one value, with at most one ".." or "?" and no ","')
+    try:
+        return _environment.compile(text)
+    except (JSONPathError, RecursionError) as error:
+        raise ValueError(f'"{text}" is not a JSONPath: {str(error).splitlines()[0]}') from None
+
+
+def _accept(config: HttpCheck) -> dict[str, str]:
+    return {"Accept": "application/json" if config.jsonPath else "*/*"}
+
+
+def _found(config: HttpCheck, path: str, body: Any, link: Link) -> Answer:
+    nodes = []
+    problem = ""
+    try:
+        for node in compiled(path).finditer(body):
+            nodes.append(node.value)
+            if len(nodes) > 1:
+                break
+    except (JSONPathError, RecursionError):
+        problem = f"{path} cannot be evaluated in this body"
+    if problem or len(nodes) > 1:
+        raise Permanent(problem or f"{path} finds several values; it must lead to one")
+    if not nodes:
+        return Answer(None, f"{path} is not in the body")
+    return _compared(path, nodes[0], config.equals, link) if config.equals is not None else _value(path, nodes[0])
+
+
+def _compared(path: str, value: Any, wanted: str, link: Link) -> Answer:
+    if isinstance(value, dict | list):
+        raise Permanent(f"{path} is an object or a list; it must lead to one value")
+    text = _text(value)
+    if text == wanted or _same_number(value, wanted):
+        return Answer(True, f"{path} is {wanted}")
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return Answer(False, hide(f'{path} is "{shown}", expected "{wanted}"', link))
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def _same_number(value: Any, wanted: str) -> bool:
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return plain and _JSON_NUMBER.fullmatch(wanted) is not None and float(wanted) == value
+
+
+def _value(path: str, value: Any) -> Answer:
+    if value is None:
+        return Answer(None, f"{path} is null")
+    if isinstance(value, bool):
+        return Answer(value, f"{path} is {_text(value)}")
+    if not isinstance(value, int | float):
+        raise Permanent(f"{path} is neither a number nor a boolean; say what it must be by equals")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    return Answer(number) if math.isfinite(number) else Answer(None, f"{path} is {number}")

@@ -1,0 +1,124 @@
+"""prometheus: one number by an instant query.
+
+What counts as a number: a scalar, or a vector of exactly one element. An empty vector, NaN, infinity, a sample far
+from the present and an answer with warnings (which may be partial) are no data; several series are an error, because
+choosing one of them would be a guess.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, StringConstraints
+
+from gatewright.api.base import Model, Name
+from gatewright.ports import Answer, Link, Permanent
+from gatewright.providers.connections import prometheus
+from gatewright.providers.connections.secrets import hide
+
+STALE = 300.0
+"""Seconds between a sample's time and now after which it says nothing about now."""
+_POINTS = 11_000
+"""Prometheus refuses range queries with more points."""
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?Inf|NaN")
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; write a query")
+    return text
+
+
+Query = Annotated[str, StringConstraints(min_length=1, max_length=8192), AfterValidator(_not_blank)]
+
+
+class PrometheusCheck(Model):
+    """A number by PromQL, compared with `max` and `min`."""
+
+    connection: Name | None = None
+    """Name of the prometheus Connection; the namespace's only one when left out."""
+    query: Query
+    """An instant query whose result is one number: a scalar, or a vector of one series (`sum(...)`, `max(...)`)."""
+
+
+class PrometheusGate:
+    """Asks `/api/v1/query`."""
+
+    config: ClassVar[type[BaseModel]] = PrometheusCheck
+    connection: ClassVar[str] = "prometheus"
+    limits: ClassVar[Literal["required", "optional"]] = "required"
+
+    async def measure(self, config: PrometheusCheck, link: Link) -> Answer:
+        """Ask for now. Raises Retryable, Permanent."""
+        result = await prometheus.query(link, "/api/v1/query", {"query": config.query})
+        sample = _only(result)
+        if result.warning:
+            return Answer(None, hide(f"the answer may be partial: {result.warning}", link))
+        if sample is None:
+            return Answer(None, "empty vector")
+        at, answer = sample
+        age = time.time() - at
+        if abs(age) > STALE:
+            return Answer(None, f"the sample is {age / 60:.0f}min old" if age > 0 else "the sample is from the future")
+        return answer
+
+    async def history(
+        self, config: PrometheusCheck, link: Link, start: float, end: float, step: float
+    ) -> Sequence[tuple[float, Answer]]:
+        """The same question for `start`, `start + step`, ... up to `end`, by one range query."""
+        count = min(int((end - start) / step), _POINTS - 1)
+        start = end - count * step if count == _POINTS - 1 else start
+        form = {"query": config.query, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
+        result = await prometheus.query(link, "/api/v1/query_range", form)
+        if result.warning:
+            return []
+        points = _points(result)
+        answers = []
+        for at in (round(start + index * step, 3) for index in range(count + 1)):
+            answer = points.get(at, Answer(None, "empty vector"))
+            if answer is not None:
+                answers.append((at, answer))
+        return answers
+
+
+def _only(result: prometheus.Result) -> tuple[float, Answer] | None:
+    if result.kind == "scalar":
+        return _sample(result.value)
+    if result.kind != "vector" or not isinstance(result.value, list):
+        raise Permanent(f"the query gives a {_words(result.kind)}; it must give one number")
+    if len(result.value) > 1:
+        raise Permanent(f"{len(result.value)} series; aggregate them to one (sum, max or avg)")
+    if not result.value:
+        return None
+    element = result.value[0]
+    if not isinstance(element, Mapping) or "value" not in element:
+        raise Permanent("the query gives a native histogram; take a number out of it (histogram_quantile)")
+    return _sample(element["value"])
+
+
+def _points(result: prometheus.Result) -> dict[float, Answer | None]:
+    """Answers by time; None where several series answered at once, which `measure` would have refused."""
+    if result.kind != "matrix" or not isinstance(result.value, list):
+        raise Permanent(f"the query gives a {_words(result.kind)}; it must give one number")
+    points: dict[float, Answer | None] = {}
+    for series in result.value:
+        for value in series.get("values", []) if isinstance(series, Mapping) else []:
+            at, answer = _sample(value)
+            points[round(at, 3)] = None if round(at, 3) in points else answer
+    return points
+
+
+def _sample(value: Any) -> tuple[float, Answer]:
+    match value:
+        case [int() | float() as at, str() as text] if _NUMBER.fullmatch(text):
+            number = float(text)
+            return float(at), Answer(number) if math.isfinite(number) else Answer(None, text)
+    raise Permanent("the answer holds no number")
+
+
+def _words(kind: str) -> str:
+    return {"matrix": "range vector", "string": "string"}.get(kind, "result of an unknown kind")

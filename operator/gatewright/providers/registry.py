@@ -1,0 +1,41 @@
+"""Every provider there is, by the key that users write. There is no other list, and no lookup by import or entry point.
+
+To add one:
+
+1. Write one file beside its kind (`gates/`, `targets/`, `connections/`): its configuration model, whose docstrings
+   become CRD and reference, and its coroutines. It says how things went by an Answer, a Sight or a Progress, and
+   raises Retryable or Permanent (`ports`); an answer that is not understood is never good.
+2. Add one line here.
+3. Add its rows to the table in `tests/contract/`, its sample to `manifests/`, and run `make generate`.
+
+Instances hold no state and open nothing when they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gatewright.ports import Connector, Gate, Target
+from gatewright.providers.connections.http import HttpConnection
+from gatewright.providers.connections.postgres import PostgresConnection
+from gatewright.providers.connections.prometheus import PrometheusConnection
+from gatewright.providers.gates.http import HttpGate
+from gatewright.providers.gates.prometheus import PrometheusGate
+from gatewright.providers.gates.sql import SqlGate
+from gatewright.providers.targets.workload import Workload
+
+GATES: Mapping[str, Gate] = {
+    "prometheus": PrometheusGate(),
+    "http": HttpGate(),
+    "sql": SqlGate(),
+}
+
+TARGETS: Mapping[str, Target] = {
+    "workload": Workload(),
+}
+
+CONNECTIONS: Mapping[str, Connector] = {
+    "prometheus": PrometheusConnection(),
+    "http": HttpConnection(),
+    "postgres": PostgresConnection(),
+}

@@ -1,0 +1,166 @@
+"""What is wrong with what users wrote, in sentences that name the path and say what would be right.
+
+Two sources: pydantic's errors, turned into sentences by `explain`, and the keys of providers, which only the registry
+knows (`problems`, `connection_problems`). `$(NAME)` may stand in any text of a provider's configuration: what the
+spec itself knows (the version, `vars`) is put in before the configuration is checked; text that holds what only a run
+knows is not judged before the run.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from gatewright.api.base import Keyed, quantity
+from gatewright.api.connection import ConnectionSpec
+from gatewright.api.jobs import Job
+from gatewright.api.release import Approval, Check, ReleaseSpec, Target
+from gatewright.core.expand import expand, references
+from gatewright.ports import Permanent
+from gatewright.providers import registry
+from gatewright.providers.connections import addresses
+from gatewright.providers.sentences import explain, field_names, listed, meant, place, quoted, sentence
+
+__all__ = ["connection_problems", "explain", "problems"]
+
+_CORE: Mapping[str, type[BaseModel]] = {"job": Job, "approval": Approval}
+"""Checks that are not measured: core handles them itself."""
+_MEASURING = ("max", "min", "for", "failureThreshold")
+
+
+def problems(spec: ReleaseSpec) -> list[str]:
+    """Everything that is wrong with the providers of a spec, in the order of the spec."""
+    names = _known_names(spec)
+    found: list[str] = []
+    for index, target in enumerate(spec.targets):
+        found += _target(f"spec.targets[{index}]", target, names)
+    for path, check, stage in _checks(spec):
+        found += _check(path, check, names if stage is None else {**names, "stage": stage})
+    return found
+
+
+def connection_problems(spec: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with the spec of a Connection."""
+    try:
+        parsed = ConnectionSpec.model_validate(spec)
+    except ValidationError as error:
+        return explain(error, "spec", spec, ConnectionSpec)
+    configs = {key: connector.config for key, connector in registry.CONNECTIONS.items()}
+    key, found = _chosen("spec", parsed, configs)
+    if key is None:
+        return found
+    raw = (parsed.model_extra or {})[key]
+    config, wrong = _validated(configs[key], raw, f"spec.{key}", {})
+    found += wrong
+    url = getattr(config, "url", None)
+    if isinstance(url, str):
+        try:
+            addresses.check_url(url)
+        except Permanent as error:
+            found.append(f"spec.{key}.url: {error}")
+    return found
+
+
+# --- the places of a spec where providers stand
+
+
+def _checks(spec: ReleaseSpec) -> Iterator[tuple[str, Check, str | None]]:
+    yield from ((f"spec.preflight[{index}]", check, None) for index, check in enumerate(spec.preflight))
+    yield from ((f"spec.guards[{index}]", check, None) for index, check in enumerate(spec.guards))
+    for number, stage in enumerate(spec.stages):
+        for index, check in enumerate(stage.gates):
+            yield f"spec.stages[{number}].gates[{index}]", check, stage.name
+    yield from ((f"spec.rollback.verify[{index}]", check, None) for index, check in enumerate(spec.rollback.verify))
+
+
+def _known_names(spec: ReleaseSpec) -> dict[str, str]:
+    return {"version": spec.version, "run": "1"} | {f"vars.{name}": value for name, value in spec.vars.items()}
+
+
+def _target(path: str, target: Target, names: Mapping[str, str]) -> list[str]:
+    configs = {key: provider.config for key, provider in registry.TARGETS.items()}
+    key, found = _chosen(path, target, configs)
+    if key is None:
+        return found
+    return found + _validated(configs[key], (target.model_extra or {})[key], f"{path}.{key}", names)[1]
+
+
+def _check(path: str, check: Check, names: Mapping[str, str]) -> list[str]:
+    configs = {**{key: gate.config for key, gate in registry.GATES.items()}, **_CORE}
+    key, found = _chosen(path, check, configs)
+    found += _range(path, check)
+    if key is None:
+        return found
+    config, wrong = _validated(configs[key], (check.model_extra or {})[key], f"{path}.{key}", names)
+    return found + wrong + list(_limits(path, check, key, config))
+
+
+def _chosen(path: str, keyed: Keyed, known: Mapping[str, Any]) -> tuple[str | None, list[str]]:
+    """The one provider key, if there is exactly one that is known; and what is wrong with the others."""
+    extra = list(keyed.model_extra or {})
+    providers = [key for key in extra if key in known]
+    strangers = [key for key in extra if key not in known]
+    if len(providers) > 1:
+        return None, [
+            f"{path}: has {len(providers)} providers ({listed(providers)}); keep one, and make the other a check"
+        ]
+    fields = field_names(type(keyed))
+    if providers:
+        return providers[0], [f"{path}: unknown field {quoted(key)}{meant(key, fields)}" for key in strangers]
+    if not strangers:
+        return None, [f"{path}: has no provider; it needs exactly one of {listed(known)}"]
+    return None, [_stranger(path, key, fields, known) for key in strangers]
+
+
+def _stranger(path: str, key: str, fields: Iterable[str], known: Iterable[str]) -> str:
+    if not difflib.get_close_matches(key, known) and difflib.get_close_matches(key, fields):
+        return f"{path}: unknown field {quoted(key)}{meant(key, fields)}"
+    near = meant(key, known).removeprefix(" (").removesuffix(")")
+    return f"{path}: unknown provider {quoted(key)} (known: {listed(known)}{near and f'; {near}'})"
+
+
+# --- the configuration of one provider
+
+
+def _validated(
+    model: type[BaseModel], raw: Any, where: str, names: Mapping[str, str]
+) -> tuple[BaseModel | None, list[str]]:
+    """The configuration, with what is known put in; and what is wrong with it, unknown text left out."""
+    found = list(references(raw, where))
+    unknown = {name: f"$({name})" for _, name in found if name not in names}
+    open_paths = {spot for spot, name in found if name in unknown}
+    value = expand(raw, {**names, **unknown}, where)
+    try:
+        return model.model_validate(value), []
+    except ValidationError as error:
+        wrong = [
+            sentence(details, where, model)
+            for details in error.errors(include_url=False)
+            if place(where, details["loc"]) not in open_paths
+        ]
+        return None, wrong
+
+
+def _range(path: str, check: Check) -> list[str]:
+    if check.max is not None and check.min is not None and quantity(check.min) > quantity(check.max):
+        return [f"{path}: min {check.min} is above max {check.max}; no value could pass"]
+    return []
+
+
+def _limits(path: str, check: Check, key: str, config: BaseModel | None) -> Iterator[str]:
+    """Whether the limits fit what is measured."""
+    given = [name for name in _MEASURING if getattr(check, "for_" if name == "for" else name) is not None]
+    if key in _CORE:
+        yield from (f"{path}.{name}: means nothing beside {key}, which is not measured" for name in given)
+        return
+    wanted = getattr(config, "limits", registry.GATES[key].limits)
+    limited = [name for name in ("max", "min") if name in given]
+    if wanted == "required" and not limited:
+        yield f'{path}: {key} measures a number, which means nothing without a limit; add max or min (max: "1%")'
+    if wanted == "useless":
+        yield from (
+            f"{path}.{name}: there is no number to compare; add jsonPath or measure: Latency" for name in limited
+        )
