@@ -190,6 +190,8 @@ class Run(Model):
     """When it began."""
     finishedAt: Time | None = None
     """When it ended."""
+    took: Short | None = None
+    """How long it took, as `41m20s`; once it has ended."""
     timers: Annotated[dict[str, Timer], Field(max_length=16)] = {}
     """Its clocks, by what they are for."""
     held: Short | None = None

@@ -1,0 +1,155 @@
+"""The CustomResourceDefinitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from gatewright.api import GROUP, VERSION
+from gatewright.api.connection import ConnectionSpec, ConnectionStatus
+from gatewright.api.release import ReleaseSpec
+from gatewright.api.status import ReleaseStatus
+from gatewright.codegen import rules, schema
+from gatewright.providers import registry
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of `kubectl get`; `wide` ones only with `-o wide`."""
+
+    name: str
+    path: str
+    type: str = "string"
+    description: str = ""
+    wide: bool = False
+
+    def printer(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"name": self.name, "type": self.type, "jsonPath": self.path}
+        found |= {"description": self.description} if self.description else {}
+        return found | ({"priority": 1} if self.wide else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of the API group."""
+
+    name: str
+    plural: str
+    short: str
+    description: str
+    spec: type[BaseModel]
+    status: type[BaseModel]
+    variants: Mapping[str, Mapping[str, type[BaseModel]]]
+    columns: tuple[Column, ...]
+
+
+def _configs(table: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
+    return {key: provider.config for key, provider in table.items()}
+
+
+GATES = _configs(registry.GATES)
+TARGETS = _configs(registry.TARGETS)
+CONNECTIONS = _configs(registry.CONNECTIONS)
+
+RELEASE = Kind(
+    name="Release",
+    plural="releases",
+    short="rls",
+    description="The wanted version, and the stages that lead there.",
+    spec=ReleaseSpec,
+    status=ReleaseStatus,
+    variants={
+        "spec.targets[]": TARGETS,
+        "spec.preflight[]": GATES | rules.CHECK_JOB | rules.CHECK_APPROVAL,
+        "spec.guards[]": GATES,
+        "spec.stages[].gates[]": GATES | rules.CHECK_JOB,
+        "spec.rollback.verify[]": GATES | rules.CHECK_JOB,
+    },
+    columns=(
+        Column("Version", ".spec.version", description="The version that should be live."),
+        Column("Live", ".status.live.version", description="The version that is served."),
+        Column("Last-Good", ".status.lastGood.version", description="The version a rollback returns to."),
+        Column("Stage", ".status.stage", description="Number and name of the stage."),
+        Column("State", ".status.state", description="Where the Release stands."),
+        Column("Waiting-For", ".status.waitingFor.message", description="Why nothing moves right now."),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Started", ".status.run.startedAt", "date", "Since when the run is under way.", wide=True),
+        Column("Took", ".status.run.took", description="How long the finished run took.", wide=True),
+        Column("Message", ".status.message", description="Where the Release stands, in one sentence.", wide=True),
+    ),
+)
+
+CONNECTION = Kind(
+    name="Connection",
+    plural="connections",
+    short="conn",
+    description="One external system: where it is, and whose Secret opens it. Releases name it and hold no URLs or tokens.",
+    spec=ConnectionSpec,
+    status=ConnectionStatus,
+    variants={"spec": CONNECTIONS},
+    columns=(
+        Column("Ready", '.status.conditions[?(@.type=="Ready")].status', description="Whether it answers."),
+        Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', description="Why, in one word."),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Message", '.status.conditions[?(@.type=="Ready")].message', description="Why, in words.", wide=True),
+    ),
+)
+
+KINDS = (RELEASE, CONNECTION)
+
+
+def schemas(kind: Kind) -> tuple[schema.Schema, schema.Schema]:
+    """Spec and status, with the notes that the reference reads."""
+    return (
+        schema.structural(kind.spec, "spec", kind.variants),
+        schema.structural(kind.status, "status", {}),
+    )
+
+
+def definition(kind: Kind) -> dict[str, Any]:
+    """The CustomResourceDefinition of a kind."""
+    spec, status = (schema.plain(part) for part in schemas(kind))
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
+                "shortNames": [kind.short],
+                "categories": ["gatewright"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [column.printer() for column in kind.columns],
+                    "schema": {"openAPIV3Schema": _root(kind, spec, status)},
+                }
+            ],
+        },
+    }
+
+
+def _root(kind: Kind, spec: schema.Schema, status: schema.Schema) -> schema.Schema:
+    found: schema.Schema = {"description": kind.description, "type": "object", "required": ["spec"]}
+    if rules.ROOT[kind.name]:
+        found["x-kubernetes-validations"] = list(rules.ROOT[kind.name])
+    found["properties"] = {
+        "apiVersion": {"description": f"{GROUP}/{VERSION}.", "type": "string"},
+        "kind": {"description": f"{kind.name}.", "type": "string"},
+        "metadata": {"type": "object"},
+        "spec": spec,
+        "status": status,
+    }
+    return found

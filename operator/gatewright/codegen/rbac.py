@@ -1,0 +1,86 @@
+"""RBAC from what the shell and the targets declare: one source for the manifests, the chart and the tests.
+
+Each declaration becomes one rule with its reason above it as a comment, so that whoever reviews the role reads why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from gatewright.api import GROUP
+from gatewright.ports import Access
+from gatewright.providers import registry
+from gatewright.runtime import access
+
+NAME = "gatewright"
+API_GROUP = "rbac.authorization.k8s.io"
+API_VERSION = f"{API_GROUP}/v1"
+
+
+class Wildcard(ValueError):
+    """A declaration that asks for more than it names."""
+
+
+def needed() -> list[Access]:
+    """Everything that is asked for in the namespaces of Releases, the shell's first."""
+    found: list[Access] = []
+    for item in (*access.ACCESS, *(item for target in registry.TARGETS.values() for item in target.access)):
+        _refuse_wildcards(item)
+        found.append(item)
+    return found
+
+
+def own() -> list[Access]:
+    """What is asked for in the operator's own namespace."""
+    for item in access.OWN:
+        _refuse_wildcards(item)
+    return list(access.OWN)
+
+
+VIEWER = ("get", "list", "watch")
+EDITOR = ("create", "update", "patch", "delete", "deletecollection")
+
+
+def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
+    """Name, labels and rules of the roles that are added to Kubernetes' own view, edit and admin."""
+    kinds = ("releases", "connections")
+    aggregate = f"{API_GROUP}/aggregate-to-"
+    view = {f"{aggregate}view": "true", f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
+    yield f"{NAME}-view", view, [Access(GROUP, kinds, VIEWER, "see Releases and Connections")]
+    edit = {f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
+    yield f"{NAME}-edit", edit, [Access(GROUP, kinds, EDITOR, "write Releases and Connections")]
+
+
+def rules_text(items: Iterable[Access], indent: str = "") -> str:
+    """The rules as YAML, each under its reason."""
+    lines: list[str] = []
+    for item in items:
+        lines += [
+            f"# {item.why}",
+            f'- apiGroups: ["{item.group}"]',
+            f"  resources: [{_list(item.resources)}]",
+            f"  verbs: [{_list(item.verbs)}]",
+        ]
+    return "".join(f"{indent}{line}\n" for line in lines)
+
+
+def _list(words: Iterable[str]) -> str:
+    return ", ".join(words)
+
+
+def _refuse_wildcards(item: Access) -> None:
+    if "*" in (item.group, *item.resources, *item.verbs):
+        raise Wildcard(f"{item}: names no wildcards")
+
+
+def subjects_text(namespace: str) -> str:
+    """The operator's ServiceAccount as the subject of a binding."""
+    return f"subjects:\n- kind: ServiceAccount\n  name: {NAME}\n  namespace: {namespace}\n"
+
+
+def rules(items: Iterable[Access]) -> list[dict[str, Any]]:
+    """The same rules as objects, for tests."""
+    return [
+        {"apiGroups": [item.group], "resources": list(item.resources), "verbs": list(item.verbs)} for item in items
+    ]

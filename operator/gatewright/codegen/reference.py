@@ -1,0 +1,197 @@
+"""The field reference, from the schemas that the API server checks: what the page says is what is refused.
+
+One section for each model, with the paths where it stands; a field that exists only at some of them says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from gatewright.api import GROUP, VERSION
+from gatewright.codegen import crds, rbac, schema
+from gatewright.codegen.schema import MODEL, PROVIDERS, TEXT, Schema
+
+
+@dataclass(slots=True)
+class Section:
+    """A model and the places where it stands."""
+
+    name: str
+    places: list[tuple[str, Schema]] = field(default_factory=list)
+
+    def fields(self) -> dict[str, list[tuple[str, Schema]]]:
+        """Each field with the places that have it."""
+        found: dict[str, list[tuple[str, Schema]]] = {}
+        for path, node in self.places:
+            for name, item in node["properties"].items():
+                found.setdefault(name, []).append((path, item))
+        return found
+
+    def required(self, name: str) -> bool:
+        """Whether a field must be given."""
+        return any(name in node.get("required", []) for _, node in self.places)
+
+
+class Ambiguous(ValueError):
+    """Two models of one name that are not the same."""
+
+
+def page(kind: crds.Kind) -> str:
+    """The reference of a kind, as Markdown."""
+    spec, status = crds.schemas(kind)
+    lines = [
+        f"# {kind.name}",
+        "",
+        kind.description,
+        "",
+        f"`apiVersion: {GROUP}/{VERSION}`, `kind: {kind.name}`, namespaced; short name `{kind.short}`, category `gatewright`.",
+        "",
+        "`kubectl get` shows "
+        + ", ".join(f"`{column.name.upper()}`" for column in kind.columns if not column.wide)
+        + "; `-o wide` adds "
+        + ", ".join(f"`{column.name.upper()}`" for column in kind.columns if column.wide)
+        + ".",
+        "",
+    ]
+    for section in _sections([("spec", spec), ("status", status)]):
+        lines += _section(section)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def rbac_page() -> str:
+    """Every right of the operator, and why it has it."""
+    lines = [
+        "# What the operator may do",
+        "",
+        "Generated from what the operator's parts declare; the roles in `manifests/rbac/` and in the chart say the same.",
+        "Nothing is asked for cluster-wide but what the table names: no wildcard, no list or watch on Secrets.",
+        "",
+    ]
+    for title, items in (
+        ("In the namespaces of Releases", rbac.needed()),
+        ("In the operator's own namespace", rbac.own()),
+    ):
+        lines += [f"## {title}", "", "| API group | Resources | Verbs | Why |", "|---|---|---|---|"]
+        lines += [
+            f"| {f'`{item.group}`' if item.group else 'core'} | {_code(item.resources)} | {_code(item.verbs)} | {item.why} |"
+            for item in items
+        ]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _sections(roots: list[tuple[str, Schema]]) -> list[Section]:
+    """The models in the order in which a reader meets them."""
+    found: dict[str, Section] = {}
+    for root, node in roots:
+        for path, item in schema.walk(node, root):
+            if MODEL in item:
+                found.setdefault(item[MODEL], Section(item[MODEL])).places.append((path, item))
+    for section in found.values():
+        _agree(section)
+    return list(found.values())
+
+
+def _agree(section: Section) -> None:
+    descriptions = {node.get("description") for _, node in section.places if PROVIDERS not in node}
+    types = [{name: item.get("type") for name, item in node["properties"].items()} for _, node in section.places]
+    for name in {name for one in types for name in one}:
+        if len({one[name] for one in types if name in one}) > 1:
+            raise Ambiguous(f"{section.name}.{name}: two models of one name; rename one ({sorted(map(str, descriptions))})")
+
+
+def _section(section: Section) -> list[str]:
+    paths = [path for path, _ in section.places]
+    lines = [f"## {section.name}", ""]
+    # The field that holds a model says what it is for; a model on its own says what it is.
+    lines += [str(section.places[0][1].get("description", "")), ""]
+    lines += [f"Stands at {_code(paths)}.", ""]
+    lines += ["| Field | Type | Default | Limits | |", "|---|---|---|---|---|"]
+    for name, occurrences in section.fields().items():
+        item = occurrences[0][1]
+        only = [path for path, _ in occurrences] if len(occurrences) < len(paths) else []
+        sentence = _cell(str(item.get("description", "")))
+        sentence += f" Only in {_code(only)}." if only else ""
+        must = " **required**" if section.required(name) else ""
+        default = f"`{item['default']}`" if "default" in item else ""
+        lines.append(f"| `{name}` | {_type(item)}{must} | {default} | {_cell(_limits(item))} | {sentence} |")
+    lines += _refused(_rules(section))
+    return [*lines, ""]
+
+
+def _refused(rules: list[str]) -> list[str]:
+    return ["", "Refused, in the API server's words:", "", *[f"- {rule}" for rule in rules]] if rules else []
+
+
+def _rules(section: Section) -> list[str]:
+    """What must hold between the fields, each once; where it differs by place, with the place."""
+    by_message: dict[str, list[str]] = {}
+    for path, node in section.places:
+        for rule in node.get("x-kubernetes-validations", []):
+            by_message.setdefault(str(rule["message"]), []).append(path)
+    return [
+        _cell(message) + (f" (at {_code(paths)})" if len(paths) < len(section.places) else "")
+        for message, paths in by_message.items()
+    ]
+
+
+def _type(item: Schema) -> str:
+    if MODEL in item:
+        return f"[{item[MODEL]}](#{item[MODEL].lower()})"
+    if item.get("type") == "array":
+        return f"list of {_type(item['items'])}"
+    if isinstance(item.get("additionalProperties"), dict):
+        return f"map of {_type(item['additionalProperties'])}"
+    if TEXT in item:
+        return str(item[TEXT]).partition(" (")[0].partition(" ")[2]
+    if item.get("format") == "date-time":
+        return "time"
+    return str(item.get("type", "object"))
+
+
+def _limits(item: Schema) -> str:
+    return ", ".join(_limit_parts(item))
+
+
+def _limit_parts(item: Schema) -> Iterator[str]:
+    if "enum" in item:
+        yield " or ".join(f"`{value}`" for value in item["enum"])
+    if TEXT in item and "(" in item[TEXT]:
+        yield str(item[TEXT]).partition("(")[2].rstrip(")")
+    yield from _range(item, "minimum", "maximum", "")
+    yield from _range(item, "minLength", "maxLength", " characters")
+    yield from _range(item, "minItems", "maxItems", " items")
+    yield from _range(item, "minProperties", "maxProperties", " entries")
+    if "pattern" in item:
+        yield f"`{item['pattern']}`"
+    if "additionalProperties" in item:
+        yield from (str(rule["message"]) for rule in item.get("x-kubernetes-validations", []))
+    if item.get("x-kubernetes-list-type") == "map":
+        yield f"unique `{item['x-kubernetes-list-map-keys'][0]}`"
+    if item.get("x-kubernetes-list-type") == "set":
+        yield "each once"
+    if item.get("type") == "array" and MODEL not in item["items"]:
+        yield from (f"each {part}" for part in _limit_parts(item["items"]))
+
+
+def _range(item: Schema, low: str, high: str, unit: str) -> Iterator[str]:
+    least, most = item.get(low), item.get(high)
+    if least in (None, 0, 1) and most is not None and unit:
+        yield f"at most {most}{unit}" if least != 1 else f"1 to {most}{unit}"
+    elif least is not None and most is not None:
+        yield f"{least} to {most}{unit}"
+    elif most is not None:
+        yield f"at most {most}{unit}"
+    elif least is not None:
+        yield f"at least {least}{unit}"
+
+
+def _code(words: Any) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def _cell(text: str) -> str:
+    """Text that may stand in a table."""
+    return text.replace("|", "\\|").replace("\n", " ")

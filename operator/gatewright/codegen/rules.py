@@ -1,0 +1,204 @@
+"""What the API server can refuse beyond types: CEL rules, as one table beside the models they come from.
+
+Each rule repeats a validator of `gatewright.api` or a check of `core.body` that needs nothing but the object itself, so
+that a mistake is told at `kubectl apply`; the operator checks all of it again. A rule's cost is estimated from the
+limits of everything around it (20 stages of 20 steps of 64 variables), so texts deep inside a Job keep their pattern,
+which costs nothing, and only the words that people get wrong are judged in CEL, with a message that says what would
+be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from gatewright.api import base
+from gatewright.api.jobs import Job
+from gatewright.api.release import STEP_KINDS, Approval
+from gatewright.providers.registry import GATES
+
+Rule = dict[str, Any]
+
+CHECK_JOB = {"job": Job}
+CHECK_APPROVAL = {"approval": Approval}
+
+
+def exactly_one(keys: Iterable[str]) -> Rule:
+    """Exactly one of the keys is given."""
+    names = sorted(keys)
+    if len(names) == 1:
+        return {"rule": f"has(self.{names[0]})", "message": f"needs {names[0]}"}
+    given = ", ".join(f"has(self.{name})" for name in names)
+    return {"rule": f"[{given}].exists_one(given, given)", "message": f"needs exactly one of {', '.join(names)}"}
+
+
+def of_providers(providers: Mapping[str, type[BaseModel]], path: str) -> list[Rule]:
+    """Exactly one provider; and limits, where a number without them would mean nothing."""
+    found = [exactly_one(providers)]
+    if path in PLACES_OF_CHECKS:
+        measured = sorted(key for key in providers if key in GATES and GATES[key].limits == "required")
+        found += [_limited(key, f"!has(self.{key})") for key in measured]
+        found += [_limited(key, unless) for key, unless in _LIMITED_WHEN.items() if key in providers]
+    return found
+
+
+PLACES_OF_CHECKS = (
+    "spec.preflight[]", "spec.guards[]", "spec.stages[].gates[]", "spec.rollback.verify[]",
+)  # fmt: skip
+
+_LIMITED_WHEN: Mapping[str, str] = {"http": "!has(self.http) || self.http.measure != 'Latency'"}
+"""Providers that measure a number only sometimes, and when they do not."""
+
+
+def _limited(key: str, unless: str) -> Rule:
+    return {
+        "rule": f"{unless} || has(self.max) || has(self.min)",
+        "message": f"{key} measures a number, which means nothing without a limit; add max or min (max: 1%)",
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Models
+
+COMPENSATIONS = ("flags", "job")
+_COMPENSATION = "spec.stages[].rollback.steps[]"
+
+_MODELS: Mapping[str, list[Rule]] = {
+    "EnvSource": [exactly_one(["configMapKeyRef", "secretKeyRef"])],
+    "EnvVar": [
+        {"rule": "!(has(self.value) && has(self.valueFrom))", "message": "has both value and valueFrom; keep one"}
+    ],
+    "EnvFrom": [exactly_one(["configMapRef", "secretRef"])],
+    "Job": [exactly_one(["fromCronJob", "image", "template"])],
+    "FlagsStep": [
+        exactly_one(["configMap", "target"]),
+        {
+            "rule": "has(self.target) == has(self.container)",
+            "message": "container belongs to target: give both or none",
+        },
+    ],
+    "Stage": [
+        {
+            "rule": "(has(self.steps) && size(self.steps) > 0) || (has(self.gates) && size(self.gates) > 0)",
+            "message": "has neither steps nor gates; give it something to do",
+        },
+    ],
+    "HttpCheck": [
+        {"rule": "!has(self.equals) || has(self.jsonPath)", "message": "equals needs jsonPath, which says what must be equal"},
+        {
+            "rule": "self.measure != 'Latency' || !has(self.jsonPath)",
+            "message": "measure: Latency and jsonPath are two questions; make them two checks",
+        },
+        {
+            "rule": "self.method != 'HEAD' || !has(self.jsonPath)",
+            "message": "jsonPath needs a body, which HEAD does not have; use method: GET",
+        },
+    ],
+    "Captured": [exactly_one(["configMap", "secret"])],
+    "WorkloadConfig": [
+        {
+            "rule": "(has(self.images) && size(self.images) > 0) || (has(self.env) && size(self.env) > 0)",
+            "message": "needs images or env: without them no version can be told",
+        },
+    ],
+    "ReleaseSpec": [
+        {
+            "rule": "self.stages.all(stage, !has(stage.steps) || stage.steps.all(step, !has(step.deploy) || "
+            "step.deploy.targets.all(name, has(self.targets) && self.targets.exists(target, target.name == name))))",
+            "message": "a deploy step names a target that is not in spec.targets",
+            "fieldPath": ".stages",
+        },
+    ],
+}
+
+
+def of_model(name: str, path: str) -> list[Rule]:
+    """The rules of a model at a place."""
+    if name == "Step":
+        return [exactly_one(COMPENSATIONS if path == _COMPENSATION else STEP_KINDS)]
+    return list(_MODELS.get(name, []))
+
+
+def meaningless(path: str) -> set[str]:
+    """Fields that a model has, but not at this place: only jobs and flags can compensate."""
+    return set(STEP_KINDS) - set(COMPENSATIONS) if path == _COMPENSATION else set()
+
+
+_SETS = ("spec.stages[].steps[].deploy.targets", "spec.stages[].steps[].requires", _COMPENSATION + ".requires")
+
+
+def is_set(path: str) -> bool:
+    """Whether a list of words may name each word only once."""
+    return path in _SETS
+
+
+ROOT: Mapping[str, list[Rule]] = {
+    "Release": [
+        {
+            "rule": "self.metadata.name.size() <= 63",
+            "message": "metadata.name is at most 63 characters long, because everything that belongs to it carries it as a label",
+        },
+    ],
+    "Connection": [],
+}
+
+# ---------------------------------------------------------------------------------------------------------------
+# Texts
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that is judged in CEL, so that its message can say what would be right."""
+
+    what: str
+    rule: Rule
+
+
+_TEXTS: Mapping[str, str] = {
+    base.DURATION_PATTERN: "a duration (try 30s, 15m or 1h30m)",
+    base.QUANTITY_PATTERN: "a quantity (try 1%, 100ms, 2s or 80)",
+    base.NAME_PATTERN: "a name (lower case letters, digits and -, as in bug-fixes)",
+    base.VERSION_PATTERN: "a version (letters, digits and . _ + -, as in 2.4.0)",
+    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": "the name of an object (lower case letters, digits, - and .)",
+    r"^https?://[^\s@]+$": "an http(s) URL without credentials (try http://prometheus.monitoring.svc:9090)",
+}
+_TOO_DEEP = ("env[]", "envFrom[]")
+"""So many of these may stand in one Release that judging their texts in CEL would be over the budget."""
+
+
+def of_text(pattern: str, path: str, expanded: bool) -> Text | None:
+    """The rule for a known pattern of the language; None where the pattern itself says enough."""
+    if pattern not in _TEXTS or path.startswith("status") or any(part in path for part in _TOO_DEEP):
+        return None
+    what = _TEXTS[pattern]
+    rule = {
+        "rule": f"self.matches({_raw(or_reference(pattern) if expanded else pattern)})",
+        "message": f"is not {what}",
+        "messageExpression": f"'\"' + self + '\" is not {what}'",
+    }
+    return Text(what, rule)
+
+
+def or_reference(pattern: str) -> str:
+    """The pattern, or any text with `$(...)` in it, which is judged once that was put in."""
+    return rf"(?:{pattern})|\$\("
+
+
+def of_keys(names: Mapping[str, Any]) -> list[Rule]:
+    """The rule for the keys of a map: CRDs have no patternProperties."""
+    limits = [f"key.size() <= {names['maxLength']}"] if "maxLength" in names else []
+    limits += [f"key.matches({_raw(names['pattern'])})"] if "pattern" in names else []
+    if not limits:
+        return []
+    words = [f"at most {names['maxLength']} characters"] if "maxLength" in names else []
+    words += [f"of the form {names['pattern']}"] if "pattern" in names else []
+    return [{"rule": f"self.all(key, {' && '.join(limits)})", "message": f"each key is {', '.join(words)}"}]
+
+
+def _raw(pattern: str) -> str:
+    """A CEL raw string."""
+    assert "'" not in pattern
+    return f"r'{pattern}'"

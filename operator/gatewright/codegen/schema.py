@@ -1,0 +1,254 @@
+"""From pydantic models to the structural schemas that a CustomResourceDefinition takes.
+
+pydantic writes JSON Schema 2020-12 with references; a CRD takes a smaller, closed language ("structural schema":
+https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema).
+What changes on the way:
+
+    $ref, $defs                    inlined; a cycle is an error
+    anyOf [X, null]                X: a field that may be absent (a CRD drops nulls)
+    const                          enum of one
+    title, empty defaults          dropped
+    additionalProperties: false    dropped: the API server refuses or prunes unknown fields by itself
+    additionalProperties: true     a `Keyed` model: one optional property for each provider that is allowed at its place
+    patternProperties              additionalProperties, and a CEL rule for the keys
+    exclusiveMinimum: 0            minimum: 1 (integers), or minimum: 0 with exclusiveMinimum: true
+    pattern                        a CEL rule whose message says what would be right, where `texts` has one
+
+Anything else that this list does not name is refused, and so is a string, list or map without an upper limit: CEL's
+cost is estimated from the limits, and a schema over the budget is not accepted.
+
+Keys that begin with `x-gatewright-` are notes for the reference and are taken out of the CRD by `plain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from gatewright.codegen import rules
+
+Schema = dict[str, Any]
+Variants = Mapping[str, Mapping[str, type[BaseModel]]]
+"""For each path of a Keyed model, as `spec.stages[].gates[]`: the providers that are allowed there."""
+
+MODEL = "x-gatewright-model"
+PROVIDERS = "x-gatewright-providers"
+TEXT = "x-gatewright-text"
+
+_KEPT = {
+    "type", "description", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength",
+    "minItems", "maxItems", "minProperties", "maxProperties", "required",
+}  # fmt: skip
+_HANDLED = {
+    "title", "default", "properties", "items", "additionalProperties", "patternProperties", "propertyNames",
+    "const", "exclusiveMinimum", "exclusiveMaximum", "uniqueItems", "examples",
+}  # fmt: skip
+_FORMATS = {"date-time", "int32", "int64"}
+_LIMITS = {"string": "maxLength", "array": "maxItems", "object": "maxProperties"}
+
+
+class Unsupported(ValueError):
+    """A model that a CRD cannot express; the message says where."""
+
+
+def structural(model: type[BaseModel], path: str, variants: Variants, expanded: bool = False) -> Schema:
+    """The structural schema of a model that stands at `path`. Raises Unsupported.
+
+    `expanded`: every text may hold `$(...)` and is checked for its form after that was put in.
+    """
+    raw = model.model_json_schema(by_alias=True, mode="validation")
+    return _Converter(raw.pop("$defs", {}), variants, expanded).convert(raw | {"title": model.__name__}, path, ())
+
+
+def plain(schema: Schema) -> Schema:
+    """The schema without the notes that only the reference reads."""
+    return {
+        key: _plain(value) if key in ("properties", "items", "additionalProperties") else value
+        for key, value in schema.items()
+        if not key.startswith("x-gatewright-")
+    }
+
+
+def walk(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
+    """Every schema within a schema, with its path: `spec.stages[].gates[].max`, `spec.vars{}`."""
+    yield path, schema
+    for name, item in schema.get("properties", {}).items():
+        yield from walk(item, f"{path}.{name}" if path else name)
+    if "items" in schema:
+        yield from walk(schema["items"], f"{path}[]")
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from walk(schema["additionalProperties"], f"{path}{{}}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict) and "type" not in value and "x-kubernetes-preserve-unknown-fields" not in value:
+        return {name: plain(item) for name, item in value.items()}
+    return plain(value) if isinstance(value, dict) else value
+
+
+class _Converter:
+    def __init__(self, definitions: Mapping[str, Schema], variants: Variants, expanded: bool) -> None:
+        self._definitions = definitions
+        self._variants = variants
+        self._expanded = expanded
+
+    def convert(self, raw: Schema, path: str, inside: tuple[str, ...]) -> Schema:
+        node, name = self._resolved(raw, path)
+        if name is not None and name in inside:
+            raise Unsupported(f"{path}: {name} contains itself")
+        unknown = {key for key in node if not key.startswith("x-kubernetes-")} - _KEPT - _HANDLED
+        if unknown:
+            raise Unsupported(f"{path}: a CRD has no {', '.join(sorted(unknown))}")
+        result = {key: value for key, value in node.items() if key in _KEPT or key.startswith("x-kubernetes-")}
+        _single_value(node, result)
+        _numbers(node, result)
+        _default(node, result)
+        if node.get("type") == "object":
+            self._object(node, result, path, (*inside, name or ""))
+        elif node.get("type") == "array":
+            self._array(node, result, path, (*inside, name or ""))
+        elif node.get("type") == "string":
+            _string(result, path, self._expanded)
+        if name is not None and node.get("type") == "object":
+            result[MODEL] = name
+            _add_rules(result, rules.of_model(name, path))
+        _check(result, path)
+        return _ordered(result)
+
+    def _resolved(self, raw: Schema, path: str) -> tuple[Schema, str | None]:
+        """The node with references and nullable unions folded, and the name of the model it comes from."""
+        node, name = dict(raw), raw.get("title") if "properties" in raw else None
+        while True:
+            if "$ref" in node:
+                name = node.pop("$ref").rpartition("/")[2]
+                node = self._definitions[name] | node
+            elif "anyOf" in node or "allOf" in node:
+                options = node.pop("anyOf", None) or node.pop("allOf")
+                left = [option for option in options if option.get("type") != "null"]
+                if len(left) != 1:
+                    raise Unsupported(f"{path}: a union of {len(left)} types; use one key for each")
+                node = left[0] | node
+            else:
+                return node, name
+
+    def _object(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
+        properties = node.get("properties")
+        if properties is None and node.get("x-kubernetes-preserve-unknown-fields"):
+            return
+        if properties is None:
+            self._map(node, result, path, inside)
+            return
+        result["properties"] = {
+            name: self.convert(item, f"{path}.{name}", inside) for name, item in _wanted(properties, path).items()
+        }
+        if node.get("additionalProperties") is True:
+            self._keyed(result, path)
+
+    def _keyed(self, result: Schema, path: str) -> None:
+        if path not in self._variants:
+            raise Unsupported(f"{path}: which providers are allowed here is not said")
+        providers = self._variants[path]
+        for key, model in sorted(providers.items()):
+            result["properties"][key] = structural(model, f"{path}.{key}", {}, expanded=path != "spec")
+        result[PROVIDERS] = sorted(providers)
+        _add_rules(result, rules.of_providers(providers, path))
+
+    def _map(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
+        patterns = node.get("patternProperties", {})
+        names = node.get("propertyNames", {})
+        values = node.get("additionalProperties")
+        if patterns:
+            ((pattern, values),) = patterns.items()
+            names = names | {"pattern": pattern}
+        if not isinstance(values, dict):
+            raise Unsupported(f"{path}: a map of anything; say what its values are")
+        result["additionalProperties"] = self.convert(values, f"{path}{{}}", inside)
+        _add_rules(result, rules.of_keys(names))
+
+    def _array(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
+        item = self.convert(node["items"], f"{path}[]", inside)
+        result["items"] = item
+        keys = _list_keys(item, path)
+        if keys:
+            result |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys}
+        elif node.get("uniqueItems") or rules.is_set(path):
+            result["x-kubernetes-list-type"] = "set"
+        else:
+            result["x-kubernetes-list-type"] = "atomic"
+
+
+def _wanted(properties: Schema, path: str) -> Schema:
+    """The properties of a model that mean something at its place."""
+    refused = rules.meaningless(path)
+    return {name: item for name, item in properties.items() if name not in refused}
+
+
+def _single_value(node: Schema, result: Schema) -> None:
+    if "const" in node:
+        result["enum"] = [node["const"]]
+
+
+def _numbers(node: Schema, result: Schema) -> None:
+    for limit, exclusive, step in (("minimum", "exclusiveMinimum", 1), ("maximum", "exclusiveMaximum", -1)):
+        if exclusive not in node:
+            continue
+        if node.get("type") == "integer":
+            result[limit] = node[exclusive] + step
+        else:
+            result |= {limit: node[exclusive], exclusive: True}
+
+
+def _default(node: Schema, result: Schema) -> None:
+    """Only what says something: an absent list, map, text or flag is empty anyway, and objects stay small in etcd."""
+    if node.get("default") and not isinstance(node["default"], dict | list):
+        result["default"] = node["default"]
+
+
+def _string(result: Schema, path: str, expanded: bool) -> None:
+    if result.get("format") is not None and result["format"] not in _FORMATS:
+        raise Unsupported(f'{path}: format "{result["format"]}" is not checked by the API server; use a pattern')
+    text = rules.of_text(result.get("pattern", ""), path, expanded)
+    if text is None and "pattern" in result and expanded:
+        result["pattern"] = rules.or_reference(result["pattern"])
+    elif text is not None:
+        del result["pattern"]
+        result[TEXT] = text.what
+        _add_rules(result, [text.rule])
+
+
+def _list_keys(item: Schema, path: str) -> list[str]:
+    """The key of a list whose items have unique names."""
+    required = item.get("required", [])
+    if item.get(MODEL) == "Condition":
+        return ["type"]
+    return ["name"] if path.startswith("spec") and "name" in required else []
+
+
+def _add_rules(result: Schema, added: list[Schema]) -> None:
+    if added:
+        result["x-kubernetes-validations"] = [*result.get("x-kubernetes-validations", []), *added]
+
+
+def _check(result: Schema, path: str) -> None:
+    kind = result.get("type")
+    if kind is None and "x-kubernetes-preserve-unknown-fields" not in result:
+        raise Unsupported(f"{path}: has no type")
+    bounded = "enum" in result or "format" in result or "properties" in result
+    free = "x-kubernetes-preserve-unknown-fields" in result
+    limit = _LIMITS.get(str(kind))
+    if limit is not None and limit not in result and not bounded and not free:
+        raise Unsupported(f"{path}: a {kind} without {limit}")
+
+
+_ORDER = ("description", "type", "format", "enum", "default")
+
+
+def _ordered(result: Schema) -> Schema:
+    """Words first, then what is inside."""
+    late = {"properties", "items", "additionalProperties", "required"}
+    early = [key for key in _ORDER if key in result]
+    middle = [key for key in result if key not in _ORDER and key not in late]
+    return {key: result[key] for key in (*early, *middle, *(key for key in ("required", "properties", "items",
+            "additionalProperties") if key in result))}  # fmt: skip
