@@ -30,6 +30,11 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)
         await operator.start()
 
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        """The pod's ServiceAccount, else what the kubeconfig says, exec plugins included."""
+        return kopf.login_with_service_account(**kwargs) or kopf.login_via_client(**kwargs)
+
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:
         await operator.stop()
