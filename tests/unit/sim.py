@@ -86,7 +86,8 @@ class World:
 
     def observe(self, wants: Needs) -> Observation:
         sights = {
-            subject: Sight({"of": self.live}, self.live == self.spec["version"], self.live, self.missing) for subject in wants.sights
+            subject: Sight({"of": self.live}, self.live == self.spec["version"], self.live, self.missing)
+            for subject in wants.sights
         }
         return Observation(
             self.now,
@@ -96,6 +97,7 @@ class World:
             {measure.path: self._verdict(measure.check.name) for measure in wants.measures},
             self.rival,
             self.unwatched,
+            {"target/web": {"of": "1.0"}} if self.status.run and self.status.run.phase == "Paused" else None,
         )
 
     def tick(self) -> Decision:
@@ -108,9 +110,8 @@ class World:
         self.unwatched = 0.0
         self.status = decision.status
         self.notes += decision.notes
-        if decision.finalize:
-            self.finalized = True
-            assert decision.revision is not None
+        self.finalized = self.finalized or decision.finalize
+        if decision.revision is not None and "body" in decision.revision.data:
             self.body = unpin(decision.revision.data["body"])
         for operation in decision.effects:
             self._perform(operation)

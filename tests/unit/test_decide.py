@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+
+from gatewright.api.status import dump
 from gatewright.core import states
 from gatewright.core.model import Progress
-from gatewright.api.status import dump
-
 from tests.unit.sim import World, spec
 
 
@@ -232,6 +232,29 @@ def test_a_paused_stage_goes_on_at_the_failed_step_after_retry():
     assert len({item.key for item in world.performed}) == 4
 
 
+def test_an_edit_counts_from_a_retry_on():
+    world = paused()
+    edited = world.spec["stages"]
+    edited[0]["steps"][1]["job"]["image"] = "tools:fixed"
+    world.ask(stages=edited).settle()
+    assert world.status.state == "Paused"
+    world.jobs.clear()
+    world.retry = "go"
+    world.settle()
+    assert world.performed[-2].config.image == "tools:fixed" and world.status.run.generation == 2
+
+
+def test_an_edit_that_renames_what_has_run_does_not_count_from_a_retry():
+    world = paused()
+    edited = world.spec["stages"]
+    edited[0]["name"] = "renamed"
+    world.ask(stages=edited).settle()
+    world.jobs.clear()
+    world.retry = "go"
+    world.later(12)
+    assert world.status.run.stages[0].name == "migrate" and "EditIgnored" in [note.reason for note in world.notes]
+
+
 def test_continue_goes_on_past_a_failed_stage():
     lax = spec()
     lax["stages"][0]["onFailure"] = "Continue"
@@ -256,7 +279,8 @@ def test_a_suspended_release_does_not_start():
 
 
 @pytest.mark.parametrize(
-    ("policy", "expected"), [("Queue", ["Promoted", "Promoted"]), ("Replace", ["Promoted", "Superseded"]), ("Reject", ["Promoted"])]
+    ("policy", "expected"),
+    [("Queue", ["Promoted", "Promoted"]), ("Replace", ["Promoted", "Superseded"]), ("Reject", ["Promoted"])],
 )
 def test_a_new_version_during_a_run(policy: str, expected: list[str]):
     world = World(spec=spec(supersede=policy)).settle()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from gatewright.core.window import Rule, Sample, Window, fold, verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from gatewright.core.window import Rule, Sample, Window, fold, verdict
 
 KINDS = st.sampled_from(["Good", "Breach", "Breach", "NoData", "Error"])
 RULES = st.builds(

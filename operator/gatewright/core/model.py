@@ -128,7 +128,8 @@ class Observation:
     unwatched: float = 0.0
     """Seconds in which no operator watched, not yet accounted for."""
     inherited: Mapping[str, Any] | None = None
-    """Snapshots of an earlier run whose rollback failed: what is live now is not to be returned to."""
+    """Snapshots from before the first change: of an earlier run whose rollback failed (what is live now is not to be
+    returned to), or of this run, when a Retry pins its body anew."""
 
 
 @dataclass(frozen=True, slots=True)

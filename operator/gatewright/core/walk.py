@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatewright.api.base import seconds
-from gatewright.api.release import Step
+from gatewright.api.release import Stage, Step
 from gatewright.api.status import Entry, Run, Served, StageStatus, StepStatus
 from gatewright.core import judge, states, times
 from gatewright.core.body import pin, produced
@@ -40,15 +40,7 @@ def start(p: Pass) -> None:
         startedAt=times.stamp(p.now),
         preflight=lines(spec.preflight),
         guards=lines(spec.guards),
-        stages=[
-            StageStatus(
-                name=stage.name,
-                state="Pending",
-                steps=[StepStatus(name=step.name, state="Pending") for step in stage.steps],
-                gates=lines(stage.gates),
-            )
-            for stage in spec.stages
-        ],
+        stages=fresh_stages(body),
         plan=foresee(body),
     )
     status.runs = number
@@ -99,6 +91,7 @@ def paused(p: Pass) -> None:
     stage = run.stages[index]
     stage.attempt += 1
     stage.message = None
+    _pin_again(p, index)
     states.move(run, "Walking")
     states.move(stage, "Running")
     stage.gates = lines(p.body.spec.stages[index].gates)
@@ -106,6 +99,45 @@ def paused(p: Pass) -> None:
     p.note("Retried", f"stage {stage.name}: attempt {stage.attempt}")
     p.firmly()
     walk(p)
+
+
+def _pin_again(p: Pass, index: int) -> None:
+    """An edit counts from a Retry on, if the stages up to the failed one are still the same by name."""
+    run, spec = p.run, p.view.spec
+    edited = spec is not None and p.view.generation != run.generation and spec.version == run.version
+    if spec is None or not edited or p.view.problems or p.seen.inherited is None:
+        return
+    old, new = p.body.spec.stages[: index + 1], spec.stages[: index + 1]
+    if [_names(stage) for stage in old] != [_names(stage) for stage in new]:
+        p.note(
+            "EditIgnored", "stages up to the failed one were renamed; the edit counts from the next run", warning=True
+        )
+        return
+    body = pin(spec, run.id, p.status.lastGood.version if p.status.lastGood else None)
+    data = {"body": body.pinned(), "snapshots": dict(p.seen.inherited)}
+    p.decision.revision = Revision(f"{p.view.name}-{run.id}-{digest([p.view.uid, data])}", data)
+    run.revision, run.bodyHash, run.generation = p.decision.revision.name, body.hash(), p.view.generation
+    run.stages = run.stages[: index + 1] + fresh_stages(body)[index + 1 :]
+    run.guards = lines(spec.guards)
+    run.plan = foresee(body)
+    p.body_ = body
+
+
+def _names(stage: Stage) -> tuple[str, list[str]]:
+    return stage.name, [step.name for step in stage.steps]
+
+
+def fresh_stages(body: Body) -> list[StageStatus]:
+    """The stages of a body, nothing done yet."""
+    return [
+        StageStatus(
+            name=stage.name,
+            state="Pending",
+            steps=[StepStatus(name=step.name, state="Pending") for step in stage.steps],
+            gates=lines(stage.gates),
+        )
+        for stage in body.spec.stages
+    ]
 
 
 def guarding(p: Pass) -> None:

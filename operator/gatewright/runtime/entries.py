@@ -45,6 +45,8 @@ class Entry:
     failures: int = 0
     blocked: bool = False
     tampered: bool = False
+    basis: str = ""
+    """The resourceVersion that the current decision is made on; every write names it as its precondition."""
     _parsed: tuple[int, ReleaseSpec | None, tuple[str, ...]] | None = None
 
     @classmethod
@@ -81,15 +83,18 @@ class Entry:
         return True
 
     def wrote(self, obj: dict[str, Any]) -> None:
-        """The answer to our own write."""
-        self.obj = obj
+        """The answer to our own write; a watch may have told of a later one already."""
+        self.basis = obj["metadata"]["resourceVersion"]
         self.persisted = obj.get("status") or {}
+        if int(self.basis) >= self.version:
+            self.obj = obj
 
     def view(self) -> View:
         """The Release as the core sees it; the spec is parsed once a generation."""
         generation = int(self.obj["metadata"].get("generation", 0))
         if self._parsed is None or self._parsed[0] != generation:
             self._parsed = (generation, *spec_of(self.obj.get("spec") or {}))
+        self.basis = self.obj["metadata"]["resourceVersion"]
         status = status_of(self.working)
         self.tampered = status is None
         return view_of(self.obj, self._parsed[1], self._parsed[2], status or ReleaseStatus())

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gatewright.core.body import pin, unpin
-from gatewright.core.classify import broken
+from gatewright.core.classify import asked_again, broken
 from gatewright.core.model import Body, Needs, Observation, Operation, Progress, Sight, View
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime import actions, children
@@ -45,8 +45,10 @@ async def observe(
     lens.follow(entry.key, _of_interest(entry, view, needs))
     sights, copies = await _sights(Fresh(lens), view, needs)
     progress = await _progress(lens, entry, view, needs)
+    after_failure = bool(sights) and view.run is None and broken(view.status)
+    repinned = view.run is not None and view.run.phase == "Paused" and asked_again(view)
     inherited = None
-    if sights and view.run is None and broken(view.status) and view.status.run is not None:
+    if (after_failure or repinned) and view.status.run is not None:
         inherited = (await children.read_revision(cluster, view, view.status.run.revision))["snapshots"]
     seen = Observation(
         now=datetime.now(UTC),

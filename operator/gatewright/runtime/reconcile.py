@@ -129,21 +129,30 @@ class Reconciler:
         """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen changes."""
         accept = "application/json" if first else METADATA_ONLY
         found: dict[Key, dict[str, Any]] = {}
+        if first:
+            self.entries.clear()
+            await self._list_connections()
         for namespace in self._namespaces or {""}:
             for item in await self.kube.list(path(API_VERSION, "releases", namespace), accept=accept):
                 found[item["metadata"]["namespace"], item["metadata"]["name"]] = item
         for key in [key for key in self.entries if key not in found]:
-            if not first:
-                self._forget(self.entries[key])
+            self._forget(self.entries[key])
         for key, item in found.items():
             entry = self.entries.get(key)
             if first:
                 entry = self.entries[key] = Entry.of(item)
                 entry.unwatched = self.leader.unwatched if entry.claims is None else 0.0
+                self._count(key, entry.working.get("state"))
                 self.queue.add(key)
             elif entry is None or entry.version < int(item["metadata"]["resourceVersion"]):
                 self._missed.setdefault(key, time.monotonic())
                 await self._reread(key)
+
+    async def _list_connections(self) -> None:
+        """Before the first measurement: a Connection that was not told of yet would look like one that is not there."""
+        for namespace in self._namespaces or {""}:
+            for item in await self.kube.list(path(API_VERSION, "connections", namespace)):
+                self.links.event(None, item)
 
     async def _relisting(self) -> None:
         while True:
@@ -282,10 +291,11 @@ class Reconciler:
 
     def _remember(self, entry: Entry, view: View, decision: Decision) -> None:
         """What the write that has just succeeded makes true in memory."""
-        if decision.finalize and decision.revision is not None:
+        if decision.revision is not None and "body" in decision.revision.data:
             entry.body = unpin(decision.revision.data["body"])
             entry.snapshots = decision.revision.data["snapshots"]
-            entry.operations.clear()
+            if decision.finalize:
+                entry.operations.clear()
 
     async def _write(self, entry: Entry, view: View, decision: Decision) -> None:
         self.leader.fence()
@@ -293,9 +303,8 @@ class Reconciler:
             answered = self.sampler.answered(entry.key)
             if answered:
                 metrics.decided.observe(time.monotonic() - answered)
-        version = entry.obj["metadata"]["resourceVersion"]
         body = [
-            {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": entry.basis},
             {"op": "add", "path": "/status", "value": entry.working},
         ]
         try:
@@ -368,7 +377,7 @@ class Reconciler:
         self.leader.fence()
         meta = entry.obj["metadata"]
         rest = [item for item in meta.get("finalizers", []) if item != FINALIZER]
-        body = {"metadata": {"finalizers": rest, "resourceVersion": meta["resourceVersion"]}}
+        body = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
         try:
             entry.wrote(await self.kube.patch(path(API_VERSION, "releases", *entry.key), body, "merge"))
         except NotFound:
