@@ -61,7 +61,8 @@ class Api:
         data = json.dumps(body) if body is not None else None
         headers = {"Content-Type": kind} if body is not None else {}
         async with self._session.request(method, self.url + path, data=data, headers=headers) as answer:
-            found = await answer.json(content_type=None)
+            text = await answer.text()
+            found = json.loads(text) if answer.content_type == "application/json" else text
             if answer.status >= 400:
                 raise ApiError(answer.status, method, path, found)
             return found
@@ -85,12 +86,12 @@ class Api:
     def get(self, path: str) -> Any:
         return self.request("GET", path)
 
-    def find(self, path: str) -> Any | None:
-        """The object, or None where there is none."""
+    def find(self, path: str, missing: tuple[int, ...] = (404,)) -> Any | None:
+        """The object, or None where the answer is one of these."""
         try:
             return self.get(path)
         except ApiError as error:
-            if error.status == 404:
+            if error.status in missing:
                 return None
             raise
 

@@ -141,7 +141,7 @@ class _Scope:
         return self.namespace is None or f"/namespaces/{self.namespace}/" in path + "/"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Stream:
     resource: str
     response: aiohttp.ClientResponse
@@ -260,7 +260,7 @@ class Proxy:
             self._scope.count += 1
             number = self._scope.count
         # A request belongs to the process that opened its connection, even if it is read after that one's death.
-        instance = self._instances.setdefault(request.protocol, self.instance)
+        instance = self._instances.setdefault(request.transport, self.instance)
         self._serial += 1
         agent = request.headers.get("User-Agent", "")
         digest = hashlib.sha256(body).hexdigest()[:16] if body else ""

@@ -1,0 +1,328 @@
+"""Everything together: API server, controllers, kubelet, stand-ins, recordings, proxy, and the operator itself.
+
+    with Lab() as lab:
+        site = lab.namespace()
+        lab.operator.start()
+        site.apply(release)
+        site.until(ended, 20)
+        site.examine().violations
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from tests.cluster import ApiServer
+from tests.cluster.apiserver import AuditLevel
+from tests.cluster.paths import CHECKOUT
+from tests.harness.api import Api
+from tests.harness.loop import Background
+from tests.harness.operator import Operator
+from tests.harness.oracle import OPERATOR, Evidence, Report, Violation, examine, quiet
+from tests.harness.proxy import Proxy
+from tests.harness.recording import Audit, Recording, Write, leaked
+from tests.harness.standin import StandIn
+from tests.harness.world import CONTROLLERS, World
+
+RELEASES = "/apis/gatewright.dev/v1alpha1/namespaces/{}/releases"
+CONNECTIONS = "/apis/gatewright.dev/v1alpha1/namespaces/{}/connections"
+Object = Mapping[str, Any]
+ARGUMENTS = ("--all-namespaces", "--lease-namespace", "default", "--allow-address", "127.0.0.1")
+POD = "gatewright-0"
+SHIPPED = CHECKOUT
+"""Where the generated manifests are."""
+
+
+class Late(AssertionError):
+    """What was waited for did not come; the message shows how things stand."""
+
+
+class Lab:
+    """One API server for many tests, one namespace for each. The operator is not started by itself."""
+
+    def __init__(
+        self,
+        *,
+        audit_level: AuditLevel = "RequestResponse",
+        direct: bool = False,
+        kubelet: bool = True,
+        arguments: Sequence[str] = (),
+        seeds: Sequence[str] = (),
+    ) -> None:
+        self._stack = contextlib.ExitStack()
+        self._audit_level, self._direct, self._kubelet = audit_level, direct, kubelet
+        self._arguments, self.seeds = list(arguments), list(seeds)
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _open(self, stack: contextlib.ExitStack) -> None:
+        self.server = stack.enter_context(ApiServer(audit_level=self._audit_level))
+        self.server.add_controller_manager(CONTROLLERS)
+        self.background = stack.enter_context(Background())
+        self.api = Api(self.background, self.server.kubeconfig, "test")
+        stack.callback(self.api.close)
+        self.install()
+        self.recording = Recording(self.background, self.api)
+        if self._kubelet:
+            kubelet = Api(self.background, self.server.kubeconfig_for("kubelet", ["system:masters"]), "kubelet")
+            stack.callback(kubelet.close)
+            self.world = World(self.background, kubelet)
+        self.standin = StandIn(self.background)
+        stack.callback(self.standin.close)
+        self.audit = Audit(self.server.audit_log)
+        identity = self.server.kubeconfig_for(OPERATOR, [])
+        self.proxy = Proxy(self.background, identity, self.server.directory)
+        stack.callback(self.proxy.close)
+        self.operator = Operator(
+            identity if self._direct else self.proxy.kubeconfig,
+            self.server.directory,
+            proxy=None if self._direct else self.proxy,
+            arguments=[*ARGUMENTS, *self._arguments],
+            environment={"POD_NAME": POD},  # a container that is restarted in its pod
+        )
+        stack.callback(self.operator.close)
+
+    def install(self) -> None:
+        """The generated CRDs, and the shipped rights for the operator's user."""
+        documents = [item for path in sorted((SHIPPED / "crds").glob("*.yaml")) for item in _documents(path)]
+        for crd in documents:
+            self.api.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
+        for path in (RELEASES.format("default"), CONNECTIONS.format("default")):
+            self._served(path)
+        self._grant()
+
+    def _served(self, path: str) -> None:
+        """A new kind is first unknown, then refused for a moment while its storage starts."""
+        self.wait(lambda: self.api.find(path, (404, 429, 503)) is not None, 20, f"{path} to be served")
+
+    def _grant(self) -> None:
+        """Exactly the shipped rules, for a user instead of a ServiceAccount: what they leave out cannot be done here either."""
+        rbac = "/apis/rbac.authorization.k8s.io/v1"
+        paths = {"ClusterRole": f"{rbac}/clusterroles", "Role": f"{rbac}/namespaces/default/roles"}
+        paths |= {f"{kind}Binding": path.replace("roles", "rolebindings") for kind, path in paths.items()}
+        subject = {"kind": "User", "name": OPERATOR, "apiGroup": "rbac.authorization.k8s.io"}
+        for folder in ("cluster", "common"):
+            for path in sorted((SHIPPED / "manifests" / "rbac" / folder).glob("*.yaml")):
+                for item in _documents(path):
+                    if item["kind"] in paths:
+                        bound = {"subjects": [subject]} if "roleRef" in item else {}
+                        self.api.create(paths[item["kind"]], item | bound)
+
+    def wait(self, condition: Callable[[], Any], seconds: float, what: str) -> Any:
+        """Poll until a condition is true; its value. Raises Late."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = condition()
+            if found:
+                return found
+            if time.monotonic() > deadline:
+                raise Late(f"waited {seconds:g}s in vain for {what}; operator log:\n{self._log()}")
+            time.sleep(0.01)
+
+    def _log(self) -> str:
+        return self.operator.tail(25) if hasattr(self, "operator") else "not started"
+
+    def namespace(self, name: str | None = None) -> Site:
+        """A fresh namespace with a Connection to the stand-in."""
+        site = Site(self, name or f"t{next(self._numbers)}")
+        self.api.create("/api/v1/namespaces", {"metadata": {"name": site.name}})
+        provider = {"prometheus": {"url": self.standin.url}}
+        site.connection("prometheus", {"timeout": "2s", **provider})
+        return site
+
+    def leases(self) -> list[Write]:
+        """Writes of Leases by the operator."""
+        return [one for one in self.audit.read() if one.resource == "leases" and one.user == OPERATOR]
+
+
+def _documents(path: Path) -> Iterator[Any]:
+    return (item for item in yaml.safe_load_all(path.read_text()) if isinstance(item, dict) and "kind" in item)
+
+
+class Site:
+    """One namespace, and what a test does there."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self.lab, self.name = lab, name
+        self.began = time.time()
+
+    # What users do
+
+    def connection(self, name: str, spec: Object) -> None:
+        body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Connection", "metadata": {"name": name}, "spec": spec}
+        self.lab.api.create(CONNECTIONS.format(self.name), body)
+
+    def deployment(self, name: str = "web", version: str = "1.0.0", replicas: int = 1) -> None:
+        """A Deployment whose container `app` runs `shop/NAME:VERSION`."""
+        self.lab.api.create(f"/apis/apps/v1/namespaces/{self.name}/deployments", deployment(name, version, replicas))
+
+    def configmap(self, name: str, data: Mapping[str, str]) -> None:
+        self.lab.api.create(f"/api/v1/namespaces/{self.name}/configmaps", {"metadata": {"name": name}, "data": data})
+
+    def secret(self, name: str, data: Mapping[str, str]) -> None:
+        self.lab.api.create(f"/api/v1/namespaces/{self.name}/secrets", {"metadata": {"name": name}, "stringData": data})
+
+    def apply(self, spec: Object, name: str = "shop") -> None:
+        """Create the Release."""
+        body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Release", "metadata": {"name": name}, "spec": spec}
+        self.lab.api.create(self.path(), body)
+
+    def change(self, patch: Object, name: str = "shop") -> None:
+        """Merge into spec."""
+        self.lab.api.merge(self.path(name), {"spec": patch})
+
+    def annotate(self, key: str, value: str, name: str = "shop") -> None:
+        self.lab.api.merge(self.path(name), {"metadata": {"annotations": {key: value}}})
+
+    def delete(self, name: str = "shop") -> None:
+        self.lab.api.delete(self.path(name))
+
+    def path(self, name: str = "") -> str:
+        return RELEASES.format(self.name) + (f"/{name}" if name else "")
+
+    # What users see
+
+    def release(self, name: str = "shop") -> Any:
+        """The newest version that the watch delivered; None where there is none."""
+        return self.lab.recording.newest("releases", self.name, name)
+
+    def status(self, name: str = "shop") -> Any:
+        found = self.release(name)
+        return (found or {}).get("status") or {}
+
+    def run(self, name: str = "shop") -> Any:
+        return self.status(name).get("run") or {}
+
+    def condition(self, kind: str, name: str = "shop") -> Any:
+        return next((item for item in self.status(name).get("conditions", ()) if item["type"] == kind), {})
+
+    def image(self, name: str = "web") -> str:
+        found = self.lab.api.get(f"/apis/apps/v1/namespaces/{self.name}/deployments/{name}")
+        return str(found["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    def data(self, name: str) -> Any:
+        return self.lab.api.get(f"/api/v1/namespaces/{self.name}/configmaps/{name}").get("data", {})
+
+    def jobs(self, word: str = "") -> list[Any]:
+        found = self.lab.api.get(f"/apis/batch/v1/namespaces/{self.name}/jobs")["items"]
+        return [item for item in found if word in item["metadata"]["name"]]
+
+    def events(self) -> list[Any]:
+        return list(self.lab.api.get(f"/apis/events.k8s.io/v1/namespaces/{self.name}/events")["items"])
+
+    def until(self, condition: Callable[[Any], Any], seconds: float = 20, name: str = "shop") -> Any:
+        """Wait until a condition holds for the Release's status. Raises Late, with the status."""
+        try:
+            self.lab.wait(lambda: condition(self.status(name)), seconds, getattr(condition, "__doc__", "") or "a status")
+        except Late as error:
+            raise Late(f"{error}\nstatus of {self.name}/{name}:\n{yaml.safe_dump(dict(self.status(name)))}") from None
+        return self.status(name)
+
+    def ended(self, outcome: str, seconds: float = 20, name: str = "shop", run: int | None = None) -> Any:
+        """Wait for the end of a run, finalizer and all, and for this very outcome."""
+
+        def over(status: Any) -> bool:
+            """the end of the run"""
+            latest = status.get("run") or {}
+            over = bool(latest.get("outcome")) and run in (None, latest.get("id"))
+            meta = (self.release(name) or {}).get("metadata", {})
+            return over and not meta.get("finalizers")
+
+        status = self.until(over, seconds, name)
+        got, reason = status["run"]["outcome"], status["run"].get("reason")
+        assert got == outcome, f"ended {got} ({reason}), not {outcome}"
+        return status
+
+    # What the oracle sees
+
+    def writes(self) -> list[Write]:
+        return self.lab.audit.of(self.name)
+
+    def evidence(self, *, ended: bool = True) -> Evidence:
+        self._settle()
+        recording = self.lab.recording
+        objects = {(resource, name): versions for resource in ("deployments", "configmaps", "jobs")
+                   for name, versions in recording.of(resource, self.name).items()}  # fmt: skip
+        server = self.lab.server
+        logs = [server.audit_log, self.lab.operator.log]
+        return Evidence(
+            namespace=self.name,
+            releases=recording.of("releases", self.name),
+            objects=objects,
+            writes=self.writes(),
+            leases=self.lab.leases(),
+            answers=[one for one in self.lab.standin.given if one.at >= self.began],
+            leaks=leaked(logs, self.lab.seeds) if self.lab.seeds else None,
+            ended=ended,
+        )
+
+    def examine(self, *, ended: bool = True) -> Report:
+        return examine(self.evidence(ended=ended))
+
+    def clean(self, *, ended: bool = True) -> Report:
+        """The oracle's report, which must be clean."""
+        report = self.examine(ended=ended)
+        assert not report.violations, str(report)
+        return report
+
+    def quiet(self, seconds: float) -> list[Violation]:
+        """What the operator writes in the next seconds; a moment is left for what is on its way."""
+        time.sleep(0.5)
+        since = time.time()
+        time.sleep(seconds)
+        return quiet([one for one in self.writes() if not one.resource.startswith("events")], since)
+
+    def _settle(self) -> None:
+        """Until the watch has told what the API server has: a mark of our own comes back through both records."""
+        mark = f"mark-{time.monotonic_ns()}"
+        self.lab.api.create(f"/api/v1/namespaces/{self.name}/configmaps", {"metadata": {"name": mark}})
+        self.lab.wait(lambda: self.lab.recording.newest("configmaps", self.name, mark), 10, "the watch")
+        self.lab.wait(lambda: any(one.name == mark for one in self.lab.audit.read()), 10, "the audit log")
+        newest = {name: int(item["metadata"]["resourceVersion"]) for kind, path in (("releases", self.path()),)
+                  for item in self.lab.api.get(path)["items"] for name in [item["metadata"]["name"]]}  # fmt: skip
+        self.lab.wait(
+            lambda: all(int(self.release(name)["metadata"]["resourceVersion"]) >= rv for name, rv in newest.items()),
+            10, "the watch of Releases",
+        )  # fmt: skip
+
+
+def deployment(name: str, version: str, replicas: int) -> dict[str, Any]:
+    """A Deployment with one container."""
+    labels = {"app": name}
+    container = {"name": "app", "image": f"shop/{name}:{version}"}
+    return {
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
+            },
+        },
+    }
+
+
+def everything() -> bool:
+    """Whether the long form of a test is asked for (GATEWRIGHT_CRASH=all)."""
+    return os.environ.get("GATEWRIGHT_CRASH") == "all"

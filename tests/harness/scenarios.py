@@ -1,0 +1,87 @@
+"""Releases that tests run, small enough to be over in a second or two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+TARGET = {"name": "web", "workload": {"name": "web", "images": {"app": "shop/web:$(version)"}}}
+INTERVAL = "300ms"
+BAKE = "400ms"
+
+
+def query(name: str, namespace: str) -> str:
+    """A query of one namespace's own, so that scenarios do not share answers."""
+    return f'{name}{{namespace="{namespace}"}}'
+
+
+def gate(name: str, asked: str, limit: str = "1%", **more: Any) -> dict[str, Any]:
+    """A gate of the stand-in Prometheus."""
+    return {"name": name, "prometheus": {"query": asked}, "max": limit, "interval": INTERVAL, **more}
+
+
+def env(**values: str) -> list[dict[str, str]]:
+    """What the kubelet of `world` is told."""
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def job(name: str, command: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+    """A job step; keywords starting with FAKE_ go into its environment, the others into the job."""
+    fake = {key: more.pop(key) for key in list(more) if key.startswith("FAKE_")}
+    outer = {key: more.pop(key) for key in list(more) if key in ("produces", "requires")}
+    body = {"image": f"shop/{name}:$(version)", "command": list(command) or [name], **more}
+    return {"name": name, "job": body | ({"env": env(**fake)} if fake else {}), **outer}
+
+
+def deploy(name: str = "deploy", **more: Any) -> dict[str, Any]:
+    return {"name": name, "deploy": {"targets": ["web"], **more}}
+
+
+def five(namespace: str, version: str = "2.0.0") -> dict[str, Any]:
+    """The runbook in small: migration, then a deployment in four further stages, flags, gates and bakes.
+
+    Stages 2 to 4 ship builds of their own, as stages of the runbook do; the last one is the version itself.
+    """
+    errors, latency = query("errors", namespace), query("latency", namespace)
+    return {
+        "version": version,
+        "vars": {"commit": "8f3c2e1"},
+        "targets": [TARGET],
+        "guards": [gate("guard-errors", errors, "5%")],
+        "guardFor": "300ms",
+        "stages": [
+            {
+                "name": "migration",
+                "risk": "High",
+                "steps": [
+                    job("backup", produces="backup", FAKE_OUTPUT='{"id": "b-1"}'),
+                    job("migrate", ["migrate", "$(version)", "$(steps.backup.outputs.id)"], requires=["backup"]),
+                ],
+                "rollback": {
+                    "reach": "Release",
+                    "steps": [job("restore", ["restore", "$(steps.backup.outputs.id)"], requires=["backup"])],
+                },
+            },
+            {"name": "security", "steps": [deploy(version="$(version)-rc1")], "gates": [gate("errors", errors)], "bake": BAKE},
+            {
+                "name": "fixes",
+                "steps": [deploy(version="$(version)-rc2"), job("smoke")],
+                "gates": [gate("errors", errors), gate("latency", latency, "500ms")],
+                "bake": BAKE,
+            },
+            {"name": "performance", "steps": [deploy(version="$(version)-rc3")], "gates": [gate("latency", latency, "500ms")]},
+            {
+                "name": "features",
+                "steps": [deploy(), {"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "true"}}}],
+                "gates": [gate("errors", errors)],
+                "bake": BAKE,
+            },
+        ],
+        "rollback": {"within": "30s"},
+    }
+
+
+def simple(namespace: str, version: str = "2.0.0", **more: Any) -> dict[str, Any]:
+    """One stage: deploy, one gate, a short bake."""
+    stage = {"name": "ship", "steps": [deploy()], "gates": [gate("errors", query("errors", namespace))], "bake": BAKE}
+    return {"version": version, "targets": [TARGET], "stages": [stage], **more}
