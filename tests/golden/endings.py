@@ -1,0 +1,157 @@
+"""Releases in every state that a person or Argo CD may meet, each brought there by the core itself.
+
+The states stand as YAML in `release/`. After a change of the core that is meant, write them anew and read the difference:
+
+    GATEWRIGHT_UPDATE_GOLDEN=1 pytest tests/golden
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gatewright.api import API_VERSION
+from gatewright.api.status import dump
+from gatewright.core.model import Progress
+from tests.unit.sim import World, spec
+
+FOLDER = Path(__file__).parent / "release"
+_GUARD = {"name": "health", "http": {"path": "/health"}, "failureThreshold": 3}
+
+
+def walking() -> World:
+    return World(slow={"migrate"}).settle()
+
+
+def baking() -> World:
+    return World().settle()
+
+
+def holding() -> World:
+    world = World().settle()
+    world.gates["errors"] = "Holding"
+    return world.settle()
+
+
+def waiting_for_person() -> World:
+    return World(spec=_with_step({"name": "keys", "confirm": {"instructions": "Rotate the keys."}})).settle()
+
+
+def suspended() -> World:
+    return World(slow={"migrate"}).settle().ask(suspend=True).settle()
+
+
+def not_started() -> World:
+    return World(spec=spec(suspend=True)).settle()
+
+
+def blocked() -> World:
+    return World(rival="other").settle()
+
+
+def target_missing() -> World:
+    return World(missing="there is no Deployment web in namespace shop; create it first").settle()
+
+
+def preflight() -> World:
+    check = {"name": "calm", "prometheus": {"query": "errors"}, "max": "1%"}
+    return World(spec=spec(preflight=[check]), gates={"calm": "Breaching"}).settle()
+
+
+def guarding() -> World:
+    return World(spec=spec(guards=[_GUARD], guardFor="1h")).settle().later(12)
+
+
+def promoted() -> World:
+    return World().settle().later(12)
+
+
+def adopted() -> World:
+    return World(live="2.0").settle()
+
+
+def paused() -> World:
+    world = World(spec=_with_failure("Pause")).settle()
+    world.gates["errors"] = "Failed"
+    return world.settle()
+
+
+def rolling_back() -> World:
+    world = World(slow={"restore"}, jobs={"migrate": Progress("Failed", "job migrate: BackoffLimitExceeded")})
+    return world.settle()
+
+
+def rolled_back() -> World:
+    world = World().settle()
+    world.gates["errors"] = "Failed"
+    return world.settle()
+
+
+def rollback_failed() -> World:
+    failed = {"migrate": Progress("Failed", "exit code 1"), "restore": Progress("Failed", "the backup is gone")}
+    return World(jobs=failed).settle()
+
+
+def aborted() -> World:
+    check = {"name": "smoke", "job": {"image": "tools"}}
+    return World(spec=spec(preflight=[check]), jobs={"smoke": Progress("Failed", "exit code 1")}).settle()
+
+
+def observed() -> World:
+    return World(spec=spec(mode="Observe")).settle().later(12)
+
+
+def invalid_spec() -> World:
+    """A deploy step that names a target which is not there."""
+    return World(spec=_with_step({"name": "deploy-more", "deploy": {"targets": ["site"]}})).settle()
+
+
+ENDINGS: dict[str, Callable[[], World]] = {
+    builder.__name__: builder
+    for builder in (
+        preflight, walking, baking, holding, waiting_for_person, suspended, not_started, blocked, target_missing, guarding,
+        promoted, adopted, paused, rolling_back, rolled_back, rollback_failed, aborted, observed, invalid_spec,
+    )
+}  # fmt: skip
+
+
+def release(name: str) -> dict[str, Any]:
+    """The object of an ending, as the API server would have it."""
+    world = ENDINGS[name]()
+    meta = {"name": "web", "namespace": "shop", "generation": world.generation}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Release",
+        "metadata": meta,
+        "spec": world.spec,
+        "status": dump(world.status),
+    }
+
+
+def kept(name: str) -> dict[str, Any]:
+    """The object as it stands in the golden file."""
+    found: dict[str, Any] = yaml.safe_load(path(name).read_text())
+    return found
+
+
+def path(name: str) -> Path:
+    return FOLDER / f"{name}.yaml"
+
+
+def text(value: dict[str, Any]) -> str:
+    return yaml.safe_dump(value, sort_keys=False, width=120)
+
+
+def _with_step(step: dict[str, Any]) -> dict[str, Any]:
+    found = spec()
+    found["stages"][0]["steps"].append(step)
+    return found
+
+
+def _with_failure(policy: str) -> dict[str, Any]:
+    found = spec()
+    found["stages"][1]["onFailure"] = policy
+    return found
