@@ -12,6 +12,7 @@ import json
 import secrets
 import time
 import urllib.parse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,11 +37,35 @@ class Cluster(Protocol):
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """Standard output of one kubectl command; raises if it fails."""
 
+    def base_image(self, packages: Sequence[str] = ()) -> str:
+        """Tag of a Debian image with these packages."""
+
+    def build_image(
+        self,
+        tag: str,
+        dockerfile: Path,
+        context: Path,
+        *,
+        base: str | None = None,
+        build_args: Mapping[str, str] | None = None,
+    ) -> str:
+        """Build an image and load it into the cluster."""
+
 
 def packages() -> list[str]:
     """Debian packages of the base image."""
     lines = (line.strip() for line in (HERE / "packages.txt").read_text().splitlines())
     return [line for line in lines if line and not line.startswith("#")]
+
+
+# -- images ----------------------------------------------------------------------------------------------------
+def images(cluster: Cluster, versions: Sequence[str] = VERSIONS) -> None:
+    """Build and load `foco:<version>`; all share their layers, so only the first takes time."""
+    base = cluster.base_image(packages())
+    for version in versions:
+        cluster.build_image(
+            f"foco:{version}", HERE / "Dockerfile", HERE / "app", base=base, build_args={"APP_VERSION": version}
+        )
 
 
 # -- installing ------------------------------------------------------------------------------------------------

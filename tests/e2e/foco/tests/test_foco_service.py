@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import time
@@ -181,9 +182,14 @@ def test_the_smoke_test_wants_its_version_and_its_flags(database: Host, web: Ser
 # -- the end of a pod ------------------------------------------------------------------------------------------
 def test_a_pod_serves_on_until_no_traffic_comes(database: Host) -> None:
     service = database.start_service("2.3.1", {"DRAIN_SECONDS": "1"})
+    # Prometheus' connection stays open, and must not keep the pod.
+    kept = http.client.HTTPConnection(service.url.removeprefix("http://"))
+    kept.request("GET", "/api/metrics")
+    kept.getresponse().read()
     service.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     assert call(f"{service.url}/readyz")[0] == 503
     assert call(f"{service.url}/api/organizations")[0] == 200
-    database.end(service.process)
+    database.end(service.process)  # kills after ten seconds
     assert service.process.returncode == 0
+    kept.close()

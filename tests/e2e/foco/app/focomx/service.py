@@ -17,6 +17,7 @@ into an outage. `/api/health` does ask, and is what a release watches.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -274,8 +275,10 @@ async def serve(service: Service) -> None:
     service.draining = True
     await asyncio.sleep(float(env.get("DRAIN_SECONDS", "2")))
     watcher.cancel()
+    # Prometheus keeps its connection open; waiting for it to go would take a minute.
     for runner in runners:
-        await runner.cleanup()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(runner.cleanup(), 2)
     await service.pool.close()
 
 

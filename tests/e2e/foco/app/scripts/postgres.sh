@@ -29,6 +29,7 @@ unix_socket_directories = '$SOCKETS'
 max_connections = 40
 shared_buffers = 32MB
 max_parallel_workers_per_gather = 0
+jit = off
 # A throwaway database on a small machine: losing it in a crash costs nothing, waiting for disks does.
 fsync = off
 synchronous_commit = off
