@@ -7,6 +7,7 @@
 """
 
 from tests.cluster.apiserver import ApiServer
+from tests.cluster.cluster import Cluster
 from tests.cluster.paths import Unavailable
 
-__all__ = ["ApiServer", "Unavailable"]
+__all__ = ["ApiServer", "Cluster", "Unavailable"]

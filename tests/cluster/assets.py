@@ -9,7 +9,8 @@ its version and by a hash of all that went into it; a directory of the right nam
 A build happens in a temporary directory beside that and is renamed into place, under a lock, so two builds at
 once do not collide and an interrupted one leaves nothing that looks finished.
 
-Tiers: `api` is what tests of the API need (etcd, kube-apiserver); `full` is a whole cluster.
+Tiers: `api` is what tests of the API need (etcd, kube-apiserver), `cluster` a whole native cluster, `full` that
+and Helm.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ GROUPS: tuple[tuple[Tool, ...], ...] = (
 TOOLS_BY_NAME = {tool.name: tool for group in GROUPS for tool in group}
 TIERS: dict[str, tuple[str, ...]] = {
     "api": ("etcd", "kube-apiserver"),
+    "cluster": tuple(name for name in TOOLS_BY_NAME if name != "helm"),
     "full": tuple(TOOLS_BY_NAME),
 }
 
@@ -129,7 +131,7 @@ def ensure(names: Iterable[str], *, own: bool = False) -> dict[str, Path]:
 
 def ensure_tier(tier: str) -> dict[str, Path]:
     """All programs of a tier. A whole cluster takes only our own: its parts must be of one version."""
-    return ensure(TIERS[tier], own=tier == "full")
+    return ensure(TIERS[tier], own=tier != "api")
 
 
 # ---------------------------------------------------------------------------------------------------------------

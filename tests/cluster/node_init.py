@@ -51,7 +51,7 @@ def isolate_files(hidden: list[str], visible: list[str], sysctl_masks: dict[str,
         _run("mount", "--bind", str(private), top)
     for path, handle in handles:
         Path(path).mkdir(parents=True, exist_ok=True)
-        _run("mount", "--rbind", f"/proc/self/fd/{handle}", path, pass_fds=(handle,))
+        _run("mount", "--no-canonicalize", "--rbind", f"/proc/self/fd/{handle}", path, pass_fds=(handle,))
         os.close(handle)
     for number, (key, value) in enumerate(sysctl_masks.items()):
         target = Path("/proc/sys") / key.replace(".", "/")
@@ -95,7 +95,7 @@ class Supervisor:
             self._reap()
 
     def _start_due(self) -> None:
-        for program in [one for one in self._waiting if Path(one.get("after") or "/").exists()]:
+        for program in [one for one in self._waiting if all(Path(path).exists() for path in one["after"])]:
             self._waiting.remove(program)
             self._start(program)
         now = time.monotonic()
