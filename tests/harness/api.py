@@ -16,6 +16,7 @@ import yaml
 from tests.harness.loop import Background
 
 MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
 
 
 class ApiError(RuntimeError):

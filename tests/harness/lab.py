@@ -1,11 +1,11 @@
 """Everything together: API server, controllers, kubelet, stand-ins, recordings, proxy, and the operator itself.
 
-    with Lab() as lab:
-        site = lab.namespace()
-        lab.operator.start()
-        site.apply(release)
-        site.until(ended, 20)
-        site.examine().violations
+with Lab() as lab:
+    site = lab.namespace()
+    lab.operator.start()
+    site.apply(release)
+    site.until(ended, 20)
+    site.examine().violations
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ CONNECTIONS = "/apis/gatewright.dev/v1alpha1/namespaces/{}/connections"
 Object = Mapping[str, Any]
 ARGUMENTS = ("--all-namespaces", "--lease-namespace", "default", "--allow-address", "127.0.0.1")
 POD = "gatewright-0"
-SHIPPED = CHECKOUT
-"""Where the generated manifests are."""
 
 
 class Late(AssertionError):
@@ -54,12 +52,14 @@ class Lab:
         *,
         audit_level: AuditLevel = "RequestResponse",
         direct: bool = False,
-        kubelet: bool = True,
+        quick_jobs: bool = False,
         arguments: Sequence[str] = (),
+        planted: str | None = None,
         seeds: Sequence[str] = (),
     ) -> None:
         self._stack = contextlib.ExitStack()
-        self._audit_level, self._direct, self._kubelet = audit_level, direct, kubelet
+        self._audit_level, self._direct, self._quick_jobs = audit_level, direct, quick_jobs
+        self._planted = planted
         self._arguments, self.seeds = list(arguments), list(seeds)
         self._numbers = itertools.count(1)
 
@@ -76,16 +76,16 @@ class Lab:
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         self.server = stack.enter_context(ApiServer(audit_level=self._audit_level))
-        self.server.add_controller_manager(CONTROLLERS)
+        ours = ("job-controller",) if self._quick_jobs else ()
+        self.server.add_controller_manager([name for name in CONTROLLERS if name not in ours])
         self.background = stack.enter_context(Background())
         self.api = Api(self.background, self.server.kubeconfig, "test")
         stack.callback(self.api.close)
         self.install()
         self.recording = Recording(self.background, self.api)
-        if self._kubelet:
-            kubelet = Api(self.background, self.server.kubeconfig_for("kubelet", ["system:masters"]), "kubelet")
-            stack.callback(kubelet.close)
-            self.world = World(self.background, kubelet)
+        kubelet = Api(self.background, self.server.kubeconfig_for("kubelet", ["system:masters"]), "kubelet")
+        stack.callback(kubelet.close)
+        self.world = World(self.background, kubelet, self._quick_jobs)
         self.standin = StandIn(self.background)
         stack.callback(self.standin.close)
         self.audit = Audit(self.server.audit_log)
@@ -97,13 +97,16 @@ class Lab:
             self.server.directory,
             proxy=None if self._direct else self.proxy,
             arguments=[*ARGUMENTS, *self._arguments],
+            planted=self._planted,
             environment={"POD_NAME": POD},  # a container that is restarted in its pod
         )
         stack.callback(self.operator.close)
 
     def install(self) -> None:
         """The generated CRDs, and the shipped rights for the operator's user."""
-        documents = [item for path in sorted((SHIPPED / "crds").glob("*.yaml")) for item in _documents(path)]
+        documents = [
+            item for path in sorted((CHECKOUT / "crds").glob("gatewright.dev_*.yaml")) for item in _documents(path)
+        ]
         for crd in documents:
             self.api.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
         for path in (RELEASES.format("default"), CONNECTIONS.format("default")):
@@ -121,7 +124,7 @@ class Lab:
         paths |= {f"{kind}Binding": path.replace("roles", "rolebindings") for kind, path in paths.items()}
         subject = {"kind": "User", "name": OPERATOR, "apiGroup": "rbac.authorization.k8s.io"}
         for folder in ("cluster", "common"):
-            for path in sorted((SHIPPED / "manifests" / "rbac" / folder).glob("*.yaml")):
+            for path in sorted((CHECKOUT / "manifests" / "rbac" / folder).glob("*.yaml")):
                 for item in _documents(path):
                     if item["kind"] in paths:
                         bound = {"subjects": [subject]} if "roleRef" in item else {}
@@ -232,7 +235,9 @@ class Site:
     def until(self, condition: Callable[[Any], Any], seconds: float = 20, name: str = "shop") -> Any:
         """Wait until a condition holds for the Release's status. Raises Late, with the status."""
         try:
-            self.lab.wait(lambda: condition(self.status(name)), seconds, getattr(condition, "__doc__", "") or "a status")
+            self.lab.wait(
+                lambda: condition(self.status(name)), seconds, getattr(condition, "__doc__", "") or "a status"
+            )
         except Late as error:
             raise Late(f"{error}\nstatus of {self.name}/{name}:\n{yaml.safe_dump(dict(self.status(name)))}") from None
         return self.status(name)

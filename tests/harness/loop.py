@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import traceback
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -18,6 +19,8 @@ class Background:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="harness", daemon=True)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.failures: list[str] = []
+        """Tasks of the harness that broke; a test that finds any here has proved nothing."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -39,11 +42,21 @@ class Background:
         """Start a task that runs until the end."""
 
         async def start() -> None:
-            task = self.loop.create_task(work)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.keep(work)
 
         self.run(start())
+
+    def keep(self, work: Coroutine[Any, Any, Any]) -> None:
+        """The same, from a coroutine or callback there. A task that fails says so; nobody waits for it."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.failures.append(repr(task.exception()))
+            traceback.print_exception(task.exception())
 
     async def _cancel(self) -> None:
         tasks = list(self._tasks)

@@ -30,11 +30,13 @@ class Operator:
         *,
         proxy: Proxy | None = None,
         arguments: Sequence[str] = (),
+        planted: str | None = None,
         environment: Mapping[str, str] | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
         self._kubeconfig, self._proxy = kubeconfig, proxy
         self._arguments = list(arguments)
+        self._module = ["gatewright"] if planted is None else ["tests.harness.planted", planted]
         self._environment = dict(environment or {})
         self._watchdog = watchdog or Watchdog(directory / "operator-scratch")
         self.log = directory / "operator.log"
@@ -58,12 +60,12 @@ class Operator:
         assert not self.alive, "the operator runs already"
         self.lives += 1
         (self.port,) = free_ports(1)
-        command = [sys.executable, "-m", "gatewright", "run", "--port", str(self.port), *self._arguments]
+        command = [sys.executable, "-m", *self._module, "run", "--port", str(self.port), *self._arguments]
         environment = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self.log.parent),  # nobody's own kubeconfig is ever read
             "KUBECONFIG": str(self._kubeconfig),
-            "PYTHONPATH": str(CHECKOUT / "operator"),
+            "PYTHONPATH": os.pathsep.join([str(CHECKOUT / "operator"), str(CHECKOUT)]),
             "PYTHONUNBUFFERED": "1",
             **self._environment,
         }

@@ -226,9 +226,9 @@ class Proxy:
         self._session = aiohttp.ClientSession(
             connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None, connect=10)
         )
-        self._runner = web.ServerRunner(web.Server(self._handle, keepalive_timeout=600))
+        self._runner = web.ServerRunner(web.Server(self._handle, keepalive_timeout=600), shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         return int(self._runner.addresses[0][1])
 

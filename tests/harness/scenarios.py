@@ -62,14 +62,23 @@ def five(namespace: str, version: str = "2.0.0") -> dict[str, Any]:
                     "steps": [job("restore", ["restore", "$(steps.backup.outputs.id)"], requires=["backup"])],
                 },
             },
-            {"name": "security", "steps": [deploy(version="$(version)-rc1")], "gates": [gate("errors", errors)], "bake": BAKE},
+            {
+                "name": "security",
+                "steps": [deploy(version="$(version)-rc1")],
+                "gates": [gate("errors", errors)],
+                "bake": BAKE,
+            },
             {
                 "name": "fixes",
                 "steps": [deploy(version="$(version)-rc2"), job("smoke")],
                 "gates": [gate("errors", errors), gate("latency", latency, "500ms")],
                 "bake": BAKE,
             },
-            {"name": "performance", "steps": [deploy(version="$(version)-rc3")], "gates": [gate("latency", latency, "500ms")]},
+            {
+                "name": "performance",
+                "steps": [deploy(version="$(version)-rc3")],
+                "gates": [gate("latency", latency, "500ms")],
+            },
             {
                 "name": "features",
                 "steps": [deploy(), {"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "true"}}}],
@@ -85,3 +94,53 @@ def simple(namespace: str, version: str = "2.0.0", **more: Any) -> dict[str, Any
     """One stage: deploy, one gate, a short bake."""
     stage = {"name": "ship", "steps": [deploy()], "gates": [gate("errors", query("errors", namespace))], "bake": BAKE}
     return {"version": version, "targets": [TARGET], "stages": [stage], **more}
+
+
+def crash_success(namespace: str) -> dict[str, Any]:
+    """Five stages with every kind of effect, as few seconds as may be."""
+    errors = query("errors", namespace)
+    return {
+        "version": "2.0.0",
+        "targets": [TARGET],
+        "guards": [gate("guard", errors, "5%")],
+        "guardFor": "100ms",
+        "stages": [
+            {"name": "migration", "steps": [job("migrate", ["migrate", "$(version)"])]},
+            {
+                "name": "security",
+                "steps": [deploy(version="$(version)-rc1")],
+                "gates": [gate("errors", errors)],
+                "bake": "200ms",
+            },
+            {"name": "fixes", "steps": [deploy(version="$(version)-rc2")]},
+            {"name": "performance", "steps": [deploy(version="$(version)-rc3")], "gates": [gate("errors", errors)]},
+            {
+                "name": "features",
+                "steps": [deploy(), {"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "on"}}}],
+            },
+        ],
+    }
+
+
+def crash_rollback(namespace: str) -> dict[str, Any]:
+    """The gate of the third stage is in breach: flags and deployment go back, the database is restored, a Job verifies."""
+    errors, broken = query("errors", namespace), query("broken", namespace)
+    flags = {"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "on", "NEW": "1"}}}
+    restore = {"reach": "Release", "steps": [job("restore", ["restore", "$(version)"], requires=["backup"])]}
+    steps = [job("backup", produces="backup"), job("migrate", ["migrate", "$(version)"], requires=["backup"])]
+    return {
+        "version": "2.0.0",
+        "targets": [TARGET],
+        "guards": [gate("guard", errors, "5%")],
+        "stages": [
+            {"name": "migration", "steps": steps, "rollback": restore},
+            {"name": "security", "steps": [deploy(version="$(version)-rc1")], "gates": [gate("errors", errors)]},
+            {"name": "fixes", "steps": [flags, deploy()], "gates": [gate("broken", broken)], "bake": "1s"},
+            {"name": "performance", "steps": [deploy()]},
+            {"name": "features", "steps": [deploy()]},
+        ],
+        "rollback": {
+            "verify": [{"name": "smoke", "job": {"image": "shop/smoke:1", "command": ["smoke"]}}],
+            "within": "60s",
+        },
+    }
