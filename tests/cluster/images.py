@@ -180,8 +180,10 @@ def _bud(scratch: Path, dockerfile: Path, context: Path, base: str, build_args: 
     shutil.copy(dockerfile, scratch / "Dockerfile")
     buildah = _Buildah(scratch)
     if not buildah.has(base_tag(base)):
-        buildah.run("pull", f"oci:{layout().directory}:{base}")
-        buildah.run("tag", _pulled_name(buildah, base), base_tag(base))
+        # buildah names what it pulls after the directory, which must therefore be a relative one.
+        directory = layout().directory.name
+        buildah.run("pull", f"oci:{directory}:{base}")
+        buildah.run("tag", f"localhost/{directory}", base_tag(base))
     arguments = {"BASE": base_tag(base), **build_args}
     buildah.run(
         "bud",
@@ -201,10 +203,6 @@ def _bud(scratch: Path, dockerfile: Path, context: Path, base: str, build_args: 
         f"localhost/gatewright-build:{name}",
         f"oci:{layout().directory}:{name}",
     )
-
-
-def _pulled_name(buildah: _Buildah, base: str) -> str:
-    return next(one for one in buildah.names() if one.endswith(base) or base in one)
 
 
 class _Buildah:
@@ -232,6 +230,7 @@ class _Buildah:
                     *arguments,
                 ],
                 f"buildah {command}",
+                cache_dir(),
             )
 
     def names(self) -> list[str]:

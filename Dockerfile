@@ -1,0 +1,31 @@
+# The operator. Nothing is fetched while it builds: its dependencies come from wheels/, made beforehand from the
+# hashes of requirements/operator.txt, together with the wheel of Gatewright itself. By hand:
+#
+#   pip download --require-hashes --only-binary :all: --dest wheels --requirement requirements/operator.txt
+#   pip wheel --no-deps --wheel-dir wheels .
+#   docker build --tag gatewright:dev .
+#
+# pip must be that of a Python 3.11 on Linux, or be told so by --python-version and --platform. BASE may be any image
+# with Python >= 3.11 (as `python3`, with `venv`) and Debian's certificates.
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+RUN python3 -m venv /opt/gatewright
+COPY requirements/operator.txt /tmp/requirements.txt
+COPY wheels/ /tmp/wheels/
+# pip compiles to bytecode what it installs; the running container cannot, its root is read-only. pip itself goes.
+RUN /opt/gatewright/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-index \
+        --find-links /tmp/wheels --require-hashes --requirement /tmp/requirements.txt \
+ && /opt/gatewright/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-index \
+        --no-deps /tmp/wheels/gatewright-*.whl \
+ && /opt/gatewright/bin/python -m pip uninstall --quiet --yes pip setuptools
+
+FROM ${BASE}
+COPY --from=build /opt/gatewright /opt/gatewright
+ENV PATH=/opt/gatewright/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# A number, so that Kubernetes can see without a passwd file that it is not root.
+USER 65532:65532
+WORKDIR /
+ENTRYPOINT ["gatewright"]
