@@ -6,7 +6,8 @@ Only `on.event` is used: it writes no annotation, sets no finalizer and keeps no
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import kopf
 
@@ -15,12 +16,46 @@ from gatewright.runtime.kube import path
 from gatewright.runtime.operator import Operator
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """kopf would copy every object deeply on every event, to find what changed; that is not what we ask it for."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing is kept on the object."""
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """The same for the progress of kopf's own handlers: there are none that could be in progress."""
+
+    def fetch(self, *, key: str, body: kopf.Body) -> Any:
+        return None
+
+    def store(self, *, key: str, record: Any, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Nothing is kept on the object."""
+
+    def purge(self, *, key: str, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Nothing was kept."""
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        """Nothing is kept on the object."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
 def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
     """All handlers, for one instance."""
 
     @kopf.on.startup(registry=registry)
     async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.posting.enabled = False
+        settings.persistence.diffbase_storage = _NoDiffs()
+        settings.persistence.progress_storage = _NoProgress()
         settings.scanning.disabled = True
         settings.watching.server_timeout = 300
         settings.watching.connect_timeout = 10

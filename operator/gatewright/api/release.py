@@ -158,7 +158,7 @@ class Stage(Model):
     """How long the gates must stay good after the steps are done; the clock stops while a gate holds."""
     onFailure: Literal["Rollback", "Pause", "Continue"] = "Rollback"
     """What a failed step or gate does. Pause: a person decides."""
-    rollback: StageRollback = StageRollback()
+    rollback: StageRollback = Field(default_factory=StageRollback)
     """What undoes this stage."""
 
 
@@ -201,5 +201,5 @@ class ReleaseSpec(Model):
     """How long guards go on after the last stage, before the version counts as last good."""
     stages: Annotated[list[Stage], Field(min_length=1, max_length=20)]
     """In order."""
-    rollback: ReleaseRollback = ReleaseRollback()
+    rollback: ReleaseRollback = Field(default_factory=ReleaseRollback)
     """How a rollback is judged."""

@@ -93,6 +93,7 @@ def finish(p: Pass, outcome: Outcome, reason: str) -> None:
     run = p.run
     states.end(run, outcome)
     run.finishedAt = times.stamp(p.now)
+    run.took = times.words((p.now - times.parse(run.startedAt)).total_seconds())
     run.reason = reason[:1000]
     run.timers.clear()
     run.held = None

@@ -22,6 +22,14 @@ def parse(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
+def words(seconds: float) -> str:
+    """A length of time as `41m20s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{hours}h" if hours else "", f"{minutes}m" if hours or minutes else "", f"{rest}s"]
+    return "".join(parts)
+
+
 def start(run: Run, name: str, seconds: float, now: datetime) -> None:
     """Set a clock; it ticks unless the run is held."""
     if run.held:
