@@ -47,6 +47,7 @@ def _nothing(p: Pass) -> None:
 def _at_rest(p: Pass) -> None:
     """No finalizer at rest; a Retry that has nothing to repeat is answered all the same."""
     p.decision.release = p.view.finalized
+    p.decision.lazy = not p.view.finalized
     if asked_again(p.view) and not p.view.problems:
         p.status.retry = p.view.retry
 

@@ -36,6 +36,12 @@ class Kube:
         self._api = api
         self._base = api.configuration.host.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
+        self._proxy = api.configuration.proxy or None
+
+    def _open(self) -> aiohttp.ClientSession:
+        """The library's connector without its `trust_env`, which would read ~/.netrc in a thread on every request."""
+        connector = self._api.rest_client._create_connector()
+        return aiohttp.ClientSession(connector=connector, read_bufsize=2**20)
 
     @classmethod
     async def connect(cls) -> Kube:
@@ -96,12 +102,14 @@ class Kube:
         headers = {"Accept": accept, "Content-Type": content, "User-Agent": f"gatewright/{__version__}"}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
         if self._session is None:
-            self._session = self._api.rest_client._create_pool_manager()
+            self._session = self._open()
         data = None if body is None else json.dumps(body, separators=(",", ":"))
         metrics.requests.labels(method).inc()
         try:
             async with asyncio.timeout(TIMEOUT):
-                async with self._session.request(method, self._base + path, data=data, headers=headers) as response:
+                async with self._session.request(
+                    method, self._base + path, data=data, headers=headers, proxy=self._proxy
+                ) as response:
                     text = await response.text()
         except TimeoutError:
             raise Retryable(f"{method} {_plain(path)}: no answer from the API server in {TIMEOUT:.0f}s") from None

@@ -400,6 +400,7 @@ class Reconciler:
         """Nothing more to do now: write what has waited long enough, and say when to look again."""
         if entry.dirty and entry.flush_at is not None and time.monotonic() >= entry.flush_at and decision is not None:
             await self._write(entry, entry.view(), decision)
+            self.queue.add(entry.key)  # what had to wait for the write (taking the finalizer away) can be done now
         if decision is None:
             return
         delays = [until(decision.wake)] if decision.wake is not None else []
