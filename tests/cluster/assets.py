@@ -108,12 +108,13 @@ GROUPS: tuple[tuple[Tool, ...], ...] = (
             "-X helm.sh/helm/v4/internal/version.version=v4.2.4",
         ),
     ),
+    (Tool("kind", "kind", "sigs.k8s.io/kind", "v0.33.0"),),
 )
 TOOLS_BY_NAME = {tool.name: tool for group in GROUPS for tool in group}
 TIERS: dict[str, tuple[str, ...]] = {
     "api": ("etcd", "kube-apiserver"),
-    "cluster": tuple(name for name in TOOLS_BY_NAME if name != "helm"),
-    "full": tuple(TOOLS_BY_NAME),
+    "cluster": tuple(name for name in TOOLS_BY_NAME if name not in ("helm", "kind")),
+    "full": tuple(name for name in TOOLS_BY_NAME if name != "kind"),
 }
 
 
@@ -141,6 +142,7 @@ _ACCEPTED = {
     "etcd": ((3, 5), ("--version",)),
     "kube-apiserver": ((1, 30), ("--version",)),
     "kubectl": ((1, 30), ("version", "--client")),
+    "kind": ((0, 30), ("version",)),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 ADMIN_GROUP = "system:masters"
@@ -36,7 +36,7 @@ class Pair:
 class Authority:
     """A certificate authority in memory; `write` and `load` keep it beside the cluster it belongs to."""
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+    def __init__(self, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, certificate: x509.Certificate) -> None:
         self._key = key
         self._certificate = certificate
 
@@ -53,7 +53,7 @@ class Authority:
     @classmethod
     def load(cls, directory: Path) -> Authority:
         key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)  # kubeadm makes the latter
         return cls(key, x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes()))
 
     def write(self, directory: Path) -> None:
@@ -156,7 +156,7 @@ def _host(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

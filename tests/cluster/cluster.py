@@ -30,6 +30,7 @@ from tests.cluster.paths import CHECKOUT, Unavailable, locked
 from tests.cluster.processes import Watchdog, free_ports, spawn, stop, tail
 
 NAME_VARIABLE = "GATEWRIGHT_CLUSTER"
+FLAVOR_VARIABLE = "GATEWRIGHT_CLUSTER_FLAVOR"  # kind or native, to insist on one
 
 
 def default_name() -> str:
@@ -56,7 +57,8 @@ class Cluster(ABC):
 
         wanted = name or default_name()
         reasons = []
-        for flavor in (KindCluster, NativeCluster):
+        flavors: tuple[type[Cluster], ...] = (KindCluster, NativeCluster)
+        for flavor in flavors:
             if (reason := flavor.refusal()) is None:
                 return flavor(wanted)
             reasons.append(f"{flavor.flavor}: {reason}")

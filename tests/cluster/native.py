@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Self
 from tests.cluster import assets, certs, cgroups, deps, images, network, node_files
 from tests.cluster.apiserver import StartFailed
 from tests.cluster.client import Client
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import FLAVOR_VARIABLE, Cluster
 from tests.cluster.network import Block
 from tests.cluster.node_files import Layout
 from tests.cluster.paths import CHECKOUT, cache_dir, locked
@@ -74,6 +74,8 @@ class NativeCluster(Cluster):
 
     @classmethod
     def refusal(cls) -> str | None:
+        if os.environ.get(FLAVOR_VARIABLE, cls.flavor) != cls.flavor:
+            return f"{FLAVOR_VARIABLE} asks for another"
         if not sys.platform.startswith("linux"):
             return "this is not Linux"
         if os.geteuid() != 0:
@@ -259,7 +261,8 @@ class NativeCluster(Cluster):
             assert ctr.stdin is not None
             assert ctr.stdout is not None
             try:
-                images.layout().write_archive(name, tag, ctr.stdin, self._has_blob)
+                with locked("images"):  # nobody may tidy up the layout meanwhile
+                    images.layout().write_archive(name, tag, ctr.stdin, self._has_blob)
                 ctr.stdin.close()
             except BrokenPipeError:
                 pass

@@ -29,7 +29,7 @@ _EPOCH = "1700000000"  # of every file in the wheel: it depends on its content a
 _IGNORED = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.pyc")
 
 
-def build(cluster: Cluster) -> str:
+def build(cluster: Cluster, tag: str = TAG) -> str:
     """Build and load the image, where the checkout has changed since; returns the hash of its content."""
     with tempfile.TemporaryDirectory(prefix="gatewright-image-") as name:
         context = Path(name)
@@ -38,7 +38,7 @@ def build(cluster: Cluster) -> str:
         _own_wheel(wheels)
         (context / _REQUIREMENTS).parent.mkdir()
         shutil.copy(CHECKOUT / _REQUIREMENTS, context / _REQUIREMENTS)
-        return cluster.build_image(TAG, CHECKOUT / "Dockerfile", context)
+        return cluster.build_image(tag, CHECKOUT / "Dockerfile", context)
 
 
 def _dependencies() -> Path:
@@ -51,10 +51,8 @@ def _dependencies() -> Path:
             say("downloading the operator's dependencies (once; kept in the cache)")
             with tempfile.TemporaryDirectory(prefix=".wheels-", dir=cache_dir()) as scratch:
                 wheels = Path(scratch) / "wheels"
-                _pip(
-                    ["download", "--require-hashes", "--only-binary=:all:", *_platform(), "--no-deps"]
-                    + [f"--dest={wheels}", f"--requirement={requirements}"]
-                )
+                checked = ["--require-hashes", "--only-binary=:all:", "--no-deps", *_platform()]
+                _pip(["download", *checked, f"--dest={wheels}", f"--requirement={requirements}"])
                 wheels.rename(target)
     return target
 
