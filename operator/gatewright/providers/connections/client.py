@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import logging
 import socket
 import ssl
 import time
@@ -39,6 +40,8 @@ _CONNECTIONS = 8
 _KEEP_ALIVE = 60.0
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"})
 """Headers that say where a request ends or goes: never a user's."""
+# at DEBUG it logs the headers of answers, which may hold what nobody should read in a log
+logging.getLogger("httpcore2").setLevel(logging.INFO)
 _BROKEN = (httpcore2.NetworkError, httpcore2.RemoteProtocolError)
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import psycopg
@@ -34,6 +33,8 @@ SESSIONS = 2
 """Connections to one database at a time: checks must not be what fills it up."""
 ENOUGH = 2
 """Rows that are read; the second tells that there are several."""
+MARGIN = 0.25
+"""Seconds of a question's time that are left for the way back."""
 
 _PLAIN = frozenset(
     {
@@ -49,7 +50,9 @@ _REFUSED: Mapping[str, str] = {
     "no password supplied": "a password is needed, and the URL has none",
     "does not support SSL": "the server does not speak TLS, which sslmode asks for",
     "certificate verify failed": "the certificate is not trusted",
+    "does not exist": "there is no such database",
 }
+_BUSY: Mapping[str, str] = {"too many": "it has too many clients", "connection slots": "it has too many clients"}
 _LATER: Mapping[str, str] = {
     "57014": "the statement took too long and was cancelled",
     "53300": "the database has no connection left",
@@ -62,6 +65,7 @@ _LATER: Mapping[str, str] = {
     "22012": "division by zero (nullif(x, 0) makes it no data)",
 }
 _NEVER: Mapping[str, str] = {
+    "08P01": "the statement has placeholders ($1, $2 ...) which `parameters` does not fill",
     "25006": "the statement writes; checks run in a read-only transaction",
     "28P01": "the password is refused",
     "28000": "this role may not log in",
@@ -71,16 +75,12 @@ _NEVER: Mapping[str, str] = {
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """At most two rows of a result, and how many columns it has."""
-
-    columns: int
-    rows: Sequence[tuple[Any, ...]]
+Row = tuple[Any, ...]
+Session = psycopg.AsyncConnection[Row]
 
 
-async def ask(link: Link, statement: str, parameters: Sequence[str] = ()) -> Rows:
-    """Run one statement that changes nothing. Raises Retryable, Permanent."""
+async def ask(link: Link, statement: str, parameters: Sequence[str] = ()) -> list[Row]:
+    """The first rows, at most two, of one statement that changes nothing. Raises Retryable, Permanent."""
     problem: Retryable | Permanent
     try:
         return await _within(link.timeout, _ask(link, statement, parameters))
@@ -118,47 +118,38 @@ class Database:
     def __init__(self, link: Link) -> None:
         self._settings = _settings(secret(link, link.config.url))
         self._slots = asyncio.Semaphore(SESSIONS)
-        self._idle: list[psycopg.AsyncConnection[tuple[Any, ...]]] = []
+        self._idle: list[Session] = []
+        self._closed = False
 
-    async def ask(self, statement: str, parameters: Sequence[str], limit: float) -> Rows:
-        """One statement in a transaction of its own; `limit` is the server's time for it, in seconds."""
+    async def ask(self, statement: str, parameters: Sequence[str], deadline: float) -> list[Row]:
+        """One statement in a transaction of its own; `deadline` is a time of the loop's clock."""
         async with self._slots:
-            session = await self._begin(limit)
+            session = await self._begin(deadline)
             try:
                 rows = await _rows(session, statement, parameters)
-                await session.execute("ROLLBACK")
-                await session.execute("DISCARD ALL")
-            except BaseException:
-                await session.close()
-                raise
-            self._idle.append(session)
+                if not session.closed:
+                    await session.execute("ROLLBACK")
+                    await session.execute("DISCARD ALL")
+                    self._idle.append(session)
+            finally:
+                if session not in self._idle or self._closed:
+                    await session.close()
             return rows
 
     async def aclose(self) -> None:
         """Close every connection."""
+        self._closed = True
         while self._idle:
             await self._idle.pop().close()
 
-    async def _begin(self, limit: float) -> psycopg.AsyncConnection[tuple[Any, ...]]:
-        begin = f"BEGIN READ ONLY; SET LOCAL statement_timeout = {max(1, int(limit * 1000))}"
+    async def _begin(self, deadline: float) -> Session:
         while self._idle:
-            session = self._idle.pop()
-            try:
-                await session.execute(begin)
-            except psycopg.OperationalError:
-                # it broke while nobody used it: that says nothing about the database now
-                await session.close()
-            else:
-                return session
-        session = await self._connect()
-        try:
-            await session.execute(begin)
-        except BaseException:
-            await session.close()
-            raise
-        return session
+            # one that broke while nobody used it says nothing about the database now
+            with contextlib.suppress(psycopg.OperationalError):
+                return await _begun(self._idle.pop(), deadline)
+        return await _begun(await self._connect(), deadline)
 
-    async def _connect(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+    async def _connect(self) -> Session:
         return await psycopg.AsyncConnection.connect(
             **await _addressed(self._settings),
             autocommit=True,
@@ -167,22 +158,36 @@ class Database:
         )
 
 
-async def _ask(link: Link, statement: str, parameters: Sequence[str]) -> Rows:
+async def _ask(link: Link, statement: str, parameters: Sequence[str]) -> list[Row]:
+    deadline = asyncio.get_running_loop().time() + link.timeout
     async with _shelf.lend(link.identity, lambda: Database(link)) as database:
-        # a little less than the link's own time, so that the server ends the statement before we walk away from it
-        return await database.ask(statement, parameters, link.timeout * 0.9)
+        return await database.ask(statement, parameters, deadline)
 
 
-async def _rows(session: psycopg.AsyncConnection[tuple[Any, ...]], statement: str, parameters: Sequence[str]) -> Rows:
-    rows: list[tuple[Any, ...]] = []
-    async with session.cursor() as cursor:
-        # stream() alone always takes the extended protocol, and does not fetch a whole table to show its first rows
-        async with contextlib.aclosing(cursor.stream(statement, list(parameters) or None)) as stream:  # type: ignore[type-var]
-            async for row in stream:
-                rows.append(row)
-                if len(rows) == ENOUGH:
-                    break
-        return Rows(len(cursor.description or ()), rows)
+async def _begun(session: Session, deadline: float) -> Session:
+    # the server ends a statement before we walk away from it, and says so
+    left = deadline - asyncio.get_running_loop().time()
+    limit = max(left / 2, left - MARGIN)
+    try:
+        await session.execute(f"BEGIN READ ONLY; SET LOCAL statement_timeout = {max(1, int(limit * 1000))}")
+    except BaseException:
+        await session.close()
+        raise
+    return session
+
+
+async def _rows(session: Session, statement: str, parameters: Sequence[str]) -> list[Row]:
+    """The first rows. The connection is closed where there are several: ending the statement would take longer."""
+    rows: list[Row] = []
+    # stream() alone always takes the extended protocol, and does not fetch a whole table to show its first rows
+    stream = session.cursor().stream(statement, list(parameters) or None)
+    async with contextlib.aclosing(stream) as found:  # type: ignore[type-var]  # a generator, typed as an iterator
+        async for row in found:
+            rows.append(row)
+            if len(rows) == ENOUGH:
+                session.pgconn.finish()
+                break
+    return rows
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
@@ -269,9 +274,9 @@ def _unconnected(text: str) -> Retryable | Permanent:
     for words, meaning in _REFUSED.items():
         if words in text:
             return Permanent(meaning)
-    for words in ("Connection refused", "timeout expired", "too many clients", "starting up", "shutting down"):
-        if words.lower() in text.lower():
-            return Retryable(f"cannot connect to the database: {words.lower()}")
+    for words in ("connection refused", "too many", "connection slots", "starting up", "shutting down"):
+        if words in text.lower():
+            return Retryable(f"cannot connect to the database: {_BUSY.get(words, words)}")
     return Retryable("cannot connect to the database")
 
 

@@ -41,13 +41,13 @@ class SqlGate:
     async def measure(self, config: SqlCheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         found = await postgres.ask(link, config.query, config.parameters)
-        if found.columns != 1:
-            raise Permanent(f"{found.columns} columns; select one value")
-        if len(found.rows) > 1:
-            raise Permanent("several rows; select one value (count, max, limit 1)")
-        if not found.rows:
+        if not found:
             return Answer(None, "no row")
-        return _answer(found.rows[0][0])
+        if len(found) > 1:
+            raise Permanent("several rows; select one value (count, max, limit 1)")
+        if len(found[0]) != 1:
+            raise Permanent(f"{len(found[0])} columns; select one value")
+        return _answer(found[0][0])
 
     async def history(
         self, config: SqlCheck, link: Link, start: float, end: float, step: float

@@ -1,0 +1,1 @@
+"""Providers against real systems, and against a server that does everything wrong."""

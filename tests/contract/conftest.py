@@ -1,0 +1,71 @@
+"""One of each system for all contract tests, and the address rules opened for this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from gatewright.providers.connections import addresses
+from gatewright.providers.registry import CONNECTIONS
+from tests.contract import world
+
+
+@pytest.fixture(autouse=True)
+async def _open_and_close() -> AsyncIterator[None]:
+    before = addresses.allowed()
+    addresses.allow(addresses.Allowed.parse("127.0.0.1"))
+    yield
+    addresses.allow(before)
+    for connector in CONNECTIONS.values():
+        await connector.close()
+    left = [task for task in asyncio.all_tasks() if _ours(task)]
+    assert not left, f"closing leaves tasks behind: {left}"
+
+
+def _ours(task: asyncio.Task[object]) -> bool:
+    return "gatewright/providers" in getattr(task.get_coro(), "cr_code", _ours.__code__).co_filename
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[world.Server]:
+    """The server that does everything wrong."""
+    with world.faulty() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[world.Postgres]:
+    """A real PostgreSQL."""
+    with world.postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def monitoring() -> Iterator[str]:
+    """A real Prometheus that scrapes a small exporter; its URL."""
+
+    class Exporter(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'requests_total 1000\nerrors_total 5\nlatency_seconds{pod="a"} 0.1\nlatency_seconds{pod="b"} 0.2\n'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    exporter = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Exporter)
+    thread = threading.Thread(target=exporter.serve_forever, daemon=True)
+    thread.start()
+    try:
+        with world.prometheus(f"127.0.0.1:{exporter.server_address[1]}") as url:
+            yield url
+    finally:
+        exporter.shutdown()
+        exporter.server_close()
+        thread.join(5)
