@@ -87,7 +87,8 @@ def test_a_change_that_nobody_has_looked_at_yet_is_progressing(script: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("ready", "stalled", "expected"), [("True", None, "Healthy"), ("False", "True", "Degraded"), ("False", None, "Progressing")]
+    ("ready", "stalled", "expected"),
+    [("True", None, "Healthy"), ("False", "True", "Degraded"), ("False", None, "Progressing")],
 )
 def test_a_reason_of_a_newer_version_is_judged_as_kstatus_does(
     script: str, ready: str, stalled: str | None, expected: str
@@ -98,11 +99,14 @@ def test_a_reason_of_a_newer_version_is_judged_as_kstatus_does(
 
 
 @pytest.mark.parametrize(
-    ("reason", "status", "expected"), [("Ready", "True", "Healthy"), ("NotReady", "False", "Degraded"), ("InvalidSpec", "False", "Degraded")]
-)  # fmt: skip
+    ("reason", "status", "expected"),
+    [("Ready", "True", "Healthy"), ("NotReady", "False", "Degraded"), ("InvalidSpec", "False", "Degraded")],
+)
 def test_health_of_a_connection(reason: str, status: str, expected: str) -> None:
     condition = {"type": "Ready", "status": status, "reason": reason, "message": "401"}
-    found = judge((ARGOCD / "health-connection.lua").read_text(), {"metadata": {}, "status": {"conditions": [condition]}})
+    found = judge(
+        (ARGOCD / "health-connection.lua").read_text(), {"metadata": {}, "status": {"conditions": [condition]}}
+    )
     assert found == (expected, "401")
 
 

@@ -30,4 +30,4 @@ def test_every_golden_file_has_its_ending() -> None:
 def test_a_golden_status_can_be_read_back(name: str) -> None:
     status = ReleaseStatus.model_validate(endings.kept(name)["status"])
     assert status.observedGeneration == endings.kept(name)["metadata"]["generation"]
-    assert [item.type for item in status.conditions][0] == "Ready"
+    assert status.conditions[0].type == "Ready"

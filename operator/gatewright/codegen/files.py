@@ -81,8 +81,9 @@ def _rbac() -> Iterator[tuple[str, str]]:
         yield f"manifests/rbac/{folder}/role.yaml", head + role
         yield f"manifests/rbac/{folder}/binding.yaml", head + _binding(f"{prefix}Role", rbac.NAME)
     role = f"kind: Role\nmetadata:\n  name: {rbac.NAME}-own\nrules:\n{own}"
-    yield "manifests/rbac/common/own.yaml", f"{head}{role}---\napiVersion: {rbac.API_VERSION}\n" + _binding(
-        "Role", f"{rbac.NAME}-own"
+    yield (
+        "manifests/rbac/common/own.yaml",
+        f"{head}{role}---\napiVersion: {rbac.API_VERSION}\n" + _binding("Role", f"{rbac.NAME}-own"),
     )
     yield "manifests/rbac/common/users.yaml", f"# {NOTICE}\n" + "---\n".join(_user_roles("{name}"))
     yield f"{CHART}/templates/_generated.tpl", _templates(rules, own)

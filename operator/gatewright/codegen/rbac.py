@@ -81,6 +81,4 @@ def subjects_text(namespace: str) -> str:
 
 def rules(items: Iterable[Access]) -> list[dict[str, Any]]:
     """The same rules as objects, for tests."""
-    return [
-        {"apiGroups": [item.group], "resources": list(item.resources), "verbs": list(item.verbs)} for item in items
-    ]
+    return [{"apiGroups": [item.group], "resources": list(item.resources), "verbs": list(item.verbs)} for item in items]

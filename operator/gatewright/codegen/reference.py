@@ -99,7 +99,9 @@ def _agree(section: Section) -> None:
     types = [{name: item.get("type") for name, item in node["properties"].items()} for _, node in section.places]
     for name in {name for one in types for name in one}:
         if len({one[name] for one in types if name in one}) > 1:
-            raise Ambiguous(f"{section.name}.{name}: two models of one name; rename one ({sorted(map(str, descriptions))})")
+            raise Ambiguous(
+                f"{section.name}.{name}: two models of one name; rename one ({sorted(map(str, descriptions))})"
+            )
 
 
 def _section(section: Section) -> list[str]:

@@ -87,7 +87,10 @@ _MODELS: Mapping[str, list[Rule]] = {
         },
     ],
     "HttpCheck": [
-        {"rule": "!has(self.equals) || has(self.jsonPath)", "message": "equals needs jsonPath, which says what must be equal"},
+        {
+            "rule": "!has(self.equals) || has(self.jsonPath)",
+            "message": "equals needs jsonPath, which says what must be equal",
+        },
         {
             "rule": "self.measure != 'Latency' || !has(self.jsonPath)",
             "message": "measure: Latency and jsonPath are two questions; make them two checks",

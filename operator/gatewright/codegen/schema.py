@@ -240,7 +240,7 @@ def _check(result: Schema, path: str) -> None:
     free = "x-kubernetes-preserve-unknown-fields" in result
     limit = _LIMITS.get(str(kind))
     if limit is not None and limit not in result and not bounded and not free:
-        raise Unsupported(f"{path}: a {kind} without {limit}")
+        raise Unsupported(f"{path}: {'a' if kind == 'string' else 'an'} {kind} without {limit}")
 
 
 _ORDER = ("description", "type", "format", "enum", "default")
