@@ -54,12 +54,10 @@ class Lab:
         direct: bool = False,
         quick_jobs: bool = False,
         arguments: Sequence[str] = (),
-        planted: str | None = None,
         seeds: Sequence[str] = (),
     ) -> None:
         self._stack = contextlib.ExitStack()
         self._audit_level, self._direct, self._quick_jobs = audit_level, direct, quick_jobs
-        self._planted = planted
         self._arguments, self.seeds = list(arguments), list(seeds)
         self._numbers = itertools.count(1)
 
@@ -97,7 +95,6 @@ class Lab:
             self.server.directory,
             proxy=None if self._direct else self.proxy,
             arguments=[*ARGUMENTS, *self._arguments],
-            planted=self._planted,
             environment={"POD_NAME": POD},  # a container that is restarted in its pod
         )
         stack.callback(self.operator.close)

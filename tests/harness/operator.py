@@ -30,13 +30,13 @@ class Operator:
         *,
         proxy: Proxy | None = None,
         arguments: Sequence[str] = (),
-        planted: str | None = None,
         environment: Mapping[str, str] | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
         self._kubeconfig, self._proxy = kubeconfig, proxy
         self._arguments = list(arguments)
-        self._module = ["gatewright"] if planted is None else ["tests.harness.planted", planted]
+        self.planted: str | None = None
+        """A known bug of `planted` that the next life has."""
         self._environment = dict(environment or {})
         self._watchdog = watchdog or Watchdog(directory / "operator-scratch")
         self.log = directory / "operator.log"
@@ -60,7 +60,8 @@ class Operator:
         assert not self.alive, "the operator runs already"
         self.lives += 1
         (self.port,) = free_ports(1)
-        command = [sys.executable, "-m", *self._module, "run", "--port", str(self.port), *self._arguments]
+        module = ["gatewright"] if self.planted is None else ["tests.harness.planted", self.planted]
+        command = [sys.executable, "-m", *module, "run", "--port", str(self.port), *self._arguments]
         environment = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self.log.parent),  # nobody's own kubeconfig is ever read

@@ -7,6 +7,7 @@ Each bug is a few lines put over the real program at its start, so that the prog
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,90 +15,95 @@ from typing import Any
 
 def effect_before_intent() -> None:
     """Effects are started, and only then is the status written that intends them."""
+    from gatewright.runtime import actions
     from gatewright.runtime.reconcile import Reconciler
 
-    carry_out, perform = Reconciler._carry_out, Reconciler._perform
+    carry_out = Reconciler._carry_out
 
-    async def hasty(self: Any, entry: Any, view: Any, decision: Any, copies: Any) -> bool:
-        dirty, type(entry).dirty = type(entry).dirty, property(lambda _: False)
-        try:
-            await perform(self, entry, view, [item for item in decision.effects if item.kind != "restore"])
-        finally:
-            type(entry).dirty = dirty
-        return bool(await carry_out(self, entry, view, decision, copies))
+    async def hasty(self: Any, entry: Any, view: Any, decision: Any, *more: Any) -> bool:
+        for item in decision.effects:
+            if item.kind in ("apply", "job", "set"):
+                await actions.perform(self.lens, view, item, None)
+        return await carry_out(self, entry, view, decision, *more)
 
-    Reconciler._carry_out = hasty
+    Reconciler._carry_out = hasty  # type: ignore[method-assign]  # that is the bug
 
 
-def job_without_a_name() -> None:
-    """A Job's name is not deterministic: what was not heard of is made again."""
-    import secrets
-
+def job_by_chance() -> None:
+    """A Job's name is not deterministic: what was made before the crash is not found after it, and made again."""
     from gatewright.runtime import children
 
-    create = children.create_job
+    create, follow, where = children.create_job, children.follow_job, children.job_path
+    names: dict[str, str] = {}
+
+    def here(namespace: str, subject: str) -> str:
+        return where(namespace, names.get(subject, subject))
 
     async def careless(cluster: Any, view: Any, operation: Any) -> Any:
-        class Renaming:
-            async def create(self, path: str, body: Any) -> Any:
-                name = f"{body['metadata']['name'][:50]}-{secrets.token_hex(3)}"
-                return await cluster.create(path, body | {"metadata": body["metadata"] | {"name": name}})
+        names[operation.subject] = f"{operation.subject}-{secrets.token_hex(3)}"
+        return await create(_Renaming(cluster, names[operation.subject]), view, operation)  # type: ignore[arg-type]
 
-            async def get(self, path: str) -> Any:
-                return await cluster.get(path)
+    children.create_job, children.follow_job, children.job_path = careless, follow, here
 
-        return await create(Renaming(), view, operation)  # type: ignore[arg-type]
 
-    async def forgetful(cluster: Any, view: Any, operation: Any) -> Any:
-        from gatewright.core.model import Progress
-        from gatewright.runtime.kube import path
+class _Renaming:
+    """A cluster in which whatever is created gets another name."""
 
-        jobs = await cluster.list(path("batch/v1", "jobs", view.namespace))
-        mine = [item for item in jobs if item["metadata"].get("annotations", {}).get(children.KEY) == operation.key]
-        if not mine:
-            return Progress("Absent")
-        state = children._job_state(view, operation, mine[0])
-        return state or Progress("Running")
+    def __init__(self, cluster: Any, subject: str) -> None:
+        self._cluster, self._name = cluster, subject.partition("/")[2]
 
-    children.create_job, children.follow_job = careless, forgetful
+    async def create(self, path: str, body: Any) -> Any:
+        return await self._cluster.create(path, body | {"metadata": body["metadata"] | {"name": self._name}})
+
+    async def get(self, path: str) -> Any:
+        return await self._cluster.get(path)
 
 
 def empty_is_good() -> None:
-    """An empty vector is taken for zero errors."""
-    from gatewright.providers.gates import prometheus
+    """No data is taken for zero errors."""
+    from gatewright.ports import Answer
+    from gatewright.providers.gates.prometheus import PrometheusGate
 
-    measure = prometheus.Prometheus.measure
+    measure = PrometheusGate.measure
 
-    async def trusting(self: Any, config: Any, link: Any) -> Any:
-        from gatewright.ports import Answer
-
+    async def trusting(self: Any, config: Any, link: Any) -> Answer:
         answer = await measure(self, config, link)
         return Answer(0.0) if answer.value is None else answer
 
-    prometheus.Prometheus.measure = trusting
+    PrometheusGate.measure = trusting  # type: ignore[method-assign]  # that is the bug
 
 
-def rollback_forgets_the_flags() -> None:
-    """ConfigMaps are not restored, and that is called done."""
+def rollback_forgets_flags() -> None:
+    """A ConfigMap is marked as restored, and nothing is restored."""
     from gatewright.core.model import Progress
     from gatewright.runtime import children
 
-    async def forget(cluster: Any, view: Any, operation: Any, snapshot: Any) -> Any:
-        await cluster.patch(
-            children.config_path(view.namespace, operation.subject),
-            {"metadata": {"annotations": {children.KEY: operation.key}}},
-            "merge",
-        )
+    async def forget(cluster: Any, view: Any, operation: Any, snapshot: Any) -> Progress:
+        body = {"metadata": {"annotations": {children.KEY: operation.key}}}
+        await cluster.patch(children.config_path(view.namespace, operation.subject), body, "merge")
         return Progress("Succeeded")
 
     children.restore_config = forget
 
 
+def no_bake() -> None:
+    """Every clock is called run out as soon as it is set."""
+    from gatewright.core import times
+
+    expired = times.expired
+
+    def hasty(run: Any, name: str, now: Any) -> bool:
+        return name in run.timers if name == "bake" else expired(run, name, now)
+
+    times.expired = hasty
+
+
 BUGS: Mapping[str, Callable[[], None]] = {
     "effect-before-intent": effect_before_intent,
-    "job-without-a-name": job_without_a_name,
+    "job-by-chance": job_by_chance,
     "empty-is-good": empty_is_good,
-    "rollback-forgets-the-flags": rollback_forgets_the_flags,
+    "rollback-forgets-flags": rollback_forgets_flags,
+    "no-bake": no_bake,
 }
 
 

@@ -90,9 +90,9 @@ def five(namespace: str, version: str = "2.0.0") -> dict[str, Any]:
     }
 
 
-def simple(namespace: str, version: str = "2.0.0", **more: Any) -> dict[str, Any]:
+def simple(namespace: str, version: str = "2.0.0", bake: str = BAKE, **more: Any) -> dict[str, Any]:
     """One stage: deploy, one gate, a short bake."""
-    stage = {"name": "ship", "steps": [deploy()], "gates": [gate("errors", query("errors", namespace))], "bake": BAKE}
+    stage = {"name": "ship", "steps": [deploy()], "gates": [gate("errors", query("errors", namespace))], "bake": bake}
     return {"version": version, "targets": [TARGET], "stages": [stage], **more}
 
 
