@@ -201,7 +201,7 @@ async def test_a_silent_address_does_not_use_up_the_time_of_the_next() -> None:
 
 def _one(value: str, **access: object) -> Link:
     ref = SecretSource(secretRef=SecretKeyRef(name="access", key="token"))
-    config = HttpAccess(url="http://127.0.0.1:1", **{"bearerToken": ref, **access})  # type: ignore[arg-type]
+    config = HttpAccess(url="http://127.0.0.1:1", **{"bearerToken": ref, **access})
     return Link("system", f"one {value!r} {access}", config, 1.0, {("access", "token"): value})
 
 

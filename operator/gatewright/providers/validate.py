@@ -104,9 +104,7 @@ def _chosen(path: str, keyed: Keyed, known: Mapping[str, Any]) -> tuple[str | No
     providers = [key for key in extra if key in known]
     strangers = [key for key in extra if key not in known]
     if len(providers) > 1:
-        return None, [
-            f"{path}: has {len(providers)} providers ({listed(providers)}); keep one, and make the other a check"
-        ]
+        return None, [f"{path}: has {len(providers)} providers ({listed(providers)}); keep exactly one"]
     fields = field_names(type(keyed))
     if providers:
         return providers[0], [f"{path}: unknown field {quoted(key)}{meant(key, fields)}" for key in strangers]

@@ -107,7 +107,8 @@ def check_url(text: str) -> httpx2.URL:
         raise Permanent("the URL is a base: put queries into the paths of checks, secrets into headers")
     if url.port is not None and not 0 < url.port < 65536:
         raise Permanent(f"{url.port} is not a port (1 to 65535)")
-    check_host(url.host)
+    # the raw host is the one that is connected to; `url.host` is what a person would read
+    check_host(url.raw_host.decode())
     return url
 
 

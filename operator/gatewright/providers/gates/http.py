@@ -11,6 +11,7 @@ answer at all is an error, not a breach, because nobody knows why; `onError: Fai
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import math
 import re
@@ -28,6 +29,8 @@ from gatewright.providers.connections.secrets import hide
 _QUOTED = re.compile(r"'(\\.|[^'\\])*'|\"(\\.|[^\"\\])*\"")
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _SHOWN = 60
+_LARGE = 64 * 1024
+"""Bytes of a body that is looked through in a thread, so that nobody else waits for it."""
 
 
 class _Environment(JSONPathEnvironment):
@@ -121,7 +124,9 @@ class HttpGate:
             return Answer(reply.seconds)
         if config.jsonPath is None:
             return Answer(True, f"answered {reply.status}")
-        return _found(config, config.jsonPath, client.json_of(reply), link)
+        if len(reply.body) > _LARGE:
+            return await asyncio.to_thread(_found, config, config.jsonPath, reply, link)
+        return _found(config, config.jsonPath, reply, link)
 
     async def history(
         self, config: HttpCheck, link: Link, start: float, end: float, step: float
@@ -134,10 +139,14 @@ class HttpGate:
 def compiled(text: str) -> JSONPathQuery:
     """A JSONPath that is evaluated in time linear to the body. Raises ValueError."""
     if not text.startswith("$"):
-        raise ValueError(f'"{text}" is not a JSONPath (try ${"" if text[:1] in (".", "[") else "."}{text.strip("{}")})')
+        plain = text.strip("{}")
+        raise ValueError(f'"{text}" is not a JSONPath (try ${"" if plain[:1] in (".", "[") else "."}{plain})')
     bare = _QUOTED.sub("''", text)
-    if "," in bare or bare.count("..") + bare.count("?") > 1:
-        raise ValueError(f'"{text}" finds too much: it must lead to one value, with at most one ".." or "?" and no ","')
+    _, filters, condition = bare.partition("?")
+    if "," in bare or bare.count("..") + bare.count("?") > 1 or (filters and set(condition) & {"*", ":"}):
+        raise ValueError(
+            f'"{text}" finds too much: it must lead to one value, with at most one ".." or "?", no "," and no "*" after "?"'
+        )
     try:
         return _environment.compile(text)
     except (JSONPathError, RecursionError) as error:
@@ -148,7 +157,8 @@ def _accept(config: HttpCheck) -> dict[str, str]:
     return {"Accept": "application/json" if config.jsonPath else "*/*"}
 
 
-def _found(config: HttpCheck, path: str, body: Any, link: Link) -> Answer:
+def _found(config: HttpCheck, path: str, reply: client.Reply, link: Link) -> Answer:
+    body = client.json_of(reply)
     nodes = []
     problem = ""
     try:

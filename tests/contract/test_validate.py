@@ -1,0 +1,312 @@
+"""What users are told about what they wrote: where it is, and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from gatewright.api.release import ReleaseSpec
+from gatewright.providers import registry
+from gatewright.providers.connections import addresses
+from gatewright.providers.validate import connection_problems, explain, problems
+from tests.contract import world
+
+GATE = "spec.stages[0].gates[0]"
+USELESS = "there is no number to compare; add jsonPath or measure: Latency"
+QUERY = {"query": "up"}
+
+
+def told(raw: Mapping[str, Any]) -> list[str]:
+    """Everything that is said about a spec."""
+    try:
+        return problems(ReleaseSpec.model_validate(raw))
+    except ValidationError as error:
+        return explain(error, "spec", raw)
+
+
+def release(**fields: Any) -> dict[str, Any]:
+    """A spec in order, with some fields of one's own."""
+    return {"version": "2.4.0", "stages": [{"name": "a", "steps": [{"name": "x", "wait": "1s"}]}], **fields}
+
+
+def gated(check: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    """A spec with one gate."""
+    return release(stages=[{"name": "a", "gates": [{"name": "g", **check}]}], **fields)
+
+
+KNOWN = "(known: approval, http, job, prometheus, sql"
+CHECKS: list[tuple[dict[str, Any], list[str]]] = [
+    # providers
+    ({"prometheus": QUERY, "max": "1%"}, []),
+    ({"http": {"path": "/"}}, []),
+    ({"sql": {"query": "select true"}}, []),
+    ({"job": {"image": "k6"}}, []),
+    ({"approval": {"count": 2}}, []),
+    ({}, [f"{GATE}: has no provider; it needs exactly one of approval, http, job, prometheus, sql"]),
+    ({"promethus": QUERY}, [f'{GATE}: unknown provider "promethus" {KNOWN}; did you mean prometheus?)']),
+    ({"prom": QUERY}, [f'{GATE}: unknown provider "prom" {KNOWN}; did you mean prometheus?)']),
+    ({"datadog": QUERY}, [f'{GATE}: unknown provider "datadog" {KNOWN})']),
+    (
+        {"prometheus": QUERY, "http": {"path": "/"}, "max": "1"},
+        [f"{GATE}: has 2 providers (http, prometheus); keep exactly one"],
+    ),
+    ({"prometheus": QUERY, "max": "1", "fro": "5m"}, [f'{GATE}: unknown field "fro" (did you mean for?)']),
+    ({"failureTreshold": 3}, [f'{GATE}: unknown field "failureTreshold" (did you mean failureThreshold?)']),
+    # limits
+    ({"prometheus": QUERY, "max": "1 percent"}, [f'{GATE}.max: "1 percent" is not a quantity (try 1%)']),
+    ({"prometheus": QUERY, "max": "100 ms"}, [f'{GATE}.max: "100 ms" is not a quantity (try 100ms)']),
+    ({"prometheus": QUERY, "max": "a lot"}, [f'{GATE}.max: "a lot" is not a quantity (try 1%, 100ms, 2s or 80)']),
+    ({"prometheus": QUERY, "max": 0.01}, [f'{GATE}.max: 0.01 is not text; write it in quotes: "0.01"']),
+    ({"prometheus": QUERY, "max": 0}, [f'{GATE}.max: 0 is not text; write it in quotes: "0"']),
+    ({"prometheus": QUERY, "max": "1", "for": "5 minutes"}, [f'{GATE}.for: "5 minutes" is not a duration (try 5m)']),
+    ({"prometheus": QUERY, "max": "1", "for": "5%"}, [f'{GATE}.for: "5%" is not a duration (try 30s, 15m or 1h30m)']),
+    ({"prometheus": QUERY, "max": "1", "failureThreshold": 0}, [f"{GATE}.failureThreshold: 0 is too small (at least 1)"]),
+    (
+        {"prometheus": QUERY, "max": "1", "onNoData": "pass"},
+        [f"{GATE}.onNoData: \"pass\" is not one of 'Hold' or 'Fail'"],
+    ),
+    (
+        {"prometheus": QUERY},
+        [f'{GATE}: prometheus measures a number, which means nothing without a limit; add max or min (max: "1%")'],
+    ),
+    ({"prometheus": QUERY, "max": "1", "min": "2"}, [f"{GATE}: min 2 is above max 1; no value could pass"]),
+    ({"prometheus": QUERY, "max": "1s", "min": "100ms"}, []),
+    ({"job": {"image": "k6"}, "max": "1"}, [f"{GATE}.max: means nothing beside job, which is not measured"]),
+    ({"approval": {}, "for": "5m"}, [f"{GATE}.for: means nothing beside approval, which is not measured"]),
+    # prometheus
+    ({"prometheus": {"query": ""}, "max": "1"}, [f"{GATE}.prometheus.query: is empty"]),
+    ({"prometheus": {"query": " \n"}, "max": "1"}, [f"{GATE}.prometheus.query: is empty; write a query"]),
+    ({"prometheus": {"query": "x" * 9000}, "max": "1"}, [f"{GATE}.prometheus.query: is longer than 8192 characters"]),
+    ({"prometheus": {"query": 1}, "max": "1"}, [f'{GATE}.prometheus.query: 1 is not text; write it in quotes: "1"']),
+    ({"prometheus": {"query": None}, "max": "1"}, [f"{GATE}.prometheus.query: is empty; it must be text"]),
+    ({"prometheus": "up", "max": "1"}, [f"{GATE}.prometheus: is plain text; it must be an object with connection, query"]),
+    ({"prometheus": None, "max": "1"}, [f"{GATE}.prometheus: is empty; it must be an object"]),
+    (
+        {"prometheus": {"query": "up", "conection": "x"}, "max": "1"},
+        [f'{GATE}.prometheus: unknown field "conection" (did you mean connection?)'],
+    ),
+    (
+        {"prometheus": {"query": "up", "connection": "A B"}, "max": "1"},
+        [f'{GATE}.prometheus.connection: "A B" is not a name (lower-case letters, digits and -, as in error-rate)'],
+    ),
+    # sql
+    ({"sql": {"query": "select 1", "parameters": [1]}}, [f'{GATE}.sql.parameters[0]: 1 is not text; write it in quotes: "1"']),
+    ({"sql": {"query": "select 1", "parameters": "x"}}, [f'{GATE}.sql.parameters: "x" is not a list']),
+    ({"sql": {"query": "select 1", "parameters": ["x"] * 21}}, [f"{GATE}.sql.parameters: has 21 items; at most 20 are allowed"]),
+    # http
+    ({"http": {"path": "health"}}, [f'{GATE}.http.path: "health" is not a path below the Connection\'s URL (try /health)']),
+    ({"http": {"path": "/a/../b"}}, [f'{GATE}.http.path: "/a/../b" climbs by ".."; write the path in full']),
+    (
+        {"http": {"path": "/", "method": "get"}},
+        [f"{GATE}.http.method: \"get\" is not one of 'GET' or 'HEAD' (did you mean GET?)"],
+    ),
+    ({"http": {"path": "/", "status": [600]}}, [f"{GATE}.http.status[0]: 600 is too large (at most 599)"]),
+    ({"http": {"path": "/", "status": ["ok"]}}, [f'{GATE}.http.status[0]: "ok" is not a whole number']),
+    ({"http": {"path": "/", "status": []}}, [f"{GATE}.http.status: is empty; it needs at least one item"]),
+    ({"http": {"path": "/", "equals": "ok"}}, [f"{GATE}.http: equals needs jsonPath, which says what must be equal"]),
+    ({"http": {"path": "/", "jsonPath": "{.a}", "equals": "1"}}, [f'{GATE}.http.jsonPath: "{{.a}}" is not a JSONPath (try $.a)']),
+    (
+        {"http": {"path": "/", "jsonPath": "status", "equals": "1"}},
+        [f'{GATE}.http.jsonPath: "status" is not a JSONPath (try $.status)'],
+    ),
+    ({"http": {"path": "/"}, "max": "1s"}, [f"{GATE}.max: {USELESS}"]),
+    ({"http": {"path": "/", "jsonPath": "$.a", "equals": "1"}, "min": "1"}, [f"{GATE}.min: {USELESS}"]),
+    ({"http": {"path": "/", "jsonPath": "$.a"}, "min": "1"}, []),
+    ({"http": {"path": "/", "jsonPath": "$.a"}}, []),
+    ({"http": {"path": "/", "measure": "Latency"}, "max": "1s"}, []),
+    (
+        {"http": {"path": "/", "measure": "Latency"}},
+        [f'{GATE}: http measures a number, which means nothing without a limit; add max or min (max: "1%")'],
+    ),
+    # job and approval, which core handles
+    ({"job": {"imag": "k6"}}, [f'{GATE}.job: unknown field "imag" (did you mean image?)']),
+    ({"job": {}}, [f"{GATE}.job: needs exactly one of image, fromCronJob, template; has none"]),
+    ({"approval": {"count": 0}}, [f"{GATE}.approval.count: 0 is too small (at least 1)"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("check, sentences", CHECKS, ids=[str(check)[:70] for check, _ in CHECKS])
+def test_checks(check: dict[str, Any], sentences: list[str]) -> None:
+    assert told(gated(check)) == sentences
+
+
+SPECS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"stges": []}, ['spec: unknown field "stges" (did you mean stages?)']),
+    ({"version": 2}, ['spec.version: 2 is not text; write it in quotes: "2"']),
+    ({"version": ".x"}, ['spec.version: ".x" is not a version (letters, digits and . _ + -, as in 2.4.0)']),
+    ({"suspend": "perhaps"}, ['spec.suspend: "perhaps" is not true or false']),
+    ({"mode": "Dry"}, ["spec.mode: \"Dry\" is not one of 'Enforce' or 'Observe'"]),
+    ({"stages": []}, ["spec.stages: is empty; it needs at least one item"]),
+    ({"stages": {}}, ["spec.stages: is an object; it must be a list"]),
+    ({"stages": [{"name": f"s{index}"} for index in range(21)]}, ["spec.stages: has 21 items; at most 20 are allowed"]),
+    ({"stages": [{"steps": []}]}, ["spec.stages[0].name: is missing (Unique within the Release)"]),
+    (
+        {"stages": [{"name": "a", "bake": "15 minutes"}]},
+        ['spec.stages[0].bake: "15 minutes" is not a duration (try 15m)'],
+    ),
+    (
+        {"stages": [{"name": "a", "onFailure": "rollback"}]},
+        [
+            "spec.stages[0].onFailure: \"rollback\" is not one of 'Rollback', 'Pause' or 'Continue' (did you mean Rollback?)"
+        ],
+    ),
+    (
+        {"stages": [{"name": "a", "steps": [{"name": "x"}]}]},
+        ["spec.stages[0].steps[0]: needs exactly one of deploy, job, flags, wait, confirm, approval; has none"],
+    ),
+    (
+        {"stages": [{"name": "a", "steps": [{"name": "x", "deploy": {"target": ["web"]}}]}]},
+        [
+            "spec.stages[0].steps[0].deploy.targets: is missing (Names of targets, all changed at once)",
+            'spec.stages[0].steps[0].deploy: unknown field "target" (did you mean targets?)',
+        ],
+    ),
+    (
+        {"stages": [{"name": "a", "steps": [{"name": "x", "job": {"image": "x", "env": [{"nam": "A"}]}}]}]},
+        [
+            "spec.stages[0].steps[0].job.env[0].name: is missing (Name of the variable)",
+            'spec.stages[0].steps[0].job.env[0]: unknown field "nam" (did you mean name?)',
+        ],
+    ),
+    ({"targets": [{"name": "web"}]}, ["spec.targets[0]: has no provider; it needs exactly one of workload"]),
+    (
+        {"targets": [{"name": "web", "wrkload": {}}]},
+        ['spec.targets[0]: unknown provider "wrkload" (known: workload; did you mean workload?)'],
+    ),
+    (
+        {"targets": [{"name": "web", "workload": {"name": "web", "images": {"app": "web:$(version)"}, "replicas": 2}}]},
+        ['spec.targets[0].workload: unknown field "replicas"'],
+    ),
+    ({"targets": [{"name": "web", "workload": {"name": "web", "images": {"app": "web:$(version)"}}}]}, []),
+]
+
+
+@pytest.mark.parametrize("fields, sentences", SPECS, ids=[str(fields)[:70] for fields, _ in SPECS])
+def test_specs(fields: dict[str, Any], sentences: list[str]) -> None:
+    assert told(release(**fields)) == sentences
+
+
+@pytest.mark.parametrize(
+    "place, fields",
+    [
+        ("spec.preflight[0]", {"preflight": [{"name": "g", "sentry": {}}]}),
+        ("spec.guards[0]", {"guards": [{"name": "g", "sentry": {}}]}),
+        ("spec.rollback.verify[0]", {"rollback": {"verify": [{"name": "g", "sentry": {}}]}}),
+        ("spec.stages[1].gates[2]", None),
+    ],
+)
+def test_every_place_is_looked_at(place: str, fields: dict[str, Any] | None) -> None:
+    good = {"name": "h", "http": {"path": "/"}}
+    stages = [{"name": "a"}, {"name": "b", "gates": [good, good, {"name": "g", "sentry": {}}]}]
+    assert told(release(**(fields or {"stages": stages}))) == [f'{place}: unknown provider "sentry" {KNOWN})']
+
+
+def test_everything_is_said_at_once() -> None:
+    checks = [{"name": "a", "sentry": {}}, {"name": "b", "prometheus": {"query": " "}, "max": "1"}, {"name": "c"}]
+    assert len(told(release(guards=checks, targets=[{"name": "web"}]))) == 4
+
+
+# --- references
+
+
+REFERENCES: list[tuple[dict[str, Any], list[str]]] = [
+    ({"http": {"path": "/api/$(version)/health"}}, []),
+    ({"http": {"path": "$(vars.path)"}}, []),
+    ({"http": {"path": "$(vars.wrong)"}}, ["is not a path below the Connection's URL (try /health)"]),
+    ({"http": {"path": "$(steps.migrate.outputs.path)"}}, []),
+    ({"http": {"path": "/$(stage)", "jsonPath": "$.v", "equals": "$(version)"}}, []),
+    ({"http": {"path": "/", "jsonPath": "$.$(vars.key)", "equals": "1"}}, []),
+    ({"http": {"path": "/", "jsonPath": "$.$(vars.bad)", "equals": "1"}}, ['"$.a[" is not a JSONPath']),
+    ({"prometheus": {"query": "sum(up{version='$(version)'})"}, "max": "1"}, []),
+    ({"prometheus": {"query": "$(vars.empty)"}, "max": "1"}, [".prometheus.query: is empty"]),
+    ({"sql": {"query": "select $1 = $2", "parameters": ["$(lastGood.version)", "$(steps.a.outputs.id)"]}}, []),
+    ({"http": {"path": "$(steps.a.outputs.path)", "status": [1]}}, ["status[0]: 1 is too small"]),
+    ({"http": {"path": "$$(notaname)"}}, ["is not a path"]),
+]
+
+
+@pytest.mark.parametrize("check, words", REFERENCES, ids=[str(check)[:70] for check, _ in REFERENCES])
+def test_references(check: dict[str, Any], words: list[str]) -> None:
+    names = {"path": "/health", "wrong": "health", "key": "a", "bad": "a[", "empty": ""}
+    found = told(gated(check, vars=names))
+    assert len(found) == len(words), found
+    assert all(word in sentence for word, sentence in zip(words, found, strict=True)), found
+
+
+# --- Connections
+
+
+SECRET = {"secretRef": {"name": "access", "key": "token"}}
+CONNECTIONS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"prometheus": {"url": "http://prometheus.monitoring.svc:9090"}}, []),
+    ({"http": {"url": "https://foco.mx", "bearerToken": SECRET, "headers": {"X-Key": SECRET}}, "timeout": "2s"}, []),
+    ({"postgres": {"url": SECRET}}, []),
+    ({}, ["spec: has no provider; it needs exactly one of http, postgres, prometheus"]),
+    ({"prom": {}}, ['spec: unknown provider "prom" (known: http, postgres, prometheus; did you mean prometheus?)']),
+    (
+        {"http": {"url": "http://a"}, "prometheus": {"url": "http://b"}},
+        ["spec: has 2 providers (http, prometheus); keep exactly one"],
+    ),
+    ({"http": {"url": "http://a"}, "timout": "5s"}, ['spec: unknown field "timout" (did you mean timeout?)']),
+    ({"http": {"url": "http://a"}, "timeout": "5 s"}, ['spec.timeout: "5 s" is not a duration (try 5s)']),
+    ({"http": {}}, ["spec.http.url: is missing (Base URL without credentials; paths of checks are appended to it)"]),
+    (
+        {"http": {"url": "http://169.254.169.254/"}},
+        ["spec.http.url: 169.254.169.254 is link-local, which Connections may not reach "
+         "(the operator's setting --allow-address may except it)"],
+    ),
+    (
+        {"http": {"url": "http://a?b=c"}},
+        ["spec.http.url: the URL is a base: put queries into the paths of checks, secrets into headers"],
+    ),
+    (
+        {"http": {"url": f"http://user:{world.TOKEN}@a"}},
+        ['spec.http.url: "http://***@a" is not an http(s) URL without credentials '
+         "(try http://prometheus.monitoring.svc:9090)"],
+    ),
+    (
+        {"http": {"url": "http://a", "bearerToken": world.TOKEN}},
+        ["spec.http.bearerToken: is plain text; it must be an object with secretRef"],
+    ),
+    (
+        {"postgres": {"url": f"postgresql://u:{world.PASSWORD_QUOTED}@h/d"}},
+        ["spec.postgres.url: is plain text; it must be an object with secretRef"],
+    ),
+    (
+        {"http": {"url": "http://a", "bearerToken": {"secretRef": world.TOKEN}}},
+        ["spec.http.bearerToken.secretRef: is plain text; it must be an object with key, name"],
+    ),
+    (
+        {"http": {"url": "http://a", "bearerToken": {"secretKeyRef": {}}}},
+        [
+            "spec.http.bearerToken.secretRef: is missing (The Secret and the key that hold the value)",
+            'spec.http.bearerToken: unknown field "secretKeyRef" (did you mean secretRef?)',
+        ],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec, sentences", CONNECTIONS, ids=[str(spec)[:60] for spec, _ in CONNECTIONS])
+def test_connections(spec: dict[str, Any], sentences: list[str]) -> None:
+    addresses.allow(addresses.Allowed())
+    found = connection_problems(spec)
+    assert found == sentences
+    world.assert_silent(*found)
+
+
+# --- the registry
+
+
+def test_the_registry_is_whole() -> None:
+    assert set(registry.GATES) == {"prometheus", "http", "sql"}
+    assert set(registry.TARGETS) == {"workload"}
+    assert set(registry.CONNECTIONS) == {"prometheus", "http", "postgres"}
+    for key, gate in registry.GATES.items():
+        assert gate.connection in registry.CONNECTIONS, key
+        assert "connection" in gate.config.model_fields, key
+        assert all(field.description for field in gate.config.model_fields.values()), f"{key}: a field is not described"
+    for key, connector in registry.CONNECTIONS.items():
+        assert all(field.description for field in connector.config.model_fields.values()), key
