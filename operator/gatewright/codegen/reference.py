@@ -11,7 +11,7 @@ from typing import Any
 
 from gatewright.api import GROUP, VERSION
 from gatewright.codegen import crds, rbac, schema
-from gatewright.codegen.schema import MODEL, PROVIDERS, TEXT, Schema
+from gatewright.codegen.schema import ABOUT, MODEL, PROVIDERS, TEXT, Schema
 
 
 @dataclass(slots=True)
@@ -107,8 +107,7 @@ def _agree(section: Section) -> None:
 def _section(section: Section) -> list[str]:
     paths = [path for path, _ in section.places]
     lines = [f"## {section.name}", ""]
-    # The field that holds a model says what it is for; a model on its own says what it is.
-    lines += [str(section.places[0][1].get("description", "")), ""]
+    lines += [str(section.places[0][1].get(ABOUT, "")), ""]
     lines += [f"Stands at {_code(paths)}.", ""]
     lines += ["| Field | Type | Default | Limits | |", "|---|---|---|---|---|"]
     for name, occurrences in section.fields().items():
@@ -147,7 +146,7 @@ def _type(item: Schema) -> str:
     if isinstance(item.get("additionalProperties"), dict):
         return f"map of {_type(item['additionalProperties'])}"
     if TEXT in item:
-        return str(item[TEXT]).partition(" (")[0].partition(" ")[2]
+        return str(item[TEXT]["what"]).partition(" ")[2]
     if item.get("format") == "date-time":
         return "time"
     return str(item.get("type", "object"))
@@ -160,8 +159,8 @@ def _limits(item: Schema) -> str:
 def _limit_parts(item: Schema) -> Iterator[str]:
     if "enum" in item:
         yield " or ".join(f"`{value}`" for value in item["enum"])
-    if TEXT in item and "(" in item[TEXT]:
-        yield str(item[TEXT]).partition("(")[2].rstrip(")")
+    if TEXT in item:
+        yield str(item[TEXT]["hint"])
     yield from _range(item, "minimum", "maximum", "")
     yield from _range(item, "minLength", "maxLength", " characters")
     yield from _range(item, "minItems", "maxItems", " items")

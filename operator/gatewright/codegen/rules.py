@@ -9,6 +9,7 @@ be right.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -157,16 +158,17 @@ class Text:
     """A text that is judged in CEL, so that its message can say what would be right."""
 
     what: str
+    hint: str
     rule: Rule
 
 
-_TEXTS: Mapping[str, str] = {
-    base.DURATION_PATTERN: "a duration (try 30s, 15m or 1h30m)",
-    base.QUANTITY_PATTERN: "a quantity (try 1%, 100ms, 2s or 80)",
-    base.NAME_PATTERN: "a name (lower case letters, digits and -, as in bug-fixes)",
-    base.VERSION_PATTERN: "a version (letters, digits and . _ + -, as in 2.4.0)",
-    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": "the name of an object (lower case letters, digits, - and .)",
-    r"^https?://[^\s@]+$": "an http(s) URL without credentials (try http://prometheus.monitoring.svc:9090)",
+_TEXTS: Mapping[str, tuple[str, str]] = {
+    base.DURATION_PATTERN: ("a duration", "try 30s, 15m or 1h30m"),
+    base.QUANTITY_PATTERN: ("a quantity", "try 1%, 100ms, 2s or 80"),
+    base.NAME_PATTERN: ("a name", "lower case letters, digits and -, as in bug-fixes"),
+    base.VERSION_PATTERN: ("a version", "letters, digits and . _ + -, as in 2.4.0"),
+    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": ("the name of an object", "lower case letters, digits, - and ."),
+    r"^https?://[^\s@]+$": ("an http(s) URL without credentials", "try http://prometheus.monitoring.svc:9090"),
 }
 _TOO_DEEP = ("env[]", "envFrom[]")
 """So many of these may stand in one Release that judging their texts in CEL would be over the budget."""
@@ -176,18 +178,18 @@ def of_text(pattern: str, path: str, expanded: bool) -> Text | None:
     """The rule for a known pattern of the language; None where the pattern itself says enough."""
     if pattern not in _TEXTS or path.startswith("status") or any(part in path for part in _TOO_DEEP):
         return None
-    what = _TEXTS[pattern]
+    what, hint = _TEXTS[pattern]
     rule = {
         "rule": f"self.matches({_raw(or_reference(pattern) if expanded else pattern)})",
-        "message": f"is not {what}",
-        "messageExpression": f"'\"' + self + '\" is not {what}'",
+        "message": f"is not {what} ({hint})",
+        "messageExpression": f"'\"' + self + '\" is not {what} ({hint})'",
     }
-    return Text(what, rule)
+    return Text(what, hint, rule)
 
 
 def or_reference(pattern: str) -> str:
     """The pattern, or any text with `$(...)` in it, which is judged once that was put in."""
-    return rf"(?:{pattern})|\$\("
+    return pattern if re.search(pattern, "$(version)") else rf"(?:{pattern})|\$\("
 
 
 def of_keys(names: Mapping[str, Any]) -> list[Rule]:
@@ -196,9 +198,9 @@ def of_keys(names: Mapping[str, Any]) -> list[Rule]:
     limits += [f"key.matches({_raw(names['pattern'])})"] if "pattern" in names else []
     if not limits:
         return []
-    words = [f"at most {names['maxLength']} characters"] if "maxLength" in names else []
-    words += [f"of the form {names['pattern']}"] if "pattern" in names else []
-    return [{"rule": f"self.all(key, {' && '.join(limits)})", "message": f"each key is {', '.join(words)}"}]
+    words = [f"is at most {names['maxLength']} characters long"] if "maxLength" in names else []
+    words += [f"is of the form {names['pattern']}"] if "pattern" in names else []
+    return [{"rule": f"self.all(key, {' && '.join(limits)})", "message": f"each key {' and '.join(words)}"}]
 
 
 def _raw(pattern: str) -> str:

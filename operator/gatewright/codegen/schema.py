@@ -34,6 +34,7 @@ Variants = Mapping[str, Mapping[str, type[BaseModel]]]
 """For each path of a Keyed model, as `spec.stages[].gates[]`: the providers that are allowed there."""
 
 MODEL = "x-gatewright-model"
+ABOUT = "x-gatewright-about"
 PROVIDERS = "x-gatewright-providers"
 TEXT = "x-gatewright-text"
 
@@ -113,7 +114,7 @@ class _Converter:
         elif node.get("type") == "string":
             _string(result, path, self._expanded)
         if name is not None and node.get("type") == "object":
-            result[MODEL] = name
+            result |= {MODEL: name, ABOUT: self._about(name, node)}
             _add_rules(result, rules.of_model(name, path))
         _check(result, path)
         return _ordered(result)
@@ -133,6 +134,10 @@ class _Converter:
                 node = left[0] | node
             else:
                 return node, name
+
+    def _about(self, name: str, node: Schema) -> str:
+        """What a model is; a field that holds it may say instead what it is for."""
+        return str(self._definitions.get(name, node).get("description", ""))
 
     def _object(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
         properties = node.get("properties")
@@ -203,7 +208,7 @@ def _numbers(node: Schema, result: Schema) -> None:
 
 def _default(node: Schema, result: Schema) -> None:
     """Only what says something: an absent list, map, text or flag is empty anyway, and objects stay small in etcd."""
-    if node.get("default") and not isinstance(node["default"], dict | list):
+    if node.get("default") and not isinstance(node["default"], dict):
         result["default"] = node["default"]
 
 
@@ -215,7 +220,7 @@ def _string(result: Schema, path: str, expanded: bool) -> None:
         result["pattern"] = rules.or_reference(result["pattern"])
     elif text is not None:
         del result["pattern"]
-        result[TEXT] = text.what
+        result[TEXT] = {"what": text.what, "hint": text.hint}
         _add_rules(result, [text.rule])
 
 
