@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import sys
+from typing import Any, cast
 
 import kopf
 
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
                 clusterwide=not settings.namespaces,
                 namespaces=sorted(settings.namespaces),
                 standalone=True,
+                identity=cast(Any, settings.identity),  # else kopf asks for the user's name; a pod's user has none
             )
         )
     except KeyboardInterrupt:

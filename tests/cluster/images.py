@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -150,7 +151,7 @@ def make_busybox() -> str:
 
 def content_hash(dockerfile: Path, context: Path, base: str | None, build_args: Mapping[str, str] | None = None) -> str:
     """Hash of everything that decides what a build makes: recipe, files with their modes, base, arguments."""
-    digest = hashlib.sha256(json.dumps([_RECIPE, base, dict(sorted((build_args or {}).items()))]).encode())
+    digest = hashlib.sha256(json.dumps([_RECIPE, "arguments in ENV", base, dict(sorted((build_args or {}).items()))]).encode())
     digest.update(dockerfile.read_bytes())
     for path in _files(context):
         mode = path.lstat().st_mode & 0o111
@@ -177,7 +178,7 @@ def build(dockerfile: Path, context: Path, base: str, build_args: Mapping[str, s
 def _bud(scratch: Path, dockerfile: Path, context: Path, base: str, build_args: dict[str, str], name: str) -> None:
     staged = scratch / "context"
     shutil.copytree(context, staged, symlinks=True, ignore=_IGNORED)
-    shutil.copy(dockerfile, scratch / "Dockerfile")
+    (scratch / "Dockerfile").write_text(_with_arguments(dockerfile.read_text(), build_args))
     buildah = _Buildah(scratch)
     if not buildah.has(base_tag(base)):
         # buildah names what it pulls after the directory, which must therefore be a relative one.
@@ -203,6 +204,18 @@ def _bud(scratch: Path, dockerfile: Path, context: Path, base: str, build_args: 
         f"localhost/gatewright-build:{name}",
         f"oci:{layout().directory}:{name}",
     )
+
+
+def _with_arguments(recipe: str, build_args: Mapping[str, str]) -> str:
+    """Write the arguments into ENV lines: buildah of Debian 12 takes the cached layer of `ENV A=${A}` whatever A is."""
+
+    def line(match: re.Match[str]) -> str:
+        text = match[0]
+        for name, value in build_args.items():
+            text = text.replace(f"${{{name}}}", value)
+        return text
+
+    return re.sub(r"^ENV .*$", line, recipe, flags=re.MULTILINE)
 
 
 class _Buildah:
