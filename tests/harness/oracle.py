@@ -647,7 +647,7 @@ def _deserved(case: _Case, release: str, version: Version, old: Mapping[str, Any
     promoted = run.get("outcome") == "Promoted" and run["version"] == new.get("version")
     if promoted and all(stage["state"] in ("Passed", "Failed", "Skipped") for stage in run["stages"]):
         return True
-    if not old and run.get("id") == 1 and not run.get("outcome"):
+    if not old and run.get("id") == 1 and run.get("outcome") != "Promoted":
         return _live(case, spec, version.rv) in (new.get("version") or None, None)
     adopted = not run or bool(run.get("outcome"))
     return adopted and new.get("version") == spec["version"] == _live(case, spec, version.rv)
