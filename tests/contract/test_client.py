@@ -6,7 +6,9 @@ import asyncio
 import dataclasses
 import json
 import time
+from typing import Any
 
+import httpcore2
 import pytest
 
 from gatewright.api.base import SecretKeyRef, SecretSource
@@ -176,24 +178,35 @@ async def _slow_lookup(host: str, port: int) -> list[str]:
     return ["127.0.0.1"]
 
 
-async def test_a_silent_address_does_not_use_up_the_time_of_the_next() -> None:
+async def test_a_silent_address_does_not_use_up_the_time_of_the_next(
+    server: world.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A name with two addresses, the first of which nobody answers at."""
+    original = httpcore2.AnyIOBackend.connect_tcp
 
     async def two(host: str, port: int) -> list[str]:
-        return ["127.0.0.2", "127.0.0.1"]
+        return ["10.255.255.1", "127.0.0.1"]
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        await reader.read()
-        writer.close()
+    async def connect(self: Any, host: str, port: int, timeout: float | None = None, **rest: Any) -> Any:
+        if host != "127.0.0.1":
+            await asyncio.sleep(60 if timeout is None else timeout)
+            raise httpcore2.ConnectTimeout
+        return await original(self, host, port, timeout, **rest)
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("gatewright.providers.connections.addresses.resolve", two)
-            link = world.http_link(f"http://two.example:{listening.sockets[0].getsockname()[1]}")
-            assert (await client.ask(link, "GET", "/")).status == 200
-        await client.aclose()
+    monkeypatch.setattr("gatewright.providers.connections.addresses.resolve", two)
+    monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", connect)
+    link = world.http_link(f"http://two.example:{server.port}", timeout=2.0)
+    assert (await client.ask(link, "GET", "/ok/")).status == 200
+
+
+# --- what is missing
+
+
+@pytest.mark.parametrize("ci, outcome", [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_nothing_is_skipped_in_ci(ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="PostgreSQL is not installed"):
+        world.missing("PostgreSQL is not installed")
 
 
 # --- secrets
@@ -251,6 +264,14 @@ def test_a_link_shows_no_secret() -> None:
 def test_hiding(text: str, shown: str) -> None:
     secrets = {("a", "b"): f"{world.TOKEN}\n", ("c", "d"): f"postgresql://u:{world.PASSWORD_QUOTED}@h:5432/d"}
     assert hide(text, Link("n", "i", None, 1.0, secrets)) == shown
+
+
+async def test_a_secret_in_the_url_is_not_said() -> None:
+    """It does not belong there; then at least it goes no further."""
+    link = world.http_link(f"http://127.0.0.1:{world.free_port()}/hook/{world.TOKEN}")
+    with pytest.raises(Retryable, match=r"/hook/\*\*\*") as caught:
+        await client.ask(link, "GET", "/")
+    world.assert_silent(caught.value)
 
 
 def test_a_short_value_does_not_turn_messages_into_dots() -> None:

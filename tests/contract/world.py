@@ -242,8 +242,8 @@ FAULTS: Mapping[str, tuple[Respond, Respond]] = {
         reply(b"\x1f\x8b" + b"\0" * 30, head="Content-Encoding: gzip\r\n"),
     ),
     "redirect": (
-        reply("", "302 Found", head=f"Location: https://login.example.com/in?token={TOKEN}\r\n"),
-        reply("", "302 Found", head=f"Location: https://login.example.com/in?token={TOKEN}\r\n"),
+        reply("", "302 Found", head=f"Location: https://login.example.com/in/{TOKEN}?token={TOKEN}\r\n"),
+        reply("", "302 Found", head=f"Location: https://login.example.com/in/{TOKEN}?token={TOKEN}\r\n"),
     ),
     "redirect-loop": (reply("", "301 Moved", head="Location: /\r\n"), reply("", "308 Moved", head="Location: /\r\n")),
     "broken": (broken, broken),

@@ -52,6 +52,8 @@ class Reply:
     where: str
     status: int
     headers: httpx2.Headers
+    location: str
+    """Where a redirect leads, without its query and without any secret."""
     body: bytes
     seconds: float
 
@@ -100,9 +102,8 @@ def refuse_redirect(reply: Reply) -> None:
     """Raise Permanent if the answer sends elsewhere: following it would carry the credentials to another host."""
     if not 300 <= reply.status < 400:
         return
-    to = _without_query(reply.headers.get("location", ""))
     raise Permanent(
-        f"{reply.where}: answered {reply.status}, a redirect to {to or 'nowhere'}; it is not followed, "
+        f"{reply.where}: answered {reply.status}, a redirect to {reply.location or 'nowhere'}; it is not followed, "
         "put the final address into the Connection"
     )
 
@@ -190,7 +191,9 @@ class Client:
             if headers.get("content-encoding", "identity").lower() != "identity":
                 raise Permanent(f"{where}: the answer is compressed though that was not asked for")
             body = await _read(answer.stream, where)
-            return Reply(where, answer.status, headers, body, time.monotonic() - course.sent)
+            took = time.monotonic() - course.sent
+            location = hide(_without_query(headers.get("location", "")), self._link)
+            return Reply(where, answer.status, headers, location, body, took)
         finally:
             await answer.aclose()
 
@@ -320,4 +323,4 @@ def _without_query(url: str) -> str:
 _shelf: Shelf[Client] = Shelf()
 
 
-__all__ = ["LARGEST", "Client", "Reply", "aclose", "ask", "hide", "json_of", "refuse_redirect", "require_ok"]
+__all__ = ["LARGEST", "Client", "Reply", "aclose", "ask", "json_of", "refuse_redirect", "require_ok"]
