@@ -17,6 +17,7 @@ local health = {
   Promoted = "Healthy",
   RolledBack = "Degraded",
   RollbackFailed = "Degraded",
+  Rejected = "Degraded",
   Aborted = "Degraded",
   Superseded = "Degraded",
   InvalidSpec = "Degraded",

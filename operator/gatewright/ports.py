@@ -17,7 +17,12 @@ from gatewright.core.model import Operation, Progress, Sight
 
 
 class Retryable(Exception):
-    """Nobody knows how it went, or it did not go now; asking again may help. The message holds no secret."""
+    """Nobody knows how it went, or it did not go now; asking again may help. The message holds no secret.
+
+    `after` is the number of seconds that whoever refused wants us to wait.
+    """
+
+    after: float = 0.0
 
 
 class Permanent(Exception):

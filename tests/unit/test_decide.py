@@ -83,14 +83,14 @@ def test_a_passed_stage_is_not_compensated_unless_it_reaches_the_release():
 def test_a_failed_migration_is_compensated_with_the_outputs_of_the_backup():
     world = World(jobs={"migrate": Progress("Failed", "constraint violated")}).settle()
     assert outcome(world) == "RolledBack"
-    assert world.done() == ["job job/backup", "job job/migrate", "job job/restore"]
+    assert world.done() == ["job job/backup", "job job/migrate", "stop job/migrate", "job job/restore"]
     assert world.performed[-1].config.args == ["backup-1"]
     assert "constraint violated" in world.status.message
 
 
 def test_nothing_is_restored_from_a_backup_that_was_not_made():
     world = World(jobs={"backup": Progress("Failed", "disk full")}).settle()
-    assert outcome(world) == "RolledBack" and world.done() == ["job job/backup"]
+    assert outcome(world) == "RolledBack" and world.done("job") == ["job job/backup"]
 
 
 def test_a_job_that_still_runs_is_stopped_before_its_stage_is_compensated():
@@ -290,6 +290,8 @@ def test_a_new_version_during_a_run(policy: str, expected: list[str]):
     if policy == "Replace":
         assert world.done("restore") == ["restore target/web"]
     world.later(40)
+    if policy == "Reject":
+        assert world.status.state == "Rejected" and world.status.runs == 1 and world.live == "2.0"
     assert [past.outcome for past in world.status.history][: len(expected)] == expected or policy == "Reject"
 
 
@@ -353,7 +355,7 @@ def test_a_step_that_does_not_end_fails_at_its_timeout():
 
 def test_observe_acts_on_nothing():
     world = World(spec=spec(mode="Observe")).settle().later(15)
-    assert world.performed == [] and outcome(world) == "Observed"
+    assert world.performed == [] and outcome(world) == "Observed" and "would have passed" in world.status.message
     assert world.status.lastGood.version == "1.0"
     assert world.ask(mode="Enforce").settle().later(12).status.state == "Promoted"
 

@@ -6,6 +6,8 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 FINALIZER = f"{GROUP}/run"
 """Stands on a Release only while a run is under way."""
+RESULT = f"{GROUP}/result"
+"""Finalizer of a Job: it cannot vanish, and so be made a second time, before its run has ended."""
 RETRY = f"{GROUP}/retry"
 """Annotation: a token, any text; a value not seen before asks for a Retry."""
 KEY = f"{GROUP}/key"

@@ -159,7 +159,7 @@ class Rollback(Model):
     """When the rollback began."""
     then: Outcome = "RolledBack"
     """The outcome once the rollback is verified."""
-    undo: Annotated[list[Undo], Field(max_length=500)] = []
+    undo: Annotated[list[Undo], Field(max_length=1000)] = []
     """What is undone, in order."""
     verify: Annotated[list[GateStatus], Field(max_length=20)] = []
     """Verdicts of `spec.rollback.verify`."""
@@ -202,7 +202,7 @@ class Run(Model):
     """Verdicts of `spec.guards`."""
     stages: Annotated[list[StageStatus], Field(max_length=20)] = []
     """Its stages, in order."""
-    journal: Annotated[list[Entry], Field(max_length=500)] = []
+    journal: Annotated[list[Entry], Field(max_length=1000)] = []
     """Every operation whose intent was written, in order; a rollback reads it backwards."""
     plan: Annotated[list[Short], Field(max_length=100)] = []
     """What a rollback from the last stage would do, computed before the first change."""

@@ -38,6 +38,7 @@ RELEASE: Mapping[str, str] = {
     # over, and the wanted version is not live
     "RolledBack": "Degraded",
     "RollbackFailed": "Degraded",
+    "Rejected": "Degraded",
     "Aborted": "Degraded",
     "Superseded": "Degraded",
     # cannot start

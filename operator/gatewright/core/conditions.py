@@ -204,12 +204,16 @@ def _after(status: ReleaseStatus, run: Run | None, version: str, live: str) -> _
     if rejected is None:
         return _Said("Pending", "Unknown", "Pending", f"{version} is about to start", working=True)
     text = f"{serving}; {version} rejected by {rejected.reason}"
+    if run is None or run.version != version:
+        return _Said("Rejected", "False", "Rejected", text, "a Retry or a new version", stalled=True)
     return _Said("RolledBack", "False", "RolledBack", text, "a Retry or a new version", stalled=True)
 
 
 def _ending(status: ReleaseStatus, said: _Said) -> dict[str, tuple[str, str, str]]:
     if said.state in ("Promoted", "Guarding"):
         return {"Succeeded": ("True", said.reason, said.message)} if said.state == "Promoted" else {}
+    if said.state == "Rejected":
+        return {"Succeeded": ("False", said.reason, said.message)}
     outcome = status.run.outcome if status.run is not None else None
     if outcome is None or said.state not in ("RolledBack", "RollbackFailed", "Aborted", "Superseded", "Observed"):
         return {}

@@ -96,6 +96,14 @@ def of_check(view: View, body: Body, run: Run, place: str, check: Check, stage: 
     return Operation(own, "job", f"job/{child_name(view, own, check.name)}", job)
 
 
+def has_jobs(body: Body) -> bool:
+    """Whether a run of this body may make Jobs."""
+    spec = body.spec
+    checks = [*spec.preflight, *spec.rollback.verify, *(gate for stage in spec.stages for gate in stage.gates)]
+    steps = [step for stage in spec.stages for step in (*stage.steps, *stage.rollback.steps)]
+    return any(step.job for step in steps) or any(check.provider[0] == "job" for check in checks)
+
+
 def measure(
     body: Body, run: Run, place: str, check: Check, row: GateStatus, stage: int | None = None
 ) -> Measure | None:

@@ -36,7 +36,7 @@ def foresee(body: Body) -> list[str]:
 
 
 def _stops(run: Run) -> Iterator[Undo]:
-    running = {step.key for stage in run.stages for step in stage.steps if step.state == "Running"}
+    running = {step.key for stage in run.stages for step in stage.steps if step.state in ("Running", "Failed")}
     for entry in run.journal:
         if entry.subject.startswith("job/") and (entry.key in running or entry.step.startswith("gates/")):
             yield Undo(kind="Stop", stage=entry.stage, subject=entry.subject, state="Pending", key=entry.key)

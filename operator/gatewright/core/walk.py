@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from gatewright.api.base import seconds
 from gatewright.api.release import Stage, Step
-from gatewright.api.status import Entry, Run, Served, StageStatus, StepStatus
+from gatewright.api.status import Entry, Rejected, Run, Served, StageStatus, StepStatus
 from gatewright.core import judge, states, times
 from gatewright.core.body import pin, produced
 from gatewright.core.model import Body, Revision, digest
 from gatewright.core.operations import budget, of_step, step_key
-from gatewright.core.passing import Pass, finish, lines, look, serve
+from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
 from gatewright.core.plan import foresee
 from gatewright.core.unwind import begin
 
@@ -209,6 +209,7 @@ def _interrupted(p: Pass) -> bool:
     if spec is not None and spec.version != run.version and spec.supersede == "Replace":
         begin(p, "Superseded", f"{spec.version} replaces {run.version}", then="Superseded")
         return True
+    _ignore(p)
     index = current(run)
     if index is not None and run.stages[index].state in ("Gating", "Baking"):
         stage = run.stages[index]
@@ -216,6 +217,19 @@ def _interrupted(p: Pass) -> bool:
     _hold(p)
     _overdue(p)
     return run.held == SUSPENDED
+
+
+def _ignore(p: Pass) -> None:
+    """supersede: Reject. What was asked for during a run does not start after it either, but by a Retry."""
+    run, spec = p.run, p.view.spec
+    if spec is None or p.view.problems or spec.version == run.version or spec.supersede != "Reject":
+        return
+    if any(item.version == spec.version for item in p.status.rejected):
+        return
+    reason = f"supersede: Reject, because run {run.id} of {run.version} was under way"
+    ignored = Rejected(version=spec.version, reason=reason, at=times.stamp(p.now))
+    p.status.rejected = [ignored, *p.status.rejected][:REJECTED]
+    p.note("Ignored", f"{spec.version}: {reason}", warning=True)
 
 
 def _failed_guard(p: Pass) -> str | None:
@@ -329,7 +343,7 @@ def _step(p: Pass, index: int, stage: StageStatus) -> bool:
 def _begin_step(p: Pass, index: int, number: int, step: StepStatus) -> bool:
     run, wanted = p.run, p.body.spec.stages[index].steps[number]
     missing = sorted(set(wanted.requires) - produced(p.body, run))
-    if missing:
+    if missing and not run.observe:
         return _fail_step(
             p, index, step, f"requires {', '.join(missing)}, which no earlier step of this run has produced"
         )

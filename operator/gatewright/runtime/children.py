@@ -7,12 +7,13 @@ UID of its owner is compared with that of the Release.
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from gatewright.api import API_VERSION, KEY, RELEASE
+from gatewright.api import API_VERSION, KEY, RELEASE, RESULT
 from gatewright.api.base import seconds
 from gatewright.api.jobs import Job
 from gatewright.core.model import Operation, Progress, Revision, Sight, View, digest
@@ -20,6 +21,8 @@ from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.providers.targets import pods
 from gatewright.runtime.kube import path
 
+KEPT = 7 * 24 * 3600
+"""Seconds for which a finished Job stays, for those who want to read its log."""
 HARDENED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -63,7 +66,7 @@ async def create_job(cluster: Cluster, view: View, operation: Operation) -> Prog
     body = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": meta(view, name, operation.key),
+        "metadata": meta(view, name, operation.key) | {"finalizers": [RESULT]},
         "spec": await _job_spec(cluster, view, job, operation.key),
     }
     try:
@@ -71,6 +74,16 @@ async def create_job(cluster: Cluster, view: View, operation: Operation) -> Prog
     except Conflict:
         made = await cluster.get(job_path(view.namespace, operation.subject))
     return _job_state(view, operation, made) or Progress("Running")
+
+
+async def release_jobs(cluster: Cluster, view: View) -> None:
+    """Let go of the Jobs of a run that has ended: whoever deletes one now loses nothing. Raises Retryable, Permanent."""
+    for found in await cluster.list(path("batch/v1", "jobs", view.namespace), f"{RELEASE}={view.name[:63]}"):
+        finalizers = found["metadata"].get("finalizers", [])
+        if RESULT in finalizers and ours(view, found):
+            body = {"metadata": {"finalizers": [item for item in finalizers if item != RESULT]}}
+            with contextlib.suppress(NotFound):
+                await cluster.patch(path("batch/v1", "jobs", view.namespace, found["metadata"]["name"]), body, "merge")
 
 
 async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
@@ -190,7 +203,7 @@ async def _job_spec(cluster: Cluster, view: View, job: Job, key: str) -> dict[st
     spec["backoffLimit"] = job.retries
     spec["activeDeadlineSeconds"] = max(1, int(seconds(job.timeout)))
     spec["podReplacementPolicy"] = "Failed"
-    spec.pop("ttlSecondsAfterFinished", None)  # a result must not vanish before it was read
+    spec["ttlSecondsAfterFinished"] = KEPT  # counts, but the finalizer stands until the run has ended
     return spec
 
 

@@ -116,12 +116,12 @@ class Kube:
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"{method} {_plain(path)}: {type(error).__name__}") from None
         if response.status >= 400:
-            raise _error(method, path, response.status, text)
+            raise _error(method, path, response.status, text, response.headers.get("Retry-After", ""))
         found: dict[str, Any] = json.loads(text)
         return found
 
 
-def _error(method: str, path: str, status: int, text: str) -> Exception:
+def _error(method: str, path: str, status: int, text: str, after: str) -> Exception:
     """The one place where an API server's refusal becomes one of our exceptions."""
     try:
         message = str(json.loads(text).get("message", ""))[:500]
@@ -133,7 +133,9 @@ def _error(method: str, path: str, status: int, text: str) -> Exception:
     if status == 409:
         return Conflict(words)
     if status in (401, 408, 429) or status >= 500:
-        return Retryable(words)
+        error = Retryable(words)
+        error.after = float(after) if after.isdigit() else 0.0
+        return error
     return Permanent(words)
 
 

@@ -23,7 +23,7 @@ from gatewright.core.decide import LOOK_AGAIN, decide
 from gatewright.core.expand import Unknown
 from gatewright.core.model import Decision, Needs, Operation, Progress, View
 from gatewright.core.needs import needs
-from gatewright.core.operations import subjects
+from gatewright.core.operations import has_jobs, subjects
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import actions, children, metrics
 from gatewright.runtime.entries import Entry, Key, Known
@@ -147,6 +147,7 @@ class Reconciler:
             elif entry is None or entry.version < int(item["metadata"]["resourceVersion"]):
                 self._missed.setdefault(key, time.monotonic())
                 await self._reread(key)
+                self.queue.add(key)
 
     async def _list_connections(self) -> None:
         """Before the first measurement: a Connection that was not told of yet would look like one that is not there."""
@@ -188,6 +189,7 @@ class Reconciler:
     async def _safely(self, entry: Entry) -> None:
         """A pass that fails is tried again, sooner at first; a bug in it must not stop the others."""
         metrics.passes.inc()
+        after = 0.0
         try:
             await self.reconcile(entry)
             entry.failures = 0
@@ -202,13 +204,14 @@ class Reconciler:
             log.warning("%s", error)
         except (Retryable, Permanent) as error:
             log.warning("%s/%s: %s", *entry.key, error)
+            after = min(error.after, RETRY_DELAYS[-1]) if isinstance(error, Retryable) else 0.0
             await self._reread(entry.key)
         except Exception:
             metrics.errors.inc()
             log.exception("%s/%s: the pass failed", *entry.key)
         delay = RETRY_DELAYS[min(entry.failures, len(RETRY_DELAYS) - 1)]
         entry.failures += 1
-        self.queue.add_after(entry.key, delay)
+        self.queue.add_after(entry.key, max(delay, after))
 
     async def _reread(self, key: Key) -> None:
         """The object as it is now."""
@@ -226,7 +229,6 @@ class Reconciler:
             self.entries[key] = Entry.of(found)
         else:
             entry.see(found)
-        self.queue.add(key)
 
     async def reconcile(self, entry: Entry) -> None:
         """Decide and act until nothing changes any more. Raises Retryable, Permanent, Lost."""
@@ -374,7 +376,10 @@ class Reconciler:
         entry.wrote(await self.kube.patch(path(API_VERSION, "releases", *entry.key), body, "merge"))
 
     async def _release(self, entry: Entry) -> None:
+        """Let go: first of the Jobs, whose results are all written, then of the Release."""
         self.leader.fence()
+        if entry.body is None or has_jobs(entry.body):
+            await children.release_jobs(self.kube, entry.view())
         meta = entry.obj["metadata"]
         rest = [item for item in meta.get("finalizers", []) if item != FINALIZER]
         body = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
