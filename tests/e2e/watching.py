@@ -23,16 +23,21 @@ def table(release: dict[str, Any]) -> list[str]:
     """Stages, steps and gates, and why nothing moves."""
     status = release.get("status", {})
     run = status.get("run", {})
-    head = f"{release['metadata']['name']} {run.get('version', release['spec']['version'])}: {status.get('state', 'new')}"
+    head = (
+        f"{release['metadata']['name']} {run.get('version', release['spec']['version'])}: {status.get('state', 'new')}"
+    )
     lines = [f"{head}   live {_version(status, 'live')}, last good {_version(status, 'lastGood')}"]
     for number, stage in enumerate(run.get("stages", []), 1):
         steps = " ".join(f"{MARKS[item['state']]}{item['name']}" for item in stage.get("steps", []))
         gates = " ".join(_gate(item) for item in stage.get("gates", []))
-        lines.append(f"  {MARKS[stage['state']]} {number} {stage['name']:<20} {stage['state']:<10} {steps}{'  |  ' if gates else ''}{gates}")
+        lead = f"  {MARKS[stage['state']]} {number} {stage['name']:<20} {stage['state']:<10} {steps}"
+        lines.append(f"{lead}  |  {gates}" if gates else lead)
     guards = " ".join(_gate(item) for item in run.get("guards", []))
     lines += [f"    guards: {guards}"] if guards else []
     for item in run.get("rollback", {}).get("undo", []):
-        lines.append(f"  ↩ {MARKS[item['state']]} {item['kind'].lower()} {item['subject']} {item.get('message', '')}".rstrip())
+        lines.append(
+            f"  ↩ {MARKS[item['state']]} {item['kind'].lower()} {item['subject']} {item.get('message', '')}".rstrip()
+        )
     waiting = status.get("waitingFor", {}).get("message")
     return lines + ([f"    waiting for {waiting}"] if waiting else [f"    {status.get('message', '')}"])
 
@@ -77,7 +82,10 @@ def follow(
     """Show a Release until it is where `ended` wants it; raises TimeoutError with the last table after `seconds`."""
     command = [cluster.kubectl_program(), "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace]
     process = subprocess.Popen(
-        [*command, "get", "release", name, "--watch", "--output", "json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*command, "get", "release", name, "--watch", "--output", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     timer = threading.Timer(seconds, process.terminate)
     timer.start()
@@ -94,7 +102,9 @@ def follow(
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
-    raise TimeoutError(f"not there after {seconds:.0f}s:\n" + "\n".join(table(release) if release else ["no such Release"]))
+    raise TimeoutError(
+        f"not there after {seconds:.0f}s:\n" + "\n".join(table(release) if release else ["no such Release"])
+    )
 
 
 def _objects(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,156 @@
+"""`workload:` on a real API server: what it sees, what it changes, what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes.aio import client, config
+
+from gatewright.api import KEY
+from gatewright.core.model import Operation
+from gatewright.ports import Permanent
+from gatewright.providers.targets.workload import Workload, WorkloadConfig
+from gatewright.runtime.kube import Kube, path
+from tests.cluster import ApiServer
+
+pytestmark = pytest.mark.apiserver
+NAMESPACE = "default"
+WORKLOAD = Workload()
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    from tests.cluster.paths import Unavailable
+
+    try:
+        api = ApiServer()
+        api.start()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    yield api
+    api.stop()
+
+
+@pytest.fixture
+async def kube(server: ApiServer) -> AsyncIterator[Kube]:
+    configuration = client.Configuration()
+    await config.load_kube_config(config_file=str(server.kubeconfig), client_configuration=configuration)
+    found = Kube(client.ApiClient(configuration))
+    yield found
+    await found.close()
+
+
+def manifest(kind: str, name: str, replicas: int = 0) -> dict[str, Any]:
+    text = f"""
+apiVersion: apps/v1
+kind: {kind}
+metadata: {{name: {name}, namespace: {NAMESPACE}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}, annotations: {{note: before}}}}
+    spec:
+      initContainers: [{{name: init, image: "shop/init:1.0"}}]
+      containers:
+      - {{name: app, image: "shop/web:1.0", env: [{{name: A, value: "1"}}, {{name: B, value: "2"}}]}}
+      - {{name: proxy, image: "shop/proxy:7"}}
+"""
+    found: dict[str, Any] = yaml.safe_load(text)
+    if kind == "StatefulSet":
+        found["spec"]["serviceName"] = name
+    return found
+
+
+def target(kind: str, name: str) -> WorkloadConfig:
+    images = {"app": "shop/web:2.0", "init": "shop/init:2.0"}
+    return WorkloadConfig.model_validate({"kind": kind, "name": name, "images": images, "env": {"app": {"A": "9"}}})
+
+
+def object_path(kind: str, name: str) -> str:
+    return path("apps/v1", f"{kind.lower()}s", NAMESPACE, name)
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+async def test_a_deploy_changes_what_it_names_and_a_restore_brings_the_template_back(kube: Kube, kind: str):
+    name = f"web-{kind.lower()}"
+    await kube.create(path("apps/v1", f"{kind.lower()}s", NAMESPACE), manifest(kind, name))
+    wanted = target(kind, name)
+    before = await WORKLOAD.look(kube, NAMESPACE, wanted)
+    assert before.problem is None and not before.matches and before.version == "1.0"
+
+    deploy = Operation("1.a.b.1-x", "apply", "target/web", {})
+    assert (await WORKLOAD.follow(kube, NAMESPACE, wanted, deploy)).state == "Absent"
+    assert (await WORKLOAD.perform(kube, NAMESPACE, wanted, deploy, None)).state == "Succeeded"
+    found = await kube.get(object_path(kind, name))
+    containers = {item["name"]: item for item in found["spec"]["template"]["spec"]["containers"]}
+    assert containers["app"]["image"] == "shop/web:2.0" and containers["proxy"]["image"] == "shop/proxy:7"
+    assert containers["app"]["env"] == [{"name": "A", "value": "9"}, {"name": "B", "value": "2"}]
+    assert found["metadata"]["annotations"][KEY] == deploy.key
+    assert (await WORKLOAD.follow(kube, NAMESPACE, wanted, deploy)).state == "Succeeded"
+    after = await WORKLOAD.look(kube, NAMESPACE, wanted)
+    assert after.matches and after.version == "2.0"
+
+    flags = Operation("1.a.c.1-x", "set", "target/web", {"container": "app", "set": {"NEW": "on"}})
+    await WORKLOAD.perform(kube, NAMESPACE, wanted, flags, None)
+    extra = [{"op": "add", "path": "/spec/template/metadata/annotations/later", "value": "x"}]
+    await kube.patch(object_path(kind, name), extra, "json")
+
+    restore = Operation("1.rollback.0-x", "restore", "target/web", {})
+    await WORKLOAD.perform(kube, NAMESPACE, wanted, restore, before.snapshot)
+    found = await kube.get(object_path(kind, name))
+    assert before.snapshot is not None and found["spec"]["template"] == before.snapshot["template"]
+
+
+async def test_what_is_not_there_is_said(kube: Kube):
+    missing = await WORKLOAD.look(kube, NAMESPACE, target("Deployment", "nowhere"))
+    assert "there is no Deployment nowhere in namespace default" in (missing.problem or "")
+    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "other"))
+    wrong = WorkloadConfig.model_validate({"name": "other", "images": {"main": "shop/web:2.0"}})
+    seen = await WORKLOAD.look(kube, NAMESPACE, wrong)
+    assert "has no container main (it has: app, init, proxy)" in (seen.problem or "")
+
+
+async def test_another_object_of_the_same_name_is_not_restored(kube: Kube):
+    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "again"))
+    wanted = target("Deployment", "again")
+    before = await WORKLOAD.look(kube, NAMESPACE, wanted)
+    await kube.delete(object_path("Deployment", "again"))
+    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "again"))
+    restore = Operation("1.rollback.0-x", "restore", "target/web", {})
+    with pytest.raises(Exception, match=r"[Pp]recondition|uid|UID|conflict") as caught:
+        await WORKLOAD.perform(kube, NAMESPACE, wanted, restore, before.snapshot)
+    assert not isinstance(caught.value, AssertionError)
+
+
+async def test_a_rollout_is_followed_as_kubectl_does(kube: Kube):
+    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "rolling", replicas=2))
+    wanted = target("Deployment", "rolling")
+    deploy = Operation("1.a.b.1-x", "apply", "target/web", {})
+    assert (await WORKLOAD.perform(kube, NAMESPACE, wanted, deploy, None)).state == "Running"
+    generation = (await kube.get(object_path("Deployment", "rolling")))["metadata"]["generation"]
+
+    async def status(**fields: Any) -> str:
+        full = object_path("Deployment", "rolling") + "/status"
+        await kube.patch(full, {"status": {"observedGeneration": generation, **fields}}, "merge")
+        progress = await WORKLOAD.follow(kube, NAMESPACE, wanted, deploy)
+        return f"{progress.state} {progress.message}".strip()
+
+    assert await status(replicas=2, updatedReplicas=1) == "Running 1 of 2 replicas updated"
+    assert await status(replicas=3, updatedReplicas=2) == "Running 1 old replicas are still there"
+    assert await status(replicas=2, readyReplicas=2, updatedReplicas=2, availableReplicas=1) == "Running 1 of 2 replicas available"
+    assert await status(replicas=2, readyReplicas=2, updatedReplicas=2, availableReplicas=2) == "Succeeded"
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
+    assert (await status(updatedReplicas=1, conditions=[late])).startswith("Failed Deployment rolling: timed out")
+
+
+async def test_a_workload_without_the_container_is_refused_before_it_is_changed(kube: Kube):
+    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "strict"))
+    wrong = WorkloadConfig.model_validate({"name": "strict", "images": {"main": "shop/web:2.0"}})
+    with pytest.raises(Permanent, match="has no container main"):
+        await WORKLOAD.perform(kube, NAMESPACE, wrong, Operation("k", "apply", "target/web", {}), None)
+    found = await kube.get(object_path("Deployment", "strict"))
+    assert [item["name"] for item in found["spec"]["template"]["spec"]["containers"]] == ["app", "proxy"]
