@@ -97,7 +97,11 @@ class StandIn:
 
     def asked(self, query: str) -> int:
         """How often a query was answered."""
-        return sum(one.query == query for one in self.given)
+        return len(self.of(query))
+
+    def of(self, query: str) -> list[Given]:
+        """What a query was answered, in order."""
+        return [one for one in self.given if one.query == query]
 
     def go_away(self) -> None:
         """Nobody listens any more: connections are refused."""
