@@ -55,7 +55,7 @@ def _down(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     cluster = Cluster.choose(options.name)
     print(cluster.status())
-    return 0 if cluster.is_current() and cluster.is_healthy() else 1
+    return 0 if cluster.is_running() and cluster.is_healthy() else 1
 
 
 def _kubeconfig(options: argparse.Namespace) -> int:
@@ -95,7 +95,7 @@ def _assets(options: argparse.Namespace) -> int:
 
 def _running(options: argparse.Namespace) -> Cluster:
     cluster = Cluster.choose(options.name)
-    if not cluster.is_current():
+    if not cluster.is_running():
         raise Unavailable(f"cluster {options.name} is not running; make it with: python -m tests.cluster up")
     return cluster
 

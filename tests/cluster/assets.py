@@ -1,8 +1,9 @@
 """The programs of the throwaway cluster, built from pinned Go modules.
 
 Each upstream project has a module of its own under `tools/` (their requirements conflict), holding nothing but
-the tool directives and the checksums. A binary is built once and kept in the cache, in a directory named by
-its version and by a hash of all that went into it; a directory of the right name is therefore always current:
+the tool directives and the checksums (and for CoreDNS the list of its plugins). A binary is built once and kept in
+the cache, in a directory named by its version and by a hash of all that went into it; a directory of the right name
+is therefore always current:
 
     <cache>/<name>-<version>-<hash>/bin/<name>
 
@@ -65,8 +66,9 @@ class Tool:
     def directory(self) -> Path:
         """The cache directory whose name says everything that decides the content of the binary."""
         digest = hashlib.sha256()
-        for part in ("go.mod", "go.sum"):
-            digest.update((TOOLS / self.module / part).read_bytes())
+        module = TOOLS / self.module
+        for part in (module / "go.mod", module / "go.sum", *sorted(module.glob("*.go"))):
+            digest.update(part.read_bytes())
         digest.update(repr((self.package, self.ldflags, self.tags, "static stripped trimmed")).encode())
         return cache_dir() / f"{self.name}-{self.version}-{digest.hexdigest()[:12]}"
 
@@ -98,7 +100,7 @@ GROUPS: tuple[tuple[Tool, ...], ...] = (
     (_kubernetes("kube-controller-manager"),),
     (_kubernetes("kube-scheduler"), _kubernetes("kubelet"), _kubernetes("kubectl"), _kubernetes("kube-proxy")),
     (_containerd("containerd"), _containerd("containerd-shim-runc-v2"), _containerd("ctr")),
-    (Tool("coredns", "coredns", "github.com/coredns/coredns", "v1.12.4"),),
+    (Tool("coredns", "coredns", "gatewright.dev/tools/coredns", "v1.12.4"),),
     (
         Tool(
             "helm",

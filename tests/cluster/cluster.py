@@ -98,8 +98,12 @@ class Cluster(ABC):
         """Remove all traces, also of a cluster that crashed, or that was running when the machine stopped."""
 
     @abstractmethod
+    def is_running(self) -> bool:
+        """Whether the cluster's node is there, made by whichever version of this code."""
+
+    @abstractmethod
     def is_current(self) -> bool:
-        """Whether a cluster is there that was made by this very version of the code, since the machine started."""
+        """Whether it is running and was made by this very version of the code."""
 
     @property
     @abstractmethod
@@ -158,10 +162,11 @@ class Cluster(ABC):
 
     def status(self) -> str:
         """One line for a person."""
-        if not self.is_current():
+        if not self.is_running():
             return f"cluster {self.name} ({self.flavor}): not running"
         health = "healthy" if self.is_healthy() else "not healthy"
-        return f"cluster {self.name} ({self.flavor}): running, {health}, kubeconfig {self.kubeconfig}"
+        age = "" if self.is_current() else ", made by another version of this code"
+        return f"cluster {self.name} ({self.flavor}): running, {health}{age}, kubeconfig {self.kubeconfig}"
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """Standard output of one kubectl command; RuntimeError with what it said where it fails."""

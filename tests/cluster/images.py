@@ -151,7 +151,9 @@ def make_busybox() -> str:
 
 def content_hash(dockerfile: Path, context: Path, base: str | None, build_args: Mapping[str, str] | None = None) -> str:
     """Hash of everything that decides what a build makes: recipe, files with their modes, base, arguments."""
-    digest = hashlib.sha256(json.dumps([_RECIPE, "arguments in ENV", base, dict(sorted((build_args or {}).items()))]).encode())
+    digest = hashlib.sha256(
+        json.dumps([_RECIPE, "arguments in ENV", base, dict(sorted((build_args or {}).items()))]).encode()
+    )
     digest.update(dockerfile.read_bytes())
     for path in _files(context):
         mode = path.lstat().st_mode & 0o111

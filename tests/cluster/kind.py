@@ -68,12 +68,11 @@ class KindCluster(Cluster):
     # -----------------------------------------------------------------------------------------------------------
     # Life
 
+    def is_running(self) -> bool:
+        return bool(self._running_node()) and self._record().get("node") == self._running_node()
+
     def is_current(self) -> bool:
-        try:
-            record = json.loads(self._record_path.read_text())
-        except (OSError, ValueError):
-            return False
-        return bool(record == {"fingerprint": _fingerprint(), "node": self._running_node()}) and bool(record["node"])
+        return self.is_running() and self._record().get("fingerprint") == _fingerprint()
 
     def create(self) -> None:
         (self.directory / "etc").mkdir(parents=True)
@@ -97,6 +96,13 @@ class KindCluster(Cluster):
 
     def kubectl_program(self) -> str:
         return str(assets.ensure(["kubectl"])["kubectl"])
+
+    def _record(self) -> dict[str, str]:
+        try:
+            record: dict[str, str] = json.loads(self._record_path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return record
 
     def _running_node(self) -> str:
         """Identifier of the node's container while it runs; empty otherwise."""

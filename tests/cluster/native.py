@@ -129,11 +129,13 @@ class NativeCluster(Cluster):
     # -----------------------------------------------------------------------------------------------------------
     # Life
 
+    def is_running(self) -> bool:
+        record = self._record()
+        return bool(record and record.boot == _boot_id() and record.first and record.first.alive())
+
     def is_current(self) -> bool:
         record = self._record()
-        if record is None or record.boot != _boot_id() or record.fingerprint != _fingerprint():
-            return False
-        return record.first is not None and record.first.alive()
+        return self.is_running() and record is not None and record.fingerprint == _fingerprint()
 
     def create(self) -> None:
         deps.ensure()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from tests.cluster import assets, certs, deps, images, kind, network
 from tests.cluster.oci import Layout
@@ -166,13 +167,13 @@ for package in packages:
 
 
 @pytest.fixture
-def fake_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fake_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A `go` that writes down what it was asked, and files instead of binaries."""
     program(tmp_path / "bin", "go", _FAKE_GO)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     assets._go.cache_clear()
-    yield tmp_path / "calls"  # type: ignore[misc]
+    yield tmp_path / "calls"
     assets._go.cache_clear()
 
 
@@ -324,7 +325,7 @@ elif arguments[:2] == ["load", "image-archive"]:
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A Docker engine and kind that remember what they were asked."""
     state = tmp_path / "state"
     state.mkdir()
@@ -335,7 +336,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("GATEWRIGHT_CLUSTER_FLAVOR", raising=False)
     for cached in (kind._docker_refusal, assets.users_own):
         cached.cache_clear()
-    yield state  # type: ignore[misc]
+    yield state
     for cached in (kind._docker_refusal, assets.users_own):
         cached.cache_clear()
 
@@ -407,11 +408,9 @@ def test_client_certificates_are_issued_by_an_authority_as_kubeadm_makes_it(engi
     issued = x509.load_pem_x509_certificate(pair.certificate)
     assert issued.subject.rfc4514_string() == "CN=jane,O=dev"
     assert issued.issuer == certificate.subject
+    assert issued.signature_hash_algorithm is not None
     key.public_key().verify(
-        issued.signature,
-        issued.tbs_certificate_bytes,
-        issued.signature_algorithm_parameters,
-        issued.signature_hash_algorithm,
+        issued.signature, issued.tbs_certificate_bytes, padding.PKCS1v15(), issued.signature_hash_algorithm
     )
 
 
