@@ -18,7 +18,8 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from jsonpath_rfc9535 import JSONPathEnvironment, JSONPathError, JSONPathQuery
+import jsonpath_rfc9535
+from jsonpath_rfc9535 import JSONPathError, JSONPathQuery
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJsonSchema, model_validator
 
 from gatewright.api.base import Model, Name, Text
@@ -31,17 +32,6 @@ _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _SHOWN = 60
 _LARGE = 64 * 1024
 """Bytes of a body that is looked through in a thread, so that nobody else waits for it."""
-
-
-class _Environment(JSONPathEnvironment):
-    """RFC 9535 without its regular expressions, which can take exponential time."""
-
-    def setup_function_extensions(self) -> None:
-        super().setup_function_extensions()
-        del self.function_extensions["match"], self.function_extensions["search"]
-
-
-_environment = _Environment()
 
 
 def _plain_path(text: str) -> str:
@@ -142,13 +132,14 @@ def compiled(text: str) -> JSONPathQuery:
         plain = text.strip("{}")
         raise ValueError(f'"{text}" is not a JSONPath (try ${"" if plain[:1] in (".", "[") else "."}{plain})')
     bare = _QUOTED.sub("''", text)
+    # no "," also means no match() and search(): their regular expressions can take exponential time
     _, filters, condition = bare.partition("?")
     if "," in bare or bare.count("..") + bare.count("?") > 1 or (filters and set(condition) & {"*", ":"}):
         raise ValueError(
             f'"{text}" finds too much: it must lead to one value, with at most one ".." or "?", no "," and no "*" after "?"'
         )
     try:
-        return _environment.compile(text)
+        return jsonpath_rfc9535.compile(text)
     except (JSONPathError, RecursionError) as error:
         raise ValueError(f'"{text}" is not a JSONPath: {str(error).splitlines()[0]}') from None
 
