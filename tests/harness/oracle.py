@@ -27,6 +27,7 @@ from tests.harness.standin import Given
 
 KEY = "gatewright.dev/key"
 FINALIZER = "gatewright.dev/run"
+RESULT = "gatewright.dev/result"
 OPERATOR = "gatewright-operator"
 MINE = frozenset({
     "releases", "releases/status", "releases/finalizers", "connections/status", "controllerrevisions", "events", "leases",
@@ -315,7 +316,7 @@ def _intent_first(case: _Case) -> Iterator[str]:
     for effect in case.effects:
         if effect.key is None:
             if effect.write.resource == "jobs" and effect.write.verb == "patch":
-                yield from _stop_intended(case, effect)
+                yield from _let_go(case, effect) if _frees(effect.write.request) else _stop_intended(case, effect)
             continue
         intent = case.intents.get(effect.key)
         rv = intent.rv if intent else _implied(case, effect)
@@ -332,6 +333,24 @@ def _implied(case: _Case, effect: Effect) -> int | None:
     release = case.owner(effect)
     moments = case.runs.get((release or "", run_of(effect.key or "")), [])
     return next((moment.rv for moment in moments if moment.run["phase"] == phase), None)
+
+
+def _frees(body: Any) -> bool:
+    """Whether a patch does nothing but change the finalizers."""
+    return isinstance(body, dict) and set(body) == {"metadata"} and set(body["metadata"]) == {"finalizers"}
+
+
+def _let_go(case: _Case, effect: Effect) -> Iterator[str]:
+    """A Job stands until its run has ended, so that it cannot vanish unread."""
+    job = case.at(effect.subject, effect.rv) or case.at(effect.subject, effect.rv - 1)
+    key = str((job or {}).get("metadata", {}).get("annotations", {}).get(KEY, ""))
+    owners = [item["uid"] for item in (job or {}).get("metadata", {}).get("ownerReferences", ())]
+    for (release, number), moments in case.runs.items():
+        ours = number == run_of(key) and _uid(case.evidence.releases[release]) in owners
+        if ours and any(moment.run.get("outcome") and moment.rv < effect.rv for moment in moments):
+            return
+    if effect.changed:
+        yield f"a Job was let go before its run had ended: {effect.write}"
 
 
 def _stop_intended(case: _Case, effect: Effect) -> Iterator[str]:
@@ -705,7 +724,11 @@ def _at_rest(case: _Case) -> Iterator[str]:
     for (resource, name), found in case.evidence.objects.items():
         job = found[-1]
         ours = resource == "jobs" and KEY in job.body["metadata"].get("annotations", {})
-        if not ours or job.gone or job.body["spec"].get("suspend"):
+        if not ours or job.gone:
+            continue
+        if RESULT in job.body["metadata"].get("finalizers", ()):
+            yield f"job {name} has our finalizer at rest"
+        if job.body["spec"].get("suspend"):
             continue
         ends = {item["type"] for item in job.body.get("status", {}).get("conditions", ()) if item["status"] == "True"}
         if not ends & {"Complete", "Failed"}:

@@ -358,6 +358,24 @@ def test_a_job_that_is_suspended_without_a_rollback() -> None:
     found(success(migrate, suspend, ship, bake, promote), "I1", "no rollback stops it")
 
 
+def test_a_job_that_is_let_go_too_early_or_not_at_all() -> None:
+    def let_go(story: Story) -> None:
+        job = story.objects["jobs", "schema"][-1].body
+        meta = job["metadata"] | {"finalizers": []}
+        story.put("jobs", "schema", {**job, "metadata": meta}, request={"metadata": {"finalizers": []}})
+
+    found(success(migrate, let_go, ship, bake, promote), "I1", "let go before its run had ended")
+    assert examine(success(migrate, ship, bake, promote, let_go).evidence()).violations == []
+
+    def held(story: Story) -> None:
+        job = story.objects["jobs", "schema"][-1].body
+        story.put(
+            "jobs", "schema", {**job, "metadata": job["metadata"] | {"finalizers": ["gatewright.dev/result"]}}, user="x"
+        )
+
+    found(success(migrate, held, ship, bake, promote), "R", "has our finalizer at rest")
+
+
 def test_a_retry_that_nobody_asked_for() -> None:
     def again(story: Story) -> None:
         story.status["run"]["stages"][0]["steps"][0]["attempt"] = 2
