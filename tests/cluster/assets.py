@@ -26,6 +26,7 @@ import sys
 import tempfile
 import venv
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,12 +125,21 @@ def ensure(names: Iterable[str], *, own: bool = False) -> dict[str, Path]:
     """Path of each named program, built where it is missing; `own` refuses the ones the user happens to have."""
     wanted = list(names)
     found = {} if own else {name: path for name in wanted if (path := users_own(name)) is not None}
-    for group in GROUPS:
-        missing = [tool for tool in group if tool.name in wanted and tool.name not in found]
-        if any(not tool.binary.exists() for tool in missing):
-            with locked("build-" + group[0].name):
-                _build([tool for tool in missing if not tool.binary.exists()])
+    groups = [[tool for tool in group if tool.name in wanted and tool.name not in found] for group in GROUPS]
+    # Two at a time: one downloads or links while the other compiles. Kubernetes' own programs go one after the
+    # other, because each reuses what was compiled for the one before.
+    lanes = [[g for g in groups if g and (g[0].module == "kubernetes") is kubernetes] for kubernetes in (True, False)]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        for done in [pool.submit(_ensure_groups, lane) for lane in lanes]:
+            done.result()
     return {name: found.get(name) or TOOLS_BY_NAME[name].binary for name in wanted}
+
+
+def _ensure_groups(groups: Iterable[list[Tool]]) -> None:
+    for group in groups:
+        if any(not tool.binary.exists() for tool in group):
+            with locked("build-" + next(whole[0].name for whole in GROUPS if group[0] in whole)):
+                _build([tool for tool in group if not tool.binary.exists()])
 
 
 def ensure_tier(tier: str) -> dict[str, Path]:
