@@ -1,23 +1,26 @@
 # The operator. Nothing is fetched while it builds: its dependencies come from wheels/, made beforehand from the
-# hashes of requirements/operator.txt, together with the wheel of Gatewright itself. By hand:
+# hashes of requirements/operator.txt, and Gatewright itself from the wheel in dist/. By hand:
 #
 #   pip download --require-hashes --only-binary :all: --dest wheels --requirement requirements/operator.txt
-#   pip wheel --no-deps --wheel-dir wheels .
+#   pip wheel --no-deps --wheel-dir dist .
 #   docker build --tag gatewright:dev .
 #
 # pip must be that of a Python 3.11 on Linux, or be told so by --python-version and --platform. BASE may be any image
-# with Python >= 3.11 (as `python3`, with `venv`) and Debian's certificates.
+# with Python 3.11 (as `python3`, with `venv`) and the usual certificates.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
 RUN python3 -m venv /opt/gatewright
+# The dependencies first and alone: this step is kept while only Gatewright changes. pip compiles to bytecode what it
+# installs; the running container cannot, its root is read-only.
 COPY requirements/operator.txt /tmp/requirements.txt
 COPY wheels/ /tmp/wheels/
-# pip compiles to bytecode what it installs; the running container cannot, its root is read-only. pip itself goes.
 RUN /opt/gatewright/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-index \
-        --find-links /tmp/wheels --require-hashes --requirement /tmp/requirements.txt \
- && /opt/gatewright/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-index \
-        --no-deps /tmp/wheels/gatewright-*.whl \
+        --find-links /tmp/wheels --require-hashes --requirement /tmp/requirements.txt
+COPY dist/ /tmp/dist/
+# pip has done its work then, and stays out of the image.
+RUN /opt/gatewright/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-index \
+        --no-deps /tmp/dist/gatewright-*.whl \
  && /opt/gatewright/bin/python -m pip uninstall --quiet --yes pip setuptools
 
 FROM ${BASE}

@@ -33,9 +33,10 @@ def build(cluster: Cluster, tag: str = TAG) -> str:
     """Build and load the image, where the checkout has changed since; returns the hash of its content."""
     with tempfile.TemporaryDirectory(prefix="gatewright-image-") as name:
         context = Path(name)
-        wheels = context / "wheels"
-        shutil.copytree(_dependencies(), wheels, copy_function=os.link if _same_disk(context) else shutil.copy2)
-        _own_wheel(wheels)
+        shutil.copytree(
+            _dependencies(), context / "wheels", copy_function=os.link if _same_disk(context) else shutil.copy2
+        )
+        _own_wheel(context / "dist")
         (context / _REQUIREMENTS).parent.mkdir()
         shutil.copy(CHECKOUT / _REQUIREMENTS, context / _REQUIREMENTS)
         return cluster.build_image(tag, CHECKOUT / "Dockerfile", context)
@@ -57,7 +58,7 @@ def _dependencies() -> Path:
     return target
 
 
-def _own_wheel(wheels: Path) -> None:
+def _own_wheel(target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="gatewright-source-") as name:
         source = Path(name)
         for part in _SOURCES:
@@ -65,7 +66,7 @@ def _own_wheel(wheels: Path) -> None:
                 shutil.copytree(CHECKOUT / part, source / part, ignore=_IGNORED)
             elif (CHECKOUT / part).exists():
                 shutil.copy(CHECKOUT / part, source / part)
-        _pip(["wheel", "--no-deps", f"--wheel-dir={wheels}", *_isolation(), str(source)])
+        _pip(["wheel", "--no-deps", f"--wheel-dir={target}", *_isolation(), str(source)])
 
 
 def _isolation() -> list[str]:
