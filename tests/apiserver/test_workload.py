@@ -141,8 +141,9 @@ async def test_a_rollout_is_followed_as_kubectl_does(kube: Kube):
 
     assert await status(replicas=2, updatedReplicas=1) == "Running 1 of 2 replicas updated"
     assert await status(replicas=3, updatedReplicas=2) == "Running 1 old replicas are still there"
-    assert await status(replicas=2, readyReplicas=2, updatedReplicas=2, availableReplicas=1) == "Running 1 of 2 replicas available"
-    assert await status(replicas=2, readyReplicas=2, updatedReplicas=2, availableReplicas=2) == "Succeeded"
+    two = {"replicas": 2, "readyReplicas": 2, "updatedReplicas": 2}
+    assert await status(**two, availableReplicas=1) == "Running 1 of 2 replicas available"
+    assert await status(**two, availableReplicas=2) == "Succeeded"
     late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
     assert (await status(updatedReplicas=1, conditions=[late])).startswith("Failed Deployment rolling: timed out")
 

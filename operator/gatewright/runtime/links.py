@@ -21,6 +21,7 @@ from gatewright.core.model import digest
 from gatewright.core.times import stamp
 from gatewright.ports import Cluster, Link, NotFound, Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS
+from gatewright.providers.validate import connection_problems
 from gatewright.runtime.kube import path
 
 SECRET_AGE = 30.0
@@ -69,14 +70,12 @@ class Links:
         if found is None:
             return
         try:
+            problems = connection_problems(found["spec"])
+            if problems:
+                await self._say(namespace, name, "InvalidSpec", problems[0])
+                return
             kind, _ = ConnectionSpec.model_validate(found["spec"]).provider
-            if kind not in CONNECTIONS:
-                raise Permanent(f'unknown provider "{kind}" (known: {", ".join(sorted(CONNECTIONS))})')
             await CONNECTIONS[kind].check(await self.open(namespace, kind, name))
-        except ValidationError as error:
-            await self._say(namespace, name, "InvalidSpec", str(error.errors()[0]["msg"]))
-        except ValueError as error:
-            await self._say(namespace, name, "InvalidSpec", f"spec {error}")
         except (Retryable, Permanent) as error:
             await self._say(namespace, name, "NotReady", str(error))
         else:
