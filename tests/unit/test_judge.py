@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from gatewright.api.release import Check
 from gatewright.core.judge import sample_of
 
