@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
+import tarfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +74,11 @@ def node_namespace(cluster: Cluster) -> str | None:
     assert record is not None
     assert record.first is not None
     return os.readlink(f"/proc/{record.first.pid}/ns/pid")
+
+
+def identity(cluster: Cluster) -> str:
+    """What no two clusters share."""
+    return cluster.kubectl("get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}")
 
 
 def processes_in(namespace: str) -> list[int]:
@@ -272,9 +281,55 @@ def test_an_image_that_is_nowhere_fails_and_does_not_hang(cluster: Cluster) -> N
     cluster.kubectl("delete", "pod", "nowhere", "--wait=false")
 
 
+def docker_archive(path: Path, tag: str) -> Path:
+    """An archive as `docker save` writes it: one layer with one text file."""
+
+    def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
+        add(archive, "note", b"nothing to run")
+    digest = hashlib.sha256(layer.getvalue()).hexdigest()
+    machines = {"x86_64": "amd64", "aarch64": "arm64"}
+    config = {
+        "os": "linux",
+        "architecture": machines.get(platform.machine(), platform.machine()),
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+    }
+    with tarfile.open(path, "w") as archive:
+        add(archive, "config.json", json.dumps(config).encode())
+        add(archive, "layer.tar", layer.getvalue())
+        manifest = [{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]
+        add(archive, "manifest.json", json.dumps(manifest).encode())
+    return path
+
+
+def test_an_archive_of_docker_is_loaded(cluster: Cluster, tmp_path: Path) -> None:
+    archive = docker_archive(tmp_path / "image.tar", "registry.invalid/archived:1")
+    command = [sys.executable, "-m", "tests.cluster", "load-image", "--name", NAME, str(archive)]
+    subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True)
+    for name in ("archived", "absent"):
+        image = f"--image=registry.invalid/{name}:1"
+        cluster.kubectl(
+            "run", name, image, "--image-pull-policy=Never", "--restart=Never", "--command", "--", "/absent"
+        )
+
+    def reason(name: str) -> str:
+        state = "jsonpath={.status.containerStatuses[0].state.*.reason}"
+        return cluster.kubectl("get", "pod", name, f"--output={state}")
+
+    # The one is there and has nothing that could be started; the other is not there.
+    assert wait_until(lambda: reason("archived") == "StartError", 60)
+    assert wait_until(lambda: reason("absent") == "ErrImageNeverPull", 60)
+    cluster.kubectl("delete", "pod", "archived", "absent", "--wait=false")
+
+
 def test_ensure_keeps_a_healthy_cluster_and_the_command_line_sees_it(cluster: Cluster) -> None:
-    uid = cluster.kubectl("get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}")
-    assert Cluster.ensure(NAME).kubectl("get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}") == uid
+    before = identity(cluster)
+    assert identity(Cluster.ensure(NAME)) == before
     command = [sys.executable, "-m", "tests.cluster"]
     told = subprocess.run(
         [*command, "status", "--name", NAME], cwd=CHECKOUT, capture_output=True, text=True, check=True
@@ -294,12 +349,13 @@ def test_a_node_that_was_killed_is_cleared_away_and_made_again(cluster: Cluster)
     assert record.first is not None
     namespace = node_namespace(cluster)
     assert namespace is not None
+    before = identity(cluster)
     os.kill(record.first.pid, signal.SIGKILL)
     assert wait_until(lambda: not processes_in(namespace), 20)
     assert not cluster.is_current()
     again = Cluster.ensure(NAME)
     assert again.is_healthy()
-    assert node_namespace(again) != namespace
+    assert identity(again) != before
 
 
 def test_down_leaves_nothing_behind(cluster: Cluster) -> None:
