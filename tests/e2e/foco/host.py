@@ -76,6 +76,7 @@ class Host:
 
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="foco-")))
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _pristine: str = field(default="", repr=False)
     passwords: dict[str, str] = field(
         repr=False,  # a failing test prints its fixtures
         default_factory=lambda: {role: secrets.token_urlsafe(18) for role in ("postgres", "owner", "app", "monitor")},
@@ -183,8 +184,14 @@ class Host:
     def reset_database(self) -> None:
         """Back to 2.3.1 with its seed rows, without the means that are under test."""
         self.sql("DROP SCHEMA IF EXISTS foco CASCADE")
+        if self._pristine:
+            self.sql(self._pristine)
+            return
         assert self.orchestrate("migrate", "2.3.1").code == 0
         self.sql((APP / "sql/seed.sql").read_text().replace("\\set ON_ERROR_STOP on", ""))
+        dump = ["pg_dump", "--schema=foco", "--inserts", "--rows-per-insert=100", "--no-owner", self.url("owner")]
+        text = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
+        self._pristine = "\n".join(line for line in text.splitlines() if not line.startswith("\\"))
 
     def start_service(self, version: str, env: Mapping[str, str] | None = None) -> Service:
         port, admin = free_port(), free_port()

@@ -33,12 +33,19 @@ def database(host: Host) -> Host:
     return host
 
 
+@pytest.fixture(scope="session")
+def shared(host: Host) -> Service:
+    return host.start_service("2.3.1")
+
+
 @pytest.fixture
-def web(database: Host) -> Iterator[Service]:
+def web(database: Host, shared: Service) -> Service:
     """Version 2.3.1 on a fresh database, without flags and faults."""
     (database.directory / "faults.json").unlink(missing_ok=True)
     for flag in (database.directory / "flags").iterdir():
         flag.unlink()
-    service = database.start_service("2.3.1")
-    yield service
-    database.end(service.process)
+    assert stand_in.call(f"{shared.admin}/faults", "PUT", {})[0] == 200
+    assert (
+        stand_in.call(f"{shared.url}/api/organizations")[0] == 200
+    )  # without a fault: the count of failures begins anew
+    return shared

@@ -109,6 +109,7 @@ def test_a_fault_may_wait_for_its_time(database: Host) -> None:
 
 def test_the_file_is_read_again_and_a_typo_does_not_cure(database: Host, web: Service) -> None:
     file = database.directory / "faults.json"
+    call(f"{web.admin}/faults", "DELETE")
     file.write_text(json.dumps({"2.3.1": {"errorRate": 1}}))
     time.sleep(1.2)
     assert answers(web, 2) == {500: 2}
@@ -145,7 +146,8 @@ def test_flags_come_from_the_directory_first(database: Host) -> None:
 
 
 # -- metrics ---------------------------------------------------------------------------------------------------
-def test_requests_are_counted_by_version_code_and_route(web: Service) -> None:
+def test_requests_are_counted_by_version_code_and_route(database: Host) -> None:
+    web = database.start_service("2.3.1")
     line = 'foco_http_requests_total{code="200",route="/api/organizations",version="2.3.1"}'
     assert metric(web, line) == 0  # there before the first request
     answers(web, 3)
@@ -155,6 +157,7 @@ def test_requests_are_counted_by_version_code_and_route(web: Service) -> None:
     assert metric(web, 'foco_build_info{version="2.3.1"}') == 1
     call(f"{web.url}/no/such/{time.time()}")
     assert metric(web, 'foco_http_requests_total{code="404",route="other",version="2.3.1"}') == 1
+    database.end(web.process)
 
 
 # -- the smoke test --------------------------------------------------------------------------------------------

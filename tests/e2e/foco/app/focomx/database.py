@@ -3,7 +3,8 @@
 The service connects as `foco_app`, which owns nothing and cannot bypass row level security. Each transaction first
 sets `foco.workspace`; the policies of 2.4.0 compare rows with it. That first statement also finds connections
 which died while idle (a restore ends them all): such a connection is replaced before any work is done on it, so a
-user notices a restore only by waiting.
+user notices a restore only by waiting. The limits are wide: a machine that is busy for some seconds makes the service
+slow, which is not the same as broken.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import psycopg
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
-_SESSION = "-c statement_timeout=3000 -c idle_in_transaction_session_timeout=5000"
+_SESSION = "-c statement_timeout=8000 -c idle_in_transaction_session_timeout=10000"
 _SET_WORKSPACE = "SELECT set_config('foco.workspace', %s, true)"
 
 
@@ -25,7 +26,7 @@ class UnavailableError(Exception):
 
 
 class Pool:
-    def __init__(self, url: str, size: int, application: str, timeout: float = 3.0) -> None:
+    def __init__(self, url: str, size: int, application: str, timeout: float = 8.0) -> None:
         self._url = url
         self._timeout = timeout
         self._application = application
@@ -36,7 +37,7 @@ class Pool:
 
     async def _connect(self) -> Connection:
         return await psycopg.AsyncConnection.connect(
-            self._url, application_name=self._application, connect_timeout=2, options=_SESSION
+            self._url, application_name=self._application, connect_timeout=5, options=_SESSION
         )
 
     async def _begin(self, idle: Connection | None, workspace: str) -> Connection:

@@ -136,7 +136,7 @@ class Service:
 
     async def _database_health(self) -> str:
         try:
-            async with asyncio.timeout(2), self.pool.transaction("") as connection:
+            async with asyncio.timeout(4), self.pool.transaction("") as connection:
                 await connection.execute("SELECT 1")
             return "ok"
         except (psycopg.Error, UnavailableError, TimeoutError) as error:
