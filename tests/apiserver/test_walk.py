@@ -549,6 +549,7 @@ def test_a_job_that_was_deleted_before_its_result_was_read_is_not_made_again(sit
     )
     status = site.ended("RolledBack", 30)
     assert "deleted" in status["message"]
+    site.lab.wait(lambda: not site.jobs("migrate"), 10, "the Job to vanish")
     assert len(site.lab.world.runs(site.name, "migrate")) == 1
     site.clean()
 
@@ -563,11 +564,47 @@ def test_a_job_that_was_deleted_while_nobody_watched_is_not_made_again(site: Sit
     site.lab.api.delete(
         f"/apis/batch/v1/namespaces/{site.name}/jobs/{made['metadata']['name']}?propagationPolicy=Background"
     )
-    site.lab.wait(lambda: not site.jobs("migrate"), 10, "the Job to vanish")
+    site.lab.wait(
+        lambda: all("deletionTimestamp" in made["metadata"] for made in site.jobs("migrate")), 10, "the Job to go"
+    )
     site.lab.operator.start()
-    site.ended("RolledBack", 30)
+    status = site.ended("RolledBack", 30)
+    assert "deleted" in status["message"]
+    site.lab.wait(lambda: not site.jobs("migrate"), 10, "the Job to vanish")
     assert len(site.lab.world.runs(site.name, "migrate")) == 1
     site.clean()
+
+
+def test_late_writes_of_a_lost_connection_do_not_undo_a_rollback(site: Site) -> None:
+    """A patch and a Job that hang on the way until the rollback is done must not take effect any more."""
+    lab, other = site.lab, site.lab.namespace()
+    other.deployment()
+    lab.standin.number(query("errors", other.name), 0.001)
+    held: dict[str, int] = {}
+
+    def first(call: Any) -> bool:
+        wanted = (call.method, call.resource) in (("PATCH", "deployments"), ("POST", "jobs"))
+        where = call.path.split("/namespaces/")[-1].split("/")[0]
+        if wanted and where in (site.name, other.name) and where not in held:
+            held[where] = call.serial
+            return True
+        return False
+
+    guard = gate("errors", query("errors", other.name), "5%")
+    with lab.proxy.fault(Fault(first, "delay", seconds=25, times=2)):
+        site.apply(staged(site, deploy(timeout="3s")))
+        other.apply(staged(other, job("migrate")) | {"guards": [guard]})
+        lab.wait(lambda: other.name in held, 10, "the Job to be on its way")
+        errors(other, 0.3)
+        site.ended("RolledBack", 40)
+        other.ended("RolledBack", 40)
+        assert site.image() == "shop/web:1.0.0"
+        lab.wait(lambda: all(lab.proxy.calls[serial - 1].code for serial in held.values()), 40, "the late writes")
+    time.sleep(1)
+    assert site.image() == "shop/web:1.0.0"
+    assert lab.world.runs(other.name) == []
+    site.clean()
+    other.clean()
 
 
 def test_prometheus_away_in_the_middle_of_a_bake_stops_the_clock(site: Site) -> None:

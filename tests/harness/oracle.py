@@ -341,7 +341,7 @@ def _frees(body: Any) -> bool:
 
 
 def _let_go(case: _Case, effect: Effect) -> Iterator[str]:
-    """A Job stands until its run has ended, so that it cannot vanish unread."""
+    """A Job stands until its run has ended or stops it, so that it cannot vanish unread."""
     job = case.at(effect.subject, effect.rv) or case.at(effect.subject, effect.rv - 1)
     key = str((job or {}).get("metadata", {}).get("annotations", {}).get(KEY, ""))
     owners = [item["uid"] for item in (job or {}).get("metadata", {}).get("ownerReferences", ())]
@@ -349,19 +349,24 @@ def _let_go(case: _Case, effect: Effect) -> Iterator[str]:
         ours = number == run_of(key) and _uid(case.evidence.releases[release]) in owners
         if ours and any(moment.run.get("outcome") and moment.rv < effect.rv for moment in moments):
             return
-    if effect.changed:
+    if effect.changed and not _stopped(case, effect):
         yield f"a Job was let go before its run had ended: {effect.write}"
 
 
 def _stop_intended(case: _Case, effect: Effect) -> Iterator[str]:
-    name = effect.write.name
+    if not _stopped(case, effect):
+        yield f"a Job was changed, and no rollback stops it: {effect.write}"
+
+
+def _stopped(case: _Case, effect: Effect) -> bool:
+    """Whether a rollback's line that stops the Job was written before."""
     for moments in case.runs.values():
         for moment in moments:
             lines = (moment.run.get("rollback") or {}).get("undo", ())
-            stops = any(line["kind"] == "Stop" and line["subject"] == f"job/{name}" for line in lines)
+            stops = any(line["kind"] == "Stop" and line["subject"] == f"job/{effect.write.name}" for line in lines)
             if stops and (moment.rv < effect.rv or not effect.changed):
-                return
-    yield f"a Job was changed, and no rollback stops it: {effect.write}"
+                return True
+    return False
 
 
 def _no_unasked_retry(case: _Case) -> Iterator[str]:
