@@ -101,6 +101,22 @@ def test_a_job_that_still_runs_is_stopped_before_its_stage_is_compensated():
     assert [item.partition(" ")[0] for item in world.done()] == ["job", "job", "stop", "job"]
 
 
+def test_an_output_that_was_never_published_fails_its_line_and_nothing_hangs():
+    careless = spec()
+    careless["stages"][0]["rollback"]["steps"][0] |= {
+        "job": {"image": "tools", "args": ["$(steps.migrate.outputs.id)"]}
+    }
+    world = World(spec=careless, jobs={"migrate": Progress("Failed", "half way")}).settle()
+    assert outcome(world) == "RollbackFailed" and "$(steps.migrate.outputs.id) is not known" in world.status.message
+
+
+def test_a_gate_that_needs_an_output_that_was_never_published_fails_its_stage():
+    careless = spec()
+    careless["stages"][1]["gates"][0]["prometheus"] = {"query": "$(steps.deploy.outputs.url)"}
+    world = World(spec=careless).settle()
+    assert outcome(world) == "RolledBack" and "$(steps.deploy.outputs.url) is not known" in world.status.message
+
+
 def test_a_failed_undo_ends_rollback_failed_but_the_others_are_undone():
     wide = spec()
     wide["stages"][0]["rollback"]["reach"] = "Release"

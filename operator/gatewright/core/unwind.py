@@ -12,6 +12,7 @@ from typing import Any
 from gatewright.api.base import seconds
 from gatewright.api.status import Outcome, Rejected, Rollback, Undo
 from gatewright.core import judge, states, times
+from gatewright.core.expand import Unknown
 from gatewright.core.operations import key, of_undo
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
 from gatewright.core.plan import plan
@@ -99,7 +100,11 @@ def verify(p: Pass) -> None:
 
 
 def _undo(p: Pass, line: Undo) -> None:
-    operations = of_undo(p.view, p.body, p.run, line)
+    try:
+        operations = of_undo(p.view, p.body, p.run, line)
+    except Unknown as error:  # an output that its step never published: this line cannot be undone, the others can
+        states.move(line, "Failed").message = str(error)[:1000]
+        return
     if line.state == "Pending":
         states.move(line, "Running")
         for operation in operations:

@@ -8,7 +8,7 @@ from gatewright.api.status import Entry, Rejected, Run, Served, StageStatus, Ste
 from gatewright.core import judge, states, times
 from gatewright.core.body import pin, produced
 from gatewright.core.model import Body, Revision, digest
-from gatewright.core.operations import budget, of_step, step_key
+from gatewright.core.operations import budget, measure, of_step, step_key
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
 from gatewright.core.plan import foresee
 from gatewright.core.unwind import begin
@@ -389,6 +389,8 @@ def _steps_done(p: Pass, index: int, stage: StageStatus) -> bool:
     wanted = p.body.spec.stages[index]
     if not wanted.gates and seconds(wanted.bake) == 0:
         return _pass(p, index, stage)
+    for check, row in zip(wanted.gates, stage.gates, strict=True):
+        measure(p.body, p.run, "gates", check, row, index)  # a reference that names nothing fails here, not later
     states.move(stage, "Gating")
     if any("job" in check.provider for check in wanted.gates):
         p.firmly()
