@@ -8,12 +8,14 @@ mounts, links, routes and nftables tables are gone, also after a crash. Outside 
 - one network interface and two routes (see `network`), gone with the namespace;
 - one control group per hierarchy, removed when its processes are gone.
 
-All three carry an id made from the checkout and the cluster's name.
+All three carry an id made from the checkout and the cluster's name. A node that fails to start is removed too;
+GATEWRIGHT_KEEP_FAILED=1 leaves it for a look at its logs, until the next `up` or `down`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -166,7 +168,7 @@ class NativeCluster(Cluster):
 
     def _create(self, programs: Mapping[str, Path], busybox: str) -> None:
         self.directory.mkdir(parents=True, mode=0o755)
-        with locked("network"):  # until the link is there, others could choose the same addresses
+        with _machine_lock():  # until the link is there, others could choose the same addresses
             block = network.choose()
             record = Record(_boot_id(), _fingerprint(), str(block.network), _snapshotter(self.directory))
             record.write(self._record_path)
@@ -334,6 +336,17 @@ def _node_is_ready(client: Client) -> bool:
     conditions = json.loads(text)["status"].get("conditions", []) if status == 200 else []
     taints = json.loads(text).get("spec", {}).get("taints") if status == 200 else None
     return not taints and any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+@contextlib.contextmanager
+def _machine_lock() -> Iterator[None]:
+    """One at a time on this machine, whichever cache they use; the lock is on a directory and leaves no file."""
+    handle = os.open(_TOP.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _boot_id() -> str:
