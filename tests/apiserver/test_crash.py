@@ -258,6 +258,54 @@ def test_after_all_that_nothing_is_written(lanes: list[Lab]) -> None:
         assert site.quiet(5) == []
 
 
+def test_a_replica_that_stood_still_past_its_lease_writes_nothing_more(lanes: list[Lab]) -> None:
+    lab = lanes[0]
+    if not lab.operator.alive:
+        lab.operator.start()
+    site = lab.namespace()
+    PATIENT.prepare(site)
+    with lab.second() as (_, other):
+        other.start()
+        site.apply(scenarios.simple(site.name, bake="4s"))
+        site.until(lambda status: (status.get("run") or {}).get("stages", [{}])[0].get("state") == "Baking", 20)
+        lab.operator.freeze()
+        frozen = time.monotonic()
+        site.ended("Promoted", 60)
+        taken = time.monotonic() - frozen
+        lab.operator.thaw()
+        site.change({"version": "2.1.0"})
+        site.ended("Promoted", 60, run=2)
+        time.sleep(2)
+        report = site.clean()
+        assert "I7" in report.checked
+        assert taken > 10, "the other replica acted before the lease had run out"
+        writers = {one.instance for one in site.writes() if one.user == "gatewright-operator" and one.done}
+        assert len(writers) == 2, writers
+        assert lab.operator.probe("/healthz") != 200, "a replica that lost its Lease must be restarted"
+        assert other.stop() == 0
+    lab.operator.kill()
+    lab.operator.reap()
+
+
+def test_a_graceful_stop_hands_over_at_once(lanes: list[Lab]) -> None:
+    lab = lanes[0]
+    if not lab.operator.alive:
+        lab.operator.start()
+    site = lab.namespace()
+    PATIENT.prepare(site)
+    with lab.second() as (_, other):
+        other.start()
+        site.apply(scenarios.simple(site.name, bake="1s"))
+        site.until(lambda status: (status.get("run") or {}).get("stages", [{}])[0].get("state") == "Baking", 20)
+        assert lab.operator.stop() == 0
+        stopped = time.monotonic()
+        site.ended("Promoted", 30)
+        assert time.monotonic() - stopped < 10
+        site.clean()
+        other.kill()
+        other.reap()
+
+
 def _job(call: Call) -> bool:
     return call.method == "POST" and call.resource == "jobs"
 

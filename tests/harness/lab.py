@@ -37,7 +37,6 @@ RELEASES = "/apis/gatewright.dev/v1alpha1/namespaces/{}/releases"
 CONNECTIONS = "/apis/gatewright.dev/v1alpha1/namespaces/{}/connections"
 Object = Mapping[str, Any]
 ARGUMENTS = ("--all-namespaces", "--lease-namespace", "default", "--allow-address", "127.0.0.1")
-POD = "gatewright-0"
 
 
 class Late(AssertionError):
@@ -87,17 +86,28 @@ class Lab:
         self.standin = StandIn(self.background)
         stack.callback(self.standin.close)
         self.audit = Audit(self.server.audit_log)
+        self.proxy, self.operator = self._replica(stack, 0)
+
+    @contextlib.contextmanager
+    def second(self) -> Iterator[tuple[Proxy, Operator]]:
+        """Another replica of the operator, with a proxy of its own; not started."""
+        with contextlib.ExitStack() as stack:
+            yield self._replica(stack, 1)
+
+    def _replica(self, stack: contextlib.ExitStack, number: int) -> tuple[Proxy, Operator]:
         identity = self.server.kubeconfig_for(OPERATOR, [])
-        self.proxy = Proxy(self.background, identity, self.server.directory)
-        stack.callback(self.proxy.close)
-        self.operator = Operator(
-            identity if self._direct else self.proxy.kubeconfig,
+        proxy = Proxy(self.background, identity, self.server.directory)
+        stack.callback(proxy.close)
+        operator = Operator(
+            identity if self._direct else proxy.kubeconfig,
             self.server.directory,
-            proxy=None if self._direct else self.proxy,
+            proxy=None if self._direct else proxy,
             arguments=[*ARGUMENTS, *self._arguments],
-            environment={"POD_NAME": POD},  # a container that is restarted in its pod
+            environment={"POD_NAME": f"gatewright-{number}"},  # a container that is restarted in its pod keeps the name
+            number=number,
         )
-        stack.callback(self.operator.close)
+        stack.callback(operator.close)
+        return proxy, operator
 
     def install(self) -> None:
         """The generated CRDs, and the shipped rights for the operator's user."""

@@ -32,15 +32,17 @@ class Operator:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         watchdog: Watchdog | None = None,
+        number: int = 0,
     ) -> None:
         self._kubeconfig, self._proxy = kubeconfig, proxy
         self._arguments = list(arguments)
         self.planted: str | None = None
         """A known bug of `planted` that the next life has."""
         self._environment = dict(environment or {})
-        self._watchdog = watchdog or Watchdog(directory / "operator-scratch")
-        self.log = directory / "operator.log"
-        self.lives = 0
+        self._watchdog = watchdog or Watchdog(directory / f"operator{number}-scratch")
+        self.log = directory / f"operator{number or ''}.log"
+        self.lives = 100 * number
+        """Counts the processes; each operator of a test has a hundred of its own."""
         self.started = 0.0
         """`time.monotonic()` of the last start."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -119,6 +121,13 @@ class Operator:
         """SIGKILL to the whole process group, at once; `reap` waits for the end."""
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """SIGSTOP: as a machine that stands still."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
 
     def reap(self) -> None:
         """Wait until the killed process is gone."""
