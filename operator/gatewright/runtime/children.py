@@ -101,15 +101,33 @@ async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Prog
 
 
 async def stop_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    """Suspend a running Job: its pods end, its record stays."""
+    """Suspend a running Job: its pods end, its record stays.
+
+    Where there is none, its name is taken by a suspended one: a request to create it that is still on its way must not
+    arrive after the rollback.
+    """
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
         if not ours(view, found) or _condition(found) is not None:
             return Progress("Succeeded")
         await cluster.patch(job_path(view.namespace, operation.subject), {"spec": {"suspend": True}}, "merge")
     except NotFound:
-        return Progress("Succeeded")
+        return await _take_name(cluster, view, operation)
     return Progress("Running")
+
+
+async def _take_name(cluster: Cluster, view: View, operation: Operation) -> Progress:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "never-runs", "image": "none"}]}
+    name = operation.subject.partition("/")[2]
+    spec = {"suspend": True, "template": {"spec": pod}}
+    body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta(view, name, operation.key), "spec": spec}
+    try:
+        await cluster.create(path("batch/v1", "jobs", view.namespace), body)
+    except Conflict:
+        return Progress("Absent")  # it has arrived meanwhile: stop it after all
+    except Permanent:
+        return Progress("Succeeded")  # a Job of this name cannot be made here, by nobody's request
+    return Progress("Succeeded")
 
 
 async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Progress:
@@ -266,7 +284,9 @@ async def look_config(cluster: Cluster, view: View, subject: str) -> tuple[Sight
 
 async def set_config(cluster: Cluster, namespace: str, operation: Operation) -> Progress:
     """Set keys of a ConfigMap. Raises Retryable, Permanent."""
-    body = {"metadata": {"annotations": {KEY: operation.key}}, "data": dict(operation.config["set"])}
+    found = await cluster.get(config_path(namespace, operation.subject))
+    mark = {"annotations": {KEY: operation.key}, "resourceVersion": found["metadata"]["resourceVersion"]}
+    body = {"metadata": mark, "data": dict(operation.config["set"])}
     await cluster.patch(config_path(namespace, operation.subject), body, "merge")
     return Progress("Succeeded")
 

@@ -20,7 +20,7 @@ from gatewright import __version__
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import metrics
 
-TIMEOUT = 15.0
+TIMEOUT = 8.0
 PATCHES = {
     "json": "application/json-patch+json",
     "merge": "application/merge-patch+json",

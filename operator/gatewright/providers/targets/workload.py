@@ -15,7 +15,7 @@ from gatewright.api import KEY
 from gatewright.api.base import Model, Name, ObjectName, Text
 from gatewright.api.jobs import EnvName
 from gatewright.core.model import Operation, Progress, Sight
-from gatewright.ports import Access, Cluster, NotFound, Permanent
+from gatewright.ports import Access, Cluster, Conflict, NotFound, Permanent
 from gatewright.providers.targets import pods
 
 Image = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
@@ -99,15 +99,19 @@ class Workload:
         snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         path = self.paths(namespace, config)[0]
-        if operation.kind == "restore":
-            return _state(await cluster.patch(path, _restored(operation, snapshot), "strategic"))
-        if operation.kind == "set":
-            env = {operation.config["container"]: operation.config["set"]}
-            change = _changed(await cluster.get(path), {}, env)
-        else:
-            change = _changed(await cluster.get(path), config.images, config.env)
-        body = {"metadata": {"annotations": {KEY: operation.key}}, "spec": {"template": {"spec": change}}}
-        return _state(await cluster.patch(path, body, "strategic"))
+        for last in (False, False, True):
+            found = await cluster.get(path)
+            template = _wanted(found, config, operation, snapshot)
+            # A patch that was delayed on its way must not arrive after a later one: each names the version it was made for.
+            meta = {"annotations": {KEY: operation.key}, "resourceVersion": found["metadata"]["resourceVersion"]}
+            try:
+                return _state(
+                    await cluster.patch(path, {"metadata": meta, "spec": {"template": template}}, "strategic")
+                )
+            except Conflict:  # its status was written meanwhile; what was known of it is forgotten, so it is read again
+                if last:
+                    raise
+        raise AssertionError("unreachable")
 
     async def follow(self, cluster: Cluster, namespace: str, config: WorkloadConfig, operation: Operation) -> Progress:
         try:
@@ -171,11 +175,21 @@ def _changed(
     return change
 
 
-def _restored(operation: Operation, snapshot: Mapping[str, Any] | None) -> dict[str, Any]:
+def _wanted(
+    found: Mapping[str, Any], config: WorkloadConfig, operation: Operation, snapshot: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The change of the pod template that an operation stands for. Raises Permanent."""
+    if operation.kind == "set":
+        env = {operation.config["container"]: operation.config["set"]}
+        return {"spec": _changed(found, {}, env)}
+    if operation.kind != "restore":
+        return {"spec": _changed(found, config.images, config.env)}
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {operation.subject}")
-    template = {"$patch": "replace", **snapshot["template"]}
-    return {"metadata": {"annotations": {KEY: operation.key}, "uid": snapshot["uid"]}, "spec": {"template": template}}
+    if found["metadata"]["uid"] != snapshot["uid"]:
+        name = found["metadata"]["name"]
+        raise Permanent(f"{config.kind} {name} is not the one that the snapshot is of: it was deleted and made again")
+    return {"$patch": "replace", **snapshot["template"]}
 
 
 def _state(found: Mapping[str, Any]) -> Progress:
