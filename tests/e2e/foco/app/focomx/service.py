@@ -273,7 +273,7 @@ async def serve(service: Service) -> None:
     log.info("foco %s serves", service.version)
     await stop.wait()
     service.draining = True
-    await asyncio.sleep(float(env.get("DRAIN_SECONDS", "2")))
+    await asyncio.sleep(float(env.get("DRAIN_SECONDS", "5")))
     watcher.cancel()
     # Prometheus keeps its connection open; waiting for it to go would take a minute.
     for runner in runners:
