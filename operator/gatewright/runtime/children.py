@@ -193,7 +193,8 @@ async def _with_report(cluster: Cluster, view: View, operation: Operation, state
         report = None
     if state.state == "Failed":
         why = pods.trouble(found) or pods.exit_reason(found)
-        said = report.get("failed") or report.get("error") or text if isinstance(report, dict) else text
+        parts = [report.get(name) for name in ("failed", "error", "reason")] if isinstance(report, dict) else []
+        said = ": ".join(str(part) for part in parts if part) or text
         details = "; ".join(part for part in (why, str(said).strip()[:400]) if part)
         return Progress("Failed", f"{state.message}; {details}" if details else state.message)
     outputs = (
