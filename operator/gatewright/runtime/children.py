@@ -10,7 +10,7 @@ import base64
 import contextlib
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from gatewright.api import API_VERSION, KEY, RELEASE, RESULT
@@ -79,11 +79,24 @@ async def create_job(cluster: Cluster, view: View, operation: Operation) -> Prog
 async def release_jobs(cluster: Cluster, view: View) -> None:
     """Let go of the Jobs of a run that has ended: whoever deletes one now loses nothing. Raises Retryable, Permanent."""
     for found in await cluster.list(path("batch/v1", "jobs", view.namespace), f"{RELEASE}={view.name[:63]}"):
-        finalizers = found["metadata"].get("finalizers", [])
-        if RESULT in finalizers and ours(view, found):
-            body = {"metadata": {"finalizers": [item for item in finalizers if item != RESULT]}}
-            with contextlib.suppress(NotFound):
-                await cluster.patch(path("batch/v1", "jobs", view.namespace, found["metadata"]["name"]), body, "merge")
+        if ours(view, found):
+            await _let_go(cluster, found)
+
+
+async def release_orphans(cluster: Cluster, namespace: str, uids: Container[str]) -> None:
+    """Let go of Jobs whose Release is gone, however that came about. Raises Retryable, Permanent."""
+    for found in await cluster.list(path("batch/v1", "jobs", namespace), RELEASE):
+        if not any(owner.get("uid") in uids for owner in found["metadata"].get("ownerReferences", [])):
+            await _let_go(cluster, found)
+
+
+async def _let_go(cluster: Cluster, found: Mapping[str, Any]) -> None:
+    meta = found["metadata"]
+    finalizers = meta.get("finalizers", [])
+    if RESULT in finalizers:
+        body = {"metadata": {"finalizers": [item for item in finalizers if item != RESULT]}}
+        with contextlib.suppress(NotFound):
+            await cluster.patch(path("batch/v1", "jobs", meta["namespace"], meta["name"]), body, "merge")
 
 
 async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
@@ -110,6 +123,10 @@ async def stop_job(cluster: Cluster, view: View, operation: Operation) -> Progre
         found = await cluster.get(job_path(view.namespace, operation.subject))
         if not ours(view, found) or _condition(found) is not None:
             return Progress("Succeeded")
+        if found["metadata"].get("deletionTimestamp"):
+            # Nobody acts on a Job that is being deleted, and its pods end only when it is gone; its step has failed already.
+            await _let_go(cluster, found)
+            return Progress("Running", "its pods are still ending")
         await cluster.patch(job_path(view.namespace, operation.subject), {"spec": {"suspend": True}}, "merge")
     except NotFound:
         return await _take_name(cluster, view, operation)
@@ -135,9 +152,16 @@ async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Pro
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
-        return Progress("Succeeded")
+        name = operation.subject.partition("/")[2]
+        left = await cluster.list(path("v1", "pods", view.namespace), f"batch.kubernetes.io/job-name={name}")
+        ended = all(pod.get("status", {}).get("phase") in ("Succeeded", "Failed") for pod in left)
+        return Progress("Succeeded") if ended else Progress("Running", "its pods are still ending")
     if not ours(view, found) or _condition(found) is not None:
         return Progress("Succeeded")
+    if found["metadata"].get("deletionTimestamp"):
+        return Progress(
+            "Absent" if RESULT in found["metadata"].get("finalizers", []) else "Running", "it is being deleted"
+        )
     if not found["spec"].get("suspend"):
         return Progress("Absent")
     status = found.get("status", {})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -36,6 +36,8 @@ class Kube:
         self._api = api
         self._base = api.configuration.host.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
+        self.fence: Callable[[], None] | None = None
+        """Called before every write but those of Leases; raises where this instance may not write any more."""
         self._proxy = api.configuration.proxy or None
 
     def _open(self) -> aiohttp.ClientSession:
@@ -99,6 +101,8 @@ class Kube:
         content: str = "application/json",
         accept: str = "application/json",
     ) -> dict[str, Any]:
+        if method != "GET" and self.fence is not None and "/leases" not in path:
+            self.fence()
         headers = {"Accept": accept, "Content-Type": content, "User-Agent": f"gatewright/{__version__}"}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
         if self._session is None:

@@ -27,7 +27,7 @@ FENCE = 12.0
 log = logging.getLogger("gatewright.leader")
 
 
-class Lost(Exception):
+class Lost(Retryable):
     """The Lease is not ours any more; nothing may be written."""
 
 

@@ -35,6 +35,7 @@ class Operator:
         allow(Allowed.parse(self.settings.allow))
         self._kube = await Kube.connect()
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
+        self._kube.fence = self._leader.fence
         self.reconciler = Reconciler(self._kube, self._leader, self.settings.identity, self.settings.namespaces)
         if self.settings.port:
             self._server = await serve(self.settings.port, self._alive, self._ready)

@@ -37,6 +37,7 @@ from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.sampler import Sampler
 
 WORKERS = 16
+SENDERS = 4
 LAZY = 0.4
 ROUNDS = 100
 RELIST = 60.0
@@ -61,6 +62,7 @@ class Reconciler:
         self._namespaces = namespaces
         self._tasks: list[asyncio.Task[None]] = []
         self._acting = False
+        self._background: set[asyncio.Task[None]] = set()
         self._missed: dict[Key, float] = {}
         self._states: dict[Key, str] = {}
 
@@ -73,6 +75,7 @@ class Reconciler:
         if kind == "DELETED":
             if entry is not None and entry.obj["metadata"]["uid"] == body["metadata"]["uid"]:
                 self._forget(entry)
+                self._orphaned(key[0])
             return
         self._missed.pop(key, None)
         if entry is not None and entry.obj["metadata"]["uid"] != body["metadata"]["uid"]:
@@ -105,9 +108,11 @@ class Reconciler:
         """Take over: list everything, then act. The list comes first, so that no two runs can claim one target."""
         await self.relist(first=True)
         self._acting = True
+        for namespace in self._namespaces or {""}:
+            self._orphaned(namespace)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._work()) for _ in range(WORKERS)]
-        self._tasks.append(loop.create_task(self.outbox.run()))
+        self._tasks += [loop.create_task(self.outbox.run()) for _ in range(SENDERS)]
         self._tasks.append(loop.create_task(self._relisting()))
 
     async def stop(self) -> None:
@@ -162,6 +167,21 @@ class Reconciler:
                 await self.relist()
             except (Retryable, Permanent) as error:
                 log.warning("the list of Releases could not be read: %s", error)
+
+    def _orphaned(self, namespace: str) -> None:
+        """A Release is gone: its Jobs are let go in the background."""
+        if self._acting:
+            task = asyncio.get_running_loop().create_task(self._release_orphans(namespace))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def _release_orphans(self, namespace: str) -> None:
+        try:
+            await children.release_orphans(
+                self.kube, namespace, {e.obj["metadata"]["uid"] for e in self.entries.values()}
+            )
+        except (Retryable, Permanent) as error:
+            log.warning("Jobs of deleted Releases are held for now: %s", error)
 
     def _forget(self, entry: Entry) -> None:
         key = entry.key
@@ -272,7 +292,6 @@ class Reconciler:
         for copy in copies if decision.revision is not None else ():
             await self._keep_copy(copy)
         if decision.revision is not None:
-            self.leader.fence()
             await children.keep_revision(self.kube, view, decision.revision)
         entry.working = dump(decision.status)
         changed = entry.working != before
@@ -300,7 +319,6 @@ class Reconciler:
                 entry.operations.clear()
 
     async def _write(self, entry: Entry, view: View, decision: Decision) -> None:
-        self.leader.fence()
         if decision.urgent and view.run is not None and view.run.phase not in ("RollingBack", "Verifying"):
             answered = self.sampler.answered(entry.key)
             if answered:
@@ -326,7 +344,6 @@ class Reconciler:
             return False
         if entry.dirty:
             raise Retryable("an effect was decided whose intent is not written; the pass is repeated")
-        self.leader.fence()
         snapshots = await self._snapshots(entry, view) if any(item.kind == "restore" for item in effects) else {}
         for item in effects:
             self.lens.follow_too(
@@ -358,14 +375,12 @@ class Reconciler:
         return entry.snapshots
 
     async def _keep_copy(self, copy: dict[str, Any]) -> None:
-        self.leader.fence()
         try:
             await self.kube.create(path("v1", "secrets", copy["metadata"]["namespace"]), copy)
         except Conflict:
             return  # its name holds the hash of its content and our UID; whoever restores it compares both
 
     async def _finalize(self, entry: Entry, view: View) -> None:
-        self.leader.fence()
         meta = entry.obj["metadata"]
         body = {
             "metadata": {
@@ -377,7 +392,6 @@ class Reconciler:
 
     async def _release(self, entry: Entry) -> None:
         """Let go: first of the Jobs, whose results are all written, then of the Release."""
-        self.leader.fence()
         if entry.body is None or has_jobs(entry.body):
             await children.release_jobs(self.kube, entry.view())
         meta = entry.obj["metadata"]
