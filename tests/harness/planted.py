@@ -31,9 +31,9 @@ def effect_before_intent() -> None:
 
 def job_by_chance() -> None:
     """A Job's name is not deterministic: what was made before the crash is not found after it, and made again."""
-    from gatewright.runtime import children
+    from gatewright.runtime import jobs
 
-    create, follow, where = children.create_job, children.follow_job, children.job_path
+    create, follow, where = jobs.create_job, jobs.follow_job, jobs.job_path
     names: dict[str, str] = {}
 
     def here(namespace: str, subject: str) -> str:
@@ -43,7 +43,7 @@ def job_by_chance() -> None:
         names[operation.subject] = f"{operation.subject}-{secrets.token_hex(3)}"
         return await create(_Renaming(cluster, names[operation.subject]), view, operation)  # type: ignore[arg-type]
 
-    children.create_job, children.follow_job, children.job_path = careless, follow, here
+    jobs.create_job, jobs.follow_job, jobs.job_path = careless, follow, here
 
 
 class _Renaming:
@@ -75,15 +75,16 @@ def empty_is_good() -> None:
 
 def rollback_forgets_flags() -> None:
     """A ConfigMap is marked as restored, and nothing is restored."""
+    from gatewright.api import KEY
     from gatewright.core.model import Progress
-    from gatewright.runtime import children
+    from gatewright.runtime import configs
 
     async def forget(cluster: Any, view: Any, operation: Any, snapshot: Any) -> Progress:
-        body = {"metadata": {"annotations": {children.KEY: operation.key}}}
-        await cluster.patch(children.config_path(view.namespace, operation.subject), body, "merge")
+        body = {"metadata": {"annotations": {KEY: operation.key}}}
+        await cluster.patch(configs.config_path(view.namespace, operation.subject), body, "merge")
         return Progress("Succeeded")
 
-    children.restore_config = forget
+    configs.restore_config = forget
 
 
 def no_bake() -> None:

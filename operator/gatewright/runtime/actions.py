@@ -1,4 +1,4 @@
-"""From an operation to what does it: targets by the registry, Jobs and configurations by `children`."""
+"""From an operation to what does it: targets by the registry, Jobs and configurations by their modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from gatewright.core.model import Operation, Progress, Sight, View
 from gatewright.ports import Cluster, Permanent, Target
 from gatewright.providers.registry import TARGETS
-from gatewright.runtime import children
+from gatewright.runtime import configs, jobs
 
 
 def target_of(config: Any) -> tuple[Target, Any]:
@@ -36,7 +36,7 @@ def paths(namespace: str, subject: str, config: Any) -> set[str]:
     if kind == "target":
         target, checked = target_of(config)
         return set(target.paths(namespace, checked))
-    return {children.job_path(namespace, subject)} if kind == "job" else set()
+    return {jobs.job_path(namespace, subject)} if kind == "job" else set()
 
 
 def paths_or_none(namespace: str, subject: str, config: Any) -> set[str]:
@@ -52,7 +52,7 @@ async def look(cluster: Cluster, view: View, subject: str, config: Any) -> tuple
     if subject.startswith("target/"):
         target, checked = target_of(config)
         return await target.look(cluster, view.namespace, checked), None
-    return await children.look_config(cluster, view, subject)
+    return await configs.look_config(cluster, view, subject)
 
 
 async def perform(cluster: Cluster, view: View, operation: Operation, snapshot: Mapping[str, Any] | None) -> Progress:
@@ -62,13 +62,13 @@ async def perform(cluster: Cluster, view: View, operation: Operation, snapshot: 
         target, config = target_of(config_of(operation))
         return await target.perform(cluster, view.namespace, config, operation, snapshot)
     if operation.kind == "job":
-        return await children.create_job(cluster, view, operation)
+        return await jobs.create_job(cluster, view, operation)
     if operation.kind == "stop":
-        return await children.stop_job(cluster, view, operation)
+        return await jobs.stop_job(cluster, view, operation)
     if operation.kind == "set":
-        return await children.set_config(cluster, view.namespace, operation)
+        return await configs.set_config(cluster, view.namespace, operation)
     if operation.kind == "restore":
-        return await children.restore_config(cluster, view, operation, snapshot)
+        return await configs.restore_config(cluster, view, operation, snapshot)
     return Progress("Running", "a person is asked")
 
 
@@ -79,18 +79,18 @@ async def follow(cluster: Cluster, view: View, operation: Operation) -> Progress
         target, config = target_of(config_of(operation))
         return await target.follow(cluster, view.namespace, config, operation)
     if operation.kind == "job":
-        return await children.follow_job(cluster, view, operation)
+        return await jobs.follow_job(cluster, view, operation)
     if operation.kind == "stop":
-        return await children.follow_stop(cluster, view, operation)
+        return await jobs.follow_stop(cluster, view, operation)
     if operation.kind in ("set", "restore"):
-        return await children.follow_config(cluster, view.namespace, operation)
+        return await configs.follow_config(cluster, view.namespace, operation)
     return Progress("Running", "a person is asked")
 
 
 async def trouble(cluster: Cluster, view: View, operation: Operation) -> str | None:
     """What keeps an operation from ending, where that can be seen. Raises Retryable, Permanent."""
     if operation.kind == "job":
-        return await children.job_trouble(cluster, view, operation)
+        return await jobs.job_trouble(cluster, view, operation)
     if operation.subject.startswith("target/"):
         target, config = target_of(config_of(operation))
         return await target.trouble(cluster, view.namespace, config)

@@ -11,7 +11,7 @@ from gatewright.core.body import pin, unpin
 from gatewright.core.classify import asked_again, broken
 from gatewright.core.model import Body, Needs, Observation, Operation, Progress, Sight, View
 from gatewright.ports import Cluster, Permanent, Retryable
-from gatewright.runtime import actions, children
+from gatewright.runtime import actions, revisions
 from gatewright.runtime.entries import Entry, Known
 from gatewright.runtime.lens import Fresh, Lens
 from gatewright.runtime.sampler import Sampler
@@ -30,7 +30,7 @@ async def body_of(cluster: Cluster, entry: Entry, view: View) -> Body:
         body = pin(view.spec, run.id, _last_good(view))
         if body.hash() == run.bodyHash:
             return body
-    data = await children.read_revision(cluster, view, run.revision)
+    data = await revisions.read_revision(cluster, view, run.revision)
     return unpin(data["body"])
 
 
@@ -49,7 +49,7 @@ async def observe(
     repinned = view.run is not None and view.run.phase == "Paused" and asked_again(view)
     inherited = None
     if (after_failure or repinned) and view.status.run is not None:
-        inherited = (await children.read_revision(cluster, view, view.status.run.revision))["snapshots"]
+        inherited = (await revisions.read_revision(cluster, view, view.status.run.revision))["snapshots"]
     seen = Observation(
         now=datetime.now(UTC),
         body=entry.body,

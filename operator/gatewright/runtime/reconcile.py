@@ -25,7 +25,7 @@ from gatewright.core.model import Decision, Needs, Operation, Progress, View
 from gatewright.core.needs import needs
 from gatewright.core.operations import has_jobs, subjects
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime import actions, children, metrics
+from gatewright.runtime import actions, jobs, metrics, revisions
 from gatewright.runtime.entries import Entry, Key, Known
 from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Leader, Lost
@@ -177,9 +177,7 @@ class Reconciler:
 
     async def _release_orphans(self, namespace: str) -> None:
         try:
-            await children.release_orphans(
-                self.kube, namespace, {e.obj["metadata"]["uid"] for e in self.entries.values()}
-            )
+            await jobs.release_orphans(self.kube, namespace, {e.obj["metadata"]["uid"] for e in self.entries.values()})
         except (Retryable, Permanent) as error:
             log.warning("Jobs of deleted Releases are held for now: %s", error)
 
@@ -292,7 +290,7 @@ class Reconciler:
         for copy in copies if decision.revision is not None else ():
             await self._keep_copy(copy)
         if decision.revision is not None:
-            await children.keep_revision(self.kube, view, decision.revision)
+            await revisions.keep_revision(self.kube, view, decision.revision)
         entry.working = dump(decision.status)
         changed = entry.working != before
         if not decision.lazy and entry.dirty:
@@ -371,7 +369,7 @@ class Reconciler:
         if entry.snapshots is None:
             run = view.status.run
             assert run is not None
-            entry.snapshots = (await children.read_revision(self.kube, view, run.revision))["snapshots"]
+            entry.snapshots = (await revisions.read_revision(self.kube, view, run.revision))["snapshots"]
         return entry.snapshots
 
     async def _keep_copy(self, copy: dict[str, Any]) -> None:
@@ -393,7 +391,7 @@ class Reconciler:
     async def _release(self, entry: Entry) -> None:
         """Let go: first of the Jobs, whose results are all written, then of the Release."""
         if entry.body is None or has_jobs(entry.body):
-            await children.release_jobs(self.kube, entry.view())
+            await jobs.release_jobs(self.kube, entry.view())
         meta = entry.obj["metadata"]
         rest = [item for item in meta.get("finalizers", []) if item != FINALIZER]
         body = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
