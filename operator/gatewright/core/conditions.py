@@ -19,7 +19,8 @@ from gatewright.api.status import GateStatus, ReleaseStatus, Run, WaitingFor
 from gatewright.core import judge, times
 from gatewright.core.classify import Situation
 from gatewright.core.passing import Pass
-from gatewright.core.walk import SUSPENDED, current
+from gatewright.core.stages import current
+from gatewright.core.walk import SUSPENDED
 
 ORDER = ("Ready", "Reconciling", "Stalled", "Succeeded", "RolledBack", "Paused")
 

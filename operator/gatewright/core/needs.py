@@ -12,7 +12,7 @@ from gatewright.core.body import pin
 from gatewright.core.classify import classify
 from gatewright.core.model import Body, Measure, Needs, Observation, Operation, View
 from gatewright.core.operations import measure, of_check, of_step, of_undo, subjects
-from gatewright.core.walk import current
+from gatewright.core.stages import current
 
 
 def needs(view: View, body: Body | None, now: datetime) -> Needs:

@@ -1,0 +1,195 @@
+"""One stage: its steps in order, its gates, its bake; and what its failure does."""
+
+from __future__ import annotations
+
+from gatewright.api.base import seconds
+from gatewright.api.status import Entry, Run, StageStatus, StepStatus
+from gatewright.core import judge, states, times
+from gatewright.core.body import produced
+from gatewright.core.operations import budget, measure, of_step, step_key
+from gatewright.core.passing import Pass, look
+from gatewright.core.unwind import begin
+
+
+def current(run: Run) -> int | None:
+    """Index of the stage the walk is at; None past the last."""
+    over = ("Passed", "Skipped", "RolledBack")
+    waiting = run.phase == "Paused"
+    return next(
+        (n for n, stage in enumerate(run.stages) if stage.state not in over and (stage.state != "Failed" or waiting)),
+        None,
+    )
+
+
+def advance(p: Pass) -> bool:
+    """One transition of the current stage; False when something has to be waited for."""
+    run = p.run
+    index = current(run)
+    if run.phase != "Walking":
+        return False
+    if index is None:
+        return False
+    stage = run.stages[index]
+    if stage.state == "Pending":
+        states.move(stage, "Running")
+        stage.startedAt = times.stamp(p.now)
+        expected = p.body.spec.stages[index].expectedDuration
+        if expected:
+            times.start(run, "overdue", seconds(expected), p.now)
+        return True
+    if stage.state == "Running":
+        return _step(p, index, stage)
+    return _gates(p, index, stage)
+
+
+def _step(p: Pass, index: int, stage: StageStatus) -> bool:
+    number = next((n for n, step in enumerate(stage.steps) if step.state not in ("Succeeded", "Skipped")), None)
+    if number is None:
+        return _steps_done(p, index, stage)
+    step = stage.steps[number]
+    if step.state in ("Pending", "Failed"):
+        return _begin_step(p, index, number, step)
+    wanted = p.body.spec.stages[index].steps[number]
+    if wanted.wait is not None:
+        return times.expired(p.run, "step", p.now) and _end_step(p, step, {})
+    operations = of_step(p.view, p.body, p.run, index, number)
+    found = [p.progress(operation) for operation in operations]
+    failed = next((item for item in found if item.state == "Failed"), None)
+    if failed is None and times.expired(p.run, "step", p.now):
+        stuck = next(
+            (item.message for item in found if item.message and item.state != "Succeeded"), "it is still under way"
+        )
+        return _fail_step(p, index, step, f"not done in {budget(wanted) or 0:.0f}s: {stuck}")
+    if failed is not None:
+        return _fail_step(p, index, step, failed.message)
+    if all(item.state == "Succeeded" for item in found):
+        return _end_step(p, step, {name: value for item in found for name, value in item.outputs.items()})
+    for operation, item in zip(operations, found, strict=True):
+        if item.state == "Absent":
+            p.perform(operation, stage.name, step.name)
+    stuck_message = next((item.message for item in found if item.stuck), None)
+    if step.message != stuck_message:
+        step.message = stuck_message
+    return False
+
+
+def _begin_step(p: Pass, index: int, number: int, step: StepStatus) -> bool:
+    run, wanted = p.run, p.body.spec.stages[index].steps[number]
+    missing = sorted(set(wanted.requires) - produced(p.body, run))
+    if missing and not run.observe:
+        return _fail_step(
+            p, index, step, f"requires {', '.join(missing)}, which no earlier step of this run has produced"
+        )
+    step.attempt += 1
+    step.key = step_key(p.view, run, index, number, step.attempt)
+    step.startedAt = times.stamp(p.now)
+    step.message = None
+    states.move(step, "Running")
+    operations = of_step(p.view, p.body, run, index, number)
+    if run.observe:
+        states.move(step, "Skipped")
+        step.message = f"would {wanted.kind} {', '.join(operation.subject for operation in operations)}".strip()
+        return True
+    limit = seconds(wanted.wait) if wanted.wait is not None else budget(wanted)
+    times.stop(run, "step")
+    if limit is not None:
+        times.start(run, "step", limit, p.now)
+    for operation in operations:
+        p.perform(operation, run.stages[index].name, step.name)
+    p.firmly()
+    return wanted.wait is not None and limit == 0.0
+
+
+def _end_step(p: Pass, step: StepStatus, outputs: dict[str, str]) -> bool:
+    states.move(step, "Succeeded")
+    step.finishedAt = times.stamp(p.now)
+    step.message = None
+    step.outputs = {name: value[:1000] for name, value in list(outputs.items())[:32]}
+    times.stop(p.run, "step")
+    return True
+
+
+def _fail_step(p: Pass, index: int, step: StepStatus, message: str) -> bool:
+    if step.state != "Failed":
+        states.move(step, "Failed")
+    step.finishedAt = times.stamp(p.now)
+    step.message = message[:1000]
+    times.stop(p.run, "step")
+    return _fail_stage(p, index, "Step", f"step {step.name}: {message}")
+
+
+def _steps_done(p: Pass, index: int, stage: StageStatus) -> bool:
+    wanted = p.body.spec.stages[index]
+    if not wanted.gates and seconds(wanted.bake) == 0:
+        return _pass(p, index, stage)
+    for check, row in zip(wanted.gates, stage.gates, strict=True):
+        measure(p.body, p.run, "gates", check, row, index)  # a reference that names nothing fails here, not later
+    states.move(stage, "Gating")
+    if any("job" in check.provider for check in wanted.gates):
+        p.firmly()
+    look(p, f"stages/{stage.name}", wanted.gates, stage.gates, index)
+    return True
+
+
+def _gates(p: Pass, index: int, stage: StageStatus) -> bool:
+    run, wanted = p.run, p.body.spec.stages[index]
+    failed = judge.first(stage.gates, "Failed")
+    if failed is not None:
+        return _fail_stage(p, index, "Gate", f"gate {judge.describe(failed)}", failed.name)
+    if run.held is not None or not judge.all_passing(stage.gates):
+        return False
+    if stage.state == "Gating" and seconds(wanted.bake) > 0:
+        states.move(stage, "Baking")
+        times.start(run, "bake", seconds(wanted.bake), p.now)
+        return True
+    if stage.state == "Baking" and not times.expired(run, "bake", p.now):
+        return False
+    return guards_calm(p) and _pass(p, index, stage)
+
+
+def guards_calm(p: Pass) -> bool:
+    """A guard that breaches or holds keeps the run from going on; one that has not answered yet does so too."""
+    rows = zip(p.run.guards, p.body.spec.guards, strict=True)
+    return all(row.state == "Passing" for row, guard in rows if guard.action == "Rollback")
+
+
+def _pass(p: Pass, index: int, stage: StageStatus) -> bool:
+    if not guards_calm(p):
+        return False
+    states.move(stage, "Passed")
+    stage.finishedAt = times.stamp(p.now)
+    times.stop(p.run, "bake", "overdue")
+    _fold_journal(p.run, stage)
+    p.note("StagePassed", f"{p.run.version}: stage {index + 1}/{len(p.run.stages)} {stage.name} passed")
+    return True
+
+
+def _fold_journal(run: Run, stage: StageStatus) -> None:
+    """A passed stage needs one line for each thing it changed: none of its Jobs can still run."""
+    kept: dict[str, Entry] = {}
+    jobs: list[Entry] = []
+    for entry in run.journal:
+        if entry.stage == stage.name:
+            (jobs.append(entry) if entry.subject.startswith("job/") else kept.update({entry.subject: entry}))
+    rest = [entry for entry in run.journal if entry.stage != stage.name]
+    run.journal = rest + (list(kept.values()) or jobs[-1:])
+
+
+def _fail_stage(p: Pass, index: int, cause: str, reason: str, gate: str | None = None) -> bool:
+    run = p.run
+    stage, wanted = run.stages[index], p.body.spec.stages[index]
+    states.move(stage, "Failed")
+    stage.finishedAt = times.stamp(p.now)
+    stage.message = reason[:1000]
+    times.stop(run, "bake", "overdue", "step")
+    p.firmly()
+    if wanted.onFailure == "Continue":
+        p.note("StageFailed", f"stage {stage.name}: {reason} (onFailure: Continue)", warning=True)
+        return True
+    if wanted.onFailure == "Pause" and not run.observe:
+        states.move(run, "Paused")
+        times.hold(run, "a person decides", p.now)
+        p.note("Paused", f"stage {stage.name}: {reason}; a person decides", warning=True)
+        return False
+    begin(p, cause, f"stage {stage.name}: {reason}", failed=stage.name, gate=gate)
+    return False
