@@ -82,12 +82,13 @@ class Entry:
         self.obj = obj
         return True
 
-    def wrote(self, obj: dict[str, Any]) -> None:
-        """The answer to our own write; a watch may have told of a later one already."""
-        self.basis = obj["metadata"]["resourceVersion"]
-        self.persisted = obj.get("status") or {}
+    def wrote(self, metadata: dict[str, Any], status: dict[str, Any] | None = None) -> None:
+        """Our own write was accepted; a watch may have told of a later one already."""
+        self.basis = metadata["resourceVersion"]
+        if status is not None:
+            self.persisted = status
         if int(self.basis) >= self.version:
-            self.obj = obj
+            self.obj = self.obj | {"metadata": metadata, "status": self.persisted}
 
     def view(self) -> View:
         """The Release as the core sees it; the spec is parsed once a generation."""

@@ -27,6 +27,7 @@ PATCHES = {
     "strategic": "application/strategic-merge-patch+json",
 }
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+JUST_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 class Kube:
@@ -85,6 +86,12 @@ class Kube:
 
     async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
         return await self._request("PATCH", path, body, content=PATCHES[kind])
+
+    async def patch_for_metadata(self, path: str, body: Any, kind: Literal["json", "merge"]) -> dict[str, Any]:
+        """The same, answered by the object's metadata alone: what was written is known."""
+        found = await self._request("PATCH", path, body, content=PATCHES[kind], accept=JUST_METADATA)
+        metadata: dict[str, Any] = found["metadata"]
+        return metadata
 
     async def delete(self, path: str, selector: str = "") -> None:
         target = f"{path}?{urlencode({'labelSelector': selector})}" if selector else path

@@ -261,9 +261,8 @@ class Reconciler:
             wants = self._needs(entry, view)
             self.sampler.watch(entry.key, wants.measures, rebuild=entry.resumed)
             entry.resumed = entry.resumed and view.run is not None and entry.body is None
-            seen, copies = await observe(
-                self.kube, self.lens, self.sampler, entry, view, wants, self._rival(entry, view)
-            )
+            rival = self._rival(entry, view) if wants.sights else None
+            seen, copies = await observe(self.kube, self.lens, self.sampler, entry, view, wants, rival)
             decision = decide(view, seen)
             again = await self._carry_out(entry, view, decision, copies)
             entry.unwatched = 0.0
@@ -326,7 +325,8 @@ class Reconciler:
             {"op": "add", "path": "/status", "value": entry.working},
         ]
         try:
-            entry.wrote(await self.kube.patch(path(API_VERSION, "releases", *entry.key, "status"), body, "json"))
+            where = path(API_VERSION, "releases", *entry.key, "status")
+            entry.wrote(await self.kube.patch_for_metadata(where, body, "json"), entry.working)
         except Exception:
             metrics.writes.labels("failed").inc()
             entry.working = entry.persisted
@@ -386,7 +386,7 @@ class Reconciler:
                 "resourceVersion": meta["resourceVersion"],
             }
         }
-        entry.wrote(await self.kube.patch(path(API_VERSION, "releases", *entry.key), body, "merge"))
+        entry.wrote(await self.kube.patch_for_metadata(path(API_VERSION, "releases", *entry.key), body, "merge"))
 
     async def _release(self, entry: Entry) -> None:
         """Let go: first of the Jobs, whose results are all written, then of the Release."""
@@ -396,7 +396,7 @@ class Reconciler:
         rest = [item for item in meta.get("finalizers", []) if item != FINALIZER]
         body = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
         try:
-            entry.wrote(await self.kube.patch(path(API_VERSION, "releases", *entry.key), body, "merge"))
+            entry.wrote(await self.kube.patch_for_metadata(path(API_VERSION, "releases", *entry.key), body, "merge"))
         except NotFound:
             self._forget(entry)
 
