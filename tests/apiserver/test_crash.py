@@ -179,7 +179,8 @@ def _ending(site: Site) -> dict[str, Any]:
         "outcome": latest.get("outcome"),
         "reason": latest.get("reason"),
         "stages": [
-            (item["name"], item["state"], [step["state"] for step in item["steps"]]) for item in latest["stages"]
+            (item["name"], item["state"], [step["state"] for step in item["steps"]])
+            for item in latest.get("stages", ())
         ],
         "live": (status.get("live") or {}).get("version"),
         "lastGood": (status.get("lastGood") or {}).get("version"),

@@ -395,7 +395,8 @@ def _no_way_forward(case: _Case) -> Iterator[str]:
             if moment.rv >= turned.rv and moment.run.get("outcome") in ("Promoted", "Observed"):
                 yield f"{release} run {number} ended {moment.run['outcome']} after its rollback had begun"
         for effect in case.of_run(release, number):
-            if effect.changed and effect.key and forward(effect.key) and effect.rv > turned.rv:
+            late = effect.changed and effect.key and forward(effect.key) and effect.rv > turned.rv
+            if late and not _bars(case, effect):
                 yield f"{release} run {number} went forward after its rollback had begun (rv {turned.rv}): {effect.write}"
         last = moments[-1]
         if (
@@ -404,6 +405,12 @@ def _no_way_forward(case: _Case) -> Iterator[str]:
             and not _gone(case.evidence.releases[release])
         ):
             yield f"{release} run {number}: the rollback never ended ({last.run['phase']})"
+
+
+def _bars(case: _Case, effect: Effect) -> bool:
+    """Whether a Job was made suspended in place of one that its rollback stops: a late request then finds the name taken."""
+    body = effect.write.request
+    return isinstance(body, dict) and body.get("spec", {}).get("suspend") is True and _stopped(case, effect)
 
 
 def _returned(case: _Case) -> Iterator[str]:
