@@ -19,9 +19,8 @@ def sample_of(check: Check, at: float, value: float | bool | None, message: str 
     """A provider's answer as a sample: compared with the limits; None and NaN are no data, never good."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return Sample(at, "NoData", None, message or "the answer is NaN" if value is not None else message or "no data")
-    if isinstance(value, bool) and check.max is None and check.min is None:
+    if isinstance(value, bool):  # a plain no ("answered 503") is a breach, whatever the limits of its number are
         return Sample(at, "Good" if value else "Breach", None, message)
-    value = float(value)  # a yes or no beside limits counts as 1 or 0
     if check.max is not None and value > quantity(check.max):
         return Sample(at, "Breach", value, f"{show(value, check.max)} > {check.max}")
     if check.min is not None and value < quantity(check.min):

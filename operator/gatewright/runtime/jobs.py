@@ -121,7 +121,7 @@ async def _take_name(cluster: Cluster, view: View, operation: Operation) -> Prog
         return Progress("Absent")  # it has arrived meanwhile: stop it after all
     except Permanent:
         return Progress("Succeeded")  # a Job of this name cannot be made here, by nobody's request
-    return Progress("Succeeded")
+    return Progress("Running")
 
 
 async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Progress:
@@ -129,10 +129,9 @@ async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Pro
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
-        name = operation.subject.partition("/")[2]
-        left = await cluster.list(path("v1", "pods", view.namespace), f"batch.kubernetes.io/job-name={name}")
-        ended = all(pod.get("status", {}).get("phase") in ("Succeeded", "Failed") for pod in left)
-        return Progress("Succeeded") if ended else Progress("Running", "its pods are still ending")
+        if not await _pods_ended(cluster, view, operation):
+            return Progress("Running", "its pods are still ending")
+        return Progress("Absent")  # its name has to be taken: a request to create it may still be on its way
     if not ours(view, found) or _condition(found) is not None:
         return Progress("Succeeded")
     if found["metadata"].get("deletionTimestamp"):
@@ -144,11 +143,16 @@ async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Pro
     status = found.get("status", {})
     idle = not status.get("active") and not status.get("terminating")
     suspended = any(item["type"] == "Suspended" and item["status"] == "True" for item in status.get("conditions", []))
-    return (
-        Progress("Succeeded")
-        if idle and (suspended or not status)
-        else Progress("Running", "its pods are still ending")
-    )
+    if not idle or not (suspended or not status) or not await _pods_ended(cluster, view, operation):
+        return Progress("Running", "its pods are still ending")
+    return Progress("Succeeded")
+
+
+async def _pods_ended(cluster: Cluster, view: View, operation: Operation) -> bool:
+    """Whether no pod of a Job's name runs any more, whichever Job of that name made it."""
+    name = operation.subject.partition("/")[2]
+    left = await cluster.list(path("v1", "pods", view.namespace), f"batch.kubernetes.io/job-name={name}")
+    return all(pod.get("status", {}).get("phase") in ("Succeeded", "Failed") for pod in left)
 
 
 async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> str | None:

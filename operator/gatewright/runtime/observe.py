@@ -103,7 +103,7 @@ async def _refresh(lens: Lens, entry: Entry, view: View, operation: Operation) -
     except Permanent as error:
         found = Progress("Failed", str(error))
     except Retryable as error:
-        found = Progress("Running" if known else "Unknown", str(error))
+        found = known.progress if known else Progress("Unknown", str(error))
     if known is None:
         entry.operations[operation.id] = Known(found, time.monotonic())
         return
@@ -118,7 +118,7 @@ def _vanished(operation: Operation, found: Progress) -> Progress:
         return Progress(
             "Failed", f"the Job {operation.subject.partition('/')[2]} was deleted before its result was read"
         )
-    return found
+    return Progress("Succeeded") if operation.kind == "stop" else found
 
 
 async def _diagnosed(lens: Lens, view: View, operation: Operation, known: Known, found: Progress) -> Progress:
