@@ -29,7 +29,7 @@ from tests.harness.loop import Background
 from tests.harness.operator import Operator
 from tests.harness.oracle import OPERATOR, Evidence, Report, Violation, examine, quiet
 from tests.harness.proxy import Proxy
-from tests.harness.recording import Audit, Recording, Write, leaked
+from tests.harness.recording import Audit, Leaks, Recording, Write
 from tests.harness.standin import StandIn
 from tests.harness.world import CONTROLLERS, World
 
@@ -57,7 +57,8 @@ class Lab:
     ) -> None:
         self._stack = contextlib.ExitStack()
         self._audit_level, self._direct, self._quick_jobs = audit_level, direct, quick_jobs
-        self._arguments, self.seeds = list(arguments), list(seeds)
+        self._arguments = list(arguments)
+        self.leaks = Leaks(seeds) if seeds else None
         self._numbers = itertools.count(1)
 
     def __enter__(self) -> Self:
@@ -283,7 +284,7 @@ class Site:
             writes=self.writes(),
             leases=self.lab.leases(),
             answers=[one for one in self.lab.standin.given if one.at >= self.began],
-            leaks=leaked(logs, self.lab.seeds) if self.lab.seeds else None,
+            leaks=self.lab.leaks.read(logs) if self.lab.leaks else None,
             ended=ended,
         )
 

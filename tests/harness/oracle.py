@@ -69,7 +69,7 @@ class Evidence:
     leases: Sequence[Write] = ()
     answers: Sequence[Given] = ()
     leaks: Sequence[str] | None = None
-    """What `recording.leaked` found; None where no secret was seeded."""
+    """What `recording.Leaks` found; None where no secret was seeded."""
     ended: bool = True
     """Whether every run should be over."""
     operator: str = OPERATOR

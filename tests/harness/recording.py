@@ -8,11 +8,12 @@ whatever the clocks say. A watch begins before the operator does and must never 
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -205,19 +206,30 @@ def unix(text: str) -> float:
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
-def leaked(paths: Sequence[Path], seeds: Sequence[str]) -> list[str]:
-    """Where one of the seeds stands in files, plainly or in base64; audited bodies of Secrets themselves are left out."""
-    import base64
+class Leaks:
+    """Looks for seeds in files that grow, plainly and in base64; audited bodies of Secrets themselves are left out."""
 
-    forms = [form for seed in seeds for form in (seed, base64.b64encode(seed.encode()).decode().rstrip("="))]
-    found = []
-    for path in paths:
-        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
-            if '"resource":"secrets"' in line:
-                continue
-            if any(form in line for form in forms):
-                found.append(f"{path.name}:{number}: {line[:300]}")
-    return found
+    def __init__(self, seeds: Sequence[str]) -> None:
+        forms = [form for seed in seeds for form in (seed, base64.b64encode(seed.encode()).decode().rstrip("="))]
+        self._forms = [form.encode() for form in forms]
+        self._offsets: dict[Path, int] = {}
+        self.found: list[str] = []
+
+    def read(self, paths: Iterable[Path]) -> list[str]:
+        """Where a seed stands, in everything that was written so far."""
+        for path in paths:
+            with path.open("rb") as file:
+                start = self._offsets.get(path, 0)
+                file.seek(start)
+                text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self._offsets[path] = start + len(whole)
+            if any(form in whole for form in self._forms):
+                self.found += [f"{path.name}: {line[:300]!r}" for line in whole.splitlines() if self._tells(line)]
+        return self.found
+
+    def _tells(self, line: bytes) -> bool:
+        return b'"resource":"secrets"' not in line and any(form in line for form in self._forms)
 
 
-__all__ = ["Audit", "Histories", "Recording", "Torn", "Version", "Write", "leaked", "resource_of", "unix", "write_of"]
+__all__ = ["Audit", "Histories", "Recording", "Torn", "Version", "Write", "Leaks", "resource_of", "unix", "write_of"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.harness.oracle import Evidence, Report, examine, quiet
-from tests.harness.recording import Version, Write, leaked
+from tests.harness.recording import Leaks, Version, Write
 from tests.harness.standin import Given
 
 START = 1_800_000_000.0
@@ -598,6 +598,9 @@ def test_a_leaked_secret_is_found_plainly_and_in_base64(tmp_path: Path) -> None:
     log.write_text(
         '{"resource":"events","x":"hunter2!"}\n{"x":"aHVudGVyMiE="}\n{"resource":"secrets","x":"hunter2!"}\nfine\n'
     )
-    leaks = leaked([log], ["hunter2!"])
-    assert [leak.split(":")[1] for leak in leaks] == ["1", "2"]
-    found(success(), "I9", "audit.log:1", leaks=leaks)
+    leaks = Leaks(["hunter2!"])
+    assert len(leaks.read([log])) == 2
+    with log.open("a") as file:
+        file.write("fine\nhunter2! again\nhunter2! but not a whole line yet")
+    assert len(leaks.read([log])) == 3
+    found(success(), "I9", "audit.log", leaks=leaks.found)
