@@ -232,4 +232,4 @@ class Leaks:
         return b'"resource":"secrets"' not in line and any(form in line for form in self._forms)
 
 
-__all__ = ["Audit", "Histories", "Recording", "Torn", "Version", "Write", "Leaks", "resource_of", "unix", "write_of"]
+__all__ = ["Audit", "Histories", "Leaks", "Recording", "Torn", "Version", "Write", "resource_of", "unix", "write_of"]
