@@ -593,7 +593,7 @@ def test_late_writes_of_a_lost_connection_do_not_undo_a_rollback(site: Site) -> 
     guard = gate("errors", query("errors", other.name), "5%")
     with lab.proxy.fault(Fault(first, "delay", seconds=25, times=2)):
         site.apply(staged(site, deploy(timeout="3s")))
-        other.apply(staged(other, job("migrate")) | {"guards": [guard]})
+        other.apply(staged(other, {"name": "moment", "wait": "500ms"}, job("migrate")) | {"guards": [guard]})
         lab.wait(lambda: other.name in held, 10, "the Job to be on its way")
         errors(other, 0.3)
         site.ended("RolledBack", 40)
