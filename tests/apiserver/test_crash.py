@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.harness import scenarios
-from tests.harness.lab import Lab, Late, Site, everything
+from tests.harness.lab import Lab, Late, Site, everything, require
 from tests.harness.proxy import POSITIONS, Call, Fault, Position, kill_at
 
 pytestmark = pytest.mark.apiserver
@@ -100,6 +100,7 @@ class Summary:
 
 @pytest.fixture(scope="module")
 def lanes() -> Iterator[list[Lab]]:
+    require()
     with contextlib.ExitStack() as stack:
         labs = [stack.enter_context(Lab(quick_jobs=True)) for _ in range(LANES)]
         for lab in labs:

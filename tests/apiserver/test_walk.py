@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.lab import Lab, Site
+from tests.harness.lab import Lab, Site, require
 from tests.harness.proxy import Fault
 from tests.harness.scenarios import (
     BAKE,
@@ -37,6 +37,7 @@ RETRY = "gatewright.dev/retry"
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
+    require()
     with Lab(seeds=[SEED], arguments=["--log-level", "DEBUG"]) as started:
         started.operator.start()
         yield started

@@ -19,9 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
 import yaml
 
-from tests.cluster import ApiServer
+from tests.cluster import ApiServer, Unavailable, assets
 from tests.cluster.apiserver import AuditLevel
 from tests.cluster.paths import CHECKOUT
 from tests.harness.api import Api
@@ -334,6 +335,14 @@ def deployment(name: str, version: str, replicas: int) -> dict[str, Any]:
             },
         },
     }
+
+
+def require() -> None:
+    """Skip, with the reason, where this machine cannot have an API server."""
+    try:
+        assets.ensure([*assets.TIERS["api"], "kube-controller-manager"])
+    except Unavailable as reason:
+        pytest.skip(str(reason))
 
 
 def everything() -> bool:
