@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.harness.lab import Lab, Site, require
-from tests.harness.proxy import Fault
+from tests.harness.proxy import Fault, WatchAct, WatchFault
 from tests.harness.scenarios import (
     BAKE,
     TARGET,
@@ -521,6 +521,14 @@ def test_a_job_whose_image_cannot_be_pulled(site: Site) -> None:
     site.clean()
 
 
+def test_a_job_whose_secret_is_missing(site: Site) -> None:
+    migrate = job("migrate", timeout="6s", FAKE_WAITING="CreateContainerConfigError")
+    site.apply(staged(site, migrate, deploy()))
+    site.until(message_has("the container cannot be configured"))
+    site.ended("RolledBack", 60)
+    site.clean()
+
+
 def test_a_job_that_never_ends(site: Site) -> None:
     site.apply(staged(site, job("migrate", FAKE_HANG="1", timeout="3s"), deploy()))
     status = site.ended("RolledBack", 60)
@@ -761,6 +769,19 @@ def test_answers_that_are_lost_after_the_write(site: Site) -> None:
     with site.lab.proxy.fault(Fault(second, "drop", "committed", times=10_000)):
         site.apply(crash_rollback(site.name))
         site.ended("RolledBack", 60)
+    site.clean()
+
+
+@pytest.mark.parametrize("act", ["drop", "duplicate"])
+def test_watch_events_that_never_come_or_come_twice(site: Site, act: WatchAct) -> None:
+    """Nothing is told of Deployments and Jobs any more, or everything twice: looking again must be enough."""
+
+    def here(resource: str, event: dict[str, Any]) -> bool:
+        return resource in ("deployments", "jobs") and event["object"]["metadata"].get("namespace") == site.name
+
+    with site.lab.proxy.fault(WatchFault(here, act, nth=0)):
+        site.apply(staged(site, job("migrate"), deploy()))
+        site.ended("Promoted", 40)
     site.clean()
 
 

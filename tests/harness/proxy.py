@@ -115,7 +115,7 @@ WatchAct = Literal["drop", "duplicate", "cut"]
 
 @dataclass(slots=True)
 class WatchFault:
-    """What to do with one event of a watch: the `nth` (from 1) that `when` accepts."""
+    """What to do with one event of a watch: the `nth` (from 1) that `when` accepts; with 0, with each of them."""
 
     when: Callable[[str, dict[str, Any]], bool]
     """Gets the resource and the event."""
@@ -363,10 +363,10 @@ class Proxy:
 
     def _event(self, resource: str, line: bytes) -> bytes:
         for fault in self.watch_faults:
-            if fault.seen >= fault.nth or not fault.when(resource, json.loads(line)):
+            if 0 < fault.nth <= fault.seen or not fault.when(resource, json.loads(line)):
                 continue
             fault.seen += 1
-            if fault.seen == fault.nth:
+            if fault.nth in (0, fault.seen):
                 if fault.act == "cut":
                     raise ConnectionResetError
                 return b"" if fault.act == "drop" else (line + b"\n") * 2
