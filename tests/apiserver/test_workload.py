@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -143,6 +144,16 @@ async def test_a_rollout_is_followed_as_kubectl_does(kube: Kube):
     two = {"replicas": 2, "readyReplicas": 2, "updatedReplicas": 2}
     assert await status(**two, availableReplicas=1) == "Running 1 of 2 replicas available"
     assert await status(**two, availableReplicas=2) == "Succeeded"
+    now = datetime.now(UTC)
+    ending = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+    ending["lastUpdateTime"] = now.isoformat(timespec="seconds")
+    words = "1 old replicas are still ending"
+    assert await status(terminatingReplicas=1, conditions=[ending]) == f"Running {words}"
+    ending["lastUpdateTime"] = (now - timedelta(seconds=40)).isoformat(timespec="seconds")
+    assert await status(conditions=[ending]) == "Succeeded"
+    ending["lastUpdateTime"] = now.isoformat(timespec="seconds")
+    assert await status(conditions=[ending]) == f"Running {words}"
+    assert await status(terminatingReplicas=0) == "Succeeded"
     late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
     assert (await status(updatedReplicas=1, conditions=[late])).startswith("Failed Deployment rolling: timed out")
 

@@ -115,11 +115,14 @@ def assert_silent(*things: object) -> None:
 Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def reply(body: str | bytes, status: str = "200 OK", kind: str = "application/json", head: str = "") -> Respond:
-    """An answer in one piece."""
-    data = body.encode() if isinstance(body, str) else body
+def reply(
+    body: str | bytes | Callable[[], str], status: str = "200 OK", kind: str = "application/json", head: str = ""
+) -> Respond:
+    """An answer in one piece. A function is asked each time: what carries a time must not grow old before it is sent."""
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        text = body() if callable(body) else body
+        data = text.encode() if isinstance(text, str) else text
         writer.write(
             f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n{head}\r\n".encode() + data
         )
@@ -129,9 +132,21 @@ def reply(body: str | bytes, status: str = "200 OK", kind: str = "application/js
 
 def vector(*values: str, age: float = 0.0, extra: str = "") -> Respond:
     """An instant vector as Prometheus has it."""
-    result = [{"metric": {"pod": str(index)}, "value": [time.time() - age, text]} for index, text in enumerate(values)]
-    data = json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}})
-    return reply(data[:-1] + (f", {extra}" if extra else "") + "}")
+
+    def body() -> str:
+        now = time.time() - age
+        result = [{"metric": {"pod": str(index)}, "value": [now, text]} for index, text in enumerate(values)]
+        data = json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}})
+        return data[:-1] + (f", {extra}" if extra else "") + "}"
+
+    return reply(body)
+
+
+def scalar(value: str) -> Respond:
+    """A scalar as Prometheus has it."""
+    return reply(
+        lambda: json.dumps({"status": "success", "data": {"resultType": "scalar", "result": [time.time(), value]}})
+    )
 
 
 def fault(kind: str, text: str, status: str) -> Respond:
@@ -212,7 +227,7 @@ FAULTS: Mapping[str, tuple[Respond, Respond]] = {
         reply('{"value": {}}'),
     ),
     "scalar": (
-        reply(f'{{"status": "success", "data": {{"resultType": "scalar", "result": [{time.time()}, "0.005"]}}}}'),
+        scalar("0.005"),
         reply("0.005"),
     ),
     "400": (

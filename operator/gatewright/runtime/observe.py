@@ -20,6 +20,8 @@ STUCK_FOR = 30.0
 """Seconds after which an operation that cannot get on (an image that cannot be pulled) has failed."""
 LOOKS = (3.0, 5.0, 10.0, 20.0, 30.0)
 """When to look at the pods of an operation that does not end; the last one repeats."""
+TRUSTED = 2
+"""Looks for which the watch is believed to have told everything; from then on the object is read as well."""
 
 
 async def body_of(cluster: Cluster, entry: Entry, view: View) -> Body:
@@ -107,9 +109,10 @@ async def _refresh(lens: Lens, entry: Entry, view: View, operation: Operation) -
     if known is None:
         entry.operations[operation.id] = Known(found, time.monotonic())
         return
+    found = await _diagnosed(lens, view, operation, known, found)
     if found.state == "Absent" and known.progress.state == "Running":
         found = _vanished(operation, found)
-    known.progress = await _diagnosed(lens, view, operation, known, found)
+    known.progress = found
 
 
 def _vanished(operation: Operation, found: Progress) -> Progress:
@@ -129,6 +132,10 @@ async def _diagnosed(lens: Lens, view: View, operation: Operation, known: Known,
     if now - known.looked >= LOOKS[min(known.looks, len(LOOKS) - 1)]:
         known.looked, known.looks = now, known.looks + 1
         try:
+            if known.looks > TRUSTED:
+                found = await actions.follow(Fresh(lens), view, operation)
+                if found.state != "Running":
+                    return found
             words = await actions.trouble(lens, view, operation)
         except (Retryable, Permanent):
             words = None

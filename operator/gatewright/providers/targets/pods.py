@@ -18,8 +18,13 @@ STUCK = {
 
 
 def trouble(pods: Sequence[Mapping[str, Any]]) -> str | None:
-    """The first reason that keeps a pod from running, with the image and the kubelet's own words."""
-    for pod in pods:
+    """The first reason that keeps a pod of the newest template from running, with the image and the kubelet's own words.
+
+    Pods that are going away, and those of the version that is being replaced, keep nothing from getting on.
+    """
+    there = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+    newest = _template(max(there, key=_age)) if there else None
+    for pod in [pod for pod in there if _template(pod) == newest]:
         for status in _containers(pod):
             waiting = status.get("state", {}).get("waiting", {})
             if waiting.get("reason") in STUCK:
@@ -57,6 +62,13 @@ def exit_reason(pods: Sequence[Mapping[str, Any]]) -> str | None:
                     else f"exit code {ended['exitCode']}"
                 )
     return None
+
+
+def _template(pod: Mapping[str, Any]) -> str | None:
+    """The hash of the template that a pod was made from; None for a Job's."""
+    labels = pod["metadata"].get("labels", {})
+    found = labels.get("pod-template-hash") or labels.get("controller-revision-hash")
+    return str(found) if found else None
 
 
 def _age(pod: Mapping[str, Any]) -> str:

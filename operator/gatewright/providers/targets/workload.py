@@ -7,12 +7,13 @@ ReplicaSet that ran before. An operation marks the object with its key in an ann
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api import KEY
-from gatewright.api.base import Model, Name, ObjectName, Text
+from gatewright.api.base import Duration, Model, Name, ObjectName, Text, seconds
 from gatewright.api.jobs import EnvName
 from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Access, Cluster, Conflict, NotFound, Permanent
@@ -49,6 +50,9 @@ class WorkloadConfig(Model):
     """Environment variables by container, set when the target is deployed."""
     config: Annotated[list[Captured], Field(max_length=20)] = []
     """ConfigMaps and Secrets that return to their content when the target is rolled back."""
+    drainTimeout: Duration = "30s"
+    """How long a complete Deployment waits for pods of the old version, which may still answer, to end; `0s`: not at all.
+    Kubernetes tells their number (`status.terminatingReplicas`) from 1.35 on; before that nothing is waited for."""
 
     @model_validator(mode="after")
     def _something(self) -> WorkloadConfig:
@@ -105,9 +109,8 @@ class Workload:
             # A patch that was delayed on its way must not arrive after a later one: each names the version it was made for.
             meta = {"annotations": {KEY: operation.key}, "resourceVersion": found["metadata"]["resourceVersion"]}
             try:
-                return _state(
-                    await cluster.patch(path, {"metadata": meta, "spec": {"template": template}}, "strategic")
-                )
+                changed = await cluster.patch(path, {"metadata": meta, "spec": {"template": template}}, "strategic")
+                return _state(changed, config)
             except Conflict:  # its status was written meanwhile; what was known of it is forgotten, so it is read again
                 if last:
                     raise
@@ -120,7 +123,7 @@ class Workload:
             return Progress("Failed", f"{config.kind} {config.name} is gone")
         if found["metadata"].get("annotations", {}).get(KEY) != operation.key:
             return Progress("Absent")
-        return _state(found)
+        return _state(found, config)
 
     async def trouble(self, cluster: Cluster, namespace: str, config: WorkloadConfig) -> str | None:
         """Why a rollout does not get on, if pods say so. Raises Retryable, Permanent."""
@@ -192,8 +195,8 @@ def _wanted(
     return {"$patch": "replace", **snapshot["template"]}
 
 
-def _state(found: Mapping[str, Any]) -> Progress:
-    """Whether a rollout is complete, as `kubectl rollout status` tells it."""
+def _state(found: Mapping[str, Any], config: WorkloadConfig) -> Progress:
+    """Whether a rollout is complete, as `kubectl rollout status` tells it, and the old version has stopped answering."""
     spec, status, meta = found["spec"], found.get("status", {}), found["metadata"]
     wanted = spec.get("replicas", 1)
     if wanted == 0:
@@ -207,10 +210,12 @@ def _state(found: Mapping[str, Any]) -> Progress:
             return Progress(
                 "Failed", f"{found['kind']} {meta['name']}: {condition.get('message', 'progress deadline exceeded')}"
             )
-    return _stateful(wanted, status, spec) if found.get("kind") == "StatefulSet" else _deployment(wanted, status)
+    if found.get("kind") == "StatefulSet":
+        return _stateful(wanted, status, spec)
+    return _deployment(wanted, status, seconds(config.drainTimeout))
 
 
-def _deployment(wanted: int, status: Mapping[str, Any]) -> Progress:
+def _deployment(wanted: int, status: Mapping[str, Any], drain: float) -> Progress:
     updated, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
     if updated < wanted:
         return Progress("Running", f"{updated} of {wanted} replicas updated")
@@ -218,7 +223,24 @@ def _deployment(wanted: int, status: Mapping[str, Any]) -> Progress:
         return Progress("Running", f"{total - updated} old replicas are still there")
     if status.get("availableReplicas", 0) < wanted:
         return Progress("Running", f"{status.get('availableReplicas', 0)} of {wanted} replicas available")
+    if _draining(status, drain):
+        return Progress("Running", f"{status['terminatingReplicas']} old replicas are still ending")
     return Progress("Succeeded")
+
+
+def _draining(status: Mapping[str, Any], drain: float) -> bool:
+    """Whether pods that are going away may still answer: what is asked next must not meet the old version."""
+    if not status.get("terminatingReplicas"):
+        return False
+    since = next(
+        (
+            item["lastUpdateTime"]
+            for item in status.get("conditions", [])
+            if item["type"] == "Progressing" and item.get("reason") == "NewReplicaSetAvailable"
+        ),
+        None,
+    )
+    return since is not None and datetime.now(UTC) - datetime.fromisoformat(since) < timedelta(seconds=drain)
 
 
 def _stateful(wanted: int, status: Mapping[str, Any], spec: Mapping[str, Any]) -> Progress:
