@@ -154,3 +154,83 @@ class Target(Protocol):
     async def trouble(self, cluster: Cluster, namespace: str, config: Any) -> str | None:
         """What keeps it from getting on, where that can be seen; asked seldom, and only while it does not end."""
         ...
+
+
+class External(Protocol):
+    """Something outside the cluster that a step changes: a hosted target, flags, a mark, a restore.
+
+    Nothing outside the cluster can be watched, so it is looked at every `interval` seconds while an operation is under
+    way. Every method may be called again after a crash at any point: `perform` first looks for what an earlier try with
+    the same `operation.key` began, wherever the vendor has a place for the key (meta, comment, idempotency header).
+    """
+
+    config: ClassVar[type[BaseModel]]
+    connection: ClassVar[str]
+    """Provider key of the Connection it works through; `config.connection` names one, else the namespace's only one."""
+    interval: ClassVar[float]
+    """Seconds between two looks while an operation is under way."""
+
+    def identity(self, config: Any) -> str:
+        """What it owns over there, within its Connection: two runs that own the same exclude each other. Empty: nothing."""
+        ...
+
+    async def look(self, config: Any, link: Link) -> Sight:
+        """Its state now, for the snapshot that `restore` returns to; a Sight without one where nothing can be restored.
+
+        What keeps the configured thing from being used (no such project) is the Sight's problem. Raises Retryable, Permanent.
+        """
+        ...
+
+    async def perform(
+        self, config: Any, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        """Start `apply` (a target), `set` (flags), `act` (anything else) or `restore`. Raises Retryable, Permanent."""
+        ...
+
+    async def follow(
+        self, config: Any, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        """How far it is; Absent where there is no trace of the operation's key. Raises Retryable, Permanent."""
+        ...
+
+    async def trouble(self, config: Any, link: Link, operation: Operation) -> str | None:
+        """Why it failed or does not get on (the tail of a build log), where that can be seen. Raises Retryable, Permanent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What people are told about a run."""
+
+    key: str
+    """The same for every repetition of this message, so that a receiver can drop the second one."""
+    thread: str
+    """The same for all messages of a run: `NAMESPACE/NAME/UID/RUN`."""
+    event: str
+    """What happened: Started, StagePassed, StageFailed, ApprovalNeeded, RollingBack, RolledBack, RollbackFailed, Completed ..."""
+    severity: Literal["info", "warning", "error", "critical"]
+    title: str
+    """One line: release, version, state."""
+    text: str
+    """Why, and what is waited for."""
+    lines: tuple[str, ...] = ()
+    """The stage table, a line a stage."""
+    over: bool = False
+    """The run has ended: what was opened for it is closed."""
+    downtime: float = 0.0
+    """Seconds for which a guard or gate on health has been failing; 0 while users are served."""
+    at: str = ""
+    """When it happened, RFC 3339."""
+
+
+class Notifier(Protocol):
+    """A way to tell people."""
+
+    config: ClassVar[type[BaseModel]]
+    connection: ClassVar[str]
+    """Provider key of the Connection it sends through."""
+
+    async def send(self, config: Any, link: Link, message: Message, handle: str | None) -> str | None:
+        """Tell, once more if need be. `handle` is what the last message of the same thread returned (a Slack message to
+        edit, an incident to update); it is kept for the next one. Raises Retryable, Permanent."""
+        ...

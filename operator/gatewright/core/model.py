@@ -60,7 +60,7 @@ class Operation:
     """One side effect. Doing it twice is prevented by `id`, which what it makes or changes carries."""
 
     key: str
-    kind: Literal["apply", "set", "restore", "job", "stop", "ask"]
+    kind: Literal["apply", "set", "restore", "act", "job", "stop", "ask"]
     subject: str
     config: Any = None
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatewright.ports import Connector, Gate, Target
+from gatewright.ports import Connector, External, Gate, Notifier, Target
 from gatewright.providers.connections.http import HttpConnection
 from gatewright.providers.connections.postgres import PostgresConnection
 from gatewright.providers.connections.prometheus import PrometheusConnection
@@ -33,6 +33,17 @@ GATES: Mapping[str, Gate] = {
 TARGETS: Mapping[str, Target] = {
     "workload": Workload(),
 }
+
+HOSTS: Mapping[str, External] = {}
+"""Targets outside the cluster."""
+
+FLAGS: Mapping[str, External] = {}
+"""Feature flags outside the cluster, for `flags` steps."""
+
+ACTIONS: Mapping[str, External] = {}
+"""What a step may do elsewhere: one step kind each."""
+
+NOTIFIERS: Mapping[str, Notifier] = {}
 
 CONNECTIONS: Mapping[str, Connector] = {
     "prometheus": PrometheusConnection(),
