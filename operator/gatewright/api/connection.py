@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
@@ -21,6 +22,13 @@ class HttpAccess(Model):
     """Sent as `Authorization: Bearer`."""
     headers: Annotated[dict[Header, SecretSource], Field(max_length=10)] = {}
     """Further headers, their values from Secrets."""
+
+    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+        """The headers that open it; `value` reads a Secret."""
+        headers = {name: value(source) for name, source in self.headers.items()}
+        if self.bearerToken is not None:
+            headers["Authorization"] = f"Bearer {value(self.bearerToken)}"
+        return headers
 
 
 class PostgresAccess(Model):
@@ -46,4 +54,4 @@ class ConnectionStatus(Model):
     """`Ready`: the system answers and the credentials work."""
 
 
-__all__ = ["ConnectionSpec", "ConnectionStatus", "HttpAccess", "Key", "PostgresAccess"]
+__all__ = ["ConnectionSpec", "ConnectionStatus", "HttpAccess", "HttpUrl", "Key", "PostgresAccess"]

@@ -21,14 +21,14 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import httpcore2
 import httpx2
 
-from gatewright.api.connection import HttpAccess
+from gatewright.api.base import SecretSource
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import addresses
 from gatewright.providers.connections.secrets import hide, said, secret
@@ -42,6 +42,7 @@ _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection
 """Headers that say where a request ends or goes: never a user's."""
 # at DEBUG it logs the headers of answers, which may hold what nobody should read in a log
 logging.getLogger("httpcore2").setLevel(logging.INFO)
+_SAFE = frozenset({"GET", "HEAD"})
 _BROKEN = (httpcore2.NetworkError, httpcore2.RemoteProtocolError)
 
 
@@ -58,20 +59,43 @@ class Reply:
     seconds: float
 
 
+class Access(Protocol):
+    """Configuration of a Connection that is reached over HTTP."""
+
+    url: str
+    """Base URL without credentials."""
+
+    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+        """The headers that open it; `value` reads a Secret. Raises Permanent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A request, before it knows where it goes."""
+
+    method: str
+    path: str
+    form: Mapping[str, str] | None
+    body: Any
+    headers: Mapping[str, str]
+
+
 async def ask(
     link: Link,
     method: str,
     path: str,
     *,
     form: Mapping[str, str] | None = None,
+    body: Any = None,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """Send one request below the link's URL, and read its answer. Raises Retryable, Permanent."""
+    """Send one request below the link's URL, with a form or a JSON body, and read its answer. Raises Retryable, Permanent."""
     problem: Retryable | Permanent
     try:
         # asyncio's own limit counts everything: looking up, waiting for a connection, and an answer that drips
         async with asyncio.timeout(link.timeout), _shelf.lend(link.identity, lambda: Client(link)) as client:
-            return await client.ask(method, path, form, headers or {})
+            return await client.ask(Wish(method, path, form, body, headers or {}))
     except (Retryable, Permanent) as error:
         problem = error
     except TimeoutError:
@@ -127,7 +151,7 @@ class Client:
     """The way to one system: its base URL, the headers that open it, and a few connections."""
 
     def __init__(self, link: Link) -> None:
-        access: HttpAccess = link.config
+        access: Access = link.config
         self._link = link
         self._base = addresses.check_url(access.url)
         self._headers = _headers(link, access)
@@ -139,11 +163,11 @@ class Client:
             network_backend=_Backend(),
         )
 
-    async def ask(self, method: str, path: str, form: Mapping[str, str] | None, headers: Mapping[str, str]) -> Reply:
-        """One request; asked once more if a kept connection turns out to be dead."""
-        request = self._request(method, path, form, headers)
+    async def ask(self, wish: Wish) -> Reply:
+        """One request; asked once more if a kept connection turns out to be dead, unless that might do something twice."""
+        request = self._request(wish)
         try:
-            return await self._exchange(request, _Course())
+            return await self._exchange(request, _Course(again=wish.method not in _SAFE and wish.form is None))
         except _Stale:
             return await self._exchange(request, _Course(again=True))
 
@@ -151,13 +175,14 @@ class Client:
         """Close every connection."""
         await self._pool.aclose()
 
-    def _request(
-        self, method: str, path: str, form: Mapping[str, str] | None, headers: Mapping[str, str]
-    ) -> httpx2.Request:
-        url = f"{str(self._base).rstrip('/')}{path}"
+    def _request(self, wish: Wish) -> httpx2.Request:
+        url = f"{str(self._base).rstrip('/')}{wish.path}"
         # the answer is counted as it comes, so it must not be one that unpacks to a thousand times its size
         own = {"Accept-Encoding": "identity", "User-Agent": "gatewright"}
-        return httpx2.Request(method, url, headers={**own, **headers, **self._headers}, data=form)
+        headers = {**own, **wish.headers, **self._headers}
+        if wish.body is None:
+            return httpx2.Request(wish.method, url, headers=headers, data=wish.form)
+        return httpx2.Request(wish.method, url, headers=headers, json=wish.body)
 
     async def _exchange(self, request: httpx2.Request, course: _Course) -> Reply:
         where = _without_query(str(request.url))
@@ -262,13 +287,11 @@ async def _read(stream: AsyncIterable[bytes], where: str) -> bytes:
     return bytes(body)
 
 
-def _headers(link: Link, access: HttpAccess) -> dict[str, str]:
-    headers = {name: secret(link, source) for name, source in access.headers.items()}
+def _headers(link: Link, access: Access) -> dict[str, str]:
+    headers = access.opening(lambda source: secret(link, source))
     for name in headers:
         if name.lower() in _FRAMING:
             raise Permanent(f'the header "{name}" is not a Connection\'s to set')
-    if access.bearerToken is not None:
-        headers["Authorization"] = f"Bearer {secret(link, access.bearerToken)}"
     for name, value in headers.items():
         if not value.isascii():
             raise Permanent(f'the value of the header "{name}" holds characters outside of ASCII')
@@ -323,4 +346,4 @@ def _without_query(url: str) -> str:
 _shelf: Shelf[Client] = Shelf()
 
 
-__all__ = ["LARGEST", "Client", "Reply", "aclose", "ask", "json_of", "refuse_redirect", "require_ok"]
+__all__ = ["LARGEST", "Access", "Client", "Reply", "aclose", "ask", "json_of", "refuse_redirect", "require_ok"]

@@ -1,0 +1,163 @@
+"""What the vendors' JSON APIs have in common: when to come back, what a refusal means, and a path that is safe to build.
+
+    call(link, method, path)           one request, its status judged, its body as JSON
+      ├─ a limit that was met           keeps every request of that Connection back until it is over
+      └─ client.ask                     addresses, time, size, redaction
+
+Nothing is waited for in here: a refusal that names a time becomes `Retryable.after`, and whoever asks comes back then.
+A GET that met a broken connection or a 5xx is asked once more, at once; what may have changed something is not.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
+
+from gatewright.ports import Link, Permanent, Retryable
+from gatewright.providers.connections import client
+from gatewright.providers.connections.secrets import hide
+
+LONGEST_WAIT = 3600.0
+"""Seconds: no answer keeps a Connection back for longer."""
+_closed: dict[str, float] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a vendor says that a limit is met, beside 429 and `Retry-After`, which all of them may use."""
+
+    reset: str = ""
+    """Header that tells when the window ends."""
+    unit: Literal["left", "epoch", "epoch-ms"] = "left"
+    """What it tells: seconds left, or a point in time in seconds or milliseconds."""
+    remaining: str = ""
+    """Header that is `0` on a 403 which is a limit and not a refusal."""
+    statuses: frozenset[int] = frozenset({429})
+    """Statuses that mean a limit."""
+    pause: float = 10.0
+    """Seconds to stay away where nothing says how long."""
+
+
+async def call(
+    link: Link,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, Any] | None = None,
+    body: Any = None,
+    headers: Mapping[str, str] | None = None,
+    limits: Limits = Limits(),
+    accepted: frozenset[int] = frozenset(),
+) -> client.Reply:
+    """Ask, and judge the status: 2xx and what is `accepted` come back, everything else is raised.
+
+    Values of `query` that are lists are repeated. Raises Retryable (with `after`), Permanent.
+    """
+    keep_back(link)
+    target = f"{path}?{urlencode(query, doseq=True)}" if query else path
+    reply = await _asked(link, method, target, body, headers or {})
+    if _limited(reply, limits):
+        raise _later(link, reply, limits)
+    if reply.status in accepted:
+        return reply
+    return _judged(link, reply)
+
+
+async def fetch(link: Link, path: str, **options: Any) -> Any:
+    """GET, and the body as JSON. Options as those of `call`. Raises Retryable, Permanent."""
+    return client.json_of(await call(link, "GET", path, **options))
+
+
+def keep_back(link: Link) -> None:
+    """Raise Retryable while a limit that this Connection has met is not over."""
+    left = _closed.get(link.identity, 0.0) - time.monotonic()
+    if left <= 0:
+        _closed.pop(link.identity, None)
+        return
+    error = Retryable(f"{link.config.url}: its rate limit is met; asked again in {left:.0f}s")
+    error.after = left
+    raise error
+
+
+def segment(text: str) -> str:
+    """One segment of a path, whatever it holds."""
+    return quote(text, safe="")
+
+
+def message_of(link: Link, reply: client.Reply) -> str:
+    """What an error body says, by the names vendors use; without Secrets, at most 300 characters."""
+    try:
+        found = client.json_of(reply)
+    except Permanent:
+        return ""
+    for name in ("error", "err", "detail", "message", "errors"):
+        if isinstance(found, dict) and name in found:
+            found = found[name]
+            break
+    else:
+        return ""
+    if isinstance(found, dict):
+        found = found.get("message") or found.get("detail") or found.get("code") or ""
+    return hide(str(found), link)[:300]
+
+
+async def _asked(link: Link, method: str, target: str, body: Any, headers: Mapping[str, str]) -> client.Reply:
+    last = method not in ("GET", "HEAD")
+    while True:
+        try:
+            reply = await client.ask(link, method, target, body=body, headers=headers)
+        except Retryable:
+            if last:
+                raise
+        else:
+            if last or reply.status < 500:
+                return reply
+        last = True
+
+
+def _limited(reply: client.Reply, limits: Limits) -> bool:
+    if reply.status in limits.statuses or reply.status == 429:
+        return True
+    return reply.status == 403 and bool(
+        "retry-after" in reply.headers or (limits.remaining and reply.headers.get(limits.remaining) == "0")
+    )
+
+
+def _later(link: Link, reply: client.Reply, limits: Limits) -> Retryable:
+    after = min(max(_wait(reply, limits), 1.0), LONGEST_WAIT)
+    _closed[link.identity] = time.monotonic() + after
+    error = Retryable(f"{reply.where}: too many requests ({reply.status}); asked again in {after:.0f}s")
+    error.after = after
+    return error
+
+
+def _wait(reply: client.Reply, limits: Limits) -> float:
+    said = reply.headers.get("retry-after", "").strip()
+    if said.replace(".", "", 1).isdigit():
+        return float(said)
+    if said:
+        moment = email.utils.parsedate_to_datetime(said) if _is_date(said) else None
+        return moment.timestamp() - time.time() if moment is not None else limits.pause
+    value = reply.headers.get(limits.reset, "").strip() if limits.reset else ""
+    if not value.replace(".", "", 1).isdigit():
+        return limits.pause
+    number = float(value)
+    return {"left": number, "epoch": number - time.time(), "epoch-ms": number / 1000 - time.time()}[limits.unit]
+
+
+def _is_date(text: str) -> bool:
+    return email.utils.parsedate(text) is not None
+
+
+def _judged(link: Link, reply: client.Reply) -> client.Reply:
+    try:
+        return client.require_ok(reply)
+    except (Retryable, Permanent) as error:
+        words = message_of(link, reply)
+        if not words:
+            raise
+        raise type(error)(f"{error}: {words}") from None
