@@ -10,6 +10,7 @@ import sys
 from typing import Any, cast
 
 import kopf
+import uvloop
 
 from gatewright import __version__, handlers
 from gatewright.runtime.operator import Operator
@@ -30,15 +31,16 @@ def main(argv: list[str] | None = None) -> int:
     registry = kopf.OperatorRegistry()
     handlers.register(registry, Operator(settings))
     try:
-        asyncio.run(
-            kopf.operator(
-                registry=registry,
-                clusterwide=not settings.namespaces,
-                namespaces=sorted(settings.namespaces),
-                standalone=True,
-                identity=cast(Any, settings.identity),  # else kopf asks for the user's name; a pod's user has none
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(
+                kopf.operator(
+                    registry=registry,
+                    clusterwide=not settings.namespaces,
+                    namespaces=sorted(settings.namespaces),
+                    standalone=True,
+                    identity=cast(Any, settings.identity),  # else kopf asks for the user's name; a pod's user has none
+                )
             )
-        )
     except KeyboardInterrupt:
         return 130
     return 0

@@ -7,12 +7,12 @@ same request with a plain dict. Every foreign exception is converted here, in `_
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import orjson
 from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
 
@@ -114,30 +114,30 @@ class Kube:
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
         if self._session is None:
             self._session = self._open()
-        data = None if body is None else json.dumps(body, separators=(",", ":"))
+        data = None if body is None else orjson.dumps(body)
         metrics.requests.labels(method).inc()
         try:
             async with asyncio.timeout(TIMEOUT):
                 async with self._session.request(
                     method, self._base + path, data=data, headers=headers, proxy=self._proxy
                 ) as response:
-                    text = await response.text()
+                    text = await response.read()
         except TimeoutError:
             raise Retryable(f"{method} {_plain(path)}: no answer from the API server in {TIMEOUT:.0f}s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"{method} {_plain(path)}: {type(error).__name__}") from None
         if response.status >= 400:
             raise _error(method, path, response.status, text, response.headers.get("Retry-After", ""))
-        found: dict[str, Any] = json.loads(text)
+        found: dict[str, Any] = orjson.loads(text)
         return found
 
 
-def _error(method: str, path: str, status: int, text: str, after: str) -> Exception:
+def _error(method: str, path: str, status: int, text: bytes, after: str) -> Exception:
     """The one place where an API server's refusal becomes one of our exceptions."""
     try:
-        message = str(json.loads(text).get("message", ""))[:500]
+        message = str(orjson.loads(text).get("message", ""))[:500]
     except ValueError:
-        message = text[:200]
+        message = text[:200].decode(errors="replace")
     words = f"{method} {_plain(path)}: {status} {message}"
     if status == 404:
         return NotFound(words)
