@@ -79,6 +79,7 @@ class Wish:
     form: Mapping[str, str] | None
     body: Any
     headers: Mapping[str, str]
+    enough: float = 0.0
 
 
 async def ask(
@@ -89,13 +90,17 @@ async def ask(
     form: Mapping[str, str] | None = None,
     body: Any = None,
     headers: Mapping[str, str] | None = None,
+    enough: float = 0.0,
 ) -> Reply:
-    """Send one request below the link's URL, with a form or a JSON body, and read its answer. Raises Retryable, Permanent."""
+    """Send one request below the link's URL, with a form or a JSON body, and read its answer. Raises Retryable, Permanent.
+
+    `enough`: seconds after which a body that does not end (a log that is followed) is taken as far as it has come.
+    """
     problem: Retryable | Permanent
     try:
         # asyncio's own limit counts everything: looking up, waiting for a connection, and an answer that drips
         async with asyncio.timeout(link.timeout), _shelf.lend(link.identity, lambda: Client(link)) as client:
-            return await client.ask(Wish(method, path, form, body, headers or {}))
+            return await client.ask(Wish(method, path, form, body, headers or {}, enough))
     except (Retryable, Permanent) as error:
         problem = error
     except TimeoutError:
@@ -167,9 +172,10 @@ class Client:
         """One request; asked once more if a kept connection turns out to be dead, unless that might do something twice."""
         request = self._request(wish)
         try:
-            return await self._exchange(request, _Course(again=wish.method not in _SAFE and wish.form is None))
+            once = wish.method not in _SAFE and wish.form is None
+            return await self._exchange(request, _Course(again=once, enough=wish.enough))
         except _Stale:
-            return await self._exchange(request, _Course(again=True))
+            return await self._exchange(request, _Course(again=True, enough=wish.enough))
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -215,7 +221,7 @@ class Client:
             headers = httpx2.Headers(answer.headers)
             if headers.get("content-encoding", "identity").lower() != "identity":
                 raise Permanent(f"{where}: the answer is compressed though that was not asked for")
-            body = await _read(answer.stream, where)
+            body = await _read(answer.stream, where, course.enough)
             took = time.monotonic() - course.sent
             location = hide(_without_query(headers.get("location", "")), self._link)
             return Reply(where, answer.status, headers, location, body, took)
@@ -230,8 +236,9 @@ class _Stale(Exception):
 class _Course:
     """How a request goes: when it was sent, and on which connection."""
 
-    def __init__(self, again: bool = False) -> None:
+    def __init__(self, again: bool = False, enough: float = 0.0) -> None:
         self.again = again
+        self.enough = enough
         self.sent = time.monotonic()
         self.answered = False
         self._connected = False
@@ -278,12 +285,20 @@ class _Backend(httpcore2.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-async def _read(stream: AsyncIterable[bytes], where: str) -> bytes:
+async def _read(stream: AsyncIterable[bytes], where: str, enough: float = 0.0) -> bytes:
     body = bytearray()
-    async for part in stream:
-        body += part
-        if len(body) > LARGEST:
-            raise Permanent(f"{where}: the answer is larger than {LARGEST // 1024 // 1024} MiB")
+    until = asyncio.timeout(enough or None)
+    try:
+        async with until:
+            async for part in stream:
+                body += part
+                if len(body) > LARGEST:
+                    if enough:
+                        break
+                    raise Permanent(f"{where}: the answer is larger than {LARGEST // 1024 // 1024} MiB")
+    except TimeoutError:
+        if not until.expired():
+            raise
     return bytes(body)
 
 

@@ -30,12 +30,12 @@ def secret(link: Link, source: SecretSource) -> str:
     return value
 
 
-def hide(text: str, link: Link) -> str:
+def hide(text: str, link: Link, longest: int = _LONGEST_MESSAGE) -> str:
     """A message without any secret of the link, in one line, and short."""
     for value in sorted(_spellings(link.secrets.values()), key=len, reverse=True):
         text = text.replace(value, "***")
     text = _CONTROL.sub(" ", _CREDENTIALS.sub("", text)).strip()
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def said(error: Retryable | Permanent, link: Link) -> Retryable | Permanent:

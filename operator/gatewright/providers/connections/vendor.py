@@ -34,6 +34,8 @@ class Limits:
     """Header that tells when the window ends."""
     unit: Literal["left", "epoch", "epoch-ms"] = "left"
     """What it tells: seconds left, or a point in time in seconds or milliseconds."""
+    body: tuple[str, ...] = ()
+    """Where a JSON body tells the same, for vendors that do not (only) use a header."""
     remaining: str = ""
     """Header that is `0` on a 403 which is a limit and not a refusal."""
     statuses: frozenset[int] = frozenset({429})
@@ -143,10 +145,24 @@ def _wait(reply: client.Reply, limits: Limits) -> float:
         moment = email.utils.parsedate_to_datetime(said) if _is_date(said) else None
         return moment.timestamp() - time.time() if moment is not None else limits.pause
     value = reply.headers.get(limits.reset, "").strip() if limits.reset else ""
+    value = value or _within(reply, limits.body)
     if not value.replace(".", "", 1).isdigit():
         return limits.pause
     number = float(value)
     return {"left": number, "epoch": number - time.time(), "epoch-ms": number / 1000 - time.time()}[limits.unit]
+
+
+def _within(reply: client.Reply, names: tuple[str, ...]) -> str:
+    """A number in a JSON body, as text; empty where there is none."""
+    if not names:
+        return ""
+    try:
+        found = client.json_of(reply)
+    except Permanent:
+        return ""
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return "" if found is None else str(found)
 
 
 def _is_date(text: str) -> bool:
