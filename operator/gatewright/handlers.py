@@ -1,6 +1,7 @@
 """kopf as the shell: login, watching, signals. Each handler takes, enqueues and returns; nothing is decided here.
 
-Only `on.event` is used: it writes no annotation, sets no finalizer and keeps no copy of a spec.
+Only `on.event` is used, for our own kinds: it writes no annotation, sets no finalizer and keeps no copy of a spec. The
+kinds that Releases work on are watched by `runtime.watch`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from typing import Any, cast
 
 import kopf
 
-from gatewright.api import GROUP, RELEASE, VERSION
-from gatewright.runtime.kube import path
+from gatewright.api import GROUP, VERSION
 from gatewright.runtime.operator import Operator
 
 
@@ -60,7 +60,6 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
         settings.watching.server_timeout = 300
         settings.watching.connect_timeout = 10
         settings.watching.reconnect_backoff = 0.2
-        settings.watching.label_selectors["jobs.v1.batch"] = RELEASE
         settings.networking.request_timeout = 30
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)
         await operator.start()
@@ -83,15 +82,3 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
     async def connection(type: str | None, event: Any, **_: Any) -> None:
         if operator.reconciler is not None:
             operator.reconciler.connection_event(type, dict(event["object"]))
-
-    def follow(api: str, plural: str) -> None:
-        group, _, version = api.partition("/")
-
-        @kopf.on.event(group, version, plural, registry=registry, id=f"follow-{plural}")
-        async def changed(type: str | None, event: Any, namespace: str | None, name: str | None, **_: Any) -> None:
-            if operator.reconciler is not None:
-                found = path(api, plural, namespace or "", name or "")
-                operator.reconciler.object_event(found, type, event["object"])
-
-    for api, plural in (("apps/v1", "deployments"), ("apps/v1", "statefulsets"), ("batch/v1", "jobs")):
-        follow(api, plural)

@@ -14,7 +14,7 @@ from gatewright.api.status import Run, Timer
 
 def stamp(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse(text: str) -> datetime:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
 from gatewright.core.model import Operation, Progress, Sight, View
@@ -15,7 +17,13 @@ from gatewright.runtime import configs, jobs
 
 def target_of(config: Any) -> tuple[Target, Any]:
     """The provider of a target and its checked configuration. Raises Permanent."""
-    (name, raw), *_ = dict(config).items()
+    return _checked(orjson.dumps(config))
+
+
+@functools.lru_cache(maxsize=4096)
+def _checked(text: bytes) -> tuple[Target, Any]:
+    """Checked once a configuration, not once a pass."""
+    (name, raw), *_ = orjson.loads(text).items()
     try:
         return TARGETS[name], TARGETS[name].config.model_validate(raw)
     except KeyError:

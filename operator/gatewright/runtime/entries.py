@@ -12,6 +12,10 @@ from gatewright.core.model import Body, Progress, View
 from gatewright.runtime.parse import spec_of, status_of, view_of
 
 Key = tuple[str, str]
+METADATA = (
+    "namespace", "name", "uid", "resourceVersion", "generation", "annotations", "labels", "finalizers",
+    "deletionTimestamp",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -48,13 +52,15 @@ class Entry:
     basis: str = ""
     """The resourceVersion that the current decision is made on; every write names it as its precondition."""
     _parsed: tuple[int, ReleaseSpec | None, tuple[str, ...]] | None = None
+    _read: tuple[dict[str, Any], ReleaseStatus] | None = None
+    """A status, and the model of it."""
 
     @classmethod
     def of(cls, obj: dict[str, Any]) -> Entry:
         """From an object that was read for the first time."""
         key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
         status = obj.get("status") or {}
-        entry = cls(key, obj, status, status)
+        entry = cls(key, _kept(obj, status), status, status)
         run = status.get("run")
         if isinstance(run, dict) and not run.get("outcome"):
             entry.claims, entry.resumed = None, True
@@ -70,6 +76,11 @@ class Entry:
         """Whether the working status has not been written."""
         return self.working != self.persisted
 
+    @property
+    def waits(self) -> bool:
+        """Whether an operation is under way, so that news of an object may matter."""
+        return any(known.progress.state in ("Running", "Unknown", "Absent") for known in self.operations.values())
+
     def see(self, obj: dict[str, Any]) -> bool:
         """A newer object; False if it is not newer. A status that somebody else wrote replaces ours."""
         if int(obj["metadata"]["resourceVersion"]) <= self.version:
@@ -79,7 +90,7 @@ class Entry:
             self.working = self.persisted = status
             self.flush_at = None
             self.body = None
-        self.obj = obj
+        self.obj = _kept(obj, self.persisted if status == self.persisted else status)
         return True
 
     def wrote(self, metadata: dict[str, Any], status: dict[str, Any] | None = None) -> None:
@@ -88,7 +99,7 @@ class Entry:
         if status is not None:
             self.persisted = status
         if int(self.basis) >= self.version:
-            self.obj = self.obj | {"metadata": metadata, "status": self.persisted}
+            self.obj = _kept(self.obj | {"metadata": metadata}, self.persisted)
 
     def view(self) -> View:
         """The Release as the core sees it; the spec is parsed once a generation."""
@@ -96,13 +107,23 @@ class Entry:
         if self._parsed is None or self._parsed[0] != generation:
             self._parsed = (generation, *spec_of(self.obj.get("spec") or {}))
         self.basis = self.obj["metadata"]["resourceVersion"]
-        status = status_of(self.working)
-        self.tampered = status is None
-        return view_of(self.obj, self._parsed[1], self._parsed[2], status or ReleaseStatus())
+        if self._read is None or self._read[0] is not self.working:
+            status = status_of(self.working)
+            self.tampered = status is None
+            self._read = (self.working, status or ReleaseStatus())
+        return view_of(self.obj, self._parsed[1], self._parsed[2], self._read[1])
 
     def work_on(self, status: ReleaseStatus) -> bool:
         """Take over a decided status; True if it differs from the one before."""
         new = dump(status)
-        changed = new != self.working
+        if new == self.working:
+            return False
         self.working = new
-        return changed
+        self._read = (new, status)
+        return True
+
+
+def _kept(obj: Mapping[str, Any], status: dict[str, Any]) -> dict[str, Any]:
+    """What passes need of an object: there may be thousands, and managed fields are a large part of each."""
+    meta = {name: obj["metadata"][name] for name in METADATA if name in obj["metadata"]}
+    return {"metadata": meta, "spec": obj.get("spec"), "status": status}

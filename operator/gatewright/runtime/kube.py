@@ -7,7 +7,7 @@ same request with a plain dict. Every foreign exception is converted here, in `_
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -100,6 +100,36 @@ class Kube:
         except NotFound:
             return
 
+    async def stream(self, path: str, silence: float, opened: Callable[[], None]) -> AsyncIterator[bytes]:
+        """The chunks of an answer that does not end, such as a watch. Raises Retryable, also after `silence` seconds
+        without a byte, NotFound, Permanent; a stream that the API server ends just ends."""
+        headers = await self._headers("GET", path)
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=silence)
+        metrics.requests.labels("WATCH").inc()
+        try:
+            async with self._opened().request(
+                "GET", self._base + path, headers=headers, proxy=self._proxy, timeout=limit
+            ) as response:
+                if response.status >= 400:
+                    raise _error("GET", path, response.status, await response.read(), "")
+                opened()
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except TimeoutError:
+            raise Retryable(f"GET {_plain(path)}: nothing came for {silence:.0f}s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Retryable(f"GET {_plain(path)}: {type(error).__name__}") from None
+
+    async def _headers(self, method: str, path: str, accept: str = "application/json") -> dict[str, str]:
+        headers = {"Accept": accept, "User-Agent": f"gatewright/{__version__}"}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
+        return headers
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = self._open()
+        return self._session
+
     async def _request(
         self,
         method: str,
@@ -110,15 +140,13 @@ class Kube:
     ) -> dict[str, Any]:
         if method != "GET" and self.fence is not None and "/leases" not in path:
             self.fence()
-        headers = {"Accept": accept, "Content-Type": content, "User-Agent": f"gatewright/{__version__}"}
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
-        if self._session is None:
-            self._session = self._open()
+        headers = await self._headers(method, path, accept)
+        headers["Content-Type"] = content
         data = None if body is None else orjson.dumps(body)
         metrics.requests.labels(method).inc()
         try:
             async with asyncio.timeout(TIMEOUT):
-                async with self._session.request(
+                async with self._opened().request(
                     method, self._base + path, data=data, headers=headers, proxy=self._proxy
                 ) as response:
                     text = await response.read()

@@ -45,6 +45,13 @@ class Lens:
         """What the API server has now, whatever is known. Raises NotFound, Retryable, Permanent."""
         return self._keep(path, await self._cluster.get(path))
 
+    def doubt(self, part: str) -> set[tuple[str, str]]:
+        """A watch had a gap: what is known of paths with this part may be old; returns the Releases that follow one."""
+        doubtful = [path for path in self._followers if part in path]
+        for path in doubtful:
+            self._known.pop(path, None)
+        return {key for path in doubtful for key in self._followers[path]}
+
     def event(self, path: str, kind: str | None, body: Mapping[str, Any]) -> set[tuple[str, str]]:
         """A watch event; returns the Releases that follow the object."""
         keys = self._followers.get(path)

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gatewright.api import API_VERSION, FINALIZER, RELEASE
-from gatewright.api.status import dump
 from gatewright.core.body import pin, unpin
 from gatewright.core.decide import LOOK_AGAIN, decide
 from gatewright.core.expand import Unknown
@@ -35,6 +34,7 @@ from gatewright.runtime.observe import body_of, look_again, observe, until
 from gatewright.runtime.outbox import Outbox
 from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.sampler import Sampler
+from gatewright.runtime.watch import watches
 
 WORKERS = 16
 SENDERS = 4
@@ -42,6 +42,8 @@ LAZY = 0.4
 ROUNDS = 100
 RELIST = 60.0
 STALE = 45.0
+FOLLOWED = (("apps/v1", "deployments", ""), ("apps/v1", "statefulsets", ""), ("batch/v1", "jobs", RELEASE))
+"""What Releases work on: API, plural, label selector."""
 RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 log = logging.getLogger("gatewright.reconcile")
@@ -92,9 +94,15 @@ class Reconciler:
         if self.links.event(kind, body) and self._acting:
             self.links.used(body["metadata"]["namespace"], body["metadata"]["name"], None)
 
-    def object_event(self, api_path: str, kind: str | None, body: dict[str, Any]) -> None:
-        """A watch event of a workload or Job."""
+    def object_event(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
+        """A watch event of a workload or Job: of interest to those who wait for one."""
         for key in self.lens.event(api_path, kind, body):
+            entry = self.entries.get(key)
+            if entry is not None and entry.waits:
+                self.queue.add(key)
+
+    def _doubt(self, part: str) -> None:
+        for key in self.lens.doubt(part):
             self.queue.add(key)
 
     def _differs(self, entry: Entry, body: dict[str, Any]) -> bool:
@@ -106,12 +114,14 @@ class Reconciler:
 
     async def start(self) -> None:
         """Take over: list everything, then act. The list comes first, so that no two runs can claim one target."""
+        loop = asyncio.get_running_loop()
+        following = watches(self.kube, self._namespaces, FOLLOWED, self.object_event, self._doubt)
+        self._tasks = [loop.create_task(watch.run()) for watch in following]
         await self.relist(first=True)
         self._acting = True
         for namespace in self._namespaces or {""}:
             self._orphaned(namespace)
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._work()) for _ in range(WORKERS)]
+        self._tasks += [loop.create_task(self._work()) for _ in range(WORKERS)]
         self._tasks += [loop.create_task(self.outbox.run()) for _ in range(SENDERS)]
         self._tasks.append(loop.create_task(self._relisting()))
 
@@ -277,7 +287,6 @@ class Reconciler:
 
     async def _carry_out(self, entry: Entry, view: View, decision: Decision, copies: list[dict[str, Any]]) -> bool:
         """Do what was decided, in its order; True if the next decision may be another one."""
-        before = entry.working
         if decision.finalize and view.run is None:
             rival = self._rival(entry, view)
             if rival is not None:
@@ -290,8 +299,7 @@ class Reconciler:
             await self._keep_copy(copy)
         if decision.revision is not None:
             await revisions.keep_revision(self.kube, view, decision.revision)
-        entry.working = dump(decision.status)
-        changed = entry.working != before
+        changed = entry.work_on(decision.status)
         if not decision.lazy and entry.dirty:
             await self._write(entry, view, decision)
             self._remember(entry, view, decision)

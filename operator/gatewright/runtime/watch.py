@@ -1,0 +1,113 @@
+"""Watches of the kinds that Releases work on: Deployments, StatefulSets, Jobs.
+
+    list (limit 1, for a version) -> watch from it -> cut: watch on from the last version -> 410: a gap -> list again
+
+These are the busy kinds: every Deployment of the cluster tells of itself, and few of them are ours. So they are watched
+here, without the machinery that kopf has for objects that are its own. Bookmarks come about once a minute; a stream on
+which nothing comes for longer is dead, and is opened anew. What may have been missed in a gap is said to `gap`, so that
+whoever relied on the watch looks for himself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+
+from gatewright.ports import Permanent, Retryable
+from gatewright.runtime.kube import Kube, path
+
+SILENCE = 90.0
+"""Seconds without a byte, bookmarks included, after which a stream is dead."""
+LASTS = 300
+"""Seconds after which the API server ends a watch by itself."""
+DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+log = logging.getLogger("gatewright.watch")
+Told = Callable[[str, str, dict[str, Any]], None]
+"""Gets the API path of the object, `ADDED`, `MODIFIED` or `DELETED`, and the object."""
+
+
+class Expired(Exception):
+    """The API server has forgotten the version that a watch was to go on from."""
+
+
+class Watch:
+    """One kind in one namespace, or in all of them."""
+
+    def __init__(
+        self, kube: Kube, api: str, plural: str, namespace: str, selector: str, told: Told, gap: Callable[[str], None]
+    ) -> None:
+        self._kube = kube
+        self._api, self._plural, self._selector = api, plural, selector
+        self._collection = path(api, plural, namespace)
+        self._told, self._gap = told, gap
+        self._version = ""
+        self.open = asyncio.Event()
+        """Set while a stream is open: whatever changes from then on is told."""
+
+    async def run(self) -> None:
+        """For ever."""
+        failures = 0
+        while True:
+            try:
+                if not self._version:
+                    self._version = await self._newest()
+                    self._gap(f"/{self._plural}/")
+                async for event in self._stream():
+                    failures = 0
+                    self._take(event)
+            except Expired:
+                log.info("the watch of %s has a gap; objects in use are read anew", self._collection)
+                self._version = ""
+            except (Retryable, Permanent) as error:
+                log.log(logging.WARNING if failures else logging.DEBUG, "the watch of %s: %s", self._collection, error)
+            self.open.clear()
+            await asyncio.sleep(DELAYS[min(failures, len(DELAYS) - 1)] * random.uniform(0.8, 1.2))  # noqa: S311
+            failures += 1
+
+    async def _newest(self) -> str:
+        found = await self._kube.get(f"{self._collection}?{urlencode({'limit': '1', **self._query()})}")
+        return str(found["metadata"]["resourceVersion"])
+
+    async def _stream(self) -> AsyncIterator[dict[str, Any]]:
+        seconds = random.randint(LASTS, LASTS + 60)  # noqa: S311  (not all watches at once)
+        query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": self._version}
+        query |= {"timeoutSeconds": str(seconds), **self._query()}
+        rest = b""
+        async for chunk in self._kube.stream(f"{self._collection}?{urlencode(query)}", SILENCE, self.open.set):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if line:
+                    yield orjson.loads(line)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind, found = event["type"], event["object"]
+        if kind == "ERROR":
+            if found.get("code") == 410:
+                raise Expired
+            raise Retryable(str(found.get("message", "an error without words")))
+        meta = found["metadata"]
+        self._version = meta["resourceVersion"]
+        if kind != "BOOKMARK":
+            meta.pop("managedFields", None)
+            self._told(path(self._api, self._plural, meta.get("namespace", ""), meta["name"]), kind, found)
+
+    def _query(self) -> dict[str, str]:
+        return {"labelSelector": self._selector} if self._selector else {}
+
+
+def watches(
+    kube: Kube, namespaces: Iterable[str], kinds: Iterable[tuple[str, str, str]], told: Told, gap: Callable[[str], None]
+) -> list[Watch]:
+    """One watch for each kind (API, plural, label selector) and namespace; no namespace: one for all of them."""
+    return [
+        Watch(kube, api, plural, namespace, selector, told, gap)
+        for namespace in (sorted(namespaces) or [""])
+        for api, plural, selector in kinds
+    ]
