@@ -114,6 +114,10 @@ class Cluster(Protocol):
         """Read many, by label selector. Raises Retryable, Permanent."""
         ...
 
+    async def tail(self, path: str, limit: int) -> str:
+        """The last `limit` bytes of a text, such as a pod's log. Raises NotFound, Retryable, Permanent."""
+        ...
+
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create. Raises Conflict where it exists already, Retryable, Permanent."""
         ...

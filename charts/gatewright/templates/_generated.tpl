@@ -36,6 +36,10 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]
+# read the report that a Job's container has printed
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
 # set flags, take and restore captured content
 - apiGroups: [""]
   resources: [configmaps]

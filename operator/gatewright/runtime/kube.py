@@ -7,7 +7,8 @@ same request with a plain dict. Every foreign exception is converted here, in `_
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -21,6 +22,8 @@ from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import metrics
 
 TIMEOUT = 8.0
+LONG_TIMEOUT = 30.0
+"""For a text that may be long, such as a log."""
 PATCHES = {
     "json": "application/json-patch+json",
     "merge": "application/merge-patch+json",
@@ -77,6 +80,19 @@ class Kube:
                 return found
             query["continue"] = token
 
+    async def tail(self, path: str, limit: int) -> str:
+        """The whole text is read (the API server knows no last bytes), but never more than twice the limit is kept."""
+        kept = bytearray()
+        try:
+            async with asyncio.timeout(LONG_TIMEOUT), aclosing(self.stream(path, TIMEOUT, _nothing, "GET")) as chunks:
+                async for chunk in chunks:
+                    kept += chunk
+                    if len(kept) > 2 * limit:
+                        del kept[:-limit]
+        except TimeoutError:
+            raise Retryable(f"GET {_plain(path)}: not all of it came in {LONG_TIMEOUT:.0f}s") from None
+        return kept[-limit:].decode(errors="replace")
+
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._request("POST", path, body)
 
@@ -100,12 +116,14 @@ class Kube:
         except NotFound:
             return
 
-    async def stream(self, path: str, silence: float, opened: Callable[[], None]) -> AsyncIterator[bytes]:
+    async def stream(
+        self, path: str, silence: float, opened: Callable[[], None], verb: str = "WATCH"
+    ) -> AsyncGenerator[bytes, None]:
         """The chunks of an answer that does not end, such as a watch. Raises Retryable, also after `silence` seconds
         without a byte, NotFound, Permanent; a stream that the API server ends just ends."""
         headers = await self._headers("GET", path)
         limit = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=silence)
-        metrics.requests.labels("WATCH").inc()
+        metrics.requests.labels(verb).inc()
         try:
             async with self._opened().request(
                 "GET", self._base + path, headers=headers, proxy=self._proxy, timeout=limit
@@ -176,6 +194,10 @@ def _error(method: str, path: str, status: int, text: bytes, after: str) -> Exce
         error.after = float(after) if after.isdigit() else 0.0
         return error
     return Permanent(words)
+
+
+def _nothing() -> None:
+    """Nobody has to know that a stream was opened."""
 
 
 def _plain(path: str) -> str:

@@ -75,6 +75,9 @@ class Lens:
     async def list(self, path: str, selector: str = "") -> list[dict[str, Any]]:
         return await self._cluster.list(path, selector)
 
+    async def tail(self, path: str, limit: int) -> str:
+        return await self._cluster.tail(path, limit)
+
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         made = await self._cluster.create(path, body)
         return self._keep(f"{path}/{made['metadata']['name']}", made)
@@ -105,6 +108,7 @@ class Fresh:
     def __init__(self, lens: Lens) -> None:
         self._lens = lens
         self.list, self.create, self.patch, self.delete = lens.list, lens.create, lens.patch, lens.delete
+        self.tail = lens.tail
 
     async def get(self, path: str) -> dict[str, Any]:
         return await self._lens.fresh(path)
