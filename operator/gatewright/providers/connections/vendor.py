@@ -62,7 +62,7 @@ async def call(
     keep_back(link)
     target = f"{path}?{urlencode(query, doseq=True)}" if query else path
     reply = await _asked(link, method, target, body, headers or {})
-    if _limited(reply, limits):
+    if _limited(reply, limits) and not (reply.status == 429 and 429 in accepted):
         raise _later(link, reply, limits)
     if reply.status in accepted:
         return reply
@@ -144,6 +144,8 @@ def _wait(reply: client.Reply, limits: Limits) -> float:
     if said:
         moment = email.utils.parsedate_to_datetime(said) if _is_date(said) else None
         return moment.timestamp() - time.time() if moment is not None else limits.pause
+    if limits.remaining and reply.headers.get(limits.remaining, "0") != "0":
+        return limits.pause  # another limit than the one whose window the header tells
     value = reply.headers.get(limits.reset, "").strip() if limits.reset else ""
     value = value or _within(reply, limits.body)
     if not value.replace(".", "", 1).isdigit():
