@@ -22,12 +22,17 @@ def sample_of(check: Check, at: float, value: float | bool | None, message: str 
     if isinstance(value, bool):  # a plain no ("answered 503") is a breach, whatever the limits of its number are
         return Sample(at, "Good" if value else "Breach", None, message)
     if check.max is not None and value > quantity(check.max):
-        return Sample(at, "Breach", value, f"{show(value, check.max)} > {check.max}")
+        return Sample(at, "Breach", value, _with(f"{show(value, check.max)} > {check.max}", message))
     if check.min is not None and value < quantity(check.min):
-        return Sample(at, "Breach", value, f"{show(value, check.min)} < {check.min}")
+        return Sample(at, "Breach", value, _with(f"{show(value, check.min)} < {check.min}", message))
     if check.max is None and check.min is None:
         return Sample(at, "Error", value, "a number without limits means nothing; set max or min")
     return Sample(at, "Good", value, message)
+
+
+def _with(text: str, details: str) -> str:
+    """What a provider says about a number names what is wrong, not only how much of it."""
+    return f"{text} ({details})" if details else text
 
 
 def line(check: Check, status: GateStatus, verdict: Verdict, now: datetime) -> bool:
