@@ -50,7 +50,10 @@ PLACES_OF_CHECKS = (
     "spec.preflight[]", "spec.guards[]", "spec.stages[].gates[]", "spec.rollback.verify[]",
 )  # fmt: skip
 
-_LIMITED_WHEN: Mapping[str, str] = {"http": "!has(self.http) || self.http.measure != 'Latency'"}
+_LIMITED_WHEN: Mapping[str, str] = {
+    "http": "!has(self.http) || self.http.measure != 'Latency'",
+    "sql": "!has(self.sql) || has(self.sql.query)",
+}
 """Providers that measure a number only sometimes, and when they do not."""
 
 
@@ -100,6 +103,10 @@ _MODELS: Mapping[str, list[Rule]] = {
             "rule": "self.method != 'HEAD' || !has(self.jsonPath)",
             "message": "jsonPath needs a body, which HEAD does not have; use method: GET",
         },
+    ],
+    "SqlCheck": [
+        exactly_one(["query", "rls", "connections", "slowQueries", "blocked"]),
+        {"rule": "!has(self.parameters) || has(self.query)", "message": "parameters belong to query"},
     ],
     "Captured": [exactly_one(["configMap", "secret"])],
     "WorkloadConfig": [

@@ -62,6 +62,7 @@ _LATER: Mapping[str, str] = {
     "55P03": "a lock was not to be had",
     "40001": "the transaction collided with another",
     "40P01": "the transaction was the victim of a deadlock",
+    "55000": "it is not set up for this statement (pg_stat_statements: add it to shared_preload_libraries and restart)",
     "22012": "division by zero (nullif(x, 0) makes it no data)",
 }
 _NEVER: Mapping[str, str] = {
