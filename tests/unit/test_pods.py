@@ -30,3 +30,8 @@ def test_a_crashing_pod_of_the_version_that_is_replaced_is_none():
 
 def test_a_pod_that_is_going_away_is_none():
     assert pods.trouble([pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff", gone=True)]) is None
+
+
+def test_of_pods_that_were_made_in_the_same_second_each_may_be_the_newest():
+    found = pods.trouble([pod("old", "2026-01-01T00:00:00Z"), pod("new", "2026-01-01T00:00:00Z", "ImagePullBackOff")])
+    assert found is not None and "image shop/web:new" in found

@@ -23,8 +23,9 @@ def trouble(pods: Sequence[Mapping[str, Any]]) -> str | None:
     Pods that are going away, and those of the version that is being replaced, keep nothing from getting on.
     """
     there = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
-    newest = _template(max(there, key=_age)) if there else None
-    for pod in [pod for pod in there if _template(pod) == newest]:
+    newest = max(map(_age, there), default="")
+    wanted = {_template(pod) for pod in there if _age(pod) == newest}  # several: their times are whole seconds
+    for pod in [pod for pod in there if _template(pod) in wanted]:
         for status in _containers(pod):
             waiting = status.get("state", {}).get("waiting", {})
             if waiting.get("reason") in STUCK:
