@@ -1,0 +1,63 @@
+"""redis: what a step may do to a Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from gatewright.api.base import Model, Name
+from gatewright.core.model import Operation, Progress, Sight
+from gatewright.ports import Link, Permanent
+from gatewright.providers.actions import flushing
+from gatewright.providers.connections import redis
+
+
+class RedisAction(Model):
+    """Removes keys from a Redis. There is no way back: put an approval before it."""
+
+    connection: Name | None = None
+    """Name of the redis Connection; the namespace's only one when left out."""
+    flush: flushing.Flush
+    """Which keys."""
+
+
+class RedisFlush:
+    """Removes keys by prefix, a slice at each look."""
+
+    config: ClassVar[type[BaseModel]] = RedisAction
+    connection: ClassVar[str] = "redis"
+    interval: ClassVar[float] = 1.0
+
+    def identity(self, config: RedisAction) -> str:
+        """Keys that two runs remove are removed."""
+        return ""
+
+    async def look(self, config: RedisAction, link: Link) -> Sight:
+        """Whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
+        info = redis.info_of(await redis.run(link, "INFO"))
+        if info.get("cluster_enabled", "0") != "0":
+            return Sight(None, problem="a node of a Redis Cluster, which knows only its own part of the keys")
+        if info.get("role", "master") != "master":
+            return Sight(None, problem="a replica, which takes no writes")
+        return Sight(None)
+
+    async def perform(
+        self, config: RedisAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        """Begin. Raises Retryable, Permanent."""
+        sight = await self.look(config, link)
+        if sight.problem is not None:
+            raise Permanent(f"the Redis: {sight.problem}")
+        return await flushing.start(redis.run, link, config.flush, operation)
+
+    async def follow(
+        self, config: RedisAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        """Go on. Raises Retryable, Permanent."""
+        return await flushing.follow(redis.run, link, config.flush, operation)
+
+    async def trouble(self, config: RedisAction, link: Link, operation: Operation) -> str | None:
+        """A flush has no log."""
+        return None

@@ -1,0 +1,56 @@
+"""upstash: what a step may do to an Upstash Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from gatewright.api.base import Model, Name
+from gatewright.core.model import Operation, Progress, Sight
+from gatewright.ports import Link
+from gatewright.providers.actions import flushing
+from gatewright.providers.connections import upstash
+
+
+class UpstashAction(Model):
+    """Removes keys from an Upstash Redis. There is no way back: put an approval before it."""
+
+    connection: Name | None = None
+    """Name of the upstash Connection; the namespace's only one when left out."""
+    flush: flushing.Flush
+    """Which keys."""
+
+
+class UpstashFlush:
+    """Removes keys by prefix, a slice at each look."""
+
+    config: ClassVar[type[BaseModel]] = UpstashAction
+    connection: ClassVar[str] = "upstash"
+    interval: ClassVar[float] = 1.0
+
+    def identity(self, config: UpstashAction) -> str:
+        """Keys that two runs remove are removed."""
+        return ""
+
+    async def look(self, config: UpstashAction, link: Link) -> Sight:
+        """Whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
+        await upstash.run(link, "PING")
+        return Sight(None)
+
+    async def perform(
+        self, config: UpstashAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        """Begin. Raises Retryable, Permanent."""
+        return await flushing.start(upstash.run, link, config.flush, operation)
+
+    async def follow(
+        self, config: UpstashAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        """Go on. Raises Retryable, Permanent."""
+        return await flushing.follow(upstash.run, link, config.flush, operation)
+
+    async def trouble(self, config: UpstashAction, link: Link, operation: Operation) -> str | None:
+        """A flush has no log."""
+        return None

@@ -1,0 +1,1 @@
+"""Feature flags outside the cluster."""

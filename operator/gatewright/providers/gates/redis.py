@@ -1,0 +1,180 @@
+"""redis: how well a cache does, by its own INFO.
+
+    {hitRatio: {}}, min: 80%               hits of all reads of the last minute, by two samples of counters
+    {memory: {}}, max: 90%                 used_memory of maxmemory
+
+Counters run since the server's start, so a ratio is that of their growth between two samples. No data: before the first
+two samples, when the server was restarted or its counters were reset in between, and where too little was read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from gatewright.api.base import Duration, Model, Name, seconds
+from gatewright.ports import Answer, Link, Permanent
+from gatewright.providers.connections import redis
+
+_PATIENCE = 3.0
+"""A base that is older than so many windows says little about the window."""
+_SLACK = 10.0
+"""Seconds by which a server's clock and ours may drift apart between two samples, answers under way included."""
+_FORGOTTEN = 3600.0
+"""Seconds without a question after which samples are dropped; the longest window."""
+
+
+def _short(text: str) -> str:
+    if not 0 < seconds(text) <= _FORGOTTEN:
+        raise ValueError(f'"{text}" is not a window (more than 0s, at most 1h)')
+    return text
+
+
+class HitRatio(Model):
+    """Hits of all reads (`keyspace_hits`, `keyspace_misses`) of the last while, as a ratio."""
+
+    over: Annotated[Duration, AfterValidator(_short)] = "1m"
+    """Length of the window, at most 1h; the gate's interval must not be longer."""
+    minReads: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
+    """Reads within the window below which there is no data."""
+
+
+class Memory(Model):
+    """Memory in use (`used_memory`) as a ratio of `maxmemory`; no data where that is not set."""
+
+
+class RedisCheck(Model):
+    """How well a Redis does, by its INFO; exactly one question."""
+
+    connection: Name | None = None
+    """Name of the redis Connection; the namespace's only one when left out."""
+    hitRatio: HitRatio | None = None
+    """The cache's hit ratio, 0 to 1."""
+    memory: Memory | None = None
+    """Use of memory, 0 to 1."""
+
+    @model_validator(mode="after")
+    def _one(self) -> RedisCheck:
+        require_one(self.hitRatio, self.memory)
+        return self
+
+
+class RedisGate:
+    """Asks a Redis for its INFO."""
+
+    config: ClassVar[type[BaseModel]] = RedisCheck
+    connection: ClassVar[str] = "redis"
+    limits: ClassVar[Literal["required", "optional"]] = "required"
+
+    async def measure(self, config: RedisCheck, link: Link) -> Answer:
+        """Ask once. Raises Retryable, Permanent."""
+        info = redis.info_of(await redis.run(link, "INFO"))
+        if info.get("cluster_enabled", "0") != "0":
+            raise Permanent("a node of a Redis Cluster, which knows only its own part; ask a Prometheus that knows all")
+        return answer(info, config.hitRatio, link)
+
+    async def history(
+        self, config: RedisCheck, link: Link, start: float, end: float, step: float
+    ) -> Sequence[tuple[float, Answer]]:
+        """A Redis tells of now only."""
+        return []
+
+
+def require_one(*questions: Model | None) -> None:
+    """Raises ValueError unless one question is asked."""
+    if sum(question is not None for question in questions) != 1:
+        raise ValueError("needs exactly one of hitRatio, memory")
+
+
+def answer(info: Mapping[str, str], hits: HitRatio | None, link: Link) -> Answer:
+    """What an INFO says, together with the ones before it."""
+    return _memory(info) if hits is None else ratio_of(info, hits, link.identity, time.monotonic())
+
+
+# --- memory
+
+
+def _memory(info: Mapping[str, str]) -> Answer:
+    used, most = _count(info, "used_memory"), _count(info, "maxmemory")
+    if used is None or most is None:
+        return Answer(None, "INFO says nothing of used_memory and maxmemory")
+    if not most:
+        return Answer(None, "maxmemory is 0: there is no limit to compare with")
+    return Answer(used / most)
+
+
+# --- hit ratio
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    at: float
+    life: str
+    """What changes when the server is restarted."""
+    uptime: int
+    hits: int
+    misses: int
+
+
+def ratio_of(info: Mapping[str, str], config: HitRatio, identity: str, now: float) -> Answer:
+    """The hit ratio of the window that ends now (a monotonic time); the INFO is kept as a sample."""
+    hits, misses, uptime = (_count(info, name) for name in ("keyspace_hits", "keyspace_misses", "uptime_in_seconds"))
+    if hits is None or misses is None or uptime is None:
+        return Answer(None, "INFO says nothing of keyspace_hits, keyspace_misses and uptime_in_seconds")
+    sample = _Sample(now, info.get("run_id", ""), uptime, hits, misses)
+    return _fold(_samples_of(identity, config.over, now), sample, config)
+
+
+def _fold(samples: list[_Sample], new: _Sample, config: HitRatio) -> Answer:
+    """Take the sample in, and say what the growth since the window's begin means."""
+    window = seconds(config.over)
+    reset = bool(samples) and _is_reset(samples[-1], new)
+    if reset:
+        samples.clear()
+    samples.append(new)
+    # the newest that is old enough is the base; what is older is of no more use
+    while len(samples) > 1 and new.at - samples[1].at >= window:
+        del samples[0]
+    base = samples[0]
+    span = new.at - base.at
+    if reset:
+        return Answer(None, f"the server was restarted, or its counters reset; watched again for {config.over}")
+    if span < window:
+        return Answer(None, f"watched for {span:.0f}s of {config.over}")
+    if span > _PATIENCE * window:
+        samples[:-1] = []
+        return Answer(None, f"the sample before is {span:.0f}s old; ask at least once in {config.over}")
+    hits, misses = new.hits - base.hits, new.misses - base.misses
+    if hits + misses < config.minReads:
+        return Answer(None, f"{hits + misses} reads in {span:.0f}s (at least {config.minReads} are needed)")
+    return Answer(hits / (hits + misses), f"{hits} hits, {misses} misses in {span:.0f}s")
+
+
+def _is_reset(old: _Sample, new: _Sample) -> bool:
+    return (
+        new.life != old.life
+        # for servers that have no run_id
+        or new.uptime + _SLACK < old.uptime + (new.at - old.at)
+        or new.hits < old.hits
+        or new.misses < old.misses
+    )
+
+
+def _count(info: Mapping[str, str], name: str) -> int | None:
+    text = info.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+def _samples_of(identity: str, over: str, now: float) -> list[_Sample]:
+    for key, samples in list(_kept.items()):
+        if samples and now - samples[-1].at > _PATIENCE * _FORGOTTEN:
+            del _kept[key]
+    return _kept.setdefault((identity, over), [])
+
+
+_kept: dict[tuple[str, str], list[_Sample]] = {}
+"""Samples by Connection and window."""

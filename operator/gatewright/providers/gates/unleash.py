@@ -1,0 +1,52 @@
+"""unleash: whether a flag is enabled in an environment. Whom its strategies give it to is asked by `ofrep`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel
+
+from gatewright.api.base import Model, Name
+from gatewright.ports import Answer, Link
+from gatewright.providers.connections import unleash
+from gatewright.providers.flags.switches import FlagKey, Switch
+
+
+class UnleashCheck(Model):
+    """Whether a flag is enabled in an Unleash environment."""
+
+    connection: Name | None = None
+    """Name of the unleash Connection; the namespace's only one when left out."""
+    project: FlagKey = "default"
+    """Key of the project."""
+    environment: FlagKey
+    """Key of the environment."""
+    flag: FlagKey
+    """Key of the flag."""
+    state: Switch = "on"
+    """What it must be, in quotes: "on" or "off"."""
+
+    @property
+    def limits(self) -> Literal["required", "optional", "useless"]:
+        """There is no number."""
+        return "useless"
+
+
+class UnleashGate:
+    """Reads a flag."""
+
+    config: ClassVar[type[BaseModel]] = UnleashCheck
+    connection: ClassVar[str] = "unleash"
+    limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    async def measure(self, config: UnleashCheck, link: Link) -> Answer:
+        """Ask once. Raises Retryable, Permanent."""
+        on = (await unleash.state(link, config.project, config.environment, config.flag)).on
+        return Answer(on == (config.state == "on"), f"{config.flag} is {'on' if on else 'off'} in {config.environment}")
+
+    async def history(
+        self, config: UnleashCheck, link: Link, start: float, end: float, step: float
+    ) -> Sequence[tuple[float, Answer]]:
+        """A flag tells of now only."""
+        return []

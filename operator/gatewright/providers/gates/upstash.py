@@ -1,0 +1,47 @@
+"""upstash: how well a cache does, by the INFO that its REST API answers; see `redis`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, model_validator
+
+from gatewright.api.base import Model, Name
+from gatewright.ports import Answer, Link
+from gatewright.providers.connections import redis, upstash
+from gatewright.providers.gates.redis import HitRatio, Memory, answer, require_one
+
+
+class UpstashCheck(Model):
+    """How well an Upstash Redis does, by its INFO; exactly one question."""
+
+    connection: Name | None = None
+    """Name of the upstash Connection; the namespace's only one when left out."""
+    hitRatio: HitRatio | None = None
+    """The cache's hit ratio, 0 to 1."""
+    memory: Memory | None = None
+    """Use of memory, 0 to 1."""
+
+    @model_validator(mode="after")
+    def _one(self) -> UpstashCheck:
+        require_one(self.hitRatio, self.memory)
+        return self
+
+
+class UpstashGate:
+    """Asks an Upstash Redis for its INFO."""
+
+    config: ClassVar[type[BaseModel]] = UpstashCheck
+    connection: ClassVar[str] = "upstash"
+    limits: ClassVar[Literal["required", "optional"]] = "required"
+
+    async def measure(self, config: UpstashCheck, link: Link) -> Answer:
+        """Ask once. Raises Retryable, Permanent."""
+        return answer(redis.info_of(await upstash.run(link, "INFO")), config.hitRatio, link)
+
+    async def history(
+        self, config: UpstashCheck, link: Link, start: float, end: float, step: float
+    ) -> Sequence[tuple[float, Answer]]:
+        """It tells of now only."""
+        return []
