@@ -23,6 +23,8 @@ class Retryable(Exception):
     """
 
     after: float = 0.0
+    handle: str | None = None
+    """What a notifier has opened before it failed."""
 
 
 class Permanent(Exception):
@@ -225,6 +227,8 @@ class Message:
     """Seconds for which a guard or gate on health has been failing; 0 while users are served."""
     at: str = ""
     """When it happened, RFC 3339."""
+    again: bool = False
+    """It may have arrived already: an earlier try was not answered, or a crash came between."""
 
 
 class Notifier(Protocol):

@@ -164,6 +164,8 @@ class Stage(Model):
 
 class ReleaseRollback(Model):
     """How a rollback is judged."""
+    notify: Annotated[list[Notify], Field(max_length=10)] = []
+    """Who is told what; an edit counts at once, also within a run."""
 
     verify: Annotated[list[Check], Field(max_length=20)] = []
     """All must pass before RolledBack is said."""
@@ -176,6 +178,24 @@ class Target(Keyed):
 
     name: Name
     """Unique within the Release; deploy steps refer to it."""
+
+
+Event = Literal[
+    "Started", "StageStarted", "StagePassed", "StageFailed", "StageOverdue", "ApprovalNeeded", "GuardFailed",
+    "RollingBack", "RollbackOverdue", "RolledBack", "RollbackFailed", "Completed", "Promoted", "Superseded", "Aborted",
+    "Observed", "Downtime", "Restored",
+]  # fmt: skip
+
+
+class Notify(Keyed):
+    """Who is told what; exactly one provider key."""
+
+    on: Annotated[list[Event], Field(min_length=1, max_length=18)]
+    """What is told. ApprovalNeeded: a person is waited for. Completed: the last stage passed; Promoted: the guards, too."""
+    after: Duration = "5m"
+    """How long users must have been without service before Downtime is told."""
+    health: Annotated[list[Name], Field(max_length=20)] = []
+    """Guards, gates and verifications whose failing is a Downtime; empty: every http check but those of latency."""
 
 
 class ReleaseSpec(Model):

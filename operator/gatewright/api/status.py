@@ -244,6 +244,53 @@ class Past(Model):
     """Why it ended so."""
 
 
+class Notice(Model):
+    """What somebody is still to be told."""
+
+    id: Short
+    """Run, event, and what it is about, as `3.StagePassed.bug-fixes.1`; repetitions have the same."""
+    at: Time
+    """When it happened."""
+    text: Message = ""
+    """Why."""
+    to: Annotated[list[Short], Field(max_length=10)]
+    """Who has not been told yet: the provider, and a hash of its configuration."""
+
+    @property
+    def run(self) -> int:
+        """Number of the run."""
+        return int(self.id.split(".")[0])
+
+    @property
+    def event(self) -> str:
+        """What happened."""
+        return self.id.split(".")[1]
+
+
+class Thread(Model):
+    """What was opened elsewhere for a run: a Slack message to be edited, an incident to be closed."""
+
+    run: int
+    """Number of the run."""
+    to: Short
+    """Who was told: the provider, and a hash of its configuration."""
+    handle: Short
+    """What the provider knows it by."""
+
+
+class Downtime(Model):
+    """Users are not served, as far as health checks tell."""
+
+    since: Time
+    """Since when."""
+    run: int
+    """The run in which it began."""
+    check: Short
+    """The check that failed first."""
+    told: Annotated[list[Short], Field(max_length=10)] = []
+    """Who has been told."""
+
+
 class ReleaseStatus(Model):
     """What `kubectl get releases` and `kubectl describe` show."""
 
@@ -273,6 +320,12 @@ class ReleaseStatus(Model):
     """Versions that were rolled back, the latest first."""
     history: Annotated[list[Past], Field(max_length=10)] = []
     """Finished runs, the latest first."""
+    notices: Annotated[list[Notice], Field(max_length=64)] = []
+    """What somebody is still to be told, in order."""
+    threads: Annotated[list[Thread], Field(max_length=20)] = []
+    """What was opened elsewhere for runs that are not over."""
+    downtime: Downtime | None = None
+    """Since when users are not served; kept only where `notify` asks for Downtime."""
 
 
 def dump(status: ReleaseStatus) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def _configs(table: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
 
 GATES = _configs(registry.GATES)
 TARGETS = _configs(registry.TARGETS)
+NOTIFIERS = _configs(registry.NOTIFIERS)
 CONNECTIONS = _configs(registry.CONNECTIONS)
 
 RELEASE = Kind(
@@ -67,6 +68,7 @@ RELEASE = Kind(
         "spec.guards[]": GATES,
         "spec.stages[].gates[]": GATES | rules.CHECK_JOB,
         "spec.rollback.verify[]": GATES | rules.CHECK_JOB,
+        "spec.notify[]": NOTIFIERS,
     },
     columns=(
         Column("Version", ".spec.version", description="The version that should be live."),

@@ -51,8 +51,10 @@ class Body:
         }
 
     def hash(self) -> str:
-        """Ten hex digits over the pinned body."""
-        return digest(self.pinned())
+        """Ten hex digits over the pinned body; who is told is no part of it, and may change in the middle of a run."""
+        pinned = self.pinned()
+        pinned["spec"].pop("notify", None)
+        return digest(pinned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,16 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """A notice was delivered to a channel, or never will be."""
+
+    handle: str | None = None
+    """What is to be known when the next one of the same run is sent there."""
+    failed: str = ""
+    """Why it will not be delivered."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What was found. A failure is a value too: a Progress, a Verdict or a Sight that says so."""
 
@@ -127,6 +139,8 @@ class Observation:
     """Another Release whose run has one of our targets."""
     unwatched: float = 0.0
     """Seconds in which no operator watched, not yet accounted for."""
+    delivered: Mapping[tuple[str, str], Delivery] = field(default_factory=dict)
+    """What became of notices, by id and channel, and does not stand in the status yet."""
     inherited: Mapping[str, Any] | None = None
     """Snapshots from before the first change: of an earlier run whose rollback failed (what is live now is not to be
     returned to), or of this run, when a Retry pins its body anew."""

@@ -17,11 +17,19 @@ from collections.abc import Mapping
 
 from gatewright.ports import Connector, External, Gate, Notifier, Target
 from gatewright.providers.connections.http import HttpConnection
+from gatewright.providers.connections.pagerduty import PagerdutyConnection
 from gatewright.providers.connections.postgres import PostgresConnection
 from gatewright.providers.connections.prometheus import PrometheusConnection
+from gatewright.providers.connections.slack import SlackConnection
+from gatewright.providers.connections.statuspage import StatuspageConnection
+from gatewright.providers.connections.webhook import WebhookConnection
 from gatewright.providers.gates.http import HttpGate
 from gatewright.providers.gates.prometheus import PrometheusGate
 from gatewright.providers.gates.sql import SqlGate
+from gatewright.providers.notifiers.pagerduty import PagerdutyNotifier
+from gatewright.providers.notifiers.slack import SlackNotifier
+from gatewright.providers.notifiers.statuspage import StatuspageNotifier
+from gatewright.providers.notifiers.webhook import WebhookNotifier
 from gatewright.providers.targets.workload import Workload
 
 GATES: Mapping[str, Gate] = {
@@ -43,10 +51,19 @@ FLAGS: Mapping[str, External] = {}
 ACTIONS: Mapping[str, External] = {}
 """What a step may do elsewhere: one step kind each."""
 
-NOTIFIERS: Mapping[str, Notifier] = {}
+NOTIFIERS: Mapping[str, Notifier] = {
+    "slack": SlackNotifier(),
+    "pagerduty": PagerdutyNotifier(),
+    "statuspage": StatuspageNotifier(),
+    "webhook": WebhookNotifier(),
+}
 
 CONNECTIONS: Mapping[str, Connector] = {
     "prometheus": PrometheusConnection(),
     "http": HttpConnection(),
     "postgres": PostgresConnection(),
+    "slack": SlackConnection(),
+    "pagerduty": PagerdutyConnection(),
+    "statuspage": StatuspageConnection(),
+    "webhook": WebhookConnection(),
 }

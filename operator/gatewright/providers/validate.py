@@ -37,6 +37,8 @@ def problems(spec: ReleaseSpec) -> list[str]:
     found: list[str] = []
     for index, target in enumerate(spec.targets):
         found += _target(f"spec.targets[{index}]", target, names)
+    for index, entry in enumerate(spec.notify):
+        found += _keyed(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
     for path, check, stage in _checks(spec):
         found += _check(path, check, names if stage is None else {**names, "stage": stage})
     return found
@@ -86,6 +88,14 @@ def _target(path: str, target: Target, names: Mapping[str, str]) -> list[str]:
     if key is None:
         return found
     return found + _validated(configs[key], (target.model_extra or {})[key], f"{path}.{key}", names)[1]
+
+
+def _keyed(path: str, keyed: Keyed, table: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    configs = {key: provider.config for key, provider in table.items()}
+    key, found = _chosen(path, keyed, configs)
+    if key is None:
+        return found
+    return found + _validated(configs[key], (keyed.model_extra or {})[key], f"{path}.{key}", names)[1]
 
 
 def _check(path: str, check: Check, names: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,57 @@
+"""PagerDuty's Events API v2: a routing key, and two paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from gatewright.api.base import Model, SecretSource
+from gatewright.api.connection import HttpUrl
+from gatewright.ports import Link, Permanent
+from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections.secrets import hide, secret
+
+LIMITS = vendor.Limits(pause=30.0)
+
+
+class PagerdutyAccess(Model):
+    """A PagerDuty service, by its Events API v2 integration."""
+
+    url: HttpUrl = "https://events.pagerduty.com"
+    """Base URL of the Events API; `https://events.eu.pagerduty.com` in the EU."""
+    routingKey: SecretSource
+    """Integration key of the service (32 characters); keys of rulesets (`R...`) take no change events."""
+
+    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+        """No header opens it: the routing key stands in each event."""
+        value(self.routingKey)
+        return {}
+
+
+class PagerdutyConnection:
+    """The routing key is one that PagerDuty takes."""
+
+    config: ClassVar[type[BaseModel]] = PagerdutyAccess
+
+    async def check(self, link: Link) -> None:
+        """Resolve an alert that never was, which PagerDuty takes and drops."""
+        await enqueue(link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": "gatewright/check"})
+
+    async def close(self) -> None:
+        """Close every client."""
+        await client.aclose()
+
+
+async def enqueue(link: Link, path: str, event: Mapping[str, Any]) -> None:
+    """Send one event. Raises Retryable, Permanent."""
+    body = {"routing_key": secret(link, link.config.routingKey), **event}
+    reply = await vendor.call(link, "POST", path, body=body, limits=LIMITS, accepted=frozenset({400}))
+    found = client.json_of(reply)
+    if reply.status == 400:
+        errors = found.get("errors") if isinstance(found, dict) else None
+        words = "; ".join(map(str, errors)) if isinstance(errors, list) and errors else vendor.message_of(link, reply)
+        raise Permanent(hide(f"{reply.where}: PagerDuty refuses the event: {words or 'it does not say why'}", link))
+    if not isinstance(found, dict) or found.get("status") != "success":
+        raise Permanent(f"{reply.where}: the answer is not PagerDuty's")

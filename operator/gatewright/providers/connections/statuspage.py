@@ -1,0 +1,76 @@
+"""Atlassian Statuspage: an API key with one request a second, measured over a minute.
+
+Requests of a key go one after the other, a second apart, whatever asks; who would have to wait too long is told to come
+back instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from gatewright.api.base import Model, SecretSource
+from gatewright.api.connection import HttpUrl
+from gatewright.ports import Link, Permanent, Retryable
+from gatewright.providers.connections import client, vendor
+
+LIMITS = vendor.Limits(statuses=frozenset({420, 429}), pause=60.0)
+SPACING = 1.0
+"""Seconds between two requests of a key."""
+LONGEST_WAIT = 10.0
+"""Seconds: who would have to wait longer for a turn comes back later."""
+_next: dict[str, float] = {}
+
+
+class StatuspageAccess(Model):
+    """An account of Atlassian Statuspage."""
+
+    url: HttpUrl = "https://api.statuspage.io/v1"
+    """Base URL of the API."""
+    apiKey: SecretSource
+    """API key of a user who may manage the page."""
+
+    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+        """The headers that open it; `value` reads a Secret."""
+        return {"Authorization": f"OAuth {value(self.apiKey)}"}
+
+
+class StatuspageConnection:
+    """The API key is one that has pages."""
+
+    config: ClassVar[type[BaseModel]] = StatuspageAccess
+
+    async def check(self, link: Link) -> None:
+        """Ask for the pages of the key."""
+        reply = await call(link, "GET", "/pages")
+        if not isinstance(client.json_of(reply), list):
+            raise Permanent(f"{reply.where}: the answer is not Statuspage's")
+
+    async def close(self) -> None:
+        """Close every client."""
+        _next.clear()
+        await client.aclose()
+
+
+async def call(link: Link, method: str, path: str, **options: Any) -> client.Reply:
+    """One request in its turn. Options are those of `vendor.call`. Raises Retryable, Permanent."""
+    await _turn(link)
+    return await vendor.call(link, method, path, limits=LIMITS, **options)
+
+
+async def _turn(link: Link) -> None:
+    vendor.keep_back(link)
+    now = time.monotonic()
+    for identity in [identity for identity, at in _next.items() if at < now]:
+        del _next[identity]
+    at = max(now, _next.get(link.identity, now))
+    if at - now > LONGEST_WAIT:
+        error = Retryable(f"{link.config.url}: too many requests wait for their turn")
+        error.after = at - now
+        raise error
+    _next[link.identity] = at + SPACING
+    await asyncio.sleep(at - now)

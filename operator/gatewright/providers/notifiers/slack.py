@@ -1,0 +1,212 @@
+"""Slack: one message a run, edited in place, and a thread below it with what happened.
+
+    first message of a run     chat.postMessage, then a reply in its thread
+    every other one            chat.update of the same message, then a reply in its thread
+
+The handle is `CHANNEL-ID/ts` of the message. Where it was lost (a crash came between), the message is found again by its
+metadata; a bot that may not read the channel posts a second one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, StringConstraints
+from slack_sdk.models.blocks import (
+    Block,
+    ContextBlock,
+    HeaderBlock,
+    MarkdownTextObject,
+    PlainTextObject,
+    SectionBlock,
+)
+
+from gatewright.api.base import Model, Name
+from gatewright.ports import Link, Message, Permanent, Retryable
+from gatewright.providers.connections.slack import Refused, Slack
+
+MARK = "gatewright_release"
+LONGEST_TEXT = 3000
+LONGEST_TITLE = HeaderBlock.text_max_length
+PAGES = 5
+"""Pages of channels, and of messages, that are looked through for a message whose handle was lost."""
+_GONE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "thread_not_found"})
+_UNREADABLE = frozenset({"missing_scope", "not_in_channel", "channel_not_found", "not_allowed_token_type"})
+_ID = re.compile(r"[CDG][A-Z0-9]{7,}")
+_SIGNS: Mapping[str, str] = {"info": "🟢", "warning": "🟡", "error": "🟠", "critical": "🔴"}
+
+
+class SlackNotice(Model):
+    """One message a run in a channel, edited in place; what happened is told in its thread."""
+
+    connection: Name | None = None
+    """Name of a slack Connection; without it the namespace's only one."""
+    channel: Annotated[str, StringConstraints(min_length=1, max_length=80)]
+    """Name (`#deployments`) or ID of the channel; the bot must be in it."""
+
+
+class SlackNotifier:
+    """Message and thread by the Web API."""
+
+    config: ClassVar[type[BaseModel]] = SlackNotice
+    connection: ClassVar[str] = "slack"
+
+    async def send(self, config: Any, link: Link, message: Message, handle: str | None) -> str | None:
+        """Bring the message up to date, and reply below it. Raises Retryable, Permanent."""
+        slack = Slack(link)
+        if handle is None and message.again:
+            handle = await _find(slack, config.channel, message.thread)
+        handle = await _shown(slack, config.channel, message, handle)
+        try:
+            await _reply(slack, message, handle)
+        except Retryable as error:
+            error.handle = handle
+            raise
+        return handle
+
+
+async def _shown(slack: Slack, channel: str, message: Message, handle: str | None) -> str:
+    content: dict[str, Any] = {
+        "text": _escaped(message.title),
+        "blocks": blocks(message),
+        "metadata": _mark(message.thread, ""),
+    }
+    if handle is not None:
+        known, _, ts = handle.partition("/")
+        try:
+            await slack.chat_update(channel=known, ts=ts, **content)
+            return handle
+        except Refused as error:
+            if error.error not in _GONE:
+                raise
+    posted = await slack.chat_postMessage(channel=channel, unfurl_links=False, **content)
+    if not posted.get("channel") or not posted.get("ts"):
+        raise Permanent("Slack took the message and did not say where it is")
+    return f"{posted['channel']}/{posted['ts']}"
+
+
+async def _reply(slack: Slack, message: Message, handle: str) -> None:
+    channel, _, ts = handle.partition("/")
+    if message.again and await _replied(slack, channel, ts, message.key):
+        return
+    text = f"{_SIGNS[message.severity]} *{message.event}* {_escaped(message.text)}"
+    await slack.chat_postMessage(
+        channel=channel,
+        thread_ts=ts,
+        text=_cut(text, LONGEST_TEXT),
+        unfurl_links=False,
+        metadata=_mark(message.thread, message.key),
+    )
+
+
+def blocks(message: Message) -> list[Block]:
+    """The message, cut to what Block Kit takes."""
+    found: list[Block] = [
+        HeaderBlock(text=PlainTextObject(text=_cut(f"{_SIGNS[message.severity]} {message.title}", LONGEST_TITLE)))
+    ]
+    if message.text:
+        found.append(SectionBlock(text=MarkdownTextObject(text=_cut(_escaped(message.text), LONGEST_TEXT))))
+    if message.lines:
+        found.append(SectionBlock(text=MarkdownTextObject(text=_table(message.lines))))
+    foot = f"{message.event} at {message.at}, run {message.thread.rpartition('/')[2]}"
+    found.append(ContextBlock(elements=[MarkdownTextObject(text=foot)]))
+    return found
+
+
+def _table(lines: tuple[str, ...]) -> str:
+    """The stages; those in the middle are left out where they are too many."""
+    shown = [_cut(_escaped(line), 400) for line in lines]
+    left_out = 0
+    while len(_fenced(shown, left_out)) > LONGEST_TEXT:
+        del shown[len(shown) // 2]
+        left_out += 1
+    return _fenced(shown, left_out)
+
+
+def _fenced(lines: list[str], left_out: int) -> str:
+    middle = [f"… {left_out} more"] if left_out else []
+    half = len(lines) // 2 if left_out else len(lines)
+    return "```\n" + "\n".join([*lines[:half], *middle, *lines[half:]]) + "\n```"
+
+
+def _mark(thread: str, key: str) -> dict[str, Any]:
+    return {"event_type": MARK, "event_payload": {"thread": thread, "key": key}}
+
+
+async def _find(slack: Slack, channel: str, thread: str) -> str | None:
+    """The run's message in the channel, if it can be found."""
+    try:
+        known = channel if _ID.fullmatch(channel) else await _channel_id(slack, channel.removeprefix("#"))
+        if known is None:
+            return None
+        cursor = ""
+        for _ in range(PAGES):
+            options = {"channel": known, "limit": "100", "include_all_metadata": "true", "cursor": cursor or None}
+            page = await slack.api_call("conversations.history", data=options)
+            for item in page.get("messages") or []:
+                if _payload(item) == (thread, ""):
+                    return f"{known}/{item['ts']}"
+            cursor = _cursor(page)
+            if not cursor:
+                return None
+    except Refused as error:
+        if error.error not in _UNREADABLE:
+            raise
+    return None
+
+
+async def _channel_id(slack: Slack, name: str) -> str | None:
+    cursor = ""
+    for _ in range(PAGES):
+        options = {"limit": "1000", "exclude_archived": "true", "cursor": cursor or None}
+        page = await slack.api_call("conversations.list", data=options)
+        for item in page.get("channels") or []:
+            if item.get("name") == name:
+                return str(item["id"])
+        cursor = _cursor(page)
+        if not cursor:
+            break
+    return None
+
+
+async def _replied(slack: Slack, channel: str, ts: str, key: str) -> bool:
+    cursor = ""
+    try:
+        for _ in range(PAGES):
+            options = {
+                "channel": channel,
+                "ts": ts,
+                "limit": "100",
+                "include_all_metadata": "true",
+                "cursor": cursor or None,
+            }
+            page = await slack.api_call("conversations.replies", data=options)
+            if any(_payload(item)[1] == key for item in page.get("messages") or []):
+                return True
+            cursor = _cursor(page)
+            if not cursor:
+                return False
+    except Refused as error:
+        if error.error not in _UNREADABLE | _GONE:
+            raise
+    return False
+
+
+def _payload(item: Mapping[str, Any]) -> tuple[str, str]:
+    metadata = item.get("metadata") or {}
+    payload = metadata.get("event_payload") or {} if metadata.get("event_type") == MARK else {}
+    return str(payload.get("thread", "")), str(payload.get("key", ""))
+
+
+def _cursor(page: Any) -> str:
+    return str((page.get("response_metadata") or {}).get("next_cursor") or "")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
