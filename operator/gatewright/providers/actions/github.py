@@ -1,0 +1,351 @@
+"""github: a deployment record of this run, or a workflow that is started and waited for.
+
+    {repository: acme/shop, deployment: {environment: production, ref: $(vars.commit)}}                  in_progress
+    {repository: acme/shop, deployment: {environment: production, ref: $(vars.commit), state: success}}   the same record
+    {repository: acme/shop, workflow: {file: smoke.yml, ref: main, inputs: {url: ...}}}
+
+A run has one record for each environment and ref: its payload holds the run's mark, so a later step finds it, and a
+state's description holds the step's mark, so that it is set once.
+
+A workflow run has no field for a key. The workflow takes it as an input and shows it in its own `run-name`:
+
+    run-name: smoke ${{ inputs.operation }}
+    on: {workflow_dispatch: {inputs: {operation: {type: string}}}}
+
+Runs are looked for by that name before one is started. A workflow that does not show its input could be started twice
+after a crash, so it is refused before anything is done.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from gatewright.api.base import Key, Model, Name, Text
+from gatewright.core.model import Operation, Progress, Sight, digest
+from gatewright.ports import Link, NotFound, Permanent
+from gatewright.providers.connections import client
+from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, fetch, pages
+from gatewright.providers.connections.secrets import hide
+
+_LONGEST_MARK = 60
+_OLDEST = timedelta(days=3)
+"""No operation is under way for longer; runs from before are not looked at."""
+_FAILED = frozenset({"failure", "cancelled", "timed_out", "action_required", "startup_failure", "stale"})
+_NOTHING = frozenset({"neutral", "skipped"})
+
+File = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+\.ya?ml$")]
+Environment = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Url = Annotated[str, StringConstraints(max_length=512, pattern=r"^(https?://\S+|.*\$\(.*)$")]
+
+
+class Deployment(Model):
+    """A deployment record and the state it is brought to."""
+
+    environment: Environment
+    """Name of the environment, as `production`."""
+    ref: Ref
+    """The commit, branch or tag that is deployed: usually `$(vars.commit)`."""
+    state: Literal["queued", "pending", "in_progress", "success", "failure", "error", "inactive"] = "in_progress"
+    """The state that this step sets. The first step of a run makes the record, later ones find it by environment and ref."""
+    description: Annotated[str, Field(max_length=70)] = "Gatewright"
+    """What is shown beside the state."""
+    environmentUrl: Url | None = None
+    """Where the environment can be seen."""
+    logUrl: Url | None = None
+    """Where people can read how it goes."""
+
+
+class Workflow(Model):
+    """A workflow that is started by `workflow_dispatch`; the step lasts until it has ended, and passes by `success` alone."""
+
+    file: File
+    """Name of the workflow's file in `.github/workflows`."""
+    ref: Ref
+    """Branch or tag whose version of the workflow runs."""
+    inputs: Annotated[dict[Key, Text], Field(max_length=24)] = {}
+    """Inputs of the workflow."""
+    keyInput: Key = "operation"
+    """Input that gets the operation's key; the workflow must show it in its `run-name`, by which a run is found again."""
+
+
+class GithubAction(Model):
+    """A deployment record, or a workflow to run."""
+
+    connection: Name | None = None
+    """Name of the github Connection; the namespace's only one when left out."""
+    repository: Repository
+    """The repository, as `acme/shop`."""
+    deployment: Deployment | None = None
+    """Record this run as a deployment, or set the state of its record."""
+    workflow: Workflow | None = None
+    """Start a workflow and wait for its end."""
+
+    @model_validator(mode="after")
+    def _one(self) -> GithubAction:
+        if (self.deployment is None) == (self.workflow is None):
+            raise ValueError("needs exactly one of deployment, workflow")
+        if self.workflow is not None and self.workflow.keyInput in self.workflow.inputs:
+            raise ValueError(f"the input {self.workflow.keyInput} gets the operation's key; name another by keyInput")
+        return self
+
+
+class GithubStep:
+    """`ports.External` for deployment records and workflows."""
+
+    config: ClassVar[type[BaseModel]] = GithubAction
+    connection: ClassVar[str] = "github"
+    interval: ClassVar[float] = 15.0
+
+    def identity(self, config: GithubAction) -> str:
+        """Nothing is owned: each run has records and workflow runs of its own."""
+        return ""
+
+    async def look(self, config: GithubAction, link: Link) -> Sight:
+        """Whether there is such a repository, and a workflow that can be found again. Raises Retryable, Permanent."""
+        try:
+            if config.workflow is not None:
+                await _usable(config.repository, config.workflow, link)
+            else:
+                await _found(link, below(config.repository), f"there is no repository {config.repository}")
+        except NotFound as error:
+            return Sight(None, problem=str(error))
+        return Sight(None)
+
+    async def perform(
+        self, config: GithubAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        """Make the record and set its state, or start the workflow. Raises Retryable, Permanent."""
+        if config.workflow is not None:
+            return await _dispatch(config.repository, config.workflow, link, operation)
+        assert config.deployment is not None
+        return await _record(config.repository, config.deployment, link, operation)
+
+    async def follow(
+        self, config: GithubAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        """How far the workflow is, or whether the state is set. Raises Retryable, Permanent."""
+        if config.workflow is not None:
+            run = await _run(config.repository, config.workflow, link, operation)
+            return _progress(run, link) if run is not None else Progress("Absent")
+        assert config.deployment is not None
+        record = await _recorded(config.repository, config.deployment, link, operation)
+        if record is None or not await _stated(config.repository, record, link, operation):
+            return Progress("Absent")
+        return _done(config.deployment, record)
+
+    async def trouble(self, config: GithubAction, link: Link, operation: Operation) -> str | None:
+        """The jobs and steps of the workflow that failed. Raises Retryable, Permanent."""
+        if config.workflow is None:
+            return None
+        run = await _run(config.repository, config.workflow, link, operation)
+        if run is None:
+            return None
+        lines: list[str] = []
+        path = below(config.repository, "actions", "runs", str(run["id"]), "jobs")
+        async for page in pages(link, path, {"filter": "latest"}, "jobs", 3):
+            lines += [_job(job) for job in page if job.get("conclusion") in _FAILED]
+        return hide(f"{'; '.join(lines)} ({run.get('html_url')})", link) if lines else None
+
+
+# --- deployment records
+
+
+async def _record(repository: str, config: Deployment, link: Link, operation: Operation) -> Progress:
+    record = await _recorded(repository, config, link, operation)
+    if record is None:
+        body = {
+            "ref": config.ref,
+            "environment": config.environment,
+            "auto_merge": False,
+            "required_contexts": [],
+            "payload": {"gatewright": _run_mark(operation)},
+            "description": config.description,
+        }
+        reply = await call(link, "POST", below(repository, "deployments"), body=body)
+        if reply.status != 201:
+            raise Permanent(f"{reply.where}: answered {reply.status} where a deployment is made")
+        record = _id(client.json_of(reply), reply.where)
+    if not await _stated(repository, record, link, operation):
+        state = {
+            "state": config.state,
+            "description": f"{config.description} [{_mark(operation)}]",
+            **({"environment_url": config.environmentUrl} if config.environmentUrl else {}),
+            **({"log_url": config.logUrl} if config.logUrl else {}),
+        }
+        await call(link, "POST", below(repository, "deployments", str(record), "statuses"), body=state)
+    return _done(config, record)
+
+
+def _done(config: Deployment, record: int) -> Progress:
+    words = f"deployment {record} to {config.environment} is {config.state}"
+    return Progress("Succeeded", words, {"deployment": str(record)})
+
+
+async def _recorded(repository: str, config: Deployment, link: Link, operation: Operation) -> int | None:
+    """The number of this run's record."""
+    wanted = _run_mark(operation)
+    query = {"environment": config.environment, "ref": config.ref}
+    try:
+        async for page in pages(link, below(repository, "deployments"), query):
+            for item in page:
+                if _payload(item).get("gatewright") == wanted:
+                    return _id(item, "deployments")
+    except Unfinished:
+        pass  # newest first: this run's is not among the last hundreds
+    return None
+
+
+async def _stated(repository: str, record: int, link: Link, operation: Operation) -> bool:
+    """Whether this step has set its state, even if another has followed."""
+    wanted = f"[{_mark(operation)}]"
+    try:
+        async for page in pages(link, below(repository, "deployments", str(record), "statuses"), {}):
+            if any(str(item.get("description") or "").endswith(wanted) for item in page):
+                return True
+    except Unfinished:
+        pass
+    return False
+
+
+def _payload(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    payload = item.get("payload")
+    if isinstance(payload, str):
+        try:
+            payload = json.loads(payload)
+        except ValueError:
+            return {}
+    return payload if isinstance(payload, dict) else {}
+
+
+def _mark(operation: Operation) -> str:
+    key = operation.key
+    return key if len(key) <= _LONGEST_MARK else f"{key[: _LONGEST_MARK - 11]}-{digest(key)}"
+
+
+def _run_mark(operation: Operation) -> str:
+    """What all operations of a run have in common: a key reads `RUN.STAGE.STEP.ATTEMPT-NONCE`."""
+    return f"{operation.key.partition('.')[0]}-{operation.key.rpartition('-')[2]}"
+
+
+def _id(item: Any, where: str) -> int:
+    if not isinstance(item, dict) or not isinstance(item.get("id"), int):
+        raise Permanent(f"{where}: the answer holds no id; is this the GitHub API?")
+    return int(item["id"])
+
+
+# --- workflows
+
+
+async def _dispatch(repository: str, config: Workflow, link: Link, operation: Operation) -> Progress:
+    run = await _run(repository, config, link, operation)
+    if run is not None:
+        return _progress(run, link)
+    await _usable(repository, config, link)
+    body = {
+        "ref": config.ref,
+        "inputs": {**config.inputs, config.keyInput: operation.key},
+        "return_run_details": True,
+    }
+    reply = await call(link, "POST", below(repository, "actions", "workflows", config.file, "dispatches"), body=body)
+    if reply.status == 204:  # an Enterprise server that does not tell which run it started
+        return Progress("Running", f"{config.file} is started")
+    started = client.json_of(reply)
+    number = started.get("workflow_run_id") if isinstance(started, dict) else None
+    if not isinstance(number, int):
+        return Progress("Running", f"{config.file} is started")
+    _begun[link.identity, operation.id] = number
+    while len(_begun) > _REMEMBERED:
+        del _begun[next(iter(_begun))]
+    return Progress("Running", hide(f"{config.file} runs: {started.get('html_url')}", link), {"run": str(number)})
+
+
+_begun: dict[tuple[str, str], int] = {}
+"""Runs that this process has started: the list of runs may lag behind, and what it does not show must not start twice."""
+_REMEMBERED = 256
+
+
+async def _run(repository: str, config: Workflow, link: Link, operation: Operation) -> dict[str, Any] | None:
+    """The run that carries the key of an operation: the one that was started first."""
+    number = _begun.get((link.identity, operation.id))
+    if number is not None:
+        return await fetch(link, below(repository, "actions", "runs", str(number)))
+    path = below(repository, "actions", "workflows", config.file, "runs")
+    query = {"event": "workflow_dispatch", "exclude_pull_requests": "true"}
+    oldest = (datetime.now(UTC) - _OLDEST).strftime("%Y-%m-%dT%H:%M:%SZ")
+    runs: list[dict[str, Any]] = []
+    try:
+        async for page in pages(link, path, query, "workflow_runs"):
+            runs += [run for run in page if _carries(run, operation.key)]
+            if any(str(run.get("created_at", "")) < oldest for run in page):
+                break
+    except Unfinished as error:
+        if not runs:
+            raise Permanent(f"{config.file}: {error}, so nobody can tell whether this one has been started") from None
+    return min(runs, key=lambda run: _id(run, path), default=None)
+
+
+def _carries(run: Mapping[str, Any], key: str) -> bool:
+    """Whether the name of a run holds the key, and not a longer one that begins or ends like it."""
+    title = f"{run.get('display_title') or ''} {run.get('name') or ''}"
+    return re.search(rf"(?<![A-Za-z0-9._-]){re.escape(key)}(?![A-Za-z0-9_-])", title) is not None
+
+
+def _progress(run: Mapping[str, Any], link: Link) -> Progress:
+    status, conclusion, url = run.get("status"), run.get("conclusion"), str(run.get("html_url"))
+    outputs = {"run": str(run.get("id")), "url": hide(url, link)}
+    if status == "completed":
+        if conclusion == "success":
+            return Progress("Succeeded", hide(f"success: {url}", link), outputs)
+        words = "did nothing: " if conclusion in _NOTHING else ""
+        return Progress("Failed", hide(f"{words}{conclusion or 'without a conclusion'}: {url}", link), outputs)
+    waiting = status in ("waiting", "action_required")
+    words = "waits for somebody to allow it" if waiting else str(status)
+    return Progress("Running", hide(f"{words}: {url}", link), outputs, stuck=waiting)
+
+
+async def _usable(repository: str, config: Workflow, link: Link) -> None:
+    """Raise Permanent unless the workflow can be started and its runs can be found again."""
+    missing = f"there is no workflow {config.file} in {repository}"
+    found = await _found(link, below(repository, "actions", "workflows", config.file), missing)
+    if found.get("state") != "active":
+        raise NotFound(hide(f"the workflow {config.file} is {found.get('state')}; enable it", link))
+    path = str(found.get("path") or f".github/workflows/{config.file}")
+    missing = f"{path} is not in {repository} at {config.ref}"
+    content = await _found(link, below(repository, "contents", *path.split("/")), missing, {"ref": config.ref})
+    name = re.search(r"^run-name:\s*(.+)$", _text(content), re.MULTILINE)
+    inputs = rf"\binputs\s*(\.\s*{re.escape(config.keyInput)}\b|\[\s*['\"]{re.escape(config.keyInput)}['\"]\s*\])"
+    if name is None or not re.search(inputs, name[1]):
+        raise NotFound(
+            f"{config.file} does not show its input in its name, so a run could not be found again; "
+            f"add to it: run-name: ${{{{ inputs.{config.keyInput} }}}}"
+        )
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    try:
+        return base64.b64decode(str(content.get("content", ""))).decode(errors="replace")
+    except ValueError:
+        return ""
+
+
+async def _found(link: Link, path: str, problem: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+    reply = await call(link, "GET", path, query=query, accepted=frozenset({404}))
+    if reply.status == 404:
+        raise NotFound(hide(f"{problem}, or the token may not see it (404)", link))
+    found = client.json_of(reply)
+    if not isinstance(found, dict):
+        raise Permanent(f"{reply.where}: this is not the GitHub API")
+    return found
+
+
+def _job(job: Mapping[str, Any]) -> str:
+    steps = [str(step.get("name")) for step in job.get("steps") or [] if step.get("conclusion") in _FAILED]
+    where = f", step {steps[0]}" if steps else ""
+    return f"job {job.get('name')}{where}: {job.get('conclusion')}"

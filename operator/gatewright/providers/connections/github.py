@@ -1,0 +1,139 @@
+"""GitHub's REST API, of github.com or of an Enterprise server (`https://HOST/api/v3`).
+
+Lists are paged by a `Link` header; its address is not followed, because it could lead elsewhere, only counted on from.
+A limit answers 403 or 429: with `retry-after` (seconds), or with `x-ratelimit-remaining: 0` and `x-ratelimit-reset`
+(Unix time), or, for the secondary limits, with words alone, and then a minute is what GitHub asks for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
+
+from gatewright.api.base import Model, SecretSource
+from gatewright.api.connection import HttpUrl
+from gatewright.ports import Link, Permanent, Retryable
+from gatewright.providers.connections import client, vendor
+
+LIMITS = vendor.Limits(reset="x-ratelimit-reset", unit="epoch", remaining="x-ratelimit-remaining", pause=60.0)
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}")
+_PAGE = 30
+"""Entries a page: with more, an answer could be larger than what is read."""
+
+
+class Unfinished(Exception):
+    """A list has more pages than are read."""
+
+
+def _repository(text: str) -> str:
+    if not _REPOSITORY.fullmatch(text) or text.endswith(("/.", "/..", ".git")):
+        raise ValueError(f'"{text}" is not a repository (try OWNER/NAME, as acme/shop)')
+    return text
+
+
+def _plain_ref(text: str) -> str:
+    bad = ".." in text or text.startswith(("/", "-")) or text.endswith(("/", ".", ".lock"))
+    if bad or not text.isprintable() or set(text) & set(" ~^:?*[\\"):
+        raise ValueError(f'"{text}" is neither a commit nor a branch nor a tag')
+    return text
+
+
+Repository = Annotated[
+    str,
+    AfterValidator(_repository),
+    WithJsonSchema({"type": "string", "maxLength": 256, "pattern": r"^([A-Za-z0-9-]+/[A-Za-z0-9._-]+|.*\$\(.*)$"}),
+    Field(max_length=256),
+]
+Ref = Annotated[str, AfterValidator(_plain_ref), Field(min_length=1, max_length=256)]
+
+
+class GithubAccess(Model):
+    """Where GitHub is and how it is opened."""
+
+    url: HttpUrl = "https://api.github.com"
+    """Base URL of the REST API; `https://HOST/api/v3` for an Enterprise server."""
+    token: SecretSource
+    """A token of a user or an app: reading needs checks, commit statuses, actions, issues and metadata; steps need to write
+    deployments or actions, and to read contents."""
+
+    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+        """The headers that open it; `value` reads a Secret."""
+        return {
+            "Authorization": f"Bearer {value(self.token)}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+
+
+async def call(
+    link: Link, method: str, path: str, *, accepted: frozenset[int] = frozenset(), **options: Any
+) -> client.Reply:
+    """One request; options as those of `vendor.call`. Raises Retryable, Permanent."""
+    reply = await vendor.call(link, method, path, limits=LIMITS, accepted=accepted | {403}, **options)
+    if reply.status != 403 or 403 in accepted:
+        return reply
+    words = vendor.message_of(link, reply)
+    if "rate limit" in words.lower() or "abuse detection" in words.lower():
+        error = Retryable(f"{reply.where}: too many requests (403); asked again in {LIMITS.pause:.0f}s")
+        error.after = LIMITS.pause
+        raise error
+    raise Permanent(f"{reply.where}: the credentials may not do this (403){words and f': {words}'}")
+
+
+async def fetch(link: Link, path: str, **options: Any) -> dict[str, Any]:
+    """GET an object. Raises Retryable, Permanent."""
+    reply = await call(link, "GET", path, **options)
+    return _object(reply, client.json_of(reply))
+
+
+async def pages(
+    link: Link, path: str, query: Mapping[str, Any], key: str | None = None, most: int = 10
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """The pages of a list, which stands under `key` where the answer is an object. Raises Unfinished after `most`."""
+    for page in range(1, most + 1):
+        reply = await call(link, "GET", path, query={**query, "per_page": _PAGE, "page": page})
+        found = client.json_of(reply)
+        if key is not None:
+            found = _object(reply, found).get(key)
+        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+            raise Permanent(f"{reply.where}: this is not the GitHub API")
+        yield found
+        if not re.search(r'rel="?next\b', reply.headers.get("link", "")):
+            return
+    raise Unfinished(f"more than {most * _PAGE} entries, which is more than are read")
+
+
+def below(repository: str, *parts: str) -> str:
+    """A path in a repository, every part of it one segment."""
+    owner, _, name = repository.partition("/")
+    return "/".join(["/repos", *map(vendor.segment, (owner, name, *parts))])
+
+
+class GithubConnection:
+    """Answers what is left of the token's rate limit, which costs nothing."""
+
+    config: ClassVar[type[BaseModel]] = GithubAccess
+
+    async def check(self, link: Link) -> None:
+        """Whether the token is one. Raises Retryable, Permanent."""
+        reply = await call(link, "GET", "/rate_limit", accepted=frozenset({404}))
+        if reply.status == 404:  # an Enterprise server without limits says so; anybody else is not GitHub
+            words = vendor.message_of(link, reply)
+            if "rate limiting is not enabled" not in words.lower():
+                raise Permanent(f"{reply.where}: no such path (404); is the URL that of the REST API?")
+            return
+        if not isinstance(_object(reply, client.json_of(reply)).get("resources"), dict):
+            raise Permanent(f"{reply.where}: this is not the GitHub API")
+
+    async def close(self) -> None:
+        """Close every client."""
+        await client.aclose()
+
+
+def _object(reply: client.Reply, found: Any) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise Permanent(f"{reply.where}: this is not the GitHub API")
+    return found
