@@ -1,0 +1,305 @@
+"""Vercel's REST API: https://vercel.com/docs/rest-api.
+
+Every request carries the team; limits are kept by endpoint, so a question that met one does not keep a rollback back
+(`bucket`). What this module reads is what both a target and flags need: the project with its last alias request, its
+production variables (never their values), deployments by their `meta`, and the ends of logs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import email.utils
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, StringConstraints, model_validator
+
+from gatewright.api.base import Model, SecretSource
+from gatewright.api.connection import HttpUrl
+from gatewright.ports import Link, Permanent
+from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections.secrets import hide
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
+Project = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
+_LIMITS = vendor.Limits(reset="x-ratelimit-reset", unit="epoch", body=("error", "limit", "reset"), pause=60.0)
+_PAGE = 50
+_PAGES = 10
+_TAIL = 220
+"""Characters of a log that are repeated in a message."""
+_NAMED_SECRET = re.compile(
+    r"(?i)([\w.-]*(?:key|token|secret|passw\w*|credential\w*|authorization|bearer|dsn)[\w.-]*[\"']?\s*[=:]?\s+|"
+    r"[\w.-]*(?:key|token|secret|passw\w*|credential\w*|authorization|bearer|dsn)[\w.-]*[\"']?\s*[=:]\s*)\S+"
+)
+_CREDENTIALS = re.compile(r"://[^/\s@]+@")
+_LONG_WORD = re.compile(
+    r"(?<![\w/.@-])(?=[A-Za-z_-]*\d)(?=[\d_-]*[A-Za-z])[A-Za-z0-9_+=-]{20,}(?:\.[A-Za-z0-9_+=-]{10,})*"
+)
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class VercelAccess(Model):
+    """Vercel's API, by an access token."""
+
+    url: HttpUrl = "https://api.vercel.com"
+    """Base URL of the API."""
+    token: SecretSource
+    """An access token that may see and deploy the projects."""
+    teamId: Slug | None = None
+    """ID of the team that owns the projects (`team_...`); the token's own account without it."""
+    slug: Slug | None = None
+    """The team by the name in its URL, in place of `teamId`."""
+    protectionBypass: SecretSource | None = None
+    """The project's secret of "Protection Bypass for Automation", sent with smoke requests to protected deployments."""
+
+    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+        """The headers that open it; `value` reads a Secret."""
+        return {"Authorization": f"Bearer {value(self.token)}"}
+
+    @model_validator(mode="after")
+    def _one_team(self) -> VercelAccess:
+        if self.teamId is not None and self.slug is not None:
+            raise ValueError("has both teamId and slug; keep one")
+        return self
+
+
+class VercelConnection:
+    """The token is good, and sees the team."""
+
+    config: ClassVar[type[BaseModel]] = VercelAccess
+
+    async def check(self, link: Link) -> None:
+        """Ask who the token belongs to, and for the team."""
+        team = link.config.teamId or link.config.slug
+        reply = await call(link, "GET", "/v2/user", accepted=frozenset({401, 403}))
+        if reply.status in (401, 403):
+            raise Permanent(f"{reply.where}: the token is not valid, or has expired ({reply.status})")
+        if not isinstance(as_object(client.json_of(reply)).get("user"), dict):
+            raise Permanent(f"{reply.where}: this is not Vercel's API")
+        if team is None:
+            return
+        reply = await call(link, "GET", f"/v2/teams/{vendor.segment(team)}", accepted=frozenset({401, 403, 404}))
+        if reply.status >= 400:
+            raise Permanent(f"{reply.where}: the token does not see the team {team} ({reply.status})")
+
+    async def close(self) -> None:
+        """Close every client."""
+        await client.aclose()
+
+
+async def call(
+    link: Link,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, Any] | None = None,
+    body: Any = None,
+    accepted: frozenset[int] = frozenset(),
+    bucket: str = "",
+) -> client.Reply:
+    """One request for the Connection's team. Raises Retryable, Permanent.
+
+    A rate limit that is met keeps back the requests of the same bucket only.
+    """
+    team = {"teamId": link.config.teamId, "slug": link.config.slug}
+    whole = {**(query or {}), **{name: value for name, value in team.items() if value is not None}}
+    asked = dataclasses.replace(link, identity=f"{link.identity}/{bucket}") if bucket else link
+    return await vendor.call(asked, method, path, query=whole, body=body, limits=_LIMITS, accepted=accepted)
+
+
+async def fetch(link: Link, path: str, query: Mapping[str, Any] | None = None, bucket: str = "") -> dict[str, Any]:
+    """GET a JSON object. Raises Retryable, Permanent."""
+    reply = await call(link, "GET", path, query=query, bucket=bucket)
+    found = client.json_of(reply)
+    if not isinstance(found, dict):
+        raise Permanent(f"{reply.where}: this is not Vercel's API")
+    return found
+
+
+async def project(link: Link, name: str) -> dict[str, Any]:
+    """A project by name or ID, with its last alias request. Raises Retryable, Permanent."""
+    found = await fetch(link, f"/v9/projects/{vendor.segment(name)}", {"rollbackInfo": "true"})
+    if not isinstance(found.get("id"), str):
+        raise Permanent(f"{link.config.url}/v9/projects/{name}: this is not Vercel's API")
+    return found
+
+
+async def deployment(link: Link, identity: str) -> dict[str, Any] | None:
+    """A deployment in full; None where it is gone. Raises Retryable, Permanent."""
+    path = f"/v13/deployments/{vendor.segment(identity)}"
+    reply = await call(link, "GET", path, accepted=frozenset({404, 410}))
+    if reply.status >= 400:
+        return None
+    found = as_object(client.json_of(reply))
+    if not isinstance(found.get("id"), str):
+        raise Permanent(f"{reply.where}: this is not Vercel's API")
+    return found
+
+
+async def marked(link: Link, project_id: str, **meta: str) -> list[dict[str, Any]]:
+    """Production deployments that carry these entries in their `meta`, newest first. Raises Retryable, Permanent.
+
+    The `meta-` parameters are what `vercel list --meta` sends; where they are ignored, the newest 500 are looked through.
+    """
+    query: dict[str, Any] = {"projectId": project_id, "target": "production", "limit": _PAGE}
+    query |= {f"meta-{name}": value for name, value in meta.items()}
+    found: list[dict[str, Any]] = []
+    for _ in range(_PAGES):
+        answer = await fetch(link, "/v6/deployments", query)
+        page = answer.get("deployments")
+        if not isinstance(page, list):
+            raise Permanent(f"{link.config.url}/v6/deployments: this is not Vercel's API")
+        fitting = [
+            item for item in page if isinstance(item, dict) and meta.items() <= as_object(item.get("meta")).items()
+        ]
+        found += [{**item, "id": item.get("uid") or item.get("id")} for item in fitting]
+        following = as_object(answer.get("pagination")).get("next")
+        if found or not following:
+            break
+        query["until"] = following
+    return sorted(found, key=created, reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """What production is built with."""
+
+    own: list[dict[str, Any]]
+    """The project's own variables."""
+    shared: list[dict[str, Any]]
+    """Variables of the team that are linked to the project."""
+    unseen: str
+    """What cannot be seen, in words; empty where everything can."""
+    now: float
+    """When this was so, by Vercel's own clock, in milliseconds."""
+
+
+async def variables(link: Link, project_id: str, target: str = "production", bucket: str = "") -> Variables:
+    """The variables of an environment. Raises Retryable, Permanent."""
+    path = f"/v10/projects/{vendor.segment(project_id)}/env"
+    reply = await call(link, "GET", path, bucket=bucket)
+    found, hidden = await _all(link, path, {}, "envs", reply)
+    unseen = f"{hidden} variables of production are hidden from this token" if hidden else ""
+    shared: list[dict[str, Any]] = []
+    if link.config.teamId or link.config.slug:
+        query = {"projectId": project_id}
+        answer = await call(link, "GET", "/v1/env", query=query, accepted=frozenset({403}), bucket=bucket)
+        if answer.status == 403:
+            unseen = unseen or "the team's shared variables cannot be seen by this token (403)"
+        else:
+            shared = (await _all(link, "/v1/env", query, "data", answer))[0]
+    return Variables(
+        [item for item in found if reaches(item, target)],
+        [item for item in shared if reaches(item, target)],
+        unseen,
+        _clock(reply),
+    )
+
+
+async def plain_value(link: Link, project_id: str, identity: str) -> str | None:
+    """The value of an encrypted variable; None where Vercel does not give it. Raises Retryable, Permanent."""
+    path = f"/v1/projects/{vendor.segment(project_id)}/env/{vendor.segment(identity)}"
+    found = await fetch(link, path)
+    value = found.get("value")
+    return value if isinstance(value, str) and found.get("decrypted", True) else None
+
+
+def reaches(variable: Mapping[str, Any], target: str) -> bool:
+    """Whether a variable belongs to an environment as a whole."""
+    named = variable.get("target")
+    return target in (named if isinstance(named, list) else [named]) and not variable.get("gitBranch")
+
+
+def created(item: Mapping[str, Any]) -> float:
+    """When a deployment was created, in Vercel's milliseconds."""
+    at = item.get("createdAt", item.get("created"))
+    return float(at) if isinstance(at, int | float) else 0.0
+
+
+def updated(variable: Mapping[str, Any]) -> float:
+    """When a variable was changed last, in Vercel's milliseconds; just now where that is not told."""
+    at = variable.get("updatedAt") or variable.get("createdAt")
+    return float(at) if isinstance(at, int | float) else time.time() * 1000
+
+
+async def build_log(link: Link, identity: str) -> str:
+    """The end of a deployment's build log, in one line. Raises Retryable, Permanent."""
+    query = {"builds": 1, "direction": "backward", "limit": 30}
+    reply = await call(link, "GET", f"/v3/deployments/{vendor.segment(identity)}/events", query=query, bucket="logs")
+    events = client.json_of(reply)
+    if not isinstance(events, list):
+        return ""
+    known = [item for item in events if isinstance(item, dict) and item.get("type") in ("stdout", "stderr", "fatal")]
+    lines = [str(item.get("text") or as_object(item.get("payload")).get("text") or "") for item in known]
+    return tail(reversed(lines), link)
+
+
+async def runtime_log(link: Link, project_id: str, identity: str) -> str:
+    """The end of what a deployment logged: lines of level error and fatal, else of any. Raises Retryable, Permanent.
+
+    The vendor sends a line as it happens and does not end: what has come after half the Connection's time is taken.
+    """
+    path = f"/v1/projects/{vendor.segment(project_id)}/deployments/{vendor.segment(identity)}/runtime-logs"
+    team = {"teamId": link.config.teamId, "slug": link.config.slug}
+    query = "&".join(f"{name}={vendor.segment(value)}" for name, value in team.items() if value is not None)
+    headers = {"Accept": "application/stream+json"}
+    reply = await client.ask(
+        link, "GET", f"{path}?{query}" if query else path, headers=headers, enough=link.timeout / 2
+    )
+    client.require_ok(reply)
+    lines = list(_records(reply.body))
+    bad = [line for line in lines if line.get("level") in ("error", "fatal")]
+    return tail([str(line.get("message", "")) for line in bad or lines], link)
+
+
+def tail(lines: Iterable[str], link: Link) -> str:
+    """The last words of a log, in one line, without what looks like a secret."""
+    text = " / ".join(" ".join(_ANSI.sub("", line).split()) for line in lines if line.strip())
+    text = _CREDENTIALS.sub("://***@", hide(text, link, len(text)))
+    text = _LONG_WORD.sub("***", _NAMED_SECRET.sub(r"\1***", text))
+    return text if len(text) <= _TAIL else f"…{text[-_TAIL:]}"
+
+
+def _records(body: bytes) -> Iterator[dict[str, Any]]:
+    for line in body.splitlines():
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue  # the last line may have been cut
+        if isinstance(found, dict) and found.get("source") != "delimiter":
+            yield found
+
+
+async def _all(
+    link: Link, path: str, query: dict[str, Any], field: str, first: client.Reply | None = None
+) -> tuple[list[dict[str, Any]], int]:
+    """All pages of a list, and how many items are hidden."""
+    answer = as_object(client.json_of(first)) if first is not None else await fetch(link, path, query)
+    found: list[dict[str, Any]] = []
+    for _ in range(_PAGES):
+        page = answer.get(field)
+        if not isinstance(page, list):
+            raise Permanent(f"{link.config.url}{path}: this is not Vercel's API")
+        found += [item for item in page if isinstance(item, dict)]
+        following = as_object(answer.get("pagination")).get("next")
+        if not following:
+            hidden = answer.get("hiddenProductionEnvCount")
+            return found, hidden if isinstance(hidden, int) else 0
+        answer = await fetch(link, path, {**query, "until": following})
+    raise Permanent(f"{link.config.url}{path}: has more pages than are read")
+
+
+def _clock(reply: client.Reply) -> float:
+    try:
+        return email.utils.parsedate_to_datetime(reply.headers.get("date", "")).timestamp() * 1000
+    except ValueError:
+        return time.time() * 1000
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """A JSON object; an empty one in place of anything else."""
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,1 @@
+"""Targets outside the cluster."""

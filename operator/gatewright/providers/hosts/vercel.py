@@ -1,0 +1,165 @@
+"""`vercel:` a project on Vercel, whose version is what its production domains lead to.
+
+`apply` builds a production deployment that gets no domains, asks it a smoke request at its own URL, and promotes it;
+`restore` returns production to the recorded deployment, or builds its source again where its variables have changed
+since (`vercel_return`). Either is found again by the operation's key in the deployment's `meta`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, StringConstraints
+
+from gatewright.api.base import Model, Name, Text
+from gatewright.core.model import Operation, Progress, Sight
+from gatewright.ports import Link, Permanent
+from gatewright.providers.connections import client, vendor, vercel
+from gatewright.providers.connections.vercel import Project, as_object
+from gatewright.providers.hosts import vercel_return, vercel_rollout
+from gatewright.providers.hosts.vercel_rollout import KEY, VERSION, Smoke
+
+Ref = Annotated[str, StringConstraints(pattern=r"^[^\s~^:?*\\[]+$", min_length=1, max_length=250)]
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,64}$", max_length=64)]
+
+
+class VercelGit(Model):
+    """What is built, of the repository that the project is connected to."""
+
+    ref: Ref
+    """Branch or tag, usually with `$(version)`, as `v$(version)`."""
+    sha: Commit | None = None
+    """The commit, where a branch alone would not say it."""
+
+
+class VercelTarget(Model):
+    """A project on Vercel."""
+
+    connection: Name | None = None
+    """Name of the vercel Connection; the namespace's only one when left out."""
+    project: Project
+    """Name or ID of the project."""
+    git: VercelGit
+    """What is built."""
+    version: Text | None = None
+    """The version this is, usually `$(version)`; the Git ref (without the v of v2.4.0) when left out."""
+    smoke: Smoke | None = None
+    """A request to the new deployment's own URL, before production is switched to it."""
+
+
+class VercelHost:
+    """`ports.External` for projects on Vercel."""
+
+    config: ClassVar[type[BaseModel]] = VercelTarget
+    connection: ClassVar[str] = "vercel"
+    interval: ClassVar[float] = 5.0
+
+    def identity(self, config: VercelTarget) -> str:
+        return f"project/{config.project}"
+
+    async def look(self, config: VercelTarget, link: Link) -> Sight:
+        project, problem = await _project(link, config)
+        if project is None:
+            return Sight(None, problem=problem)
+        if _repository(project, config) is None:
+            return Sight(None, problem=f"the project {config.project} is not connected to a Git repository at Vercel")
+        snapshot = await vercel_rollout.record(link, project)
+        if snapshot is None:
+            return Sight(None)
+        found = as_object(await vercel.deployment(link, snapshot["deployment"]))
+        return Sight(snapshot, matches=_matches(config, found), version=vercel_rollout.version_of(found))
+
+    async def perform(
+        self, config: VercelTarget, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        project = await vercel.project(link, config.project)
+        if operation.kind == "restore":
+            return await _give_back(config, link, project, operation, snapshot, act=True)
+        if operation.kind != "apply":
+            raise Permanent(f"a Vercel target cannot {operation.kind}")
+        found = await vercel_rollout.find(link, project, **{KEY: operation.key})
+        if found is not None:
+            return await vercel_rollout.advance(link, project, found, config.smoke)
+        source = {"gitSource": _repository(project, config)}
+        if source["gitSource"] is None:
+            raise Permanent(f"the project {config.project} is not connected to a Git repository at Vercel")
+        made = await vercel_rollout.create(link, project, operation, source, **{VERSION: _version(config)})
+        return Progress("Running", f"{made['id']} is made{_after_rollback(project)}", {"deployment": made["id"]})
+
+    async def follow(
+        self, config: VercelTarget, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        project = await vercel.project(link, config.project)
+        if operation.kind == "restore":
+            return await _give_back(config, link, project, operation, snapshot, act=False)
+        found = await vercel_rollout.find(link, project, **{KEY: operation.key})
+        if found is None:
+            return Progress("Absent")
+        return await vercel_rollout.advance(link, project, found, config.smoke)
+
+    async def trouble(self, config: VercelTarget, link: Link, operation: Operation) -> str | None:
+        return await vercel_rollout.trouble(link, await vercel.project(link, config.project), operation)
+
+
+async def _project(link: Link, config: VercelTarget) -> tuple[dict[str, Any] | None, str]:
+    path = f"/v9/projects/{vendor.segment(config.project)}"
+    reply = await vercel.call(link, "GET", path, query={"rollbackInfo": "true"}, accepted=frozenset({404}))
+    if reply.status == 404:
+        return None, f"there is no project {config.project} at Vercel that the token of {link.name} can see"
+    found = as_object(client.json_of(reply))
+    if not isinstance(found.get("id"), str):
+        raise Permanent(f"{reply.where}: this is not Vercel's API")
+    return found, ""
+
+
+def _repository(project: Mapping[str, Any], config: VercelTarget) -> dict[str, Any] | None:
+    """The Git source of a new deployment; None where the project is connected to no repository that is known here."""
+    linked = as_object(project.get("link"))
+    kind = str(linked.get("type"))
+    names: dict[str, Any] = {
+        "github": {"repoId": linked.get("repoId")},
+        "github-limited": {"repoId": linked.get("repoId")},
+        "gitlab": {"projectId": linked.get("projectId")},
+        "bitbucket": {"repoUuid": linked.get("uuid"), "workspaceUuid": linked.get("workspaceUuid")},
+    }
+    if kind not in names or None in names[kind].values():
+        return None
+    commit = {"sha": config.git.sha} if config.git.sha else {}
+    return {"type": kind, "ref": config.git.ref, **commit, **names[kind]}
+
+
+def _version(config: VercelTarget) -> str:
+    return config.version or vercel_rollout.plain_version(config.git.ref)
+
+
+def _matches(config: VercelTarget, found: Mapping[str, Any]) -> bool:
+    """Whether production is the wanted version; a branch does not tell, because it moves."""
+    commit = vercel_rollout.commit_of(found)
+    if config.git.sha and commit is not None and not commit.startswith(config.git.sha):
+        return False
+    if as_object(found.get("meta")).get(VERSION):
+        return vercel_rollout.version_of(found) == _version(config)
+    if config.git.sha:
+        return commit is not None
+    return vercel_rollout.version_of(found) == _version(config) and _version(config)[:1].isdigit()
+
+
+def _after_rollback(project: Mapping[str, Any]) -> str:
+    last = as_object(project.get("lastAliasRequest"))
+    if project.get("autoAssignCustomDomains") is not False or last.get("type") != "rollback":
+        return ""
+    return f" (since the rollback to {last.get('toDeploymentId')} Vercel assigns no domains by itself; promoting ends that)"
+
+
+async def _give_back(
+    config: VercelTarget,
+    link: Link,
+    project: Mapping[str, Any],
+    operation: Operation,
+    snapshot: Mapping[str, Any] | None,
+    act: bool,
+) -> Progress:
+    if snapshot is None:
+        raise Permanent(f"there is no snapshot of {operation.subject}: it had no production deployment")
+    return await vercel_return.give_back(link, project, snapshot, operation, config.smoke, act)

@@ -1,0 +1,242 @@
+"""How Vercel's production gets back to what was recorded: what a target and flags have in common.
+
+One of two ways, chosen by what production's variables are now:
+
+    none has changed since the recorded deployment was created             instant rollback to it
+    one has (a rotated key), or the recorded deployment is gone            its source again, with the current variables
+
+because a deployment keeps the variables it was built with: an instant rollback would bring revoked keys back. Flags that
+this run has set, or that were set back to what they were, do not count: the recorded deployment has them as they were.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gatewright.core.model import Operation, Progress
+from gatewright.ports import Link
+from gatewright.providers.connections import vendor, vercel
+from gatewright.providers.connections.vercel import as_object
+from gatewright.providers.hosts.vercel_rollout import (
+    FAILED,
+    KEY,
+    SOURCE,
+    VERSION,
+    Smoke,
+    advance,
+    aliasing,
+    create,
+    find,
+    moving,
+    production,
+    promote,
+    refusal,
+    request_to,
+    rolling_release,
+)
+
+_MARK = re.compile(r" ?\[gatewright (set|restored) (\S+) was (\d+)(?: at (\d+))?\]")
+_PROMPT = 60_000.0
+"""Milliseconds between writing a mark and `updatedAt`; later the variable was changed again, by somebody else."""
+_LONGEST_COMMENT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the comment of a variable says about flags: `[gatewright set 7-3f2a1c was 1790000000000]`."""
+
+    kind: str
+    run: str
+    was: float
+    """When the value was changed before Gatewright set it, in Vercel's milliseconds; 0: there was no such variable."""
+    at: float = 0.0
+    """When it was set back."""
+
+    def text(self, comment: str) -> str:
+        """The comment with this mark in place of an earlier one."""
+        at = f" at {self.at:.0f}" if self.at else ""
+        mark = f"[gatewright {self.kind} {self.run} was {self.was:.0f}{at}]"
+        plain = _MARK.sub("", comment or "")[: _LONGEST_COMMENT - len(mark) - 1]
+        return f"{plain} {mark}".strip()
+
+
+def mark_of(variable: Mapping[str, Any]) -> Mark | None:
+    """The mark of a variable, if it has one."""
+    found = _MARK.search(str(variable.get("comment") or ""))
+    return Mark(found[1], found[2], float(found[3]), float(found[4] or 0)) if found else None
+
+
+def since_when(variable: Mapping[str, Any]) -> float:
+    """Since when a variable has its value, in Vercel's milliseconds; one that was set back has it since before that."""
+    at, mark = vercel.updated(variable), mark_of(variable)
+    if mark is not None and mark.kind == "restored" and abs(at - mark.at) <= _PROMPT:
+        return mark.was
+    return at
+
+
+def run_of(key: str) -> str:
+    """The run that an operation belongs to, unlike any other run of any Release."""
+    return f"{key.partition('.')[0]}-{key.rpartition('-')[2]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has become of production's variables since a moment."""
+
+    reason: str
+    """Why the recorded deployment cannot simply come back; empty where nothing counts."""
+    pending: tuple[str, ...]
+    """Flags that this run has set and not set back yet."""
+    newest: float
+    """The last change that counts, in Vercel's milliseconds."""
+
+
+def changes(now: vercel.Variables, snapshot: Mapping[str, Any], since: float, run: str) -> Changes:
+    """Compare the variables with what was recorded."""
+    names: list[str] = []
+    pending: list[str] = []
+    newest = since
+    everything = [*now.own, *now.shared]
+    for item in everything:
+        at, mark = since_when(item), mark_of(item)
+        if mark is not None and mark.kind == "set" and mark.run == run:
+            pending.append(str(item.get("key")))
+        elif at > since:
+            names.append(str(item.get("key")))
+            newest = max(newest, at)
+    present = {item.get("id") for item in everything}
+    removed = [str(key) for key, identity, _ in snapshot.get("env") or [] if identity not in present]
+    removed = [key for key in removed if key not in names]
+    parts = [f"{_listed(names)} changed"] if names else []
+    parts += [f"{_listed(removed)} removed"] if removed else []
+    parts += [now.unseen] if now.unseen else []
+    return Changes("; ".join(parts), tuple(pending), newest)
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+
+
+async def give_back(
+    link: Link,
+    project: Mapping[str, Any],
+    snapshot: Mapping[str, Any],
+    operation: Operation,
+    smoke: Smoke | None,
+    act: bool,
+) -> Progress:
+    """Return production to what was recorded; without `act` only look how far that is. Raises Retryable, Permanent."""
+    recorded, run = str(snapshot["deployment"]), run_of(operation.key)
+    now = await vercel.variables(link, project["id"])
+    if await _untouched(link, project, now, snapshot, run):
+        return Progress("Succeeded", f"production is {recorded} still", {"deployment": recorded})
+    found = await vercel.deployment(link, recorded)
+    gone = found is None or found.get("readyState") in FAILED
+    since = changes(now, snapshot, float(snapshot["createdAt"]), run)
+    reason = since.reason or (f"{recorded} is gone" if gone else "")
+    if not reason:
+        return await _instantly(link, project, recorded, operation, act)
+    return await _again(link, project, snapshot, operation, smoke, act, reason, since)
+
+
+async def _untouched(
+    link: Link, project: Mapping[str, Any], now: vercel.Variables, snapshot: Mapping[str, Any], run: str
+) -> bool:
+    """Whether production is what was recorded, nothing is about to change that, and no variable changed since."""
+    if production(project) != snapshot["deployment"] or moving(project) not in (None, snapshot["deployment"]):
+        return False
+    if moving(project) is not None or await _rolling_away(link, project, str(snapshot["deployment"])):
+        return False
+    known = {identity: at for _, identity, at in snapshot.get("env") or []}
+    newest = max((float(at) for at in known.values() if isinstance(at, int | float)), default=0.0)
+    return not changes(now, snapshot, max(newest, float(snapshot["createdAt"])), run).reason
+
+
+async def _rolling_away(link: Link, project: Mapping[str, Any], recorded: str) -> bool:
+    rolling = await rolling_release(link, project)
+    return rolling is not None and as_object(rolling.get("canaryDeployment")).get("id") != recorded
+
+
+async def _instantly(
+    link: Link, project: Mapping[str, Any], recorded: str, operation: Operation, act: bool
+) -> Progress:
+    why = "no variable of production has changed since it was built"
+    to = moving(project)
+    if to == recorded:
+        return Progress("Running", f"rolling back to {recorded} instantly ({why}): the domains are moving")
+    if production(project) == recorded and to is None and not await _rolling_away(link, project, recorded):
+        text = f"rolled back to {recorded} instantly ({why}){_unassigned(project)}"
+        return Progress("Succeeded", text, {"deployment": recorded})
+    last = request_to(project, recorded)
+    described = as_object(project.get("rollbackDescription")).get("description")
+    ours = bool(last) and (last.get("type") == "promote" or operation.key in str(described or operation.key))
+    if ours and not act and last.get("jobStatus") not in ("succeeded", None):
+        progress = await aliasing(link, project, recorded)
+        if progress is not None:
+            return progress
+    if not act:
+        return Progress("Absent")
+    return await _roll_back(link, project, recorded, operation, why)
+
+
+async def _roll_back(link: Link, project: Mapping[str, Any], recorded: str, operation: Operation, why: str) -> Progress:
+    path = f"/v1/projects/{vendor.segment(project['id'])}/rollback/{vendor.segment(recorded)}"
+    query = {"description": f"Gatewright {operation.key}"[:250]}
+    accepted = frozenset({402, 409})
+    reply = await vercel.call(link, "POST", path, query=query, body={}, accepted=accepted, bucket="aliases")
+    if reply.status == 402:
+        # this plan rolls back to the previous deployment only; an older one is promoted instead, as by hand
+        promoted = await promote(link, project, recorded)
+        return Progress("Running", f"{promoted.message} (the plan refuses a rollback to it)", stuck=promoted.stuck)
+    if reply.status == 409:
+        return Progress("Running", refusal(link, reply, f"the rollback to {recorded}"), stuck=True)
+    return Progress("Running", f"rolling back to {recorded} instantly ({why})")
+
+
+def _unassigned(project: Mapping[str, Any]) -> str:
+    if project.get("autoAssignCustomDomains") is not False:
+        return ""
+    return "; Vercel assigns no domains to new deployments by itself until one is promoted"
+
+
+async def _again(
+    link: Link,
+    project: Mapping[str, Any],
+    snapshot: Mapping[str, Any],
+    operation: Operation,
+    smoke: Smoke | None,
+    act: bool,
+    reason: str,
+    since: Changes,
+) -> Progress:
+    recorded = str(snapshot["deployment"])
+    name = snapshot.get("version") or recorded
+    text = (
+        f"redeploying {name} ({recorded}) with the current variables, because since it was built: {reason}; "
+        "an instant rollback would bring the old values back"
+    )
+    found = await find(link, project, **{KEY: operation.key}) or await _same(link, project, recorded, since)
+    if found is not None:
+        progress = await advance(link, project, found, smoke, plainly=True)
+        return Progress(progress.state, f"{text}: {progress.message}", progress.outputs, progress.stuck)
+    if since.pending:
+        return Progress("Running", f"{text}: waits until {_listed(list(since.pending))} is set back", stuck=True)
+    if not act:
+        return Progress("Absent")
+    git = snapshot.get("git")
+    source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": recorded}
+    version = snapshot.get("version")
+    made = await create(link, project, operation, source, **{VERSION: version, SOURCE: recorded})
+    return Progress("Running", f"{text}: {made['id']} is made", {"deployment": made["id"]})
+
+
+async def _same(link: Link, project: Mapping[str, Any], recorded: str, since: Changes) -> dict[str, Any] | None:
+    """A deployment that another operation made for the same end, with all variables as they are now."""
+    found = await find(link, project, **{SOURCE: recorded})
+    if found is None or found.get("readyState") in FAILED or vercel.created(found) < since.newest:
+        return None
+    return found

@@ -1,0 +1,344 @@
+"""How a version gets to Vercel's production: what a target and flags have in common.
+
+Nothing is remembered here: each look reads Vercel afresh, and the state it finds says what comes next.
+
+    (no deployment whose meta carries the key) --create, without domains--> QUEUED | INITIALIZING | BUILDING
+      --> ERROR | CANCELED | BLOCKED | DELETED    failed, with the end of the build log
+      --> READY, its checks concluded --smoke on its own URL--> promote --alias job--> production
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from gatewright.api.base import Duration, Model, Text, seconds
+from gatewright.api.connection import HttpAccess
+from gatewright.core.model import Operation, Progress
+from gatewright.ports import Link, Permanent, Retryable
+from gatewright.providers.connections import client, vendor, vercel
+from gatewright.providers.connections.vercel import as_object
+from gatewright.providers.gates.http import HttpCheck, HttpGate, JsonPath, Path, Status
+
+KEY, VERSION, SOURCE = "gatewrightKey", "gatewrightVersion", "gatewrightSource"
+"""What a deployment's `meta` says: the operation that made it, the version it is, the deployment it brings back."""
+_BUILDING = frozenset({"QUEUED", "INITIALIZING", "BUILDING"})
+FAILED = frozenset({"ERROR", "CANCELED", "BLOCKED", "DELETED"})
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
+_OPENING = "x-vercel-protection-bypass"
+
+
+class Smoke(Model):
+    """One request to a new deployment's own URL; it must be answered as expected before production is switched to it."""
+
+    path: Path
+    """What is asked for, as `/api/health`."""
+    status: Annotated[list[Status], Field(min_length=1, max_length=10)] = [200]
+    """Statuses that are good. Redirects are not followed."""
+    jsonPath: JsonPath | None = None
+    """JSONPath (RFC 9535) of one value in the body: a boolean, or what `equals` says."""
+    equals: Text | None = None
+    """What the value must be, compared as text. A rollback looks at the status only: it brings another version."""
+    within: Duration = "1m"
+    """How long after the build an unexpected answer is asked for again, before the deployment is given up."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Smoke:
+        if self.equals is not None and self.jsonPath is None:
+            raise ValueError("equals needs jsonPath, which says what must be equal")
+        return self
+
+
+# --- what is there
+
+
+async def find(link: Link, project: Mapping[str, Any], **meta: str) -> dict[str, Any] | None:
+    """The newest production deployment with these entries in its meta, in full. Raises Retryable, Permanent."""
+    for item in await vercel.marked(link, project["id"], **meta):
+        found = await vercel.deployment(link, item["id"])
+        return found if found is not None else {**item, "readyState": "DELETED"}
+    return None
+
+
+def production(project: Mapping[str, Any]) -> str | None:
+    """ID of the deployment that the production domains lead to."""
+    target = as_object(as_object(project.get("targets")).get("production"))
+    last = as_object(project.get("lastAliasRequest"))
+    if last.get("jobStatus") != "succeeded":
+        return target.get("id")
+    assigned = [target.get(name) for name in ("createdAt", "ready", "readyAt", "aliasAssigned")]
+    newest = max((at for at in assigned if isinstance(at, int | float) and not isinstance(at, bool)), default=0)
+    return target.get("id") if newest > last.get("requestedAt", 0) else last.get("toDeploymentId")
+
+
+async def record(link: Link, project: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What production is, to return to; None where there is nothing. Raises Retryable, Permanent."""
+    live = production(project)
+    found = await vercel.deployment(link, live) if live else None
+    if found is None:
+        return None
+    now = await vercel.variables(link, project["id"])
+    names = [[item.get("key"), item.get("id"), item.get("updatedAt")] for item in (*now.own, *now.shared)]
+    return {
+        "deployment": found["id"],
+        "url": found.get("url"),
+        "createdAt": vercel.created(found),
+        "version": version_of(found),
+        "git": git_of(found),
+        "env": names,
+    }
+
+
+def version_of(found: Mapping[str, Any]) -> str | None:
+    """Which version a deployment is: as it was marked, else its Git ref, else its commit."""
+    meta = as_object(found.get("meta"))
+    if meta.get(VERSION):
+        return str(meta[VERSION])
+    git = as_object(found.get("gitSource"))
+    names = ("githubCommitRef", "gitlabCommitRef", "bitbucketCommitRef")
+    ref = git.get("ref") or next((meta[name] for name in names if meta.get(name)), None)
+    return plain_version(str(ref)) if ref else commit_of(found)
+
+
+def commit_of(found: Mapping[str, Any]) -> str | None:
+    """The commit that a deployment was built from."""
+    meta = as_object(found.get("meta"))
+    names = ("githubCommitSha", "gitlabCommitSha", "bitbucketCommitSha", "gitCommitSha")
+    sha = as_object(found.get("gitSource")).get("sha") or next((meta[name] for name in names if meta.get(name)), None)
+    return str(sha) if sha else None
+
+
+def plain_version(ref: str) -> str:
+    """The version that a Git ref stands for: `v2.4.0` is 2.4.0."""
+    return ref[1:] if re.match(r"v\d", ref) else ref
+
+
+def git_of(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The Git source of a deployment, pinned to its commit, as a new deployment takes it; None where it has none."""
+    git, sha = as_object(found.get("gitSource")), commit_of(found)
+    kept = {"github": ("repoId",), "github-limited": ("repoId",), "gitlab": ("projectId",)}
+    names = kept.get(str(git.get("type")), ("repoUuid", "workspaceUuid"))
+    known = {name: git[name] for name in names if git.get(name) is not None}
+    if not sha or not known:
+        return None
+    return {"type": git["type"], "ref": git.get("ref") or sha, "sha": sha, **known}
+
+
+# --- forward
+
+
+async def create(
+    link: Link, project: Mapping[str, Any], operation: Operation, source: Mapping[str, Any], **meta: str | None
+) -> dict[str, Any]:
+    """A production deployment without domains, marked with the operation's key. Raises Retryable, Permanent."""
+    body = {
+        "name": project.get("name"),
+        "project": project["id"],
+        "target": "production",
+        "meta": {KEY: operation.key, **{name: value for name, value in meta.items() if value}},
+        "autoAssignCustomDomains": False,
+        **source,
+    }
+    query = {"forceNew": 1, "skipAutoDetectionConfirmation": 1}
+    reply = await vercel.call(link, "POST", "/v13/deployments", query=query, body=body, bucket="deployments")
+    found = as_object(client.json_of(reply))
+    if not isinstance(found.get("id"), str):
+        raise Permanent(f"{reply.where}: the answer names no deployment")
+    return found
+
+
+async def advance(
+    link: Link, project: Mapping[str, Any], found: Mapping[str, Any], smoke: Smoke | None, *, plainly: bool = False
+) -> Progress:
+    """One step further for a deployment of ours; `plainly`: of the smoke answer only the status matters.
+
+    Raises Retryable, Permanent.
+    """
+    identity, state = found["id"], found.get("readyState") or found.get("status")
+    if state in _BUILDING:
+        return Progress("Running", f"{identity} is {'queued' if state == 'QUEUED' else 'building'}")
+    if state in FAILED:
+        return Progress("Failed", await _why(link, found))
+    if state != "READY":
+        return Progress("Running", f"{identity} is {state}, which is no state that is known here", stuck=True)
+    waiting = _checks(found) or await _rolling(link, project, found) or await aliasing(link, project, identity)
+    if waiting is not None:
+        return waiting
+    live, ours = production(project) == identity, request_to(project, identity)
+    if live and ours:
+        return _done(found, f"{identity} is production")
+    problem = await _smoke(link, found, smoke, plainly)
+    if problem is not None:
+        return problem
+    if live:
+        return _done(found, f"{identity} is production; Vercel assigned the domains before the smoke request")
+    return await promote(link, project, identity)
+
+
+def _done(found: Mapping[str, Any], message: str) -> Progress:
+    return Progress("Succeeded", message, {"deployment": str(found["id"]), "url": f"https://{found.get('url', '')}"})
+
+
+def _checks(found: Mapping[str, Any]) -> Progress | None:
+    state, conclusion = found.get("checksState"), found.get("checksConclusion")
+    if state in ("registered", "running"):
+        return Progress("Running", f"checks of {found['id']} are {state}")
+    if conclusion in ("failed", "canceled"):
+        return Progress("Failed", f"checks of {found['id']} have {conclusion}")
+    if state in (None, "completed") and conclusion in (None, "succeeded", "skipped"):
+        return None
+    return Progress("Running", f"checks of {found['id']}: {state}, {conclusion}: not known here", stuck=True)
+
+
+async def _rolling(link: Link, project: Mapping[str, Any], found: Mapping[str, Any]) -> Progress | None:
+    """What a rolling release that is under way means for a deployment."""
+    rolling = await rolling_release(link, project, found.get("readySubstate") == "ROLLING")
+    if rolling is None:
+        return None
+    canary, stage = as_object(rolling.get("canaryDeployment")).get("id"), as_object(rolling.get("activeStage"))
+    share = rolling.get("currentCanaryPercentage", stage.get("targetPercentage"))
+    if canary == found["id"]:
+        if stage.get("requireApproval"):
+            text = f"the rolling release of {canary} stands at {share}% until somebody approves its stage at Vercel"
+            return Progress("Running", text, stuck=True)
+        return Progress("Running", f"the rolling release of {canary} is at {share}%")
+    text = f"waits for the rolling release of {canary} (at {share}%) to end"
+    queued = rolling.get("queuedDeploymentId") == found["id"]
+    return Progress("Running", f"its promotion is queued: {text}" if queued else text, stuck=not queued)
+
+
+async def rolling_release(link: Link, project: Mapping[str, Any], sure: bool = False) -> dict[str, Any] | None:
+    """The rolling release under way, if the project has such a thing. Raises Retryable, Permanent."""
+    if not project.get("rollingRelease") and not sure:
+        return None
+    found = await vercel.fetch(link, f"/v1/projects/{vendor.segment(project['id'])}/rolling-release")
+    rolling = as_object(found.get("rollingRelease"))
+    return rolling if rolling.get("state") == "ACTIVE" else None
+
+
+def request_to(project: Mapping[str, Any], identity: str) -> dict[str, Any]:
+    last = as_object(project.get("lastAliasRequest"))
+    return last if last.get("toDeploymentId") == identity else {}
+
+
+def moving(project: Mapping[str, Any]) -> str | None:
+    """To which deployment the domains are moving right now."""
+    last = as_object(project.get("lastAliasRequest"))
+    return str(last.get("toDeploymentId")) if last.get("jobStatus") in ("pending", "in-progress") else None
+
+
+async def aliasing(link: Link, project: Mapping[str, Any], identity: str) -> Progress | None:
+    """What the last request to move the domains means for a deployment; None where it is not in the way."""
+    to = moving(project)
+    if to is not None:
+        return Progress("Running", f"the domains are moving to {to}")
+    last = request_to(project, identity)
+    status = last.get("jobStatus")
+    if not last:
+        return None
+    if status == "failed":
+        return Progress("Failed", await failed_aliases(link, project, identity))
+    live = production(project)
+    if live == identity and status in ("succeeded", "skipped"):
+        return None
+    if status == "skipped":
+        return Progress("Failed", f"Vercel skipped the {last.get('type')} of {identity}; production is {live}")
+    if status == "succeeded":
+        return Progress("Running", f"{identity} was promoted, but production is {live} by now", stuck=True)
+    return Progress("Running", f"the {last.get('type')} of {identity} is {status}: not known here", stuck=True)
+
+
+async def failed_aliases(link: Link, project: Mapping[str, Any], identity: str) -> str:
+    names: list[str] = []
+    with suppress(Retryable, Permanent):
+        path = f"/v1/projects/{vendor.segment(project['id'])}/promote/aliases"
+        answer = await vercel.fetch(link, path, {"failedOnly": "true", "limit": 20}, bucket="logs")
+        for item in answer.get("aliases") or []:
+            alias = as_object(item).get("alias")
+            names.append(str(as_object(alias).get("alias") or alias))
+    return f"the domains could not be moved to {identity}" + (f": {', '.join(names[:3])}" if names else "")
+
+
+async def promote(link: Link, project: Mapping[str, Any], identity: str) -> Progress:
+    path = f"/v10/projects/{vendor.segment(project['id'])}/promote/{vendor.segment(identity)}"
+    reply = await vercel.call(link, "POST", path, body={}, accepted=frozenset({409}), bucket="aliases")
+    if reply.status == 409:
+        return Progress("Running", refusal(link, reply, f"the promotion of {identity}"), stuck=True)
+    if reply.status == 202:
+        return Progress("Running", f"the promotion of {identity} is queued behind a rolling release")
+    return Progress("Running", f"{identity} is being promoted")
+
+
+def refusal(link: Link, reply: Any, what: str) -> str:
+    words = vendor.message_of(link, reply)
+    return f"{what} is refused for now ({reply.status})" + (f": {words}" if words else "")
+
+
+async def _smoke(link: Link, found: Mapping[str, Any], smoke: Smoke | None, plainly: bool) -> Progress | None:
+    """None where the deployment answers as it should."""
+    if smoke is None:
+        return None
+    limits: dict[str, Any] = {} if plainly else {"jsonPath": smoke.jsonPath, "equals": smoke.equals}
+    check = HttpCheck(path=smoke.path, status=smoke.status, **limits)
+    problem: str
+    try:
+        answer = await HttpGate().measure(check, _to_deployment(link, found))
+        if answer.value is True:
+            return None
+        problem = answer.message or f"{smoke.jsonPath} is {answer.value}, neither true nor what equals says"
+        if problem.startswith("answered 401") and link.config.protectionBypass is None:
+            problem += " (is the deployment protected? give the Connection its protectionBypass)"
+    except (Retryable, Permanent) as error:
+        problem = str(error)
+    ready = found.get("ready") or found.get("readyAt") or vercel.created(found)
+    text = f"smoke request to {found['id']}{smoke.path}: {problem}"
+    if time.time() * 1000 - float(ready) < seconds(smoke.within) * 1000:
+        return Progress("Running", text, stuck=True)
+    logged = ""
+    with suppress(Retryable, Permanent):
+        logged = await vercel.runtime_log(link, str(found.get("projectId") or ""), found["id"])
+    return Progress("Failed", text + (f"; its log ends: {logged}" if logged else ""))
+
+
+def _to_deployment(link: Link, found: Mapping[str, Any]) -> Link:
+    """A link to a deployment's own URL, which gets the bypass secret and never the token."""
+    host = str(found.get("url") or "")
+    if not _HOST.fullmatch(host):
+        raise Permanent(f"Vercel names no URL for {found['id']}")
+    scheme = link.config.url.partition("://")[0]
+    bypass = link.config.protectionBypass
+    access = HttpAccess(url=f"{scheme}://{host}", headers={_OPENING: bypass} if bypass else {})
+    return Link(link.name, f"{link.identity}/smoke/{found['id']}", access, link.timeout, link.secrets)
+
+
+async def _why(link: Link, found: Mapping[str, Any]) -> str:
+    """Why a deployment failed: what Vercel says, and the end of its build log."""
+    state = found.get("readyState") or found.get("status")
+    said = [found.get("readyStateReason"), found.get("errorMessage") or found.get("errorCode")]
+    block = as_object(found.get("seatBlock")).get("blockCode")
+    text = "; ".join(vercel.tail([str(part)], link) for part in (*said, block) if part)
+    logged = ""
+    with suppress(Retryable, Permanent):
+        logged = await vercel.build_log(link, found["id"]) if state != "DELETED" else ""
+    return f"{found['id']} is {state}" + (f": {text}" if text else "") + (f"; its log ends: {logged}" if logged else "")
+
+
+async def trouble(link: Link, project: Mapping[str, Any], operation: Operation) -> str | None:
+    """Why an operation's deployment does not get on. Raises Retryable, Permanent."""
+    found = await find(link, project, **{KEY: operation.key})
+    if found is None:
+        request = as_object(project.get("lastAliasRequest"))
+        failed = request.get("jobStatus") == "failed"
+        return await failed_aliases(link, project, str(request.get("toDeploymentId"))) if failed else None
+    if found.get("readyState") in FAILED:
+        return await _why(link, found)
+    if found.get("readyState") == "READY":
+        logged = await vercel.runtime_log(link, project["id"], found["id"])
+    else:
+        logged = await vercel.build_log(link, found["id"])
+    return f"the log of {found['id']} ends: {logged}" if logged else None
