@@ -190,7 +190,7 @@ Event = Literal[
 class Notify(Keyed):
     """Who is told what; exactly one provider key."""
 
-    on: Annotated[list[Event], Field(min_length=1, max_length=18)]
+    events: Annotated[list[Event], Field(min_length=1, max_length=18)]
     """What is told. ApprovalNeeded: a person is waited for. Completed: the last stage passed; Promoted: the guards, too."""
     after: Duration = "5m"
     """How long users must have been without service before Downtime is told."""

@@ -111,7 +111,7 @@ def _add(p: Pass, wanted: Mapping[str, list[Notify]], event: _Event, run: int, a
     """A notice to those who asked for the event; an ending also closes what was opened for its run."""
     status = p.status
     name = ".".join(filter(None, (str(run), event.name, event.about)))
-    to = [channel for channel, entries in wanted.items() if anyway or any(event.name in entry.on for entry in entries)]
+    to = [channel for channel, entries in wanted.items() if anyway or any(event.name in entry.events for entry in entries)]
     if event.name in ENDINGS:
         opened = {item.to for item in status.threads if item.run == run}
         opened |= {channel for notice in status.notices if notice.run == run for channel in notice.to}
@@ -208,15 +208,15 @@ def _preflight_approvals(p: Pass, run: Run) -> Iterator[_Event]:
 def _downtime(p: Pass, wanted: Mapping[str, list[Notify]]) -> datetime | None:
     """Users are told when they have not been served for too long, and when they are served again."""
     asking = {
-        channel: min(seconds(entry.after) for entry in entries if "Downtime" in entry.on)
+        channel: min(seconds(entry.after) for entry in entries if "Downtime" in entry.events)
         for channel, entries in wanted.items()
-        if any("Downtime" in entry.on for entry in entries)
+        if any("Downtime" in entry.events for entry in entries)
     }
     status = p.status
     if not asking:
         status.downtime = None
         return None
-    rows = _health(p, [entry for entries in wanted.values() for entry in entries if "Downtime" in entry.on])
+    rows = _health(p, [entry for entries in wanted.values() for entry in entries if "Downtime" in entry.events])
     bad = next((row for row in rows if row.state in ("Breaching", "Failed")), None)
     if status.downtime is None and bad is not None and status.run is not None:
         status.downtime = Downtime(
