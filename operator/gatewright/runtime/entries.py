@@ -8,7 +8,7 @@ from typing import Any
 
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
-from gatewright.core.model import Body, Progress, View
+from gatewright.core.model import Body, Delivery, Progress, View
 from gatewright.runtime.parse import spec_of, status_of, view_of
 
 Key = tuple[str, str]
@@ -39,6 +39,8 @@ class Entry:
     body: Body | None = None
     snapshots: Mapping[str, Any] | None = None
     operations: dict[str, Known] = field(default_factory=dict)
+    deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
+    """What became of notices, by id and channel, until the status says so."""
     claims: frozenset[str] | None = frozenset()
     """API paths of the targets of the run under way; None while they are not known (after a restart)."""
     resumed: bool = False

@@ -16,6 +16,7 @@ releases = Gauge("gatewright_releases", "Releases by state", ["state"], registry
 queued = Gauge("gatewright_queue_depth", "Releases waiting for a pass", registry=registry)
 leading = Gauge("gatewright_leader", "1 while this instance holds the Lease", registry=registry)
 dropped = Counter("gatewright_events_dropped_total", "Events dropped because the outbox was full", registry=registry)
+notices = Counter("gatewright_notices_total", "Notices to people", ["provider", "result"], registry=registry)
 decided = Histogram(
     "gatewright_decision_to_write_seconds",
     "From the answer that decides to the rollback's first write being sent",

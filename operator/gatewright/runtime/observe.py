@@ -60,6 +60,7 @@ async def observe(
         verdicts=sampler.verdicts(entry.key),
         rival=rival,
         unwatched=entry.unwatched if view.run is not None else 0.0,
+        delivered=entry.deliveries,
         inherited=inherited,
     )
     return seen, copies

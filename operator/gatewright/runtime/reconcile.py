@@ -20,7 +20,7 @@ from gatewright.api import API_VERSION, FINALIZER, RELEASE
 from gatewright.core.body import pin, unpin
 from gatewright.core.decide import LOOK_AGAIN, decide
 from gatewright.core.expand import Unknown
-from gatewright.core.model import Decision, Needs, Operation, Progress, View
+from gatewright.core.model import Decision, Delivery, Needs, Operation, Progress, View
 from gatewright.core.needs import needs
 from gatewright.core.operations import has_jobs, subjects
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
@@ -30,6 +30,7 @@ from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Leader, Lost
 from gatewright.runtime.lens import Lens
 from gatewright.runtime.links import Links
+from gatewright.runtime.notices import Notices
 from gatewright.runtime.observe import body_of, look_again, observe, until
 from gatewright.runtime.outbox import Outbox
 from gatewright.runtime.queue import KeyedQueue
@@ -59,6 +60,7 @@ class Reconciler:
         self.lens = Lens(kube)
         self.links = Links(kube)
         self.outbox = Outbox(kube, instance)
+        self.notices = Notices(self.links, self._delivered)
         self.sampler = Sampler(self.links, self.queue.add)
         self.entries: dict[Key, Entry] = {}
         self._namespaces = namespaces
@@ -133,6 +135,7 @@ class Reconciler:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         await self.sampler.close()
+        await self.notices.close()
         self.entries.clear()
 
     def dead_watch(self) -> str | None:
@@ -156,6 +159,7 @@ class Reconciler:
             entry = self.entries.get(key)
             if first:
                 entry = self.entries[key] = Entry.of(item)
+                self.notices.resume(item)
                 entry.unwatched = self.leader.unwatched if entry.claims is None else 0.0
                 self._count(key, entry.working.get("state"))
                 self.queue.add(key)
@@ -211,6 +215,7 @@ class Reconciler:
                 entry = self.entries.get(key)
                 if entry is not None:
                     await self._safely(entry)
+                    self.notices.take(entry)
             finally:
                 self.queue.done(key)
 
@@ -240,6 +245,13 @@ class Reconciler:
         delay = RETRY_DELAYS[min(entry.failures, len(RETRY_DELAYS) - 1)]
         entry.failures += 1
         self.queue.add_after(entry.key, max(delay, after))
+
+    def _delivered(self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery) -> None:
+        """A notice was delivered, or given up; the status says so with its next write."""
+        entry = self.entries.get(key)
+        if entry is not None and entry.obj["metadata"]["uid"] == uid:
+            entry.deliveries[notice] = delivery
+            self.queue.add(key)
 
     async def _reread(self, key: Key) -> None:
         """The object as it is now."""
