@@ -109,6 +109,20 @@ _MODELS: Mapping[str, list[Rule]] = {
         {"rule": "!has(self.parameters) || has(self.query)", "message": "parameters belong to query"},
     ],
     "Captured": [exactly_one(["configMap", "secret"])],
+    "RedisCheck": [exactly_one(["hitRatio", "memory"])],
+    "UpstashCheck": [exactly_one(["hitRatio", "memory"])],
+    "OfrepCheck": [
+        {
+            "rule": "(has(self.users) && size(self.users) > 0) || (has(self.others) && size(self.others) > 0)",
+            "message": "needs users or others: whom to evaluate the flag for",
+        },
+    ],
+    "OfrepAccess": [
+        {
+            "rule": "!(has(self.bearerToken) && has(self.apiKey))",
+            "message": "has both bearerToken and apiKey; keep one",
+        },
+    ],
     "WorkloadConfig": [
         {
             "rule": "(has(self.images) && size(self.images) > 0) || (has(self.env) && size(self.env) > 0)",

@@ -16,16 +16,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gatewright.ports import Connector, External, Gate, Notifier, Target
+from gatewright.providers.actions.redis import RedisFlush
+from gatewright.providers.actions.upstash import UpstashFlush
 from gatewright.providers.connections.http import HttpConnection
+from gatewright.providers.connections.launchdarkly import LaunchDarklyConnection
+from gatewright.providers.connections.ofrep import OfrepConnection
+from gatewright.providers.connections.openai import OpenAIConnection
 from gatewright.providers.connections.pagerduty import PagerdutyConnection
 from gatewright.providers.connections.postgres import PostgresConnection
 from gatewright.providers.connections.prometheus import PrometheusConnection
+from gatewright.providers.connections.redis import RedisConnection
 from gatewright.providers.connections.slack import SlackConnection
 from gatewright.providers.connections.statuspage import StatuspageConnection
+from gatewright.providers.connections.unleash import UnleashConnection
+from gatewright.providers.connections.upstash import UpstashConnection
 from gatewright.providers.connections.webhook import WebhookConnection
+from gatewright.providers.flags.launchdarkly import LaunchDarklyFlags
+from gatewright.providers.flags.unleash import UnleashFlags
 from gatewright.providers.gates.http import HttpGate
+from gatewright.providers.gates.launchdarkly import LaunchDarklyGate
+from gatewright.providers.gates.ofrep import OfrepGate
+from gatewright.providers.gates.openai import OpenAIGate
 from gatewright.providers.gates.prometheus import PrometheusGate
+from gatewright.providers.gates.redis import RedisGate
 from gatewright.providers.gates.sql import SqlGate
+from gatewright.providers.gates.unleash import UnleashGate
+from gatewright.providers.gates.upstash import UpstashGate
 from gatewright.providers.notifiers.pagerduty import PagerdutyNotifier
 from gatewright.providers.notifiers.slack import SlackNotifier
 from gatewright.providers.notifiers.statuspage import StatuspageNotifier
@@ -36,6 +52,12 @@ GATES: Mapping[str, Gate] = {
     "prometheus": PrometheusGate(),
     "http": HttpGate(),
     "sql": SqlGate(),
+    "redis": RedisGate(),
+    "upstash": UpstashGate(),
+    "openai": OpenAIGate(),
+    "ofrep": OfrepGate(),
+    "unleash": UnleashGate(),
+    "launchdarkly": LaunchDarklyGate(),
 }
 
 TARGETS: Mapping[str, Target] = {
@@ -45,10 +67,16 @@ TARGETS: Mapping[str, Target] = {
 HOSTS: Mapping[str, External] = {}
 """Targets outside the cluster."""
 
-FLAGS: Mapping[str, External] = {}
+FLAGS: Mapping[str, External] = {
+    "unleash": UnleashFlags(),
+    "launchdarkly": LaunchDarklyFlags(),
+}
 """Feature flags outside the cluster, for `flags` steps."""
 
-ACTIONS: Mapping[str, External] = {}
+ACTIONS: Mapping[str, External] = {
+    "redis": RedisFlush(),
+    "upstash": UpstashFlush(),
+}
 """What a step may do elsewhere: one step kind each."""
 
 NOTIFIERS: Mapping[str, Notifier] = {
@@ -66,4 +94,10 @@ CONNECTIONS: Mapping[str, Connector] = {
     "pagerduty": PagerdutyConnection(),
     "statuspage": StatuspageConnection(),
     "webhook": WebhookConnection(),
+    "redis": RedisConnection(),
+    "upstash": UpstashConnection(),
+    "openai": OpenAIConnection(),
+    "ofrep": OfrepConnection(),
+    "unleash": UnleashConnection(),
+    "launchdarkly": LaunchDarklyConnection(),
 }

@@ -169,6 +169,5 @@ def _limits(path: str, check: Check, key: str, config: BaseModel | None) -> Iter
     if wanted == "required" and not limited:
         yield f'{path}: {key} measures a number, which means nothing without a limit; add max or min (max: "1%")'
     if wanted == "useless":
-        yield from (
-            f"{path}.{name}: there is no number to compare; add jsonPath or measure: Latency" for name in limited
-        )
+        way = "; add jsonPath or measure: Latency" if key == "http" else ""
+        yield from (f"{path}.{name}: there is no number to compare{way}" for name in limited)
