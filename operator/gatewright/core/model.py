@@ -139,11 +139,11 @@ class Observation:
     """Another Release whose run has one of our targets."""
     unwatched: float = 0.0
     """Seconds in which no operator watched, not yet accounted for."""
-    delivered: Mapping[tuple[str, str], Delivery] = field(default_factory=dict)
-    """What became of notices, by id and channel, and does not stand in the status yet."""
     inherited: Mapping[str, Any] | None = None
     """Snapshots from before the first change: of an earlier run whose rollback failed (what is live now is not to be
     returned to), or of this run, when a Retry pins its body anew."""
+    delivered: Mapping[tuple[str, str], Delivery] = field(default_factory=dict)
+    """What became of notices, by id and channel, and does not stand in the status yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,8 +80,10 @@ def message_of(view: View, notice: Notice, now: datetime, again: bool = False) -
 
 def version_of(view: View, notice: Notice) -> str:
     """The version that the notice's run brings or brought; empty where nobody remembers."""
-    runs = [view.status.run] if view.status.run is not None else []
-    return next((item.version for item in [*runs, *view.status.history] if item.id == notice.run), "")
+    run = view.status.run
+    if run is not None and run.id == notice.run:
+        return run.version
+    return next((past.version for past in view.status.history if past.id == notice.run), "")
 
 
 def _text(status: ReleaseStatus, run: Run | None, notice: Notice) -> str:
