@@ -1,0 +1,163 @@
+"""sentry: tells Sentry about a release, and that it was deployed.
+
+    {release: {version: foco@$(version), projects: [web, api]}, deploy: {environment: production}}
+
+A release that exists is taken as it is (208), gets the projects it lacks, and its date only if it has none. A deploy has
+no field for a key, so it carries the key in its name, and the list is looked through before one is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from gatewright.api.base import Model, Name
+from gatewright.core.model import Operation, Progress, Sight, digest
+from gatewright.ports import Link, Permanent
+from gatewright.providers.connections import sentry, vendor
+from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.sentry import Environment, ReleaseVersion, Slug
+
+_LONGEST_NAME = 64
+_MISSING = frozenset({404})
+
+Url = Annotated[str, StringConstraints(max_length=512, pattern=r"^(https?://\S+|.*\$\(.*)$")]
+
+
+class SentryRelease(Model):
+    """A release of one or several projects."""
+
+    version: ReleaseVersion
+    """The release as the application reports it, as `foco@$(version)`."""
+    projects: Annotated[list[Slug], Field(min_length=1, max_length=20)]
+    """Slugs of the projects it belongs to."""
+    finalize: bool = True
+    """Give it a date, if it has none: Sentry then orders it after the releases before."""
+    url: Url | None = None
+    """Where people can read about it."""
+
+
+class SentryDeploy(Model):
+    """A deploy of the release."""
+
+    environment: Environment
+    """Name of the environment, as `production`."""
+    url: Url | None = None
+    """Where it is deployed."""
+
+
+class SentryAction(Model):
+    """Marks a release, and its deploy, in Sentry."""
+
+    connection: Name | None = None
+    """Name of the sentry Connection; the namespace's only one when left out."""
+    release: SentryRelease
+    """The release; made if there is none."""
+    deploy: SentryDeploy | None = None
+    """The deploy to note; once only."""
+
+
+class SentryStep:
+    """`ports.External` for releases and deploys."""
+
+    config: ClassVar[type[BaseModel]] = SentryAction
+    connection: ClassVar[str] = "sentry"
+    interval: ClassVar[float] = 15.0
+
+    def identity(self, config: SentryAction) -> str:
+        """Nothing is owned: a mark excludes nobody."""
+        return ""
+
+    async def look(self, config: SentryAction, link: Link) -> Sight:
+        """Whether the projects are there, as far as the token may see them. Raises Retryable, Permanent."""
+        for project in config.release.projects:
+            path = f"/api/0/projects/{vendor.segment(link.config.organization)}/{vendor.segment(project)}/"
+            if (await sentry.call(link, "GET", path, accepted=frozenset({403, 404}))).status == 404:
+                return Sight(None, problem=hide(f"{link.config.organization} has no project {project}", link))
+        return Sight(None)
+
+    async def perform(
+        self, config: SentryAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        """Make, complete and date the release, then note the deploy. Raises Retryable, Permanent."""
+        await _release(config.release, link)
+        if config.deploy is None:
+            return _done(config, None)
+        deploy = await _noted(config, link, operation)
+        if deploy is None:
+            body = {
+                "environment": config.deploy.environment,
+                "name": _name(operation),
+                "projects": config.release.projects,
+                **({"url": config.deploy.url} if config.deploy.url else {}),
+            }
+            path = sentry.below(link, "releases", config.release.version, "deploys")
+            deploy = sentry.require_object(await sentry.call(link, "POST", path, body=body))
+        return _done(config, deploy)
+
+    async def follow(
+        self, config: SentryAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        """Whether the marks are there; Absent while any of them is missing. Raises Retryable, Permanent."""
+        path = sentry.below(link, "releases", config.release.version)
+        reply = await sentry.call(link, "GET", path, accepted=_MISSING)
+        if reply.status == 404 or not _complete(config.release, sentry.require_object(reply)):
+            return Progress("Absent")
+        if config.deploy is None:
+            return _done(config, None)
+        deploy = await _noted(config, link, operation)
+        return _done(config, deploy) if deploy is not None else Progress("Absent")
+
+    async def trouble(self, config: SentryAction, link: Link, operation: Operation) -> str | None:
+        """Marks are made at once or refused with words."""
+        return None
+
+
+async def _release(wanted: SentryRelease, link: Link) -> None:
+    body = {
+        "version": wanted.version,
+        "projects": wanted.projects,
+        **({"url": wanted.url} if wanted.url else {}),
+    }
+    reply = await sentry.call(link, "POST", sentry.below(link, "releases"), body=body)  # 201, or 208: it was there
+    found = sentry.require_object(reply)
+    if wanted.finalize and not found.get("dateReleased"):
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        await sentry.call(link, "PUT", sentry.below(link, "releases", wanted.version), body={"dateReleased": now})
+
+
+def _complete(wanted: SentryRelease, found: Mapping[str, Any]) -> bool:
+    projects = {str(item.get("slug")) for item in found.get("projects") or [] if isinstance(item, dict)}
+    return projects >= set(wanted.projects) and (not wanted.finalize or bool(found.get("dateReleased")))
+
+
+async def _noted(config: SentryAction, link: Link, operation: Operation) -> Mapping[str, Any] | None:
+    """The deploy that carries the operation's key. Raises Retryable, Permanent."""
+    name = _name(operation)
+    path = sentry.below(link, "releases", config.release.version, "deploys")
+    try:
+        async for page in sentry.pages(link, path, most=20):
+            for deploy in page:
+                if deploy.get("name") == name:
+                    return deploy
+    except sentry.Unfinished as error:
+        raise Permanent(f"deploys of {config.release.version}: {error}, so nobody can tell if it is noted") from None
+    return None
+
+
+def _name(operation: Operation) -> str:
+    key = operation.key
+    return key if len(key) <= _LONGEST_NAME else f"{key[: _LONGEST_NAME - 11]}-{digest(key)}"
+
+
+def _done(config: SentryAction, deploy: Mapping[str, Any] | None) -> Progress:
+    outputs = {"release": config.release.version}
+    words = f"release {config.release.version} is marked"
+    if deploy is None or config.deploy is None:
+        return Progress("Succeeded", words, outputs)
+    return Progress(
+        "Succeeded", f"{words}, deployed to {config.deploy.environment}", {**outputs, "deploy": str(deploy.get("id"))}
+    )
