@@ -62,11 +62,13 @@ class Watch:
                 async for event in self._stream():
                     failures = 0
                     self._take(event)
-            except Expired:
-                log.info("the watch of %s has a gap; objects in use are read anew", self._collection)
+            except (Expired, Permanent) as error:
+                log.info("the watch of %s has a gap; objects in use are read anew (%s)", self._collection, error)
                 self._version = ""
-            except (Retryable, Permanent) as error:
+            except Retryable as error:
                 log.log(logging.WARNING if failures else logging.DEBUG, "the watch of %s: %s", self._collection, error)
+                if failures >= len(DELAYS):  # a version that this API server does not know, such as one from before a restore
+                    self._version = ""
             self.open.clear()
             await asyncio.sleep(DELAYS[min(failures, len(DELAYS) - 1)] * random.uniform(0.8, 1.2))  # noqa: S311
             failures += 1
@@ -90,7 +92,7 @@ class Watch:
         kind, found = event["type"], event["object"]
         if kind == "ERROR":
             if found.get("code") == 410:
-                raise Expired
+                raise Expired("the version to go on from is forgotten")
             raise Retryable(str(found.get("message", "an error without words")))
         meta = found["metadata"]
         self._version = meta["resourceVersion"]

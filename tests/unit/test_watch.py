@@ -1,0 +1,89 @@
+"""A watch goes on where it was cut, and says where it may have missed something."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from gatewright.ports import Permanent, Retryable
+from gatewright.runtime.watch import Watch
+
+
+def line(kind: str, version: int, **more: Any) -> bytes:
+    meta = {"name": "web", "namespace": "shop", "resourceVersion": str(version), "managedFields": ["much"]}
+    return json.dumps({"type": kind, "object": {"metadata": meta, **more}}).encode() + b"\n"
+
+
+class Server:
+    """Answers a list with a version, and each watch with the next of its streams."""
+
+    def __init__(self, *streams: list[bytes | Exception]) -> None:
+        self.streams = list(streams)
+        self.asked: list[str] = []
+        self.told: list[tuple[str, str, str]] = []
+        self.gaps = 0
+        self.over = asyncio.Event()
+
+    async def get(self, path: str) -> dict[str, Any]:
+        self.asked.append("list")
+        return {"metadata": {"resourceVersion": "100"}}
+
+    async def stream(self, path: str, silence: float, opened: Callable[[], None]) -> AsyncIterator[bytes]:
+        version = path.partition("resourceVersion=")[2].partition("&")[0]
+        self.asked.append(version)
+        if not self.streams:
+            self.over.set()
+            await asyncio.Event().wait()
+        opened()
+        for part in self.streams.pop(0):
+            if isinstance(part, Exception):
+                raise part
+            yield part
+
+    def take(self, path: str, kind: str, body: dict[str, Any]) -> None:
+        assert "managedFields" not in body["metadata"]
+        self.told.append((path, kind, body["metadata"]["resourceVersion"]))
+
+    def gap(self, part: str) -> None:
+        assert part == "/deployments/"
+        self.gaps += 1
+
+    async def run(self) -> None:
+        watch = Watch(self, "apps/v1", "deployments", "", "", self.take, self.gap)  # type: ignore[arg-type]
+        task = asyncio.create_task(watch.run())
+        await asyncio.wait_for(self.over.wait(), 10)
+        task.cancel()
+
+
+WEB = "/apis/apps/v1/namespaces/shop/deployments/web"
+
+
+async def test_a_stream_that_ends_or_breaks_goes_on_from_the_last_version_without_a_gap() -> None:
+    server = Server(
+        [line("ADDED", 101), line("MODIFIED", 103)], [line("BOOKMARK", 150)], [Retryable("cut")], [line("DELETED", 151)]
+    )
+    await server.run()
+    assert server.asked == ["list", "100", "103", "150", "150", "151"]
+    assert server.told == [(WEB, "ADDED", "101"), (WEB, "MODIFIED", "103"), (WEB, "DELETED", "151")]
+    assert server.gaps == 1, "at the start nothing is known"
+
+
+async def test_lines_that_come_in_pieces_are_put_together() -> None:
+    whole = line("ADDED", 101) + line("MODIFIED", 102)
+    await (server := Server([whole[:7], whole[7:60], whole[60:]])).run()
+    assert [version for _, _, version in server.told] == ["101", "102"]
+
+
+async def test_a_forgotten_version_is_a_gap() -> None:
+    gone = json.dumps({"type": "ERROR", "object": {"code": 410, "message": "too old"}}).encode() + b"\n"
+    await (server := Server([line("ADDED", 101)], [gone], [line("MODIFIED", 102)])).run()
+    assert server.asked == ["list", "100", "101", "list", "100", "102"]
+    assert server.gaps == 2
+
+
+async def test_a_refusal_is_a_gap_as_well() -> None:
+    await (server := Server([line("ADDED", 101)], [Permanent("410 Gone")], [line("MODIFIED", 102)])).run()
+    assert server.asked == ["list", "100", "101", "list", "100", "102"]
+    assert server.gaps == 2
