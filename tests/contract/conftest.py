@@ -12,6 +12,7 @@ import pytest
 from gatewright.providers.connections import addresses
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract import world
+from tests.fakes.redis_server import RedisServer, redis_server
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,13 @@ def server() -> Iterator[world.Server]:
 def database() -> Iterator[world.Postgres]:
     """A real PostgreSQL."""
     with world.postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cache() -> Iterator[RedisServer]:
+    """A real Redis."""
+    with redis_server() as running:
         yield running
 
 
