@@ -272,7 +272,11 @@ class Notices:
 def _expanded(view: View, notice: Notice, raw: Any) -> Any:
     """The configuration with its references put in; as it is where one names what is not known."""
     last = view.status.lastGood
-    names = {"version": version_of(view, notice), "run": str(notice.run), "lastGood.version": last.version if last else ""}
+    names = {
+        "version": version_of(view, notice),
+        "run": str(notice.run),
+        "lastGood.version": last.version if last else "",
+    }
     names |= {f"vars.{name}": value for name, value in (view.spec.vars if view.spec is not None else {}).items()}
     try:
         return expand(raw, names)
