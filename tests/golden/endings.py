@@ -40,6 +40,21 @@ def waiting_for_person() -> World:
     return World(spec=_with_step({"name": "keys", "confirm": {"instructions": "Rotate the keys."}})).settle()
 
 
+def waiting_for_approval() -> World:
+    """Two of a group must approve before anything is touched; one has."""
+    check = {"name": "go", "approval": {"groups": ["release-managers"], "count": 2}}
+    world = World(spec=spec(preflight=[check])).settle()
+    world.act("Approve", groups=frozenset({"release-managers"}), reason="calm night")
+    return world
+
+
+def skipped() -> World:
+    """A stage failed, paused, and was skipped; the version was promoted all the same."""
+    world = paused()
+    world.act("Skip", by="ben", reason="known noise")
+    return world.settle().later(12)
+
+
 def suspended() -> World:
     return World(slow={"migrate"}).settle().ask(suspend=True).settle()
 
@@ -112,7 +127,8 @@ def invalid_spec() -> World:
 ENDINGS: dict[str, Callable[[], World]] = {
     builder.__name__: builder
     for builder in (
-        preflight, walking, baking, holding, waiting_for_person, suspended, not_started, blocked, target_missing, guarding,
+        preflight, walking, baking, holding, waiting_for_person, waiting_for_approval, skipped,
+        suspended, not_started, blocked, target_missing, guarding,
         promoted, adopted, paused, rolling_back, rolled_back, rollback_failed, aborted, observed, invalid_spec,
     )
 }  # fmt: skip

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from gatewright.api.intervention import Action
 from gatewright.api.release import ReleaseSpec
-from gatewright.api.status import ReleaseStatus, dump
+from gatewright.api.status import Answered, ReleaseStatus, dump
 from gatewright.core.body import problems, unpin
 from gatewright.core.decide import decide
-from gatewright.core.model import Body, Decision, Needs, Note, Observation, Operation, Progress, Sight, View
+from gatewright.core.model import Act, Body, Decision, Needs, Note, Observation, Operation, Progress, Sight, View
 from gatewright.core.needs import needs
 from gatewright.core.window import Sample, Verdict
 
@@ -76,12 +77,17 @@ class World:
     notes: list[Note] = field(default_factory=list)
     writes: int = 0
     missing: str | None = None
+    acts: list[Act] = field(default_factory=list)
+    """Interventions whose own status tells no answer yet."""
+    told: bool = True
+    """Whether answers reach their Interventions at once."""
+    people: int = 0
 
     def view(self) -> View:
         parsed = ReleaseSpec.model_validate(self.spec)
         return View(
             "shop", "web", "uid-1", self.generation, parsed, self.status.model_copy(deep=True), tuple(problems(parsed)),
-            self.deleting, self.finalized, self.retry,
+            self.deleting, self.finalized, self.retry, tuple(self.acts),
         )  # fmt: skip
 
     def observe(self, wants: Needs) -> Observation:
@@ -97,7 +103,7 @@ class World:
             {measure.path: self._verdict(measure.check.name) for measure in wants.measures},
             self.rival,
             self.unwatched,
-            {"target/web": {"of": "1.0"}} if self.status.run and self.status.run.phase == "Paused" else None,
+            inherited={"target/web": {"of": "1.0"}} if self.status.run and self.status.run.phase == "Paused" else None,
         )
 
     def tick(self) -> Decision:
@@ -117,6 +123,8 @@ class World:
             self._perform(operation)
         if decision.release:
             self.finalized = False
+        answered = {item.uid for item in self.status.interventions}
+        self.acts = [act for act in self.acts if not self.told or act.uid not in answered]
         return decision
 
     def settle(self) -> World:
@@ -140,6 +148,14 @@ class World:
         self.spec = self.spec | ({"version": version} if version else {}) | changes
         self.generation += 1
         return self
+
+    def act(self, action: Action, by: str = "ana", **more: Any) -> Answered | None:
+        """Somebody makes an Intervention; what came of it, None where nothing did yet."""
+        self.people += 1
+        uid = f"itv-{self.people}"
+        self.acts.append(Act(uid, f"web-{action.lower()}-{self.people}", action, by, **more))
+        self.settle()
+        return next((item for item in self.status.interventions if item.uid == uid), None)
 
     def done(self, kind: str | None = None) -> list[str]:
         """What was performed, as `kind subject`, Job names shortened to their step."""

@@ -61,6 +61,8 @@ class GateStatus(Model):
     """When the state began."""
     message: Message | None = None
     """The answer in words."""
+    approvedBy: Annotated[list[Short], Field(max_length=10)] = []
+    """Who has approved so far."""
 
 
 class StepStatus(Model):
@@ -79,9 +81,13 @@ class StepStatus(Model):
     finishedAt: Time | None = None
     """When this attempt ended."""
     message: Message | None = None
-    """Why it failed, or what keeps it from ending."""
+    """Why it failed, what keeps it from ending, or who answered it."""
     outputs: Annotated[dict[str, Message], Field(max_length=32)] = {}
     """What it published, for `$(steps.NAME.outputs.KEY)`."""
+    approvedBy: Annotated[list[Short], Field(max_length=10)] = []
+    """Who has approved so far."""
+    skippedBy: Short | None = None
+    """Who skips it; until it is Skipped, what it had started is being stopped."""
 
 
 class StageStatus(Model):
@@ -98,7 +104,9 @@ class StageStatus(Model):
     finishedAt: Time | None = None
     """When the stage passed or failed."""
     message: Message | None = None
-    """Why it failed, or that it is overdue."""
+    """Why it failed, who skipped it, or that it is overdue."""
+    skippedBy: Short | None = None
+    """Who skips it; until it is Skipped, what it had started is being stopped."""
     steps: Annotated[list[StepStatus], Field(max_length=20)] = []
     """Its steps, in order."""
     gates: Annotated[list[GateStatus], Field(max_length=20)] = []
@@ -210,6 +218,10 @@ class Run(Model):
     """The undoing of this run, once it has begun."""
     reason: Message | None = None
     """Why the run ended as it did."""
+    paused: Message | None = None
+    """Who has paused it by an Intervention, and why."""
+    people: Annotated[list[Message], Field(max_length=20)] = []
+    """What people did in it, in order: `Skip by ana: known noise (stage beta is skipped)`."""
 
 
 class Rejected(Model):
@@ -242,6 +254,29 @@ class Past(Model):
     """When it ended."""
     reason: Message | None = None
     """Why it ended so."""
+    people: Annotated[list[Message], Field(max_length=20)] = []
+    """What people did in it."""
+
+
+class Answered(Model):
+    """An Intervention that was answered: it stands here from the write that did what it asks for."""
+
+    uid: Short
+    """UID of the Intervention."""
+    name: Short
+    """Name of the Intervention."""
+    action: Short
+    """What it asked for."""
+    by: Short
+    """Who asked."""
+    result: Literal["Accepted", "Refused"]
+    """Accepted: done. Refused: nothing was done."""
+    message: Message
+    """What was done, or why nothing was."""
+    run: int | None = None
+    """Number of the run that it met."""
+    at: Time
+    """When."""
 
 
 class Notice(Model):
@@ -316,6 +351,8 @@ class ReleaseStatus(Model):
     """How many runs there have been."""
     retry: Short | None = None
     """The last token of the annotation `gatewright.dev/retry` that was answered."""
+    interventions: Annotated[list[Answered], Field(max_length=20)] = []
+    """The latest answered Interventions; each stays at least until its own status tells the same."""
     rejected: Annotated[list[Rejected], Field(max_length=10)] = []
     """Versions that were rolled back, the latest first."""
     history: Annotated[list[Past], Field(max_length=10)] = []

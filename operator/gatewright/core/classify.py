@@ -24,8 +24,11 @@ def classify(view: View, seen: Observation) -> Situation:
 
 
 def asked_again(view: View) -> bool:
-    """Whether a token of the Retry annotation has not been answered yet."""
-    return view.retry is not None and view.retry != view.status.retry
+    """Whether a token of the Retry annotation has not been answered yet, or a Retry by Intervention is the next act."""
+    if view.retry is not None and view.retry != view.status.retry:
+        return True
+    act, last = view.act, view.status.run
+    return act is not None and act.action == "Retry" and act.run in (None, last.id if last is not None else None)
 
 
 def _version(view: View) -> str:

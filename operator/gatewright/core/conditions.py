@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 from gatewright.api.base import Condition
 from gatewright.api.status import GateStatus, ReleaseStatus, Run, WaitingFor
-from gatewright.core import judge, times
+from gatewright.core import judge, people, times
 from gatewright.core.classify import Situation
 from gatewright.core.passing import Pass
 from gatewright.core.stages import current
-from gatewright.core.walk import SUSPENDED
+from gatewright.core.walk import SUSPENDED, suspended
 
 ORDER = ("Ready", "Reconciling", "Stalled", "Succeeded", "RolledBack", "Paused")
 
@@ -72,10 +72,17 @@ def _running(p: Pass) -> _Said:
 
 
 def _preflight(p: Pass, run: Run) -> _Said:
-    row = next((row for row in run.preflight if row.state != "Passing"), None)
+    asked = people.waiting(p)
+    lines = [item.line.name for item in asked]
+    row = next((row for row in run.preflight if row.state != "Passing" and row.name not in lines), None)
+    if row is None and asked:
+        text = people.request(p, asked[0])
+        waiting = f"{text}; nothing was touched"
+        return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{run.version}: {text}", waiting, stalled=True)
     text = f"preflight {judge.describe(row)}" if row else "preflight"
-    if row is None and p.view.spec is not None and p.view.spec.suspend:
-        text = "suspended before the first stage; set spec.suspend to false"
+    if row is None and suspended(p):
+        why, then = people.standstill(p)
+        text = f"{why} before the first stage; waits for {then}"
     return _Said(
         "Preflight", "Unknown", "Preflight", f"{run.version}: {text}", f"{text}; nothing was touched", working=True
     )
@@ -88,8 +95,8 @@ def _walking(p: Pass, run: Run) -> _Said:
     stage = run.stages[index]
     text = f"{run.version}: stage {stage.name}"
     if run.held == SUSPENDED:
-        why = "suspended; set spec.suspend to false to go on"
-        return _Said("Suspended", "Unknown", "Suspended", f"{text} is suspended", why, working=True, paused=True)
+        why, then = people.standstill(p)
+        return _Said("Suspended", "Unknown", "Suspended", f"{text} is {why}", then, working=True, paused=True)
     step = next((step for step in stage.steps if step.state == "Running"), None)
     if step is not None:
         return _stepping(p, run, index, text)
@@ -102,9 +109,9 @@ def _stepping(p: Pass, run: Run, index: int, text: str) -> _Said:
     stage = run.stages[index]
     number = next(n for n, step in enumerate(stage.steps) if step.state == "Running")
     step, wanted = stage.steps[number], p.body.spec.stages[index].steps[number]
-    if wanted.kind in ("confirm", "approval"):
-        ask = wanted.confirm.instructions if wanted.confirm else "somebody must approve"
-        waiting = f"step {step.name} waits for a person: {ask}"
+    asked = people.waiting(p)
+    if asked:
+        waiting = people.request(p, asked[0])
         return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{text}, {waiting}", waiting, stalled=True)
     due = times.due(run, "step")
     deadline = f"; fails at {times.stamp(due)[:19]}Z" if due is not None else ""
@@ -131,7 +138,7 @@ def _paused(p: Pass, run: Run) -> _Said:
     index = current(run)
     stage = run.stages[index or 0]
     text = f"{run.version}: stage {stage.name} failed: {stage.message or ''}"
-    waiting = f"a person: Retry ({p.view.name} annotation gatewright.dev/retry), Skip or Rollback"
+    waiting = f"a person: kubectl release retry {p.view.name}, or skip, rollback, abort"
     return _Said("Paused", "False", "Paused", text, waiting, stalled=True, paused=True)
 
 
@@ -140,6 +147,9 @@ def _guarding(p: Pass, run: Run) -> _Said:
     due = times.due(run, "guard")
     until = f" until {times.stamp(due)[:19]}Z" if due is not None else ""
     waiting = f"guard {judge.describe(row)}" if row else f"guards watch{until}, then {run.version} is last good"
+    if run.held == SUSPENDED:
+        why, then = people.standstill(p)
+        waiting = f"{why}; waits for {then}"
     lost = next((f"{name}: {sight.problem}" for name, sight in p.seen.sights.items() if sight.problem), None)
     if lost:
         waiting = f"cannot be made last good: {lost}"

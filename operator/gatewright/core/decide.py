@@ -1,8 +1,8 @@
 """decide: one look at a Release and everything observed about it, one decision.
 
-`classify` names the situation, one function acts, `conditions` says it in words. The decision holds the whole new
-status; what it asks to be done is done after that status stands in the API server, never before: finalizer and
-revision only keep what is there, and come first.
+`classify` names the situation, `people` answers whoever has asked for something, one function acts, `conditions` says it
+in words. The decision holds the whole new status; what it asks to be done is done after that status stands in the API
+server, never before: finalizer and revision only keep what is there, and come first.
 
 The state diagram is at the top of `core.states`.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from gatewright.api.status import ReleaseStatus, Served
-from gatewright.core import conditions, notices, times, unwind, walk
+from gatewright.core import conditions, notices, people, times, unwind, walk
 from gatewright.core.classify import Situation, asked_again, classify
 from gatewright.core.expand import Unknown
 from gatewright.core.model import Decision, Observation, View
@@ -31,7 +31,9 @@ def decide(view: View, seen: Observation) -> Decision:
         times.shift(p.run, timedelta(seconds=seen.unwatched))
         p.firmly()
     try:
-        ACTIONS[situation](p)
+        after = people.answer(p, situation)
+        if after is not None:
+            ACTIONS[after](p)
     except Unknown as error:
         _impossible(p, error)
     if situation not in ("Unread", "Unseen"):

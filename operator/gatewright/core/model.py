@@ -9,9 +9,29 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from gatewright.api.intervention import Action
 from gatewright.api.release import Check, ReleaseSpec
 from gatewright.api.status import ReleaseStatus, Run
 from gatewright.core.window import Rule, Verdict
+
+UNTOLD = 15
+"""How many answers a Release keeps for Interventions whose own status does not tell them yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """An Intervention as admission let it in: who asks, and the groups it shows, are proved."""
+
+    uid: str
+    name: str
+    action: Action
+    by: str
+    run: int | None = None
+    stage: str | None = None
+    step: str | None = None
+    gate: str | None = None
+    groups: frozenset[str] = frozenset()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +48,21 @@ class View:
     deleting: bool = False
     finalized: bool = False
     retry: str | None = None
+    acts: tuple[Act, ...] = ()
+    """Interventions whose own status does not tell an answer yet, the oldest first."""
 
     @property
     def run(self) -> Run | None:
         """The run under way, if any."""
         run = self.status.run
         return run if run is not None and run.outcome is None else None
+
+    @property
+    def act(self) -> Act | None:
+        """The next Intervention to be answered; none while many answers have not reached their Interventions yet."""
+        answered = {item.uid for item in self.status.interventions}
+        fresh = [act for act in self.acts if act.uid not in answered]
+        return fresh[0] if fresh and len(self.acts) - len(fresh) < UNTOLD else None
 
 
 @dataclass(frozen=True, slots=True)

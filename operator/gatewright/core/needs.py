@@ -11,7 +11,7 @@ from gatewright.core import times
 from gatewright.core.body import pin
 from gatewright.core.classify import classify
 from gatewright.core.model import Body, Measure, Needs, Observation, Operation, View
-from gatewright.core.operations import measure, of_check, of_step, of_undo, subjects
+from gatewright.core.operations import measure, of_check, of_step, of_undo, stop_of_step, subjects
 from gatewright.core.stages import current
 
 
@@ -48,7 +48,8 @@ def _operations(view: View, body: Body, run: Run) -> Iterator[Operation]:
         stage = run.stages[index]
         for number, step in enumerate(stage.steps):
             if step.state == "Running":
-                yield from of_step(view, body, run, index, number)
+                find = stop_of_step if step.skippedBy is not None else of_step
+                yield from find(view, body, run, index, number)
         if stage.state in ("Gating", "Baking"):
             yield from _jobs(view, body, run, f"stages/{stage.name}", spec.stages[index].gates, stage.gates, index)
     elif run.phase == "RollingBack" and run.rollback is not None:

@@ -66,6 +66,13 @@ def of_step(view: View, body: Body, run: Run, stage: int, step: int) -> list[Ope
     return _operations(view, body, run, stage, body.spec.stages[stage].steps[step], status.key or "")
 
 
+def stop_of_step(view: View, body: Body, run: Run, stage: int, step: int) -> list[Operation]:
+    """What stops the current attempt of a step: only a Job goes on by itself. Raises expand.Unknown."""
+    own = run.stages[stage].steps[step].key or ""
+    jobs = (operation for operation in of_step(view, body, run, stage, step) if operation.kind == "job")
+    return [Operation(own, "stop", operation.subject) for operation in jobs]
+
+
 def step_key(view: View, run: Run, stage: int, step: int, attempt: int) -> str:
     """The key that a step's attempt will carry."""
     return key(view, run, run.stages[stage].name, run.stages[stage].steps[step].name, attempt)

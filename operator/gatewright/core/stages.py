@@ -6,9 +6,12 @@ from gatewright.api.base import seconds
 from gatewright.api.status import Entry, Run, StageStatus, StepStatus
 from gatewright.core import judge, states, times
 from gatewright.core.body import produced
-from gatewright.core.operations import budget, measure, of_step, step_key
+from gatewright.core.operations import budget, measure, of_step, step_key, stop_of_step
 from gatewright.core.passing import Pass, look
 from gatewright.core.unwind import begin
+
+STOPPING = 120.0
+"""Seconds within which the Job of a step that somebody skips must have stopped."""
 
 
 def current(run: Run) -> int | None:
@@ -45,13 +48,15 @@ def advance(p: Pass) -> bool:
 def _step(p: Pass, index: int, stage: StageStatus) -> bool:
     number = next((n for n, step in enumerate(stage.steps) if step.state not in ("Succeeded", "Skipped")), None)
     if number is None:
-        return _steps_done(p, index, stage)
+        return _skipped(p, stage) if stage.skippedBy is not None else _steps_done(p, index, stage)
     step = stage.steps[number]
     if step.state in ("Pending", "Failed"):
         return _begin_step(p, index, number, step)
+    if step.skippedBy is not None:
+        return _stopping(p, index, number, step)
     wanted = p.body.spec.stages[index].steps[number]
     if wanted.wait is not None:
-        return times.expired(p.run, "step", p.now) and _end_step(p, step, {})
+        return times.expired(p.run, "step", p.now) and end_step(p, step, {})
     operations = of_step(p.view, p.body, p.run, index, number)
     found = [p.progress(operation) for operation in operations]
     failed = next((item for item in found if item.state == "Failed"), None)
@@ -59,11 +64,11 @@ def _step(p: Pass, index: int, stage: StageStatus) -> bool:
         stuck = next(
             (item.message for item in found if item.message and item.state != "Succeeded"), "it is still under way"
         )
-        return _fail_step(p, index, step, f"not done in {budget(wanted) or 0:.0f}s: {stuck}")
+        return fail_step(p, index, step, f"not done in {budget(wanted) or 0:.0f}s: {stuck}")
     if failed is not None:
-        return _fail_step(p, index, step, failed.message)
+        return fail_step(p, index, step, failed.message)
     if all(item.state == "Succeeded" for item in found):
-        return _end_step(p, step, {name: value for item in found for name, value in item.outputs.items()})
+        return end_step(p, step, {name: value for item in found for name, value in item.outputs.items()})
     for operation, item in zip(operations, found, strict=True):
         if item.state == "Absent":
             p.perform(operation, stage.name, step.name)
@@ -77,13 +82,13 @@ def _begin_step(p: Pass, index: int, number: int, step: StepStatus) -> bool:
     run, wanted = p.run, p.body.spec.stages[index].steps[number]
     missing = sorted(set(wanted.requires) - produced(p.body, run))
     if missing and not run.observe:
-        return _fail_step(
+        return fail_step(
             p, index, step, f"requires {', '.join(missing)}, which no earlier step of this run has produced"
         )
     step.attempt += 1
     step.key = step_key(p.view, run, index, number, step.attempt)
     step.startedAt = times.stamp(p.now)
-    step.message = None
+    step.message, step.skippedBy, step.approvedBy = None, None, []
     states.move(step, "Running")
     operations = of_step(p.view, p.body, run, index, number)
     if run.observe:
@@ -100,16 +105,77 @@ def _begin_step(p: Pass, index: int, number: int, step: StepStatus) -> bool:
     return wanted.wait is not None and limit == 0.0
 
 
-def _end_step(p: Pass, step: StepStatus, outputs: dict[str, str]) -> bool:
+def _stopping(p: Pass, index: int, number: int, step: StepStatus) -> bool:
+    """Somebody skips the step: the walk goes on when the Job it had started has stopped."""
+    operations = stop_of_step(p.view, p.body, p.run, index, number)
+    found = [p.progress(operation) for operation in operations]
+    if any(item.state == "Failed" for item in found) or times.expired(p.run, "step", p.now):
+        why = next((item.message for item in found if item.message), "it is still under way")
+        return fail_step(p, index, step, f"skipped by {step.skippedBy}, but not stopped: {why}")
+    for operation, item in zip(operations, found, strict=True):
+        if item.state == "Absent":
+            p.perform(operation, "", "")
+    if not all(item.state == "Succeeded" for item in found):
+        return False
+    skip_step(p, step)
+    return True
+
+
+def skip_step(p: Pass, step: StepStatus) -> None:
+    """Past it, without what it was for; `requires` still misses it."""
+    states.move(step, "Skipped")
+    step.finishedAt = times.stamp(p.now)
+    times.stop(p.run, "step")
+
+
+def skip_stage(p: Pass, index: int, by: str, message: str) -> None:
+    """Past a stage whatever its steps and gates say; a Job of it is stopped first. What it did stays in the journal."""
+    stage = p.run.stages[index]
+    stage.skippedBy, stage.message = by, message
+    for number, step in enumerate(stage.steps):
+        if step.state == "Pending":
+            states.move(step, "Skipped")
+            step.message = message
+        elif step.state in ("Running", "Failed"):
+            skip_current(p, index, number, by, message)
+    if any(step.state == "Running" for step in stage.steps):
+        if stage.state == "Failed":
+            states.move(stage, "Running")
+    else:
+        _skipped(p, stage)
+
+
+def skip_current(p: Pass, index: int, number: int, by: str, message: str) -> None:
+    """Past a step that runs or has failed: at once, or once its Job has stopped."""
+    step = p.run.stages[index].steps[number]
+    step.skippedBy, step.message = by, message
+    if p.body.spec.stages[index].steps[number].job is None or step.key is None:
+        skip_step(p, step)
+        return
+    if step.state == "Failed":
+        states.move(step, "Running")
+    times.start(p.run, "step", STOPPING, p.now)
+
+
+def _skipped(p: Pass, stage: StageStatus) -> bool:
+    states.move(stage, "Skipped")
+    stage.finishedAt = times.stamp(p.now)
+    times.stop(p.run, "bake", "overdue", "step")
+    return True
+
+
+def end_step(p: Pass, step: StepStatus, outputs: dict[str, str], message: str | None = None) -> bool:
+    """A step is done."""
     states.move(step, "Succeeded")
     step.finishedAt = times.stamp(p.now)
-    step.message = None
+    step.message = message
     step.outputs = {name: value[:1000] for name, value in list(outputs.items())[:32]}
     times.stop(p.run, "step")
     return True
 
 
-def _fail_step(p: Pass, index: int, step: StepStatus, message: str) -> bool:
+def fail_step(p: Pass, index: int, step: StepStatus, message: str) -> bool:
+    """A step has failed, and its stage with it."""
     if step.state != "Failed":
         states.move(step, "Failed")
     step.finishedAt = times.stamp(p.now)
@@ -179,7 +245,7 @@ def _fail_stage(p: Pass, index: int, cause: str, reason: str, gate: str | None =
     run = p.run
     stage, wanted = run.stages[index], p.body.spec.stages[index]
     states.move(stage, "Failed")
-    stage.finishedAt = times.stamp(p.now)
+    stage.finishedAt, stage.skippedBy = times.stamp(p.now), None
     stage.message = reason[:1000]
     times.stop(run, "bake", "overdue", "step")
     p.firmly()

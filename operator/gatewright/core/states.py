@@ -4,8 +4,9 @@
     spec.version  ---> | Preflight | ---------------> | Walking | -------------> | Guarding | -----------> | Promoted |
     changes            +-----------+                  +---------+                +----------+              +----------+
                              |                          |  ^  |                       |
-                  new spec,  |          onFailure Pause |  |  | step or gate fails,   | guard fails
-                  abort      |                          v  |  | guard fails, abort    |
+                  new spec,  |          onFailure Pause |  |  | step or gate fails,   | guard fails,
+                  Abort      |              Retry, Skip |  |  | guard fails,          | Rollback, Abort
+                             |                          v  |  | Rollback, Abort       |
                              |                   +--------+|  v                       v
                              |                   | Paused |--->  +-------------+ <----+
                              |                   +--------+      | RollingBack |
@@ -19,7 +20,9 @@
                                                 RollbackFailed
 
 A run that has an outcome is in phase Done and never changes again. A rollback is never itself rolled back, and
-nothing leads from it to Promoted.
+nothing leads from it to Promoted. What people do (`core.people`) moves along the same lines: Retry and Skip lead out of
+Paused, Promote ends a bake or the guarding early, Rollback and Abort turn around, Pause and Resume change no phase.
+A rollback under way answers to nobody.
 """
 
 from __future__ import annotations
@@ -41,11 +44,11 @@ PHASES: Mapping[str, frozenset[str]] = {
 
 STAGES: Mapping[str, frozenset[str]] = {
     "Pending": frozenset({"Running", "Skipped"}),
-    "Running": frozenset({"Gating", "Passed", "Failed", "RolledBack"}),
-    "Gating": frozenset({"Baking", "Passed", "Failed", "RolledBack"}),
-    "Baking": frozenset({"Passed", "Failed", "RolledBack"}),
+    "Running": frozenset({"Gating", "Passed", "Failed", "Skipped", "RolledBack"}),
+    "Gating": frozenset({"Baking", "Passed", "Failed", "Skipped", "RolledBack"}),
+    "Baking": frozenset({"Passed", "Failed", "Skipped", "RolledBack"}),
     "Passed": frozenset({"RolledBack"}),
-    "Failed": frozenset({"Running", "RolledBack"}),
+    "Failed": frozenset({"Running", "Skipped", "RolledBack"}),
     "Skipped": frozenset({"RolledBack"}),
     "RolledBack": frozenset(),
 }
@@ -54,7 +57,7 @@ STEPS: Mapping[str, frozenset[str]] = {
     "Pending": frozenset({"Running", "Skipped", "Failed"}),
     "Running": frozenset({"Succeeded", "Failed", "Skipped"}),
     "Succeeded": frozenset(),
-    "Failed": frozenset({"Running"}),
+    "Failed": frozenset({"Running", "Skipped"}),
     "Skipped": frozenset(),
 }
 

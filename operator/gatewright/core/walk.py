@@ -63,10 +63,13 @@ def preflight(p: Pass) -> None:
         checks = [check for check in checks if check.provider[0] not in ("job", "approval")]
     rows = [row for row in run.preflight if row.name in {check.name for check in checks}]
     look(p, "preflight", checks, rows)
-    failed = [row for row, check in zip(rows, checks, strict=True) if row.state == "Failed" and "job" in check.provider]
+    once = ("job", "approval")
+    failed = [
+        row for row, check in zip(rows, checks, strict=True) if row.state == "Failed" and check.provider[0] in once
+    ]
     if failed:
         finish(p, "Aborted", f"preflight {judge.describe(failed[0])}; nothing was touched; Retry starts again")
-    elif judge.all_passing(rows) and not _suspended(p):
+    elif judge.all_passing(rows) and not suspended(p):
         states.move(run, "Walking")
         walk(p)
 
@@ -83,12 +86,18 @@ def walk(p: Pass) -> None:
 
 def paused(p: Pass) -> None:
     """A stage has failed and a person decides; guards go on."""
-    run = p.run
     if _interrupted(p):
         return
     if p.view.retry is None or p.view.retry == p.status.retry:
         return
     p.status.retry = p.view.retry
+    retry(p)
+    walk(p)
+
+
+def retry(p: Pass) -> None:
+    """Out of Paused, with the failed stage once more."""
+    run = p.run
     index = current(run)
     assert index is not None
     stage = run.stages[index]
@@ -101,7 +110,6 @@ def paused(p: Pass) -> None:
     times.resume(run, p.now)
     p.note("Retried", f"stage {stage.name}: attempt {stage.attempt}")
     p.firmly()
-    walk(p)
 
 
 def guarding(p: Pass) -> None:
@@ -195,7 +203,7 @@ def _hold(p: Pass) -> None:
 
 def _why_held(p: Pass) -> str | None:
     run = p.run
-    if _suspended(p):
+    if suspended(p):
         return SUSPENDED
     if run.phase == "Paused":
         return "a person decides"
@@ -212,8 +220,9 @@ def _why_held(p: Pass) -> str | None:
     return f"{holding.name} holds" if holding is not None else None
 
 
-def _suspended(p: Pass) -> bool:
-    return p.view.spec is not None and p.view.spec.suspend
+def suspended(p: Pass) -> bool:
+    """Whether the walk stands still: by `spec.suspend`, or because somebody paused the run."""
+    return p.run.paused is not None or (p.view.spec is not None and p.view.spec.suspend)
 
 
 def _overdue(p: Pass) -> None:
@@ -248,7 +257,14 @@ def _promote(p: Pass) -> None:
     p.status.lastGood = Served(version=run.version, snapshot=revision.name, since=times.stamp(p.now))
     p.status.live = Served(version=run.version, snapshot=revision.name, since=(p.status.live or Served()).since)
     p.status.rejected = [item for item in p.status.rejected if item.version != run.version]
-    finish(p, "Promoted", f"all {len(run.stages)} stages passed")
+    finish(p, "Promoted", _passed(run))
+
+
+def _passed(run: Run) -> str:
+    skipped = [stage.name for stage in run.stages if stage.state == "Skipped"]
+    if not skipped:
+        return f"all {len(run.stages)} stages passed"
+    return f"{len(run.stages) - len(skipped)} of {len(run.stages)} stages passed; skipped: {', '.join(skipped)}"
 
 
 def _step_of(p: Pass, index: int, name: str) -> Step:

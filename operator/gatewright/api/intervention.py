@@ -1,0 +1,66 @@
+"""Intervention: one human act on a Release; append-only, so that `kubectl get itv` is the audit log."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from gatewright.api.base import Model, Name, ObjectName, Text
+from gatewright.api.status import Message, Time
+
+Action = Literal[
+    "Approve", "Reject", "Confirm", "Retry", "Skip", "Promote", "Rollback", "Abort", "Pause", "Resume"
+]  # fmt: skip
+"""What a person may do; in lower case the RBAC verb on `releases` that it needs."""
+Result = Literal["Accepted", "Refused"]
+Person = Annotated[str, Field(min_length=1, max_length=320)]
+"""A user name as the API server knows it."""
+Group = Annotated[str, Field(min_length=1, max_length=253)]
+
+OF_STAGE = ("Approve", "Reject", "Confirm", "Retry", "Skip", "Promote")
+OF_STEP = ("Approve", "Reject", "Confirm", "Skip")
+OF_GATE = ("Approve", "Reject")
+
+
+class InterventionSpec(Model):
+    """One human act. It cannot be changed, and acts once."""
+
+    release: ObjectName
+    """Name of the Release, in the same namespace."""
+    action: Action
+    """What is to be done; RBAC must allow its verb (in lower case) on this Release."""
+    by: Person
+    """Who acts: the caller's own user name, which admission compares."""
+    groups: Annotated[list[Group], Field(max_length=64)] = []
+    """Groups of the caller that count here, for approvals which ask for one; admission refuses others."""
+    run: Annotated[int, Field(ge=1)] | None = None
+    """Number of the run it is meant for; for another run it does nothing. Without it: whichever run is the latest."""
+    stage: Name | None = None
+    """The stage it is meant for; without it the one under way, or the failed one."""
+    step: Name | None = None
+    """The step it is meant for, with Approve, Reject, Confirm and Skip."""
+    gate: Name | None = None
+    """The preflight check of kind `approval` it is meant for, with Approve and Reject."""
+    reason: Text = ""
+    """Why, in words for those who read it later."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> InterventionSpec:
+        for field, actions in (("stage", OF_STAGE), ("step", OF_STEP), ("gate", OF_GATE)):
+            if getattr(self, field) is not None and self.action not in actions:
+                raise ValueError(f"{self.action} has no {field}; it goes with {', '.join(actions)}")
+        return self
+
+
+class InterventionStatus(Model):
+    """What came of it."""
+
+    result: Result | None = None
+    """Accepted: it did what it says. Refused: it did nothing. Absent: not answered yet."""
+    message: Message | None = None
+    """What was done, or why nothing was."""
+    run: int | None = None
+    """Number of the run that it met."""
+    at: Time | None = None
+    """When it was answered."""

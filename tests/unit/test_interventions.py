@@ -1,0 +1,584 @@
+"""What people do to a run: each act once, in order, Refused in words where it cannot be done."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from gatewright.api.intervention import Action, InterventionSpec
+from gatewright.api.status import Answered, ReleaseStatus, dump
+from gatewright.core import people
+from gatewright.core.model import UNTOLD, Progress
+from tests.unit.sim import World, spec
+
+GUARD = {"name": "health", "prometheus": {"query": "h"}, "max": "1"}
+
+
+def asking(step: dict[str, Any], **changes: Any) -> World:
+    """A run whose first stage ends with a step that waits for people."""
+    found = spec(**changes)
+    found["stages"][0]["steps"].append(step)
+    return World(spec=found).settle()
+
+
+def manual() -> World:
+    return asking({"name": "keys", "confirm": {"instructions": "Rotate the keys."}})
+
+
+def preflight(*approvals: dict[str, Any], **changes: Any) -> World:
+    checks = [{"name": f"go{n or ''}", "approval": approval} for n, approval in enumerate(approvals)]
+    return World(spec=spec(preflight=checks, **changes)).settle()
+
+
+def paused(**changes: Any) -> World:
+    """The migration has failed, and a person decides."""
+    found = spec(**changes)
+    found["stages"][0]["onFailure"] = "Pause"
+    world = World(spec=found, jobs={"migrate": Progress("Failed", "constraint violated")}).settle()
+    assert world.status.state == "Paused"
+    return world
+
+
+def rolled_back() -> World:
+    world = World().settle()
+    world.gates["errors"] = "Failed"
+    world.later(1)
+    world.gates.clear()
+    return world
+
+
+def guarding() -> World:
+    return World(spec=spec(guards=[GUARD], guardFor="1h")).settle().later(12)
+
+
+def accepted(said: Answered | None) -> str:
+    assert said is not None and said.result == "Accepted", said
+    return said.message
+
+
+def refused(world: World, said: Answered | None) -> str:
+    """Refused in words, and nothing else changed."""
+    assert said is not None and said.result == "Refused", said
+    assert said.name not in str(world.status.run), "a refusal leaves no trace in the run"
+    return said.message
+
+
+def outcome(world: World) -> str | None:
+    assert world.status.run is not None
+    return world.status.run.outcome
+
+
+def step(world: World, name: str) -> Any:
+    assert world.status.run is not None
+    return next(item for stage in world.status.run.stages for item in stage.steps if item.name == name)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Confirm, Approve, Reject
+
+
+def test_a_manual_step_is_done_when_somebody_confirms_it():
+    world = manual()
+    assert world.status.state == "WaitingForPerson"
+    assert "kubectl release confirm web" in world.status.waitingFor.message
+    accepted(world.act("Confirm", reason="both rotated"))
+    assert step(world, "keys").message == "confirmed by ana: both rotated"
+    world.later(12)
+    assert outcome(world) == "Promoted"
+    assert world.status.history[0].people == ["Confirm by ana: both rotated (step keys of stage migrate is confirmed)"]
+    assert [note.reason for note in world.notes].count("Confirmed") == 1
+
+
+def test_clocks_stand_still_while_a_person_is_waited_for():
+    slow = spec()
+    slow["stages"][0]["expectedDuration"] = "30s"
+    world = World(spec=slow)
+    world.spec["stages"][0]["steps"].append({"name": "keys", "confirm": {"instructions": "Rotate."}})
+    world.settle().later(120)
+    assert not [note for note in world.notes if note.reason == "Overdue"]
+
+
+def test_a_rejected_step_fails_its_stage():
+    world = manual()
+    accepted(world.act("Reject", reason="the vault is down"))
+    assert outcome(world) == "RolledBack"
+    assert "step keys: rejected by ana: the vault is down" in world.status.rejected[0].reason
+    assert "Reject by ana" in world.status.run.people[0]
+
+
+def test_an_approval_counts_different_people():
+    world = asking({"name": "go", "approval": {"count": 2}})
+    assert "1 of 2: approved by ana" in accepted(world.act("Approve"))
+    assert step(world, "go").state == "Running" and "(1 of 2: ana)" in world.status.waitingFor.message
+    assert "has approved" in refused(world, world.act("Approve"))
+    assert step(world, "go").approvedBy == ["ana"]
+    accepted(world.act("Approve", by="ben"))
+    assert step(world, "go").state == "Succeeded" and step(world, "go").message == "approved by ana, ben"
+
+
+def test_an_approval_asks_for_groups_that_admission_has_proved():
+    world = preflight({"groups": ["release-managers", "owners"]})
+    assert "release-managers or owners" in refused(world, world.act("Approve"))
+    assert "shows dev" in refused(world, world.act("Approve", groups=frozenset({"dev"})))
+    assert world.performed == [] or world.done() == ["ask approval/go"]
+    accepted(world.act("Approve", groups=frozenset({"dev", "owners"})))
+    assert world.status.run.phase == "Walking"
+    assert world.status.run.preflight[0].message == "approved by ana"
+
+
+def test_nothing_is_touched_before_everybody_has_approved():
+    world = preflight({}, {})
+    assert "could mean" in refused(world, world.act("Approve")) and world.status.run.phase == "Preflight"
+    accepted(world.act("Approve", gate="go"))
+    assert world.status.run.phase == "Preflight" and world.done("job") == []
+    assert "does not wait" in refused(world, world.act("Approve", gate="go"))
+    accepted(world.act("Approve", gate="go1"))
+    assert world.status.run.phase == "Walking"
+
+
+def test_a_rejected_preflight_ends_the_run_and_touches_nothing():
+    world = preflight({})
+    accepted(world.act("Reject", reason="not tonight"))
+    assert outcome(world) == "Aborted" and world.done("job") == []
+    assert "check go is rejected" in world.status.run.people[0]
+    assert "rejected by ana: not tonight" in world.status.message
+    assert world.status.rejected == []
+
+
+def test_a_check_that_still_measures_goes_first():
+    check = {"name": "calm", "prometheus": {"query": "errors"}, "max": "1%"}
+    go = {"name": "go", "approval": {}}
+    world = World(spec=spec(preflight=[go, check]), gates={"calm": "Breaching"}).settle()
+    assert world.status.state == "Preflight" and "calm" in world.status.waitingFor.message
+    accepted(world.act("Approve"))
+    assert world.status.run.phase == "Preflight"
+    world.gates.clear()
+    world.settle()
+    assert world.status.run.phase == "Walking"
+
+
+@pytest.mark.parametrize(
+    ("action", "more", "says"),
+    [
+        ("Approve", {}, "answered by Confirm or Reject, not by Approve"),
+        ("Confirm", {"step": "other"}, "does not wait for a person; step keys of stage migrate does"),
+        ("Confirm", {"stage": "deploy"}, "does not wait for a person"),
+        ("Reject", {"gate": "keys"}, "does not wait for a person"),
+        ("Confirm", {"run": 2}, "meant for run 2; the latest is run 1"),
+        ("Retry", {}, "Retry is for a run that is Paused; run 1 is Walking, stage migrate is Running, step keys is"),
+        ("Promote", {}, "clocks stand still"),
+        ("Resume", {}, "not paused by an Intervention"),
+        ("Skip", {"step": "migrate"}, "neither under way nor failed"),
+        ("Skip", {"stage": "deploy"}, "stage deploy is not the one under way"),
+    ],
+)
+def test_what_cannot_be_done_at_a_manual_step_is_refused(action: Any, more: dict[str, Any], says: str):
+    world = manual()
+    before = dump(world.status)["run"]
+    assert says in refused(world, world.act(action, **more))
+    assert dump(world.status)["run"] == before
+    world.later(30)
+    assert dump(world.status)["run"] == before, "and it is not kept for later either"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Retry
+
+
+def test_a_paused_stage_is_repeated():
+    world = paused()
+    world.jobs.clear()
+    assert "attempt 2" in accepted(world.act("Retry"))
+    assert world.done("job") == ["job job/backup", "job job/migrate", "job job/migrate"]
+    assert outcome(world.later(12)) == "Promoted"
+
+
+def test_an_edit_counts_from_a_retry_on():
+    world = paused()
+    edited = world.spec["stages"]
+    edited[0]["steps"][1]["job"]["image"] = "tools:fixed"
+    world.ask(stages=edited).settle()
+    world.jobs.clear()
+    accepted(world.act("Retry", stage="migrate"))
+    assert world.performed[-2].config.image == "tools:fixed" and world.status.run.generation == 2
+
+
+def test_a_rejected_version_starts_again():
+    world = rolled_back()
+    assert "as run 2" in accepted(world.act("Retry", run=1, reason="the outage is over"))
+    assert world.status.run.id == 2 and world.status.run.attempt == 2 and world.status.rejected == []
+    assert world.status.run.people == ["Retry by ana: the outage is over (2.0 starts again, as run 2)"]
+    assert outcome(world.later(12)) == "Promoted" and world.finalized is False
+    assert world.status.retry is None, "the annotation is another way"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"rival": "other"}, "release other has one of its targets"),
+        ({"missing": "there is no Deployment web"}, "there is no Deployment web"),
+        ({"deleting": True}, "being deleted"),
+    ],
+)
+def test_a_version_that_cannot_start_now_does_not_start_later_either(change: dict[str, Any], says: str):
+    world = rolled_back()
+    for name, value in change.items():
+        setattr(world, name, value)
+    assert says in refused(world, world.act("Retry"))
+    world.rival = world.missing = None
+    world.deleting = False
+    world.later(60)
+    assert world.status.run.id == 1 and world.status.state == "RolledBack"
+
+
+def test_a_suspended_release_does_not_start_by_a_retry():
+    world = rolled_back().ask(suspend=True).settle()
+    assert "suspend" in refused(world, world.act("Retry"))
+    world.ask(suspend=False).later(5)
+    assert world.status.run.id == 1
+
+
+def test_a_version_that_is_live_is_not_repeated():
+    world = World().settle().later(12)
+    assert "nothing to repeat" in refused(world, world.act("Retry"))
+    assert "meant for run 3" in refused(world, world.act("Retry", run=3))
+
+
+def test_a_retry_of_what_is_live_already_takes_it_over():
+    world = rolled_back()
+    world.live = "2.0"
+    assert "taken over" in accepted(world.act("Retry"))
+    assert world.status.state == "Promoted" and world.status.live.version == "2.0"
+
+
+@pytest.mark.parametrize("action", [action for action in get_args(Action) if action != "Retry"])
+def test_at_rest_there_is_nothing_to_act_on(action: Any):
+    world = rolled_back()
+    before = dump(world.status)["run"]
+    assert "no run is under way" in refused(world, world.act(action))
+    assert dump(world.status)["run"] == before
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Skip
+
+
+def test_a_failed_stage_is_skipped():
+    world = paused()
+    accepted(world.act("Skip", by="ben", reason="known noise"))
+    first = world.status.run.stages[0]
+    assert first.state == "Skipped" and first.message == "skipped by ben: known noise"
+    assert outcome(world.later(12)) == "Promoted"
+    assert world.status.history[0].reason == "1 of 2 stages passed; skipped: migrate"
+    assert "Skip by ben" in world.status.history[0].people[0]
+
+
+def test_the_job_of_a_skipped_step_is_stopped_before_the_walk_goes_on():
+    world = World(slow={"migrate"}).settle()
+    accepted(world.act("Skip"))
+    assert world.done()[-2:] == ["stop job/migrate", "apply target/web"]
+    assert step(world, "migrate").state == "Skipped" and step(world, "migrate").skippedBy == "ana"
+
+
+def test_a_job_that_does_not_stop_keeps_the_walk_where_it_is(monkeypatch: pytest.MonkeyPatch):
+    world = World(slow={"migrate"}).settle()
+    honest = World._progress
+    monkeypatch.setattr(
+        World, "_progress", lambda self, op: Progress("Running") if op.kind == "stop" else honest(self, op)
+    )
+    accepted(world.act("Skip"))
+    world.later(60)
+    assert step(world, "migrate").state == "Running" and world.done("apply") == []
+    assert "skipped by ana" in world.status.message
+    world.later(120)
+    assert outcome(world) is None and world.status.run.phase == "RollingBack"
+    assert "not stopped" in world.status.run.rollback.reason
+
+
+def test_a_failed_step_alone_is_skipped_and_its_stage_goes_on():
+    found = spec()
+    found["stages"][0]["onFailure"] = "Pause"
+    found["stages"][0]["steps"].append({"name": "verify", "job": {"image": "tools"}})
+    world = World(spec=found, jobs={"migrate": Progress("Failed", "no")}).settle()
+    accepted(world.act("Skip", step="migrate"))
+    assert step(world, "migrate").state == "Skipped" and "job job/verify" in world.done()
+    assert world.status.run.stages[0].state == "Passed"
+
+
+def test_a_whole_stage_is_skipped_with_the_step_that_runs():
+    world = World(slow={"backup"}).settle()
+    accepted(world.act("Skip", stage="migrate"))
+    assert world.status.run.stages[0].state == "Skipped"
+    assert world.done("job") == ["job job/backup"] and "stop job/backup" in world.done()
+    assert step(world, "migrate").state == "Skipped"
+
+
+def test_what_a_skipped_step_did_not_produce_is_missed():
+    world = World(slow={"backup"}).settle()
+    accepted(world.act("Skip", step="backup"))
+    assert outcome(world) == "RolledBack" and "requires backup" in world.status.rejected[0].reason
+
+
+def test_a_gate_that_holds_is_skipped_with_its_stage():
+    world = World().settle()
+    world.gates["errors"] = "Holding"
+    world.later(3)
+    accepted(world.act("Skip"))
+    assert outcome(world) == "Promoted"
+    assert world.status.run.stages[1].gates[0].state == "Holding", "what was seen stays as it was"
+
+
+def test_a_skipped_stage_is_undone_all_the_same():
+    world = World(spec=spec(guards=[GUARD], guardFor="1h")).settle()
+    accepted(world.act("Skip"))
+    world.gates["health"] = "Failed"
+    world.later(1)
+    assert outcome(world) == "RolledBack" and world.live == "1.0"
+
+
+def test_a_manual_step_is_skipped():
+    world = manual()
+    accepted(world.act("Skip", step="keys"))
+    assert step(world, "keys").state == "Skipped" and world.status.run.stages[0].state == "Passed"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Promote, Rollback, Abort, Pause, Resume
+
+
+def test_a_bake_ends_early():
+    world = World().settle()
+    assert world.status.state == "Baking"
+    accepted(world.act("Promote", stage="deploy"))
+    assert outcome(world) == "Promoted"
+
+
+def test_guards_end_early():
+    world = guarding()
+    assert world.status.state == "Guarding"
+    assert "no stage is under way" in refused(world, world.act("Promote", stage="deploy"))
+    accepted(world.act("Promote"))
+    assert outcome(world) == "Promoted" and world.status.lastGood.version == "2.0"
+
+
+@pytest.mark.parametrize("state", ["Breaching", "Holding"])
+def test_what_does_not_pass_is_not_promoted(state: str):
+    world = World().settle()
+    world.gates["errors"] = state
+    world.settle()
+    refused(world, world.act("Promote"))
+    world = guarding()
+    world.gates["health"] = state
+    world.settle()
+    refused(world, world.act("Promote"))
+    assert outcome(world) is None
+
+
+def test_a_breach_that_is_seen_in_the_same_moment_wins():
+    world = World().settle()
+    world.gates["errors"] = "Failed"
+    world.act("Promote")
+    assert outcome(world) == "RolledBack"
+
+
+@pytest.mark.parametrize("make", [lambda: World().settle(), paused, guarding, lambda: World(slow={"backup"}).settle()])
+def test_a_rollback_undoes_the_run_and_rejects_the_version(make: Any):
+    world = make()
+    accepted(world.act("Rollback", reason="customers complain"))
+    assert outcome(world) == "RolledBack" and world.live == "1.0"
+    assert world.status.run.rollback.cause == "Person"
+    assert world.status.rejected[0].reason == "Rollback by ana: customers complain"
+    assert "Rollback by ana" in world.status.history[0].people[-1]
+    world.later(20)
+    assert world.status.run.id == 1
+
+
+@pytest.mark.parametrize("make", [lambda: World().settle(), paused, guarding])
+def test_an_abort_undoes_the_run_and_judges_nothing(make: Any):
+    world = make()
+    accepted(world.act("Abort"))
+    assert outcome(world) == "Aborted" and world.live == "1.0" and world.status.rejected == []
+    world.later(20)
+    assert world.status.run.id == 1
+    accepted(world.act("Retry"))
+    assert world.status.run.id == 2
+
+
+def test_an_abort_before_anything_was_touched_only_ends_the_run():
+    world = preflight({})
+    assert "nothing to undo" in refused(world, world.act("Rollback"))
+    accepted(world.act("Abort"))
+    assert outcome(world) == "Aborted" and world.done("restore") == []
+    assert "aborted by ana; nothing was touched" in world.status.message
+
+
+@pytest.mark.parametrize("action", [action for action in get_args(Action) if action != "Resume"])
+def test_a_rollback_under_way_answers_to_nobody(action: Any):
+    world = World(slow={"restore"}, jobs={"migrate": Progress("Failed", "no")}).settle()
+    assert world.status.run.phase == "RollingBack"
+    refused(world, world.act(action))
+    assert world.status.run.phase == "RollingBack"
+
+
+def test_pause_and_resume():
+    world = World().settle()
+    accepted(world.act("Pause", reason="lunch"))
+    assert world.status.state == "Suspended" and "paused by ana: lunch" in world.status.message
+    assert "kubectl release resume web" in world.status.waitingFor.message
+    assert [item.type for item in world.status.conditions if item.status == "True"] == ["Reconciling", "Paused"]
+    world.later(60)
+    assert outcome(world) is None
+    assert "paused already, by ana" in refused(world, world.act("Pause", by="ben"))
+    accepted(world.act("Resume", by="ben"))
+    world.later(9)
+    assert outcome(world) is None, "the bake goes on where it stood"
+    assert outcome(world.later(3)) == "Promoted"
+
+
+def test_guards_watch_a_paused_run():
+    world = World(spec=spec(guards=[GUARD])).settle()
+    accepted(world.act("Pause"))
+    world.gates["health"] = "Failed"
+    world.later(1)
+    assert outcome(world) == "RolledBack"
+
+
+def test_a_pause_in_preflight_and_while_guarding():
+    check = {"name": "calm", "prometheus": {"query": "errors"}, "max": "1%"}
+    world = World(spec=spec(preflight=[check]), gates={"calm": "Breaching"}).settle()
+    accepted(world.act("Pause"))
+    world.gates.clear()
+    world.later(5)
+    assert world.status.run.phase == "Preflight" and "paused by ana" in world.status.message
+    accepted(world.act("Resume"))
+    assert world.status.run.phase == "Walking"
+    world = guarding()
+    accepted(world.act("Pause"))
+    world.later(4000)
+    assert world.status.state == "Guarding" and "paused by ana" in world.status.waitingFor.message
+    assert "clocks stand still" in refused(world, world.act("Promote"))
+    accepted(world.act("Resume"))
+    assert outcome(world) is None
+
+
+def test_a_paused_stage_is_not_repeated_while_the_run_is_paused_too():
+    world = paused()
+    accepted(world.act("Pause"))
+    assert "let it go on first" in refused(world, world.act("Retry"))
+    accepted(world.act("Resume"))
+    world.jobs.clear()
+    accepted(world.act("Retry"))
+
+
+def test_resume_says_that_the_spec_stops_the_walk():
+    world = World(spec=spec()).settle().ask(suspend=True).settle()
+    assert "set it to false" in refused(world, world.act("Resume"))
+    accepted(world.act("Pause"))
+    assert "but spec.suspend is true" in accepted(world.act("Resume"))
+    assert world.status.state == "Suspended"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Once, in order, through crashes
+
+
+def test_acts_are_answered_in_order_and_one_at_a_time():
+    world = manual()
+    world.acts = []
+    world.told = False
+    for number, action in enumerate(("Reject", "Confirm", "Abort"), 1):
+        world.acts.append(_act(f"u{number}", action))
+    world.settle()
+    assert [(item.uid, item.result) for item in reversed(world.status.interventions)] == [
+        ("u1", "Accepted"), ("u2", "Refused"), ("u3", "Refused"),
+    ]  # fmt: skip
+    assert outcome(world) == "RolledBack"
+
+
+def _act(uid: str, action: Any, **more: Any) -> Any:
+    from gatewright.core.model import Act
+
+    return Act(uid, uid, action, more.pop("by", "ana"), **more)
+
+
+def test_an_act_whose_answer_was_not_told_yet_does_not_act_twice():
+    world = asking({"name": "go", "approval": {"count": 3}})
+    world.told = False
+    world.act("Approve")
+    assert step(world, "go").approvedBy == ["ana"]
+    world.later(30)
+    assert step(world, "go").approvedBy == ["ana"] and len(world.status.interventions) == 1
+    world.act("Approve", by="ben")
+    world.later(5)
+    assert step(world, "go").approvedBy == ["ana", "ben"] and len(world.status.interventions) == 2
+
+
+def test_a_decision_whose_write_was_lost_is_made_again():
+    world = paused()
+    world.jobs.clear()
+    world.acts.append(_act("u1", "Retry"))
+    world.told = False
+    view, before = world.view(), world.performed.copy()
+    lost = world.tick()
+    world.status, world.performed = view.status, before  # the write did not happen, so its effects were not started
+    again = world.tick()
+    assert dump(lost.status) == dump(again.status)
+    assert world.settle().status.run.stages[0].attempt == 2
+
+
+def test_the_line_stays_until_the_intervention_tells_the_same():
+    world = World().settle()
+    world.told = False
+    for number in range(UNTOLD + 5):
+        world.act("Resume", by=f"p{number}")
+    assert len(world.status.interventions) == UNTOLD, "the others wait until somebody can be told"
+    world.told = True
+    world.later(2)
+    assert world.acts == [] and len(world.status.interventions) <= UNTOLD
+    ReleaseStatus.model_validate(dump(world.status))
+
+
+def test_an_impossible_reference_after_an_act_fails_the_stage_and_the_act_is_answered():
+    found = spec()
+    found["stages"][0]["steps"].append({"name": "keys", "confirm": {"instructions": "Rotate."}})
+    found["stages"][0]["steps"].append({"name": "use", "job": {"image": "tools:$(steps.keys.outputs.id)"}})
+    world = World(spec=found).settle()
+    said = world.act("Confirm")
+    assert said is not None and said.result == "Accepted"
+    assert outcome(world) == "RolledBack"
+
+
+def test_nothing_is_decided_about_people_before_the_run_is_read():
+    world = manual()
+    world.acts.append(_act("u1", "Confirm"))
+    world.body = None
+    assert world.tick().status.interventions == []
+
+
+def test_in_observe_mode_nobody_is_asked_and_a_rollback_only_ends_the_run():
+    world = World(spec=spec(mode="Observe")).settle()
+    assert "nothing waits" in refused(world, world.act("Approve"))
+    accepted(world.act("Rollback"))
+    assert outcome(world) == "Observed" and world.done() == []
+
+
+def test_every_action_has_its_answer():
+    assert set(people.ACTIONS) == set(get_args(Action))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"action": "Pause", "stage": "a"}, "Pause has no stage"),
+        ({"action": "Retry", "step": "a"}, "Retry has no step"),
+        ({"action": "Confirm", "gate": "a"}, "Confirm has no gate"),
+        ({"action": "Destroy"}, "action"),
+        ({"action": "Abort", "by": ""}, "by"),
+        ({"action": "Abort", "force": True}, "force"),
+    ],
+)
+def test_what_an_intervention_cannot_say(fields: dict[str, Any], says: str):
+    with pytest.raises(ValidationError, match=says):
+        InterventionSpec.model_validate({"release": "web", "by": "ana"} | fields)
