@@ -111,7 +111,9 @@ def _add(p: Pass, wanted: Mapping[str, list[Notify]], event: _Event, run: int, a
     """A notice to those who asked for the event; an ending also closes what was opened for its run."""
     status = p.status
     name = ".".join(filter(None, (str(run), event.name, event.about)))
-    to = [channel for channel, entries in wanted.items() if anyway or any(event.name in entry.events for entry in entries)]
+    to = [
+        channel for channel, entries in wanted.items() if anyway or any(event.name in entry.events for entry in entries)
+    ]
     if event.name in ENDINGS:
         opened = {item.to for item in status.threads if item.run == run}
         opened |= {channel for notice in status.notices if notice.run == run for channel in notice.to}
@@ -136,7 +138,6 @@ def _events(p: Pass, run: Run) -> Iterator[_Event]:
         return
     if old is None:
         yield _Event("Started", f"{len(run.stages)} stages")
-        yield from _preflight_approvals(p, run)
     for number, stage in enumerate(run.stages):
         yield from _of_stage(stage, old.stages[number] if old is not None else None, f"{number + 1}/{len(run.stages)}")
     asked = _asked(p.status)
@@ -184,22 +185,14 @@ def _asked(status: ReleaseStatus) -> str | None:
     run = status.run
     if run is None or run.outcome is not None or status.state not in _ASKING:
         return None
+    if run.phase == "Preflight":
+        return "preflight." + next((row.name for row in run.preflight if row.state != "Passing"), "")
     index = current(run)
     if index is None:
         return status.state
     stage = run.stages[index]
     step = next((step for step in stage.steps if step.state == "Running"), None)
     return f"{stage.name}.{step.name}.{step.attempt}" if step is not None else f"{stage.name}.{stage.attempt}"
-
-
-def _preflight_approvals(p: Pass, run: Run) -> Iterator[_Event]:
-    if p.body_ is None or run.outcome is not None:
-        return
-    for check, row in zip(p.body.spec.preflight, run.preflight, strict=False):
-        if "approval" in (check.model_extra or {}) and row.state != "Passing":
-            yield _Event(
-                "ApprovalNeeded", f"preflight {check.name} waits for people to approve", f"preflight.{check.name}"
-            )
 
 
 # --- downtime

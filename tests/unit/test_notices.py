@@ -1,0 +1,362 @@
+"""Which notices a decision leaves in the status, what becomes of them, and the words they are told in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from gatewright.api.release import Event
+from gatewright.api.status import dump
+from gatewright.core.model import Delivery, Needs, Observation, Progress
+from gatewright.core.notices import MOST
+from gatewright.ports import Message
+from gatewright.runtime import messages
+from tests.unit.sim import START, World, spec
+
+EVERYTHING = list(Event.__args__)
+SLACK = {"slack": {"channel": "#deployments"}}
+WEBHOOK = {"webhook": {}}
+HEALTH = [{"name": "health", "http": {"path": "/health"}}]
+
+
+@dataclass
+class Told(World):
+    """The simulated world, and people who are told."""
+
+    delivered: dict[tuple[str, str], Delivery] = field(default_factory=dict)
+
+    def observe(self, wants: Needs) -> Observation:
+        return replace(super().observe(wants), delivered=dict(self.delivered))
+
+    def pending(self) -> list[tuple[str, str]]:
+        return [(notice.id, channel) for notice in self.status.notices for channel in notice.to]
+
+    def events(self, provider: str = "") -> list[str]:
+        return [identity.split(".")[1] for identity, channel in self.pending() if channel.startswith(provider)]
+
+    def deliver(self, handle: str | None = None, failed: str = "") -> list[str]:
+        """Everything that waits is delivered; the events, in order."""
+        found = self.events()
+        self.delivered = {pair: Delivery(handle, failed) for pair in self.pending()}
+        self.settle()
+        self.delivered = {}
+        return found
+
+    def messages(self) -> list[Message]:
+        return [messages.message_of(self.view(), notice, self.now) for notice in self.status.notices]
+
+
+def told(*events: str, to: dict[str, Any] = SLACK, **changes: Any) -> Told:
+    return Told(spec=spec(notify=[{"events": list(events) or EVERYTHING, **to}], **changes))
+
+
+def test_a_run_that_passes_tells_each_transition_once_in_order():
+    world = told().settle().later(12)
+    assert world.events() == [
+        "Started", "StageStarted", "StagePassed", "StageStarted", "StagePassed", "Completed", "Promoted",
+    ]  # fmt: skip
+    assert len({notice.id for notice in world.status.notices}) == len(world.status.notices)
+    world.later(60)
+    assert len(world.events()) == 7
+
+
+def test_only_what_is_asked_for_is_told():
+    world = told("Started", "Promoted").settle().later(12)
+    assert world.events() == ["Started", "Promoted"]
+
+
+def test_a_release_without_notify_has_not_a_byte_of_it():
+    world = World().settle().later(12)
+    assert not dump(world.status).keys() & {"notices", "threads", "downtime"}
+
+
+def test_a_notice_stands_in_the_write_of_its_transition():
+    world = told("Started")
+    for _ in range(20):
+        world.tick()
+        assert (world.status.run is None) == (not world.status.notices)
+
+
+def test_what_was_delivered_leaves_the_status_and_what_was_opened_stays():
+    world = told("Started", "StagePassed").settle()
+    assert world.deliver(handle="C1/17.5")[:1] == ["Started"]
+    assert world.pending() == [] and [(item.run, item.handle) for item in world.status.threads] == [(1, "C1/17.5")]
+    before = dump(world.status)
+    world.later(3)
+    assert dump(world.status) == before
+
+
+def test_whoever_was_told_of_a_run_is_told_of_its_end():
+    world = told("Started").settle()
+    world.deliver(handle="C1/17.5")
+    world.later(12)
+    assert world.events() == ["Promoted"] and world.messages()[0].over
+    world.deliver()
+    assert world.status.threads == []
+
+
+def test_an_end_closes_also_what_is_still_on_its_way():
+    world = told("Started").settle().later(12)
+    assert world.events() == ["Started", "Promoted"]
+
+
+def test_who_keeps_nothing_open_is_not_told_of_an_end_unasked():
+    world = told("Started", to=WEBHOOK).settle()
+    world.deliver(handle=None)
+    world.later(12)
+    assert world.events() == []
+
+
+def test_a_rollback_tells_why():
+    world = told().settle()
+    world.deliver()
+    world.gates["errors"] = "Failed"
+    world.later(1)
+    assert world.events() == ["StageFailed", "RollingBack", "RolledBack"]
+    failed, rolling, back = world.messages()
+    assert "5% > 1%" in failed.text and failed.severity == "error"
+    assert "errors" in rolling.text and back.over and back.severity == "warning"
+    assert any("✗ 2 deploy" in line for line in back.lines)
+
+
+def test_a_rollback_that_fails_is_critical():
+    world = told("RollbackFailed").settle()
+    world.gates["errors"] = "Failed"
+    world.jobs["web"] = Progress("Failed", "no such image")
+    world.later(1)
+    [message] = world.messages()
+    assert message.event == "RollbackFailed" and message.severity == "critical" and "no such image" in message.text
+
+
+def test_a_person_is_asked_once_for_each_question():
+    stages = spec()["stages"]
+    stages[0]["steps"].insert(0, {"name": "keys", "confirm": {"instructions": "Rotate the keys."}})
+    world = told("ApprovalNeeded", stages=stages).settle().later(30)
+    assert world.events() == ["ApprovalNeeded"]
+    assert "Rotate the keys." in world.messages()[0].text
+
+
+def test_a_paused_stage_asks_for_a_person():
+    stages = spec()["stages"]
+    stages[1]["onFailure"] = "Pause"
+    world = told("ApprovalNeeded", "StageFailed", stages=stages).settle()
+    world.gates["errors"] = "Failed"
+    world.later(5)
+    assert world.events() == ["StageFailed", "ApprovalNeeded"]
+
+
+def test_an_approval_before_the_first_stage_is_asked_for():
+    checks = [{"name": "go", "approval": {}}]
+    world = told("ApprovalNeeded", preflight=checks).settle().later(5)
+    assert [notice.id for notice in world.status.notices] == ["1.ApprovalNeeded.preflight.go"]
+
+
+def test_a_retried_stage_tells_again_under_another_name():
+    stages = spec()["stages"]
+    stages[1]["onFailure"] = "Pause"
+    world = told("StageFailed", "StageStarted", stages=stages).settle()
+    world.deliver()
+    world.gates["errors"] = "Failed"
+    world.later(1)
+    assert world.deliver() == ["StageFailed"]
+    world.retry = "again"
+    world.settle().later(1)
+    assert [notice.id for notice in world.status.notices] == ["1.StageStarted.deploy.2", "1.StageFailed.deploy.2"]
+
+
+def test_an_overdue_stage_is_told_once():
+    stages = spec()["stages"]
+    stages[1]["expectedDuration"] = "2s"
+    world = told("StageOverdue", stages=stages)
+    world.slow = {"web"}
+    world.settle().later(20)
+    assert world.events() == ["StageOverdue"]
+
+
+def test_a_guard_that_only_notifies_does_so():
+    guards = [{"name": "connections", "sql": {"query": "select 1"}, "max": "1", "action": "Notify"}]
+    world = told("GuardFailed", guards=guards).settle()
+    world.gates["connections"] = "Failed"
+    world.later(3)
+    assert world.events() == ["GuardFailed"] and "connections" in world.messages()[0].text
+
+
+def test_observing_tells_only_how_it_ended():
+    world = told(mode="Observe").settle().later(12)
+    assert world.events() == ["Observed"]
+
+
+def test_a_notice_nobody_wants_any_more_is_dropped():
+    world = told("Started").settle()
+    world.ask(notify=[])
+    world.settle()
+    assert world.pending() == []
+
+
+def test_an_edit_of_notify_counts_at_once_and_starts_nothing():
+    world = told("Started", preflight=[{"name": "go", "approval": {}}]).settle()
+    world.ask(notify=[{"events": ["Started", "Aborted"], "webhook": {}}])
+    world.settle()
+    assert world.status.run is not None and world.status.run.outcome is None and world.status.runs == 1
+    world.deleting = True
+    world.settle()
+    assert world.events("webhook") == ["Aborted"]
+
+
+def test_entries_of_one_channel_are_one():
+    both = [{"events": ["Started"], **SLACK}, {"events": ["Promoted", "Started"], **SLACK}]
+    world = Told(spec=spec(notify=both)).settle().later(12)
+    assert world.events() == ["Started", "Promoted"]
+
+
+def test_what_cannot_be_delivered_is_said_in_an_event():
+    world = told("Started").settle()
+    world.deliver(failed="Slack refuses chat.postMessage: channel_not_found")
+    assert [note.reason for note in world.notes].count("NotificationFailed") == 1
+    assert "channel_not_found" in next(note for note in world.notes if note.reason == "NotificationFailed").message
+    assert world.pending() == []
+
+
+def test_notices_that_nobody_takes_do_not_fill_the_status():
+    stages = [{"name": f"s{n}", "steps": [{"name": "w", "wait": "1s"}]} for n in range(20)]
+    world = told(stages=stages)
+    for version in range(4):
+        world.ask(f"2.{version}").settle().later(25)
+        assert world.status.state == "Promoted"
+    assert len(world.status.notices) <= MOST
+    assert len(dump(world.status)["notices"]) and len(str(dump(world.status)["notices"])) < 20_000
+    assert world.events().count("Promoted") == 4, "endings stay"
+
+
+def test_the_same_decision_made_again_has_the_same_keys():
+    """A write that was lost leads to the same transition, and to notices that a receiver knows again."""
+    world = told().settle()
+    lost = replace(world, status=world.status.model_copy(deep=True), notes=[], performed=list(world.performed))
+    for each in (world, lost):
+        each.gates["errors"] = "Failed"
+        each.later(1)
+    assert [m.key for m in world.messages()] == [m.key for m in lost.messages()]
+
+
+# --- downtime
+
+
+def down(after: str = "5m", **changes: Any) -> Told:
+    entry = {"events": ["Downtime"], "after": after, **SLACK}
+    # the rollback hangs: what is told must not wait for it
+    world = Told(spec=spec(notify=[entry], guards=HEALTH, rollback={"within": "1h", "verify": HEALTH}, **changes))
+    return world.settle()
+
+
+def test_users_are_told_when_they_have_not_been_served_for_too_long_and_when_they_are_again():
+    world = down(after="20s")
+    world.slow = {"web"}
+    world.gates["health"] = "Failed"
+    world.later(19)
+    assert world.events() == [] and world.status.downtime is not None
+    assert world.tick().wake == START + timedelta(seconds=21), "its breach began at second 1"
+    world.later(2)
+    assert world.events() == ["Downtime"]
+    [message] = world.messages()
+    assert message.severity == "critical" and message.downtime == 20
+    world.deliver(handle="incident=1")
+    world.slow.clear()
+    world.gates.clear()
+    world.later(2)
+    assert world.status.downtime is None and world.status.run.outcome == "RolledBack"
+    assert sorted(world.events()) == ["Restored", "RolledBack"]
+
+
+def test_a_short_downtime_is_nobodys_business():
+    world = down()
+    world.gates["health"] = "Failed"
+    world.later(3)
+    assert world.status.run.phase == "Verifying" and world.status.downtime is not None
+    world.gates.clear()
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack"
+    assert world.events() == [] and world.status.downtime is None
+
+
+def test_no_answer_is_no_downtime_and_no_end_of_one():
+    world = down(after="5s")
+    world.gates["health"] = "Holding"
+    world.later(30)
+    assert world.status.downtime is None
+    world.gates["health"] = "Failed"
+    world.later(6)
+    assert world.events() == ["Downtime"]
+    world.gates["health"] = "Holding"
+    world.later(30)
+    assert world.status.downtime is not None
+
+
+def test_a_downtime_outlives_a_rollback_that_failed_and_ends_with_the_next_version():
+    world = down(after="5s")
+    world.gates["health"] = "Failed"
+    world.jobs["web"] = Progress("Failed", "no such image")
+    world.later(10)
+    assert world.status.run.outcome == "RollbackFailed" and "Downtime" in world.events()
+    world.deliver(handle="incident=1")
+    world.later(60)
+    assert world.status.downtime is not None and [item.run for item in world.status.threads] == [1]
+    world.jobs.clear()
+    world.gates.clear()
+    world.ask("2.1").settle().later(20)
+    assert world.status.run.outcome == "Promoted"
+    restored = next(notice for notice in world.status.notices if notice.event == "Restored")
+    assert restored.run == 1, "told in the thread of the run that was told of the downtime"
+
+
+def test_only_checks_of_health_are_downtime():
+    gates = [{"name": "p95", "http": {"path": "/", "measure": "Latency"}, "max": "1s"}]
+    world = Told(spec=spec(notify=[{"events": ["Downtime"], "after": "1s", **SLACK}], guards=gates)).settle()
+    world.gates["p95"] = "Breaching"
+    world.later(10)
+    assert world.status.downtime is None
+    named = [{"events": ["Downtime"], "after": "1s", "health": ["p95"], **SLACK}]
+    world = Told(spec=spec(notify=named, guards=gates)).settle()
+    world.gates["p95"] = "Breaching"
+    world.later(10)
+    assert world.events() == ["Downtime"]
+
+
+def test_who_does_not_ask_for_downtime_has_none_in_the_status():
+    world = Told(spec=spec(notify=[{"events": ["Started"], **SLACK}], guards=HEALTH)).settle()
+    world.gates["health"] = "Breaching"
+    world.later(5)
+    assert world.status.downtime is None
+
+
+# --- words
+
+
+def test_a_message_says_what_why_and_what_is_waited_for():
+    world = told("StageStarted").settle()
+    message = world.messages()[-1]
+    assert message.title == "web 2.0 a stage has started"
+    assert message.thread == "shop/web/uid-1/1" and message.key == f"uid-1/{world.status.notices[-1].id}"
+    assert message.text.startswith("stage 2/2 deploy") and "Waiting for" in message.text
+    assert message.lines[0].startswith("✓ 1 migrate  Passed in 0s")
+
+
+def test_every_event_has_its_words():
+    assert messages._WORDS.keys() == messages._SEVERITY.keys() == set(EVERYTHING)
+
+
+def test_a_message_of_an_earlier_run_knows_its_version_and_not_another_runs_stages():
+    world = told("Started").settle().later(12)
+    world.ask("3.0").settle()
+    first = world.messages()[0]
+    assert first.title == "web 2.0 has started" and first.lines == ()
+
+
+def test_long_texts_are_cut():
+    world = told("StageFailed").settle()
+    notice = world.status.notices[0] if world.status.notices else None
+    world.gates["errors"] = "Failed"
+    world.later(1)
+    notice = world.status.notices[0].model_copy(update={"text": "x" * 5000})
+    assert len(messages.message_of(world.view(), notice, world.now).text) == messages.LONGEST_TEXT
+    assert all(len(line) <= messages.LONGEST_LINE for line in world.messages()[0].lines)
