@@ -20,7 +20,7 @@ from gatewright.providers.connections.vercel import Project, as_object
 from gatewright.providers.hosts import vercel_return, vercel_rollout
 from gatewright.providers.hosts.vercel_rollout import KEY, VERSION, Smoke
 
-Ref = Annotated[str, StringConstraints(pattern=r"^[^\s~^:?*\\[]+$", min_length=1, max_length=250)]
+Ref = Annotated[str, StringConstraints(pattern=r"^[^\s~^:?*\\\[\]]+$", min_length=1, max_length=250)]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,64}$", max_length=64)]
 
 
