@@ -53,6 +53,7 @@ PLACES_OF_CHECKS = (
 _LIMITED_WHEN: Mapping[str, str] = {
     "http": "!has(self.http) || self.http.measure != 'Latency'",
     "sql": "!has(self.sql) || has(self.sql.query)",
+    "vercel": "!has(self.vercel) || has(self.vercel.env)",
 }
 """Providers that measure a number only sometimes, and when they do not."""
 
@@ -107,6 +108,16 @@ _MODELS: Mapping[str, list[Rule]] = {
     "SqlCheck": [
         exactly_one(["query", "rls", "connections", "slowQueries", "blocked"]),
         {"rule": "!has(self.parameters) || has(self.query)", "message": "parameters belong to query"},
+    ],
+    "VercelAccess": [
+        {"rule": "!(has(self.teamId) && has(self.slug))", "message": "has both teamId and slug; keep one"},
+    ],
+    "VercelCheck": [exactly_one(["duration", "env", "errorRatio", "lcp"])],
+    "Smoke": [
+        {
+            "rule": "!has(self.equals) || has(self.jsonPath)",
+            "message": "equals needs jsonPath, which says what must be equal",
+        },
     ],
     "Captured": [exactly_one(["configMap", "secret"])],
     "RedisCheck": [exactly_one(["hitRatio", "memory"])],

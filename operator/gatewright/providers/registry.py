@@ -30,9 +30,11 @@ from gatewright.providers.connections.slack import SlackConnection
 from gatewright.providers.connections.statuspage import StatuspageConnection
 from gatewright.providers.connections.unleash import UnleashConnection
 from gatewright.providers.connections.upstash import UpstashConnection
+from gatewright.providers.connections.vercel import VercelConnection
 from gatewright.providers.connections.webhook import WebhookConnection
 from gatewright.providers.flags.launchdarkly import LaunchDarklyFlags
 from gatewright.providers.flags.unleash import UnleashFlags
+from gatewright.providers.flags.vercel import VercelFlagsProvider
 from gatewright.providers.gates.http import HttpGate
 from gatewright.providers.gates.launchdarkly import LaunchDarklyGate
 from gatewright.providers.gates.ofrep import OfrepGate
@@ -42,6 +44,8 @@ from gatewright.providers.gates.redis import RedisGate
 from gatewright.providers.gates.sql import SqlGate
 from gatewright.providers.gates.unleash import UnleashGate
 from gatewright.providers.gates.upstash import UpstashGate
+from gatewright.providers.gates.vercel import VercelGate
+from gatewright.providers.hosts.vercel import VercelHost
 from gatewright.providers.notifiers.pagerduty import PagerdutyNotifier
 from gatewright.providers.notifiers.slack import SlackNotifier
 from gatewright.providers.notifiers.statuspage import StatuspageNotifier
@@ -58,18 +62,22 @@ GATES: Mapping[str, Gate] = {
     "ofrep": OfrepGate(),
     "unleash": UnleashGate(),
     "launchdarkly": LaunchDarklyGate(),
+    "vercel": VercelGate(),
 }
 
 TARGETS: Mapping[str, Target] = {
     "workload": Workload(),
 }
 
-HOSTS: Mapping[str, External] = {}
+HOSTS: Mapping[str, External] = {
+    "vercel": VercelHost(),
+}
 """Targets outside the cluster."""
 
 FLAGS: Mapping[str, External] = {
     "unleash": UnleashFlags(),
     "launchdarkly": LaunchDarklyFlags(),
+    "vercel": VercelFlagsProvider(),
 }
 """Feature flags outside the cluster, for `flags` steps."""
 
@@ -100,4 +108,5 @@ CONNECTIONS: Mapping[str, Connector] = {
     "ofrep": OfrepConnection(),
     "unleash": UnleashConnection(),
     "launchdarkly": LaunchDarklyConnection(),
+    "vercel": VercelConnection(),
 }
