@@ -140,7 +140,10 @@ class LaunchDarkly:
         if request.headers.get("Authorization") != self.token:
             return web.json_response({"code": "unauthorized", "message": "Invalid access token"}, status=401)
         if self.limit is not None:
-            headers = {"X-Ratelimit-Reset": str(int((time.time() + self.limit) * 1000)), "X-Ratelimit-Route-Remaining": "0"}
+            headers = {
+                "X-Ratelimit-Reset": str(int((time.time() + self.limit) * 1000)),
+                "X-Ratelimit-Route-Remaining": "0",
+            }
             return web.json_response({"code": "rate_limited", "message": "slow down"}, status=429, headers=headers)
         return await handler(request)  # type: ignore[no-any-return]
 

@@ -102,7 +102,9 @@ def redis_server() -> Iterator[RedisServer]:
             server = RedisServer(port, tls_port, f"{directory}/ca")
             _until_ready(server, process, Path(directory, "log"))
             server.do("ACL", "SETUSER", "blind", "on", f">{PASSWORD}", "~*", "-@all", "+ping")
-            server.do("ACL", "SETUSER", "reader", "on", f">{PASSWORD}", "~*", "-@all", "+ping", "+info", "+get", "+scan")
+            server.do(
+                "ACL", "SETUSER", "reader", "on", f">{PASSWORD}", "~*", "-@all", "+ping", "+info", "+get", "+scan"
+            )
             yield server
         finally:
             process.terminate()
@@ -122,5 +124,7 @@ def _until_ready(server: RedisServer, process: subprocess.Popen[bytes], log: Pat
             return
         except (OSError, RuntimeError) as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Redis did not start: {error}\n{log.read_text(errors='replace')[-2000:]}") from error
+                raise RuntimeError(
+                    f"Redis did not start: {error}\n{log.read_text(errors='replace')[-2000:]}"
+                ) from error
         time.sleep(0.05)

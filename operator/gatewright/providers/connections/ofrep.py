@@ -62,10 +62,11 @@ class OfrepConnection:
     async def check(self, link: Link) -> None:
         """Evaluate a flag that need not exist."""
         reply = await _asked(link, _PROBE, {"targetingKey": _PROBE})
-        if reply.status == 404 and not _error(reply):
-            raise Permanent(f"{reply.where}: no such path (404); this is not OFREP")
-        if reply.status == 200:
-            _evaluation(reply)
+        if reply.status in (400, 404):
+            if not _error(reply):
+                raise Permanent(f"{reply.where}: answered {reply.status}, and not as OFREP does")
+            return
+        _evaluation(reply)
 
     async def close(self) -> None:
         """Close every client."""

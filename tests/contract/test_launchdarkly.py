@@ -1,0 +1,179 @@
+"""launchdarkly gates and flags against a stand-in for its REST API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gatewright.core.model import Operation
+from gatewright.ports import Conflict, Link, Permanent, Retryable
+from gatewright.providers.connections import launchdarkly, vendor
+from gatewright.providers.registry import CONNECTIONS, FLAGS
+from tests.contract import world
+from tests.contract.refusals import VERDICTS
+from tests.fakes.flags import LaunchDarkly
+from tests.fakes.serving import linked, serving
+
+TOKEN = world.TOKEN
+
+
+def fake() -> LaunchDarkly:
+    """One flag that is on, one that is off."""
+    return LaunchDarkly(
+        TOKEN,
+        flags={
+            "voice": {"production": True, "test": False},
+            "crico": {"production": False, "test": True},
+            "old": {"production": True},
+        },
+        archived={"old"},
+    )
+
+
+def link(url: str, token: str = TOKEN, timeout: float = 2.0) -> Link:
+    """A Connection with a token."""
+    return linked("launchdarkly", {"url": url}, {"token": token}, timeout)
+
+
+def config(**flags: str) -> Any:
+    """What a flags step says."""
+    return FLAGS["launchdarkly"].config.model_validate({"project": "shop", "environment": "production", "set": flags})
+
+
+def operation(kind: Any = "set") -> Operation:
+    """An operation of a run."""
+    return Operation("7.beta.flags.1-abc123", kind, "flags/launchdarkly")
+
+
+SHOP = {"project": "shop", "environment": "production"}
+TABLE = [
+    # fields                                                verdict      words
+    ({**SHOP, "flag": "voice"},                             "Good",      "voice is on in production"),
+    ({**SHOP, "flag": "voice", "state": "off"},             "Breach",    "voice is on in production"),
+    ({**SHOP, "flag": "crico"},                             "Breach",    "crico is off in production"),
+    ({**SHOP, "flag": "crico", "state": "off"},             "Good",      "crico is off in production"),
+    ({**SHOP, "environment": "test", "flag": "crico"},      "Good",      ""),
+    ({**SHOP, "environment": "nowhere", "flag": "voice", "state": "off"}, "NotFound", "no environment nowhere"),
+    ({**SHOP, "flag": "missing", "state": "off"},           "NotFound",  "there is no flag missing"),
+    ({**SHOP, "project": "other", "flag": "voice"},         "NotFound",  "in the project other"),
+    ({**SHOP, "flag": "old"},                               "Permanent", "is archived"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", TABLE, ids=[str(row[0]) for row in TABLE])
+async def test_states(row: tuple[dict[str, str], str, str]) -> None:
+    async with serving(fake().app()) as url:
+        kind, message = await world.verdict("launchdarkly", row[0], link(url), {})
+    assert (kind, row[2] in message) == (row[1], True), f"{kind}: {message}"
+
+
+async def test_credentials() -> None:
+    async with serving(fake().app()) as url:
+        await CONNECTIONS["launchdarkly"].check(link(url))
+        with pytest.raises(Permanent, match="credentials are refused"):
+            await CONNECTIONS["launchdarkly"].check(link(url, "wrong"))
+        assert (await world.verdict("launchdarkly", TABLE[0][0], link(url, "wrong"), {}))[0] == "Permanent"
+
+
+async def test_set_and_back_again() -> None:
+    server, flags = fake(), FLAGS["launchdarkly"]
+    wanted = config(voice="on", crico="on")
+    async with serving(server.app()) as url:
+        connection = link(url)
+        before = await flags.look(wanted, connection)
+        assert (before.snapshot, before.matches) == ({"flags": {"crico": "off", "voice": "on"}}, False)
+        assert (await flags.follow(wanted, connection, operation(), before.snapshot)).state == "Absent"
+        done = await flags.perform(wanted, connection, operation(), before.snapshot)
+        assert (done.state, done.message) == ("Succeeded", "crico is on, voice is on")
+        assert server.patches == [
+            {
+                "environmentKey": "production",
+                "comment": "Gatewright set 7.beta.flags.1-abc123",
+                "instructions": [{"kind": "turnFlagOn"}],
+            }
+        ], "what is on already is left alone, and the audit log names the operation"
+        assert (await flags.look(wanted, connection)).matches
+        assert (await flags.perform(wanted, connection, operation(), None)).state == "Succeeded"
+        assert len(server.patches) == 1, "twice is once"
+        back = await flags.perform(wanted, connection, operation("restore"), before.snapshot)
+        assert (back.state, server.flags["crico"]) == ("Succeeded", {"production": False, "test": True})
+
+
+async def test_a_rollback_ignores_what_somebody_has_scheduled() -> None:
+    server, flags = fake(), FLAGS["launchdarkly"]
+    server.scheduled.add("crico")
+    async with serving(server.app()) as url:
+        connection = link(url)
+        with pytest.raises(Permanent, match="conflicts with a change"):
+            await flags.perform(config(crico="on"), connection, operation(), None)
+        server.flags["crico"]["production"] = True
+        back = await flags.perform(config(crico="on"), connection, operation("restore"), {"flags": {"crico": "off"}})
+    assert (back.state, server.flags["crico"]["production"]) == ("Succeeded", False)
+
+
+async def test_two_who_change_a_flag_at_once() -> None:
+    server, flags = fake(), FLAGS["launchdarkly"]
+    server.busy = 1
+    async with serving(server.app()) as url:
+        connection = link(url)
+        with pytest.raises(Conflict, match="at the same time"):
+            await flags.perform(config(crico="on"), connection, operation(), None)
+        assert (await flags.perform(config(crico="on"), connection, operation(), None)).state == "Succeeded"
+
+
+async def test_the_limits_window_ends_at_a_time_in_milliseconds() -> None:
+    server = fake()
+    server.limit = 25.0
+    async with serving(server.app()) as url:
+        connection = link(url)
+        with pytest.raises(Retryable, match="too many requests") as caught:
+            await CONNECTIONS["launchdarkly"].check(connection)
+        assert 15 < caught.value.after <= 25.0
+        with pytest.raises(Retryable, match="rate limit is met"):
+            await launchdarkly.is_on(connection, "shop", "production", "voice")
+    assert vendor.LONGEST_WAIT > 25.0
+
+
+async def test_a_flag_that_is_not_there_is_told_before_anything_is_touched() -> None:
+    server, flags = fake(), FLAGS["launchdarkly"]
+    async with serving(server.app()) as url:
+        sight = await flags.look(config(crico="on", missing="on"), link(url))
+        assert (sight.snapshot, sight.problem) == (None, "there is no flag missing in the project shop")
+        with pytest.raises(Permanent):
+            await flags.perform(config(crico="on", missing="on"), link(url), operation(), None)
+    assert server.patches == []
+
+
+@pytest.mark.parametrize("fault", VERDICTS)
+async def test_faults(server: world.Server, fault: str) -> None:
+    connection, flags = link(server.url(fault), timeout=0.5), FLAGS["launchdarkly"]
+    error = Retryable if VERDICTS[fault] == "Retryable" else Permanent
+    async with world.logs() as lines:
+        kind, message = await world.verdict("launchdarkly", TABLE[3][0], connection, {})
+        assert kind == VERDICTS[fault], message
+        for ask in (
+            lambda: CONNECTIONS["launchdarkly"].check(link(server.url(fault), timeout=0.5)),
+            lambda: flags.look(config(crico="off"), connection),
+            lambda: flags.perform(config(crico="off"), connection, operation(), None),
+            lambda: flags.follow(config(crico="off"), connection, operation(), None),
+        ):
+            with pytest.raises(error) as caught:
+                await ask()
+            world.assert_silent(caught.value)
+    world.assert_silent(*lines)
+
+
+NO_ANSWER = ("400", "401", "403", "404", "422", "429", "500", "502-html", "time-out", "oversized", "redirect", "broken")
+
+
+@pytest.mark.parametrize("fault", NO_ANSWER)
+async def test_faults_of_a_switch(server: world.Server, fault: str) -> None:
+    """Where the answer is a good one, whatever is in it, the flag is read back."""
+    with pytest.raises(Retryable if VERDICTS[fault] == "Retryable" else Permanent) as caught:
+        await launchdarkly.switch(link(server.url(fault), timeout=0.5), "shop", "a", "b", True, "c", False)
+    world.assert_silent(caught.value)
+
+
+def test_what_it_owns() -> None:
+    assert FLAGS["launchdarkly"].identity(config(voice="on", crico="off")) == "shop/production: crico, voice"

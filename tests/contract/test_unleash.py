@@ -1,0 +1,218 @@
+"""unleash gates and flags against a stand-in that answers as unleash-server 6.10 does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gatewright.core.model import Operation
+from gatewright.ports import Link, Permanent, Retryable
+from gatewright.providers.connections import unleash
+from gatewright.providers.registry import CONNECTIONS, FLAGS, GATES
+from tests.contract import world
+from tests.contract.refusals import VERDICTS
+from tests.fakes.flags import Unleash
+from tests.fakes.serving import linked, serving
+
+ADMIN = world.TOKEN
+
+
+def fake() -> Unleash:
+    """One flag that is on, one that is off, one without a strategy."""
+    return Unleash(
+        ADMIN,
+        flags={
+            "voice": {"production": (True, 2), "development": (True, 1)},
+            "crico": {"production": (False, 1), "development": (True, 1)},
+            "bare": {"production": (False, 0)},
+        },
+    )
+
+
+def link(url: str, token: str = ADMIN, timeout: float = 2.0) -> Link:
+    """A Connection with a token."""
+    return linked("unleash", {"url": url}, {"token": token}, timeout)
+
+
+def config(**flags: str) -> Any:
+    """What a flags step says."""
+    return FLAGS["unleash"].config.model_validate({"environment": "production", "set": flags})
+
+
+def operation(kind: Any = "set") -> Operation:
+    """An operation of a run."""
+    return Operation("7.beta.flags.1-abc123", kind, "flags/unleash")
+
+
+TABLE = [
+    # fields                                                              verdict      words
+    ({"environment": "production", "flag": "voice"},                      "Good",      "voice is on in production"),
+    ({"environment": "production", "flag": "voice", "state": "off"},      "Breach",    "voice is on in production"),
+    ({"environment": "production", "flag": "crico"},                      "Breach",    "crico is off in production"),
+    ({"environment": "production", "flag": "crico", "state": "off"},      "Good",      "crico is off in production"),
+    ({"environment": "development", "flag": "crico"},                     "Good",      ""),
+    ({"environment": "nowhere", "flag": "voice"},                         "NotFound",  "no environment nowhere"),
+    ({"environment": "nowhere", "flag": "voice", "state": "off"},         "NotFound",  "no environment nowhere"),
+    ({"environment": "production", "flag": "missing", "state": "off"},    "NotFound",  "there is no flag missing"),
+    ({"environment": "production", "flag": "voice", "project": "other"},  "NotFound",  "in the project other"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", TABLE, ids=[str(row[0]) for row in TABLE])
+async def test_states(row: tuple[dict[str, str], str, str]) -> None:
+    async with serving(fake().app()) as url:
+        kind, message = await world.verdict("unleash", row[0], link(url), {})
+    assert (kind, row[2] in message) == (row[1], True), f"{kind}: {message}"
+
+
+async def test_credentials() -> None:
+    async with serving(fake().app()) as url:
+        await CONNECTIONS["unleash"].check(link(url))
+        for token, words in (("*:*.wrong", "credentials are refused"), ("client:x.y", "may not do this")):
+            with pytest.raises(Permanent, match=words):
+                await CONNECTIONS["unleash"].check(link(url, token))
+            found = await world.verdict("unleash", TABLE[0][0], link(url, token), {})
+            assert (found[0], words in found[1]) == ("Permanent", True), found
+
+
+async def test_set_and_back_again() -> None:
+    server, flags = fake(), FLAGS["unleash"]
+    wanted = config(voice="on", crico="on", bare="on")
+    async with serving(server.app()) as url:
+        connection = link(url)
+        before = await flags.look(wanted, connection)
+        assert (before.snapshot, before.matches) == ({"flags": {"bare": "off", "crico": "off", "voice": "on"}}, False)
+        assert (await flags.follow(wanted, connection, operation(), before.snapshot)).state == "Absent"
+        done = await flags.perform(wanted, connection, operation(), before.snapshot)
+        assert (done.state, done.message) == ("Succeeded", "bare is on, crico is on, voice is on")
+        assert sorted(server.switched) == ["bare on", "crico on"], "what is on already is left alone"
+        assert (await flags.look(wanted, connection)).matches
+        again = await flags.perform(wanted, connection, operation(), before.snapshot)
+        assert (again.state, len(server.switched)) == ("Succeeded", 2), "twice is once"
+
+        back = await flags.perform(wanted, connection, operation("restore"), before.snapshot)
+        assert back.state == "Succeeded"
+        assert (await flags.look(wanted, connection)).snapshot == before.snapshot
+        assert (await flags.follow(wanted, connection, operation("restore"), before.snapshot)).state == "Succeeded"
+        assert await flags.trouble(wanted, connection, operation()) is None
+
+
+async def test_a_crash_between_two_flags_leaves_the_rest_to_be_done() -> None:
+    server, flags = fake(), FLAGS["unleash"]
+    server.refuse["voice"] = (500, {"name": "InternalError", "message": "oops"})
+    wanted = config(bare="on", voice="off")
+    async with serving(server.app()) as url:
+        connection = link(url)
+        with pytest.raises(Retryable):
+            await flags.perform(wanted, connection, operation(), None)
+        half = await flags.follow(wanted, connection, operation(), None)
+        assert (half.state, half.message) == ("Absent", "not yet as wanted: voice")
+        server.refuse.clear()
+        assert (await flags.perform(wanted, connection, operation(), None)).state == "Succeeded"
+    assert server.switched == ["bare on", "voice off"]
+
+
+async def test_a_switch_that_did_nothing_is_no_success() -> None:
+    server, flags = fake(), FLAGS["unleash"]
+    server.deaf = True
+    async with serving(server.app()) as url:
+        found = await flags.perform(config(crico="on"), link(url), operation(), None)
+    assert (found.state, server.switched) == ("Absent", ["crico on"])
+
+
+async def test_a_flag_that_is_not_there_is_told_before_anything_is_touched() -> None:
+    server, flags = fake(), FLAGS["unleash"]
+    async with serving(server.app()) as url:
+        sight = await flags.look(config(crico="on", missing="on"), link(url))
+        assert (sight.snapshot, sight.problem) == (
+            None,
+            "there is no flag missing in the project default, or it is archived",
+        )
+        with pytest.raises(Permanent):
+            await flags.perform(config(crico="on", missing="on"), link(url), operation(), None)
+    assert server.switched == []
+
+
+REFUSALS = [
+    (400, {"name": "ArchivedFeatureError", "message": "Cannot perform this operation on archived features"}, Permanent),
+    (403, {"name": "PermissionError", "message": f"You need UPDATE_FEATURE_ENVIRONMENT, {ADMIN}"}, Permanent),
+    (409, {"name": "OperationDeniedError", "message": "no"}, Permanent),
+    (503, {}, Retryable),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=[str(row[0]) for row in REFUSALS])
+async def test_refusals(refusal: tuple[int, dict[str, str], type[Exception]]) -> None:
+    server, flags = fake(), FLAGS["unleash"]
+    server.refuse["crico"] = refusal[:2]
+    async with serving(server.app()) as url, world.logs() as lines:
+        with pytest.raises(refusal[2]) as caught:
+            await flags.perform(config(crico="on"), link(url), operation(), None)
+    world.assert_silent(caught.value, *lines)
+
+
+@pytest.mark.parametrize("snapshot", [None, {}, {"flags": {}}, {"flags": {"crico": "maybe"}}, {"flags": "off"}])
+async def test_without_a_snapshot_nothing_is_restored(snapshot: Any) -> None:
+    server = fake()
+    async with serving(server.app()) as url:
+        with pytest.raises(Permanent, match="no snapshot"):
+            await FLAGS["unleash"].perform(config(crico="on"), link(url), operation("restore"), snapshot)
+    assert server.switched == []
+
+
+async def test_other_operations_are_not_understood() -> None:
+    async with serving(fake().app()) as url:
+        with pytest.raises(Permanent, match="nothing else"):
+            await FLAGS["unleash"].perform(config(crico="on"), link(url), operation("apply"), None)
+
+
+@pytest.mark.parametrize("fault", VERDICTS)
+async def test_faults(server: world.Server, fault: str) -> None:
+    connection, flags = link(server.url(fault), timeout=0.5), FLAGS["unleash"]
+    error = Retryable if VERDICTS[fault] == "Retryable" else Permanent
+    async with world.logs() as lines:
+        kind, message = await world.verdict("unleash", TABLE[3][0], connection, {})
+        assert kind == VERDICTS[fault], message
+        for ask in (
+            lambda: CONNECTIONS["unleash"].check(link(server.url(fault), timeout=0.5)),
+            lambda: flags.look(config(crico="off"), connection),
+            lambda: flags.perform(config(crico="off"), connection, operation(), None),
+            lambda: flags.follow(config(crico="off"), connection, operation(), None),
+        ):
+            with pytest.raises(error) as caught:
+                await ask()
+            world.assert_silent(caught.value)
+    world.assert_silent(*lines)
+
+
+NO_ANSWER = ("400", "401", "403", "404", "422", "429", "500", "502-html", "time-out", "oversized", "redirect", "broken")
+
+
+@pytest.mark.parametrize("fault", NO_ANSWER)
+async def test_faults_of_a_switch(server: world.Server, fault: str) -> None:
+    """Where the answer is a good one, whatever is in it, the flag is read back."""
+    with pytest.raises(Retryable if VERDICTS[fault] == "Retryable" else Permanent) as caught:
+        await unleash.switch(link(server.url(fault), timeout=0.5), "default", "production", "crico", True)
+    world.assert_silent(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"environment": "production", "set": {}}, "at least 1"),
+        ({"environment": "production", "set": {"voice": True}}, "'on' or 'off'"),
+        ({"environment": "production", "set": {"voice": "yes"}}, "'on' or 'off'"),
+        ({"environment": "../x", "set": {"voice": "on"}}, "pattern"),
+        ({"set": {"voice": "on"}}, "environment"),
+    ],
+)
+def test_what_cannot_be_set(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        FLAGS["unleash"].config.model_validate(fields)
+
+
+def test_what_it_owns() -> None:
+    flags = FLAGS["unleash"]
+    assert flags.identity(config(voice="on", crico="off")) == "default/production: crico, voice"
+    assert GATES["unleash"].config.model_validate(TABLE[0][0]).limits == "useless"  # type: ignore[attr-defined]
