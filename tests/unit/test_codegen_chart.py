@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gatewright.codegen import files
+from gatewright.codegen import crds, files
 from tests.cluster import Unavailable, assets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +95,7 @@ def test_chart_and_kustomization_install_the_same(folder: str, values: dict[str,
 
 def test_crds_survive_the_removal_of_the_chart() -> None:
     found = [item for key, item in _helm().items() if key[0] == "CustomResourceDefinition"]
-    assert [item["metadata"]["annotations"]["helm.sh/resource-policy"] for item in found] == ["keep", "keep"]
+    assert [item["metadata"]["annotations"]["helm.sh/resource-policy"] for item in found] == ["keep"] * len(crds.KINDS)
 
 
 def test_namespaces_are_watched_by_a_role_in_each() -> None:
@@ -169,7 +169,10 @@ def test_every_value_is_in_the_schema_and_the_other_way_round() -> None:
 
 def test_parts_can_be_left_out() -> None:
     found = _helm(
-        crds={"install": False}, rbac={"create": False, "aggregateToUserRoles": False}, networkPolicy={"create": False}
+        crds={"install": False},
+        rbac={"create": False, "aggregateToUserRoles": False, "peopleRoles": False},
+        admission={"create": False},
+        networkPolicy={"create": False},
     )
     assert {key[0] for key in found} == {"ServiceAccount", "Service", "Deployment"}
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from gatewright.api import base, connection, jobs, release, status
+from gatewright.api import base, connection, intervention, jobs, release, status
 from gatewright.codegen import rules
 from gatewright.providers import registry
 
@@ -123,7 +123,7 @@ def test_a_provider_has_its_sample(where: str, key: str) -> None:
 
 
 def _models() -> Iterator[type[BaseModel]]:
-    for module in (base, connection, jobs, release, status):
+    for module in (base, connection, intervention, jobs, release, status):
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__ == module.__name__:
                 yield value

@@ -12,6 +12,14 @@
 - apiGroups: ["gatewright.dev"]
   resources: [releases/status]
   verbs: [patch]
+# know what people ask for
+- apiGroups: ["gatewright.dev"]
+  resources: [interventions]
+  verbs: [get, list, watch]
+# say what came of it
+- apiGroups: ["gatewright.dev"]
+  resources: [interventions/status]
+  verbs: [patch]
 # know the systems that Releases ask
 - apiGroups: ["gatewright.dev"]
   resources: [connections]
@@ -77,9 +85,9 @@ rbac.authorization.k8s.io/aggregate-to-edit: "true"
 rbac.authorization.k8s.io/aggregate-to-admin: "true"
 {{- end }}
 {{- define "gatewright.viewRules" -}}
-# see Releases and Connections
+# see Releases, Connections and who did what
 - apiGroups: ["gatewright.dev"]
-  resources: [releases, connections]
+  resources: [releases, connections, interventions]
   verbs: [get, list, watch]
 {{- end }}
 {{- define "gatewright.editLabels" -}}
@@ -91,4 +99,63 @@ rbac.authorization.k8s.io/aggregate-to-admin: "true"
 - apiGroups: ["gatewright.dev"]
   resources: [releases, connections]
   verbs: [create, update, patch, delete, deletecollection]
+{{- end }}
+{{- define "gatewright.releaserRules" -}}
+# see what waits
+- apiGroups: ["gatewright.dev"]
+  resources: [releases]
+  verbs: [get, list, watch]
+# act, and see who did what
+- apiGroups: ["gatewright.dev"]
+  resources: [interventions]
+  verbs: [create, get, list, watch]
+# decide everything about a run
+- apiGroups: ["gatewright.dev"]
+  resources: [releases]
+  verbs: [approve, reject, confirm, retry, skip, promote, rollback, abort, pause, resume]
+{{- end }}
+{{- define "gatewright.approverRules" -}}
+# see what waits
+- apiGroups: ["gatewright.dev"]
+  resources: [releases]
+  verbs: [get, list, watch]
+# act, and see who did what
+- apiGroups: ["gatewright.dev"]
+  resources: [interventions]
+  verbs: [create, get, list, watch]
+# say yes or no, and that a step is done
+- apiGroups: ["gatewright.dev"]
+  resources: [releases]
+  verbs: [approve, reject, confirm]
+{{- end }}
+{{- define "gatewright.interventionPolicy" -}}
+failurePolicy: Fail
+matchConstraints:
+  resourceRules:
+  - apiGroups:
+    - gatewright.dev
+    apiVersions:
+    - '*'
+    operations:
+    - CREATE
+    - UPDATE
+    resources:
+    - interventions
+validations:
+- expression: request.operation != 'CREATE' || object.spec.by == request.userInfo.username
+  messageExpression: '''spec.by: "'' + object.spec.by + ''" is not who asks ("'' + request.userInfo.username + ''"); nobody
+    acts under another name'''
+  reason: Forbidden
+- expression: request.operation != 'CREATE' || !has(object.spec.groups) || object.spec.groups.all(group, has(request.userInfo.groups)
+    && group in request.userInfo.groups)
+  messageExpression: '''spec.groups: '' + request.userInfo.username + '' is not in all of these groups: '' + object.spec.groups.join('',
+    '')'
+  reason: Forbidden
+- expression: request.operation != 'CREATE' || authorizer.group('gatewright.dev').resource('releases').namespace(request.namespace).name(object.spec.release).check(object.spec.action.lowerAscii()).allowed()
+  messageExpression: 'request.userInfo.username + '' may not '' + object.spec.action.lowerAscii() + '' release '' + object.spec.release
+    + '': RBAC does not allow that verb on releases'''
+  reason: Forbidden
+- expression: request.operation != 'UPDATE' || object.spec == oldObject.spec
+  message: an Intervention cannot be changed; make another one
+  reason: Invalid
 {{- end }}

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from gatewright.api import GROUP, VERSION
 from gatewright.api.connection import ConnectionSpec, ConnectionStatus
+from gatewright.api.intervention import InterventionSpec, InterventionStatus
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus
 from gatewright.codegen import rules, schema
@@ -100,7 +101,27 @@ CONNECTION = Kind(
     ),
 )
 
-KINDS = (RELEASE, CONNECTION)
+INTERVENTION = Kind(
+    name="Intervention",
+    plural="interventions",
+    short="itv",
+    description="One human act on a Release. It cannot be changed and acts once; together they are the audit log.",
+    spec=InterventionSpec,
+    status=InterventionStatus,
+    variants={},
+    columns=(
+        Column("Release", ".spec.release", description="The Release it is about."),
+        Column("Action", ".spec.action", description="What is to be done."),
+        Column("By", ".spec.by", description="Who acts."),
+        Column("Run", ".status.run", "integer", "Number of the run that it met."),
+        Column("Result", ".status.result", description="Accepted, Refused, or nothing yet."),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Reason", ".spec.reason", description="Why, in the words of who acts.", wide=True),
+        Column("Message", ".status.message", description="What was done, or why nothing was.", wide=True),
+    ),
+)
+
+KINDS = (RELEASE, CONNECTION, INTERVENTION)
 
 
 def schemas(kind: Kind) -> tuple[schema.Schema, schema.Schema]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gatewright.api import GROUP
+from gatewright.codegen import admission
 from gatewright.ports import Access
 from gatewright.providers import registry
 from gatewright.runtime import access
@@ -45,11 +46,25 @@ EDITOR = ("create", "update", "patch", "delete", "deletecollection")
 def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     """Name, labels and rules of the roles that are added to Kubernetes' own view, edit and admin."""
     kinds = ("releases", "connections")
+    seen = (*kinds, "interventions")
     aggregate = f"{API_GROUP}/aggregate-to-"
     view = {f"{aggregate}view": "true", f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
-    yield f"{NAME}-view", view, [Access(GROUP, kinds, VIEWER, "see Releases and Connections")]
+    yield f"{NAME}-view", view, [Access(GROUP, seen, VIEWER, "see Releases, Connections and who did what")]
     edit = {f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
     yield f"{NAME}-edit", edit, [Access(GROUP, kinds, EDITOR, "write Releases and Connections")]
+
+
+RELEASER = f"{NAME}-releaser"
+APPROVER = f"{NAME}-approver"
+
+
+def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
+    """Name, labels and rules of the roles for people who act on runs; bind them in a namespace to whom you trust there."""
+    make = Access(GROUP, ("interventions",), ("create", *VIEWER), "act, and see who did what")
+    see = Access(GROUP, ("releases",), VIEWER, "see what waits")
+    yield RELEASER, {}, [see, make, Access(GROUP, ("releases",), admission.VERBS, "decide everything about a run")]
+    answers = tuple(verb for verb in admission.VERBS if verb in ("approve", "reject", "confirm"))
+    yield APPROVER, {}, [see, make, Access(GROUP, ("releases",), answers, "say yes or no, and that a step is done")]
 
 
 def rules_text(items: Iterable[Access], indent: str = "") -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from gatewright.api import base
+from gatewright.api import base, intervention
 from gatewright.api.jobs import Job
 from gatewright.api.release import STEP_KINDS, Approval
 from gatewright.providers.registry import GATES
@@ -67,6 +67,14 @@ def _limited(key: str, unless: str) -> Rule:
 
 # ---------------------------------------------------------------------------------------------------------------
 # Models
+
+
+def _only(field: str, actions: Iterable[str]) -> Rule:
+    """A field of an Intervention that only some actions have."""
+    names = ", ".join(f"'{action}'" for action in actions)
+    words = ", ".join(actions)
+    return {"rule": f"!has(self.{field}) || self.action in [{names}]", "message": f"{field} goes with {words}"}
+
 
 COMPENSATIONS = ("flags", "job")
 _COMPENSATION = "spec.stages[].rollback.steps[]"
@@ -120,6 +128,12 @@ _MODELS: Mapping[str, list[Rule]] = {
         },
     ],
     "Captured": [exactly_one(["configMap", "secret"])],
+    "InterventionSpec": [
+        {"rule": "self == oldSelf", "message": "an Intervention cannot be changed; make another one"},
+        _only("stage", intervention.OF_STAGE),
+        _only("step", intervention.OF_STEP),
+        _only("gate", intervention.OF_GATE),
+    ],
     "RedisCheck": [exactly_one(["hitRatio", "memory"])],
     "UpstashCheck": [exactly_one(["hitRatio", "memory"])],
     "OfrepCheck": [
@@ -179,6 +193,7 @@ ROOT: Mapping[str, list[Rule]] = {
         },
     ],
     "Connection": [],
+    "Intervention": [],
 }
 
 # ---------------------------------------------------------------------------------------------------------------

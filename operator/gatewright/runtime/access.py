@@ -13,6 +13,8 @@ ACCESS: tuple[Access, ...] = (
     Access(GROUP, ("releases",), ("get", "list", "watch"), "see what is wanted"),
     Access(GROUP, ("releases",), ("patch",), "hold the finalizer while a run is under way"),
     Access(GROUP, ("releases/status",), ("patch",), "write where a run stands"),
+    Access(GROUP, ("interventions",), ("get", "list", "watch"), "know what people ask for"),
+    Access(GROUP, ("interventions/status",), ("patch",), "say what came of it"),
     Access(GROUP, ("connections",), ("list", "watch"), "know the systems that Releases ask"),
     Access(GROUP, ("connections/status",), ("patch",), "say whether they answer"),
     Access("apps", ("controllerrevisions",), ("get", "list", "create", "delete"), "keep pinned bodies and snapshots"),

@@ -1,0 +1,78 @@
+"""Who may act, and as whom: the ValidatingAdmissionPolicy that the API server itself carries out, without a webhook.
+
+An Intervention says who acts (`spec.by`), in which groups (`spec.groups`), and what is to be done to which Release. The
+API server knows who calls; it compares, and asks RBAC for the verb of the action on `releases`, by the Release's name:
+
+    - apiGroups: [gatewright.dev]
+      resources: [releases]
+      resourceNames: [web]        # or none: every Release of the namespace
+      verbs: [approve, confirm]
+
+So the operator can believe what it reads. https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from gatewright.api import GROUP
+from gatewright.api.intervention import Action
+
+API_VERSION = "admissionregistration.k8s.io/v1"
+NAME = "gatewright-interventions"
+VERBS = tuple(action.lower() for action in get_args(Action))
+"""The RBAC verbs on `releases`: the actions in lower case."""
+
+_ALLOWED = (
+    f"authorizer.group('{GROUP}').resource('releases').namespace(request.namespace)"
+    ".name(object.spec.release).check(object.spec.action.lowerAscii()).allowed()"
+)
+_MADE = "request.operation != 'CREATE'"
+
+
+def policy() -> dict[str, Any]:
+    """The ValidatingAdmissionPolicy's spec."""
+    return {
+        "failurePolicy": "Fail",
+        "matchConstraints": {
+            "resourceRules": [
+                {
+                    "apiGroups": [GROUP],
+                    "apiVersions": ["*"],
+                    "operations": ["CREATE", "UPDATE"],
+                    "resources": ["interventions"],
+                }
+            ]
+        },
+        "validations": [
+            {
+                "expression": f"{_MADE} || object.spec.by == request.userInfo.username",
+                "messageExpression": "'spec.by: \"' + object.spec.by + '\" is not who asks (\"' + "
+                "request.userInfo.username + '\"); nobody acts under another name'",
+                "reason": "Forbidden",
+            },
+            {
+                "expression": f"{_MADE} || !has(object.spec.groups) || object.spec.groups.all(group, "
+                "has(request.userInfo.groups) && group in request.userInfo.groups)",
+                "messageExpression": "'spec.groups: ' + request.userInfo.username + "
+                "' is not in all of these groups: ' + object.spec.groups.join(', ')",
+                "reason": "Forbidden",
+            },
+            {
+                "expression": f"{_MADE} || {_ALLOWED}",
+                "messageExpression": "request.userInfo.username + ' may not ' + object.spec.action.lowerAscii() + "
+                "' release ' + object.spec.release + ': RBAC does not allow that verb on releases'",
+                "reason": "Forbidden",
+            },
+            {
+                "expression": "request.operation != 'UPDATE' || object.spec == oldObject.spec",
+                "message": "an Intervention cannot be changed; make another one",
+                "reason": "Invalid",
+            },
+        ],
+    }
+
+
+def binding(name: str) -> dict[str, Any]:
+    """The binding's spec: everywhere, and each refusal also in the audit log."""
+    return {"policyName": name, "validationActions": ["Deny", "Audit"]}
