@@ -53,6 +53,7 @@ PLACES_OF_CHECKS = (
 _LIMITED_WHEN: Mapping[str, str] = {
     "http": "!has(self.http) || self.http.measure != 'Latency'",
     "sql": "!has(self.sql) || has(self.sql.query)",
+    "supabase": "!has(self.supabase) || !has(self.supabase.advisors)",
     "vercel": "!has(self.vercel) || has(self.vercel.env)",
 }
 """Providers that measure a number only sometimes, and when they do not."""
@@ -127,6 +128,11 @@ _MODELS: Mapping[str, list[Rule]] = {
             "message": "equals needs jsonPath, which says what must be equal",
         },
     ],
+    "AdvisorsQuestion": [
+        {"rule": "!(has(self.level) && has(self.names))", "message": "level and names are two ways to choose; keep one"},
+    ],
+    "SupabaseCheck": [exactly_one(["advisors", "backups", "health", "query", "apiKeys"])],
+    "SupabaseAction": [exactly_one(["restorePoint", "undo", "restorePitr"])],
     "Captured": [exactly_one(["configMap", "secret"])],
     "InterventionSpec": [
         {"rule": "self == oldSelf", "message": "an Intervention cannot be changed; make another one"},

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 
 from gatewright.ports import Connector, External, Gate, Notifier, Target
 from gatewright.providers.actions.redis import RedisFlush
+from gatewright.providers.actions.supabase import SupabaseActions
 from gatewright.providers.actions.upstash import UpstashFlush
 from gatewright.providers.connections.http import HttpConnection
 from gatewright.providers.connections.launchdarkly import LaunchDarklyConnection
@@ -28,6 +29,7 @@ from gatewright.providers.connections.prometheus import PrometheusConnection
 from gatewright.providers.connections.redis import RedisConnection
 from gatewright.providers.connections.slack import SlackConnection
 from gatewright.providers.connections.statuspage import StatuspageConnection
+from gatewright.providers.connections.supabase import SupabaseConnection
 from gatewright.providers.connections.unleash import UnleashConnection
 from gatewright.providers.connections.upstash import UpstashConnection
 from gatewright.providers.connections.vercel import VercelConnection
@@ -42,6 +44,7 @@ from gatewright.providers.gates.openai import OpenAIGate
 from gatewright.providers.gates.prometheus import PrometheusGate
 from gatewright.providers.gates.redis import RedisGate
 from gatewright.providers.gates.sql import SqlGate
+from gatewright.providers.gates.supabase import SupabaseGate
 from gatewright.providers.gates.unleash import UnleashGate
 from gatewright.providers.gates.upstash import UpstashGate
 from gatewright.providers.gates.vercel import VercelGate
@@ -56,6 +59,7 @@ GATES: Mapping[str, Gate] = {
     "prometheus": PrometheusGate(),
     "http": HttpGate(),
     "sql": SqlGate(),
+    "supabase": SupabaseGate(),
     "redis": RedisGate(),
     "upstash": UpstashGate(),
     "openai": OpenAIGate(),
@@ -82,6 +86,7 @@ FLAGS: Mapping[str, External] = {
 """Feature flags outside the cluster, for `flags` steps."""
 
 ACTIONS: Mapping[str, External] = {
+    "supabase": SupabaseActions(),
     "redis": RedisFlush(),
     "upstash": UpstashFlush(),
 }
@@ -101,6 +106,7 @@ CONNECTIONS: Mapping[str, Connector] = {
     "slack": SlackConnection(),
     "pagerduty": PagerdutyConnection(),
     "statuspage": StatuspageConnection(),
+    "supabase": SupabaseConnection(),
     "webhook": WebhookConnection(),
     "redis": RedisConnection(),
     "upstash": UpstashConnection(),

@@ -1,0 +1,148 @@
+"""Supabase's Management API (https://api.supabase.com/api/v1), by an access token.
+
+A limit is one of user, project and endpoint (120 a minute for most); 429 comes with `X-RateLimit-Reset`, which is the
+number of seconds left. SQL that is refused is told by SQLSTATE, as for PostgreSQL: what the server says may hold data
+of its tables, except in class 42, which speaks of the statement alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, StringConstraints
+
+from gatewright.api.base import Model, SecretSource
+from gatewright.api.connection import HttpUrl
+from gatewright.ports import Link, Permanent, Retryable
+from gatewright.providers.connections import client, vendor
+
+LIMITS = vendor.Limits(reset="X-RateLimit-Reset", unit="left", pause=60.0)
+_STATE = re.compile(r"\bERROR:\s+([0-9A-Z]{5}): (.*?)(?:\s+LINE \d+|$)")
+_LATER = ("08", "40", "53", "55", "57")
+"""Classes of SQLSTATE that may go away: connections, collisions, resources, locks, cancelled or shutting down."""
+
+ProjectRef = Annotated[str, StringConstraints(pattern=r"^[a-z]{20}$", max_length=64)]
+
+
+class SupabaseAccess(Model):
+    """Where Supabase's Management API is and how it is opened."""
+
+    url: HttpUrl = "https://api.supabase.com"
+    """Base URL of the Management API, without `/v1`."""
+    token: SecretSource
+    """A personal or OAuth access token. Checks need to read projects, advisors, backups, API keys and the database; steps
+    need to write backups and secrets."""
+
+    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+        """The headers that open it; `value` reads a Secret."""
+        return {"Authorization": f"Bearer {value(self.token)}", "Accept": "application/json"}
+
+
+class SupabaseConnection:
+    """Lists the projects that the token may see."""
+
+    config: ClassVar[type[BaseModel]] = SupabaseAccess
+
+    async def check(self, link: Link) -> None:
+        """Whether the token is one, and sees a project. Raises Retryable, Permanent."""
+        reply = await call(link, "GET", "/v1/projects")
+        if not listed(reply):
+            raise Permanent(f"{reply.where}: the token sees no project")
+
+    async def close(self) -> None:
+        """Close every client."""
+        await client.aclose()
+
+
+def below(project: str, *parts: str) -> str:
+    """A path in a project, every part of it one segment."""
+    return "/".join(["/v1/projects", *map(vendor.segment, (project, *parts))])
+
+
+async def call(link: Link, method: str, path: str, **options: Any) -> client.Reply:
+    """One request; options as those of `vendor.call`. Raises Retryable, Permanent."""
+    return await vendor.call(link, method, path, limits=LIMITS, **options)
+
+
+def fields(reply: client.Reply) -> dict[str, Any]:
+    """The answer, which must be an object. Raises Permanent."""
+    found = client.json_of(reply)
+    if not isinstance(found, dict):
+        raise strange(reply)
+    return found
+
+
+def listed(reply: client.Reply) -> list[dict[str, Any]]:
+    """The answer, which must be a list of objects. Raises Permanent."""
+    return objects(reply, client.json_of(reply))
+
+
+def objects(reply: client.Reply, found: Any) -> list[dict[str, Any]]:
+    """Part of an answer, which must be a list of objects. Raises Permanent."""
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise strange(reply)
+    return found
+
+
+def strange(reply: client.Reply) -> Permanent:
+    """What to raise when an answer is not what the API is known to give."""
+    return Permanent(f"{reply.where}: this is not the Supabase API")
+
+
+async def status_of(link: Link, project: str) -> str:
+    """The status of a project: `ACTIVE_HEALTHY`, `RESTORING` ... Raises Retryable, Permanent."""
+    reply = await call(link, "GET", below(project))
+    status = fields(reply).get("status")
+    if not isinstance(status, str) or not status:
+        raise strange(reply)
+    return status
+
+
+async def rows(link: Link, project: str, statement: str, parameters: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+    """What one statement finds, asked as Supabase's own read-only user. Raises Retryable, Permanent."""
+    body: dict[str, Any] = {"query": statement}
+    if parameters:
+        body["parameters"] = list(parameters)
+    path = below(project, "database", "query", "read-only")
+    # a refusal's words are told below: they may hold data
+    reply = await call(link, "POST", path, body=body, accepted=frozenset({400, 422, *range(500, 600)}))
+    if reply.status >= 400:
+        raise _refused(link, reply)
+    return [tuple(row.values()) for row in listed(reply)]
+
+
+def _refused(link: Link, reply: client.Reply) -> Retryable | Permanent:
+    found = _STATE.search(vendor.message_of(link, reply))
+    if found is None:
+        kind = Retryable if reply.status >= 500 else Permanent
+        return kind(f"{reply.where}: the statement is refused ({reply.status})")
+    state, words = found.groups()
+    if state.startswith("42"):
+        return Permanent(f"{words.strip()} ({state})")
+    if state == "25006":
+        return Permanent("the statement writes; checks may only read (25006)")
+    return (Retryable if state.startswith(_LATER) else Permanent)(f"the database answered {state}")
+
+
+def moment(value: Any) -> float | None:
+    """A time of the API's as Unix time; None where there is none, or none that can be read."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    try:
+        found = datetime.datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+def age(seconds: float) -> str:
+    """A length of time in words: `31h`, `12min`, `40s`."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"
