@@ -368,8 +368,11 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """Start PostgreSQL in a directory of its own, as its own user where we are root (it refuses to run as root)."""
+def postgres(*more: str) -> Iterator[Postgres]:
+    """Start PostgreSQL in a directory of its own, as its own user where we are root (it refuses to run as root).
+
+    `more` are further settings, as `shared_preload_libraries=pg_stat_statements`.
+    """
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
         Path(program) for program in [shutil.which("initdb")] if program
     ]
@@ -387,7 +390,7 @@ def postgres() -> Iterator[Postgres]:
         initdb = [f"{binaries}/initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", str(secret)]
         subprocess.run([*as_user, *initdb, "--no-sync", "-E", "UTF8", "--locale=C"], check=True, capture_output=True)
         settings = f"port={port} listen_addresses=127.0.0.1 unix_socket_directories= fsync=off max_connections=20"
-        flags = [part for setting in settings.split() for part in ("-c", setting)]
+        flags = [part for setting in (*settings.split(), *more) for part in ("-c", setting)]
         with Path(directory, "log").open("wb") as log:
             process = subprocess.Popen([*as_user, f"{binaries}/postgres", "-D", data, *flags], stdout=log, stderr=log)
         try:
