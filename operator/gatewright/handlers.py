@@ -82,3 +82,8 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
     async def connection(type: str | None, event: Any, **_: Any) -> None:
         if operator.reconciler is not None:
             operator.reconciler.connection_event(type, dict(event["object"]))
+
+    @kopf.on.event(GROUP, VERSION, "interventions", registry=registry)
+    async def intervention(type: str | None, event: Any, **_: Any) -> None:
+        if operator.reconciler is not None:
+            operator.reconciler.intervention_event(type, dict(event["object"]))

@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +35,7 @@ from gatewright.runtime.links import Links
 from gatewright.runtime.notices import Notices
 from gatewright.runtime.observe import body_of, look_again, observe, until
 from gatewright.runtime.outbox import Outbox
+from gatewright.runtime.people import People
 from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.watch import watches
@@ -61,6 +64,7 @@ class Reconciler:
         self.links = Links(kube)
         self.outbox = Outbox(kube, instance)
         self.notices = Notices(self.links, self._delivered)
+        self.people = People(kube, self.queue.add)
         self.sampler = Sampler(self.links, self.queue.add)
         self.entries: dict[Key, Entry] = {}
         self._namespaces = namespaces
@@ -80,6 +84,7 @@ class Reconciler:
             if entry is not None and entry.obj["metadata"]["uid"] == body["metadata"]["uid"]:
                 self._forget(entry)
                 self._orphaned(key[0])
+                self.people.refuse(key, "the Release was deleted")
             return
         self._missed.pop(key, None)
         if entry is not None and entry.obj["metadata"]["uid"] != body["metadata"]["uid"]:
@@ -95,6 +100,34 @@ class Reconciler:
         """A watch event of a Connection; a new one is checked at once."""
         if self.links.event(kind, body) and self._acting:
             self.links.used(body["metadata"]["namespace"], body["metadata"]["name"], None)
+
+    def intervention_event(self, kind: str | None, body: dict[str, Any]) -> None:
+        """A watch event of an Intervention: somebody asks something of a Release, or was answered."""
+        key = self.people.event(kind, body)
+        if key is not None and self._acting:
+            self._asked(key)
+
+    def _asked(self, key: Key) -> None:
+        if key in self.entries:
+            self.queue.add(key)
+        else:
+            self._aside(self._stranger(key))
+
+    async def _stranger(self, key: Key) -> None:
+        """Of a Release that was not told of: the watch may be late, or there is none."""
+        for delay in RETRY_DELAYS:
+            try:
+                await self.kube.get(path(API_VERSION, "releases", *key))
+            except NotFound:
+                self.people.refuse(key, f"there is no Release {key[1]} in namespace {key[0]}")
+                return
+            except (Retryable, Permanent) as error:
+                log.warning("%s/%s cannot be read: %s", *key, error)
+                await asyncio.sleep(delay)
+                continue
+            await self._reread(key)
+            self.queue.add(key)
+            return
 
     def object_event(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
         """A watch event of a workload or Job: of interest to those who wait for one."""
@@ -123,6 +156,8 @@ class Reconciler:
         self._acting = True
         for namespace in self._namespaces or {""}:
             self._orphaned(namespace)
+        for key in self.people.waiting():
+            self._asked(key)
         self._tasks += [loop.create_task(self._work()) for _ in range(WORKERS)]
         self._tasks += [loop.create_task(self.outbox.run()) for _ in range(SENDERS)]
         self._tasks.append(loop.create_task(self._relisting()))
@@ -136,6 +171,7 @@ class Reconciler:
         self._tasks = []
         await self.sampler.close()
         await self.notices.close()
+        await self.people.close()
         self.entries.clear()
 
     def dead_watch(self) -> str | None:
@@ -150,6 +186,7 @@ class Reconciler:
         if first:
             self.entries.clear()
             await self._list_connections()
+            await self.people.relist(self._namespaces or {""}, first=True)
         for namespace in self._namespaces or {""}:
             for item in await self.kube.list(path(API_VERSION, "releases", namespace), accept=accept):
                 found[item["metadata"]["namespace"], item["metadata"]["name"]] = item
@@ -179,15 +216,20 @@ class Reconciler:
             await asyncio.sleep(RELIST)
             try:
                 await self.relist()
+                for key in await self.people.relist(self._namespaces or {""}):
+                    self._asked(key)
             except (Retryable, Permanent) as error:
                 log.warning("the list of Releases could not be read: %s", error)
 
     def _orphaned(self, namespace: str) -> None:
         """A Release is gone: its Jobs are let go in the background."""
         if self._acting:
-            task = asyncio.get_running_loop().create_task(self._release_orphans(namespace))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+            self._aside(self._release_orphans(namespace))
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _release_orphans(self, namespace: str) -> None:
         try:
@@ -274,7 +316,7 @@ class Reconciler:
         """Decide and act until nothing changes any more. Raises Retryable, Permanent, Lost."""
         decision: Decision | None = None
         for _ in range(ROUNDS):
-            view = entry.view()
+            view = replace(entry.view(), acts=self.people.pending(entry.key))
             if entry.tampered:
                 log.error("%s/%s: its status cannot be read; it is treated as new", *entry.key)
             if view.run is not None and entry.body is None:
@@ -288,6 +330,7 @@ class Reconciler:
             decision = decide(view, seen)
             again = await self._carry_out(entry, view, decision, copies)
             entry.unwatched = 0.0
+            self.people.tell(entry.key, entry.persisted)
             if not again:
                 break
         else:

@@ -1,0 +1,194 @@
+"""Interventions: who asks for what, and telling them what came of it.
+
+    event, list -> pending(key) -> the core decides, the Release's status says so -> tell -> the Intervention's own status
+
+The Release's status is the record; an Intervention's own status follows it, and until it does, the Intervention is told
+to the core again and again, which knows it by its UID. Events of the past (a watch may be late) are known by their
+resourceVersion, so that what was answered is never taken for new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from gatewright.api import API_VERSION
+from gatewright.api.intervention import InterventionSpec
+from gatewright.core.model import Act
+from gatewright.core.times import stamp
+from gatewright.ports import Conflict, NotFound, Permanent, Retryable
+from gatewright.runtime.entries import Key
+from gatewright.runtime.kube import METADATA_ONLY, Kube, path
+from gatewright.runtime.leader import Lost
+
+PLURAL = "interventions"
+DELAYS = (0.2, 1.0, 2.0, 5.0, 10.0)
+
+log = logging.getLogger("gatewright.people")
+
+
+@dataclass(slots=True)
+class _Open:
+    """An Intervention that is not answered, and where it stands in the order."""
+
+    act: Act
+    order: tuple[str, int, str]
+
+
+class People:
+    """All Interventions that are watched; in full only those that are not answered yet."""
+
+    def __init__(self, kube: Kube, told: Callable[[Key], None]) -> None:
+        self._kube = kube
+        self._told = told
+        self._open: dict[Key, dict[str, _Open]] = {}
+        self._seen: dict[str, int] = {}
+        self._telling: dict[str, asyncio.Task[None]] = {}
+
+    def event(self, kind: str | None, body: Mapping[str, Any]) -> Key | None:
+        """A watch event, or what a list has; the Release that should be looked at, if any."""
+        meta = body["metadata"]
+        uid, version = meta["uid"], int(meta["resourceVersion"])
+        key = (meta["namespace"], str((body.get("spec") or {}).get("release", "")))
+        if kind == "DELETED":
+            self._seen.pop(uid, None)
+            return self._drop(key, uid)
+        if version <= self._seen.get(uid, -1):
+            return None
+        self._seen[uid] = version
+        if (body.get("status") or {}).get("result"):
+            return self._drop(key, uid)
+        try:
+            act = _act(meta, body.get("spec"))
+        except ValidationError as error:
+            self._tell(key, uid, meta["name"], "Refused", f"its spec has {error.error_count()} problems")
+            return None
+        here = self._open.setdefault(key, {})
+        order = here[uid].order if uid in here else (meta.get("creationTimestamp", ""), version, meta["name"])
+        here[uid] = _Open(act, order)
+        return key
+
+    def pending(self, key: Key) -> tuple[Act, ...]:
+        """What is not answered yet, the oldest first."""
+        here = self._open.get(key)
+        if not here:
+            return ()
+        return tuple(item.act for item in sorted(here.values(), key=lambda item: item.order))
+
+    def waiting(self) -> Iterable[Key]:
+        """Releases that somebody has asked something of."""
+        return list(self._open)
+
+    def tell(self, key: Key, status: Mapping[str, Any]) -> None:
+        """Whatever stands in a Release's written status is told in the background, until it is known to have arrived."""
+        here = self._open.get(key)
+        if not here:
+            return
+        for item in status.get("interventions", ()):
+            if item["uid"] in here:
+                said = {name: item[name] for name in ("message", "run", "at") if name in item}
+                self._tell(key, item["uid"], item["name"], item["result"], **said)
+
+    def refuse(self, key: Key, message: str) -> None:
+        """Nobody is there who could act: whatever is asked of this Release is refused."""
+        for uid, item in (self._open.pop(key, None) or {}).items():
+            self._tell(key, uid, item.act.name, "Refused", message)
+
+    async def relist(self, namespaces: Iterable[str], first: bool = False) -> list[Key]:
+        """Find what the watch did not tell; at first everything is read. Raises Retryable, Permanent."""
+        keys: list[Key] = []
+        if first:
+            self._open.clear()
+            self._seen.clear()
+        for namespace in namespaces:
+            collection = path(API_VERSION, PLURAL, namespace)
+            accept = "application/json" if first else METADATA_ONLY
+            for item in await self._kube.list(collection, accept=accept):
+                meta = item["metadata"]
+                if not first and int(meta["resourceVersion"]) <= self._seen.get(meta["uid"], -1):
+                    continue
+                try:
+                    found = item if first else await self._kube.get(_path(meta["namespace"], meta["name"]))
+                except NotFound:
+                    continue
+                key = self.event(None, found)
+                if key is not None:
+                    keys.append(key)
+        return keys
+
+    async def close(self) -> None:
+        """Stop telling; what is untold is told by whoever acts next."""
+        tasks = list(self._telling.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _drop(self, key: Key, uid: str) -> Key | None:
+        here = self._open.get(key)
+        if here is None or here.pop(uid, None) is None:
+            return None
+        if not here:
+            del self._open[key]
+        return key
+
+    def _tell(self, key: Key, uid: str, name: str, result: str, message: str, **more: Any) -> None:
+        if uid in self._telling:
+            return
+        said = {"result": result, "message": message, "at": stamp(datetime.now(UTC))} | more
+        task = asyncio.get_running_loop().create_task(self._send(key, uid, name, said))
+        self._telling[uid] = task
+        task.add_done_callback(lambda _: self._telling.pop(uid, None))
+
+    async def _send(self, key: Key, uid: str, name: str, said: Mapping[str, Any]) -> None:
+        """Until it has arrived, or there is nobody left to be told."""
+        body = {"metadata": {"uid": uid}, "status": said}  # the UID is a precondition: not another one of this name
+        for attempt in itertools.count():
+            try:
+                meta = await self._kube.patch_for_metadata(_path(key[0], name, "status"), body, "merge")
+                self._seen[uid] = max(self._seen.get(uid, 0), int(meta["resourceVersion"]))
+                break
+            except NotFound:
+                break
+            except Lost:
+                return
+            except (Retryable, Permanent) as error:
+                if isinstance(error, Conflict) and await self._replaced(key[0], name, uid):
+                    break
+                log.warning("Intervention %s/%s cannot be told what came of it: %s", key[0], name, error)
+                await asyncio.sleep(DELAYS[min(attempt, len(DELAYS) - 1)])
+        if self._drop(key, uid) is not None:
+            self._told(key)
+
+    async def _replaced(self, namespace: str, name: str, uid: str) -> bool:
+        try:
+            return bool((await self._kube.get(_path(namespace, name)))["metadata"]["uid"] != uid)
+        except (Retryable, Permanent) as error:
+            return isinstance(error, NotFound)
+
+
+def _path(namespace: str, name: str, sub: str = "") -> str:
+    return path(API_VERSION, PLURAL, namespace, name, sub)
+
+
+def _act(meta: Mapping[str, Any], raw: Any) -> Act:
+    """Raises pydantic.ValidationError."""
+    spec = InterventionSpec.model_validate(raw)
+    return Act(
+        uid=meta["uid"],
+        name=meta["name"],
+        action=spec.action,
+        by=spec.by,
+        run=spec.run,
+        stage=spec.stage,
+        step=spec.step,
+        gate=spec.gate,
+        groups=frozenset(spec.groups),
+        reason=spec.reason,
+    )
