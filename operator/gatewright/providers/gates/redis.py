@@ -114,7 +114,7 @@ def _memory(info: Mapping[str, str]) -> Answer:
 class _Sample:
     at: float
     life: str
-    """What changes when the server is restarted."""
+    """The run_id, which changes when the server is restarted; empty where there is none, and the uptime must tell."""
     uptime: int
     hits: int
     misses: int
@@ -157,8 +157,7 @@ def _fold(samples: list[_Sample], new: _Sample, config: HitRatio) -> Answer:
 def _is_reset(old: _Sample, new: _Sample) -> bool:
     return (
         new.life != old.life
-        # for servers that have no run_id
-        or new.uptime + _SLACK < old.uptime + (new.at - old.at)
+        or (not new.life and new.uptime + _SLACK < old.uptime + (new.at - old.at))
         or new.hits < old.hits
         or new.misses < old.misses
     )
