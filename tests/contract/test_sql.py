@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.connections import addresses, postgres
-from gatewright.providers.registry import CONNECTIONS
+from gatewright.providers.gates import sql
+from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
 
 TABLE = [
@@ -285,3 +288,299 @@ async def test_the_address_is_checked_when_connecting(
     kind, message = await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {})
     assert (kind, "db.example.com (127.0.0.1) is loopback" in message) == ("Permanent", True), message
     assert asked == ["db.example.com", "db.example.com"]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Named questions
+
+
+@pytest.fixture(scope="module")
+def counted() -> Iterator[world.Postgres]:
+    """A PostgreSQL with pg_stat_statements, and a role that may see all of it."""
+    with world.postgres("shared_preload_libraries=pg_stat_statements", "pg_stat_statements.max=100") as running:
+        with running.admin("shop") as admin:
+            admin.execute("create schema extensions")
+            admin.execute("create extension pg_stat_statements schema extensions")
+            admin.execute("grant usage on schema extensions to reader")
+            admin.execute("grant pg_read_all_stats to reader")
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins as a new process does, and does not have to wait between two looks."""
+    monkeypatch.setattr(sql, "_looks", {})
+    monkeypatch.setattr(sql, "SHORTEST", 0.0)
+
+
+@contextlib.contextmanager
+def schema(database: world.Postgres, *statements: str) -> Iterator[None]:
+    """A schema `app` with these statements run in it, for as long as it is needed."""
+    with database.admin("shop") as admin:
+        admin.execute("create schema app")
+        try:
+            admin.execute("set search_path = app")
+            for statement in statements:
+                admin.execute(statement)
+            yield
+        finally:
+            admin.execute("drop schema app cascade")
+
+
+SECURED = ["alter table {0} enable row level security", 'create policy "read {0}" on {0} using (true)']
+GOOD = ["create table notes (id int)", *(text.format("notes") for text in SECURED)]
+MANY = [f"create table t{n} (id int)" for n in range(5)]
+PARTS = [
+    "create table logs (id int) partition by range (id)",
+    "create table logs_1 partition of logs for values from (0) to (9)",
+    *(text.format("logs") for text in SECURED),
+]
+RLS: list[tuple[list[str], dict[str, Any], str, str]] = [
+    (GOOD, {}, "Good", "1 tables, each"),
+    ([*GOOD, "create view v as select 1", "create materialized view m as select 1"], {}, "Good", "1 tables, each"),
+    ([*GOOD, "create table bare (id int)"], {}, "Breach", "1 > 0 (1 without row level security: app.bare)"),
+    ([*GOOD, 'create table "Odd Name" (id int)'], {}, "Breach", "app.Odd Name"),
+    (MANY, {}, "Breach", "5 > 0 (5 without row level security: app.t0, app.t1, app.t2 and 2 more)"),
+    (
+        [*GOOD, "create table lone (id int)", "alter table lone enable row level security"],
+        {},
+        "Breach",
+        "secured without any policy: app.lone",
+    ),
+    (
+        ["create table notes (id int)", "create policy p on notes using (true)"],
+        {},
+        "Breach",
+        "without row level security: app.notes",
+    ),
+    (PARTS, {}, "Breach", "without row level security: app.logs_1"),
+    (PARTS, {"exempt": ["app.logs_1"]}, "Good", ""),
+    (GOOD, {"policies": [{"table": "app.notes", "name": "read notes"}]}, "Good", ""),
+    (
+        GOOD,
+        {"policies": [{"table": "app.notes", "name": "write notes"}]},
+        "Breach",
+        "1 missing policies: write notes on app.notes",
+    ),
+    (GOOD, {"policies": [{"table": "app.gone", "name": "x"}]}, "Breach", "missing policies: x on app.gone"),
+    (
+        GOOD,
+        {"policies": [{"table": "tasks", "name": "x"}]},
+        "Breach",
+        "2 > 0 (1 without row level security: public.tasks; 1 missing policies: x on public.tasks)",
+    ),
+    (GOOD, {"exempt": ["app.notes"]}, "NoData", "every table is exempt"),
+    ([], {}, "NoData", "no table in the schema app"),
+    (GOOD, {"schemas": ["app", "typo"]}, "NoData", "no table in the schema typo"),
+]
+
+
+@pytest.mark.parametrize("statements, question, expected, words", RLS)
+async def test_row_level_security(
+    database: world.Postgres, statements: list[str], question: dict[str, Any], expected: str, words: str
+) -> None:
+    """A role that may read nothing of the tables sees all of it."""
+    with schema(database, *statements):
+        link = world.sql_link(database.url())
+        kind, message = await world.verdict("sql", {"rls": {"schemas": ["app"], **question}}, link, {"max": "0"})
+    assert (kind, words in message) == (expected, True), f"{kind}: {message}"
+
+
+async def test_connections_of_others_must_be_seen(database: world.Postgres, counted: world.Postgres) -> None:
+    """Without the right to see them, sessions of other roles are counted by nobody: a full server would look idle."""
+    with contextlib.ExitStack() as stack:
+        for server in (database, counted):
+            for _ in range(9):
+                stack.enter_context(contextlib.closing(server.admin()))
+        blind = await world.verdict("sql", {"connections": {}}, world.sql_link(database.url()), {"max": "80%"})
+        link = world.sql_link(counted.url())
+        seeing = await world.verdict("sql", {"connections": {}}, link, {"max": "80%"})
+        strict = await world.verdict("sql", {"connections": {}}, link, {"max": "50%"})
+    assert (blind[0], "may not see" in blind[1], "pg_read_all_stats" in blind[1]) == ("NoData", True, True), blind
+    # 20, less 3 for superusers; 9 of them, and our own
+    assert seeing == ("Good", "10 of 17 connections")
+    assert strict == ("Breach", "58.82% > 50% (10 of 17 connections)")
+
+
+async def test_blocked_sessions(database: world.Postgres) -> None:
+    link = world.sql_link(database.url())
+    assert await world.verdict("sql", {"blocked": {}}, link, {"max": "0"}) == ("Good", "nobody waits for a lock")
+    with contextlib.closing(database.admin("shop")) as holder, ThreadPoolExecutor(2) as pool:
+        holder.execute("begin; lock table tasks in access exclusive mode")
+        waiting = [pool.submit(_lock, database) for _ in range(2)]
+        try:
+            await _until(lambda: _waiting(database) == 2)
+            kind, message = await world.verdict("sql", {"blocked": {}}, link, {"max": "0"})
+            pid = holder.info.backend_pid
+            late = await world.verdict("sql", {"blocked": {"over": "1h"}}, link, {"max": "0"})
+            allowed = await world.verdict("sql", {"blocked": {}}, link, {"max": "2"})
+        finally:
+            holder.execute("rollback")
+        for task in waiting:
+            task.result(10)
+    assert (kind, message.startswith("2 > 0 (the longest wait is ")) == ("Breach", True), message
+    assert f"behind {pid})" in message
+    assert late[0] == "Good"
+    assert allowed[0] == "Good"
+
+
+def _lock(database: world.Postgres) -> None:
+    with database.admin("shop") as admin:
+        admin.execute("delete from tasks where id < 0")
+
+
+def _waiting(database: world.Postgres) -> int:
+    with database.admin() as admin:
+        found = admin.execute("select count(distinct pid) from pg_locks where not granted").fetchone()
+    return found[0] if found else 0
+
+
+async def _until(ready: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not await asyncio.to_thread(ready):
+            await asyncio.sleep(0.02)
+
+
+SLOW = {"slowQueries": {"over": "100ms"}}
+
+
+async def _slow(database: world.Postgres, question: dict[str, Any] = SLOW, **limits: str) -> tuple[str, str]:
+    return await world.verdict("sql", question, world.sql_link(database.url(), timeout=3.0), limits or {"max": "0"})
+
+
+def _run(database: world.Postgres, *statements: str) -> None:
+    with database.admin("shop") as admin:
+        for statement in statements:
+            admin.execute(statement)
+
+
+async def test_slow_queries_are_those_since_the_last_look(counted: world.Postgres) -> None:
+    _run(counted, "select pg_sleep(0.15)")
+    assert await _slow(counted) == ("NoData", "the first look; the next one can tell")
+    _run(counted, "select count(*) from tasks")
+    assert (await _slow(counted))[0] == "Good", "what was slow before the first look is over"
+    _run(counted, "select pg_sleep(0.15)", "select count(*) from tasks")
+    kind, message = await _slow(counted)
+    assert (kind, message.startswith("1 > 0 (in ")) == ("Breach", True), message
+    with counted.admin("shop") as admin:
+        found = admin.execute(
+            "select queryid from extensions.pg_stat_statements where query like '%pg_sleep($1)%'"
+        ).fetchone()
+    assert found is not None
+    assert f"queryid {found[0]} took 1" in message
+    _run(counted, "select count(*) from tasks")
+    assert (await _slow(counted))[0] == "Good"
+    _run(counted, "select pg_sleep(0.15)")
+    assert (await _slow(counted, max="1"))[0] == "Good"
+
+
+async def test_a_mean_over_the_window_and_not_over_all_time(counted: world.Postgres) -> None:
+    """Hundreds of quick calls in the past do not hide that the statement is slow now."""
+    _run(counted, *["select pg_sleep(0.0001)"] * 300)
+    await _slow(counted)
+    _run(counted, "select pg_sleep(0.15)")
+    assert (await _slow(counted))[0] == "Breach"
+
+
+async def test_nothing_ran_since_the_last_look(counted: world.Postgres) -> None:
+    """Looking must not be the traffic that is found."""
+    await _slow(counted)
+    for _ in range(2):
+        assert await _slow(counted) == ("NoData", "no statement of another role has ended since the last look")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["select extensions.pg_stat_statements_reset()", "select extensions.pg_stat_statements_reset(queryid => {0})"],
+)
+async def test_counters_that_began_anew(counted: world.Postgres, statement: str) -> None:
+    _run(counted, "select count(*) from tasks")
+    await _slow(counted)
+    with counted.admin("shop") as admin:
+        found = admin.execute(
+            "select queryid from extensions.pg_stat_statements where query like '%count%tasks%'"
+        ).fetchone()
+    assert found is not None
+    _run(counted, statement.format(found[0]), "select count(*) from tasks", "select pg_sleep(0.15)")
+    assert await _slow(counted) == ("NoData", "the counters began anew since the last look")
+
+
+async def test_statements_that_were_dropped(counted: world.Postgres) -> None:
+    """What was dropped may have been the slow one."""
+    await _slow(counted)
+    _run(counted, *("select " + ", ".join(["1"] * n) for n in range(1, 150)))
+    kind, message = await _slow(counted)
+    assert (kind, "pg_stat_statements.max" in message) == ("NoData", True), message
+
+
+async def test_a_look_long_ago_is_none(counted: world.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _slow(counted)
+    monkeypatch.setattr(sql, "LONGEST", -1.0)
+    assert await _slow(counted) == ("NoData", "the first look; the next one can tell")
+
+
+async def test_looks_in_quick_succession_are_compared_with_the_one_before(
+    counted: world.Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _slow(counted)
+    _run(counted, "select pg_sleep(0.15)")
+    monkeypatch.setattr(sql, "SHORTEST", 60.0)
+    assert (await _slow(counted))[0] == "NoData"
+    monkeypatch.setattr(sql, "SHORTEST", 0.0)
+    assert (await _slow(counted))[0] == "Breach"
+    monkeypatch.setattr(sql, "SHORTEST", 60.0)
+    assert (await _slow(counted))[0] == "Breach", "seen from the look before, it is still there"
+
+
+async def test_slow_queries_without_what_they_need(database: world.Postgres, counted: world.Postgres) -> None:
+    assert await _slow(database) == ("NoData", "pg_stat_statements is not there; create extension pg_stat_statements")
+    with database.admin("shop") as admin:
+        admin.execute("create extension pg_stat_statements")
+        try:
+            kind, message = await _slow(database)
+            assert (kind, "shared_preload_libraries" in message) == ("Retryable", True), message
+            admin.execute("drop extension pg_stat_statements")
+            admin.execute("create extension pg_stat_statements version '1.8'")
+            assert (await _slow(database))[1].startswith("pg_stat_statements is too old")
+        finally:
+            admin.execute("drop extension pg_stat_statements")
+    with counted.admin("shop") as admin:
+        admin.execute("revoke pg_read_all_stats from reader")
+        try:
+            kind, message = await _slow(counted)
+        finally:
+            admin.execute("grant pg_read_all_stats to reader")
+    assert (kind, "may not see" in message, "grant it" in message) == ("NoData", True, True), message
+
+
+@pytest.mark.parametrize(
+    "question", [{"rls": {}}, {"connections": {}}, SLOW, {"blocked": {}}], ids=lambda q: next(iter(q))
+)
+async def test_named_questions_say_no_secret_and_never_pass_where_nothing_answers(question: dict[str, Any]) -> None:
+    url = f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:1/shop"
+    kind, message = await world.verdict("sql", question, world.sql_link(url), {"max": "0"})
+    assert (kind, "refused" in message) == ("Retryable", True), message
+
+
+@pytest.mark.parametrize(
+    "raw, words",
+    [
+        ({}, "needs exactly one of query, rls, connections, slowQueries, blocked"),
+        ({"query": "select 1", "rls": {}}, "needs exactly one"),
+        ({"rls": {}, "parameters": ["1"]}, "parameters belong to query"),
+        ({"rls": {"schemas": []}}, "at least 1"),
+        ({"slowQueries": {}}, "required"),
+        ({"slowQueries": {"over": "fast"}}, "is not a duration"),
+        ({"connections": {"max": 1}}, "not permitted"),
+    ],
+)
+def test_questions_that_are_none(raw: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        GATES["sql"].config.model_validate(raw)
+
+
+@pytest.mark.parametrize("name", ["rls", "connections", "blocked", "slowQueries"])
+def test_a_named_question_means_nothing_without_a_limit(name: str) -> None:
+    raw = {name: {"over": "1s"} if name == "slowQueries" else {}}
+    assert GATES["sql"].config.model_validate(raw).limits == "required"
+    assert GATES["sql"].config.model_validate({"query": "select 1"}).limits == "optional"
