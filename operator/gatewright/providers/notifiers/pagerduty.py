@@ -100,7 +100,7 @@ async def _change(link: Link, message: Message) -> None:
 
 def dedup_key(message: Message, event: str) -> str:
     """One alert for each event of a run, however often it is told."""
-    return f"release/{message.thread}/{event}"[:LONGEST_KEY]
+    return f"release/{message.thread}/{event}"[-LONGEST_KEY:]
 
 
 def _summary(message: Message) -> str:

@@ -94,7 +94,7 @@ class StatuspageNotifier:
 
     async def send(self, config: Any, link: Link, message: Message, handle: str | None) -> str | None:
         """Open, bring up to date, close; other events ask for nothing. Raises Retryable, Permanent."""
-        page = _Page(config, link, message, dict(part.split("=", 1) for part in (handle or "").split(",") if part))
+        page = _Page(config.page, link, message, dict(part.split("=", 1) for part in (handle or "").split(",") if part))
         if message.event == "Started" and config.maintenance is not None:
             await page.open("maintenance", _maintenance(config, message))
         if message.event == "Downtime":
@@ -103,7 +103,7 @@ class StatuspageNotifier:
             await page.update("incident", _update(config, "identified"))
         if message.event == "Restored":
             await page.close("incident", _update(config, "resolved"))
-        if message.over:
+        if message.over and config.maintenance is not None:
             await page.close("maintenance", _completed(config))
         return ",".join(f"{kind}={identity}" for kind, identity in page.known.items()) or None
 
@@ -111,12 +111,11 @@ class StatuspageNotifier:
 class _Page:
     """The incidents of one Release on one page."""
 
-    def __init__(self, config: StatuspageNotice, link: Link, message: Message, known: dict[str, str]) -> None:
+    def __init__(self, page: str, link: Link, message: Message, known: dict[str, str]) -> None:
         self.known = known
-        self._config = config
         self._link = link
         self._message = message
-        self._path = f"/pages/{vendor.segment(config.page)}/incidents"
+        self._path = f"/pages/{vendor.segment(page)}/incidents"
 
     async def open(self, kind: Kind, body: dict[str, Any]) -> None:
         """Create it, unless it is there."""
@@ -141,8 +140,6 @@ class _Page:
 
     async def close(self, kind: Kind, body: dict[str, Any]) -> None:
         """Change it for the last time, if it is there."""
-        if kind == "maintenance" and self._config.maintenance is None:
-            return
         found = self.known.get(kind) or await self._find(kind)
         if found is not None:
             self.known[kind] = found

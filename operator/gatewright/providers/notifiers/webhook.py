@@ -1,6 +1,6 @@
 """Any receiver of webhooks: one POST a message, signed as Standard Webhooks has it.
 
-    webhook-id           the message's key: the same for every repetition
+    webhook-id           the message's key, without full stops: the same for every repetition
     webhook-timestamp    seconds since 1970, of this try; a receiver refuses what is too old
     webhook-signature    `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`, one for each key
 
@@ -41,7 +41,8 @@ class WebhookNotifier:
     async def send(self, config: Any, link: Link, message: Message, handle: str | None) -> str | None:
         """Post it. Raises Retryable, Permanent."""
         body = json.dumps(payload(message), separators=(",", ":"), ensure_ascii=False).encode()
-        headers = {"Content-Type": "application/json", **signed(keys(link), message.key, int(time.time()), body)}
+        identity = message.key.replace("/", "_").replace(".", "_")
+        headers = {"Content-Type": "application/json", **signed(keys(link), identity, int(time.time()), body)}
         reply = await vendor.call(link, "POST", "", body=body, headers=headers)
         if reply.headers.get("content-type", "").lower().startswith("text/html"):
             raise Permanent(f"{reply.where}: answered HTML (a login page, or a wrong address?)")

@@ -1,0 +1,27 @@
+"""Requests of statuspage, against Statuspage's own OpenAPI file."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatewright.providers.connections import statuspage
+from gatewright.providers.registry import CONNECTIONS
+from tests.contract import specs, world
+from tests.contract.telling import STARTED, told
+from tests.contract.test_statuspage import CONFIG, DOWN, ENDED, RESTORED, ROLLING, link
+from tests.fakes.serving import serving
+from tests.fakes.statuspage import Statuspage
+
+pytestmark = pytest.mark.specs
+
+
+async def test_requests_are_those_of_statuspage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statuspage, "SPACING", 0.0)
+    async with serving(Statuspage(world.TOKEN).app()) as url:
+        connection, handle = link(f"{url}/v1"), None
+        with specs.recorded() as calls:
+            await CONNECTIONS["statuspage"].check(connection)
+            for message in (STARTED, DOWN, ROLLING, RESTORED, ENDED):
+                handle = await told("statuspage", CONFIG, connection, message, handle)
+    assert len(calls) == 8
+    specs.load("statuspage").require(calls, base=connection.config.url)
