@@ -103,8 +103,8 @@ class GithubGate:
 async def _checks(config: GithubCheck, ref: str, link: Link) -> Answer:
     commit, found = await _statuses(config.repository, ref, link)
     workflows: dict[int, int] = {}
-    async for page in pages(link, below(config.repository, "actions", "runs"), {"head_sha": commit}, "workflow_runs"):
-        for run in page:
+    async for page in pages(link, below(config.repository, "actions", "runs"), {"head_sha": commit, "exclude_pull_requests": "true"}, "workflow_runs"):
+        for run in (run for run in page if run.get("head_sha") == commit):
             # whoever re-runs a workflow keeps its run and raises the attempt; whoever starts it again gets a new run
             newer = (_number(run, "run_number"), _number(run, "run_attempt"), _number(run, "id"))
             workflow = _number(run, "workflow_id")
