@@ -94,6 +94,8 @@ class Vercel:
     faults: list[tuple[str, str, Handler]] = field(default_factory=list)
     """Requests answered otherwise: method, regular expression for the path, handler."""
     requests: list[tuple[str, str]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    """The same with their queries."""
     bodies: list[tuple[str, str, Any]] = field(default_factory=list)
     served: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """Requests to deployments: id, path, headers."""
@@ -206,6 +208,7 @@ class Vercel:
     @web.middleware
     async def _gatekeeper(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.requests.append((request.method, request.path))
+        self.asked.append(request.path_qs)
         for method, pattern, fault in self.faults:
             if request.method == method and re.search(pattern, request.path):
                 return await fault(request)

@@ -35,7 +35,6 @@ _NAMED_SECRET = re.compile(
     r"(?i)([\w.-]*(?:key|token|secret|passw\w*|credential\w*|authorization|bearer|dsn)[\w.-]*[\"']?\s*[=:]?\s+|"
     r"[\w.-]*(?:key|token|secret|passw\w*|credential\w*|authorization|bearer|dsn)[\w.-]*[\"']?\s*[=:]\s*)\S+"
 )
-_CREDENTIALS = re.compile(r"://[^/\s@]+@")
 _LONG_WORD = re.compile(
     r"(?<![\w/.@-])(?=[A-Za-z_-]*\d)(?=[\d_-]*[A-Za-z])[A-Za-z0-9_+=-]{20,}(?:\.[A-Za-z0-9_+=-]{10,})*"
 )
@@ -259,8 +258,7 @@ async def runtime_log(link: Link, project_id: str, identity: str) -> str:
 def tail(lines: Iterable[str], link: Link) -> str:
     """The last words of a log, in one line, without what looks like a secret."""
     text = " / ".join(" ".join(_ANSI.sub("", line).split()) for line in lines if line.strip())
-    text = _CREDENTIALS.sub("://***@", hide(text, link, len(text)))
-    text = _LONG_WORD.sub("***", _NAMED_SECRET.sub(r"\1***", text))
+    text = _LONG_WORD.sub("***", _NAMED_SECRET.sub(r"\1***", hide(text, link, len(text))))
     return text if len(text) <= _TAIL else f"…{text[-_TAIL:]}"
 
 

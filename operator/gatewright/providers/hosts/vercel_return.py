@@ -42,6 +42,7 @@ _MARK = re.compile(r" ?\[gatewright (set|restored) (\S+) was (\d+)(?: at (\d+))?
 _PROMPT = 60_000.0
 """Milliseconds between writing a mark and `updatedAt`; later the variable was changed again, by somebody else."""
 _LONGEST_COMMENT = 500
+_WHY = "no variable of production has changed since it was built"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,9 @@ async def give_back(
     recorded, run = str(snapshot["deployment"]), run_of(operation.key)
     now = await vercel.variables(link, project["id"])
     if await _untouched(link, project, now, snapshot, run):
-        return Progress("Succeeded", f"production is {recorded} still", {"deployment": recorded})
+        done = f"rolled back to {recorded} instantly ({_WHY})" if _described(project, operation) else ""
+        text = done or f"production is {recorded}, as recorded"
+        return Progress("Succeeded", f"{text}{_unassigned(project) if done else ''}", {"deployment": recorded})
     found = await vercel.deployment(link, recorded)
     gone = found is None or found.get("readyState") in FAILED
     since = changes(now, snapshot, float(snapshot["createdAt"]), run)
@@ -164,26 +167,25 @@ async def _rolling_away(link: Link, project: Mapping[str, Any], recorded: str) -
 async def _instantly(
     link: Link, project: Mapping[str, Any], recorded: str, operation: Operation, act: bool
 ) -> Progress:
-    why = "no variable of production has changed since it was built"
     to = moving(project)
     if to == recorded:
-        return Progress("Running", f"rolling back to {recorded} instantly ({why}): the domains are moving")
+        return Progress("Running", f"rolling back to {recorded} instantly ({_WHY}): the domains are moving")
     if production(project) == recorded and to is None and not await _rolling_away(link, project, recorded):
-        text = f"rolled back to {recorded} instantly ({why}){_unassigned(project)}"
+        text = f"rolled back to {recorded} instantly ({_WHY}){_unassigned(project)}"
         return Progress("Succeeded", text, {"deployment": recorded})
     last = request_to(project, recorded)
-    described = as_object(project.get("rollbackDescription")).get("description")
-    ours = bool(last) and (last.get("type") == "promote" or operation.key in str(described or operation.key))
+    known = as_object(project.get("rollbackDescription")).get("description")
+    ours = bool(last) and (last.get("type") == "promote" or not known or _described(project, operation))
     if ours and not act and last.get("jobStatus") not in ("succeeded", None):
         progress = await aliasing(link, project, recorded)
         if progress is not None:
             return progress
     if not act:
         return Progress("Absent")
-    return await _roll_back(link, project, recorded, operation, why)
+    return await _roll_back(link, project, recorded, operation)
 
 
-async def _roll_back(link: Link, project: Mapping[str, Any], recorded: str, operation: Operation, why: str) -> Progress:
+async def _roll_back(link: Link, project: Mapping[str, Any], recorded: str, operation: Operation) -> Progress:
     path = f"/v1/projects/{vendor.segment(project['id'])}/rollback/{vendor.segment(recorded)}"
     query = {"description": f"Gatewright {operation.key}"[:250]}
     accepted = frozenset({402, 409})
@@ -194,7 +196,13 @@ async def _roll_back(link: Link, project: Mapping[str, Any], recorded: str, oper
         return Progress("Running", f"{promoted.message} (the plan refuses a rollback to it)", stuck=promoted.stuck)
     if reply.status == 409:
         return Progress("Running", refusal(link, reply, f"the rollback to {recorded}"), stuck=True)
-    return Progress("Running", f"rolling back to {recorded} instantly ({why})")
+    return Progress("Running", f"rolling back to {recorded} instantly ({_WHY})")
+
+
+def _described(project: Mapping[str, Any], operation: Operation) -> bool:
+    """Whether the last rollback was asked for by this operation."""
+    known = as_object(project.get("rollbackDescription")).get("description")
+    return operation.key in str(known or "")
 
 
 def _unassigned(project: Mapping[str, Any]) -> str:
