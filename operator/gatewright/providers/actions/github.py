@@ -179,7 +179,10 @@ async def _record(repository: str, config: Deployment, link: Link, operation: Op
             **({"environment_url": config.environmentUrl} if config.environmentUrl else {}),
             **({"log_url": config.logUrl} if config.logUrl else {}),
         }
-        await call(link, "POST", below(repository, "deployments", str(record), "statuses"), body=state)
+        reply = await call(link, "POST", below(repository, "deployments", str(record), "statuses"), body=state)
+        found = client.json_of(reply)
+        if not isinstance(found, dict) or found.get("state") != config.state:
+            raise Permanent(f"{reply.where}: the answer is not the state that was set; is this the GitHub API?")
     return _done(config, record)
 
 

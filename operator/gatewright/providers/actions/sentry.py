@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from gatewright.api.base import Model, Name
 from gatewright.core.model import Operation, Progress, Sight, digest
 from gatewright.ports import Link, Permanent
-from gatewright.providers.connections import sentry, vendor
+from gatewright.providers.connections import client, sentry, vendor
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.sentry import Environment, ReleaseVersion, Slug
 
@@ -95,7 +95,10 @@ class SentryStep:
                 **({"url": config.deploy.url} if config.deploy.url else {}),
             }
             path = sentry.below(link, "releases", config.release.version, "deploys")
-            deploy = sentry.require_object(await sentry.call(link, "POST", path, body=body))
+            reply = await sentry.call(link, "POST", path, body=body)
+            deploy = sentry.require_object(reply)
+            if deploy.get("name") != body["name"]:
+                raise Permanent(f"{reply.where}: the answer is not the deploy that was noted; is this the Sentry API?")
         return _done(config, deploy)
 
     async def follow(
@@ -104,7 +107,7 @@ class SentryStep:
         """Whether the marks are there; Absent while any of them is missing. Raises Retryable, Permanent."""
         path = sentry.below(link, "releases", config.release.version)
         reply = await sentry.call(link, "GET", path, accepted=_MISSING)
-        if reply.status == 404 or not _complete(config.release, sentry.require_object(reply)):
+        if reply.status == 404 or not _complete(config.release, _known(config.release, reply)):
             return Progress("Absent")
         if config.deploy is None:
             return _done(config, None)
@@ -123,10 +126,18 @@ async def _release(wanted: SentryRelease, link: Link) -> None:
         **({"url": wanted.url} if wanted.url else {}),
     }
     reply = await sentry.call(link, "POST", sentry.below(link, "releases"), body=body)  # 201, or 208: it was there
-    found = sentry.require_object(reply)
+    found = _known(wanted, reply)
     if wanted.finalize and not found.get("dateReleased"):
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         await sentry.call(link, "PUT", sentry.below(link, "releases", wanted.version), body={"dateReleased": now})
+
+
+def _known(wanted: SentryRelease, reply: client.Reply) -> Mapping[str, Any]:
+    """The answer, if it is the release. Raises Permanent."""
+    found = sentry.require_object(reply)
+    if found.get("version") != wanted.version:
+        raise Permanent(f"{reply.where}: the answer is not the release {wanted.version}; is this the Sentry API?")
+    return found
 
 
 def _complete(wanted: SentryRelease, found: Mapping[str, Any]) -> bool:
