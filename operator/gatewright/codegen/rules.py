@@ -52,6 +52,7 @@ PLACES_OF_CHECKS = (
 
 _LIMITED_WHEN: Mapping[str, str] = {
     "http": "!has(self.http) || self.http.measure != 'Latency'",
+    "github": "!has(self.github) || !has(self.github.openIssues)",
     "sql": "!has(self.sql) || has(self.sql.query)",
     "supabase": "!has(self.supabase) || !has(self.supabase.advisors)",
     "vercel": "!has(self.vercel) || has(self.vercel.env)",
@@ -133,6 +134,19 @@ _MODELS: Mapping[str, list[Rule]] = {
     ],
     "SupabaseCheck": [exactly_one(["advisors", "backups", "health", "query", "apiKeys"])],
     "SupabaseAction": [exactly_one(["restorePoint", "undo", "restorePitr"])],
+    "GithubCheck": [
+        exactly_one(["checks", "openIssues"]),
+        {"rule": "has(self.checks) == has(self.commit)", "message": "checks are those of a commit: give both or none"},
+    ],
+    "GithubAction": [
+        exactly_one(["deployment", "workflow"]),
+        {
+            "rule": "!has(self.workflow) || !has(self.workflow.inputs) || "
+            "!(self.workflow.keyInput in self.workflow.inputs)",
+            "message": "the input named by keyInput gets the operation's key; name another",
+        },
+    ],
+    "SentryCheck": [exactly_one(["errors", "failureRatio", "newIssues", "p95"])],
     "Captured": [exactly_one(["configMap", "secret"])],
     "InterventionSpec": [
         {"rule": "self == oldSelf", "message": "an Intervention cannot be changed; make another one"},

@@ -16,9 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gatewright.ports import Connector, External, Gate, Notifier, Target
+from gatewright.providers.actions.github import GithubStep
 from gatewright.providers.actions.redis import RedisFlush
+from gatewright.providers.actions.sentry import SentryStep
 from gatewright.providers.actions.supabase import SupabaseActions
 from gatewright.providers.actions.upstash import UpstashFlush
+from gatewright.providers.connections.github import GithubConnection
 from gatewright.providers.connections.http import HttpConnection
 from gatewright.providers.connections.launchdarkly import LaunchDarklyConnection
 from gatewright.providers.connections.ofrep import OfrepConnection
@@ -27,6 +30,7 @@ from gatewright.providers.connections.pagerduty import PagerdutyConnection
 from gatewright.providers.connections.postgres import PostgresConnection
 from gatewright.providers.connections.prometheus import PrometheusConnection
 from gatewright.providers.connections.redis import RedisConnection
+from gatewright.providers.connections.sentry import SentryConnection
 from gatewright.providers.connections.slack import SlackConnection
 from gatewright.providers.connections.statuspage import StatuspageConnection
 from gatewright.providers.connections.supabase import SupabaseConnection
@@ -37,12 +41,14 @@ from gatewright.providers.connections.webhook import WebhookConnection
 from gatewright.providers.flags.launchdarkly import LaunchDarklyFlags
 from gatewright.providers.flags.unleash import UnleashFlags
 from gatewright.providers.flags.vercel import VercelFlagsProvider
+from gatewright.providers.gates.github import GithubGate
 from gatewright.providers.gates.http import HttpGate
 from gatewright.providers.gates.launchdarkly import LaunchDarklyGate
 from gatewright.providers.gates.ofrep import OfrepGate
 from gatewright.providers.gates.openai import OpenAIGate
 from gatewright.providers.gates.prometheus import PrometheusGate
 from gatewright.providers.gates.redis import RedisGate
+from gatewright.providers.gates.sentry import SentryGate
 from gatewright.providers.gates.sql import SqlGate
 from gatewright.providers.gates.supabase import SupabaseGate
 from gatewright.providers.gates.unleash import UnleashGate
@@ -59,6 +65,8 @@ GATES: Mapping[str, Gate] = {
     "prometheus": PrometheusGate(),
     "http": HttpGate(),
     "sql": SqlGate(),
+    "github": GithubGate(),
+    "sentry": SentryGate(),
     "supabase": SupabaseGate(),
     "redis": RedisGate(),
     "upstash": UpstashGate(),
@@ -86,6 +94,8 @@ FLAGS: Mapping[str, External] = {
 """Feature flags outside the cluster, for `flags` steps."""
 
 ACTIONS: Mapping[str, External] = {
+    "github": GithubStep(),
+    "sentry": SentryStep(),
     "supabase": SupabaseActions(),
     "redis": RedisFlush(),
     "upstash": UpstashFlush(),
@@ -103,6 +113,8 @@ CONNECTIONS: Mapping[str, Connector] = {
     "prometheus": PrometheusConnection(),
     "http": HttpConnection(),
     "postgres": PostgresConnection(),
+    "github": GithubConnection(),
+    "sentry": SentryConnection(),
     "slack": SlackConnection(),
     "pagerduty": PagerdutyConnection(),
     "statuspage": StatuspageConnection(),
