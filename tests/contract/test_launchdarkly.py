@@ -100,7 +100,7 @@ async def test_set_and_back_again() -> None:
         assert (back.state, server.flags["crico"]) == ("Succeeded", {"production": False, "test": True})
 
 
-async def test_a_rollback_ignores_what_somebody_has_scheduled() -> None:
+async def test_rollbacks_and_kill_switches_ignore_what_somebody_has_scheduled() -> None:
     server, flags = fake(), FLAGS["launchdarkly"]
     server.scheduled.add("crico")
     async with serving(server.app()) as url:
@@ -109,7 +109,10 @@ async def test_a_rollback_ignores_what_somebody_has_scheduled() -> None:
             await flags.perform(config(crico="on"), connection, operation(), None)
         server.flags["crico"]["production"] = True
         back = await flags.perform(config(crico="on"), connection, operation("restore"), {"flags": {"crico": "off"}})
-    assert (back.state, server.flags["crico"]["production"]) == ("Succeeded", False)
+        assert (back.state, server.flags["crico"]["production"]) == ("Succeeded", False)
+        server.scheduled.add("voice")
+        killed = await flags.perform(config(voice="off"), connection, operation(), None)
+    assert (killed.state, server.flags["voice"]["production"]) == ("Succeeded", False)
 
 
 async def test_two_who_change_a_flag_at_once() -> None:

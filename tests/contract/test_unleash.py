@@ -118,7 +118,9 @@ async def test_a_switch_that_did_nothing_is_no_success() -> None:
     server.deaf = True
     async with serving(server.app()) as url:
         found = await flags.perform(config(crico="on"), link(url), operation(), None)
-    assert (found.state, server.switched) == ("Absent", ["crico on"])
+        assert (found.state, found.message) == ("Running", "not yet as wanted: crico")
+        assert (await flags.follow(config(crico="on"), link(url), operation(), None)).state == "Absent"
+    assert server.switched == ["crico on"]
 
 
 async def test_a_flag_that_is_not_there_is_told_before_anything_is_touched() -> None:

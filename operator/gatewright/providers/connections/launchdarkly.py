@@ -2,7 +2,7 @@
 (https://launchdarkly.com/docs/api/feature-flags/patch-feature-flag).
 
 `X-Ratelimit-Reset` is a time in milliseconds. A patch that a scheduled change or an approval request stands against is
-refused with 400, unless conflicts are to be ignored: a rollback ignores them.
+refused with 400, unless conflicts are to be ignored: a rollback and a kill switch ignore them.
 """
 
 from __future__ import annotations

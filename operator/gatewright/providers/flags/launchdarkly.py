@@ -43,6 +43,6 @@ class LaunchDarklyFlags(FlagSwitches):
             flag,
             on,
             comment=f"Gatewright {operation.kind} {operation.key}",
-            # a rollback does not wait for what somebody has scheduled or wants approved
-            ignore_conflicts=operation.kind == "restore",
+            # neither a rollback nor a kill switch waits for what somebody has scheduled or wants approved
+            ignore_conflicts=operation.kind == "restore" or not on,
         )

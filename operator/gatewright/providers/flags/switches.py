@@ -2,7 +2,7 @@
 
     look      the state of every flag           the snapshot, and whether all are as wanted
     perform   read, switch what differs, read back
-    follow    read                              all as wanted: done; else Absent, and it is performed again
+    follow    read                              all as wanted: done; else Absent, so that it is performed again
 
 A flag's state is its own trace: to switch it twice is to switch it once, so nothing is marked. What is switched is the
 flag alone; its rules, strategies and rollouts stay as they are.
@@ -55,9 +55,8 @@ class FlagSwitches:
         changed = [flag for flag, state in wanted.items() if before[flag] != state]
         for flag in changed:
             await self._switch(config, link, flag, wanted[flag] == "on", operation)
-        if changed:
-            return await self.follow(config, link, operation, snapshot)
-        return _done(wanted)
+        found = await self.follow(config, link, operation, snapshot) if changed else _done(wanted)
+        return Progress("Running", found.message) if found.state == "Absent" else found
 
     async def follow(
         self, config: Any, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
