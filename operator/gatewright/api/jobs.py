@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -74,6 +74,73 @@ class EnvFrom(Model):
     """Put before each key to make the name of the variable."""
 
 
+class PlaywrightReport(Model):
+    """Playwright's JSON reporter: no test failed, no error stands outside of the tests, and some test passed."""
+
+    minTests: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """At least so many tests must have passed."""
+
+
+class K6Report(Model):
+    """A summary of k6 by `--summary-export` or `handleSummary`: every threshold was measured and held."""
+
+    thresholds: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=32)] = []
+    """Metrics that a threshold must have judged, as `http_req_duration`; when empty, at least one metric."""
+
+
+class LighthouseReport(Model):
+    """Lighthouse CI's `assertion-results.json`, made with `--includePassedAssertions`: no assertion of level error failed."""
+
+
+class NpmAuditReport(Model):
+    """`npm audit --json`: it ran, it saw dependencies, and none is vulnerable at this severity or worse."""
+
+    level: Literal["info", "low", "moderate", "high", "critical"] = "high"
+    """The least severity that is a failure."""
+
+
+class JunitReport(Model):
+    """JUnit XML: no case has a failure or an error, and some case passed."""
+
+    minTests: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """At least so many cases must have passed."""
+
+
+REPORT_FORMATS = ("playwright", "k6", "lighthouse", "npmAudit", "junit")
+
+
+class JobReport(Model):
+    """A report that a Job must leave behind and that must be good, whatever the exit code; exactly one format.
+
+    Its numbers become outputs: passed, failed, total, p95 ...
+    """
+
+    playwright: PlaywrightReport | None = None
+    """Playwright's JSON reporter."""
+    k6: K6Report | None = None
+    """A summary of k6."""
+    lighthouse: LighthouseReport | None = None
+    """Assertions of Lighthouse CI."""
+    npmAudit: NpmAuditReport | None = None
+    """`npm audit --json`."""
+    junit: JunitReport | None = None
+    """JUnit XML."""
+    from_: Annotated[Literal["TerminationMessage", "Log"] | None, Field(alias="from")] = None
+    """Where it is: the termination message (4096 bytes at most) or the last MiB of the log; else whichever holds one."""
+
+    @property
+    def format(self) -> str:
+        """The one format that is given."""
+        return next(key for key in REPORT_FORMATS if getattr(self, key) is not None)
+
+    @model_validator(mode="after")
+    def _one(self) -> JobReport:
+        given = [key for key in REPORT_FORMATS if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(REPORT_FORMATS)}; has {given or 'none'}")
+        return self
+
+
 class Job(Model):
     """A Job that is made once an attempt; its container may publish outputs as one JSON object in its termination message."""
 
@@ -99,6 +166,9 @@ class Job(Model):
     """The Job is ended and counts as failed after this time."""
     retries: Annotated[int, Field(ge=0, le=10)] = 0
     """How many further pods may try after the first failed."""
+
+    report: JobReport | None = None
+    """A report that its container leaves behind; where it is missing, unreadable or bad, the Job counts as failed."""
 
     @model_validator(mode="after")
     def _one(self) -> Job:

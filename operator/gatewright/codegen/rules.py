@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from gatewright.api import base, intervention
-from gatewright.api.jobs import Job
+from gatewright.api.jobs import REPORT_FORMATS, Job
 from gatewright.api.release import STEP_KINDS, Approval
 from gatewright.providers.registry import GATES
 
@@ -88,6 +88,7 @@ _MODELS: Mapping[str, list[Rule]] = {
     ],
     "EnvFrom": [exactly_one(["configMapRef", "secretRef"])],
     "Job": [exactly_one(["fromCronJob", "image", "template"])],
+    "JobReport": [exactly_one(REPORT_FORMATS)],
     "FlagsStep": [
         exactly_one(["configMap", "target"]),
         {

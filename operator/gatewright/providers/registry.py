@@ -59,6 +59,12 @@ from gatewright.providers.notifiers.pagerduty import PagerdutyNotifier
 from gatewright.providers.notifiers.slack import SlackNotifier
 from gatewright.providers.notifiers.statuspage import StatuspageNotifier
 from gatewright.providers.notifiers.webhook import WebhookNotifier
+from gatewright.providers.reports.finding import Format
+from gatewright.providers.reports.junit import Junit
+from gatewright.providers.reports.k6 import K6
+from gatewright.providers.reports.lighthouse import Lighthouse
+from gatewright.providers.reports.npm_audit import NpmAudit
+from gatewright.providers.reports.playwright import Playwright
 from gatewright.providers.targets.workload import Workload
 
 GATES: Mapping[str, Gate] = {
@@ -128,3 +134,12 @@ CONNECTIONS: Mapping[str, Connector] = {
     "launchdarkly": LaunchDarklyConnection(),
     "vercel": VercelConnection(),
 }
+
+REPORTS: Mapping[str, Format] = {
+    "playwright": Playwright(),
+    "k6": K6(),
+    "lighthouse": Lighthouse(),
+    "npmAudit": NpmAudit(),
+    "junit": Junit(),
+}
+"""What a Job may leave behind."""

@@ -16,8 +16,9 @@ from gatewright.api import KEY, RELEASE, RESULT
 from gatewright.api.base import seconds
 from gatewright.api.jobs import Job
 from gatewright.core.model import Operation, Progress, View
-from gatewright.ports import Cluster, Conflict, NotFound, Permanent
+from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable
 from gatewright.providers.targets import pods
+from gatewright.runtime import reports
 from gatewright.runtime.children import meta, ours
 from gatewright.runtime.kube import path
 
@@ -49,7 +50,7 @@ async def create_job(cluster: Cluster, view: View, operation: Operation) -> Prog
     try:
         made = await cluster.create(path("batch/v1", "jobs", view.namespace), body)
     except Conflict:
-        made = await cluster.get(job_path(view.namespace, operation.subject))
+        return await follow_job(cluster, view, operation)
     return _job_state(view, operation, made) or Progress("Running")
 
 
@@ -86,7 +87,7 @@ async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Prog
     if state is None:
         return Progress("Running")
     if state.state in ("Succeeded", "Failed"):
-        return await _with_report(cluster, view, operation, state)
+        return await _ended(cluster, view, operation, found, state)
     return state
 
 
@@ -150,16 +151,22 @@ async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Pro
 
 async def _pods_ended(cluster: Cluster, view: View, operation: Operation) -> bool:
     """Whether no pod of a Job's name runs any more, whichever Job of that name made it."""
-    name = operation.subject.partition("/")[2]
-    left = await cluster.list(path("v1", "pods", view.namespace), f"batch.kubernetes.io/job-name={name}")
+    left = await _pods(cluster, view, operation)
     return all(pod.get("status", {}).get("phase") in ("Succeeded", "Failed") for pod in left)
 
 
 async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> str | None:
-    """Why the pods of a Job do not start, if they do not. Raises Retryable, Permanent."""
+    """Why the pods of a Job do not start, if they do not, or its report cannot be read. Raises Retryable, Permanent."""
+    found = pods.trouble(await _pods(cluster, view, operation))
+    if found is None and isinstance(operation.config, Job) and operation.config.report:
+        progress = await follow_job(cluster, view, operation)
+        return progress.message if progress.stuck else None
+    return found
+
+
+async def _pods(cluster: Cluster, view: View, operation: Operation) -> list[dict[str, Any]]:
     name = operation.subject.partition("/")[2]
-    found = await cluster.list(path("v1", "pods", view.namespace), f"batch.kubernetes.io/job-name={name}")
-    return pods.trouble(found)
+    return await cluster.list(path("v1", "pods", view.namespace), f"batch.kubernetes.io/job-name={name}")
 
 
 def _job_state(view: View, operation: Operation, found: Mapping[str, Any]) -> Progress | None:
@@ -187,10 +194,25 @@ def _condition(found: Mapping[str, Any]) -> dict[str, Any] | None:
     )
 
 
-async def _with_report(cluster: Cluster, view: View, operation: Operation, state: Progress) -> Progress:
+async def _ended(
+    cluster: Cluster, view: View, operation: Operation, job: Mapping[str, Any], state: Progress
+) -> Progress:
+    """The end of a Job that is ours, with what its report or its termination message says."""
+    found = await _pods(cluster, view, operation)
+    report = operation.config.report if isinstance(operation.config, Job) else None
+    marked = job["metadata"].get("annotations", {}).get(KEY) == operation.key
+    if report is None or _condition(job) is None or not (marked and ours(view, job)):
+        return _with_message(found, state)
+    if state.state == "Failed":
+        return await reports.failed(cluster, view.namespace, report, state.message, found)
+    try:
+        return await reports.completed(cluster, view.namespace, report, job, found)
+    except Retryable as error:
+        return Progress("Running", f"its report cannot be read yet: {error}", stuck=True)
+
+
+def _with_message(found: list[dict[str, Any]], state: Progress) -> Progress:
     """Outputs or the reason of failure, from the termination message of the last pod."""
-    name = operation.subject.partition("/")[2]
-    found = await cluster.list(path("v1", "pods", view.namespace), f"batch.kubernetes.io/job-name={name}")
     text = pods.termination_message(found)
     try:
         report = json.loads(text)

@@ -1,0 +1,92 @@
+"""What a report says, and what all formats share in reading it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+LONGEST = 300
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x20\x7f-\x9f\u2028\u2029]+")
+
+
+class Malformed(ValueError):
+    """A report that is not understood; the message says where, and holds nothing of its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The verdict of a report, in words for people and numbers for the steps that follow."""
+
+    good: bool
+    words: str
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+class Format(Protocol):
+    """One kind of report."""
+
+    title: str
+    """What people call it."""
+    exits: Mapping[int, str]
+    """Exit codes of the program that have a meaning of their own."""
+
+    def documents(self, text: str) -> list[Any]:
+        """The reports of this kind within a text, in order. Raises Malformed where one is cut off."""
+        ...
+
+    def judge(self, documents: Sequence[Any], config: Any) -> Finding:
+        """What they say together; there is at least one. Raises Malformed."""
+        ...
+
+
+def plain(text: str, longest: int = LONGEST) -> str:
+    """One line without control characters and colours, cut."""
+    line = _ESCAPES.sub(" ", text).strip()
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def table(value: Any, where: str) -> dict[str, Any]:
+    """A JSON object. Raises Malformed."""
+    if not isinstance(value, dict):
+        raise Malformed(f"{where} is not an object")
+    return value
+
+
+def rows(value: Any, where: str) -> list[dict[str, Any]]:
+    """A list of JSON objects. Raises Malformed."""
+    if not isinstance(value, list):
+        raise Malformed(f"{where} is not a list")
+    return [table(item, f"{where}[{index}]") for index, item in enumerate(value)]
+
+
+def count(value: Any, where: str) -> int:
+    """A number of things. Raises Malformed."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53 or value != int(value):
+        raise Malformed(f"{where} is not a count")
+    return int(value)
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def decimal(value: float) -> str:
+    """A number as quantities are written: no exponent, and three digits at most after the point."""
+    return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1e15 else f"{value:.0f}"
+
+
+def many(amount: int, noun: str) -> str:
+    """`1 test`, `2 tests`, `3 vulnerabilities`."""
+    if amount == 1:
+        return f"1 {noun}"
+    return f"{amount} {noun[:-1]}ies" if noun.endswith("y") else f"{amount} {noun}s"

@@ -1,0 +1,186 @@
+"""JUnit XML, as pytest, Surefire, gotestsum, Jest, GoogleTest ... write it: `testsuites`, `testsuite`, `testcase`.
+
+There is no specification, so what a case says decides, and what the suites declare may only make it worse. The text
+goes through expat as it is read: nothing is built, and a document that begins with its root element can declare no
+entity, so that none can be expanded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from xml.parsers import expat
+
+from gatewright.api.jobs import JunitReport
+from gatewright.providers.reports.finding import Finding, Malformed
+from gatewright.providers.reports.suites import Tally, total, verdict
+
+_START = re.compile(rb"<testsuites?(?=[\s/>])")
+_LEFT_OVER = re.compile(rb"</?(testsuites?|testcase)(?=[\s/>])")
+_SUITES = ("testsuite", "testsuites")
+_BAD = ("failure", "error")
+_BAD_WORDS = ("failed", "failure", "error", "broken")
+_NOT_RUN = ("notrun", "skipped", "disabled", "ignored")
+"""Values of a case's `status` or `result`, where a producer has them instead of an element."""
+_MOST = 1000
+"""Documents in one text."""
+
+
+class Junit:
+    """A case with a failure or an error, a suite that declares more than it lists, or no case that ran: a failure."""
+
+    title = "JUnit report"
+    exits: Mapping[int, str] = {}
+
+    def documents(self, text: str) -> list[Any]:
+        data = text.encode(errors="replace")
+        found: list[Tally] = []
+        place = 0
+        while match := _START.search(data, place):
+            _whole(data[place : match.start()])
+            tally, place = _parse(data, match.start())
+            found.append(tally)
+            if len(found) > _MOST:
+                raise Malformed(f"there are more than {_MOST} reports in it")
+        _whole(data[place:])
+        return found
+
+    def judge(self, documents: Sequence[Any], config: JunitReport) -> Finding:
+        return verdict(total(documents), config.minTests)
+
+
+def _whole(between: bytes) -> None:
+    """Refuse the rest of a report whose beginning is not there."""
+    if _LEFT_OVER.search(between):
+        raise Malformed("its beginning is cut off")
+
+
+@dataclass(slots=True)
+class _Case:
+    name: str
+    bad: bool = False
+    flaky: bool = False
+    skipped: bool = False
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What a suite declares of itself, or what those within it declare together."""
+
+    tests: int = 0
+    failed: int = 0
+    idle: int = 0
+
+    def worse(self, other: _Sums) -> _Sums:
+        return _Sums(max(self.tests, other.tests), max(self.failed, other.failed), max(self.idle, other.idle))
+
+    def add(self, other: _Sums) -> None:
+        self.tests, self.failed, self.idle = (
+            self.tests + other.tests,
+            self.failed + other.failed,
+            self.idle + other.idle,
+        )
+
+
+@dataclass(slots=True)
+class _Reader:
+    tally: Tally = field(default_factory=Tally)
+    path: list[str] = field(default_factory=list)
+    declared: list[_Sums] = field(default_factory=list)
+    inner: list[_Sums] = field(default_factory=lambda: [_Sums()])
+    case: _Case | None = None
+    ended: bool = False
+    elements: int = 0
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        inside = self.path[-1] if self.path else None
+        self.path.append(name)
+        self.elements += 1
+        if name in _SUITES:
+            self.declared.append(_sums(attributes))
+            self.inner.append(_Sums())
+        elif name == "testcase":
+            place = (attributes.get("classname"), attributes.get("name"))
+            self.case = _Case(" › ".join(part for part in place if part) or "a test without a name")
+            words = {attributes.get("status", "").lower(), attributes.get("result", "").lower()}
+            self.case.bad = not words.isdisjoint(_BAD_WORDS)
+            self.case.skipped = not words.isdisjoint(_NOT_RUN)
+        elif self.case is not None and inside == "testcase":
+            self.case.bad |= name in _BAD
+            self.case.skipped |= name == "skipped"
+            self.case.flaky |= name in ("flakyFailure", "flakyError")
+        elif name in _BAD and inside in _SUITES:
+            self.tally.outside += 1  # a fixture of the whole suite
+
+    def end(self, name: str) -> None:
+        self.path.pop()
+        if name == "testcase" and self.case is not None:
+            self._count(self.case)
+            self.case = None
+        elif name in _SUITES:
+            within = self.inner.pop()
+            self.inner[-1].add(self.declared.pop().worse(within))
+        self.ended = not self.path
+
+    def _count(self, case: _Case) -> None:
+        if case.bad:
+            self.tally.fail(case.name)
+        elif case.skipped:
+            self.tally.skipped += 1
+        else:
+            self.tally.passed += 1
+            self.tally.flaky += case.flaky
+
+    def result(self) -> Tally:
+        """The cases, made worse by what is declared beyond them."""
+        declared, tally = self.inner[0], self.tally
+        missing = declared.failed - tally.failed - tally.outside
+        if missing > 0:
+            tally.failed += missing
+            tally.passed = max(0, tally.passed - missing)
+        ran = tally.passed + tally.failed
+        if declared.tests - max(declared.idle, tally.skipped) > ran:
+            raise Malformed(f"it declares {declared.tests} tests and lists {ran + tally.skipped}")
+        return tally
+
+
+def _parse(data: bytes, begin: int) -> tuple[Tally, int]:
+    """The cases of the document that begins here, and where it ends. Raises Malformed."""
+    reader = _Reader()
+    index = 0
+    parser = expat.ParserCreate("utf-8")
+
+    def ended(name: str) -> None:
+        nonlocal index
+        reader.end(name)
+        if reader.ended:
+            index = parser.CurrentByteIndex
+
+    parser.StartElementHandler, parser.EndElementHandler = reader.start, ended
+    try:
+        parser.Parse(memoryview(data)[begin:], True)
+    except expat.ExpatError as error:
+        if not reader.ended:  # what follows the root element is not ours
+            raise Malformed(f"it is cut off or not well-formed: {expat.ErrorString(error.code)}") from None
+    return reader.result(), _behind(data, begin + index, reader.elements == 1)
+
+
+def _behind(data: bytes, place: int, alone: bool) -> int:
+    """Behind the root element: expat tells where its end tag begins, or where a root of one tag ends."""
+    if alone and data[place - 2 : place] == b"/>":
+        return place
+    return data.index(b">", place) + 1
+
+
+def _sums(attributes: Mapping[str, str]) -> _Sums:
+    number = {name: _number(name, attributes.get(name) or "0") for name in ("tests", "failures", "errors")}
+    idle = sum(_number(name, attributes.get(name) or "0") for name in ("skipped", "disabled", "ignored"))
+    return _Sums(number["tests"], number["failures"] + number["errors"], idle)
+
+
+def _number(name: str, text: str) -> int:
+    if not text.strip().isascii() or not text.strip().isdigit() or len(text) > 15:
+        raise Malformed(f"its attribute {name} is not a number")
+    return int(text)

@@ -1,0 +1,77 @@
+"""Playwright's JSON reporter (microsoft/playwright: packages/playwright/types/testReporter.d.ts, JSONReport)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from gatewright.api.jobs import PlaywrightReport
+from gatewright.providers.reports.documents import json_documents
+from gatewright.providers.reports.finding import Finding, Malformed, count, rows, table
+from gatewright.providers.reports.suites import Tally, total, verdict
+
+_DEEPEST = 50
+
+
+class Playwright:
+    """A grep that matches nothing, a file that cannot be loaded, a status that is not known: none of them is a pass."""
+
+    title = "Playwright report"
+    exits: Mapping[int, str] = {}
+
+    def documents(self, text: str) -> list[Any]:
+        found = json_documents(text)
+        return [item for item in found if isinstance(item, dict) and "suites" in item and "config" in item]
+
+    def judge(self, documents: Sequence[Any], config: PlaywrightReport) -> Finding:
+        return verdict(total(_tally(document) for document in documents), config.minTests)
+
+
+def _tally(document: Mapping[str, Any]) -> Tally:
+    strict = table(document["config"], "config").get("failOnFlakyTests") is True
+    found = Tally()
+    for name, status in _tests(rows(document["suites"], "suites"), (), 0):
+        if status == "expected" or (status == "flaky" and not strict):
+            found.passed += 1
+            found.flaky += status == "flaky"
+        elif status == "skipped":
+            found.skipped += 1
+        else:
+            found.fail(name)
+    _doubt(found, table(document.get("stats"), "stats"), strict)
+    errors = rows(document.get("errors"), "errors")
+    found.outside = len(errors)
+    found.where = next(filter(None, map(_place, errors)), "")
+    return found
+
+
+def _doubt(found: Tally, stats: Mapping[str, Any], strict: bool) -> None:
+    """The sums may know of failures that are not listed, or of fewer tests that passed."""
+    flaky = count(stats.get("flaky"), "stats.flaky")
+    failed = count(stats.get("unexpected"), "stats.unexpected") + (flaky if strict else 0)
+    passed = count(stats.get("expected"), "stats.expected") + (0 if strict else flaky)
+    found.failed = max(found.failed, failed)
+    found.passed = min(found.passed, passed)
+
+
+def _tests(suites: Sequence[Mapping[str, Any]], above: tuple[str, ...], depth: int) -> Iterator[tuple[str, str]]:
+    """Name and status of every test, suites within suites."""
+    if depth > _DEEPEST:
+        raise Malformed(f"its suites are nested more than {_DEEPEST} deep")
+    for suite in suites:
+        path = (*above, str(suite.get("title") or ""))
+        for spec in rows(suite.get("specs", []), "specs"):
+            for test in rows(spec.get("tests"), "tests"):
+                title = " › ".join(part for part in (*path, str(spec.get("title") or "")) if part)
+                project = f" [{test['projectName']}]" if test.get("projectName") else ""
+                yield title + project, str(test.get("status"))
+        yield from _tests(rows(suite.get("suites", []), "suites"), path, depth + 1)
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    """The file of an error, without its folders."""
+    location = error.get("location")
+    if not isinstance(location, dict) or not location.get("file"):
+        return ""
+    name = str(location["file"]).replace("\\", "/").rpartition("/")[2]
+    return f"{name}:{location['line']}" if isinstance(location.get("line"), int) else name

@@ -1,0 +1,78 @@
+"""What reports of tests have in common: how many passed, failed, were flaky or skipped, and which failed first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gatewright.providers.reports.finding import Finding, many, plain
+
+
+@dataclass(slots=True)
+class Tally:
+    """Tests that were counted. Flaky ones failed first and passed at last; they are among the passed."""
+
+    passed: int = 0
+    failed: int = 0
+    flaky: int = 0
+    skipped: int = 0
+    first: str = ""
+    """Name of the first that failed."""
+    outside: int = 0
+    """Errors that are no test's: a file that cannot be loaded."""
+    where: str = ""
+    """The file of the first such error."""
+
+    def fail(self, name: str) -> None:
+        """One more test has failed."""
+        self.failed += 1
+        self.first = self.first or name
+
+    def add(self, other: Tally) -> None:
+        """Those of another report."""
+        self.passed += other.passed
+        self.failed += other.failed
+        self.flaky += other.flaky
+        self.skipped += other.skipped
+        self.outside += other.outside
+        self.first, self.where = self.first or other.first, self.where or other.where
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """All reports together."""
+    found = Tally()
+    for tally in tallies:
+        found.add(tally)
+    return found
+
+
+def verdict(tally: Tally, least: int) -> Finding:
+    """No test failed, nothing went wrong beside them, and at least so many passed."""
+    whole = tally.passed + tally.failed + tally.skipped
+    outputs = {
+        name: str(value)
+        for name, value in (
+            ("passed", tally.passed), ("failed", tally.failed), ("flaky", tally.flaky),
+            ("skipped", tally.skipped), ("total", whole),
+        )
+    }  # fmt: skip
+    if tally.failed:
+        first = f", first: {plain(tally.first)}" if tally.first else ""
+        return Finding(False, f"{tally.failed} of {many(whole, 'test')} failed{first}", outputs)
+    if tally.outside and whole:
+        place = f" ({plain(tally.where)})" if tally.where else ""
+        return Finding(False, f"{many(tally.outside, 'error')} outside of the tests{place}", outputs)
+    if not tally.passed:
+        return Finding(False, _none(tally), outputs)
+    said = f"{many(tally.passed, 'test')} passed"
+    if tally.passed < least:
+        return Finding(False, f"{said}, and at least {least} must", outputs)
+    extra = [f"{tally.flaky} flaky"] if tally.flaky else []
+    extra += [f"{tally.skipped} skipped"] if tally.skipped else []
+    return Finding(True, ", ".join([said, *extra]), outputs)
+
+
+def _none(tally: Tally) -> str:
+    if tally.skipped:
+        return f"no test ran: {'the only one was' if tally.skipped == 1 else f'all {tally.skipped} were'} skipped"
+    return f"no test ran: a file cannot be loaded ({plain(tally.where)})" if tally.where else "no test ran"
