@@ -419,6 +419,13 @@ async def test_a_restore_point_of_an_earlier_run_is_none_of_ours(project: Supaba
     assert len(project.points) == 2
 
 
+async def test_a_restore_point_of_another_name_is_none_of_ours(project: Supabase, link: Link) -> None:
+    other = {"name": "nightly", "status": "AVAILABLE", "completed_on": stamp(0)}
+    project.faults["GET", "restore-point"] = [web.json_response(other), web.json_response(None)]
+    for _ in range(2):
+        assert (await stepped("follow", link, {"restorePoint": {"name": "pre"}})).state == "Absent"
+
+
 @pytest.mark.parametrize("status, expected", [("FAILED", "Failed"), ("REMOVED", "Failed"), ("ODD", "Running")])
 async def test_a_restore_point_that_is_not_available(project: Supabase, link: Link, status: str, expected: str) -> None:
     point = {"restorePoint": {"name": "pre"}}
