@@ -35,6 +35,7 @@ PAGES = 5
 _GONE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "thread_not_found"})
 _UNREADABLE = frozenset({"missing_scope", "not_in_channel", "channel_not_found", "not_allowed_token_type"})
 _ID = re.compile(r"[CDG][A-Z0-9]{7,}")
+_HALF = re.compile(r"&[a-z]*$")
 _SIGNS: Mapping[str, str] = {"info": "🟢", "warning": "🟡", "error": "🟠", "critical": "🔴"}
 
 
@@ -81,7 +82,7 @@ async def _shown(slack: Slack, channel: str, message: Message, handle: str | Non
         except Refused as error:
             if error.error not in _GONE:
                 raise
-    posted = await slack.chat_postMessage(channel=channel, unfurl_links=False, **content)
+    posted = await slack.chat_postMessage(channel=channel.removeprefix("#"), unfurl_links=False, **content)
     if not posted.get("channel") or not posted.get("ts"):
         raise Permanent("Slack took the message and did not say where it is")
     return f"{posted['channel']}/{posted['ts']}"
@@ -209,4 +210,5 @@ def _escaped(text: str) -> str:
 
 
 def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    """At most so long, and not in the middle of `&amp;`."""
+    return text if len(text) <= longest else f"{_HALF.sub('', text[: longest - 1])}…"
