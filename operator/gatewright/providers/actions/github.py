@@ -321,7 +321,7 @@ async def _usable(repository: str, config: Workflow, link: Link) -> None:
         raise NotFound(hide(f"the workflow {config.file} is {found.get('state')}; enable it", link))
     path = str(found.get("path") or f".github/workflows/{config.file}")
     missing = f"{path} is not in {repository} at {config.ref}"
-    content = await _found(link, below(repository, "contents", *path.split("/")), missing, {"ref": config.ref})
+    content = await _found(link, below(repository, "contents", path), missing, {"ref": config.ref})
     name = re.search(r"^run-name:\s*(.+)$", _text(content), re.MULTILINE)
     inputs = rf"\binputs\s*(\.\s*{re.escape(config.keyInput)}\b|\[\s*['\"]{re.escape(config.keyInput)}['\"]\s*\])"
     if name is None or not re.search(inputs, name[1]):
