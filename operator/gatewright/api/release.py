@@ -69,8 +69,8 @@ class DeployStep(Model):
     """The step fails when the rollout has not completed by then."""
 
 
-class FlagsStep(Model):
-    """Set feature flags: keys of a ConfigMap, or environment variables of a target's container."""
+class FlagsStep(Keyed):
+    """Set feature flags: keys of a ConfigMap, environment variables of a target's container, or those of a provider."""
 
     configMap: ObjectName | None = None
     """The ConfigMap that holds the flags."""
@@ -78,15 +78,18 @@ class FlagsStep(Model):
     """The target whose container gets the variables."""
     container: Name | None = None
     """The container, with `target`."""
-    set: Annotated[dict[Key, Text], Field(min_length=1, max_length=64)]
-    """Flag names and their values."""
+    set: Annotated[dict[Key, Text], Field(max_length=64)] = {}
+    """Flag names and their values, with `configMap` or `target`; a provider has its own."""
     timeout: Duration = "10m"
     """The step fails when the change has not taken effect by then."""
 
     @model_validator(mode="after")
     def _one(self) -> FlagsStep:
-        if (self.configMap is None) == (self.target is None):
-            raise ValueError("needs exactly one of configMap, target")
+        outside = list(self.model_extra or {})
+        if (self.configMap is not None) + (self.target is not None) + len(outside) != 1:
+            raise ValueError("needs exactly one of configMap, target or a provider of flags")
+        if bool(self.set) == bool(outside):
+            raise ValueError("set belongs to configMap and target, and they need it; a provider has its own")
         if (self.target is None) != (self.container is None):
             raise ValueError("container belongs to target: give both or none")
         return self
@@ -95,8 +98,8 @@ class FlagsStep(Model):
 STEP_KINDS = ("deploy", "job", "flags", "wait", "confirm", "approval")
 
 
-class Step(Model):
-    """One action of a stage; exactly one of the step kinds."""
+class Step(Keyed):
+    """One action of a stage; exactly one of the step kinds, or a provider whose action it is."""
 
     name: Name
     """Unique within the stage."""
@@ -112,6 +115,8 @@ class Step(Model):
     """Wait until a person confirms a manual step."""
     approval: Approval | None = None
     """Wait until people approve."""
+    timeout: Duration = "10m"
+    """The step fails when a provider's action has not ended by then; the other kinds have their own."""
     produces: Name | None = None
     """Name of what the step leaves behind; `requires` refers to it."""
     requires: Annotated[list[Name], Field(max_length=10)] = []
@@ -119,14 +124,14 @@ class Step(Model):
 
     @property
     def kind(self) -> str:
-        """The one step kind that is given."""
-        return next(kind for kind in STEP_KINDS if getattr(self, kind) is not None)
+        """The one step kind that is given; a provider's key for its action."""
+        return next((kind for kind in STEP_KINDS if getattr(self, kind) is not None), "") or self.provider[0]
 
     @model_validator(mode="after")
     def _one(self) -> Step:
-        given = [kind for kind in STEP_KINDS if getattr(self, kind) is not None]
+        given = [kind for kind in STEP_KINDS if getattr(self, kind) is not None] + sorted(self.model_extra or {})
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(STEP_KINDS)}; has {given or 'none'}")
+            raise ValueError(f"needs exactly one of {', '.join(STEP_KINDS)} or a provider; has {given or 'none'}")
         return self
 
 
@@ -164,8 +169,6 @@ class Stage(Model):
 
 class ReleaseRollback(Model):
     """How a rollback is judged."""
-    notify: Annotated[list[Notify], Field(max_length=10)] = []
-    """Who is told what; an edit counts at once, also within a run."""
 
     verify: Annotated[list[Check], Field(max_length=20)] = []
     """All must pass before RolledBack is said."""
@@ -223,3 +226,5 @@ class ReleaseSpec(Model):
     """In order."""
     rollback: ReleaseRollback = Field(default_factory=ReleaseRollback)
     """How a rollback is judged."""
+    notify: Annotated[list[Notify], Field(max_length=10)] = []
+    """Who is told what; an edit counts at once, also within a run."""

@@ -132,7 +132,7 @@ class Entry(Model):
     step: Short
     """The step that wanted it."""
     subject: Short
-    """What it changed: `target/NAME`, `configmap/NAME` or `job/NAME`."""
+    """What it changed: `target/NAME`, `configmap/NAME`, `flags/STAGE.STEP`, `action/STEP` or `job/NAME`."""
 
 
 class Undo(Model):
@@ -143,7 +143,8 @@ class Undo(Model):
     stage: Short
     """The stage that is undone."""
     subject: Short
-    """What it acts on: `target/NAME`, `configmap/NAME`, `secret/NAME`, `job/NAME`, or `step/NAME` of the compensations."""
+    """What it acts on: `target/NAME`, `configmap/NAME`, `secret/NAME`, `flags/STAGE.STEP`, `job/NAME`, `step/NAME`
+    (a compensation)."""
     state: StepState
     """How far it is."""
     key: Short | None = None

@@ -45,6 +45,8 @@ class Kind:
     status: type[BaseModel]
     variants: Mapping[str, Mapping[str, type[BaseModel]]]
     columns: tuple[Column, ...]
+    repeated: tuple[str, ...] = ()
+    """Places whose fields are described elsewhere."""
 
 
 def _configs(table: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
@@ -52,12 +54,15 @@ def _configs(table: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
 
 
 GATES = _configs(registry.GATES)
-TARGETS = _configs(registry.TARGETS)
+TARGETS = _configs(registry.TARGETS) | _configs(registry.HOSTS)
+FLAGS = _configs(registry.FLAGS)
+ACTIONS = _configs(registry.ACTIONS)
 NOTIFIERS = _configs(registry.NOTIFIERS)
 CONNECTIONS = _configs(registry.CONNECTIONS)
 
 RELEASE = Kind(
     name="Release",
+    repeated=("preflight", "guards", "rollback.verify", "stages.rollback.steps"),
     plural="releases",
     short="rls",
     description="The wanted version, and the stages that lead there.",
@@ -69,6 +74,10 @@ RELEASE = Kind(
         "spec.guards[]": GATES,
         "spec.stages[].gates[]": GATES | rules.CHECK_JOB,
         "spec.rollback.verify[]": GATES | rules.CHECK_JOB,
+        "spec.stages[].steps[]": ACTIONS,
+        "spec.stages[].steps[].flags": FLAGS,
+        "spec.stages[].rollback.steps[]": ACTIONS,
+        "spec.stages[].rollback.steps[].flags": FLAGS,
         "spec.notify[]": NOTIFIERS,
     },
     columns=(
@@ -135,6 +144,8 @@ def schemas(kind: Kind) -> tuple[schema.Schema, schema.Schema]:
 def definition(kind: Kind) -> dict[str, Any]:
     """The CustomResourceDefinition of a kind."""
     spec, status = (schema.plain(part) for part in schemas(kind))
+    for place in kind.repeated:
+        _say_less(_at(spec, place))
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -162,6 +173,32 @@ def definition(kind: Kind) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _at(node: schema.Schema, place: str) -> schema.Schema:
+    for name in place.split("."):
+        node = node["properties"][name]
+        node = node.get("items", node)
+    return node
+
+
+def _say_less(node: schema.Schema) -> None:
+    """Keep what a field is for, and leave out what is within it: it is told where the same stands first.
+
+    `kubectl apply` keeps the whole definition in an annotation, and annotations end at 256 KiB.
+    """
+    for name, item in node["properties"].items():
+        words = {key: item[key] for key in ("description",) if key in item}
+        _silence(item)
+        node["properties"][name] = words | item
+
+
+def _silence(value: Any) -> None:
+    if isinstance(value, dict):
+        if isinstance(value.get("description"), str):
+            del value["description"]
+        for item in value.values():
+            _silence(item)
 
 
 def _root(kind: Kind, spec: schema.Schema, status: schema.Schema) -> schema.Schema:

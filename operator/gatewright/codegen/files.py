@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,30 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+class _Compact(_Dumper):
+    """The same, with what is small on one line: schemas are deep, and half of such a file would be indentation."""
+
+
+def _small(value: Any) -> bool:
+    return len(json.dumps(value)) < 600
+
+
+_Compact.add_representer(
+    dict, lambda self, value: self.represent_mapping("tag:yaml.org,2002:map", value, flow_style=_small(value))
+)
+_Compact.add_representer(
+    list, lambda self, value: self.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=_small(value))
+)
+
+
 def to_yaml(document: dict[str, Any]) -> str:
     """Stable YAML, in the order of the document."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+def to_compact_yaml(document: dict[str, Any]) -> str:
+    """The same for documents that are as deep as long."""
+    return yaml.dump(document, Dumper=_Compact, sort_keys=False, width=1_000_000, allow_unicode=True)
 
 
 def generated() -> dict[str, str]:
@@ -68,10 +90,10 @@ def _crds() -> Iterator[tuple[str, str]]:
         document = crds.definition(kind)
         name = f"{document['metadata']['name']}.yaml".partition(".")[0]
         file = f"gatewright.dev_{name}.yaml"
-        yield f"crds/{file}", f"# {NOTICE}\n{to_yaml(document)}"
+        yield f"crds/{file}", f"# {NOTICE}\n{to_compact_yaml(document)}"
         # Removing the chart must not remove every Release of the cluster.
         document["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
-        yield f"{CHART}/files/crds/{file}", f"# {NOTICE}\n{to_yaml(document)}"
+        yield f"{CHART}/files/crds/{file}", f"# {NOTICE}\n{to_compact_yaml(document)}"
 
 
 def _rbac() -> Iterator[tuple[str, str]]:

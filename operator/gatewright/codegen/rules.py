@@ -38,13 +38,17 @@ def exactly_one(keys: Iterable[str]) -> Rule:
 
 def of_providers(providers: Mapping[str, type[BaseModel]], path: str) -> list[Rule]:
     """Exactly one provider; and limits, where a number without them would mean nothing."""
-    found = [exactly_one(providers)]
+    own = _BESIDE_PROVIDERS.get(path.rpartition(".")[2], ())
+    found = [exactly_one([*providers, *(name for name in own if name not in meaningless(path))])]
     if path in PLACES_OF_CHECKS:
         measured = sorted(key for key in providers if key in GATES and GATES[key].limits == "required")
         found += [_limited(key, f"!has(self.{key})") for key in measured]
         found += [_limited(key, unless) for key, unless in _LIMITED_WHEN.items() if key in providers]
     return found
 
+
+_BESIDE_PROVIDERS: Mapping[str, tuple[str, ...]] = {"steps[]": STEP_KINDS, "flags": ("configMap", "target")}
+"""Where one of the model's own fields may stand in a provider's place."""
 
 PLACES_OF_CHECKS = (
     "spec.preflight[]", "spec.guards[]", "spec.stages[].gates[]", "spec.rollback.verify[]",
@@ -90,7 +94,10 @@ _MODELS: Mapping[str, list[Rule]] = {
     "Job": [exactly_one(["fromCronJob", "image", "template"])],
     "JobReport": [exactly_one(REPORT_FORMATS)],
     "FlagsStep": [
-        exactly_one(["configMap", "target"]),
+        {
+            "rule": "(has(self.configMap) || has(self.target)) == (has(self.set) && size(self.set) > 0)",
+            "message": "set belongs to configMap and target, and they need it; a provider has its own",
+        },
         {
             "rule": "has(self.target) == has(self.container)",
             "message": "container belongs to target: give both or none",
@@ -120,21 +127,6 @@ _MODELS: Mapping[str, list[Rule]] = {
         exactly_one(["query", "rls", "connections", "slowQueries", "blocked"]),
         {"rule": "!has(self.parameters) || has(self.query)", "message": "parameters belong to query"},
     ],
-    "VercelAccess": [
-        {"rule": "!(has(self.teamId) && has(self.slug))", "message": "has both teamId and slug; keep one"},
-    ],
-    "VercelCheck": [exactly_one(["duration", "env", "errorRatio", "lcp"])],
-    "Smoke": [
-        {
-            "rule": "!has(self.equals) || has(self.jsonPath)",
-            "message": "equals needs jsonPath, which says what must be equal",
-        },
-    ],
-    "AdvisorsQuestion": [
-        {"rule": "!(has(self.level) && has(self.names))", "message": "level and names are two ways to choose; keep one"},
-    ],
-    "SupabaseCheck": [exactly_one(["advisors", "backups", "health", "query", "apiKeys"])],
-    "SupabaseAction": [exactly_one(["restorePoint", "undo", "restorePitr"])],
     "GithubCheck": [
         exactly_one(["checks", "openIssues"]),
         {"rule": "has(self.checks) == has(self.commit)", "message": "checks are those of a commit: give both or none"},
@@ -148,6 +140,24 @@ _MODELS: Mapping[str, list[Rule]] = {
         },
     ],
     "SentryCheck": [exactly_one(["errors", "failureRatio", "newIssues", "p95"])],
+    "VercelAccess": [
+        {"rule": "!(has(self.teamId) && has(self.slug))", "message": "has both teamId and slug; keep one"},
+    ],
+    "VercelCheck": [exactly_one(["duration", "env", "errorRatio", "lcp"])],
+    "Smoke": [
+        {
+            "rule": "!has(self.equals) || has(self.jsonPath)",
+            "message": "equals needs jsonPath, which says what must be equal",
+        },
+    ],
+    "AdvisorsQuestion": [
+        {
+            "rule": "!(has(self.level) && has(self.names))",
+            "message": "level and names are two ways to choose; keep one",
+        },
+    ],
+    "SupabaseCheck": [exactly_one(["advisors", "backups", "health", "query", "apiKeys"])],
+    "SupabaseAction": [exactly_one(["restorePoint", "undo", "restorePitr"])],
     "Captured": [exactly_one(["configMap", "secret"])],
     "InterventionSpec": [
         {"rule": "self == oldSelf", "message": "an Intervention cannot be changed; make another one"},
@@ -188,13 +198,11 @@ _MODELS: Mapping[str, list[Rule]] = {
 
 def of_model(name: str, path: str) -> list[Rule]:
     """The rules of a model at a place."""
-    if name == "Step":
-        return [exactly_one(COMPENSATIONS if path == _COMPENSATION else STEP_KINDS)]
     return list(_MODELS.get(name, []))
 
 
 def meaningless(path: str) -> set[str]:
-    """Fields that a model has, but not at this place: only jobs and flags can compensate."""
+    """Fields that a model has, but not at this place: only jobs, flags and actions can compensate."""
     return set(STEP_KINDS) - set(COMPENSATIONS) if path == _COMPENSATION else set()
 
 

@@ -64,12 +64,16 @@ def structural(model: type[BaseModel], path: str, variants: Variants, expanded: 
 
 
 def plain(schema: Schema) -> Schema:
-    """The schema without the notes that only the reference reads."""
-    return {
-        key: _plain(value) if key in ("properties", "items", "additionalProperties") else value
-        for key, value in schema.items()
-        if not key.startswith("x-gatewright-")
-    }
+    """The schema without the notes that only the reference reads, and without what the API server would leave out."""
+    found: Schema = {}
+    for key, value in schema.items():
+        if key == "properties":
+            found |= {key: {name: plain(item) for name, item in value.items()}} if value else {}
+        elif key in ("items", "additionalProperties") and isinstance(value, dict):
+            found[key] = plain(value)
+        elif not key.startswith("x-gatewright-"):
+            found[key] = value
+    return found
 
 
 def walk(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
@@ -81,12 +85,6 @@ def walk(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
         yield from walk(schema["items"], f"{path}[]")
     if isinstance(schema.get("additionalProperties"), dict):
         yield from walk(schema["additionalProperties"], f"{path}{{}}")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict) and "type" not in value and "x-kubernetes-preserve-unknown-fields" not in value:
-        return {name: plain(item) for name, item in value.items()}
-    return plain(value) if isinstance(value, dict) else value
 
 
 class _Converter:

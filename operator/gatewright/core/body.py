@@ -64,6 +64,7 @@ def problems(spec: ReleaseSpec) -> list[str]:
         *_requirements(spec),
         *_unknown_names(spec),
         *_misplaced(spec),
+        *_early(spec),
     ]
 
 
@@ -88,8 +89,8 @@ def _stage(spec: ReleaseSpec, index: int, stage: Stage) -> Iterator[str]:
             if name not in known:
                 yield f'{where}: target "{name}" is not in spec.targets (known: {", ".join(known) or "none"})'
     for number, step in enumerate(stage.rollback.steps):
-        if step.kind not in ("job", "flags"):
-            yield f"{path}.rollback.steps[{number}]: {step.kind} cannot compensate; use job or flags"
+        if step.kind in ("deploy", "wait", "confirm", "approval"):
+            yield f"{path}.rollback.steps[{number}]: {step.kind} cannot compensate; use job, flags or a provider's action"
 
 
 def _steps(path: str, stage: Stage) -> Iterator[tuple[str, Step]]:
@@ -130,6 +131,16 @@ def _unknown(found: Iterable[tuple[str, str]], fixed: set[str], steps: set[str])
             yield f'{path}: $({name}) names the step "{output[1]}", which does not run before (known: {_list(steps)})'
         elif name not in fixed:
             yield f"{path}: $({name}) is not known here (known: {_list(fixed)})"
+
+
+def _early(spec: ReleaseSpec) -> Iterator[str]:
+    """What is recorded before the first change cannot depend on what a step publishes."""
+    for index, stage in enumerate(spec.stages):
+        for where, step in _steps(f"spec.stages[{index}]", stage):
+            outside = dict(step.flags.model_extra or {}) if step.flags else {}
+            for path, name in references(outside, f"{where}.flags"):
+                if OUTPUT.fullmatch(name):
+                    yield f"{path}: $({name}) is not known when the flags' former values are recorded; use a variable"
 
 
 def _misplaced(spec: ReleaseSpec) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gatewright.api.base import quantity, seconds
 from gatewright.api.jobs import Job
-from gatewright.api.release import Check, FlagsStep, Step
+from gatewright.api.release import Check, FlagsStep, Stage, Step
 from gatewright.api.status import GateStatus, Run, Undo
 from gatewright.core.body import names_at
 from gatewright.core.expand import expand
@@ -54,10 +54,18 @@ def subjects(body: Body) -> dict[str, Any]:
         found[f"target/{target.name}"] = expand(dict([target.provider]), body.names)
         found |= dict.fromkeys(captured(body, target.name))
     for stage in body.spec.stages:
+        names = {**body.names, "stage": stage.name}
         for step in (*stage.steps, *stage.rollback.steps):
             if step.flags and step.flags.configMap:
-                found[expand(f"configmap/{step.flags.configMap}", {**body.names, "stage": stage.name})] = None
+                found[expand(f"configmap/{step.flags.configMap}", names)] = None
+            elif step.flags and not step.flags.target:
+                found[flags_subject(stage, step)] = expand(dict([step.flags.provider]), names)
     return found
+
+
+def flags_subject(stage: Stage, step: Step) -> str:
+    """Flags of a provider: each step returns its own to what they were."""
+    return f"flags/{stage.name}.{step.name}"
 
 
 def of_step(view: View, body: Body, run: Run, stage: int, step: int) -> list[Operation]:
@@ -160,7 +168,18 @@ def budget(step: Step) -> float | None:
         return (
             seconds(step.job.timeout) + 30.0
         )  # the Job's own deadline comes first; this one is for a cluster that hangs
-    return None
+    return seconds(step.timeout) if step.model_extra else None
+
+
+def changed_by(stage: Stage, step: Step) -> list[str]:
+    """Subjects that a step changes and a rollback returns to their snapshot."""
+    if step.deploy:
+        return [f"target/{name}" for name in step.deploy.targets]
+    if step.flags is None:
+        return []
+    if step.flags.configMap:
+        return [f"configmap/{step.flags.configMap}"]
+    return [f"target/{step.flags.target}"] if step.flags.target else [flags_subject(stage, step)]
 
 
 def _operations(view: View, body: Body, run: Run, stage: int, step: Step, own: str) -> list[Operation]:
@@ -175,11 +194,16 @@ def _operations(view: View, body: Body, run: Run, stage: int, step: Step, own: s
     if step.job:
         config = expand(step.job.model_dump(mode="json", exclude_none=True), names)
         return [Operation(own, "job", f"job/{child_name(view, own, step.name)}", Job.model_validate(config))]
-    if step.flags:
+    if step.flags and (step.flags.configMap or step.flags.target):
         return [_flags(body, step.flags, own, names)]
+    if step.flags:
+        where = flags_subject(body.spec.stages[stage], step)
+        return [Operation(own, "set", where, expand(dict([step.flags.provider]), names))]
     if step.confirm or step.approval:
         asked = (step.confirm or step.approval).model_dump(mode="json")  # type: ignore[union-attr]  # one is given
         return [Operation(own, "ask", f"{step.kind}/{step.name}", expand(asked, names))]
+    if step.model_extra:
+        return [Operation(own, "act", f"action/{step.name}", expand(dict([step.provider]), names))]
     return []
 
 

@@ -61,7 +61,7 @@ class Pass:
         """Ask for an effect; its intent stands in the journal with the same write."""
         self.decision.effects.append(operation)
         self.firmly()
-        kinds = ("target/", "configmap/", "secret/", "job/")
+        kinds = ("target/", "configmap/", "secret/", "job/", "flags/", "action/")
         if operation.subject.startswith(kinds) and stage:
             entry = Entry(key=operation.key, stage=stage, step=step, subject=operation.subject)
             if entry not in self.run.journal:
@@ -85,7 +85,8 @@ def look(p: Pass, place: str, checks: Sequence[Check], rows: Sequence[GateStatus
             progress = p.progress(operation)
             if progress.state == "Absent":
                 p.perform(operation, p.run.stages[stage].name if stage is not None else "", f"gates/{check.name}")
-            judge.by_progress(row, progress, p.now)
+            if operation.kind != "ask":  # people answer those, not operations
+                judge.by_progress(row, progress, p.now)
 
 
 def finish(p: Pass, outcome: Outcome, reason: str) -> None:
@@ -105,6 +106,7 @@ def finish(p: Pass, outcome: Outcome, reason: str) -> None:
         startedAt=run.startedAt,
         finishedAt=run.finishedAt,
         reason=run.reason,
+        people=run.people,
     )
     p.status.history = [past, *p.status.history][:HISTORY]
     p.decision.release = True

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from gatewright.api.status import Run, Undo
 from gatewright.core.body import produced
 from gatewright.core.model import Body
-from gatewright.core.operations import captured
+from gatewright.core.operations import captured, changed_by
 
 
 def plan(body: Body, run: Run, failed: str | None) -> list[Undo]:
@@ -25,10 +25,7 @@ def foresee(body: Body) -> list[str]:
     lines: list[str] = []
     for stage in reversed(body.spec.stages):
         for step in reversed(stage.steps):
-            wanted = [f"target/{name}" for name in step.deploy.targets] if step.deploy else []
-            wanted += [f"configmap/{step.flags.configMap}"] if step.flags and step.flags.configMap else []
-            wanted += [f"target/{step.flags.target}"] if step.flags and step.flags.target else []
-            lines += [f"restore {item}" for item in wanted if f"restore {item}" not in lines]
+            lines += [f"restore {item}" for item in changed_by(stage, step) if f"restore {item}" not in lines]
         for step in stage.rollback.steps:
             when = " (only when this stage fails)" if stage.rollback.reach == "Stage" else ""
             lines.append(f"run {step.kind} {step.name} of {stage.name}{when}")
@@ -49,7 +46,7 @@ def _backwards(body: Body, run: Run, failed: str | None) -> Iterator[Undo]:
         entries = [entry for entry in run.journal if entry.stage == stage.name]
         for entry in reversed(entries):
             kind, _, name = entry.subject.partition("/")
-            if kind == "job":
+            if kind in ("job", "action"):  # what a Job or an action did is undone by a compensation, if at all
                 continue
             for subject in (*(captured(body, name) if kind == "target" else ()), entry.subject):
                 if subject not in restored:

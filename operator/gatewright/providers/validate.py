@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from gatewright.api.base import Keyed, quantity
 from gatewright.api.connection import ConnectionSpec
 from gatewright.api.jobs import Job
-from gatewright.api.release import Approval, Check, ReleaseSpec, Target
+from gatewright.api.release import Approval, Check, ReleaseSpec, Step, Target
 from gatewright.core.expand import expand, references
 from gatewright.ports import Permanent
 from gatewright.providers import registry
@@ -37,6 +37,8 @@ def problems(spec: ReleaseSpec) -> list[str]:
     found: list[str] = []
     for index, target in enumerate(spec.targets):
         found += _target(f"spec.targets[{index}]", target, names)
+    for path, step, where in _steps(spec):
+        found += _step(path, step, {**names, "stage": where}, spec)
     for index, entry in enumerate(spec.notify):
         found += _keyed(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
     for path, check, stage in _checks(spec):
@@ -78,16 +80,36 @@ def _checks(spec: ReleaseSpec) -> Iterator[tuple[str, Check, str | None]]:
     yield from ((f"spec.rollback.verify[{index}]", check, None) for index, check in enumerate(spec.rollback.verify))
 
 
+def _steps(spec: ReleaseSpec) -> Iterator[tuple[str, Step, str]]:
+    for number, stage in enumerate(spec.stages):
+        for index, step in enumerate(stage.steps):
+            yield f"spec.stages[{number}].steps[{index}]", step, stage.name
+        for index, step in enumerate(stage.rollback.steps):
+            yield f"spec.stages[{number}].rollback.steps[{index}]", step, stage.name
+
+
 def _known_names(spec: ReleaseSpec) -> dict[str, str]:
     return {"version": spec.version, "run": "1"} | {f"vars.{name}": value for name, value in spec.vars.items()}
 
 
 def _target(path: str, target: Target, names: Mapping[str, str]) -> list[str]:
-    configs = {key: provider.config for key, provider in registry.TARGETS.items()}
-    key, found = _chosen(path, target, configs)
-    if key is None:
-        return found
-    return found + _validated(configs[key], (target.model_extra or {})[key], f"{path}.{key}", names)[1]
+    return _keyed(path, target, {**registry.TARGETS, **registry.HOSTS}, names)
+
+
+def _step(path: str, step: Step, names: Mapping[str, str], spec: ReleaseSpec) -> list[str]:
+    if step.model_extra:
+        return _keyed(path, step, registry.ACTIONS, names)
+    if step.flags is None:
+        return []
+    if step.flags.model_extra:
+        return _keyed(f"{path}.flags", step.flags, registry.FLAGS, names)
+    hosted = {target.name for target in spec.targets if set(target.model_extra or {}) & set(registry.HOSTS)}
+    if step.flags.target in hosted:
+        return [
+            f"{path}.flags.target: {quoted(step.flags.target)} has no containers; set its flags by its provider "
+            f"({listed(registry.FLAGS)})"
+        ]
+    return []
 
 
 def _keyed(path: str, keyed: Keyed, table: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:

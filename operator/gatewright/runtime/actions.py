@@ -13,6 +13,7 @@ from gatewright.core.model import Operation, Progress, Sight, View
 from gatewright.ports import Cluster, Permanent, Target
 from gatewright.providers.registry import TARGETS
 from gatewright.runtime import configs, jobs
+from gatewright.runtime.outside import is_outside
 
 
 def target_of(config: Any) -> tuple[Target, Any]:
@@ -42,6 +43,8 @@ def paths(namespace: str, subject: str, config: Any) -> set[str]:
     """API paths whose changes tell how far an operation on a subject is. Raises Permanent."""
     kind = subject.partition("/")[0]
     if kind == "target":
+        if is_outside(subject, config):
+            return set()
         target, checked = target_of(config)
         return set(target.paths(namespace, checked))
     return {jobs.job_path(namespace, subject)} if kind == "job" else set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,8 @@ class Known:
     looked: float = 0.0
     looks: int = 0
     stuck_since: float | None = None
+    poller: asyncio.Task[None] | None = None
+    """Looks at it again and again, where no watch tells."""
 
 
 @dataclass(slots=True, eq=False)

@@ -14,6 +14,7 @@ from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime import actions, revisions
 from gatewright.runtime.entries import Entry, Known
 from gatewright.runtime.lens import Fresh, Lens
+from gatewright.runtime.outside import Outside, Snapshot, is_outside
 from gatewright.runtime.sampler import Sampler
 
 STUCK_FOR = 30.0
@@ -41,12 +42,19 @@ def _last_good(view: View) -> str | None:
 
 
 async def observe(
-    cluster: Cluster, lens: Lens, sampler: Sampler, entry: Entry, view: View, needs: Needs, rival: str | None
+    cluster: Cluster,
+    lens: Lens,
+    outside: Outside,
+    sampler: Sampler,
+    entry: Entry,
+    view: View,
+    needs: Needs,
+    rival: str | None,
 ) -> tuple[Observation, list[dict[str, Any]]]:
     """Everything the core asked for, and the Secret copies that a snapshot needs. Raises Retryable."""
     lens.follow(entry.key, _of_interest(entry, view, needs))
-    sights, copies = await _sights(Fresh(lens), view, needs)
-    progress = await _progress(lens, entry, view, needs)
+    sights, copies = await _sights(Fresh(lens), outside, view, needs)
+    progress = await _progress(cluster, lens, outside, entry, view, needs)
     after_failure = bool(sights) and view.run is None and broken(view.status)
     repinned = view.run is not None and view.run.phase == "Paused" and asked_again(view)
     inherited = None
@@ -76,25 +84,55 @@ def _of_interest(entry: Entry, view: View, needs: Needs) -> set[str]:
     return found
 
 
-async def _sights(cluster: Cluster, view: View, needs: Needs) -> tuple[dict[str, Sight], list[dict[str, Any]]]:
+async def _sights(
+    cluster: Cluster, outside: Outside, view: View, needs: Needs
+) -> tuple[dict[str, Sight], list[dict[str, Any]]]:
     sights: dict[str, Sight] = {}
     copies: list[dict[str, Any]] = []
     for subject, config in needs.sights.items():
+        copy = None
         try:
-            sights[subject], copy = await actions.look(cluster, view, subject, config)
+            if is_outside(subject, config):
+                sights[subject] = await outside.look(view, subject, config)
+            else:
+                sights[subject], copy = await actions.look(cluster, view, subject, config)
         except Permanent as error:
-            sights[subject], copy = Sight(None, problem=str(error)), None
+            sights[subject] = Sight(None, problem=str(error))
         if copy is not None:
             copies.append(copy)
     return sights, copies
 
 
-async def _progress(lens: Lens, entry: Entry, view: View, needs: Needs) -> dict[str, Progress]:
+async def _progress(
+    cluster: Cluster, lens: Lens, outside: Outside, entry: Entry, view: View, needs: Needs
+) -> dict[str, Progress]:
     wanted = {operation.id: operation for operation in needs.operations}
     for gone in [known for known in entry.operations if known not in wanted]:
         del entry.operations[gone]
-    await asyncio.gather(*(_refresh(lens, entry, view, operation) for operation in wanted.values()))
+    inside = []
+    for operation in wanted.values():
+        if is_outside(operation.subject, operation.config):
+            outside.follow(entry, view, operation, _snapshot(cluster, entry, view, operation))
+        else:
+            inside.append(_refresh(lens, entry, view, operation))
+    await asyncio.gather(*inside)
     return {name: entry.operations[name].progress for name in wanted if name in entry.operations}
+
+
+def _snapshot(cluster: Cluster, entry: Entry, view: View, operation: Operation) -> Snapshot:
+    async def read() -> Any:
+        return (await snapshots_of(cluster, entry, view)).get(operation.subject)
+
+    return read
+
+
+async def snapshots_of(cluster: Cluster, entry: Entry, view: View) -> Any:
+    """The state of everything from before the first change. Raises Retryable, Permanent."""
+    if entry.snapshots is None:
+        run = view.status.run
+        assert run is not None
+        entry.snapshots = (await revisions.read_revision(cluster, view, run.revision))["snapshots"]
+    return entry.snapshots
 
 
 async def _refresh(lens: Lens, entry: Entry, view: View, operation: Operation) -> None:
@@ -158,7 +196,7 @@ def look_again(entry: Entry) -> float | None:
     due = [
         known.looked + LOOKS[min(known.looks, len(LOOKS) - 1)]
         for known in entry.operations.values()
-        if known.progress.state in ("Running", "Unknown")
+        if known.poller is None and known.progress.state in ("Running", "Unknown")
     ]
     return max(0.2, min(due) - now) if due else None
 

@@ -33,8 +33,9 @@ from gatewright.runtime.leader import Leader, Lost
 from gatewright.runtime.lens import Lens
 from gatewright.runtime.links import Links
 from gatewright.runtime.notices import Notices
-from gatewright.runtime.observe import body_of, look_again, observe, until
+from gatewright.runtime.observe import body_of, look_again, observe, snapshots_of, until
 from gatewright.runtime.outbox import Outbox
+from gatewright.runtime.outside import Outside, claim, is_outside
 from gatewright.runtime.people import People
 from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.sampler import Sampler
@@ -66,6 +67,7 @@ class Reconciler:
         self.notices = Notices(self.links, self._delivered)
         self.people = People(kube, self.queue.add)
         self.sampler = Sampler(self.links, self.queue.add)
+        self.outside = Outside(self.links, leader.fence, self.queue.add)
         self.entries: dict[Key, Entry] = {}
         self._namespaces = namespaces
         self._tasks: list[asyncio.Task[None]] = []
@@ -170,6 +172,7 @@ class Reconciler:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         await self.sampler.close()
+        await self.outside.close()
         await self.notices.close()
         await self.people.close()
         self.entries.clear()
@@ -326,7 +329,7 @@ class Reconciler:
             self.sampler.watch(entry.key, wants.measures, rebuild=entry.resumed)
             entry.resumed = entry.resumed and view.run is not None and entry.body is None
             rival = self._rival(entry, view) if wants.sights else None
-            seen, copies = await observe(self.kube, self.lens, self.sampler, entry, view, wants, rival)
+            seen, copies = await observe(self.kube, self.lens, self.outside, self.sampler, entry, view, wants, rival)
             decision = decide(view, seen)
             again = await self._carry_out(entry, view, decision, copies)
             entry.unwatched = 0.0
@@ -405,7 +408,9 @@ class Reconciler:
             return False
         if entry.dirty:
             raise Retryable("an effect was decided whose intent is not written; the pass is repeated")
-        snapshots = await self._snapshots(entry, view) if any(item.kind == "restore" for item in effects) else {}
+        snapshots = (
+            await snapshots_of(self.kube, entry, view) if any(item.kind == "restore" for item in effects) else {}
+        )
         for item in effects:
             self.lens.follow_too(
                 entry.key, actions.paths_or_none(view.namespace, item.subject, actions.config_of(item))
@@ -426,14 +431,9 @@ class Reconciler:
         return True
 
     async def _one(self, view: View, operation: Operation, snapshot: Any) -> Progress:
+        if is_outside(operation.subject, operation.config):
+            return await self.outside.perform(view, operation, snapshot)
         return await actions.perform(self.lens, view, operation, snapshot)
-
-    async def _snapshots(self, entry: Entry, view: View) -> Any:
-        if entry.snapshots is None:
-            run = view.status.run
-            assert run is not None
-            entry.snapshots = (await revisions.read_revision(self.kube, view, run.revision))["snapshots"]
-        return entry.snapshots
 
     async def _keep_copy(self, copy: dict[str, Any]) -> None:
         try:
@@ -543,12 +543,14 @@ def _outside(obj: dict[str, Any]) -> tuple[Any, ...]:
 def _targets(namespace: str, found: dict[str, Any]) -> frozenset[str]:
     claimed: set[str] = set()
     for subject, config in found.items():
-        if subject.startswith("target/"):
-            try:
+        try:
+            if is_outside(subject, config):
+                claimed |= claim(subject, config)
+            elif subject.startswith("target/"):
                 target, checked = actions.target_of(config)
                 claimed |= set(target.paths(namespace, checked))
-            except Permanent:
-                continue
-        else:
-            claimed.add(subject)
+            else:
+                claimed.add(subject)
+        except Permanent:
+            continue
     return frozenset(claimed)

@@ -1,0 +1,167 @@
+"""Operations outside the cluster: hosted targets, flags, actions.
+
+There is no watch outside the cluster, so whoever is under way has a poller of his own, beside the passes: a vendor that
+answers slowly delays nobody's rollback, and a look that finds nothing new makes no pass. What a vendor refuses for now
+(a limit, a time-out) changes nothing that is known; what it refuses for good has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import ValidationError
+
+from gatewright.core.model import Operation, Progress, Sight, View
+from gatewright.ports import External, Link, Permanent, Retryable
+from gatewright.providers.registry import ACTIONS, FLAGS, HOSTS
+from gatewright.runtime.entries import Entry, Known
+from gatewright.runtime.links import Links
+
+TABLES: Mapping[str, Mapping[str, External]] = {"target": HOSTS, "flags": FLAGS, "action": ACTIONS}
+SETTLES = 30.0
+"""Seconds for which a vendor's lists may not show yet what was just made."""
+ASKED_WHY = 6
+"""Every so many looks a vendor is asked what keeps an operation from ending."""
+
+log = logging.getLogger("gatewright.outside")
+Found = TypeVar("Found")
+Snapshot = Callable[[], Awaitable[Mapping[str, Any] | None]]
+
+
+def is_outside(subject: str, config: Any) -> bool:
+    """Whether an operation on a subject is one for a provider outside the cluster."""
+    table = TABLES.get(subject.partition("/")[0], {})
+    return isinstance(config, Mapping) and any(name in table for name in config)
+
+
+def claim(subject: str, config: Any) -> set[str]:
+    """What a run owns outside the cluster; no other run may have it. Raises Permanent."""
+    provider, checked, name = _provider(subject, config)
+    own = provider.identity(checked)
+    return {f"{name}:{getattr(checked, 'connection', None) or ''}:{own}"} if own else set()
+
+
+class Outside:
+    """The way to every External."""
+
+    def __init__(self, links: Links, fence: Callable[[], None], changed: Callable[[tuple[str, str]], None]) -> None:
+        self._links = links
+        self._fence = fence
+        self._changed = changed
+        self._pollers: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Stop looking."""
+        for task in self._pollers:
+            task.cancel()
+        await asyncio.gather(*self._pollers, return_exceptions=True)
+        self._pollers.clear()
+
+    async def look(self, view: View, subject: str, config: Any) -> Sight:
+        """The state of a subject now. Raises Retryable, Permanent."""
+        provider, checked, _ = _provider(subject, config)
+        return await self._through(view, provider, checked, lambda link: provider.look(checked, link))
+
+    async def perform(self, view: View, operation: Operation, snapshot: Mapping[str, Any] | None) -> Progress:
+        """Start an operation. Raises Retryable, Permanent, Lost."""
+        provider, checked, _ = _provider(operation.subject, operation.config)
+        self._fence()
+        return await self._through(
+            view, provider, checked, lambda link: provider.perform(checked, link, operation, snapshot)
+        )
+
+    def follow(self, entry: Entry, view: View, operation: Operation, snapshot: Snapshot) -> None:
+        """See to it that an operation is looked at for as long as it is under way; what is found stands in the entry."""
+        known = entry.operations.setdefault(operation.id, Known(Progress("Unknown"), time.monotonic()))
+        if known.poller is not None and not known.poller.done():
+            return
+        if known.progress.state in ("Unknown", "Running"):
+            known.poller = asyncio.get_running_loop().create_task(self._poll(entry, view, operation, known, snapshot))
+            self._pollers.add(known.poller)
+            known.poller.add_done_callback(self._pollers.discard)
+
+    async def _poll(self, entry: Entry, view: View, operation: Operation, known: Known, snapshot: Snapshot) -> None:
+        began, first = time.monotonic(), known.progress.state == "Unknown"
+        while known.progress.state in ("Unknown", "Running"):
+            wait = 0.0 if first else self._interval(operation)
+            first = False
+            try:
+                await asyncio.sleep(wait)
+                if entry.operations.get(operation.id) is not known:
+                    return
+                found = await self._look(view, operation, snapshot, known)
+            except Retryable as error:
+                log.info("%s/%s: %s", view.namespace, view.name, error)
+                await asyncio.sleep(min(error.after, 60.0))
+                found = known.progress
+            except Permanent as error:
+                found = Progress("Failed", str(error))
+            except Exception:
+                log.exception("%s/%s: %s cannot be followed", view.namespace, view.name, operation.subject)
+                await asyncio.sleep(5.0)
+                continue
+            if found.state == "Absent" and known.progress.state == "Running" and time.monotonic() - began < SETTLES:
+                continue
+            if found != known.progress and entry.operations.get(operation.id) is known:
+                known.progress = found
+                self._changed(entry.key)
+
+    async def _look(self, view: View, operation: Operation, snapshot: Snapshot, known: Known) -> Progress:
+        provider, checked, _ = _provider(operation.subject, operation.config)
+        kept = await snapshot() if operation.kind == "restore" else None
+        found = await self._through(
+            view, provider, checked, lambda link: provider.follow(checked, link, operation, kept)
+        )
+        known.looks += 1
+        if found.state == "Failed" or (found.state == "Running" and known.looks % ASKED_WHY == 0):
+            words = await self._why(view, provider, checked, operation)
+            if words and words not in found.message:
+                text = f"{found.message}; {words}" if found.message else words
+                return Progress(found.state, text, found.outputs, stuck=found.state == "Running")
+        if found.state == "Running" and known.progress.stuck and not found.message:
+            return known.progress
+        return found
+
+    async def _why(self, view: View, provider: External, checked: Any, operation: Operation) -> str | None:
+        try:
+            return await self._through(view, provider, checked, lambda link: provider.trouble(checked, link, operation))
+        except (Retryable, Permanent):
+            return None
+
+    async def _through(
+        self, view: View, provider: External, checked: Any, ask: Callable[[Link], Awaitable[Found]]
+    ) -> Found:
+        link = await self._links.open(view.namespace, provider.connection, getattr(checked, "connection", None))
+        try:
+            found = await ask(link)
+        except (Retryable, Permanent) as error:
+            self._links.used(view.namespace, link.name, error)
+            raise
+        self._links.used(view.namespace, link.name, None)
+        return found
+
+    def _interval(self, operation: Operation) -> float:
+        return _provider(operation.subject, operation.config)[0].interval
+
+
+def _provider(subject: str, config: Any) -> tuple[External, Any, str]:
+    return _checked(subject.partition("/")[0], orjson.dumps(config))
+
+
+@functools.lru_cache(maxsize=4096)
+def _checked(kind: str, text: bytes) -> tuple[External, Any, str]:
+    (name, raw), *_ = orjson.loads(text).items()
+    table = TABLES[kind]
+    if name not in table:
+        raise Permanent(f'unknown {kind} provider "{name}" (known: {", ".join(sorted(table))})')
+    try:
+        return table[name], table[name].config.model_validate(raw), name
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Permanent(f"{name}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
