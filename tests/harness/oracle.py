@@ -30,7 +30,8 @@ FINALIZER = "gatewright.dev/run"
 RESULT = "gatewright.dev/result"
 OPERATOR = "gatewright-operator"
 MINE = frozenset({
-    "releases", "releases/status", "releases/finalizers", "connections/status", "interventions/status", "controllerrevisions", "events", "leases",
+    "releases", "releases/status", "releases/finalizers", "connections/status", "interventions/status",
+    "controllerrevisions", "events", "leases",
 })  # fmt: skip
 """What the operator writes about itself: no effect on anybody's workload."""
 CHANGED = frozenset({"deployments", "statefulsets", "configmaps", "secrets"})
