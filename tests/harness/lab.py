@@ -85,6 +85,7 @@ class Lab:
         kubelet = Api(self.background, self.server.kubeconfig_for("kubelet", ["system:masters"]), "kubelet")
         stack.callback(kubelet.close)
         self.world = World(self.background, kubelet, self._quick_jobs)
+        stack.callback(self.world.close)
         self.standin = StandIn(self.background)
         stack.callback(self.standin.close)
         self.audit = Audit(self.server.audit_log)

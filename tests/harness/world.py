@@ -9,6 +9,8 @@ gives them the status that a node would report, as the pod's own environment say
     FAKE_WAITING=REASON  never starts: ImagePullBackOff, CreateContainerConfigError ...
     FAKE_HANG=1          never ends
 
+What a test has put into `World.prints` for a word of the pod's Job or command is the container's log.
+
 A pod that is not of a Job becomes Ready and stays. Images whose tag is in `World.broken` cannot be pulled.
 
 The real job controller syncs once a second. Where hundreds of runs are to be made, `quick_jobs` takes its place: the
@@ -27,6 +29,7 @@ from typing import Any
 import aiohttp
 
 from tests.harness.api import MERGE, STRATEGIC, Api, ApiError
+from tests.harness.kubelet import Logs
 from tests.harness.loop import Background
 
 CONTROLLERS = ("deployment-controller", "replicaset-controller", "job-controller", "garbage-collector-controller")
@@ -55,6 +58,9 @@ class World:
         self.ran: list[Ran] = []
         self.broken: set[str] = set()
         """Tags that cannot be pulled."""
+        self.prints: dict[tuple[str, str], str] = {}
+        """By namespace and a word of the Job's name or command: what its container prints."""
+        self.logs = Logs(background, api)
         self._begun: set[str] = set()
         self._jobs: set[str] = set()
         self._quick_jobs = quick_jobs
@@ -65,6 +71,10 @@ class World:
     def runs(self, namespace: str, word: str = "") -> list[Ran]:
         """Containers of Jobs that were started in a namespace, those with a word in their command or Job name."""
         return [one for one in self.ran if one.namespace == namespace and word in " ".join((one.job, *one.command))]
+
+    def close(self) -> None:
+        """Stop answering for the node."""
+        self.logs.close()
 
     async def _open(self, path: str, take: Callable[[Object], None]) -> None:
         version = await self._list(path, take)
@@ -124,6 +134,10 @@ class World:
             await self._say(pod, "Running", {"running": {"startedAt": _now()}}, ready=True)
         if "FAKE_HANG" in said:
             return
+        words = " ".join((job, *command))
+        for (namespace, word), text in self.prints.items():
+            if namespace == pod["metadata"]["namespace"] and word in words:
+                await self.logs.print(pod, text)
         await asyncio.sleep(seconds)
         code = int(said.get("FAKE_EXIT", "0"))
         ended = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "finishedAt": _now()}
