@@ -95,6 +95,17 @@ class FlagsStep(Keyed):
         return self
 
 
+class Proof(Model):
+    """What the outputs of a step must say before the step has succeeded: `bytes`, `createdAt` and `tables`."""
+
+    minBytes: Annotated[int, Field(ge=1)] = 1
+    """Smallest size, in bytes: output `bytes`."""
+    maxAge: Duration = "1h"
+    """Longest time since it was made: output `createdAt`, RFC 3339."""
+    contains: Annotated[list[Annotated[str, Field(min_length=1, max_length=127)]], Field(max_length=64)] = []
+    """Tables that must be in it, as `public.tasks`: output `tables`, a JSON list or words."""
+
+
 STEP_KINDS = ("deploy", "job", "flags", "wait", "confirm", "approval")
 
 
@@ -119,6 +130,8 @@ class Step(Keyed):
     """The step fails when a provider's action has not ended by then; the other kinds have their own."""
     produces: Name | None = None
     """Name of what the step leaves behind; `requires` refers to it."""
+    proof: Proof | None = None
+    """What the step must publish to have succeeded: a backup that is empty, old or not whole is none."""
     requires: Annotated[list[Name], Field(max_length=10)] = []
     """What earlier steps must have produced in this run."""
 

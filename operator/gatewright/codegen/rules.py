@@ -203,7 +203,7 @@ def of_model(name: str, path: str) -> list[Rule]:
 
 def meaningless(path: str) -> set[str]:
     """Fields that a model has, but not at this place: only jobs, flags and actions can compensate."""
-    return set(STEP_KINDS) - set(COMPENSATIONS) if path == _COMPENSATION else set()
+    return {*STEP_KINDS, "proof"} - set(COMPENSATIONS) if path == _COMPENSATION else set()
 
 
 _SETS = ("spec.stages[].steps[].deploy.targets", "spec.stages[].steps[].requires", _COMPENSATION + ".requires")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from gatewright.api.release import Check, ReleaseSpec, Stage, Step
+from gatewright.api.release import STEP_KINDS, Check, ReleaseSpec, Stage, Step
 from gatewright.api.status import Run
 from gatewright.core.expand import OUTPUT, references
 from gatewright.core.model import Body
@@ -64,6 +64,7 @@ def problems(spec: ReleaseSpec) -> list[str]:
         *_requirements(spec),
         *_unknown_names(spec),
         *_misplaced(spec),
+        *_unproved(spec),
         *_early(spec),
     ]
 
@@ -141,6 +142,17 @@ def _early(spec: ReleaseSpec) -> Iterator[str]:
             for path, name in references(outside, f"{where}.flags"):
                 if OUTPUT.fullmatch(name):
                     yield f"{path}: $({name}) is not known when the flags' former values are recorded; use a variable"
+
+
+def _unproved(spec: ReleaseSpec) -> Iterator[str]:
+    for index, stage in enumerate(spec.stages):
+        for where, step in _steps(f"spec.stages[{index}]", stage):
+            if step.proof is None:
+                continue
+            if where.partition(".rollback.")[1]:
+                yield f"{where}.proof: a compensation is not proved; put a check into spec.rollback.verify"
+            elif step.kind in STEP_KINDS and step.kind != "job":
+                yield f"{where}.proof: {step.kind} publishes nothing that could be proved; only a job does"
 
 
 def _misplaced(spec: ReleaseSpec) -> Iterator[str]:

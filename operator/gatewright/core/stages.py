@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatewright.api.base import seconds
 from gatewright.api.status import Entry, Run, StageStatus, StepStatus
-from gatewright.core import judge, states, times
+from gatewright.core import judge, proof, states, times
 from gatewright.core.body import produced
 from gatewright.core.operations import budget, measure, of_step, step_key, stop_of_step
 from gatewright.core.passing import Pass, look
@@ -68,7 +68,9 @@ def _step(p: Pass, index: int, stage: StageStatus) -> bool:
     if failed is not None:
         return fail_step(p, index, step, failed.message)
     if all(item.state == "Succeeded" for item in found):
-        return end_step(p, step, {name: value for item in found for name, value in item.outputs.items()})
+        outputs = {name: value for item in found for name, value in item.outputs.items()}
+        lacking = proof.lacking(wanted.proof, outputs, p.now) if wanted.proof is not None else None
+        return fail_step(p, index, step, f"no proof: {lacking}") if lacking else end_step(p, step, outputs)
     for operation, item in zip(operations, found, strict=True):
         if item.state == "Absent":
             p.perform(operation, stage.name, step.name)
