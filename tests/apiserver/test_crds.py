@@ -57,7 +57,7 @@ def kubectl(server: ApiServer, *arguments: str) -> subprocess.CompletedProcess[s
 
 
 def _established(server: ApiServer, plural: str) -> bool:
-    conditions = server.request("GET", f"{DEFINITIONS}/{plural}.gatewright.dev")["status"].get("conditions", [])
+    conditions = server.request("GET", f"{DEFINITIONS}/{plural}.gatewright.dev")["status"].get("conditions") or []
     return any(item["type"] == "Established" and item["status"] == "True" for item in conditions)
 
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, Field
 
 from gatewright.api.base import Duration, Keyed, Model, Name, Quantity
-from gatewright.api.release import Check, ReleaseSpec
+from gatewright.api.release import Check, FlagsStep, ReleaseSpec, Step
 from gatewright.codegen import crds, files, rbac, reference, rules, schema
 from gatewright.codegen.__main__ import main
 from gatewright.ports import Access
@@ -227,21 +227,25 @@ def test_every_check_takes_exactly_the_providers_of_its_place() -> None:
     assert nodes["spec.stages[].gates[]"][schema.PROVIDERS] == sorted([*gates, "job"])
     assert nodes["spec.rollback.verify[]"][schema.PROVIDERS] == sorted([*gates, "job"])
     assert nodes["spec.preflight[]"][schema.PROVIDERS] == sorted([*gates, "job", "approval"])
-    assert nodes["spec.targets[]"][schema.PROVIDERS] == sorted(registry.TARGETS)
+    assert nodes["spec.targets[]"][schema.PROVIDERS] == sorted([*registry.TARGETS, *registry.HOSTS])
+    assert nodes["spec.stages[].steps[]"][schema.PROVIDERS] == sorted(registry.ACTIONS)
+    assert nodes["spec.stages[].steps[].flags"][schema.PROVIDERS] == sorted(registry.FLAGS)
     connections = dict(_everything(crds.CONNECTION))
     assert connections["spec"][schema.PROVIDERS] == sorted(registry.CONNECTIONS)
 
 
-def test_only_jobs_and_flags_compensate() -> None:
+def test_only_jobs_flags_and_actions_compensate() -> None:
     nodes = dict(_everything(crds.RELEASE))
     fields = set(nodes["spec.stages[].rollback.steps[]"]["properties"])
-    assert fields == {"name", "produces", "requires", *rules.COMPENSATIONS}
+    assert fields == {"name", "produces", "requires", "timeout", *rules.COMPENSATIONS, *registry.ACTIONS}
 
 
 def test_no_field_of_a_provider_hides_one_of_the_check() -> None:
     """A provider key that is also a field's name could never be told apart."""
     fields = {field.alias or name for name, field in Check.model_fields.items()} | {"action"}
-    assert fields & {*registry.GATES, *registry.TARGETS, "job", "approval"} == set()
+    assert fields & {*registry.GATES, *registry.TARGETS, *registry.HOSTS, "job", "approval"} == set()
+    assert set(Step.model_fields) & set(registry.ACTIONS) == set()
+    assert set(FlagsStep.model_fields) & set(registry.FLAGS) == set()
     assert set(ReleaseSpec.model_fields) & {"metadata", "status"} == set()
 
 
