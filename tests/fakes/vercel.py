@@ -178,7 +178,7 @@ class Vercel:
         app = web.Application(middlewares=[self._gatekeeper])
         routes: list[tuple[str, str, Handler]] = [
             ("GET", "/v2/user", self._user),
-            ("GET", "/v2/teams", self._teams),
+            ("GET", "/v{version:[12]}/teams", self._teams),
             ("GET", "/v2/teams/{team}", self._team),
             ("GET", "/v9/projects/{project}", self._project),
             ("GET", "/v{version:[67]}/deployments", self._list),
@@ -186,6 +186,7 @@ class Vercel:
             ("POST", "/v13/deployments", self._create),
             ("PATCH", "/v12/deployments/{id}/cancel", self._cancel),
             ("GET", "/v{version:[23]}/deployments/{id}/events", self._events),
+            ("GET", "/v3/now/deployments/{id}/events", self._events),
             ("GET", "/v1/projects/{project}/deployments/{id}/runtime-logs", self._runtime),
             ("POST", "/v10/projects/{project}/promote/{id}", self._promote),
             ("POST", "/v{version:[19]}/projects/{project}/rollback/{id}", self._rollback),
@@ -513,6 +514,9 @@ class Vercel:
         events.append({"type": "deployment-state", "created": len(events), **base})
         if request.query.get("direction") == "backward":
             events.reverse()
+        if request.query.get("format") == "lines":
+            lines = "".join(json.dumps(event) + "\n" for event in events)
+            return web.Response(text=lines, content_type="application/stream+json")
         limit = int(request.query.get("limit", 100))
         return web.json_response(events[:limit] if limit >= 0 else events)
 
