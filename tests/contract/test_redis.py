@@ -337,6 +337,8 @@ AGES: list[tuple[str, HitRatio, list[Step]]] = [
     ("counters reset", HitRatio(over="1m"), [
         (0.0, sample(100, 100, 500), None, ""),
         (60.0, sample(50, 200, 560), None, "counters reset"),
+        (120.0, sample(60, 150, 620), None, "counters reset"),
+        (180.0, sample(60, 200, 680), 0.0, ""),
     ]),
     ("a gap", HitRatio(over="1m"), [
         (0.0, sample(0, 0, 500), None, ""),

@@ -1,7 +1,10 @@
-"""unleash gates and flags against a stand-in that answers as unleash-server 6.10 does."""
+"""unleash gates and flags against a stand-in that answers as unleash-server 6.10 does, and where one is installed
+(`tests.fakes.unleash_server`) against that one too."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -12,10 +15,16 @@ from gatewright.providers.connections import unleash
 from gatewright.providers.registry import CONNECTIONS, FLAGS, GATES
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
+from tests.fakes import unleash_server
 from tests.fakes.flags import Unleash
 from tests.fakes.serving import linked, serving
 
-ADMIN = world.TOKEN
+ADMIN = unleash_server.TOKEN
+SERVERS = ["stand-in", "unleash-server"] if unleash_server.FOLDER else ["stand-in"]
+STATES = {
+    "voice": {"production": True, "development": True},
+    "crico": {"production": False, "development": True},
+}
 
 
 def fake() -> Unleash:
@@ -28,6 +37,26 @@ def fake() -> Unleash:
             "bare": {"production": (False, 0)},
         },
     )
+
+
+@pytest.fixture(scope="session")
+def installed(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A real unleash-server, started once; its URL."""
+    with unleash_server.unleash_server(request.getfixturevalue("database")) as url:
+        yield url
+
+
+@pytest.fixture(params=SERVERS)
+async def standing(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """An Unleash with the flags of `STATES`; its URL."""
+    if request.param == "stand-in":
+        async with serving(fake().app()) as url:
+            yield url
+        return
+    url = request.getfixturevalue("installed")
+    for flag, environments in STATES.items():
+        await asyncio.to_thread(unleash_server.switched, url, flag, environments)
+    yield url
 
 
 def link(url: str, token: str = ADMIN, timeout: float = 2.0) -> Link:
@@ -60,20 +89,35 @@ TABLE = [
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[str(row[0]) for row in TABLE])
-async def test_states(row: tuple[dict[str, str], str, str]) -> None:
-    async with serving(fake().app()) as url:
-        kind, message = await world.verdict("unleash", row[0], link(url), {})
+async def test_states(standing: str, row: tuple[dict[str, str], str, str]) -> None:
+    kind, message = await world.verdict("unleash", row[0], link(standing), {})
     assert (kind, row[2] in message) == (row[1], True), f"{kind}: {message}"
 
 
-async def test_credentials() -> None:
+async def test_credentials(standing: str) -> None:
+    await CONNECTIONS["unleash"].check(link(standing))
+    with pytest.raises(Permanent, match="credentials are refused"):
+        await CONNECTIONS["unleash"].check(link(standing, "*:*.wrong"))
+    found = await world.verdict("unleash", TABLE[0][0], link(standing, "*:*.wrong"), {})
+    assert (found[0], "credentials are refused" in found[1]) == ("Permanent", True), found
+
+
+async def test_client_tokens() -> None:
     async with serving(fake().app()) as url:
-        await CONNECTIONS["unleash"].check(link(url))
-        for token, words in (("*:*.wrong", "credentials are refused"), ("client:x.y", "may not do this")):
-            with pytest.raises(Permanent, match=words):
-                await CONNECTIONS["unleash"].check(link(url, token))
-            found = await world.verdict("unleash", TABLE[0][0], link(url, token), {})
-            assert (found[0], words in found[1]) == ("Permanent", True), found
+        with pytest.raises(Permanent, match="may not do this"):
+            await CONNECTIONS["unleash"].check(link(url, "client:x.y"))
+
+
+async def test_there_and_back(standing: str) -> None:
+    flags, wanted, connection = FLAGS["unleash"], config(voice="off", crico="on"), link(standing)
+    before = await flags.look(wanted, connection)
+    assert (before.snapshot, before.matches) == ({"flags": {"crico": "off", "voice": "on"}}, False)
+    assert (await flags.follow(wanted, connection, operation(), before.snapshot)).state == "Absent"
+    assert (await flags.perform(wanted, connection, operation(), before.snapshot)).state == "Succeeded"
+    assert (await flags.look(wanted, connection)).matches
+    back = await flags.perform(wanted, connection, operation("restore"), before.snapshot)
+    assert (back.state, back.message) == ("Succeeded", "crico is off, voice is on")
+    assert (await flags.look(wanted, connection)).snapshot == before.snapshot
 
 
 async def test_set_and_back_again() -> None:

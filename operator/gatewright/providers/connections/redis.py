@@ -318,7 +318,6 @@ def _place(url: str) -> _Place:
         raise Permanent(f"the Secret's URL cannot be read ({_TRY})")
     if not found.hostname:
         raise Permanent(f"the Secret's URL names no host ({_TRY})")
-    addresses.check_host(found.hostname)
     return _Place(
         host=found.hostname,
         port=found.port or 6379,
