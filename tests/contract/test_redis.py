@@ -456,6 +456,15 @@ async def test_a_flush_removes_a_prefix_and_nothing_else(filled: RedisServer) ->
     assert 0 < filled.do("TTL", filled.do("KEYS", "gatewright:flush:*")[0]) <= 86_400
 
 
+@pytest.mark.parametrize("prefix", ["a[b]:", "a?b:", "a\\b:", "a^b:", "[^a]:", "a-b:", "ñ:", "a b:", "a\r\nb:"])
+async def test_a_prefix_is_taken_literally(cache: RedisServer, prefix: str) -> None:
+    cache.do("FLUSHALL")
+    cache.do("MSET", f"{prefix}1", "1", f"{prefix}*", "1", "ab:1", "1", "axb:1", "1", "b:1", "1", "axxb:1", "1")
+    done = await ACTIONS["redis"].perform(config(prefix), link(cache.url()), operation(), None)
+    assert (done.state, done.outputs) == ("Succeeded", {"removed": "2"})
+    assert keys(cache) == {b"ab:1", b"axb:1", b"b:1", b"axxb:1"}
+
+
 async def test_done_is_done(filled: RedisServer) -> None:
     flush, connection = ACTIONS["redis"], link(filled.url())
     await flush.perform(config("a*c:"), connection, operation(), None)

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import upstash_redis.asyncio
+from upstash_redis.errors import UpstashError
 
 from gatewright.core.model import Operation
 from gatewright.ports import Link, Permanent, Retryable
@@ -45,6 +47,29 @@ def operation(kind: Any = "act") -> Operation:
 def config(prefix: str = "foco:") -> Any:
     """What a step says."""
     return ACTIONS["upstash"].config.model_validate({"flush": {"prefix": prefix}})
+
+
+async def test_upstashs_own_client_takes_the_stand_in_for_the_real_thing(fake: Upstash) -> None:
+    """What the stand-in answers is what Upstash's client understands: text, nothing, lists, numbers and errors."""
+    async with (
+        serving(fake.app()) as url,
+        upstash_redis.asyncio.Redis(url=url, token=TOKEN, allow_telemetry=False, rest_retries=0) as theirs,
+        upstash_redis.asyncio.Redis(url=url, token="wrong", allow_telemetry=False, rest_retries=0) as stranger,
+    ):
+        assert (await theirs.ping(), await theirs.set("a", "é", ex=50), await theirs.get("a")) == ("PONG", True, "é")
+        assert await theirs.get("nothing") is None
+        cursor, seen = 0, set()
+        while True:
+            cursor, keys = await theirs.scan(cursor, match="foco:*", count=500)
+            seen |= set(keys)
+            if not cursor:
+                break
+        assert len(seen) == 1200
+        assert await theirs.unlink(*seen) == 1200
+        with pytest.raises(UpstashError, match="ERR unknown command"):
+            await theirs.execute(["NOPE"])
+        with pytest.raises(UpstashError, match="WRONGPASS"):
+            await stranger.ping()
 
 
 async def test_memory(fake: Upstash) -> None:
@@ -147,6 +172,14 @@ async def test_names_that_are_no_text_are_not_said_to_be_gone(fake: Upstash) -> 
     assert (found.state, found.outputs) == ("Failed", {"removed": "1200"})
     assert "the names of 1 are no UTF-8" in found.message
     assert fake.redis.do("EXISTS", b"foco:\xff\xfe") == 1
+
+
+async def test_a_server_that_takes_patterns_otherwise_loses_nothing_else(fake: Upstash) -> None:
+    fake.answers["SCAN"] = (200, {"result": ["0", ["foco:1", "other", "xfoco:1"]]})
+    async with serving(fake.app()) as url:
+        found = await ACTIONS["upstash"].perform(config(), link(url), operation(), None)
+    assert (found.state, found.outputs) == ("Succeeded", {"removed": "1"})
+    assert [command for command in fake.commands if command[0] == "UNLINK"] == [["UNLINK", "foco:1"]]
 
 
 @pytest.mark.parametrize(
