@@ -1,0 +1,212 @@
+"""People are told, on a real API server: at least once, under the same id, at most once more for each crash, and never
+instead of a rollback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.harness.lab import Lab, Late, Site, require
+from tests.harness.loop import Background
+from tests.harness.scenarios import TARGET, deploy, five, gate, query, simple
+
+pytestmark = pytest.mark.apiserver
+KEY = "canary-51c09d77-signing-key"
+EVENTS = [
+    "Started", "StageStarted", "StagePassed", "StageFailed", "RollingBack", "RolledBack", "RollbackFailed", "Completed",
+    "Promoted", "Aborted", "Superseded",
+]  # fmt: skip
+
+
+@dataclass
+class Receiver:
+    """Takes webhooks, and does to them what a test wants done."""
+
+    background: Background
+    got: list[tuple[str, str, float]] = field(default_factory=list)
+    """Path, id and time (monotonic) of each."""
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    on_event: Callable[[str, str], None] = lambda path, event: None
+    hanging: set[str] = field(default_factory=set)
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        self.url = self.background.run(self._start())
+
+    async def _start(self) -> str:
+        self._runner = web.ServerRunner(web.Server(self._receive), shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    def close(self) -> None:
+        self.background.run(self._runner.cleanup())
+
+    async def _receive(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.method != "POST":
+            return web.Response(status=405)
+        body = await request.json()
+        while request.path in self.hanging:
+            await asyncio.sleep(0.02)
+        self.got.append((request.path, request.headers["webhook-id"], time.monotonic()))
+        self.bodies.append(body)
+        self.on_event(request.path, body["data"]["event"])
+        return web.Response()
+
+    def ids(self, site: Site) -> list[str]:
+        return [identity for path, identity, _ in self.got if path == f"/{site.name}"]
+
+    def events(self, site: Site) -> list[str]:
+        return [identity.split("_")[2] for identity in self.ids(site)]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    require()
+    with Lab(seeds=[KEY], arguments=["--log-level", "DEBUG"]) as started:
+        started.operator.start()
+        yield started
+        assert not started.background.failures
+
+
+@pytest.fixture
+def receiver(lab: Lab) -> Iterator[Receiver]:
+    made = Receiver(lab.background)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def site(lab: Lab, receiver: Receiver) -> Site:
+    """A namespace with a deployment, good answers, and somebody who is told."""
+    if not lab.operator.alive:
+        lab.operator.start()
+    made = lab.namespace()
+    made.deployment()
+    made.configmap("web-flags", {"VOICE": "off", "KEPT": "yes"})
+    made.secret("hooks", {"key": KEY})
+    access = {"url": f"{receiver.url}/{made.name}", "secret": {"secretRef": {"name": "hooks", "key": "key"}}}
+    made.connection("hooks", {"timeout": "2s", "webhook": access})
+    lab.standin.number(query("errors", made.name), 0.001)
+    lab.standin.number(query("latency", made.name), 0.05)
+    return made
+
+
+def telling(spec: dict[str, Any], *events: str) -> dict[str, Any]:
+    return spec | {"notify": [{"events": list(events) or EVENTS, "webhook": {"connection": "hooks"}}]}
+
+
+def told(status: Any) -> Any:
+    """everybody to have been told"""
+    return (status.get("run") or {}).get("outcome") and not status.get("notices")
+
+
+def test_five_stages_are_told_once_each_in_order(site: Site, receiver: Receiver) -> None:
+    site.apply(telling(five(site.name)))
+    site.ended("Promoted", 40)
+    site.until(told, 20)
+    assert receiver.events(site) == ["Started", *["StageStarted", "StagePassed"] * 5, "Completed", "Promoted"]
+    assert len(set(receiver.ids(site))) == len(receiver.ids(site))
+    assert receiver.bodies[-1]["data"]["stages"][0].startswith("✓ 1 migration  Passed")
+    report = site.clean()
+    assert report.noops == [] and site.quiet(2) == []
+
+
+def test_who_tells_nobody_pays_nothing(site: Site, receiver: Receiver) -> None:
+    """The same run, once with nobody to be told and once with one message at its end: the message costs one write."""
+
+    def writes(name: str) -> int:
+        return sum(one.name == name for one in site.writes() if one.resource == "releases/status" and one.done)
+
+    site.apply(simple(site.name), name="quiet")
+    site.ended("Promoted", name="quiet")
+    site.examine()
+    silent = writes("quiet")
+    assert not site.status("quiet").keys() & {"notices", "threads", "downtime"}
+    site.change({"version": "2.1.0", **telling({}, "Promoted")}, name="quiet")
+    site.ended("Promoted", name="quiet", run=2)
+    site.until(told, 20, name="quiet")
+    site.examine()
+    assert receiver.events(site) == ["Promoted"] and writes("quiet") - silent <= silent + 1
+
+
+def test_a_crash_after_a_delivery_repeats_it_under_the_same_id(site: Site, receiver: Receiver) -> None:
+    lab, crashes = site.lab, 0
+
+    def crash(path: str, event: str) -> None:
+        nonlocal crashes
+        if event in ("StagePassed", "RollingBack") and crashes < 3:
+            crashes += 1
+            lab.operator.kill()
+
+    receiver.on_event = crash
+    errors = query("errors", site.name)
+    stages = [
+        {"name": "one", "steps": [deploy()], "gates": [gate("errors", errors)]},
+        {"name": "two", "steps": [deploy()], "gates": [gate("errors", errors)], "bake": "60s"},
+    ]
+    site.apply(telling({"version": "2.0.0", "targets": [TARGET], "stages": stages}))
+    deadline = time.monotonic() + 120
+    failing = False
+    while not told(site.status()):
+        if not lab.operator.alive:
+            lab.operator.reap()
+            lab.operator.start()
+        if not failing and site.run().get("stages", [{}, {}])[1].get("state") == "Baking":
+            lab.standin.number(errors, 0.5)
+            failing = True
+        if time.monotonic() > deadline:
+            raise Late(f"not told: {receiver.events(site)} {site.status()} {lab.operator.tail()}")
+        time.sleep(0.01)
+    counts = Counter(receiver.ids(site))
+    assert crashes >= 2, receiver.events(site)
+    wanted = ["Started", "StageStarted", "StagePassed", "StageStarted", "StageFailed", "RollingBack", "RolledBack"]
+    assert list(dict.fromkeys(receiver.ids(site))) == sorted(counts, key=receiver.ids(site).index)
+    assert [identity.split("_")[2] for identity in dict.fromkeys(receiver.ids(site))] == wanted
+    assert max(counts.values()) <= 1 + crashes and sum(counts.values()) - len(counts) <= len(counts) * crashes
+    assert site.image() == "shop/web:1.0.0"
+    site.clean()
+
+
+def test_a_receiver_that_hangs_delays_no_rollback(site: Site, receiver: Receiver) -> None:
+    """Everybody is told when it is there again; what was not told stands in the status until then."""
+    receiver.hanging = {f"/{site.name}"}
+    errors = query("errors", site.name)
+    stage = {"name": "one", "steps": [deploy()], "gates": [gate("errors", errors)], "bake": "60s"}
+    site.apply(telling({"version": "2.0.0", "targets": [TARGET], "stages": [stage]}))
+    site.until(lambda status: (status.get("run") or {}).get("stages", [{}])[0].get("state") == "Baking", 20)
+    site.lab.standin.number(errors, 0.5)
+    status = site.ended("RolledBack", 20)
+    assert site.image() == "shop/web:1.0.0" and receiver.ids(site) == []
+    assert [item["id"].split(".")[1] for item in status["notices"]][:1] == ["Started"]
+    receiver.hanging = set()
+    site.until(told, 60)
+    assert list(dict.fromkeys(receiver.events(site))) == [
+        "Started",
+        "StageStarted",
+        "StageFailed",
+        "RollingBack",
+        "RolledBack",
+    ]
+    site.clean()
+
+
+def test_a_receiver_that_refuses_is_told_of_in_an_event(site: Site, receiver: Receiver) -> None:
+    site.apply(
+        telling(simple(site.name), "Started") | {"notify": [{"events": ["Started"], "webhook": {"connection": "gone"}}]}
+    )
+    site.ended("Promoted")
+    site.until(told, 20)
+    found = site.lab.wait(
+        lambda: [item for item in site.events() if item["reason"] == "NotificationFailed"], 20, "the event"
+    )
+    assert len(found) == 1 and 'no webhook Connection "gone"' in json.dumps(found[0]["note"]).replace('\\"', '"')
+    site.clean()
