@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from gatewright.api.release import Proof
+from gatewright.core.proof import lacking
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.connections import addresses, postgres
 from gatewright.providers.gates import sql
@@ -584,3 +591,51 @@ def test_a_named_question_means_nothing_without_a_limit(name: str) -> None:
     raw = {name: {"over": "1s"} if name == "slowQueries" else {}}
     assert GATES["sql"].config.model_validate(raw).limits == "required"
     assert GATES["sql"].config.model_validate({"query": "select 1"}).limits == "optional"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The backup script of the documentation
+
+
+def _backup(database: world.Postgres, name: str, folder: Path) -> dict[str, str]:
+    """What the script publishes of a database, as outputs."""
+    text = (Path(__file__).parents[2] / "docs" / "supabase.md").read_text()
+    script = text.partition("```sh\n# backup.sh\n")[2].partition("```")[0]
+    assert "pg_dump" in script
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_dump"))
+    environment = {
+        "DATABASE_URL": database.url("postgres", database=name),
+        "BACKUP_DIR": str(folder),
+        "TERMINATION_LOG": str(folder / "message"),
+        "PATH": f"{programs[-1].parent}:{os.environ['PATH']}" if programs else os.environ["PATH"],
+    }
+    subprocess.run(["sh", "-c", script], env=environment, check=True, capture_output=True, timeout=60)
+    message = (folder / "message").read_text()
+    assert len(message) < 4096
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in json.loads(message).items()}
+
+
+def test_the_backup_script_proves_a_backup(database: world.Postgres, tmp_path: Path) -> None:
+    outputs = _backup(database, "shop", tmp_path)
+    proof = Proof(minBytes=1000, contains=["public.tasks", "salaries"])
+    now = datetime.now(UTC)
+    assert lacking(proof, outputs, now) is None
+    assert Path(outputs["id"]).stat().st_size == int(outputs["bytes"])
+    assert lacking(proof, outputs, now + timedelta(hours=2)) is not None
+    missing = lacking(Proof(contains=["public.orders"]), outputs, now)
+    assert missing == "it does not contain public.orders"
+
+
+def test_the_backup_script_does_not_prove_a_backup_of_the_wrong_database(
+    database: world.Postgres, tmp_path: Path
+) -> None:
+    outputs = _backup(database, "postgres", tmp_path)
+    found = lacking(Proof(contains=["public.tasks"]), outputs, datetime.now(UTC))
+    assert found is not None
+    assert "its tables are not told" in found
+
+
+def test_the_backup_script_fails_where_there_is_no_database(database: world.Postgres, tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        _backup(database, "nowhere", tmp_path)
+    assert not (tmp_path / "message").exists()
