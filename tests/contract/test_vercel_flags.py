@@ -157,9 +157,12 @@ async def test_a_target_and_flags_go_back_side_by_side(stage: Stage, first: str,
     back = Operation("7.rollback.bugs.site.1-3f2a1c", "restore", "target/site")
 
     async def step(which: str, act: bool) -> Progress:
-        if which == "flags":
-            return await (stage.perform if act else stage.follow)("restore", flags)
-        return await (host.perform if act else host.follow)(site, stage.link, back, before)
+        try:
+            if which == "flags":
+                return await (stage.perform if act else stage.follow)("restore", flags)
+            return await (host.perform if act else host.follow)(site, stage.link, back, before)
+        except Retryable:
+            return Progress("Absent", "refused for a moment")
 
     order = [first, "target" if first == "flags" else "flags"]
     said = {which: await step(which, True) for which in order}

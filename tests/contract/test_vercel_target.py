@@ -6,6 +6,7 @@ The fake moves only when it is looked at, so a test walks as the operator does: 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from pydantic import ValidationError
 
 from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.hosts.vercel_return import Mark, mark_of, run_of
+from gatewright.providers.hosts.vercel_return import Mark, mark_of
+from gatewright.providers.hosts.vercel_rollout import run_of
 from gatewright.providers.registry import HOSTS
 from tests.contract import world
 from tests.fakes import vercel
@@ -504,13 +506,74 @@ async def test_a_promotion_under_way_is_rolled_back_after_it(stage: Stage) -> No
     while "promoted" not in said[-1].message:
         said.append(await stage.follow())
     stage.fake.jobs = ["pending", "succeeded"]
-    found = await stage.perform("restore", snapshot)
-    assert (found.state, found.stuck) == (RUNNING, True), "refused until the promotion is over"
+    with pytest.raises(Retryable, match="the rollback to dpl_1 is refused for now") as caught:
+        await stage.perform("restore", snapshot)
+    assert caught.value.after == 2.0
+    while stage.fake._busy():  # until the promotion is over, each try is refused
+        with contextlib.suppress(Retryable):
+            await stage.perform("restore", snapshot)
+            break
     said = await stage.walk("restore", snapshot, looks=40)
     assert said[-1].state == DONE, said[-1]
     assert stage.fake.live is not None
     assert stage.fake.live.id == "dpl_1"
     assert stage.fake.project["lastAliasRequest"]["type"] == "rollback"
+
+
+async def test_a_promotion_on_its_way_does_not_overtake_the_rollback(stage: Stage) -> None:
+    """An operator hangs in its smoke request while another one, or a later pass, rolls back: nothing was promoted yet."""
+    snapshot = (await stage.look()).snapshot
+    stage.fake.phases = ["READY"]
+    stage.fake.hold = asyncio.Event()
+    await stage.perform()
+    late = asyncio.create_task(stage.follow())
+    while not stage.fake.served:
+        await asyncio.sleep(0.01)
+    assert (await stage.follow("restore", snapshot)).state == "Absent", "not done: something could be promoted still"
+    found = await stage.perform("restore", snapshot)
+    assert (found.state, found.message) == (DONE, "production is dpl_1, as recorded")
+    stage.fake.hold.set()
+    with pytest.raises(Permanent, match="404"):
+        await late
+    assert stage.fake.live is not None
+    assert stage.fake.live.id == "dpl_1"
+    assert (await stage.follow("restore", snapshot)).state == DONE
+
+
+async def test_a_build_under_way_is_cancelled_by_the_rollback(stage: Stage) -> None:
+    snapshot = (await stage.look()).snapshot
+    stage.fake.phases = ["BUILDING"]
+    await stage.perform()
+    found = await stage.perform("restore", snapshot)
+    assert (found.state, stage.fake.made(KEY)[0].state) == (DONE, "CANCELED")
+    assert "is CANCELED" in (await stage.follow()).message
+
+
+async def test_what_was_production_is_not_withdrawn(stage: Stage) -> None:
+    """Two stages were deployed and promoted; both deployments stay, and so does another run's that is staged."""
+    snapshot = (await stage.look()).snapshot
+    await stage.walk()
+    again = KEY.replace("deploy", "redeploy")
+    found = await stage.perform(key=again)
+    while found.state == RUNNING:
+        found = await stage.follow(key=again)
+    await stage.perform(key="9.other.deploy.1-ffffff")
+    said = await stage.walk("restore", snapshot)
+    assert said[-1].state == DONE, said
+    assert stage.fake.deployments.keys() == {"dpl_1", "dpl_2", "dpl_3", "dpl_4"}
+    assert not [post for post in stage.fake.posts() if post.startswith(("DELETE", "PATCH"))]
+
+
+async def test_a_token_that_may_not_delete(stage: Stage) -> None:
+    async def refused(request: web.Request) -> web.StreamResponse:
+        return vercel.refused(403, "forbidden", "Not authorized")
+
+    snapshot = (await stage.look()).snapshot
+    stage.fake.phases = ["READY"]
+    stage.fake.faults = [("DELETE", "", refused)]
+    await stage.perform()
+    found = await stage.perform("restore", snapshot)
+    assert (found.state, "dpl_2 could not be withdrawn" in found.message) == (DONE, True), found
 
 
 async def test_the_trap_a_rotated_key(stage: Stage) -> None:

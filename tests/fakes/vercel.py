@@ -99,6 +99,8 @@ class Vercel:
     bodies: list[tuple[str, str, Any]] = field(default_factory=list)
     served: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """Requests to deployments: id, path, headers."""
+    hold: asyncio.Event | None = None
+    """What deployments wait for before they answer."""
     host: str = "127.0.0.1"
     _runners: list[web.AppRunner] = field(default_factory=list)
     _last: int = 0
@@ -185,6 +187,7 @@ class Vercel:
             ("GET", "/v13/deployments/{id}", self._deployment),
             ("POST", "/v13/deployments", self._create),
             ("PATCH", "/v12/deployments/{id}/cancel", self._cancel),
+            ("DELETE", "/v13/deployments/{id}", self._delete),
             ("GET", "/v{version:[23]}/deployments/{id}/events", self._events),
             ("GET", "/v3/now/deployments/{id}/events", self._events),
             ("GET", "/v1/projects/{project}/deployments/{id}/runtime-logs", self._runtime),
@@ -482,6 +485,8 @@ class Vercel:
 
         async def answer(request: web.Request) -> web.StreamResponse:
             self.served.append((made.id, request.path, dict(request.headers)))
+            if self.hold is not None:
+                await self.hold.wait()
             if self.bypass and request.headers.get("x-vercel-protection-bypass") != self.bypass:
                 return web.Response(status=401, text="<!doctype html>Authentication Required", content_type="text/html")
             if made.answer is not None:
@@ -498,9 +503,18 @@ class Vercel:
         return f"{self.host}:{runner.addresses[0][1]}"
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
-        made = self.deployments[request.match_info["id"]]
+        made = self.deployments.get(request.match_info["id"])
+        if made is None:
+            return refused(404, "not_found", "Deployment not found")
+        if made.state == "READY":
+            return refused(400, "bad_request", "Deployment is already done")
         made.phases = ["CANCELED"]
         return web.json_response(self._full(made))
+
+    async def _delete(self, request: web.Request) -> web.StreamResponse:
+        if self.deployments.pop(request.match_info["id"], None) is None:
+            return refused(404, "not_found", "Deployment not found")
+        return web.json_response({"uid": request.match_info["id"], "state": "DELETED"})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         made = self.deployments.get(request.match_info["id"])

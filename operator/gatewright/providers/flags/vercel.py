@@ -21,8 +21,8 @@ from gatewright.providers.connections import client, vendor, vercel
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.vercel import Project, as_object
 from gatewright.providers.hosts import vercel_return, vercel_rollout
-from gatewright.providers.hosts.vercel_return import Mark, mark_of, run_of, since_when
-from gatewright.providers.hosts.vercel_rollout import KEY, VERSION, Smoke
+from gatewright.providers.hosts.vercel_return import Mark, mark_of, since_when
+from gatewright.providers.hosts.vercel_rollout import KEY, VERSION, Smoke, run_of
 
 _PUBLIC = re.compile(r"(NEXT_PUBLIC|PUBLIC|VITE|REACT_APP|NUXT_PUBLIC|GATSBY|EXPO_PUBLIC)_")
 _SWITCH = re.compile(r"(?i)|true|false|on|off|yes|no|enabled|disabled|-?\d{1,9}(\.\d{1,6})?%?")

@@ -7,6 +7,9 @@ One of two ways, chosen by what production's variables are now:
 
 because a deployment keeps the variables it was built with: an instant rollback would bring revoked keys back. Flags that
 this run has set, or that were set back to what they were, do not count: the recorded deployment has them as they were.
+
+First what this run has built and not promoted is withdrawn: a promotion of it that is still on its way, from an operator
+that was paused or replaced, must not go through after the rollback.
 """
 
 from __future__ import annotations
@@ -17,12 +20,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewright.core.model import Operation, Progress
-from gatewright.ports import Link
+from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import vendor, vercel
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.hosts.vercel_rollout import (
+    BUILDING,
     FAILED,
     KEY,
+    RUN,
     SOURCE,
     VERSION,
     Smoke,
@@ -36,12 +41,15 @@ from gatewright.providers.hosts.vercel_rollout import (
     refusal,
     request_to,
     rolling_release,
+    run_of,
 )
 
 _MARK = re.compile(r" ?\[gatewright (set|restored) (\S+) was (\d+)(?: at (\d+))?\]")
 _PROMPT = 60_000.0
 """Milliseconds between writing a mark and `updatedAt`; later the variable was changed again, by somebody else."""
 _LONGEST_COMMENT = 500
+_SOON = 2.0
+"""Seconds after which what was refused for a moment is asked for again."""
 _WHY = "no variable of production has changed since it was built"
 
 
@@ -76,11 +84,6 @@ def since_when(variable: Mapping[str, Any]) -> float:
     if mark is not None and mark.kind == "restored" and abs(at - mark.at) <= _PROMPT:
         return mark.was
     return at
-
-
-def run_of(key: str) -> str:
-    """The run that an operation belongs to, unlike any other run of any Release."""
-    return f"{key.partition('.')[0]}-{key.rpartition('-')[2]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,62 @@ async def give_back(
     act: bool,
 ) -> Progress:
     """Return production to what was recorded; without `act` only look how far that is. Raises Retryable, Permanent."""
+    loose = await _loose(link, project, run_of(operation.key))
+    if loose and not act:
+        return Progress("Absent")
+    left = [await _withdraw(link, item) for item in loose]
+    if loose:
+        project = await vercel.project(link, project["id"])  # what was promoted before that is seen now
+    found = await _given_back(link, project, snapshot, operation, smoke, act)
+    kept = "; ".join(text for text in left if text)
+    return Progress(found.state, f"{found.message}; {kept}", found.outputs, found.stuck) if kept else found
+
+
+async def _loose(link: Link, project: Mapping[str, Any], run: str) -> list[dict[str, Any]]:
+    """Deployments that this run made on its way forward, and that never were production."""
+    loose: list[dict[str, Any]] = []
+    for item in await vercel.marked(link, project["id"], **{RUN: run}):
+        meta = as_object(item.get("meta"))
+        if SOURCE in meta or _on_the_way_back(str(meta.get(KEY))) or item.get("readySubstate") == "PROMOTED":
+            continue
+        if item["id"] in (production(project), moving(project)):
+            continue
+        found = as_object(await vercel.deployment(link, item["id"]))
+        if found.get("readyState") in BUILDING or (
+            found.get("readyState") == "READY" and found.get("readySubstate") == "STAGED"
+        ):
+            loose.append(found)
+    return loose
+
+
+def _on_the_way_back(key: str) -> bool:
+    """Whether an operation is part of a rollback: `RUN.rollback.STAGE.SUBJECT.NUMBER-NONCE`."""
+    parts = key.split(".")
+    return len(parts) > 4 and parts[1] == "rollback"
+
+
+async def _withdraw(link: Link, found: Mapping[str, Any]) -> str:
+    """Cancel a build, delete what was built and never promoted; the text says why that could not be. Raises Retryable."""
+    identity = vendor.segment(found["id"])
+    building = found.get("readyState") in BUILDING
+    method, path = (
+        ("PATCH", f"/v12/deployments/{identity}/cancel") if building else ("DELETE", f"/v13/deployments/{identity}")
+    )
+    try:
+        await vercel.call(link, method, path, accepted=frozenset({404}), bucket="aliases")
+    except Permanent as error:
+        return f"{found['id']} could not be withdrawn: {error}"
+    return ""
+
+
+async def _given_back(
+    link: Link,
+    project: Mapping[str, Any],
+    snapshot: Mapping[str, Any],
+    operation: Operation,
+    smoke: Smoke | None,
+    act: bool,
+) -> Progress:
     recorded, run = str(snapshot["deployment"]), run_of(operation.key)
     now = await vercel.variables(link, project["id"])
     if await _untouched(link, project, now, snapshot, run):
@@ -195,8 +254,14 @@ async def _roll_back(link: Link, project: Mapping[str, Any], recorded: str, oper
         promoted = await promote(link, project, recorded)
         return Progress("Running", f"{promoted.message} (the plan refuses a rollback to it)", stuck=promoted.stuck)
     if reply.status == 409:
-        return Progress("Running", refusal(link, reply, f"the rollback to {recorded}"), stuck=True)
+        raise _later(refusal(link, reply, f"the rollback to {recorded}"))
     return Progress("Running", f"rolling back to {recorded} instantly ({_WHY})")
+
+
+def _later(message: str) -> Retryable:
+    error = Retryable(message)
+    error.after = _SOON
+    return error
 
 
 def _described(project: Mapping[str, Any], operation: Operation) -> bool:
@@ -231,10 +296,10 @@ async def _again(
     if found is not None:
         progress = await advance(link, project, found, smoke, plainly=True)
         return Progress(progress.state, f"{text}: {progress.message}", progress.outputs, progress.stuck)
-    if since.pending:
-        return Progress("Running", f"{text}: waits until {_listed(list(since.pending))} is set back", stuck=True)
     if not act:
         return Progress("Absent")
+    if since.pending:
+        raise _later(f"{text}: waits until {_listed(list(since.pending))} is set back")
     git = snapshot.get("git")
     source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": recorded}
     version = snapshot.get("version")

@@ -25,9 +25,9 @@ from gatewright.providers.connections import client, vendor, vercel
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.gates.http import HttpCheck, HttpGate, JsonPath, Path, Status
 
-KEY, VERSION, SOURCE = "gatewrightKey", "gatewrightVersion", "gatewrightSource"
-"""What a deployment's `meta` says: the operation that made it, the version it is, the deployment it brings back."""
-_BUILDING = frozenset({"QUEUED", "INITIALIZING", "BUILDING"})
+KEY, RUN, VERSION, SOURCE = "gatewrightKey", "gatewrightRun", "gatewrightVersion", "gatewrightSource"
+"""What a deployment's `meta` says: the operation and the run that made it, its version, the deployment it brings back."""
+BUILDING = frozenset({"QUEUED", "INITIALIZING", "BUILDING"})
 FAILED = frozenset({"ERROR", "CANCELED", "BLOCKED", "DELETED"})
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
 _OPENING = "x-vercel-protection-bypass"
@@ -55,6 +55,11 @@ class Smoke(Model):
 
 
 # --- what is there
+
+
+def run_of(key: str) -> str:
+    """The run that an operation belongs to, unlike any other run of any Release."""
+    return f"{key.partition('.')[0]}-{key.rpartition('-')[2]}"
 
 
 async def find(link: Link, project: Mapping[str, Any], **meta: str) -> dict[str, Any] | None:
@@ -140,7 +145,11 @@ async def create(
         "name": project.get("name"),
         "project": project["id"],
         "target": "production",
-        "meta": {KEY: operation.key, **{name: value for name, value in meta.items() if value}},
+        "meta": {
+            KEY: operation.key,
+            RUN: run_of(operation.key),
+            **{name: value for name, value in meta.items() if value},
+        },
         "autoAssignCustomDomains": False,
         **source,
     }
@@ -160,7 +169,7 @@ async def advance(
     Raises Retryable, Permanent.
     """
     identity, state = found["id"], found.get("readyState") or found.get("status")
-    if state in _BUILDING:
+    if state in BUILDING:
         return Progress("Running", f"{identity} is {'queued' if state == 'QUEUED' else 'building'}")
     if state in FAILED:
         return Progress("Failed", await _why(link, found))
