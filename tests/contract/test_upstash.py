@@ -128,6 +128,7 @@ async def test_credentials(fake: Upstash) -> None:
         wrong = linked("upstash", {"url": url}, {"token": world.HEADER})
         with pytest.raises(Permanent, match="credentials are refused") as caught:
             await CONNECTIONS["upstash"].check(wrong)
+        assert "WRONGPASS" not in str(caught.value), "what the server says is not repeated"
         assert (await world.verdict("upstash", {"memory": {}}, wrong, NEVER))[0] == "Permanent"
         fake.answers["PING"] = (200, {"result": "OK"})
         with pytest.raises(Permanent, match="not the REST API"):
