@@ -9,6 +9,7 @@ from typing import Any
 
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
+from gatewright.core.body import unpin
 from gatewright.core.model import Body, Delivery, Progress, View
 from gatewright.runtime.parse import spec_of, status_of, view_of
 
@@ -111,6 +112,7 @@ class Entry:
         generation = int(self.obj["metadata"].get("generation", 0))
         if self._parsed is None or self._parsed[0] != generation:
             self._parsed = (generation, *spec_of(self.obj.get("spec") or {}))
+            self.obj["spec"] = None  # the model says all of it, and there may be thousands
         self.basis = self.obj["metadata"]["resourceVersion"]
         if self._read is None or self._read[0] is not self.working:
             status = status_of(self.working)
@@ -124,8 +126,15 @@ class Entry:
         if new == self.working:
             return False
         self.working = new
-        self._read = (new, status)
+        self._read, self.tampered = (new, status), False
         return True
+
+    def begins(self, data: Mapping[str, Any]) -> None:
+        """A run begins with what its revision keeps; the body shares the spec that was parsed, where it is the same."""
+        self.body, self.snapshots = unpin(data["body"]), data["snapshots"]
+        spec = self._parsed[1] if self._parsed is not None else None
+        if spec is not None and self.body.spec == spec:
+            self.body = Body(spec, self.body.names)
 
 
 def _kept(obj: Mapping[str, Any], status: dict[str, Any]) -> dict[str, Any]:

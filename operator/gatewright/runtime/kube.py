@@ -175,6 +175,8 @@ class Kube:
         if response.status >= 400:
             raise _error(method, path, response.status, text, response.headers.get("Retry-After", ""))
         found: dict[str, Any] = orjson.loads(text)
+        if "metadata" in found:
+            found["metadata"].pop("managedFields", None)  # nobody here asks who wrote which field
         return found
 
 

@@ -376,8 +376,7 @@ class Reconciler:
     def _remember(self, entry: Entry, view: View, decision: Decision) -> None:
         """What the write that has just succeeded makes true in memory."""
         if decision.revision is not None and "body" in decision.revision.data:
-            entry.body = unpin(decision.revision.data["body"])
-            entry.snapshots = decision.revision.data["snapshots"]
+            entry.begins(decision.revision.data)
             if decision.finalize:
                 entry.operations.clear()
 
