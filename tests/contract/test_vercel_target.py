@@ -122,6 +122,8 @@ async def test_look_records_production_and_no_value(stage: Stage) -> None:
         ({"git": {"ref": "v2.3.1"}}, {}, "aa11bb2", True),
         ({"git": {"ref": "2.3.1"}}, {}, "aa11bb2", True),
         ({"git": {"ref": "main"}}, {"githubCommitRef": "main"}, "aa11bb2", False),
+        ({"git": {"ref": "main"}}, {"gatewrightVersion": "main"}, "aa11bb2", False),
+        ({"git": {"ref": "main", "sha": "aa11bb2"}}, {"gatewrightVersion": "main"}, "aa11bb2", True),
         ({"git": {"ref": "main", "sha": "aa11bb2"}}, {"githubCommitRef": "main"}, "aa11bb2cc", True),
         ({"git": {"ref": "main", "sha": "aa11bb3"}}, {"githubCommitRef": "main"}, "aa11bb2cc", False),
         ({"git": {"ref": "main", "sha": "aa11bb3"}, "version": "9"}, {"gatewrightVersion": "9"}, "aa11bb2", False),

@@ -138,11 +138,12 @@ def _matches(config: VercelTarget, found: Mapping[str, Any]) -> bool:
     commit = vercel_rollout.commit_of(found)
     if config.git.sha and commit is not None and not commit.startswith(config.git.sha):
         return False
-    if as_object(found.get("meta")).get(VERSION):
-        return vercel_rollout.version_of(found) == _version(config)
-    if config.git.sha:
+    marked = bool(as_object(found.get("meta")).get(VERSION))
+    if config.git.sha and not marked:
         return commit is not None
-    return vercel_rollout.version_of(found) == _version(config) and _version(config)[:1].isdigit()
+    if not config.git.sha and not config.version and not _version(config)[:1].isdigit():
+        return False
+    return vercel_rollout.version_of(found) == _version(config)
 
 
 def _after_rollback(project: Mapping[str, Any]) -> str:
