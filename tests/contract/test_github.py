@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import subprocess
 import time
@@ -19,6 +21,7 @@ from gatewright.providers.actions import github as steps
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
+from tests.contract.shapes import bent
 from tests.fakes import npm
 from tests.fakes.github import REPOSITORY, SHA, Github, limited
 from tests.fakes.serving import linked, serving
@@ -668,3 +671,48 @@ async def test_emulate_has_checks_as_we_read_them(emulated: str) -> None:
         body = {"name": "lint", "head_sha": head, "status": "completed", "conclusion": "success"}
         _send("POST", f"{at}/check-runs", body)
         assert (await world.verdict("github", config, connection, {}))[0] == "Good"
+
+
+# --- answers in a wrong shape
+
+
+@functools.lru_cache
+def _linked(url: str) -> Link:
+    """One Connection for all the questions, and with it one client."""
+    return link(url)
+
+
+async def _checks(url: str) -> None:
+    kind, message = await world.verdict("github", CHECKS, _linked(url), {})
+    assert kind != "Good", message
+
+
+async def _issues(url: str) -> None:
+    kind, message = await world.verdict("github", ISSUES, _linked(url), NONE)
+    assert kind != "Good", message
+
+
+def _steps(config: dict[str, Any], *acts: Any) -> Any:
+    async def carry_out(url: str) -> None:
+        for act in acts:
+            with contextlib.suppress(Retryable, Permanent):
+                await act(config, _linked(url))
+
+    return carry_out
+
+
+@pytest.mark.parametrize(
+    "act",
+    [_checks, _issues, _steps(DEPLOYMENT, look, do, follow), _steps(SMOKE, look, do, follow)],
+    ids=["checks", "issues", "deployment", "workflow"],
+)
+async def test_answers_in_a_wrong_shape_break_nothing_and_pass_nothing(act: Any) -> None:
+    """All is bad, so no strange answer makes it good; and there is no exception but the two that are allowed."""
+    fake = Github(world.TOKEN)
+    fake.run("CI", "failure")
+    fake.check("lint", "failure")
+    fake.check("unit", "failure")
+    fake.statuses.append({"id": 1, "context": "lint", "state": "failure"})
+    fake.issue("P0")
+    fake.labels.clear()  # else an empty list is an answer like any other
+    assert len([changed async for changed in bent(fake, act)]) > 20

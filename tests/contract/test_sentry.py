@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +18,7 @@ from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
+from tests.contract.shapes import bent
 from tests.fakes import npm
 from tests.fakes.sentry import Sentry
 from tests.fakes.serving import linked, serving
@@ -447,3 +450,50 @@ async def test_what_we_did_is_what_sentrys_own_program_finds(cli: str) -> None:
         await run(cli, url, "releases", "new", VERSION)
     assert fake.releases[VERSION]["dateReleased"] == before
     assert len(fake.deploys[VERSION]) == 1
+
+
+# --- answers in a wrong shape
+
+
+@functools.lru_cache
+def _linked(url: str) -> Link:
+    """One Connection for all the questions, and with it one client."""
+    return link(url)
+
+
+def _question(question: dict[str, Any], limit: str) -> Any:
+    async def ask(url: str) -> None:
+        kind, message = await world.verdict("sentry", question, _linked(url), {"max": limit})
+        assert kind != "Good", message
+
+    return ask
+
+
+async def _step(url: str) -> None:
+    for act in (do, follow):
+        with contextlib.suppress(Retryable, Permanent):
+            await act(MARK, _linked(url))
+
+
+ACTS = {
+    "errors": _question(ERRORS, "10"),
+    "failures": _question(FAILURES, "1%"),
+    "p95": _question(P95, "1s"),
+    "new": _question(NEW, "0"),
+    "step": _step,
+}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+async def test_answers_in_a_wrong_shape_break_nothing_and_pass_nothing(act: Any) -> None:
+    """All is bad, so no strange answer makes it good; and there is no exception but the two that are allowed."""
+    fake = Sentry(world.TOKEN, errors=lambda ago: 30, failures=50, p95=5000.0)
+    fake.issue(VERSION)
+    assert len([changed async for changed in bent(fake, act)]) > 20
+
+
+async def test_no_strange_answer_is_a_zero() -> None:
+    """There is nothing, and no evidence for it."""
+    fake = Sentry(world.TOKEN, transactions=0, releases={VERSION: {"version": VERSION}})
+    for act in (_question(ERRORS, "10"), _question(NEW, "0")):
+        assert len([changed async for changed in bent(fake, act)]) > 20

@@ -31,7 +31,7 @@ from gatewright.api.base import Key, Model, Name, Text
 from gatewright.core.model import Operation, Progress, Sight, digest
 from gatewright.ports import Link, NotFound, Permanent
 from gatewright.providers.connections import client
-from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, fetch, pages
+from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, entries, fetch, pages
 from gatewright.providers.connections.secrets import hide
 
 _LONGEST_MARK = 60
@@ -150,7 +150,7 @@ class GithubStep:
         lines: list[str] = []
         path = below(config.repository, "actions", "runs", str(run["id"]), "jobs")
         async for page in pages(link, path, {"filter": "latest"}, "jobs", 3):
-            lines += [_job(job) for job in page if job.get("conclusion") in _FAILED]
+            lines += [_job(job) for job in page if _failed(job)]
         return hide(f"{'; '.join(lines)} ({run.get('html_url')})", link) if lines else None
 
 
@@ -306,7 +306,7 @@ def _progress(run: Mapping[str, Any], link: Link) -> Progress:
     if status == "completed":
         if conclusion == "success":
             return Progress("Succeeded", hide(f"success: {url}", link), outputs)
-        words = "did nothing: " if conclusion in _NOTHING else ""
+        words = "did nothing: " if str(conclusion) in _NOTHING else ""
         return Progress("Failed", hide(f"{words}{conclusion or 'without a conclusion'}: {url}", link), outputs)
     waiting = status in ("waiting", "action_required")
     words = "waits for somebody to allow it" if waiting else str(status)
@@ -349,6 +349,10 @@ async def _found(link: Link, path: str, problem: str, query: Mapping[str, str] |
 
 
 def _job(job: Mapping[str, Any]) -> str:
-    steps = [str(step.get("name")) for step in job.get("steps") or [] if step.get("conclusion") in _FAILED]
+    steps = [str(step.get("name")) for step in entries(job.get("steps") or [], "jobs") if _failed(step)]
     where = f", step {steps[0]}" if steps else ""
     return f"job {job.get('name')}{where}: {job.get('conclusion')}"
+
+
+def _failed(item: Mapping[str, Any]) -> bool:
+    return str(item.get("conclusion")) in _FAILED

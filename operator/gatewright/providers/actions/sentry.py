@@ -141,7 +141,10 @@ def _known(wanted: SentryRelease, reply: client.Reply) -> Mapping[str, Any]:
 
 
 def _complete(wanted: SentryRelease, found: Mapping[str, Any]) -> bool:
-    projects = {str(item.get("slug")) for item in found.get("projects") or [] if isinstance(item, dict)}
+    listed = found.get("projects")
+    projects = (
+        {str(item.get("slug")) for item in listed if isinstance(item, dict)} if isinstance(listed, list) else set()
+    )
     return projects >= set(wanted.projects) and (not wanted.finalize or bool(found.get("dateReleased")))
 
 

@@ -98,12 +98,17 @@ async def pages(
         found = client.json_of(reply)
         if key is not None:
             found = _object(reply, found).get(key)
-        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-            raise Permanent(f"{reply.where}: this is not the GitHub API")
-        yield found
+        yield entries(found, reply.where)
         if not re.search(r'rel="?next\b', reply.headers.get("link", "")):
             return
     raise Unfinished(f"more than {most * _PAGE} entries, which is more than are read")
+
+
+def entries(found: Any, where: str) -> list[dict[str, Any]]:
+    """A list of objects. Raises Permanent."""
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise Permanent(f"{where}: this is not the GitHub API")
+    return found
 
 
 def below(repository: str, *parts: str) -> str:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, Link, Permanent
-from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, fetch, pages
+from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, entries, fetch, pages
 from gatewright.providers.connections.secrets import hide
 
 _BAD = frozenset({"failure", "cancelled", "timed_out", "action_required", "startup_failure", "stale", "error"})
@@ -103,7 +103,12 @@ class GithubGate:
 async def _checks(config: GithubCheck, ref: str, link: Link) -> Answer:
     commit, found = await _statuses(config.repository, ref, link)
     workflows: dict[int, int] = {}
-    async for page in pages(link, below(config.repository, "actions", "runs"), {"head_sha": commit, "exclude_pull_requests": "true"}, "workflow_runs"):
+    async for page in pages(
+        link,
+        below(config.repository, "actions", "runs"),
+        {"head_sha": commit, "exclude_pull_requests": "true"},
+        "workflow_runs",
+    ):
         for run in (run for run in page if run.get("head_sha") == commit):
             # whoever re-runs a workflow keeps its run and raises the attempt; whoever starts it again gets a new run
             newer = (_number(run, "run_number"), _number(run, "run_attempt"), _number(run, "id"))
@@ -114,8 +119,8 @@ async def _checks(config: GithubCheck, ref: str, link: Link) -> Answer:
     query = {"filter": "latest"}
     async for page in pages(link, below(config.repository, "commits", commit, "check-runs"), query, "check_runs", 20):
         for run in page:
-            suite = (run.get("check_suite") or {}).get("id", 0)
-            app = (run.get("app") or {}).get("slug", "")
+            suite = _number(_part(run, "check_suite"), "id")
+            app = str(_part(run, "app").get("slug"))
             source = ("job", workflows[suite]) if suite in workflows else ("app", app)
             found.append(_Seen(str(run.get("name")), source, (_number(run, "id"),), _word(run)))
     assert config.checks is not None
@@ -127,15 +132,15 @@ async def _statuses(repository: str, ref: str, link: Link) -> tuple[str, list[_S
     path, found, commit = below(repository, "commits", ref, "status"), [], ""
     for page in range(1, 11):
         answer = await fetch(link, path, query={"per_page": 100, "page": page})
-        statuses = answer.get("statuses")
-        if not isinstance(statuses, list) or not isinstance(answer.get("sha"), str):
-            raise Permanent("the answer about the commit is not understood; is this the GitHub API?")
+        statuses = entries(answer.get("statuses"), path)
+        if not isinstance(answer.get("sha"), str):
+            raise Permanent("the answer about the commit holds no sha; is this the GitHub API?")
         commit = answer["sha"]
         found += [
             _Seen(str(item.get("context")), ("status", ""), (_number(item, "id"),), str(item.get("state")))
             for item in statuses
         ]
-        if len(found) >= answer.get("total_count", 0) or not statuses:
+        if len(found) >= _number(answer, "total_count") or not statuses:
             return commit, found
     raise Unfinished("more than 1000 statuses, which is more than are read")
 
@@ -183,6 +188,11 @@ def _newest(name: str, found: Iterable[_Seen]) -> Iterator[str]:
         if seen.name == name and (seen.source not in newest or newest[seen.source].age < seen.age):
             newest[seen.source] = seen
     return (seen.word for seen in newest.values())
+
+
+def _part(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = item.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _number(item: Mapping[str, Any], name: str) -> int:

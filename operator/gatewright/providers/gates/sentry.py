@@ -181,8 +181,9 @@ def _complete(answer: Mapping[str, Any], bucket: int) -> list[float] | str:
         raise Permanent("the answer holds no time series; is this the Sentry API?")
     if len(series) != 1:
         return f"{len(series)} time series where there must be one"
-    meta, values = series[0].get("meta"), series[0].get("values")
-    if not isinstance(meta, dict) or not isinstance(values, list):
+    only = series[0] if isinstance(series[0], dict) else {}
+    meta, values = only.get("meta"), only.get("values")
+    if not isinstance(meta, dict) or not isinstance(values, list) or not all(isinstance(item, dict) for item in values):
         raise Permanent("the answer holds no values; is this the Sentry API?")
     if meta.get("dataScanned") == "partial":
         return "Sentry has looked at a part of the data only"
@@ -243,7 +244,7 @@ async def _duration(config: SentryCheck, wanted: SentryTransactions, link: Link)
     few = _too_few(row, wanted.minimum)
     if few is not None:
         return few
-    unit, value = (meta.get("units") or {}).get(name), row.get(name)
+    unit, value = _of(meta, "units", name), row.get(name)
     if value is None:
         return Answer(None, "no p95")
     if _kind(meta, name) != "duration" or not isinstance(unit, str) or unit not in _UNITS:
@@ -287,7 +288,7 @@ def _too_few(row: Mapping[str, Any], minimum: int) -> Answer | None:
     count = row.get("count()")
     if count is None:
         return Answer(None, "Sentry has not counted all transactions")
-    if not count:
+    if _number(count) <= 0:
         return Answer(None, "no transaction of this release")
     if _number(count) < minimum:
         return Answer(None, f"{_number(count):.0f} transactions, fewer than {minimum}")
@@ -295,7 +296,12 @@ def _too_few(row: Mapping[str, Any], minimum: int) -> Answer | None:
 
 
 def _kind(meta: Mapping[str, Any], name: str) -> Any:
-    return (meta.get("fields") or {}).get(name)
+    return _of(meta, "fields", name)
+
+
+def _of(meta: Mapping[str, Any], part: str, name: str) -> Any:
+    found = meta.get(part)
+    return found.get(name) if isinstance(found, dict) else None
 
 
 # --- issues
