@@ -40,6 +40,7 @@ EXPECTED = {
     "promoted": "Healthy",
     "adopted": "Healthy",
     "rolled_back": "Degraded",
+    "unproved": "Degraded",
     "rollback_failed": "Degraded",
     "aborted": "Degraded",
     "invalid_spec": "Degraded",

@@ -105,6 +105,14 @@ def rolled_back() -> World:
     return world.settle()
 
 
+def unproved() -> World:
+    """A backup that is empty: the migration does not begin, and nothing is restored from it."""
+    careful = spec()
+    careful["stages"][0]["steps"][0]["proof"] = {"minBytes": 1048576, "contains": ["public.orders"]}
+    told = {"id": "b-1", "bytes": "0", "createdAt": "2026-01-01T00:00:00Z", "tables": "public.tasks"}
+    return World(spec=careful, jobs={"backup": Progress("Succeeded", outputs=told)}).settle()
+
+
 def rollback_failed() -> World:
     failed = {"migrate": Progress("Failed", "exit code 1"), "restore": Progress("Failed", "the backup is gone")}
     return World(jobs=failed).settle()
@@ -129,7 +137,7 @@ ENDINGS: dict[str, Callable[[], World]] = {
     for builder in (
         preflight, walking, baking, holding, waiting_for_person, waiting_for_approval, skipped,
         suspended, not_started, blocked, target_missing, guarding,
-        promoted, adopted, paused, rolling_back, rolled_back, rollback_failed, aborted, observed, invalid_spec,
+        promoted, adopted, paused, rolling_back, rolled_back, unproved, rollback_failed, aborted, observed, invalid_spec,
     )
 }  # fmt: skip
 
