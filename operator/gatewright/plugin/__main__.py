@@ -1,0 +1,270 @@
+"""The command `kubectl-release`, which kubectl finds on the PATH and runs as `kubectl release`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from gatewright import __version__
+from gatewright.api.base import seconds
+from gatewright.plugin import acts, show
+from gatewright.plugin.cluster import Cluster, Failed, path
+
+ACTIONS = {
+    "approve": "say go where an approval is waited for",
+    "reject": "say no: the approval or manual step fails",
+    "confirm": "say that a manual step is done",
+    "retry": "repeat the failed stage, or start a rejected version again",
+    "skip": "go past the step or stage that failed or is under way",
+    "promote": "end the bake, or the guarding, early",
+    "rollback": "undo the run; its version is rejected",
+    "abort": "undo the run without judging its version",
+    "pause": "stop the walk; guards keep watching",
+    "resume": "let a paused run go on",
+}
+_PLACES: Mapping[str, tuple[str, ...]] = {
+    "approve": ("stage", "step", "gate"), "reject": ("stage", "step", "gate"), "confirm": ("stage", "step"),
+    "skip": ("stage", "step"), "retry": ("stage",), "promote": ("stage",),
+}  # fmt: skip
+ANSWER = "30s"
+ENDLESS = 10**9
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do one thing; the exit code says how it went."""
+    options = _parser().parse_args(argv)
+    try:
+        return int(options.do(options))
+    except Failed as error:
+        _say([str(error)], sys.stderr)
+        return acts.FAILED
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read has gone: nothing more is to be said to anybody
+        return acts.FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kubectl release",
+        description="See where Releases stand, and act on them.",
+        epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not over in time.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    shown = commands.add_parser("status", help="where Releases stand, or one of them with its stages")
+    shown.add_argument("name", nargs="?", help="name of the Release; all of the namespace without it")
+    shown.add_argument("-A", "--all-namespaces", action="store_true")
+    shown.add_argument("-w", "--watch", action="store_true", help="a line for each change, until interrupted")
+    shown.add_argument("--wait", action="store_true", help="until the Release is at rest; 0 if its version is live")
+    shown.add_argument("--timeout", default=None, type=_duration, help="longest time to watch or wait (30m)")
+    shown.add_argument("-o", "--output", choices=["wide", "json", "yaml", "name"])
+    shown.set_defaults(do=_status)
+    why = commands.add_parser("explain", help="why a Release is where it is, and what would happen next")
+    why.add_argument("name", help="name of the Release")
+    why.add_argument("-o", "--output", choices=["json", "yaml"])
+    why.set_defaults(do=_explain)
+    for name, words in ACTIONS.items():
+        _action(commands.add_parser(name, help=words, description=words), name)
+    for command in commands.choices.values():
+        _connection(command)
+    return parser
+
+
+def _action(command: argparse.ArgumentParser, name: str) -> None:
+    command.add_argument("name", help="name of the Release")
+    for place in _PLACES.get(name, ()):
+        command.add_argument(f"--{place}", help=f"the {place} that is meant; needed only where it could be another")
+    if name == "approve":
+        command.add_argument("--group", action="append", default=[], help="a group of yours to show; may be repeated")
+    command.add_argument("--run", type=int, help="the run that is meant (default: the one under way now)")
+    command.add_argument("--reason", default="", help="why, for those who read it later")
+    command.add_argument("--wait", action="store_true", help="until the run is over; 0 if it ended as was asked for")
+    command.add_argument(
+        "--timeout", default=None, type=_duration, help=f"longest time to wait ({ANSWER}, with --wait 1h)"
+    )
+    command.add_argument("--no-wait", action="store_true", help="do not even wait for the answer")
+    command.add_argument("--dry-run", action="store_true", help="let the API server judge it, and print it")
+    command.set_defaults(do=_act, action=name.capitalize(), stage=None, step=None, gate=None, group=[])
+
+
+def _connection(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-n", "--namespace", help="namespace (default: the context's)")
+    command.add_argument("--context", help="context of the kubeconfig")
+    command.add_argument("--kubeconfig", help="path of the kubeconfig")
+    command.add_argument("--as", dest="as_user", metavar="USER", help="act as another user, where RBAC lets you")
+    command.add_argument("--as-group", action="append", default=[], metavar="GROUP", help="with --as; may be repeated")
+
+
+def _duration(text: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _connect(options: argparse.Namespace) -> Cluster:
+    return Cluster.connect(
+        options.kubeconfig, options.context, options.namespace, options.as_user, tuple(options.as_group)
+    )
+
+
+def _say(lines: Iterable[str], to: Any = None) -> None:
+    stream = to or sys.stdout
+    for line in lines:
+        stream.write(f"{line}\n")
+    stream.flush()
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# See
+
+
+def _status(options: argparse.Namespace) -> int:
+    cluster = _connect(options)
+    where = "" if options.all_namespaces else cluster.namespace
+    if options.wait and not options.name:
+        raise Failed("--wait needs the name of a Release")
+    if options.watch or options.wait:
+        return _follow(cluster, where, options)
+    if options.name:
+        found = cluster.get(path("releases", cluster.namespace, options.name))
+        _say(_printed(found, options.output, lambda: show.status(found, _now())))
+        return acts.DONE
+    listed = cluster.get(path("releases", where))
+    items = listed.get("items", [])
+    if not items and options.output not in ("json", "yaml"):
+        _say([f"No releases found{f' in namespace {where}' if where else ''}."], sys.stderr)
+        return acts.DONE
+    wide = options.output == "wide"
+    _say(_printed(listed, options.output, lambda: show.releases(items, _now(), wide, options.all_namespaces)))
+    return acts.DONE
+
+
+def _printed(found: Mapping[str, Any], form: str | None, lines: Callable[[], list[str]]) -> list[str]:
+    if form == "json":
+        return [json.dumps(found, indent=2)]
+    if form == "yaml":
+        return [yaml.safe_dump(dict(found), sort_keys=False, width=120).rstrip()]
+    if form == "name":
+        return [f"release.gatewright.dev/{item['metadata']['name']}" for item in found.get("items", [found])]
+    return lines()
+
+
+def _follow(cluster: Cluster, where: str, options: argparse.Namespace) -> int:
+    """A line for each change of what people read, until the Release is at rest, or for ever."""
+    deadline = time.monotonic() + (options.timeout if options.timeout is not None else ENDLESS)
+    query = {"fieldSelector": f"metadata.name={options.name}"} if options.name else {}
+    said: dict[str, str] = {}
+    while True:
+        listed = cluster.get(path("releases", where))
+        items = [item for item in listed["items"] if options.name in (None, item["metadata"]["name"])]
+        if options.name and not items:
+            raise Failed(f'Error from server (NotFound): releases.gatewright.dev "{options.name}" not found', 404)
+        for item in items:
+            code = _change(item, said, options.wait)
+            if code is not None:
+                return code
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return acts.LATE if options.wait else acts.DONE
+        code = _watched(
+            cluster, where, listed["metadata"]["resourceVersion"], min(left, 240.0), query, said, options.wait
+        )
+        if code is not None:
+            return code
+        time.sleep(0.1)
+
+
+def _watched(
+    cluster: Cluster, where: str, version: str, lasting: float, query: dict[str, str], said: dict[str, str], wait: bool
+) -> int | None:
+    for event in cluster.watch(path("releases", where), version, lasting, **query):
+        if event["type"] == "DELETED":
+            _say([f"{show.clean(event['object']['metadata']['name'])}   deleted"])
+            if query:
+                return acts.FAILED if wait else acts.DONE
+        elif event["type"] in ("ADDED", "MODIFIED"):
+            code = _change(event["object"], said, wait)
+            if code is not None:
+                return code
+        else:
+            return None  # the watch is too old: look again
+    return None
+
+
+def _change(item: Mapping[str, Any], said: dict[str, str], wait: bool) -> int | None:
+    line = show.moment(item)
+    if said.get(item["metadata"]["uid"]) != line:
+        said[item["metadata"]["uid"]] = line
+        _say([f"{datetime.now(UTC):%H:%M:%SZ}   {line}"])
+    return acts.settled(item) if wait else None
+
+
+def _explain(options: argparse.Namespace) -> int:
+    cluster = _connect(options)
+    found = cluster.get(path("releases", cluster.namespace, options.name))
+    _say(
+        _printed(
+            found.get("status", {}) if options.output else found, options.output, lambda: show.explain(found, _now())
+        )
+    )
+    return acts.DONE
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Act
+
+
+def _act(options: argparse.Namespace) -> int:
+    cluster = _connect(options)
+    wish = acts.Wish(
+        options.name, options.action, options.stage, options.step, options.gate, options.run, tuple(options.group),
+        options.reason,
+    )  # fmt: skip
+    release = cluster.get(path("releases", cluster.namespace, options.name))
+    where = path("interventions", cluster.namespace) + ("?dryRun=All" if options.dry_run else "")
+    made = cluster.create(where, acts.intervention(cluster, wish, release))
+    name = made["metadata"]["name"]
+    if options.dry_run:
+        _say(_printed({key: made[key] for key in ("apiVersion", "kind", "spec")}, "yaml", list))
+        return acts.DONE
+    if options.no_wait:
+        _say([f"intervention.gatewright.dev/{name} created"])
+        return acts.DONE
+    began = time.monotonic()
+    longest = options.timeout if options.timeout is not None else seconds("1h" if options.wait else ANSWER)
+    said = acts.answered(cluster, name, began + longest)
+    if said is None:
+        words = f"not answered within {show.span(longest)}; is the operator there? (kubectl get itv {name})"
+        _say([f"release.gatewright.dev/{options.name}: {words}"], sys.stderr)
+        return acts.LATE
+    accepted = said["result"] == "Accepted"
+    verb = "accepted" if accepted else "refused"
+    line = (
+        f"release.gatewright.dev/{options.name} {options.action.lower()} {verb}: {show.clean(said.get('message', ''))}"
+    )
+    _say([line], sys.stdout if accepted else sys.stderr)
+    if not accepted or not options.wait:
+        return acts.DONE if accepted else acts.FAILED
+    code, words = acts.over(cluster, wish, acts.meant(wish, release, said), began + longest)
+    _say(
+        [f"release.gatewright.dev/{options.name} {show.clean(words)}"], sys.stdout if code == acts.DONE else sys.stderr
+    )
+    return code
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

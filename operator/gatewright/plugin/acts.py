@@ -1,0 +1,115 @@
+"""To act is to make an Intervention in one's own name, and to wait for what comes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gatewright.api import API_VERSION, RELEASE
+from gatewright.plugin.cluster import Cluster, Failed, path
+
+DONE, FAILED, LATE = 0, 1, 3
+GOOD = {"Rollback": ("RolledBack",), "Abort": ("Aborted",)}
+"""How a run may end after which action; all others want it Promoted."""
+POLL = (0.1, 0.2, 0.3, 0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody asks for."""
+
+    release: str
+    action: str
+    stage: str | None = None
+    step: str | None = None
+    gate: str | None = None
+    run: int | None = None
+    groups: tuple[str, ...] = ()
+    """Empty: those of the caller's groups that an approval of the Release asks for."""
+    reason: str = ""
+
+
+def intervention(cluster: Cluster, wish: Wish, release: Mapping[str, Any]) -> dict[str, Any]:
+    """The Intervention for a wish, in the caller's own name and for the run that the caller sees. Raises Failed."""
+    user, groups = cluster.whoami()
+    run = (release.get("status") or {}).get("run") or {}
+    spec: dict[str, Any] = {"release": wish.release, "action": wish.action, "by": user}
+    shown = list(wish.groups) or [group for group in groups if group in asked_groups(release)][:64]
+    spec |= {"groups": shown} if wish.action == "Approve" and shown else {}
+    number = wish.run or run.get("id")
+    spec |= {"run": number} if number else {}
+    spec |= {name: getattr(wish, name) for name in ("stage", "step", "gate", "reason") if getattr(wish, name)}
+    meta = {
+        "generateName": f"{wish.release[:40].rstrip('-.')}-{wish.action.lower()}-",
+        "namespace": cluster.namespace,
+        "labels": {RELEASE: wish.release[:63].rstrip("-.")},
+    }
+    return {"apiVersion": API_VERSION, "kind": "Intervention", "metadata": meta, "spec": spec}
+
+
+def asked_groups(release: Mapping[str, Any]) -> set[str]:
+    """Every group that an approval of a Release asks for."""
+    spec = release.get("spec") or {}
+    places = [spec.get("preflight") or [], *((stage.get("steps") or []) for stage in spec.get("stages") or [])]
+    return {group for items in places for item in items for group in ((item.get("approval") or {}).get("groups") or ())}
+
+
+def answered(cluster: Cluster, name: str, deadline: float) -> dict[str, Any] | None:
+    """What an Intervention's own status says; None where nothing did in time. Raises Failed."""
+    for status in _looks(lambda: cluster.get(path("interventions", cluster.namespace, name)), deadline):
+        if status.get("result"):
+            return status
+    return None
+
+
+def meant(wish: Wish, release: Mapping[str, Any], said: Mapping[str, Any]) -> int:
+    """Number of the run whose end shows whether a wish came true: the next one where a Retry starts a version again."""
+    status = release.get("status") or {}
+    again = wish.action == "Retry" and bool((status.get("run") or {}).get("outcome"))
+    return int(status.get("runs", 0)) + 1 if again else int(said.get("run") or 0)
+
+
+def over(cluster: Cluster, wish: Wish, number: int, deadline: float) -> tuple[int, str]:
+    """The exit code, and the words, for the end of a run. Raises Failed."""
+    for status in _looks(lambda: cluster.get(path("releases", cluster.namespace, wish.release)), deadline):
+        run = status.get("run") or {}
+        ended: Mapping[str, Any] = next(
+            (item for item in (run, *status.get("history", ())) if item.get("id") == number), {}
+        )
+        outcome = ended.get("outcome")
+        if outcome is None and run.get("id") != number and status.get("state") == "Promoted":
+            outcome = "Promoted"  # it was live already, and was taken over without a run
+        if outcome is not None:
+            good = outcome in GOOD.get(wish.action, ("Promoted",))
+            return DONE if good else FAILED, f"{outcome}: {ended.get('reason') or status.get('message', '')}"
+    return LATE, f"run {number} is not over yet"
+
+
+def settled(release: Mapping[str, Any]) -> int | None:
+    """The exit code of a Release that is at rest: 0 where the wanted version is live; None while there is work to do."""
+    status = release.get("status") or {}
+    conditions = {item["type"]: item["status"] for item in status.get("conditions", ())}
+    run = status.get("run")
+    if status.get("observedGeneration") != release["metadata"].get("generation") or conditions.get("Reconciling"):
+        return None
+    if run is not None and not run.get("outcome"):
+        return None
+    if conditions.get("Ready") == "Unknown":
+        return None
+    return DONE if conditions.get("Ready") == "True" else FAILED
+
+
+def _looks(look: Callable[[], Mapping[str, Any]], deadline: float) -> Iterator[dict[str, Any]]:
+    """The status, looked at again and again until the deadline; a server that is away for a moment is asked again."""
+    for number in range(10**9):
+        try:
+            yield dict(look().get("status") or {})
+        except Failed as error:
+            if 400 <= error.code < 500 and error.code != 429:
+                raise
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(left, POLL[min(number, len(POLL) - 1)]))

@@ -1,0 +1,179 @@
+"""kubectl release, as far as it needs no API server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gatewright.api.intervention import OF_GATE, OF_STAGE, OF_STEP
+from gatewright.codegen import admission
+from gatewright.plugin import acts, show
+from gatewright.plugin.__main__ import _PLACES, ACTIONS, _parser, main
+from gatewright.plugin.cluster import Failed
+from tests.golden import endings
+
+
+def test_there_is_a_command_for_each_action():
+    assert set(ACTIONS) == set(admission.VERBS)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_command_takes_what_its_action_may_say_and_no_more(action: str):
+    wanted = {("stage", OF_STAGE), ("step", OF_STEP), ("gate", OF_GATE)}
+    assert set(_PLACES.get(action, ())) == {field for field, actions in wanted if action.capitalize() in actions}
+    options = _parser().parse_args([action, "web", "-n", "shop", "--reason", "because", "--run", "3"])
+    assert (options.name, options.namespace, options.reason, options.run) == ("web", "shop", "because", 3)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["destroy", "web"], ["pause", "web", "--step", "a"], ["status", "--timeout", "soon"]]
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2 and "usage: kubectl release" in capsys.readouterr().err
+
+
+def test_a_kubeconfig_that_is_not_there_is_said_to_be_so(tmp_path: Any, capsys: pytest.CaptureFixture[str]):
+    assert main(["status", "--kubeconfig", str(tmp_path / "none")]) == 1
+    assert "cannot load the kubeconfig" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("promoted", 0), ("adopted", 0), ("skipped", 0), ("rolled_back", 1), ("rollback_failed", 1), ("aborted", 1),
+        ("invalid_spec", 1), ("observed", 1), ("target_missing", 1), ("not_started", 1), ("walking", None),
+        ("guarding", None), ("paused", None), ("waiting_for_person", None), ("blocked", None), ("rolling_back", None),
+    ],
+)  # fmt: skip
+def test_when_a_release_is_at_rest_and_how(name: str, code: int | None):
+    assert acts.settled(endings.kept(name)) == code
+
+
+def test_a_spec_that_was_not_looked_at_yet_is_not_at_rest():
+    release = endings.kept("promoted")
+    release["metadata"]["generation"] += 1
+    assert acts.settled(release) is None
+    assert acts.settled({"metadata": {"generation": 1}}) is None
+
+
+class Fake:
+    """A cluster that answers one status after the other, the last one for ever."""
+
+    namespace = "shop"
+
+    def __init__(self, *answers: Any, groups: tuple[str, ...] = ()) -> None:
+        self.answers, self.groups = list(answers), list(groups)
+
+    def get(self, path: str) -> dict[str, Any]:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return {"status": answer}
+
+    def whoami(self) -> tuple[str, list[str]]:
+        return "ana", self.groups
+
+
+ROLLBACK = acts.Wish("web", "Rollback")
+RETRY = acts.Wish("web", "Retry")
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10**6))
+    fake = SimpleNamespace(monotonic=lambda: next(clock) * 0.1, sleep=lambda _: None)
+    monkeypatch.setattr(acts, "time", fake)
+
+
+def run(number: int, outcome: str | None = None) -> dict[str, Any]:
+    return {"id": number} | ({"outcome": outcome, "reason": "why"} if outcome else {})
+
+
+@pytest.mark.parametrize(
+    ("wish", "statuses", "number", "code"),
+    [
+        (ROLLBACK, [{"run": run(2)}, {"run": run(2, "RolledBack")}], 2, 0),
+        (ROLLBACK, [{"run": run(2, "RollbackFailed")}], 2, 1),
+        (ROLLBACK, [{"run": run(3), "history": [run(2, "RolledBack")]}], 2, 0),
+        (acts.Wish("web", "Abort"), [{"run": run(2, "Aborted")}], 2, 0),
+        (acts.Wish("web", "Approve"), [{"run": run(2, "Aborted")}], 2, 1),
+        (acts.Wish("web", "Approve"), [{"run": run(2)}], 2, 3),
+        (RETRY, [{"run": run(1, "RolledBack")}, {"run": run(2)}, {"run": run(2, "Promoted")}], 2, 0),
+        (RETRY, [{"run": run(1, "RolledBack"), "state": "Promoted"}], 2, 0),
+        (RETRY, [Failed("away"), Failed("busy", 429), {"run": run(2, "Promoted")}], 2, 0),
+    ],
+)
+def test_how_waiting_for_the_end_of_a_run_ends(wish: Any, statuses: list[Any], number: int, code: int):
+    assert acts.over(Fake(*statuses), wish, number, 30.0)[0] == code  # type: ignore[arg-type]
+
+
+def test_a_release_that_is_gone_is_not_waited_for():
+    with pytest.raises(Failed):
+        acts.over(Fake(Failed("gone", 404)), ROLLBACK, 1, 30.0)  # type: ignore[arg-type]
+
+
+def test_which_run_a_wish_is_about():
+    paused, ended = {"status": {"run": run(2), "runs": 2}}, {"status": {"run": run(2, "RolledBack"), "runs": 2}}
+    assert acts.meant(RETRY, paused, {"run": 2}) == 2
+    assert acts.meant(RETRY, ended, {"run": 2}) == 3
+    assert acts.meant(ROLLBACK, paused, {"run": 2}) == 2
+
+
+def test_an_answer_that_does_not_come_is_none():
+    assert acts.answered(Fake({}), "a", 5.0) is None  # type: ignore[arg-type]
+    assert acts.answered(Fake({}, {"result": "Refused"}), "a", 99.0) == {"result": "Refused"}  # type: ignore[arg-type]
+
+
+def test_only_groups_that_are_asked_for_are_shown():
+    release = {
+        "spec": {
+            "preflight": [{"name": "go", "approval": {"groups": ["managers"]}}],
+            "stages": [{"steps": [{"approval": {"groups": ["owners"]}}, {"wait": "1s"}]}, {}],
+        },
+        "status": {"run": {"id": 7}},
+    }
+    cluster: Any = Fake({}, groups=("managers", "system:authenticated", "payroll"))
+    made = acts.intervention(cluster, acts.Wish("web", "Approve", gate="go", reason="calm"), release)
+    assert made["spec"] == {
+        "release": "web", "action": "Approve", "by": "ana", "groups": ["managers"], "run": 7, "gate": "go", "reason": "calm",
+    }  # fmt: skip
+    assert "groups" not in acts.intervention(cluster, acts.Wish("web", "Confirm"), release)["spec"]
+    chosen = acts.Wish("web", "Approve", groups=("payroll",), run=3)
+    assert acts.intervention(cluster, chosen, release)["spec"] | {"by": ""} == {
+        "release": "web", "action": "Approve", "by": "", "groups": ["payroll"], "run": 3,
+    }  # fmt: skip
+
+
+def test_a_release_that_never_ran_is_acted_on_without_a_run():
+    cluster: Any = Fake({})
+    assert "run" not in acts.intervention(cluster, acts.Wish("web", "Abort"), {"spec": {"stages": []}})["spec"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-3, "0s"), (0, "0s"), (59.6, "1m"), (182, "3m2s"), (7500, "2h5m"), (360000, "4d4h"), (86400, "1d")],
+)
+def test_times_are_short(seconds: float, text: str):
+    assert show.span(seconds) == text
+
+
+def test_a_terminal_is_not_given_what_it_would_obey():
+    assert show.clean("red \x1b[31mtext\nmore\u202e") == "red  [31mtext more "
+    release = endings.kept("paused")
+    release["status"]["message"] = "evil\x1b]0;title\x07\nnew line"
+    release["status"]["run"]["people"] = ["Skip by \x1b[2J"]
+    for lines in (show.explain(release, datetime(2026, 1, 1, tzinfo=UTC)), [show.moment(release)]):
+        assert not any(ord(char) < 32 for line in lines for char in line)
+
+
+def test_a_long_sentence_is_cut_unless_there_is_room():
+    release = endings.kept("paused")
+    release["status"]["waitingFor"]["message"] = "x" * 500
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert "x" * 81 not in show.releases([release], now)[1]
+    assert "x" * 500 in show.releases([release], now, wide=True)[1]
