@@ -200,6 +200,22 @@ def test_a_compensation_that_only_its_own_stage_needs_is_left_out(site: Site) ->
     site.clean()
 
 
+def test_guards_are_asked_while_the_first_change_hangs(site: Site) -> None:
+    """What is not measured cannot be seen to break: guards begin with the first change, not after its answer."""
+
+    def first(call: Any) -> bool:
+        return (call.method, call.resource) == ("PATCH", "deployments") and f"/{site.name}/" in call.path
+
+    guard, held = query("errors", site.name), Fault(first, "delay", seconds=5)
+    with site.lab.proxy.fault(held):
+        site.apply(simple(site.name, guards=[gate("errors", guard, "5%")]))
+        site.lab.wait(lambda: held.used, 10, "the change to be on its way")
+        site.lab.wait(lambda: site.lab.standin.asked(guard), 3, "the guard's first question")
+        assert site.image() == "shop/web:1.0.0", "the change has been answered: nothing was shown"
+    site.ended("Promoted", 30)
+    site.clean()
+
+
 def test_a_guard_in_breach_while_guarding_rolls_everything_back(site: Site) -> None:
     guard = gate("errors", query("errors", site.name), "5%", failureThreshold=2)
     site.apply(simple(site.name, guards=[guard], guardFor="60s"))

@@ -22,6 +22,8 @@ from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import metrics
 
 TIMEOUT = 8.0
+AGAIN = (0.05, 0.2)
+"""Seconds after which a read that was refused for now is tried again."""
 LONG_TIMEOUT = 30.0
 """For a text that may be long, such as a log."""
 PATCHES = {
@@ -31,6 +33,10 @@ PATCHES = {
 }
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 JUST_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+
+class TimedOut(Retryable):
+    """The API server has not answered in time."""
 
 
 class Kube:
@@ -67,13 +73,13 @@ class Kube:
         await self._api.close()
 
     async def get(self, path: str) -> dict[str, Any]:
-        return await self._request("GET", path)
+        return await self._read(path)
 
     async def list(self, path: str, selector: str = "", accept: str = "application/json") -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         query = {"limit": "500"} | ({"labelSelector": selector} if selector else {})
         while True:
-            page = await self._request("GET", f"{path}?{urlencode(query)}", accept=accept)
+            page = await self._read(f"{path}?{urlencode(query)}", accept)
             found += page.get("items", [])
             token = page.get("metadata", {}).get("continue")
             if not token:
@@ -138,6 +144,17 @@ class Kube:
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"GET {_plain(path)}: {type(error).__name__}") from None
 
+    async def _read(self, path: str, accept: str = "application/json") -> dict[str, Any]:
+        """A read that is refused for a moment is tried again at once: a pass needs all of its reads to get anywhere."""
+        for delay in AGAIN:
+            try:
+                return await self._request("GET", path, accept=accept)
+            except Retryable as error:
+                if isinstance(error, TimedOut) or error.after:
+                    raise
+            await asyncio.sleep(delay)
+        return await self._request("GET", path, accept=accept)
+
     async def _headers(self, method: str, path: str, accept: str = "application/json") -> dict[str, str]:
         headers = {"Accept": accept, "User-Agent": f"gatewright/{__version__}"}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
@@ -169,7 +186,7 @@ class Kube:
                 ) as response:
                     text = await response.read()
         except TimeoutError:
-            raise Retryable(f"{method} {_plain(path)}: no answer from the API server in {TIMEOUT:.0f}s") from None
+            raise TimedOut(f"{method} {_plain(path)}: no answer from the API server in {TIMEOUT:.0f}s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"{method} {_plain(path)}: {type(error).__name__}") from None
         if response.status >= 400:

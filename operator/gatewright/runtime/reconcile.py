@@ -49,6 +49,8 @@ RELIST = 60.0
 STALE = 45.0
 FOLLOWED = (("apps/v1", "deployments", ""), ("apps/v1", "statefulsets", ""), ("batch/v1", "jobs", RELEASE))
 """What Releases work on: API, plural, label selector."""
+RETRY_AT_MOST = 2.0
+"""Seconds, while a run is being undone."""
 RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 log = logging.getLogger("gatewright.reconcile")
@@ -288,6 +290,8 @@ class Reconciler:
             metrics.errors.inc()
             log.exception("%s/%s: the pass failed", *entry.key)
         delay = RETRY_DELAYS[min(entry.failures, len(RETRY_DELAYS) - 1)]
+        if (entry.working.get("run") or {}).get("phase") in ("RollingBack", "Verifying"):
+            delay = min(delay, RETRY_AT_MOST)
         entry.failures += 1
         self.queue.add_after(entry.key, max(delay, after))
 
@@ -366,6 +370,8 @@ class Reconciler:
         for note in decision.notes:
             metrics.transitions.labels(note.reason).inc()
             self.outbox.put(view, note)
+        if decision.effects and entry.body is not None:  # guards begin with the first change, however long that takes
+            self.sampler.watch(entry.key, self._needs(entry, entry.view()).measures)
         performed = await self._perform(entry, view, decision.effects)
         if decision.release and view.finalized and not entry.dirty:
             await self._release(entry)
