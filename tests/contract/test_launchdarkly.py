@@ -13,7 +13,7 @@ from gatewright.providers.registry import CONNECTIONS, FLAGS
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
 from tests.fakes.flags import LaunchDarkly
-from tests.fakes.serving import linked, serving
+from tests.fakes.serving import always, linked, serving
 
 TOKEN = world.TOKEN
 
@@ -66,6 +66,25 @@ async def test_states(row: tuple[dict[str, str], str, str]) -> None:
     async with serving(fake().app()) as url:
         kind, message = await world.verdict("launchdarkly", row[0], link(url), {})
     assert (kind, row[2] in message) == (row[1], True), f"{kind}: {message}"
+
+
+VOICE = {"key": "voice", "environments": {"production": {"on": True}}}
+ODD: list[tuple[dict[str, Any], str]] = [
+    ({}, ""),
+    ({"key": "other"}, "not LaunchDarkly's API"),
+    ({"archived": True}, "is archived"),
+    ({"environments": {"production": {"on": "true"}}}, "not LaunchDarkly's API"),
+    ({"environments": {"production": True}}, "not LaunchDarkly's API"),
+    ({"environments": [{"production": {"on": True}}]}, "not LaunchDarkly's API"),
+    ({"environments": {"test": {"on": True}}}, "no environment production"),
+]
+
+
+@pytest.mark.parametrize("body, words", ODD, ids=[str(row[0]) for row in ODD])
+async def test_odd_answers(body: dict[str, Any], words: str) -> None:
+    async with serving(always({**VOICE, **body})) as url:
+        kind, message = await world.verdict("launchdarkly", TABLE[0][0], link(url), {})
+    assert (kind in ("Permanent", "NotFound"), words in message) == (bool(words), True), f"{kind}: {message}"
 
 
 async def test_credentials() -> None:
@@ -179,4 +198,7 @@ async def test_faults_of_a_switch(server: world.Server, fault: str) -> None:
 
 
 def test_what_it_owns() -> None:
-    assert FLAGS["launchdarkly"].identity(config(voice="on", crico="off")) == "shop/production: crico, voice"
+    assert (
+        FLAGS["launchdarkly"].identity(config(voice="on", crico="off"))
+        == "shop/production/crico\nshop/production/voice"
+    )

@@ -17,7 +17,7 @@ from tests.contract import world
 from tests.contract.refusals import VERDICTS
 from tests.fakes import unleash_server
 from tests.fakes.flags import Unleash
-from tests.fakes.serving import linked, serving
+from tests.fakes.serving import always, linked, serving
 
 ADMIN = unleash_server.TOKEN
 SERVERS = ["stand-in", "unleash-server"] if unleash_server.FOLDER else ["stand-in"]
@@ -100,6 +100,28 @@ async def test_credentials(standing: str) -> None:
         await CONNECTIONS["unleash"].check(link(standing, "*:*.wrong"))
     found = await world.verdict("unleash", TABLE[0][0], link(standing, "*:*.wrong"), {})
     assert (found[0], "credentials are refused" in found[1]) == ("Permanent", True), found
+
+
+VOICE = {"name": "voice", "project": "default", "archived": False}
+ODD: list[tuple[dict[str, Any], str]] = [
+    ({"environments": [{"name": "production", "enabled": True}]}, ""),
+    ({"environments": [{"name": "production", "enabled": True}], "project": "other"}, "not the admin API"),
+    ({"environments": [{"name": "production", "enabled": True}], "name": "other"}, "not the admin API"),
+    ({"environments": [{"name": "production", "enabled": True}], "archived": True}, "is archived"),
+    ({"environments": [{"name": "production", "enabled": True}], "archived": None}, "is archived"),
+    ({"environments": [{"name": "production", "enabled": 1}]}, "not the admin API"),
+    ({"environments": [{"name": "production"}]}, "not the admin API"),
+    ({"environments": {"production": True}}, "not the admin API"),
+    ({"environments": []}, "no environment production"),
+    ({}, "not the admin API"),
+]
+
+
+@pytest.mark.parametrize("body, words", ODD, ids=[str(row[0]) for row in ODD])
+async def test_odd_answers(body: dict[str, Any], words: str) -> None:
+    async with serving(always({**VOICE, **body})) as url:
+        kind, message = await world.verdict("unleash", TABLE[0][0], link(url), {})
+    assert (kind in ("Permanent", "NotFound"), words in message) == (bool(words), True), f"{kind}: {message}"
 
 
 async def test_client_tokens() -> None:
@@ -260,5 +282,5 @@ def test_what_cannot_be_set(fields: dict[str, Any], words: str) -> None:
 
 def test_what_it_owns() -> None:
     flags = FLAGS["unleash"]
-    assert flags.identity(config(voice="on", crico="off")) == "default/production: crico, voice"
+    assert flags.identity(config(voice="on", crico="off")) == "default/production/crico\ndefault/production/voice"
     assert GATES["unleash"].config.model_validate(TABLE[0][0]).limits == "useless"  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
 
@@ -32,3 +33,14 @@ def linked(kind: str, fields: Mapping[str, str], secrets: Mapping[str, str], tim
     config = CONNECTIONS[kind].config.model_validate({**fields, **refs})
     values = {(kind, name.lower()): value for name, value in secrets.items()}
     return Link(kind, f"{kind}-{next(_numbers)}", config, timeout, values)
+
+
+def always(body: Any, status: int = 200) -> web.Application:
+    """An application with one answer to everything."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(body, status=status)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    return app

@@ -32,8 +32,8 @@ class FlagSwitches:
     interval: ClassVar[float] = 2.0
 
     def identity(self, config: Any) -> str:
-        """Project and environment, with the flags it owns there."""
-        return f"{config.project}/{config.environment}: {', '.join(sorted(config.set))}"
+        """Each flag it owns, a line a flag."""
+        return "\n".join(f"{config.project}/{config.environment}/{flag}" for flag in sorted(config.set))
 
     async def look(self, config: Any, link: Link) -> Sight:
         """The state of every flag. Raises Retryable, Permanent."""
