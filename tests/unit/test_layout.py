@@ -86,6 +86,11 @@ def test_a_connection_has_its_contract_test(key: str) -> None:
     assert asked, f'no test in tests/contract/ asks CONNECTIONS["{key}"].check'
 
 
+@pytest.mark.parametrize("key", registry.NOTIFIERS)
+def test_a_notifier_has_its_contract_test(key: str) -> None:
+    assert list(CONTRACT.glob(f"test_{key}*.py")), f"write tests/contract/test_{key}.py"
+
+
 def _keys_of_samples() -> set[tuple[str, str]]:
     """(where, key) of every provider that some sample uses."""
     found: set[tuple[str, str]] = set()
@@ -97,6 +102,7 @@ def _keys_of_samples() -> set[tuple[str, str]]:
                 continue
             found |= {("target", key) for target in spec.get("targets", []) for key in target}
             found |= {("gate", key) for check in _checks(spec) for key in check}
+            found |= {("notifier", key) for entry in spec.get("notify", []) for key in entry}
     return found
 
 
@@ -112,6 +118,7 @@ def _checks(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         *(("gate", key) for key in registry.GATES),
         *(("target", key) for key in registry.TARGETS),
         *(("connection", key) for key in registry.CONNECTIONS),
+        *(("notifier", key) for key in registry.NOTIFIERS),
     ],
 )
 def test_a_provider_has_its_sample(where: str, key: str) -> None:
@@ -127,7 +134,7 @@ def _models() -> Iterator[type[BaseModel]]:
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__ == module.__name__:
                 yield value
-    for table in (registry.GATES, registry.TARGETS, registry.CONNECTIONS):
+    for table in (registry.GATES, registry.TARGETS, registry.CONNECTIONS, registry.NOTIFIERS):
         yield from (provider.config for provider in table.values())  # type: ignore[attr-defined]
 
 
