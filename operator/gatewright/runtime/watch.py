@@ -67,7 +67,7 @@ class Watch:
                 self._version = ""
             except Retryable as error:
                 log.log(logging.WARNING if failures else logging.DEBUG, "the watch of %s: %s", self._collection, error)
-                if failures >= len(DELAYS):  # a version that this API server does not know, such as one from before a restore
+                if failures >= len(DELAYS):  # it may not know the version, as after a restore of etcd
                     self._version = ""
             self.open.clear()
             await asyncio.sleep(DELAYS[min(failures, len(DELAYS) - 1)] * random.uniform(0.8, 1.2))  # noqa: S311
