@@ -103,6 +103,7 @@ def _keys_of_samples() -> set[tuple[str, str]]:
             found |= {("target", key) for target in spec.get("targets", []) for key in target}
             found |= {("gate", key) for check in _checks(spec) for key in check}
             found |= {("notifier", key) for entry in spec.get("notify", []) for key in entry}
+            found |= {("report", key) for job in _jobs(spec) for key in job.get("report", {})}
     return found
 
 
@@ -112,6 +113,11 @@ def _checks(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from stage.get("gates", [])
 
 
+def _jobs(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    steps = [step for stage in spec["stages"] for step in stage.get("steps", [])]
+    yield from (item["job"] for item in (*steps, *_checks(spec)) if "job" in item)
+
+
 @pytest.mark.parametrize(
     ("where", "key"),
     [
@@ -119,6 +125,7 @@ def _checks(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         *(("target", key) for key in registry.TARGETS),
         *(("connection", key) for key in registry.CONNECTIONS),
         *(("notifier", key) for key in registry.NOTIFIERS),
+        *(("report", key) for key in registry.REPORTS),
     ],
 )
 def test_a_provider_has_its_sample(where: str, key: str) -> None:

@@ -243,6 +243,12 @@ async def test_a_failed_job_names_the_first_test_and_how_many() -> None:
     assert found.message.endswith("exit code 1")
 
 
+async def test_the_log_of_a_failed_job_knows_more_than_its_message() -> None:
+    """The kubelet put the end of the log there: only the second report, which is good."""
+    found = await follow(Cluster(complete=False).pod(f"{FAILED}\n{PASSED}", message=PASSED, code=1))
+    assert found.message.startswith("Playwright report: 1 of 12 tests failed")
+
+
 async def test_a_failed_job_stays_failed_whatever_its_report_says() -> None:
     found = await follow(Cluster(complete=False).pod(PASSED, code=1))
     assert found.state == "Failed"
