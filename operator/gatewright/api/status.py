@@ -283,7 +283,7 @@ class Answered(Model):
 class Notice(Model):
     """What somebody is still to be told."""
 
-    id: Short
+    id: Annotated[str, Field(max_length=320, pattern=r"^[0-9]+\.[A-Za-z]+")]
     """Run, event, and what it is about, as `3.StagePassed.bug-fixes.1`; repetitions have the same."""
     at: Time
     """When it happened."""

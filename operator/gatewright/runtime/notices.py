@@ -175,7 +175,7 @@ class Notices:
         lane = sender.lanes.setdefault((view.uid, channel), _Lane(key, view.uid, channel))
         lane.items.append(item)
         sender.woken.set()
-        if sender.task is None:
+        if sender.task is None or sender.task.done():
             sender.task = asyncio.get_running_loop().create_task(self._run(known, sender), name=f"tell {known}")
 
     def _has(self, uid: str, pair: tuple[str, str]) -> bool:
