@@ -25,6 +25,7 @@ from tests.fakes import npm, vercel
 from tests.fakes.serving import linked, serving
 
 CLI = "vercel@54.21.1"
+SDK = "@vercel/sdk@1.28.35"
 EMULATE = "emulate@0.8.0"
 KEY = "7.security-fixes.deploy.1-3f2a1c"
 CONFIG: dict[str, Any] = {"project": "foco", "git": {"ref": "v2.4.0"}, "smoke": {"path": "/api/health"}}
@@ -155,6 +156,31 @@ async def test_a_token_that_is_refused(terminal: Terminal) -> None:
     link = linked("vercel", {"url": terminal.link.config.url}, {"token": "tokenForTheCliOfVercel24"})
     with pytest.raises(Permanent, match="the token is not valid"):
         await CONNECTIONS["vercel"].check(link)
+
+
+async def test_the_sdk_finds_nothing_strange(terminal: Terminal) -> None:
+    """It checks requests and answers against the vendor's schema, from which it is generated."""
+    fake = terminal.fake
+    fake.shared = [{"id": "env_s", "key": "SENTRY_DSN", "value": "a", "target": ["production"], "updatedAt": 1}]
+    fake.metrics = {("vercel.request.count", "sum"): 20}
+    fake.phases = ["READY"]
+    sdk = npm.installed(SDK) / "@vercel" / "sdk" / "esm" / "index.js"
+    script = Path(vercel.__file__).with_name("vercel_sdk.mjs")
+    process = await asyncio.create_subprocess_exec(
+        *("node", str(script), str(sdk), terminal.link.config.url, fake.token),
+        cwd=terminal.folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), 120)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    lines = output.decode().splitlines()
+    assert [line for line in lines if not line.startswith("ok ")] == []
+    assert len(lines) == 20, lines
 
 
 # --- emulate

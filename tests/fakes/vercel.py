@@ -3,7 +3,7 @@
 Nothing moves by the clock: a deployment gets one phase further each time it is read, an alias job each time the project
 is. A deployment keeps the variables it was built with (`baked`) and is served on a port of its own, so that a test can
 ask what users would see. Bodies with fields that Vercel does not know are refused, as Vercel does. `vercel` itself, the
-vendor's CLI, is driven against this in `test_vercel_cli.py`.
+vendor's CLI, and the vendor's SDK are driven against this in `test_vercel_cli.py`.
 
     python -m tests.fakes.vercel --port 4100          a stand-in for whoever wants to look at it
 """
@@ -429,7 +429,9 @@ class Vercel:
             found = [item for item in found if item.created < int(query["until"])]
         limit = int(query.get("limit", 20))
         page, rest = found[:limit], found[limit:]
-        items = [{**self._brief(item), "uid": item.id, "created": item.created, "name": "foco"} for item in page]
+        creator = {"uid": "user_1", "username": "deploy"}
+        same = {"name": "foco", "type": "LAMBDAS", "projectId": "prj_foco", "creator": creator}
+        items = [{**self._brief(item), "uid": item.id, "created": item.created, **same} for item in page]
         for item in items:
             item.pop("id")
         following = page[-1].created if rest else None
@@ -554,7 +556,7 @@ class Vercel:
 
     def _shown(self, item: Mapping[str, Any], decrypt: bool = False) -> dict[str, Any]:
         readable = item["type"] == "plain" or (decrypt and item["type"] == "encrypted")
-        return {**item, "value": item["value"] if readable else "", "decrypted": readable}
+        return {**item, "value": item["value"] if readable else "", "decrypted": readable, "securityIssues": []}
 
     async def _env_list(self, request: web.Request) -> web.StreamResponse:
         decrypt = request.query.get("decrypt") == "true"
@@ -594,12 +596,12 @@ class Vercel:
         return web.json_response(self._shown(found))
 
     async def _env_delete(self, request: web.Request) -> web.StreamResponse:
-        if self.env.pop(request.match_info["id"], None) is None:
-            return refused(404, "not_found", "not found")
-        return web.json_response({})
+        found = self.env.pop(request.match_info["id"], None)
+        return web.json_response(self._shown(found)) if found else refused(404, "not_found", "not found")
 
     async def _env_shared(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"data": self.shared, "pagination": {"count": len(self.shared), "next": None}})
+        shown = [{"type": "encrypted", "securityIssues": [], **item, "value": ""} for item in self.shared]
+        return web.json_response({"data": shown, "pagination": {"count": len(shown), "next": None, "prev": None}})
 
     # --- observability
 

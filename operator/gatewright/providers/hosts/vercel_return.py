@@ -209,9 +209,9 @@ async def _untouched(
     link: Link, project: Mapping[str, Any], now: vercel.Variables, snapshot: Mapping[str, Any], run: str
 ) -> bool:
     """Whether production is what was recorded, nothing is about to change that, and no variable changed since."""
-    if production(project) != snapshot["deployment"] or moving(project) not in (None, snapshot["deployment"]):
+    if production(project) != snapshot["deployment"] or moving(project) is not None:
         return False
-    if moving(project) is not None or await _rolling_away(link, project, str(snapshot["deployment"])):
+    if await _rolling_away(link, project, str(snapshot["deployment"])):
         return False
     known = {identity: at for _, identity, at in snapshot.get("env") or []}
     newest = max((float(at) for at in known.values() if isinstance(at, int | float)), default=0.0)
