@@ -40,7 +40,8 @@ verify: lint types imports ## everything that needs no run: lint, types, imports
 	$(PY) -m gatewright.codegen --check
 
 test: verify ## every test: unit, golden, contract, API server, end to end
-	$(PY) -m pytest
+	$(PY) -m pytest tests/unit tests/golden tests/contract tests/apiserver --numprocesses 3 --dist loadfile
+	$(PY) -m pytest tests/e2e
 
 test-unit: venv ## the tests that need nothing (seconds)
 	$(PY) -m pytest tests/unit tests/golden
