@@ -199,6 +199,13 @@ async def test_a_branch_stands_for_its_commit() -> None:
     assert f"GET /repos/{REPOSITORY}/commits/{SHA}/check-runs" in fake.seen, "a branch may move between two questions"
 
 
+async def test_runs_of_other_commits_do_not_count() -> None:
+    async with github(sorts=False) as (fake, connection):
+        of_another_commit(fake)
+        kind, message = await world.verdict("github", CHECKS, connection, {})
+    assert (kind, message) == ("NoData", "lint is not there yet")
+
+
 async def test_more_checks_than_are_read_are_unknown() -> None:
     async with github() as (fake, connection):
         green(fake)

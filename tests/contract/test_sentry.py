@@ -350,6 +350,7 @@ async def test_a_release_of_others_gets_what_it_lacks() -> None:
     async with sentry() as (fake, connection):
         only = {"release": {"version": VERSION, "projects": ["web"], "finalize": False}}
         assert (await follow(only, connection)).state == "Succeeded", "it is as it should be"
+        fake.releases[VERSION]["dateReleased"] = "2026-11-01T00:00:00Z"
         assert (await follow({"release": MARK["release"]}, connection)).state == "Absent"
         await do({"release": MARK["release"]}, connection)
         assert (await follow({"release": MARK["release"]}, connection)).state == "Succeeded"

@@ -49,6 +49,8 @@ class Github:
     """Whether a dispatch tells which run it has started, as Enterprise servers of old do not."""
     lags: int = 0
     """How many times the list of runs does not yet show those that were dispatched."""
+    sorts: bool = True
+    """Whether the list of runs is of the commit that was asked for; emulate's is not."""
     loses: list[str] = field(default_factory=list)
     """Methods whose next answer gets lost after it was carried out."""
     refuse: web.Response | None = None
@@ -181,7 +183,11 @@ class Github:
         if self.beyond:
             raise web.HTTPNotFound
         sha = request.query.get("head_sha")
-        return _list(request, [run for run in reversed(self.runs) if sha in (None, run["head_sha"])], "workflow_runs")
+        return _list(
+            request,
+            [run for run in reversed(self.runs) if not self.sorts or sha in (None, run["head_sha"])],
+            "workflow_runs",
+        )
 
     # --- issues
 
