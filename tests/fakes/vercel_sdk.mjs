@@ -10,15 +10,6 @@ const second = { ...first, deploymentId: "dpl_2" };
 const variable = { key: "FLAG", value: "on", type: "plain", target: ["production"], comment: "a flag" };
 const source = { type: "github", repoId: 4711, ref: "v2.4.0" };
 const wanted = { name: "foco", project: "prj_foco", target: "production", gitSource: source, meta: { gatewrightKey: "7.a" } };
-const question = {
-  metric: "vercel.request.count",
-  aggregation: "sum",
-  scope: { type: "project", ownerId: "team_foco", projectIds: ["prj_foco"] },
-  startTime: "2026-01-01T00:00:00Z",
-  endTime: "2026-01-01T01:00:00Z",
-  granularity: { minutes: 5 },
-  filter: "environment eq 'production'",
-};
 let made;
 const steps = {
   user: () => vercel.user.getAuthUser(),
@@ -39,7 +30,6 @@ const steps = {
   editVariable: () => vercel.projects.editProjectEnv({ ...project, id: made.id, requestBody: { value: "off", comment: "b" } }),
   removeVariable: () => vercel.projects.removeProjectEnv({ ...project, id: made.id }),
   sharedVariables: () => vercel.environment.listSharedEnvVariable({ projectId: "prj_foco", ...team }),
-  query: () => vercel.createObservabilityQuery({ ...team, requestBody: question }),
   remove: () => vercel.deployments.deleteDeployment({ id: "dpl_2", ...team }),
 };
 
