@@ -177,7 +177,7 @@ class External(Protocol):
     """Seconds between two looks while an operation is under way."""
 
     def identity(self, config: Any) -> str:
-        """What it owns over there, within its Connection: two runs that own the same exclude each other. Empty: nothing."""
+        """What it owns over there, a line each, within its Connection: two runs that own the same line exclude each other."""
         ...
 
     async def look(self, config: Any, link: Link) -> Sight:

@@ -225,4 +225,5 @@ def test_claims_name_provider_connection_and_what_is_owned(monkeypatch: Any) -> 
     Site(monkeypatch, Provider(Progress("Running")))
     assert is_outside("action/mark", {"fake": {}}) and not is_outside("job/x", {"fake": {}})
     assert claim("action/mark", {"fake": {"connection": "a"}}) == {"fake:a:site"}
+    assert claim("action/mark", {"fake": {"own": "voice\ncrico"}}) == {"fake::voice", "fake::crico"}
     assert claim("action/mark", {"fake": {"own": ""}}) == set()

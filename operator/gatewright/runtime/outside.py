@@ -41,10 +41,10 @@ def is_outside(subject: str, config: Any) -> bool:
 
 
 def claim(subject: str, config: Any) -> set[str]:
-    """What a run owns outside the cluster; no other run may have it. Raises Permanent."""
+    """What a run owns outside the cluster, a line each; no other run may have it. Raises Permanent."""
     provider, checked, name = _provider(subject, config)
-    own = provider.identity(checked)
-    return {f"{name}:{getattr(checked, 'connection', None) or ''}:{own}"} if own else set()
+    connection = getattr(checked, "connection", None) or ""
+    return {f"{name}:{connection}:{own}" for own in provider.identity(checked).splitlines()}
 
 
 class Outside:
