@@ -129,7 +129,6 @@ def test_people_take_a_release_through(desk: Desk) -> None:
     table = desk.ok("ana", "status").splitlines()
     assert table[0].split()[:3] == ["NAME", "VERSION", "LIVE"]
     assert table[1].split()[:4] == ["shop", "2.0.0", "2.0.0", "2.0.0"]
-    site.clean()
 
 
 def test_exit_codes_tell_scripts_how_it_went(desk: Desk) -> None:

@@ -141,6 +141,7 @@ matchConstraints:
     - UPDATE
     resources:
     - interventions
+    scope: Namespaced
 validations:
 - expression: request.operation != 'CREATE' || object.spec.by == request.userInfo.username
   messageExpression: '''spec.by: "'' + object.spec.by + ''" is not who asks ("'' + request.userInfo.username + ''"); nobody

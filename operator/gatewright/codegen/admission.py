@@ -41,6 +41,7 @@ def policy() -> dict[str, Any]:
                     "apiVersions": ["*"],
                     "operations": ["CREATE", "UPDATE"],
                     "resources": ["interventions"],
+                    "scope": "Namespaced",
                 }
             ]
         },
