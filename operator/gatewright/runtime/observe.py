@@ -108,7 +108,9 @@ async def _progress(
 ) -> dict[str, Progress]:
     wanted = {operation.id: operation for operation in needs.operations}
     for gone in [known for known in entry.operations if known not in wanted]:
-        del entry.operations[gone]
+        forgotten = entry.operations.pop(gone)
+        if forgotten.poller is not None:  # what it was about to do over there is not wanted any more
+            forgotten.poller.cancel()
     inside = []
     for operation in wanted.values():
         if is_outside(operation.subject, operation.config):

@@ -21,6 +21,7 @@ from gatewright.core.model import Operation, Progress, Sight, View
 from gatewright.ports import External, Link, Permanent, Retryable
 from gatewright.providers.registry import ACTIONS, FLAGS, HOSTS
 from gatewright.runtime.entries import Entry, Known
+from gatewright.runtime.leader import Lost
 from gatewright.runtime.links import Links
 
 TABLES: Mapping[str, Mapping[str, External]] = {"target": HOSTS, "flags": FLAGS, "action": ACTIONS}
@@ -102,6 +103,8 @@ class Outside:
                 found = known.progress
             except Permanent as error:
                 found = Progress("Failed", str(error))
+            except Lost:
+                return
             except Exception:
                 log.exception("%s/%s: %s cannot be followed", view.namespace, view.name, operation.subject)
                 await asyncio.sleep(5.0)
@@ -114,6 +117,7 @@ class Outside:
 
     async def _look(self, view: View, operation: Operation, snapshot: Snapshot, known: Known) -> Progress:
         provider, checked, _ = _provider(operation.subject, operation.config)
+        self._fence()  # a look may also do the next thing, such as promoting what has been built
         kept = await snapshot() if operation.kind == "restore" else None
         found = await self._through(
             view, provider, checked, lambda link: provider.follow(checked, link, operation, kept)
