@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 SPECS = Path(os.environ.get("GATEWRIGHT_SPECS") or Path(__file__).parents[2] / "shared" / "specs")
+
+
+def pytest_configure() -> None:
+    """Vendors' programs need Node 20 or newer; where the machine has none, that of the virtual environment goes first."""
+    node = shutil.which("node") if shutil.which("npm") else None
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout if node else ""
+    if not version.startswith("v") or int(version[1:].partition(".")[0]) < 20:
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -14,6 +14,7 @@ from gatewright.api.base import Model
 from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.runtime import outside
+from gatewright.runtime.leader import Lost
 from gatewright.runtime.outside import Outside, claim, is_outside
 from tests.unit.sim import World, spec
 
@@ -209,6 +210,19 @@ async def test_a_forgotten_operation_is_not_looked_at_any_more(monkeypatch: Any)
     looks = provider.looks
     await asyncio.sleep(0.05)
     assert provider.looks == looks
+    await site.outside.close()
+
+
+async def test_an_instance_that_has_lost_its_lease_follows_nothing(monkeypatch: Any) -> None:
+    def lost() -> None:
+        raise Lost("the Lease is somebody else's")
+
+    provider = Provider(Progress("Succeeded"))
+    site = Site(monkeypatch, provider)
+    site.outside._fence = lost
+    site.follow()
+    await asyncio.sleep(0.05)
+    assert provider.looks == 0 and not site.outside._pollers
     await site.outside.close()
 
 

@@ -97,14 +97,14 @@ class Outside:
                 if entry.operations.get(operation.id) is not known:
                     return
                 found = await self._look(view, operation, snapshot, known)
+            except Lost:
+                return
             except Retryable as error:
                 log.info("%s/%s: %s", view.namespace, view.name, error)
                 await asyncio.sleep(min(error.after, 60.0))
                 found = known.progress
             except Permanent as error:
                 found = Progress("Failed", str(error))
-            except Lost:
-                return
             except Exception:
                 log.exception("%s/%s: %s cannot be followed", view.namespace, view.name, operation.subject)
                 await asyncio.sleep(5.0)
