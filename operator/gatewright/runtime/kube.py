@@ -35,6 +35,9 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 JUST_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
+_COUNTED = {method: metrics.requests.labels(method) for method in ("GET", "POST", "PUT", "PATCH", "DELETE")}
+
+
 class TimedOut(Retryable):
     """The API server has not answered in time."""
 
@@ -53,7 +56,13 @@ class Kube:
     def _open(self) -> aiohttp.ClientSession:
         """The library's connector without its `trust_env`, which would read ~/.netrc in a thread on every request."""
         connector = self._api.rest_client._create_connector()
-        return aiohttp.ClientSession(connector=connector, read_bufsize=2**20)
+        # no cookies: they would be looked up for each request, and an API server has none
+        return aiohttp.ClientSession(
+            connector=connector,
+            read_bufsize=2**20,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+        )
 
     @classmethod
     async def connect(cls) -> Kube:
@@ -100,7 +109,8 @@ class Kube:
         return kept[-limit:].decode(errors="replace")
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._request("POST", path, body)
+        told = JUST_METADATA if path.endswith("/events") else "application/json"  # nobody asks about an Event afterwards
+        return await self._request("POST", path, body, accept=told)
 
     async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Replace an object; its `metadata.resourceVersion` is the precondition."""
@@ -178,13 +188,12 @@ class Kube:
         headers = await self._headers(method, path, accept)
         headers["Content-Type"] = content
         data = None if body is None else orjson.dumps(body)
-        metrics.requests.labels(method).inc()
+        _COUNTED[method].inc()
         try:
-            async with asyncio.timeout(TIMEOUT):
-                async with self._opened().request(
-                    method, self._base + path, data=data, headers=headers, proxy=self._proxy
-                ) as response:
-                    text = await response.read()
+            async with self._opened().request(
+                method, self._base + path, data=data, headers=headers, proxy=self._proxy
+            ) as response:
+                text = await response.read()
         except TimeoutError:
             raise TimedOut(f"{method} {_plain(path)}: no answer from the API server in {TIMEOUT:.0f}s") from None
         except (aiohttp.ClientError, OSError) as error:
