@@ -77,6 +77,8 @@ class World:
     notes: list[Note] = field(default_factory=list)
     writes: int = 0
     missing: str | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
+    """Snapshots of the last revision."""
     acts: list[Act] = field(default_factory=list)
     """Interventions whose own status tells no answer yet."""
     told: bool = True
@@ -117,6 +119,8 @@ class World:
         self.status = decision.status
         self.notes += decision.notes
         self.finalized = self.finalized or decision.finalize
+        if decision.revision is not None:
+            self.kept = dict(decision.revision.data["snapshots"])
         if decision.revision is not None and "body" in decision.revision.data:
             self.body = unpin(decision.revision.data["body"])
         for operation in decision.effects:

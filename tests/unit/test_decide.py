@@ -426,3 +426,16 @@ def test_the_status_of_a_large_release_stays_under_100_kib():
     world = World(spec=spec(stages=stages)).settle()
     assert outcome(world) == "Promoted"
     assert len(json.dumps(dump(world.status), separators=(",", ":"))) < 100 * 1024
+
+
+def test_flags_return_to_what_they_were_although_the_release_has_no_target():
+    steps = [{"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "true"}}}]
+    gates = [{"name": "errors", "prometheus": {"query": "errors"}, "max": "1%"}]
+    world = World(
+        spec=spec(targets=[], stages=[{"name": "beta", "steps": steps, "gates": gates, "bake": "10s"}])
+    ).settle()
+    assert world.status.run.plan == ["restore configmap/web-flags"]
+    assert world.kept["configmap/web-flags"] is not None, "what it returns to was not recorded"
+    world.gates["errors"] = "Failed"
+    world.later(1)
+    assert outcome(world) == "RolledBack" and world.done("restore") == ["restore configmap/web-flags"]

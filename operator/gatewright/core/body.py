@@ -30,6 +30,12 @@ def unpin(data: Mapping[str, Any]) -> Body:
     return Body(ReleaseSpec.model_validate(data["spec"]), dict(data["names"]))
 
 
+def has_subjects(spec: ReleaseSpec) -> bool:
+    """Whether a run changes anything that has a state to return to."""
+    steps = (step for stage in spec.stages for step in (*stage.steps, *stage.rollback.steps))
+    return bool(spec.targets) or any(step.flags for step in steps)
+
+
 def names_at(body: Body, run: Run, stage: int | None) -> dict[str, str]:
     """What `$(...)` may name within a stage (or outside of all, with None): outputs of this stage go before older ones."""
     names = dict(body.names)

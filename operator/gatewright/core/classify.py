@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from gatewright.api.status import ReleaseStatus
+from gatewright.core.body import has_subjects
 from gatewright.core.model import Observation, View
 
 Situation = Literal[
@@ -65,7 +66,7 @@ def broken(status: ReleaseStatus) -> bool:
 
 
 def _unseen(view: View, seen: Observation) -> bool:
-    return view.spec is not None and not seen.sights and bool(view.spec.targets)
+    return view.spec is not None and not seen.sights and has_subjects(view.spec)
 
 
 AT_REST: tuple[tuple[_Check, Situation], ...] = (

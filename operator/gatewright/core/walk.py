@@ -6,7 +6,7 @@ from gatewright.api.base import seconds
 from gatewright.api.release import Step
 from gatewright.api.status import Rejected, Run, Served
 from gatewright.core import judge, states, times
-from gatewright.core.body import pin
+from gatewright.core.body import has_subjects, pin
 from gatewright.core.model import Revision, digest
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
 from gatewright.core.pinning import baseline, fresh_stages, pin_again, revision_of
@@ -246,7 +246,7 @@ def _complete(p: Pass) -> None:
 def _promote(p: Pass) -> None:
     """What is live becomes last good; a target that is gone keeps the run from ending."""
     sights = p.seen.sights
-    if not sights and p.body.spec.targets:
+    if not sights and has_subjects(p.body.spec):
         return
     if any(sight.problem for sight in sights.values()):
         return
