@@ -7,7 +7,10 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import pytest
+
 from gatewright.ports import Permanent, Retryable
+from gatewright.runtime import watch
 from gatewright.runtime.watch import Watch
 
 
@@ -51,8 +54,8 @@ class Server:
         self.gaps += 1
 
     async def run(self) -> None:
-        watch = Watch(self, "apps/v1", "deployments", "", "", self.take, self.gap)  # type: ignore[arg-type]
-        task = asyncio.create_task(watch.run())
+        found = Watch(self, "apps/v1", "deployments", "", "", self.take, self.gap)  # type: ignore[arg-type]
+        task = asyncio.create_task(found.run())
         await asyncio.wait_for(self.over.wait(), 10)
         task.cancel()
 
@@ -87,3 +90,19 @@ async def test_a_refusal_is_a_gap_as_well() -> None:
     await (server := Server([line("ADDED", 101)], [Permanent("410 Gone")], [line("MODIFIED", 102)])).run()
     assert server.asked == ["list", "100", "101", "list", "100", "102"]
     assert server.gaps == 2
+
+
+async def test_a_watch_that_hangs_is_dead_and_one_that_tries_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "DEAD", 0.3)
+    found = Watch(Server(), "apps/v1", "deployments", "", "", print, print)  # type: ignore[arg-type]
+    assert found.dead() is None
+    await asyncio.sleep(0.4)
+    assert found.dead() == "/apis/apps/v1/deployments"
+    away = Server(*[[Retryable("the API server is away")] for _ in range(50)])
+    trying = Watch(away, "apps/v1", "deployments", "", "", print, away.gap)  # type: ignore[arg-type]
+    monkeypatch.setattr(watch, "DELAYS", (0.05,))
+    task = asyncio.create_task(trying.run())
+    for _ in range(8):
+        await asyncio.sleep(0.1)
+        assert trying.dead() is None
+    task.cancel()

@@ -39,7 +39,7 @@ from gatewright.runtime.outside import Outside, claim, is_outside
 from gatewright.runtime.people import People
 from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.sampler import Sampler
-from gatewright.runtime.watch import watches
+from gatewright.runtime.watch import Watch, watches
 
 WORKERS = 16
 SENDERS = 4
@@ -73,6 +73,7 @@ class Reconciler:
         self.entries: dict[Key, Entry] = {}
         self._namespaces = namespaces
         self._tasks: list[asyncio.Task[None]] = []
+        self._watches: list[Watch] = []
         self._acting = False
         self._background: set[asyncio.Task[None]] = set()
         self._missed: dict[Key, float] = {}
@@ -154,8 +155,8 @@ class Reconciler:
     async def start(self) -> None:
         """Take over: list everything, then act. The list comes first, so that no two runs can claim one target."""
         loop = asyncio.get_running_loop()
-        following = watches(self.kube, self._namespaces, FOLLOWED, self.object_event, self._doubt)
-        self._tasks = [loop.create_task(watch.run()) for watch in following]
+        self._watches = watches(self.kube, self._namespaces, FOLLOWED, self.object_event, self._doubt)
+        self._tasks = [loop.create_task(watch.run()) for watch in self._watches]
         await self.relist(first=True)
         self._acting = True
         for namespace in self._namespaces or {""}:
@@ -180,9 +181,10 @@ class Reconciler:
         self.entries.clear()
 
     def dead_watch(self) -> str | None:
-        """A Release whose change the watch has not told in time, if any: the liveness probe fails then."""
+        """What a watch has not told in time, if anything: the liveness probe fails then."""
         now = time.monotonic()
-        return next((f"{key[0]}/{key[1]}" for key, since in self._missed.items() if now - since > STALE), None)
+        silent = next((found for found in map(Watch.dead, self._watches) if found), None)
+        return silent or next((f"{key[0]}/{key[1]}" for key, since in self._missed.items() if now - since > STALE), None)
 
     async def relist(self, first: bool = False) -> None:
         """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen changes."""

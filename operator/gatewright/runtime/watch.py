@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 from urllib.parse import urlencode
@@ -24,6 +25,8 @@ from gatewright.runtime.kube import Kube, path
 
 SILENCE = 90.0
 """Seconds without a byte, bookmarks included, after which a stream is dead."""
+DEAD = 115.0
+"""Seconds without anything happening after which a watch hangs, and the liveness probe is to fail."""
 LASTS = 300
 """Seconds after which the API server ends a watch by itself."""
 DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -48,8 +51,8 @@ class Watch:
         self._collection = path(api, plural, namespace)
         self._told, self._gap = told, gap
         self._version = ""
-        self.open = asyncio.Event()
-        """Set while a stream is open: whatever changes from then on is told."""
+        self._beat = time.monotonic()
+        """When it last got on: told something, or tried to."""
 
     async def run(self) -> None:
         """For ever."""
@@ -69,9 +72,16 @@ class Watch:
                 log.log(logging.WARNING if failures else logging.DEBUG, "the watch of %s: %s", self._collection, error)
                 if failures >= len(DELAYS):  # it may not know the version, as after a restore of etcd
                     self._version = ""
-            self.open.clear()
+            self._beat = time.monotonic()
             await asyncio.sleep(DELAYS[min(failures, len(DELAYS) - 1)] * random.uniform(0.8, 1.2))  # noqa: S311
             failures += 1
+
+    def dead(self) -> str | None:
+        """What is not watched any more, if this watch hangs; an API server that is away is tried again and again."""
+        return self._collection if time.monotonic() - self._beat > DEAD else None
+
+    def _got_on(self) -> None:
+        self._beat = time.monotonic()
 
     async def _newest(self) -> str:
         found = await self._kube.get(f"{self._collection}?{urlencode({'limit': '1', **self._query()})}")
@@ -82,7 +92,8 @@ class Watch:
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": self._version}
         query |= {"timeoutSeconds": str(seconds), **self._query()}
         rest = b""
-        async for chunk in self._kube.stream(f"{self._collection}?{urlencode(query)}", SILENCE, self.open.set):
+        async for chunk in self._kube.stream(f"{self._collection}?{urlencode(query)}", SILENCE, self._got_on):
+            self._got_on()
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 if line:
