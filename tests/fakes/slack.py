@@ -27,7 +27,7 @@ _SEED = f"""
 slack:
   team: {{name: Shop, domain: shop}}
   users: [{{name: gatewright, email: gatewright@example.com}}]
-  channels: [{{name: {CHANNEL}}}, {{name: incidents}}]
+  channels: [{{name: {CHANNEL}}}, {{name: incidents}}, {{name: monitoring}}]
   tokens:
   - {{token: {world.TOKEN}, user: gatewright, scopes: [chat:write, channels:history, channels:read]}}
   - {{token: {POOR}, user: gatewright, scopes: [chat:write]}}
@@ -37,7 +37,7 @@ slack:
 
 @contextlib.contextmanager
 def emulated() -> Iterator[str]:
-    """Base URL of a workspace with the channels `deployments` and `incidents`."""
+    """Base URL of a workspace with the channels `deployments`, `incidents` and `monitoring`."""
     folder, port = npm.installed(EMULATE), world.free_port()
     with tempfile.TemporaryDirectory(prefix="gatewright-slack-") as directory:
         seed, log = Path(directory, "seed.yaml"), Path(directory, "log")
