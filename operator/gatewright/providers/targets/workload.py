@@ -199,12 +199,12 @@ def _state(found: Mapping[str, Any], config: WorkloadConfig) -> Progress:
     """Whether a rollout is complete, as `kubectl rollout status` tells it, and the old version has stopped answering."""
     spec, status, meta = found["spec"], found.get("status", {}), found["metadata"]
     wanted = spec.get("replicas", 1)
-    if wanted and spec.get("paused"):
+    if wanted == 0:
+        return Progress("Succeeded")  # no pod is wanted, so there is nothing to wait for
+    if spec.get("paused"):
         return Progress("Running", f"{found['kind']} {meta['name']} is paused (kubectl rollout resume)", stuck=True)
     if status.get("observedGeneration", 0) < meta.get("generation", 0):
         return Progress("Running", "the change has not been seen yet")
-    if wanted == 0:
-        return Progress("Succeeded")  # no pod is wanted, so there is nothing to wait for
     for condition in status.get("conditions", []):
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
             return Progress(
