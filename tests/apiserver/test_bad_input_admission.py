@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
+from gatewright.api.release import STEP_KINDS
 from gatewright.codegen import crds
+from gatewright.providers import registry
 from gatewright.providers.validate import connection_problems
 from gatewright.runtime.parse import spec_of
 from tests.cluster import ApiServer, Unavailable, assets
@@ -150,8 +152,15 @@ GATE = "stages.0.gates.0"
 STEP = "stages.0.steps.0"
 AT_GATE = "spec.stages[0].gates[0]"
 AT_STEP = "spec.stages[0].steps[0]"
-CHECKS = "exactly one of http, job, prometheus, sql"
-STEPS = "exactly one of approval, confirm, deploy, flags, job, wait"
+
+
+def one_of(*keys: str) -> str:
+    return f"exactly one of {', '.join(sorted(keys))}"
+
+
+CHECKS = one_of(*registry.GATES, "job")
+STEPS = one_of(*STEP_KINDS, *registry.ACTIONS)
+FLAGS = one_of(*registry.FLAGS, "configMap", "target")
 
 MISTAKES = (
     # unknown fields
@@ -166,19 +175,19 @@ MISTAKES = (
     # exactly one of
     Bad("two providers in one gate", put(f"{GATE}.http", {"path": "/"}), AT_GATE, CHECKS),
     Bad("no provider in a gate", put(f"{GATE}.prometheus", DROP), AT_GATE, CHECKS),
-    Bad("no provider in a guard", put("guards.0.http", DROP), "spec.guards[0]", "exactly one of http, prometheus, sql"),
-    Bad("no provider in preflight", put("preflight.0.prometheus", DROP), "spec.preflight[0]", "exactly one of approval, http, job, prometheus, sql"),
+    Bad("no provider in a guard", put("guards.0.http", DROP), "spec.guards[0]", one_of(*registry.GATES)),
+    Bad("no provider in preflight", put("preflight.0.prometheus", DROP), "spec.preflight[0]", one_of(*registry.GATES, "approval", "job")),
     Bad("no provider in verify", put("rollback.verify.0.http", DROP), "spec.rollback.verify[0]", CHECKS),
-    Bad("no provider in a target", put("targets.0.workload", DROP), "spec.targets[0]", "needs workload"),
+    Bad("no provider in a target", put("targets.0.workload", DROP), "spec.targets[0]", one_of(*registry.TARGETS, *registry.HOSTS)),
     Bad("two kinds in one step", put(f"{STEP}.wait", "1m"), AT_STEP, STEPS),
     Bad("no kind in a step", put(f"{STEP}.job", DROP), AT_STEP, STEPS),
-    Bad("no kind in a compensation", put("stages.0.rollback.steps.0.job", DROP), "spec.stages[0].rollback.steps[0]", "exactly one of flags, job"),
+    Bad("no kind in a compensation", put("stages.0.rollback.steps.0.job", DROP), "spec.stages[0].rollback.steps[0]", one_of(*registry.ACTIONS, "flags", "job")),
     Bad("a job without a form", put(f"{STEP}.job.image", DROP), f"{AT_STEP}.job", "exactly one of fromCronJob, image, template"),
     Bad("a job in two forms", put(f"{STEP}.job.fromCronJob", "nightly"), f"{AT_STEP}.job", "exactly one of fromCronJob, image, template"),
     Bad("a variable with two values", put(f"{STEP}.job.env.0.valueFrom", {"secretKeyRef": {"name": "s", "key": "k"}}), f"{AT_STEP}.job.env[0]", "keep one"),
     Bad("a source of nothing", put(f"{STEP}.job.env.0", {"name": "A", "valueFrom": {}}), f"{AT_STEP}.job.env[0].valueFrom", "exactly one of configMapKeyRef, secretKeyRef"),
-    Bad("flags of nothing", put("stages.0.steps.2.flags.configMap", DROP), "spec.stages[0].steps[2].flags", "exactly one of configMap, target"),
-    Bad("flags of both", both(put("stages.0.steps.2.flags.target", "web"), put("stages.0.steps.2.flags.container", "app")), "spec.stages[0].steps[2].flags", "exactly one of configMap, target"),
+    Bad("flags of nothing", put("stages.0.steps.2.flags.configMap", DROP), "spec.stages[0].steps[2].flags", FLAGS),
+    Bad("flags of both", both(put("stages.0.steps.2.flags.target", "web"), put("stages.0.steps.2.flags.container", "app")), "spec.stages[0].steps[2].flags", FLAGS),
     Bad("flags with a container of nothing", put("stages.0.steps.2.flags.container", "app"), "spec.stages[0].steps[2].flags", "give both or none"),
     Bad("captured of both kinds", put("targets.0.workload.config", [{"configMap": "a", "secret": "b"}]), "spec.targets[0].workload.config[0]", "exactly one of configMap, secret"),
     # required
@@ -197,7 +206,7 @@ MISTAKES = (
     Bad("21 gates", repeat("stages.0.gates", 21), "spec.stages[0].gates", "must have at most 20 items"),
     Bad("21 steps", repeat("stages.0.steps", 21), "spec.stages[0].steps", "must have at most 20 items"),
     Bad("11 targets", repeat("targets", 11), "spec.targets", "must have at most 10 items"),
-    Bad("no flag to set", put("stages.0.steps.2.flags.set", {}), "spec.stages[0].steps[2].flags.set", "at least 1 properties"),
+    Bad("no flag to set", put("stages.0.steps.2.flags.set", {}), "spec.stages[0].steps[2].flags", "set belongs to configMap and target"),
     # unique names
     Bad("two stages of one name", put("stages.1.name", "first"), "spec.stages[1]", "Duplicate value"),
     Bad("two steps of one name", put("stages.0.steps.1.name", "backup"), "spec.stages[0].steps[1]", "Duplicate value"),
@@ -304,8 +313,8 @@ def test_references_are_accepted_wherever_a_provider_expands_them(server: ApiSer
 @pytest.mark.parametrize(
     ("spec", "path", "says"),
     [
-        ({}, "spec", "exactly one of http, postgres, prometheus"),
-        ({"http": {"url": "http://a"}, "prometheus": {"url": "http://a"}}, "spec", "exactly one of http, postgres, prometheus"),
+        ({}, "spec", one_of(*registry.CONNECTIONS)),
+        ({"http": {"url": "http://a"}, "prometheus": {"url": "http://a"}}, "spec", one_of(*registry.CONNECTIONS)),
         ({"http": {"url": "ftp://a"}}, "spec.http.url", '"ftp://a" is not an http(s) URL'),
         ({"http": {"url": "http://user:password@a"}}, "spec.http.url", "without credentials"),
         ({"http": {"url": "http://a"}, "timeout": "five"}, "spec.timeout", '"five" is not a duration'),

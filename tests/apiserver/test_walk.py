@@ -764,7 +764,8 @@ def test_an_object_that_cannot_be_read_is_asked_for_less_and_less_often(site: Si
     with site.lab.proxy.fault(fault):
         site.apply(five(site.name))
         time.sleep(4)
-    assert fault.used <= 12, f"asked {fault.used} times in 4 s"
+    # six passes, later and later, each of which asks three times
+    assert fault.used <= 18, f"asked {fault.used} times in 4 s"
     site.ended("Promoted", 60)
     site.clean()
 

@@ -37,7 +37,10 @@ def gated(check: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
     return release(stages=[{"name": "a", "gates": [{"name": "g", **check}]}], **fields)
 
 
-KNOWN = "(known: approval, http, job, prometheus, sql"
+ALL = ", ".join(sorted([*registry.GATES, "approval", "job"]))
+KNOWN = f"(known: {ALL}"
+TARGETS = ", ".join(sorted([*registry.TARGETS, *registry.HOSTS]))
+CONNECTED = ", ".join(sorted(registry.CONNECTIONS))
 CHECKS: list[tuple[dict[str, Any], list[str]]] = [
     # providers
     ({"prometheus": QUERY, "max": "1%"}, []),
@@ -45,7 +48,7 @@ CHECKS: list[tuple[dict[str, Any], list[str]]] = [
     ({"sql": {"query": "select true"}}, []),
     ({"job": {"image": "k6"}}, []),
     ({"approval": {"count": 2}}, []),
-    ({}, [f"{GATE}: has no provider; it needs exactly one of approval, http, job, prometheus, sql"]),
+    ({}, [f"{GATE}: has no provider; it needs exactly one of {ALL}"]),
     ({"promethus": QUERY}, [f'{GATE}: unknown provider "promethus" {KNOWN}; did you mean prometheus?)']),
     ({"prom": QUERY}, [f'{GATE}: unknown provider "prom" {KNOWN}; did you mean prometheus?)']),
     ({"datadog": QUERY}, [f'{GATE}: unknown provider "datadog" {KNOWN})']),
@@ -155,7 +158,9 @@ SPECS: list[tuple[dict[str, Any], list[str]]] = [
     ),
     (
         {"stages": [{"name": "a", "steps": [{"name": "x"}]}]},
-        ["spec.stages[0].steps[0]: needs exactly one of deploy, job, flags, wait, confirm, approval; has none"],
+        [
+            "spec.stages[0].steps[0]: needs exactly one of deploy, job, flags, wait, confirm, approval or a provider; has none"
+        ],
     ),
     (
         {"stages": [{"name": "a", "steps": [{"name": "x", "deploy": {"target": ["web"]}}]}]},
@@ -171,10 +176,10 @@ SPECS: list[tuple[dict[str, Any], list[str]]] = [
             'spec.stages[0].steps[0].job.env[0]: unknown field "nam" (did you mean name?)',
         ],
     ),
-    ({"targets": [{"name": "web"}]}, ["spec.targets[0]: has no provider; it needs exactly one of workload"]),
+    ({"targets": [{"name": "web"}]}, [f"spec.targets[0]: has no provider; it needs exactly one of {TARGETS}"]),
     (
         {"targets": [{"name": "web", "wrkload": {}}]},
-        ['spec.targets[0]: unknown provider "wrkload" (known: workload; did you mean workload?)'],
+        [f'spec.targets[0]: unknown provider "wrkload" (known: {TARGETS}; did you mean workload?)'],
     ),
     (
         {"targets": [{"name": "web", "workload": {"name": "web", "images": {"app": "web:$(version)"}, "replicas": 2}}]},
@@ -192,20 +197,20 @@ def test_specs(fields: dict[str, Any], sentences: list[str]) -> None:
 @pytest.mark.parametrize(
     "place, fields",
     [
-        ("spec.preflight[0]", {"preflight": [{"name": "g", "sentry": {}}]}),
-        ("spec.guards[0]", {"guards": [{"name": "g", "sentry": {}}]}),
-        ("spec.rollback.verify[0]", {"rollback": {"verify": [{"name": "g", "sentry": {}}]}}),
+        ("spec.preflight[0]", {"preflight": [{"name": "g", "datadog": {}}]}),
+        ("spec.guards[0]", {"guards": [{"name": "g", "datadog": {}}]}),
+        ("spec.rollback.verify[0]", {"rollback": {"verify": [{"name": "g", "datadog": {}}]}}),
         ("spec.stages[1].gates[2]", None),
     ],
 )
 def test_every_place_is_looked_at(place: str, fields: dict[str, Any] | None) -> None:
     good = {"name": "h", "http": {"path": "/"}}
-    stages = [{"name": "a"}, {"name": "b", "gates": [good, good, {"name": "g", "sentry": {}}]}]
-    assert told(release(**(fields or {"stages": stages}))) == [f'{place}: unknown provider "sentry" {KNOWN})']
+    stages = [{"name": "a"}, {"name": "b", "gates": [good, good, {"name": "g", "datadog": {}}]}]
+    assert told(release(**(fields or {"stages": stages}))) == [f'{place}: unknown provider "datadog" {KNOWN})']
 
 
 def test_everything_is_said_at_once() -> None:
-    checks = [{"name": "a", "sentry": {}}, {"name": "b", "prometheus": {"query": " "}, "max": "1"}, {"name": "c"}]
+    checks = [{"name": "a", "datadog": {}}, {"name": "b", "prometheus": {"query": " "}, "max": "1"}, {"name": "c"}]
     assert len(told(release(guards=checks, targets=[{"name": "web"}]))) == 4
 
 
@@ -244,8 +249,8 @@ CONNECTIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"prometheus": {"url": "http://prometheus.monitoring.svc:9090"}}, []),
     ({"http": {"url": "https://foco.mx", "bearerToken": SECRET, "headers": {"X-Key": SECRET}}, "timeout": "2s"}, []),
     ({"postgres": {"url": SECRET}}, []),
-    ({}, ["spec: has no provider; it needs exactly one of http, postgres, prometheus"]),
-    ({"prom": {}}, ['spec: unknown provider "prom" (known: http, postgres, prometheus; did you mean prometheus?)']),
+    ({}, [f"spec: has no provider; it needs exactly one of {CONNECTED}"]),
+    ({"prom": {}}, [f'spec: unknown provider "prom" (known: {CONNECTED}; did you mean prometheus?)']),
     (
         {"http": {"url": "http://a"}, "prometheus": {"url": "http://b"}},
         ["spec: has 2 providers (http, prometheus); keep exactly one"],
@@ -301,9 +306,11 @@ def test_connections(spec: dict[str, Any], sentences: list[str]) -> None:
 
 
 def test_the_registry_is_whole() -> None:
-    assert set(registry.GATES) == {"prometheus", "http", "sql"}
-    assert set(registry.TARGETS) == {"workload"}
-    assert set(registry.CONNECTIONS) == {"prometheus", "http", "postgres"}
+    assert {"prometheus", "http", "sql"} < set(registry.GATES)
+    for table in (registry.HOSTS, registry.FLAGS, registry.ACTIONS, registry.NOTIFIERS):
+        for key, provider in table.items():
+            assert provider.connection in registry.CONNECTIONS, key
+            assert "connection" in provider.config.model_fields, key
     for key, gate in registry.GATES.items():
         assert gate.connection in registry.CONNECTIONS, key
         assert "connection" in gate.config.model_fields, key
