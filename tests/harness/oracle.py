@@ -568,12 +568,13 @@ def _all_new(deployment: Mapping[str, Any]) -> bool:
 
 
 def _baked(case: _Case) -> Iterator[str]:
-    """From the last effect of a stage to its passing there lies the whole bake, holds not counted."""
+    """From the last effect of a stage to its passing there lies the whole bake, holds not counted, unless a person ends it."""
     for release, number, index, passed, _ in _passages(case):
         wanted = case.spec(release, passed.run)["stages"][index]
         bake = seconds(wanted.get("bake", "0s"))
         effects = [effect for effect in case.of_run(release, number) if effect.changed and _in_stage(effect, wanted)]
-        if not bake or not effects:
+        ended_early = any(line.startswith("Promote ") for line in passed.run.get("people", ()))
+        if not bake or not effects or ended_early:
             continue
         begun = max(effect.write.received for effect in effects)
         held = max((_held(case, gate, _names(release, case, passed, wanted), begun, passed.version.at)
