@@ -1,7 +1,7 @@
 """kopf as the shell: login, watching, signals. Each handler takes, enqueues and returns; nothing is decided here.
 
-Only `on.event` is used, for our own kinds: it writes no annotation, sets no finalizer and keeps no copy of a spec. The
-kinds that Releases work on are watched by `runtime.watch`.
+Only `on.event` is used: it writes no annotation, sets no finalizer and keeps no copy of a spec. Releases and what they
+work on, which change all the time, are watched by `runtime.watch`; kopf brings what people write now and then.
 """
 
 from __future__ import annotations
@@ -72,11 +72,6 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:
         await operator.stop()
-
-    @kopf.on.event(GROUP, VERSION, "releases", registry=registry)
-    async def release(type: str | None, event: Any, **_: Any) -> None:
-        if operator.reconciler is not None:
-            operator.reconciler.release_event(type, dict(event["object"]))
 
     @kopf.on.event(GROUP, VERSION, "connections", registry=registry)
     async def connection(type: str | None, event: Any, **_: Any) -> None:

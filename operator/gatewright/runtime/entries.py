@@ -14,6 +14,7 @@ from gatewright.core.model import Body, Delivery, Progress, View
 from gatewright.runtime.parse import spec_of, status_of, view_of
 
 Key = tuple[str, str]
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 METADATA = (
     "namespace", "name", "uid", "resourceVersion", "generation", "annotations", "labels", "finalizers",
     "deletionTimestamp",
@@ -140,4 +141,6 @@ class Entry:
 def _kept(obj: Mapping[str, Any], status: dict[str, Any]) -> dict[str, Any]:
     """What passes need of an object: there may be thousands, and managed fields are a large part of each."""
     meta = {name: obj["metadata"][name] for name in METADATA if name in obj["metadata"]}
+    if APPLIED in meta.get("annotations", {}):  # the whole spec once more, as text
+        meta["annotations"] = {name: text for name, text in meta["annotations"].items() if name != APPLIED}
     return {"metadata": meta, "spec": obj.get("spec"), "status": status}

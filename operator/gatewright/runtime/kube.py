@@ -109,7 +109,9 @@ class Kube:
         return kept[-limit:].decode(errors="replace")
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        told = JUST_METADATA if path.endswith("/events") else "application/json"  # nobody asks about an Event afterwards
+        told = (
+            JUST_METADATA if path.endswith("/events") else "application/json"
+        )  # nobody asks about an Event afterwards
         return await self._request("POST", path, body, accept=told)
 
     async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ LAZY = 0.4
 ROUNDS = 100
 RELIST = 60.0
 STALE = 45.0
+RELEASES = ((API_VERSION, "releases", ""),)
 FOLLOWED = (("apps/v1", "deployments", ""), ("apps/v1", "statefulsets", ""), ("batch/v1", "jobs", RELEASE))
 """What Releases work on: API, plural, label selector."""
 RETRY_AT_MOST = 2.0
@@ -141,6 +142,14 @@ class Reconciler:
             if entry is not None and entry.waits:
                 self.queue.add(key)
 
+    def _release_told(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
+        self.release_event(kind, body)
+
+    def _doubt_releases(self, part: str) -> None:
+        """The watch of Releases had a gap: what has vanished or changed meanwhile is found by listing."""
+        if self._acting:
+            self._aside(self._relist_safely())
+
     def _doubt(self, part: str) -> None:
         for key in self.lens.doubt(part):
             self.queue.add(key)
@@ -155,7 +164,8 @@ class Reconciler:
     async def start(self) -> None:
         """Take over: list everything, then act. The list comes first, so that no two runs can claim one target."""
         loop = asyncio.get_running_loop()
-        self._watches = watches(self.kube, self._namespaces, FOLLOWED, self.object_event, self._doubt)
+        own = watches(self.kube, self._namespaces, RELEASES, self._release_told, self._doubt_releases)
+        self._watches = own + watches(self.kube, self._namespaces, FOLLOWED, self.object_event, self._doubt)
         self._tasks = [loop.create_task(watch.run()) for watch in self._watches]
         await self.relist(first=True)
         self._acting = True
@@ -184,7 +194,9 @@ class Reconciler:
         """What a watch has not told in time, if anything: the liveness probe fails then."""
         now = time.monotonic()
         silent = next((found for found in map(Watch.dead, self._watches) if found), None)
-        return silent or next((f"{key[0]}/{key[1]}" for key, since in self._missed.items() if now - since > STALE), None)
+        return silent or next(
+            (f"{key[0]}/{key[1]}" for key, since in self._missed.items() if now - since > STALE), None
+        )
 
     async def relist(self, first: bool = False) -> None:
         """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen changes."""
@@ -194,10 +206,11 @@ class Reconciler:
             self.entries.clear()
             await self._list_connections()
             await self.people.relist(self._namespaces or {""}, first=True)
+        before = set(self.entries)  # one that is made while the list is read is not in it
         for namespace in self._namespaces or {""}:
             for item in await self.kube.list(path(API_VERSION, "releases", namespace), accept=accept):
                 found[item["metadata"]["namespace"], item["metadata"]["name"]] = item
-        for key in [key for key in self.entries if key not in found]:
+        for key in (before - set(found)) & set(self.entries):
             self._forget(self.entries[key])
         for key, item in found.items():
             entry = self.entries.get(key)
@@ -221,12 +234,15 @@ class Reconciler:
     async def _relisting(self) -> None:
         while True:
             await asyncio.sleep(RELIST)
-            try:
-                await self.relist()
-                for key in await self.people.relist(self._namespaces or {""}):
-                    self._asked(key)
-            except (Retryable, Permanent) as error:
-                log.warning("the list of Releases could not be read: %s", error)
+            await self._relist_safely()
+
+    async def _relist_safely(self) -> None:
+        try:
+            await self.relist()
+            for key in await self.people.relist(self._namespaces or {""}):
+                self._asked(key)
+        except (Retryable, Permanent) as error:
+            log.warning("the list of Releases could not be read: %s", error)
 
     def _orphaned(self, namespace: str) -> None:
         """A Release is gone: its Jobs are let go in the background."""

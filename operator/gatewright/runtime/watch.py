@@ -1,11 +1,11 @@
-"""Watches of the kinds that Releases work on: Deployments, StatefulSets, Jobs.
+"""Watches of Releases and of the kinds that they work on: Deployments, StatefulSets, Jobs.
 
     list (limit 1, for a version) -> watch from it -> cut: watch on from the last version -> 410: a gap -> list again
 
-These are the busy kinds: every Deployment of the cluster tells of itself, and few of them are ours. So they are watched
-here, without the machinery that kopf has for objects that are its own. Bookmarks come about once a minute; a stream on
-which nothing comes for longer is dead, and is opened anew. What may have been missed in a gap is said to `gap`, so that
-whoever relied on the watch looks for himself.
+These are the busy kinds: a Release tells of each of its transitions, every Deployment of the cluster of itself, and few
+of those are ours. So they are watched here, without the machinery that kopf has for handlers. Bookmarks come about once
+a minute; a stream on which nothing comes for longer is dead, and is opened anew. What may have been missed in a gap is
+said to `gap`, so that whoever relied on the watch looks for himself.
 """
 
 from __future__ import annotations
