@@ -785,7 +785,7 @@ def test_answers_that_are_lost_after_the_write(site: Site) -> None:
     site.lab.standin.number(query("broken", site.name), 0.2)
     with site.lab.proxy.fault(Fault(second, "drop", "committed", times=10_000)):
         site.apply(crash_rollback(site.name))
-        site.ended("RolledBack", 60)
+        site.ended("RolledBack", 120)
     site.clean()
 
 
