@@ -1,0 +1,228 @@
+"""A namespace with the sample in it, its stand-ins, and ana, who does what the runbook leaves to people."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from gatewright.codegen import admission, rbac
+from tests.cluster.paths import CHECKOUT
+from tests.e2e.runbook import sample
+from tests.e2e.runbook.standins import NEW, OLD, SEEDS, Foco
+from tests.fakes.vercel import Deployment
+from tests.harness.api import Api, ApiError
+from tests.harness.lab import Lab, Late, Site
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+MADE = "/apis/gatewright.dev/v1alpha1/namespaces/{}/interventions"
+ANA, MANAGERS = "ana", "release-managers"
+SECRETS: Mapping[str, Mapping[str, str]] = {
+    "vercel": {"token": "vercel", "bypass": "bypass"},
+    "supabase": {"token": "supabase"},
+    "github": {"token": "github"},
+    "sentry": {"token": "sentry"},
+    "site": {"token": "site"},
+    "upstash": {"token": "upstash"},
+    "openai": {"apiKey": "openai-old"},
+    "openai-before-rotation": {"apiKey": "openai-old"},
+    "beta-users": {"token": "beta"},
+    "slack": {"token": "slack"},
+    "pagerduty": {"routingKey": "pagerduty"},
+    "statuspage": {"apiKey": "statuspage"},
+    "database-owner": {"DATABASE_URL": "owner"},
+}
+"""Secrets that the sample names: seeds by key."""
+
+
+def admit(lab: Lab) -> None:
+    """Put the shipped admission policy in force."""
+    for file, plural in (("policy", "policies"), ("binding", "policybindings")):
+        document = yaml.safe_load((CHECKOUT / f"manifests/admission/{file}.yaml").read_text())
+        lab.api.create(f"/apis/{admission.API_VERSION}/validatingadmission{plural}", document)
+
+
+@dataclass
+class Scene:
+    """One Release `foco`, from 2.3.1 to 2.4.0 and, maybe, back."""
+
+    site: Site
+    foco: Foco
+    ana: Api
+    revokes: bool = True
+    """Whether ana revokes the old key when she rotates it."""
+    rejects: str = ""
+    """A manual step that ana rejects."""
+    world: Callable[[Scene], None] = lambda scene: None
+    """What the world does about what is served now; called again and again."""
+    ended: Any = None
+    failure: BaseException | None = None
+    acted: list[tuple[str, str]] = field(default_factory=list)
+    """What ana did, and with which answer."""
+    before: str = ""
+    """Id of the production deployment before the run."""
+    _numbers: Any = field(default_factory=lambda: itertools.count(1))
+    _thread: threading.Thread | None = None
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    def set_up(self) -> None:
+        """Connections, Secrets, rights, and the Release at the version that is live."""
+        for name, keys in SECRETS.items():
+            self.site.secret(name, {key: SEEDS[seed] for key, seed in keys.items()})
+        self.site.secret("database", {"url": self.foco.database.url})
+        for name, spec in sample.connections().items():
+            self.site.connection(name, sample.pointed(spec, self.foco.urls.get(name)))
+        for word, text in sample.prints().items():
+            self.site.lab.world.prints[self.site.name, word] = text
+        subject = {"kind": "User", "name": ANA, "apiGroup": "rbac.authorization.k8s.io"}
+        reference = {"kind": "ClusterRole", "name": rbac.RELEASER, "apiGroup": "rbac.authorization.k8s.io"}
+        body = {"metadata": {"name": ANA}, "subjects": [subject], "roleRef": reference}
+        self.site.lab.api.create(f"{RBAC}/namespaces/{self.site.name}/rolebindings", body)
+        spec = sample.with_outputs(sample.shortened(sample.release()["spec"]))
+        self.site.apply(spec | {"version": OLD}, name="foco")
+        self.site.until(lambda status: (status.get("lastGood") or {}).get("version") == OLD, 60, "foco")
+
+    def play(self, seconds: float) -> None:
+        """Ask for 2.4.0 and stay until the end of the run, in the background."""
+        self._thread = threading.Thread(target=self._play, args=(seconds,), daemon=True)
+        self._thread.start()
+
+    def wait(self, outcome: str, seconds: float) -> Any:
+        """The status at the end."""
+        assert self._thread is not None
+        self._thread.join(seconds)
+        if self.failure is not None:
+            raise self.failure
+        assert self.ended is not None, f"not over: {yaml.safe_dump(dict(self.site.status('foco')))}"
+        run = self.ended["run"]
+        assert run["outcome"] == outcome, f"{run['outcome']} ({run.get('reason')}), not {outcome}"
+        return self.ended
+
+    def stop(self) -> None:
+        """End what is still under way."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(30)
+
+    def _play(self, seconds: float) -> None:
+        try:
+            self.set_up()
+            self.before = self.live.id
+            self.site.change({"version": NEW}, name="foco")
+            deadline = time.monotonic() + seconds
+            while not self._turn(self.site.status("foco")):
+                if time.monotonic() > deadline or self._stopped.wait(0.1):
+                    raise Late(yaml.safe_dump(dict(self.site.status("foco"))))
+            self.site.until(lambda status: not status.get("notices"), 60, name="foco")
+            self.ended = self.site.status("foco")
+        except BaseException as error:
+            self.failure = error
+
+    def _turn(self, status: Any) -> bool:
+        """Do what is to be done now; whether the run is over."""
+        run = status.get("run") or {}
+        if run.get("version") != NEW:
+            return False
+        self.world(self)
+        if run.get("outcome"):
+            return True
+        for kind, where in self._asked(run):
+            self._answer(kind, where)
+        return False
+
+    def _asked(self, run: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
+        """What waits for a person now: the kind, and where."""
+        spec = sample.release()["spec"]
+        if run["phase"] == "Preflight":
+            others = [item for item in run["preflight"] if item["name"] != "go"]
+            if others and all(item["state"] == "Passing" for item in others):
+                return [("approval", {"gate": "go"})]
+            return []
+        found = []
+        for told, stage in zip(run.get("stages", ()), spec["stages"], strict=True):
+            for step, asked in zip(told["steps"], stage["steps"], strict=True):
+                if step["state"] == "Running" and told["state"] == "Running":
+                    kind = next((kind for kind in ("approval", "confirm") if kind in asked), None)
+                    found += [(kind, {"stage": stage["name"], "step": step["name"]})] if kind else []
+        return found
+
+    def _answer(self, kind: str, where: dict[str, str]) -> None:
+        name = "-".join([*where.values(), kind])
+        if any(done == name for done, _ in self.acted):
+            return
+        if where.get("step") == "rotate-keys" and where["step"] != self.rejects:
+            self._rotate()
+        action = "Approve" if kind == "approval" else "Confirm"
+        if where.get("step", "") == self.rejects != "":
+            action = "Reject"
+        spec: dict[str, Any] = {
+            "release": "foco",
+            "action": action,
+            "by": ANA,
+            "reason": "as the runbook says",
+            **where,
+        }
+        if kind == "approval":
+            spec["groups"] = [MANAGERS]
+        meta = {"name": f"{name}-{next(self._numbers)}"}
+        body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Intervention", "metadata": meta, "spec": spec}
+        path = MADE.format(self.site.name)
+        try:
+            self.ana.create(path, body)
+        except ApiError as error:
+            if error.status == 403:  # the role binding is a moment old
+                return
+            raise
+        lab = self.site.lab
+        said = lab.wait(lambda: lab.api.get(f"{path}/{meta['name']}").get("status"), 20, f"an answer to {meta}")
+        self.acted.append((name, said["result"]))
+
+    def _rotate(self) -> None:
+        self.foco.rotate(revoke=self.revokes)
+        path = f"/api/v1/namespaces/{self.site.name}/secrets/openai"
+        self.site.lab.api.merge(path, {"stringData": {"apiKey": SEEDS["openai-new"]}})
+
+    # --- what a test asks afterwards
+
+    @property
+    def secrets_told(self) -> list[str]:
+        """Where seeds stand that should not: logs and everything the API server was sent, messages, metrics."""
+        found = list(self.site.evidence().leaks or [])
+        metrics = urllib.request.urlopen(f"http://127.0.0.1:{self.site.lab.operator.port}/metrics", timeout=10)
+        texts = {"messages": self.foco.messages, "metrics": metrics.read().decode()}
+        return found + [
+            f"{seed} in {where}" for where, text in texts.items() for seed, value in SEEDS.items() if value in text
+        ]
+
+    @property
+    def live(self) -> Deployment:
+        """What the production domains lead to."""
+        assert self.foco.vercel.live is not None
+        return self.foco.vercel.live
+
+    def stages(self) -> dict[str, str]:
+        """States of the stages."""
+        return {item["name"]: item["state"] for item in self.ended["run"]["stages"]}
+
+    @property
+    def queries(self) -> list[str]:
+        """POSTs to Vercel that only ask."""
+        return [post for post in self.foco.vercel.posts() if post == "POST /v2/observability/query"]
+
+    def ran(self, word: str) -> int:
+        """How many containers ran with this in their command."""
+        return len(self.site.lab.world.runs(self.site.name, word))
+
+    def slack(self, channel: str) -> list[str]:
+        """Events that a channel was told in threads, in order."""
+        known = {channel, self.foco.channel_id(channel)}
+        told = [
+            body for method, body in self.foco.slack.calls if method == "chat.postMessage" and body["channel"] in known
+        ]
+        return [str(body["text"]).split("*")[1] for body in told if body.get("thread_ts")]

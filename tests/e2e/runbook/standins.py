@@ -1,0 +1,338 @@
+"""One of each system that the sample names, and foco.mx itself, which is whatever Vercel's production is.
+
+    foco.mx  <- Vercel (deployments, variables, numbers)      Sentry, GitHub, Supabase's API: tests/fakes
+    PostgreSQL, Redis behind Upstash's REST API: real         Slack: emulate; PagerDuty, Statuspage: tests/fakes
+
+Seeds are the secrets of all of them; they must stand nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from tests.contract import world
+from tests.fakes.flags import Ofrep
+from tests.fakes.github import Github
+from tests.fakes.pagerduty import Pagerduty
+from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.sentry import Sentry
+from tests.fakes.slack import Between
+from tests.fakes.statuspage import Statuspage
+from tests.fakes.supabase import PROJECT, Supabase, stamp
+from tests.fakes.upstash import Upstash
+from tests.fakes.vercel import Vercel
+from tests.harness.loop import Background
+
+OLD, NEW = "2.3.1", "2.4.0"
+FLAGS = ("NEXT_PUBLIC_ENABLE_VOICE_SYSTEM", "NEXT_PUBLIC_ENABLE_CRICO")
+PREFIX = "foco:cache:"
+_MARK = secrets.token_hex(6)
+
+
+def _seed(name: str) -> str:
+    return f"canary-{name}-{_MARK}-5eCr3t"
+
+
+SEEDS: Mapping[str, str] = {
+    "vercel": _seed("vercel"), "bypass": _seed("bypass"), "supabase": _seed("supabase"), "github": _seed("github"),
+    "sentry": _seed("sentry"), "site": _seed("site"), "upstash": _seed("upstash"), "beta": _seed("beta"),
+    "slack": world.TOKEN, "pagerduty": secrets.token_hex(16), "statuspage": _seed("statuspage"),
+    "openai-old": _seed("openai-old"), "openai-new": _seed("openai-new"),
+    "role-old": _seed("role-old"), "role-new": _seed("role-new"), "anon": _seed("anon"),
+    "database": world.PASSWORD, "database-quoted": world.PASSWORD_QUOTED, "owner": _seed("owner"),
+}  # fmt: skip
+
+
+@dataclass
+class OpenAI:
+    """Which keys work."""
+
+    keys: set[str]
+
+    def app(self) -> web.Application:
+        """The application."""
+        found = web.Application()
+        found.router.add_get("/v1/models", self._models)
+        return found
+
+    async def _models(self, request: web.Request) -> web.Response:
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if key in self.keys:
+            models = [{"id": "gpt-5", "object": "model", "created": 1, "owned_by": "openai"}]
+            return web.json_response({"object": "list", "data": models})
+        said = {"message": f"Incorrect API key provided: {key}", "type": "invalid_request_error"}
+        return web.json_response({"error": {**said, "param": None, "code": "invalid_api_key"}}, status=401)
+
+
+@dataclass
+class Site:
+    """foco.mx."""
+
+    vercel: Vercel
+    token: str
+    down: bool = False
+    metrics: dict[str, Any] = field(
+        default_factory=lambda: {
+            "uptimeRatio": 0.9999,
+            "auth": {"loginSuccessRatio": 0.99, "signupSuccessRatio": 0.98, "unauthorizedAccesses": 0},
+            "rateLimit": {"requestsPerMinute": 100, "loginsPer15Minutes": 5},
+            "workspaces": {"crossings": 0},
+            "features": {"betaUses": 12},
+        }
+    )
+
+    def version(self) -> str:
+        """What is served."""
+        live = self.vercel.live
+        assert live is not None and live.git is not None
+        return str(live.git["ref"]).removeprefix("v")
+
+    def app(self) -> web.Application:
+        """The application."""
+        found = web.Application(middlewares=[self._opened])
+        found.router.add_get("/api/health", self._health)
+        found.router.add_get("/api/metrics", self._metrics)
+        found.router.add_get("/api/organizations", self._organizations)
+        return found
+
+    @web.middleware
+    async def _opened(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if self.down:
+            return web.json_response({"status": "down"}, status=503)
+        if request.path != "/api/health" and request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.json_response({"error": "unauthorized"}, status=401)
+        return await handler(request)  # type: ignore[no-any-return]
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok", "version": self.version()})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.json_response(self.metrics)
+
+    async def _organizations(self, request: web.Request) -> web.Response:
+        return web.json_response({"ok": True, "organizations": []})
+
+
+@dataclass
+class Foco:
+    """Everything around one Release."""
+
+    background: Background
+    database: Database
+    redis: RedisServer
+    workspace: str
+    """Base URL of the Slack workspace that all share."""
+    urls: dict[str, str] = field(default_factory=dict)
+    """By the name of the sample's Connection."""
+
+    def __post_init__(self) -> None:
+        self.vercel = Vercel(token=SEEDS["vercel"], bypass=SEEDS["bypass"], phases=["BUILDING", "READY"])
+        self.vercel.jobs = ["pending", "succeeded"]
+        self.supabase = Supabase(SEEDS["supabase"])
+        self.github, self.sentry = Github(SEEDS["github"]), Sentry(SEEDS["sentry"])
+        self.site = Site(self.vercel, SEEDS["site"])
+        self.upstash = Upstash(self.redis, SEEDS["upstash"])
+        self.openai = OpenAI({SEEDS["openai-old"]})
+        beta: dict[str, Any] = {"beta-user@foco.mx": True, "*": False}
+        self.beta = Ofrep(SEEDS["beta"], {"voice-system": dict(beta), "crico": dict(beta)})
+        self.slack = Between(self.workspace)
+        self.pagerduty, self.statuspage = Pagerduty(SEEDS["pagerduty"]), Statuspage(SEEDS["statuspage"])
+        self._fill()
+
+    def _fill(self) -> None:
+        for name in ("lint", "type-check", "unit", "integration", "e2e", "build", "migrate-staging"):
+            self.github.check(name, "success")
+        self.github.labels |= {"P0", "user-report"}
+        day = time.time() - 3600
+        self.supabase.backups = [
+            {"id": 1, "is_physical_backup": True, "status": "COMPLETED", "inserted_at": stamp(day)}
+        ]
+        self.supabase.pitr = False
+        self.supabase.services = [
+            {"name": name, "healthy": True, "status": "ACTIVE_HEALTHY"} for name in ("db", "auth", "rest")
+        ]
+        self.supabase.keys = [{"id": "1", "type": "secret", "name": "service_role", "prefix": "sb_", **_made(30)}]
+        self._number(0.0, 42.0, 1200.0)
+        for key, value, kind in (
+            ("NEXT_PUBLIC_SUPABASE_URL", f"https://{PROJECT}.supabase.co", "plain"),
+            ("NEXT_PUBLIC_SUPABASE_ANON_KEY", SEEDS["anon"], "encrypted"),
+            ("SUPABASE_SERVICE_ROLE_KEY", SEEDS["role-old"], "sensitive"),
+            ("OPENAI_API_KEY", SEEDS["openai-old"], "sensitive"),
+            ("NEXT_PUBLIC_APP_VERSION", OLD, "plain"),
+        ):
+            self.vercel.set(key, value, kind)
+
+    def _number(self, failed: float, duration: float, lcp: float) -> None:
+        """Of 1000 requests; milliseconds."""
+        invoked, painted = "vercel.function_invocation", "vercel.speed_insights"
+        self.vercel.metrics |= {
+            ("vercel.request.count", "sum"): 1000,
+            ("vercel.request.count", "sum|http_status ge 500"): failed,
+            (f"{invoked}.count", "sum"): 1000,
+            (f"{invoked}.function_duration_ms", "avg"): duration,
+            (f"{invoked}.function_duration_ms", "p95"): duration * 5,
+            (f"{painted}.lcp_count", "sum"): 500,
+            (f"{painted}.lcp_ms", "p95"): lcp,
+        }
+
+    def slow_pages(self, slow: bool) -> None:
+        """Pages load in 3.5 s, or in 1.2 s."""
+        self.vercel.metrics["vercel.speed_insights.lcp_ms", "p95"] = 3500.0 if slow else 1200.0
+
+    def rotate(self, revoke: bool = True) -> None:
+        """What a person does at Vercel, Supabase and OpenAI, but for the Secrets of the cluster."""
+        self.openai.keys.add(SEEDS["openai-new"])
+        if revoke:
+            self.openai.keys.discard(SEEDS["openai-old"])
+        self.supabase.keys[0] |= _made(0)
+        self.vercel.set("SUPABASE_SERVICE_ROLE_KEY", SEEDS["role-new"], "sensitive", age=0)
+        self.vercel.set("OPENAI_API_KEY", SEEDS["openai-new"], "sensitive", age=0)
+
+    def channel_id(self, name: str) -> str:
+        """The ID of a channel of the workspace."""
+        request = urllib.request.Request(
+            f"{self.workspace}/api/conversations.list",
+            b"{}",
+            {"Authorization": f"Bearer {SEEDS['slack']}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return next(str(item["id"]) for item in json.load(answer)["channels"] if item["name"] == name)
+
+    @property
+    def messages(self) -> str:
+        """All that anybody was told, and every mark that was left with a vendor."""
+        told = [self.slack.calls, self.pagerduty.alerts, self.pagerduty.changes, self.statuspage.incidents]
+        marks = [item.meta for item in self.vercel.deployments.values()]
+        comments = [item.get("comment") for item in self.vercel.env.values()]
+        said = [
+            self.vercel.asked,
+            self.github.deployments,
+            self.github.states,
+            self.sentry.releases,
+            self.sentry.deploys,
+        ]
+        return repr([*told, marks, comments, *said, list(self.supabase.secrets)])
+
+    # --- opening
+
+    def open(self) -> None:
+        """Serve all of them, with 2.3.1 in production."""
+        self._runners: list[web.AppRunner] = []
+        apps = {
+            "vercel": self.vercel.app(), "supabase": self.supabase.app(), "github": self.github.app(),
+            "sentry": self.sentry.app(), "site": self.site.app(), "cache": self.upstash.app(),
+            "openai": self.openai.app(), "beta-users": self.beta.app(), "slack": self.slack.app(),
+            "on-call": self.pagerduty.app(), "status-page": self.statuspage.app(),
+        }  # fmt: skip
+        below = {"openai": "/v1", "slack": "/api", "status-page": "/v1"}
+        for name, app in apps.items():
+            self.urls[name] = self.background.run(self._serve(app)) + below.get(name, "")
+        self.urls["openai-before-rotation"] = self.urls["openai"]
+        self.background.run(self.vercel.add(OLD))
+        self.sentry.releases[f"foco@{OLD}"] = {"version": f"foco@{OLD}", "projects": [], "dateReleased": stamp(0)}
+        for number in range(50):
+            self.redis.do("SET", f"{PREFIX}{number}", "cached")
+        self.redis.do("SET", "foco:session:1", "kept")
+        self._ended = threading.Event()
+        self._visitors = threading.Thread(target=self._visit, daemon=True)
+        self._visitors.start()
+
+    async def _serve(self, app: web.Application) -> str:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        self._runners.append(runner)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    def _visit(self) -> None:
+        """Visitors of the site, whose sessions are cached and whose tasks are read."""
+        with self.redis.session() as session, self.database.server.admin(self.database.name) as tasks:
+            while not self._ended.wait(0.2):
+                tasks.execute("SELECT count(*) FROM public.tasks")
+                for _ in range(60):
+                    session.do("GET", "foco:session:1")
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._ended.set()
+        self._visitors.join(5)
+        for runner in self._runners:
+            self.background.run(runner.cleanup())
+
+
+def _made(days: float) -> dict[str, str]:
+    at = stamp(time.time() - days * 86_400)
+    return {"inserted_at": at, "updated_at": at}
+
+
+# --- the database
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of its own in the PostgreSQL that all share."""
+
+    server: world.Postgres
+    name: str
+
+    @property
+    def url(self) -> str:
+        """For the role that Gatewright has."""
+        return self.server.url(database=self.name)
+
+    def run(self, *statements: str) -> None:
+        """As the owner."""
+        with self.server.admin(self.name) as admin:
+            for statement in statements:
+                admin.execute(statement)
+
+    def protect(self, protect: bool) -> None:
+        """Row level security of a table, on or off."""
+        self.run(f"ALTER TABLE public.tasks {'ENABLE' if protect else 'DISABLE'} ROW LEVEL SECURITY")
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[world.Postgres]:
+    """PostgreSQL as Supabase has it, as far as it is looked at."""
+    with world.postgres("max_connections=100", "shared_preload_libraries=pg_stat_statements") as server:
+        with server.admin() as admin:
+            admin.execute("GRANT pg_read_all_stats TO reader")
+        yield server
+
+
+def database(server: world.Postgres, name: str) -> Database:
+    """Make a database with three tables and their policies."""
+    with server.admin() as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+    made = Database(server, name)
+    made.run("CREATE EXTENSION pg_stat_statements")
+    tables = {"tasks": "workspace members", "organizations": "organization members", "workspaces": "members"}
+    for table, policy in tables.items():
+        made.run(
+            f"CREATE TABLE public.{table} (id int primary key, workspace int)",
+            f"ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY",
+            f'CREATE POLICY "{policy}" ON public.{table} USING (workspace = 1)',
+        )
+    return made
+
+
+@contextlib.contextmanager
+def standins(background: Background, server: world.Postgres, workspace: str, name: str) -> Iterator[Foco]:
+    """A world of its own for one Release."""
+    with redis_server() as redis:
+        made = Foco(background, database(server, name), redis, workspace)
+        made.open()
+        try:
+            yield made
+        finally:
+            made.close()
