@@ -89,7 +89,7 @@ class Kube:
         query = {"limit": "500"} | ({"labelSelector": selector} if selector else {})
         while True:
             page = await self._read(f"{path}?{urlencode(query)}", accept)
-            found += page.get("items", [])
+            found += page.get("items") or []  # null where a list of metadata alone is empty
             token = page.get("metadata", {}).get("continue")
             if not token:
                 return found
