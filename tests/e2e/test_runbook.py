@@ -7,6 +7,7 @@ The runs are under way at the same time, each in a namespace and a world of its 
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -77,6 +78,7 @@ def lab() -> Iterator[Lab]:
         with killed_now_and_then(started) if everything() else contextlib.nullcontext():
             yield started
         assert not started.background.failures
+        assert "Traceback" not in started.operator.log.read_text()
 
 
 @contextlib.contextmanager
@@ -163,6 +165,7 @@ def test_promoted(played: dict[str, Scene]) -> None:
     assert list(scene.stages().values()) == ["Passed"] * 5
     assert status["live"]["version"] == status["lastGood"]["version"] == scene.foco.site.version() == NEW
     assert scene.site.condition("Ready", "foco")["status"] == "True"
+    assert len(json.dumps(status)) < 100 * 1024
     foco, live = scene.foco, scene.live
     assert versions(scene) == [
         f"v{OLD}", f"v{NEW}-security", f"v{NEW}-security", f"v{NEW}-fixes", f"v{NEW}-performance", f"v{NEW}", f"v{NEW}"
@@ -186,7 +189,8 @@ def test_promoted(played: dict[str, Scene]) -> None:
     ]  # fmt: skip
     assert scene.slack("deployments")[0] == "Started" and scene.slack("deployments")[-2:] == ["Completed", "Promoted"]
     assert scene.slack("deployments").count("StagePassed") == 5 and scene.slack("incidents") == []
-    assert foco.pagerduty.alerts == [] and len(foco.pagerduty.changes) == 2
+    # change events have no key at PagerDuty: who is killed between telling one and noting it tells it again
+    assert foco.pagerduty.alerts == [] and (len(foco.pagerduty.changes) == 2 or everything())
     assert len(foco.statuspage.of("completed")) == 1 and not foco.statuspage.of("in_progress")
     assert scene.secrets_told == []
 
