@@ -11,6 +11,7 @@ import pytest
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime import watch
+from gatewright.runtime.lens import Lens
 from gatewright.runtime.watch import Watch
 
 
@@ -106,3 +107,23 @@ async def test_a_watch_that_hangs_is_dead_and_one_that_tries_is_not(monkeypatch:
         await asyncio.sleep(0.1)
         assert trying.dead() is None
     task.cancel()
+
+
+async def test_an_answer_from_before_a_gap_is_not_kept() -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+    versions = iter(["101", "105"])
+
+    class Slow:
+        async def get(self, path: str) -> dict[str, Any]:
+            asked.set()
+            await answered.wait()
+            return {"metadata": {"resourceVersion": next(versions)}}
+
+    lens = Lens(Slow())  # type: ignore[arg-type]
+    lens.follow(("shop", "web"), {WEB})
+    look = asyncio.create_task(lens.get(WEB))
+    await asked.wait()
+    assert lens.doubt("/deployments/") == {("shop", "web")}
+    answered.set()
+    assert (await look)["metadata"]["resourceVersion"] == "101"
+    assert (await lens.get(WEB))["metadata"]["resourceVersion"] == "105", "what was missed is read"

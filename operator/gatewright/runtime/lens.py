@@ -22,6 +22,7 @@ class Lens:
         self._newest: dict[str, int] = {}
         self._followers: dict[str, set[tuple[str, str]]] = {}
         self._paths: dict[tuple[str, str], set[str]] = {}
+        self._gaps = 0
 
     def follow(self, key: tuple[str, str], paths: set[str]) -> None:
         """Exactly these paths are of interest to a Release from now on."""
@@ -43,10 +44,14 @@ class Lens:
 
     async def fresh(self, path: str) -> dict[str, Any]:
         """What the API server has now, whatever is known. Raises NotFound, Retryable, Permanent."""
-        return self._keep(path, await self._cluster.get(path))
+        gaps = self._gaps
+        found = await self._cluster.get(path)
+        # an answer from before a gap must not stand for what was missed in it
+        return self._keep(path, found) if gaps == self._gaps else found
 
     def doubt(self, part: str) -> set[tuple[str, str]]:
         """A watch had a gap: what is known of paths with this part may be old; returns the Releases that follow one."""
+        self._gaps += 1
         doubtful = [path for path in self._followers if part in path]
         for path in doubtful:
             self._known.pop(path, None)
@@ -70,7 +75,7 @@ class Lens:
             if known is None:
                 raise NotFound(f"GET {path}: deleted")
             return known
-        return self._keep(path, await self._cluster.get(path))
+        return await self.fresh(path)
 
     async def list(self, path: str, selector: str = "") -> list[dict[str, Any]]:
         return await self._cluster.list(path, selector)

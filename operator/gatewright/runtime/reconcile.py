@@ -11,6 +11,7 @@ done", "gates passed" and "next stage begun" are one write where they follow eac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Coroutine
@@ -47,6 +48,7 @@ LAZY = 0.4
 ROUNDS = 100
 RELIST = 60.0
 STALE = 45.0
+READY_WITHIN = 3.0
 RELEASES = ((API_VERSION, "releases", ""),)
 FOLLOWED = (("apps/v1", "deployments", ""), ("apps/v1", "statefulsets", ""), ("batch/v1", "jobs", RELEASE))
 """What Releases work on: API, plural, label selector."""
@@ -167,6 +169,10 @@ class Reconciler:
         own = watches(self.kube, self._namespaces, RELEASES, self._release_told, self._doubt_releases)
         self._watches = own + watches(self.kube, self._namespaces, FOLLOWED, self.object_event, self._doubt)
         self._tasks = [loop.create_task(watch.run()) for watch in self._watches]
+        # what is read before a watch has begun may have changed unseen; an API server that refuses is not waited for
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_WITHIN):
+                await asyncio.gather(*(watch.ready.wait() for watch in self._watches))
         await self.relist(first=True)
         self._acting = True
         for namespace in self._namespaces or {""}:

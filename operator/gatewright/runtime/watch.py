@@ -51,6 +51,8 @@ class Watch:
         self._collection = path(api, plural, namespace)
         self._told, self._gap = told, gap
         self._version = ""
+        self.ready = asyncio.Event()
+        """Set once whatever changes from then on will be told."""
         self._beat = time.monotonic()
         """When it last got on: told something, or tried to."""
 
@@ -62,6 +64,7 @@ class Watch:
                 if not self._version:
                     self._version = await self._newest()
                     self._gap(f"/{self._plural}/")
+                    self.ready.set()
                 async for event in self._stream():
                     failures = 0
                     self._take(event)
