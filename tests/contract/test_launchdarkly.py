@@ -169,13 +169,13 @@ async def test_a_flag_that_is_not_there_is_told_before_anything_is_touched() -> 
 
 @pytest.mark.parametrize("fault", VERDICTS)
 async def test_faults(server: world.Server, fault: str) -> None:
-    connection, flags = link(server.url(fault), timeout=0.5), FLAGS["launchdarkly"]
+    connection, flags = link(server.url(fault), timeout=world.patience(fault)), FLAGS["launchdarkly"]
     error = Retryable if VERDICTS[fault] == "Retryable" else Permanent
     async with world.logs() as lines:
         kind, message = await world.verdict("launchdarkly", TABLE[3][0], connection, {})
         assert kind == VERDICTS[fault], message
         for ask in (
-            lambda: CONNECTIONS["launchdarkly"].check(link(server.url(fault), timeout=0.5)),
+            lambda: CONNECTIONS["launchdarkly"].check(link(server.url(fault), timeout=world.patience(fault))),
             lambda: flags.look(config(crico="off"), connection),
             lambda: flags.perform(config(crico="off"), connection, operation(), None),
             lambda: flags.follow(config(crico="off"), connection, operation(), None),
@@ -193,7 +193,9 @@ NO_ANSWER = ("400", "401", "403", "404", "422", "429", "500", "502-html", "time-
 async def test_faults_of_a_switch(server: world.Server, fault: str) -> None:
     """Where the answer is a good one, whatever is in it, the flag is read back."""
     with pytest.raises(Retryable if VERDICTS[fault] == "Retryable" else Permanent) as caught:
-        await launchdarkly.switch(link(server.url(fault), timeout=0.5), "shop", "a", "b", True, "c", False)
+        await launchdarkly.switch(
+            link(server.url(fault), timeout=world.patience(fault)), "shop", "a", "b", True, "c", False
+        )
     world.assert_silent(caught.value)
 
 

@@ -106,14 +106,14 @@ async def test_credentials(field: str) -> None:
 
 @pytest.mark.parametrize("fault", VERDICTS)
 async def test_faults(server: world.Server, fault: str) -> None:
-    connection = link(server.url(fault), timeout=0.5)
+    connection = link(server.url(fault), timeout=world.patience(fault))
     async with world.logs() as lines:
         kind, message = await world.verdict("ofrep", {"flag": "voice", **LIST}, connection, {})
     assert kind == VERDICTS[fault], message
     world.assert_silent(*lines)
     error = Retryable if VERDICTS[fault] == "Retryable" else Permanent
     with pytest.raises(error):
-        await CONNECTIONS["ofrep"].check(link(server.url(fault), timeout=0.5))
+        await CONNECTIONS["ofrep"].check(link(server.url(fault), timeout=world.patience(fault)))
 
 
 @pytest.mark.parametrize(

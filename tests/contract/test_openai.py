@@ -99,7 +99,7 @@ SPECIAL = {"401": "Breach", "403": "NoData", "429": "NoData"}
 @pytest.mark.parametrize("fault", VERDICTS)
 async def test_faults(server: world.Server, fault: str) -> None:
     expected = (VERDICTS | SPECIAL)[fault]
-    connection = link(server.url(fault), timeout=0.5)
+    connection = link(server.url(fault), timeout=world.patience(fault))
     async with world.logs() as lines:
         valid = await world.verdict("openai", {}, connection, {})
         revoked = await world.verdict("openai", {"expect": "Revoked"}, connection, {})

@@ -117,7 +117,7 @@ async def test_a_refused_key_is_said_and_not_shown() -> None:
 @pytest.mark.parametrize("fault", VERDICTS)
 async def test_faults(server: world.Server, fault: str) -> None:
     for wanted in (STARTED, message("StageFailed", "error")):
-        kind, text, _ = await outcome("pagerduty", {}, link(server.url(fault), timeout=0.5), wanted)
+        kind, text, _ = await outcome("pagerduty", {}, link(server.url(fault), timeout=world.patience(fault)), wanted)
         assert kind == VERDICTS[fault], text
 
 

@@ -185,7 +185,7 @@ async def test_the_scope_of_a_question() -> None:
 async def test_faults(server: world.Server, fault: str) -> None:
     async with world.logs() as lines:
         found = [
-            await world.verdict("sentry", question, link(server.url(fault), timeout=0.5), FEW)
+            await world.verdict("sentry", question, link(server.url(fault), timeout=world.patience(fault)), FEW)
             for question in (ERRORS, FAILURES, P95, NEW)
         ]
     assert {kind for kind, _ in found} == {VERDICTS[fault]}, found
@@ -196,19 +196,19 @@ async def test_faults(server: world.Server, fault: str) -> None:
 async def test_faults_of_steps(server: world.Server, fault: str) -> None:
     expected = Retryable if VERDICTS[fault] == "Retryable" else Permanent
     with pytest.raises(expected) as caught:
-        await do({"release": MARK["release"]}, link(server.url(fault), timeout=0.5))
+        await do({"release": MARK["release"]}, link(server.url(fault), timeout=world.patience(fault)))
     world.assert_silent(caught.value)
     if fault == "404":  # there is no such release, so it has yet to be made
-        assert (await follow(MARK, link(server.url(fault), timeout=0.5))).state == "Absent"
+        assert (await follow(MARK, link(server.url(fault), timeout=world.patience(fault)))).state == "Absent"
         return
     with pytest.raises(expected):
-        await follow(MARK, link(server.url(fault), timeout=0.5))
+        await follow(MARK, link(server.url(fault), timeout=world.patience(fault)))
 
 
 @pytest.mark.parametrize("fault", VERDICTS)
 async def test_credential_check_faults(server: world.Server, fault: str) -> None:
     with pytest.raises(Retryable if VERDICTS[fault] == "Retryable" else Permanent) as caught:
-        await CONNECTIONS["sentry"].check(link(server.url(fault), timeout=0.5))
+        await CONNECTIONS["sentry"].check(link(server.url(fault), timeout=world.patience(fault)))
     world.assert_silent(caught.value)
 
 

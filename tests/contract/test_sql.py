@@ -474,7 +474,7 @@ async def test_slow_queries_are_those_since_the_last_look(counted: world.Postgre
             "select queryid from extensions.pg_stat_statements where query like '%pg_sleep($1)%'"
         ).fetchone()
     assert found is not None
-    assert f"queryid {found[0]} took 1" in message
+    assert f"queryid {found[0]} took " in message
     _run(counted, "select count(*) from tasks")
     assert (await _slow(counted))[0] == "Good"
     _run(counted, "select pg_sleep(0.15)")

@@ -174,7 +174,9 @@ async def test_faults(server: world.Server, fault: str) -> None:
             # an incident that is not there has nothing to be closed; an object is what an update answers
             wanted |= {"404": "Delivered", "ok": "Delivered", "empty": "Delivered", "null": "Delivered"}
             wanted |= {"200-error": "Delivered", "echo": "Delivered"}
-        kind, text, _ = await outcome("statuspage", {"page": PAGE}, link(server.url(fault), timeout=0.5), told_, handle)
+        kind, text, _ = await outcome(
+            "statuspage", {"page": PAGE}, link(server.url(fault), timeout=world.patience(fault)), told_, handle
+        )
         assert kind == wanted[fault], text
 
 

@@ -310,7 +310,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("name, expected, words", FAULTS, ids=[row[0] for row in FAULTS])
 async def test_faults(server: world.Server, name: str, expected: str, words: str) -> None:
-    link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=0.5)
+    link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name))
     async with world.logs() as lines:
         for question, limits in QUESTIONS:
             vendor._closed.clear()
@@ -323,7 +323,7 @@ async def test_faults(server: world.Server, name: str, expected: str, words: str
 async def test_actions_of_a_faulty_vendor_never_succeed(
     server: world.Server, name: str, expected: str, words: str
 ) -> None:
-    link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=0.5)
+    link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name))
     for raw in ({"restorePoint": {"name": "pre"}}, {"undo": {"name": "pre"}}, {"restorePitr": {"to": "1"}}):
         for act in ("perform", "follow"):
             vendor._closed.clear()
@@ -339,7 +339,7 @@ async def test_actions_of_a_faulty_vendor_never_succeed(
 
 @pytest.mark.parametrize("name, expected, words", FAULTS, ids=[row[0] for row in FAULTS])
 async def test_credential_checks_of_a_faulty_vendor(server: world.Server, name: str, expected: str, words: str) -> None:
-    link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=0.5)
+    link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name))
     with pytest.raises((Retryable, Permanent)) as caught:
         await CONNECTIONS["supabase"].check(link)
     assert type(caught.value).__name__ == expected

@@ -237,13 +237,13 @@ async def test_other_operations_are_not_understood() -> None:
 
 @pytest.mark.parametrize("fault", VERDICTS)
 async def test_faults(server: world.Server, fault: str) -> None:
-    connection, flags = link(server.url(fault), world.TOKEN, timeout=0.5), FLAGS["unleash"]
+    connection, flags = link(server.url(fault), world.TOKEN, timeout=world.patience(fault)), FLAGS["unleash"]
     error = Retryable if VERDICTS[fault] == "Retryable" else Permanent
     async with world.logs() as lines:
         kind, message = await world.verdict("unleash", TABLE[3][0], connection, {})
         assert kind == VERDICTS[fault], message
         for ask in (
-            lambda: CONNECTIONS["unleash"].check(link(server.url(fault), world.TOKEN, timeout=0.5)),
+            lambda: CONNECTIONS["unleash"].check(link(server.url(fault), world.TOKEN, timeout=world.patience(fault))),
             lambda: flags.look(config(crico="off"), connection),
             lambda: flags.perform(config(crico="off"), connection, operation(), None),
             lambda: flags.follow(config(crico="off"), connection, operation(), None),
@@ -261,7 +261,9 @@ NO_ANSWER = ("400", "401", "403", "404", "422", "429", "500", "502-html", "time-
 async def test_faults_of_a_switch(server: world.Server, fault: str) -> None:
     """Where the answer is a good one, whatever is in it, the flag is read back."""
     with pytest.raises(Retryable if VERDICTS[fault] == "Retryable" else Permanent) as caught:
-        await unleash.switch(link(server.url(fault), world.TOKEN, timeout=0.5), "default", "production", "crico", True)
+        await unleash.switch(
+            link(server.url(fault), world.TOKEN, timeout=world.patience(fault)), "default", "production", "crico", True
+        )
     world.assert_silent(caught.value)
 
 

@@ -209,12 +209,12 @@ async def test_a_flush_that_is_refused(fake: Upstash, command: str, body: Any, o
 async def test_faults(server: world.Server, fault: str) -> None:
     special = {"200-error": "Retryable"}
     expected = (VERDICTS | special)[fault]
-    connection, flush = link(server.url(fault), timeout=0.5), ACTIONS["upstash"]
+    connection, flush = link(server.url(fault), timeout=world.patience(fault)), ACTIONS["upstash"]
     async with world.logs() as lines:
         kind, message = await world.verdict("upstash", {"memory": {}}, connection, NEVER)
         assert kind == expected, message
         for ask in (
-            lambda: CONNECTIONS["upstash"].check(link(server.url(fault), timeout=0.5)),
+            lambda: CONNECTIONS["upstash"].check(link(server.url(fault), timeout=world.patience(fault))),
             lambda: flush.look(config(), connection),
             lambda: flush.perform(config(), connection, operation(), None),
             lambda: flush.follow(config(), connection, operation(), None),

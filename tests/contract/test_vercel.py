@@ -226,7 +226,12 @@ FAULTS = [
 
 @pytest.mark.parametrize("row", FAULTS, ids=[row[0] for row in FAULTS])
 async def test_faults(server: world.Server, row: tuple[str, str, str]) -> None:
-    link = linked("vercel", {"url": server.url(row[0]), "teamId": "team_foco"}, {"token": world.TOKEN}, timeout=0.5)
+    link = linked(
+        "vercel",
+        {"url": server.url(row[0]), "teamId": "team_foco"},
+        {"token": world.TOKEN},
+        timeout=world.patience(row[0]),
+    )
     limits: list[tuple[dict[str, Any], dict[str, str]]] = [(ENV, {}), (RATIO, {"max": "1%"}), (LCP, {"max": "2s"})]
     async with world.logs() as lines:
         found = [await world.verdict("vercel", config, _fresh(link), limit) for config, limit in limits]

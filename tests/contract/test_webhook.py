@@ -140,7 +140,7 @@ TABLE = {**VERDICTS, **dict.fromkeys(RECEIVED, "Delivered")}
 
 @pytest.mark.parametrize("fault", TABLE)
 async def test_faults(server: world.Server, fault: str) -> None:
-    found = await outcome("webhook", {}, link(server.url(fault), world.TOKEN, timeout=0.5))
+    found = await outcome("webhook", {}, link(server.url(fault), world.TOKEN, timeout=world.patience(fault)))
     assert found[0] == TABLE[fault], found
 
 
