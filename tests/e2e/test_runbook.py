@@ -25,6 +25,7 @@ from tests.harness.lab import Lab, everything, require
 
 pytestmark = pytest.mark.apiserver
 SECONDS = 540.0
+AT_ONCE = 4
 STAGES = [stage["name"] for stage in sample.release()["spec"]["stages"]]
 
 
@@ -110,10 +111,13 @@ def played(lab: Lab, request: pytest.FixtureRequest) -> Iterator[dict[str, Scene
         stack.callback(ana.close)
         server, workspace = stack.enter_context(postgres()), stack.enter_context(emulated())
         found: dict[str, Scene] = {}
+        # seconds stand for minutes here, so that one Release asks as often as thirty do otherwise; and all that they ask
+        # are stand-ins in this very process
+        turns = threading.Semaphore(AT_ONCE)
         for name in (name for name in WORLDS if f"_{name}" in chosen):
             foco = stack.enter_context(standins(lab.background, server, workspace, name))
             world, more = WORLDS[name]
-            found[name] = Scene(lab.namespace(name), foco, ana, world=world, **more)
+            found[name] = Scene(lab.namespace(name), foco, ana, world=world, turns=turns, **more)
         for scene in found.values():
             scene.play(SECONDS)
         yield found
@@ -123,7 +127,7 @@ def played(lab: Lab, request: pytest.FixtureRequest) -> Iterator[dict[str, Scene
 
 def rolled_back(scene: Scene, stage: str, gate: str) -> None:
     """What is true after every rollback: 2.3.1 is served and verified, 2.4.0 is rejected, and everybody was told so."""
-    status = scene.wait("RolledBack", SECONDS)
+    status = scene.wait("RolledBack", 3 * SECONDS)
     index = STAGES.index(stage)
     told = scene.stages()
     assert [told[name] for name in STAGES[index + 1 :]] == ["Pending"] * (4 - index)
@@ -161,7 +165,7 @@ def versions(scene: Scene) -> Sequence[str]:
 
 def test_promoted(played: dict[str, Scene]) -> None:
     scene = played["promoted"]
-    status = scene.wait("Promoted", SECONDS)
+    status = scene.wait("Promoted", 3 * SECONDS)
     assert list(scene.stages().values()) == ["Passed"] * 5
     assert status["live"]["version"] == status["lastGood"]["version"] == scene.foco.site.version() == NEW
     assert scene.site.condition("Ready", "foco")["status"] == "True"
@@ -237,7 +241,7 @@ def test_stage_five_everybody_gets_the_beta(played: dict[str, Scene]) -> None:
 def test_outage_the_guard_decides_and_customers_are_told(played: dict[str, Scene]) -> None:
     """Three failures of the health check roll back in the middle of a stage; who is not served reads about it."""
     scene = played["outage"]
-    status = scene.wait("RolledBack", SECONDS)
+    status = scene.wait("RolledBack", 3 * SECONDS)
     assert status["rejected"][0]["gate"] == "health" and status["run"]["rollback"]["cause"] == "Guard"
     assert scene.foco.site.version() == OLD
     built_again_with_new_keys(scene)
@@ -254,7 +258,7 @@ def test_outage_the_guard_decides_and_customers_are_told(played: dict[str, Scene
 def test_rejected_before_any_key_was_rotated(played: dict[str, Scene]) -> None:
     """The recorded deployment itself is served again, in seconds and without a build."""
     scene = played["rejected"]
-    status = scene.wait("RolledBack", SECONDS)
+    status = scene.wait("RolledBack", 3 * SECONDS)
     assert "ana" in status["rejected"][0]["reason"]
     assert scene.live.id == scene.before and versions(scene) == [f"v{OLD}", f"v{NEW}-security"]
     assert scene.foco.vercel.project["lastAliasRequest"]["type"] == "rollback"

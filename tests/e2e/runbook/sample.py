@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import time
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from gatewright.api.base import seconds
 SAMPLE = Path(__file__).parents[3] / "manifests/samples/foco-vercel.yaml"
 REPORTS = Path(__file__).parents[2] / "contract/reports"
 SPEED = 200
-"""How much shorter the times are that decisions wait for."""
+"""How much shorter the times are that decisions wait for, within 2 and 20 seconds."""
 SHORTENED = frozenset({"bake", "for", "interval", "guardFor", "after"})
 """Time-outs, budgets and ages stay as they are: what is done takes its own time."""
 PLACES = {"repository": "acme/shop"}
@@ -24,6 +26,11 @@ PLACES = {"repository": "acme/shop"}
 
 def documents() -> list[dict[str, Any]]:
     """Every object of the sample."""
+    return copy.deepcopy(_read())
+
+
+@functools.cache
+def _read() -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(SAMPLE.read_text()))
 
 
@@ -67,7 +74,7 @@ def _short(key: str, inside: str) -> bool:
 
 
 def _shorter(text: str) -> str:
-    return f"{min(max(seconds(text) / SPEED, 1.0), 20.0) * 1000:.0f}ms"
+    return f"{min(max(seconds(text) / SPEED, 2.0), 20.0) * 1000:.0f}ms"
 
 
 # --- what its Jobs leave behind

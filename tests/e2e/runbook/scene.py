@@ -23,6 +23,7 @@ from tests.harness.lab import Lab, Late, Site
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 MADE = "/apis/gatewright.dev/v1alpha1/namespaces/{}/interventions"
 ANA, MANAGERS = "ana", "release-managers"
+STAGES = sample.release()["spec"]["stages"]
 SECRETS: Mapping[str, Mapping[str, str]] = {
     "vercel": {"token": "vercel", "bypass": "bypass"},
     "supabase": {"token": "supabase"},
@@ -61,6 +62,8 @@ class Scene:
     """A manual step that ana rejects."""
     world: Callable[[Scene], None] = lambda scene: None
     """What the world does about what is served now; called again and again."""
+    turns: threading.Semaphore = field(default_factory=threading.Semaphore)
+    """How many may be under way at once."""
     ended: Any = None
     failure: BaseException | None = None
     acted: list[tuple[str, str]] = field(default_factory=list)
@@ -89,7 +92,7 @@ class Scene:
         self.site.until(lambda status: (status.get("lastGood") or {}).get("version") == OLD, 60, "foco")
 
     def play(self, seconds: float) -> None:
-        """Ask for 2.4.0 and stay until the end of the run, in the background."""
+        """Ask for 2.4.0 and stay until the end of the run, in the background, when it is its turn."""
         self._thread = threading.Thread(target=self._play, args=(seconds,), daemon=True)
         self._thread.start()
 
@@ -111,13 +114,18 @@ class Scene:
             self._thread.join(30)
 
     def _play(self, seconds: float) -> None:
+        with self.turns:
+            if not self._stopped.is_set():
+                self._run(seconds)
+
+    def _run(self, seconds: float) -> None:
         try:
             self.set_up()
             self.before = self.live.id
             self.site.change({"version": NEW}, name="foco")
             deadline = time.monotonic() + seconds
             while not self._turn(self.site.status("foco")):
-                if time.monotonic() > deadline or self._stopped.wait(0.1):
+                if time.monotonic() > deadline or self._stopped.wait(0.2):
                     raise Late(yaml.safe_dump(dict(self.site.status("foco"))))
             self.site.until(lambda status: not status.get("notices"), 60, name="foco")
             self.ended = self.site.status("foco")
@@ -138,14 +146,13 @@ class Scene:
 
     def _asked(self, run: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
         """What waits for a person now: the kind, and where."""
-        spec = sample.release()["spec"]
         if run["phase"] == "Preflight":
             others = [item for item in run["preflight"] if item["name"] != "go"]
             if others and all(item["state"] == "Passing" for item in others):
                 return [("approval", {"gate": "go"})]
             return []
         found = []
-        for told, stage in zip(run.get("stages", ()), spec["stages"], strict=True):
+        for told, stage in zip(run.get("stages", ()), STAGES, strict=True):
             for step, asked in zip(told["steps"], stage["steps"], strict=True):
                 if step["state"] == "Running" and told["state"] == "Running":
                     kind = next((kind for kind in ("approval", "confirm") if kind in asked), None)

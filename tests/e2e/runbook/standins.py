@@ -259,8 +259,7 @@ class Foco:
         with self.redis.session() as session, self.database.server.admin(self.database.name) as tasks:
             while not self._ended.wait(0.2):
                 tasks.execute("SELECT count(*) FROM public.tasks")
-                for _ in range(60):
-                    session.do("GET", "foco:session:1")
+                session.do("MGET", *["foco:session:1"] * 60)
 
     def close(self) -> None:
         """Stop serving."""
@@ -284,6 +283,7 @@ class Database:
 
     server: world.Postgres
     name: str
+    protected: list[bool] = field(default_factory=lambda: [True])
 
     @property
     def url(self) -> str:
@@ -298,6 +298,9 @@ class Database:
 
     def protect(self, protect: bool) -> None:
         """Row level security of a table, on or off."""
+        if self.protected == [protect]:
+            return
+        self.protected[:] = [protect]
         self.run(f"ALTER TABLE public.tasks {'ENABLE' if protect else 'DISABLE'} ROW LEVEL SECURITY")
 
 
