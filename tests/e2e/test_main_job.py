@@ -78,7 +78,10 @@ def test_helm_installs_what_kustomize_does(ready: Cluster, tmp_path: Path):
     ready.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=true")
     ready.kubectl("create", "namespace", namespace)
     helm = [ready.helm_program(), "--kubeconfig", str(ready.kubeconfig), "--namespace", namespace]
-    values = ["--set", "clusterWide=false,crds.install=false,rbac.aggregateToUserRoles=false"]
+    values = [
+        "--set",
+        "clusterWide=false,crds.install=false,rbac.aggregateToUserRoles=false,rbac.peopleRoles=false,admission.create=false",
+    ]
     chart = [str(ROOT / "charts" / "gatewright"), *values, "--wait", "--timeout", "180s"]
     done = subprocess.run([*helm, "install", "gatewright", *chart], capture_output=True, text=True, timeout=240)
     try:
