@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv fmt lint types imports generate verify test test-unit test-apiserver test-e2e demo bench cluster-up cluster-down run lock clean
+.PHONY: help venv fmt lint types imports generate verify test test-unit test-apiserver test-e2e test-runbook demo bench cluster-up cluster-down run lock clean
 
 help: ## what the targets do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ test-apiserver: venv ## the tests on a real kube-apiserver
 
 test-e2e: venv ## the tests on a whole cluster
 	$(PY) -m pytest tests/e2e
+
+test-runbook: venv ## the whole runbook against stand-ins of every system
+	$(PY) -m pytest tests/e2e/test_runbook.py -m runbook
 
 demo: venv ## the main job: three releases of foco on a throwaway cluster
 	$(PY) -m tests.e2e.demo

@@ -23,10 +23,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Benchmarks print figures; they run only when asked for. CI may be without vendors' files."""
-    if "bench" in (config.option.markexpr or ""):
-        return
-    out = {"bench", "specs"} if IN_CI and not SPECS.is_dir() else {"bench"}
+    """Benchmarks and the whole runbook run only when asked for (`-m`). CI may be without vendors' files."""
+    asked = config.option.markexpr or ""
+    out = {mark for mark in ("bench", "runbook") if mark not in asked}
+    out |= {"specs"} if IN_CI and not SPECS.is_dir() else set()
     kept = [item for item in items if not out.intersection(mark.name for mark in item.iter_markers())]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept

@@ -23,7 +23,7 @@ from tests.fakes.slack import emulated
 from tests.harness.api import Api
 from tests.harness.lab import Lab, everything, require
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.runbook]
 SECONDS = 540.0
 AT_ONCE = 4
 STAGES = [stage["name"] for stage in sample.release()["spec"]["stages"]]
