@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from gatewright.api.base import Model
 from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.runtime import outside
+from gatewright.runtime import chosen
+from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.leader import Lost
-from gatewright.runtime.outside import Outside, claim, is_outside
+from gatewright.runtime.outside import Outside, claim
 from tests.unit.sim import World, spec
 
 UNLEASH = {"unleash": {"project": "shop", "environment": "production", "set": {"voice": "on"}}}
@@ -122,8 +123,8 @@ class Site:
     """One operation of one Release, followed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, provider: Provider, kind: Any = "act") -> None:
-        monkeypatch.setitem(outside.TABLES, "action", {"fake": provider})  # type: ignore[arg-type]
-        outside._checked.cache_clear()
+        monkeypatch.setitem(chosen.TABLES, "action", {"fake": provider})  # type: ignore[arg-type]
+        chosen._checked.cache_clear()
         self.links = Links()
         self.woken = asyncio.Event()
         self.outside = Outside(self.links, lambda: None, lambda key: self.woken.set())  # type: ignore[arg-type]

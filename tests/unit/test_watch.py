@@ -109,7 +109,8 @@ async def test_a_watch_that_hangs_is_dead_and_one_that_tries_is_not(monkeypatch:
     task.cancel()
 
 
-async def test_an_answer_from_before_a_gap_is_not_kept() -> None:
+@pytest.mark.parametrize("how", ["get", "patch"])
+async def test_an_answer_from_before_a_gap_is_not_kept(how: str) -> None:
     asked, answered = asyncio.Event(), asyncio.Event()
     versions = iter(["101", "105"])
 
@@ -119,9 +120,12 @@ async def test_an_answer_from_before_a_gap_is_not_kept() -> None:
             await answered.wait()
             return {"metadata": {"resourceVersion": next(versions)}}
 
+        async def patch(self, path: str, body: Any, kind: str) -> dict[str, Any]:
+            return await self.get(path)
+
     lens = Lens(Slow())  # type: ignore[arg-type]
     lens.follow(("shop", "web"), {WEB})
-    look = asyncio.create_task(lens.get(WEB))
+    look = asyncio.create_task(lens.get(WEB) if how == "get" else lens.patch(WEB, {}, "merge"))
     await asked.wait()
     assert lens.doubt("/deployments/") == {("shop", "web")}
     answered.set()

@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-from pydantic import ValidationError
-
 from gatewright.core.model import Operation, Progress, Sight, View
-from gatewright.ports import Cluster, Permanent, Target
-from gatewright.providers.registry import TARGETS
+from gatewright.ports import Cluster, Permanent
 from gatewright.runtime import configs, jobs
-from gatewright.runtime.outside import is_outside
-
-
-def target_of(config: Any) -> tuple[Target, Any]:
-    """The provider of a target and its checked configuration. Raises Permanent."""
-    return _checked(orjson.dumps(config))
-
-
-@functools.lru_cache(maxsize=4096)
-def _checked(text: bytes) -> tuple[Target, Any]:
-    """Checked once a configuration, not once a pass."""
-    (name, raw), *_ = orjson.loads(text).items()
-    try:
-        return TARGETS[name], TARGETS[name].config.model_validate(raw)
-    except KeyError:
-        raise Permanent(f'unknown target "{name}" (known: {", ".join(sorted(TARGETS))})') from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Permanent(f"{name}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+from gatewright.runtime.chosen import is_outside, target_of
 
 
 def config_of(operation: Operation) -> Any:

@@ -109,10 +109,11 @@ class Kube:
         return kept[-limit:].decode(errors="replace")
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        told = (
-            JUST_METADATA if path.endswith("/events") else "application/json"
-        )  # nobody asks about an Event afterwards
-        return await self._request("POST", path, body, accept=told)
+        return await self._request("POST", path, body)
+
+    async def create_for_metadata(self, path: str, body: Mapping[str, Any]) -> None:
+        """The same for what nobody asks about afterwards: answered by the object's metadata alone."""
+        await self._request("POST", path, body, accept=JUST_METADATA)
 
     async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Replace an object; its `metadata.resourceVersion` is the precondition."""

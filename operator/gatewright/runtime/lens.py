@@ -45,9 +45,7 @@ class Lens:
     async def fresh(self, path: str) -> dict[str, Any]:
         """What the API server has now, whatever is known. Raises NotFound, Retryable, Permanent."""
         gaps = self._gaps
-        found = await self._cluster.get(path)
-        # an answer from before a gap must not stand for what was missed in it
-        return self._keep(path, found) if gaps == self._gaps else found
+        return self._keep(path, await self._cluster.get(path), gaps)
 
     def doubt(self, part: str) -> set[tuple[str, str]]:
         """A watch had a gap: what is known of paths with this part may be old; returns the Releases that follow one."""
@@ -84,20 +82,23 @@ class Lens:
         return await self._cluster.tail(path, limit)
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        gaps = self._gaps
         made = await self._cluster.create(path, body)
-        return self._keep(f"{path}/{made['metadata']['name']}", made)
+        return self._keep(f"{path}/{made['metadata']['name']}", made, gaps)
 
     async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
         self._known.pop(path, None)  # should the answer be lost, the next look is a real one
-        return self._keep(path, await self._cluster.patch(path, body, kind))
+        gaps = self._gaps
+        return self._keep(path, await self._cluster.patch(path, body, kind), gaps)
 
     async def delete(self, path: str, selector: str = "") -> None:
         self._known.pop(path, None)
         await self._cluster.delete(path, selector)
 
-    def _keep(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _keep(self, path: str, body: dict[str, Any], gaps: int) -> dict[str, Any]:
+        """Keep an answer; one that was asked for before a gap must not stand for what was missed in it."""
         version = _version(body)
-        if path in self._followers and version >= self._newest.get(path, 0):
+        if gaps == self._gaps and path in self._followers and version >= self._newest.get(path, 0):
             self._newest[path] = version
             self._known[path] = body
         return body

@@ -12,9 +12,10 @@ from gatewright.core.classify import asked_again, broken
 from gatewright.core.model import Body, Needs, Observation, Operation, Progress, Sight, View
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime import actions, revisions
+from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.entries import Entry, Known
 from gatewright.runtime.lens import Fresh, Lens
-from gatewright.runtime.outside import Outside, Snapshot, is_outside
+from gatewright.runtime.outside import Outside, Snapshot
 from gatewright.runtime.sampler import Sampler
 
 STUCK_FOR = 30.0

@@ -10,9 +10,9 @@ from typing import Any
 from gatewright.api import API_VERSION
 from gatewright.core.model import Note, View, digest
 from gatewright.core.times import stamp
-from gatewright.ports import Cluster, Permanent, Retryable
+from gatewright.ports import Permanent, Retryable
 from gatewright.runtime import metrics
-from gatewright.runtime.kube import path
+from gatewright.runtime.kube import Kube, path
 
 SIZE = 10_000
 log = logging.getLogger("gatewright.events")
@@ -21,8 +21,8 @@ log = logging.getLogger("gatewright.events")
 class Outbox:
     """Delivers Events one after the other; what does not fit is dropped and counted."""
 
-    def __init__(self, cluster: Cluster, instance: str) -> None:
-        self._cluster = cluster
+    def __init__(self, kube: Kube, instance: str) -> None:
+        self._kube = kube
         self._instance = instance
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(SIZE)
 
@@ -63,7 +63,9 @@ class Outbox:
             body = await self._queue.get()
             for last in (False, True):
                 try:
-                    await self._cluster.create(path("events.k8s.io/v1", "events", body["metadata"]["namespace"]), body)
+                    await self._kube.create_for_metadata(
+                        path("events.k8s.io/v1", "events", body["metadata"]["namespace"]), body
+                    )
                     break
                 except Retryable as error:
                     if not last:

@@ -8,23 +8,18 @@ answers slowly delays nobody's rollback, and a look that finds nothing new makes
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-import orjson
-from pydantic import ValidationError
-
 from gatewright.core.model import Operation, Progress, Sight, View
 from gatewright.ports import External, Link, Permanent, Retryable
-from gatewright.providers.registry import ACTIONS, FLAGS, HOSTS
+from gatewright.runtime.chosen import outside_of
 from gatewright.runtime.entries import Entry, Known
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.links import Links
 
-TABLES: Mapping[str, Mapping[str, External]] = {"target": HOSTS, "flags": FLAGS, "action": ACTIONS}
 SETTLES = 30.0
 """Seconds for which a vendor's lists may not show yet what was just made."""
 ASKED_WHY = 6
@@ -35,15 +30,9 @@ Found = TypeVar("Found")
 Snapshot = Callable[[], Awaitable[Mapping[str, Any] | None]]
 
 
-def is_outside(subject: str, config: Any) -> bool:
-    """Whether an operation on a subject is one for a provider outside the cluster."""
-    table = TABLES.get(subject.partition("/")[0], {})
-    return isinstance(config, Mapping) and any(name in table for name in config)
-
-
 def claim(subject: str, config: Any) -> set[str]:
     """What a run owns outside the cluster, a line each; no other run may have it. Raises Permanent."""
-    provider, checked, name = _provider(subject, config)
+    provider, checked, name = outside_of(subject, config)
     connection = getattr(checked, "connection", None) or ""
     return {f"{name}:{connection}:{own}" for own in provider.identity(checked).splitlines()}
 
@@ -66,12 +55,12 @@ class Outside:
 
     async def look(self, view: View, subject: str, config: Any) -> Sight:
         """The state of a subject now. Raises Retryable, Permanent."""
-        provider, checked, _ = _provider(subject, config)
+        provider, checked, _ = outside_of(subject, config)
         return await self._through(view, provider, checked, lambda link: provider.look(checked, link))
 
     async def perform(self, view: View, operation: Operation, snapshot: Mapping[str, Any] | None) -> Progress:
         """Start an operation. Raises Retryable, Permanent, Lost."""
-        provider, checked, _ = _provider(operation.subject, operation.config)
+        provider, checked, _ = outside_of(operation.subject, operation.config)
         self._fence()
         return await self._through(
             view, provider, checked, lambda link: provider.perform(checked, link, operation, snapshot)
@@ -116,7 +105,7 @@ class Outside:
                 self._changed(entry.key)
 
     async def _look(self, view: View, operation: Operation, snapshot: Snapshot, known: Known) -> Progress:
-        provider, checked, _ = _provider(operation.subject, operation.config)
+        provider, checked, _ = outside_of(operation.subject, operation.config)
         self._fence()  # a look may also do the next thing, such as promoting what has been built
         kept = await snapshot() if operation.kind == "restore" else None
         found = await self._through(
@@ -151,21 +140,4 @@ class Outside:
         return found
 
     def _interval(self, operation: Operation) -> float:
-        return _provider(operation.subject, operation.config)[0].interval
-
-
-def _provider(subject: str, config: Any) -> tuple[External, Any, str]:
-    return _checked(subject.partition("/")[0], orjson.dumps(config))
-
-
-@functools.lru_cache(maxsize=4096)
-def _checked(kind: str, text: bytes) -> tuple[External, Any, str]:
-    (name, raw), *_ = orjson.loads(text).items()
-    table = TABLES[kind]
-    if name not in table:
-        raise Permanent(f'unknown {kind} provider "{name}" (known: {", ".join(sorted(table))})')
-    try:
-        return table[name], table[name].config.model_validate(raw), name
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Permanent(f"{name}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        return outside_of(operation.subject, operation.config)[0].interval

@@ -28,6 +28,7 @@ from gatewright.core.needs import needs
 from gatewright.core.operations import has_jobs, subjects
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import actions, jobs, metrics, revisions
+from gatewright.runtime.chosen import is_outside, target_of
 from gatewright.runtime.entries import Entry, Key, Known
 from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Leader, Lost
@@ -36,7 +37,7 @@ from gatewright.runtime.links import Links
 from gatewright.runtime.notices import Notices
 from gatewright.runtime.observe import body_of, look_again, observe, snapshots_of, until
 from gatewright.runtime.outbox import Outbox
-from gatewright.runtime.outside import Outside, claim, is_outside
+from gatewright.runtime.outside import Outside, claim
 from gatewright.runtime.people import People
 from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.sampler import Sampler
@@ -576,7 +577,7 @@ def _targets(namespace: str, found: dict[str, Any]) -> frozenset[str]:
             if is_outside(subject, config):
                 claimed |= claim(subject, config)
             elif subject.startswith("target/"):
-                target, checked = actions.target_of(config)
+                target, checked = target_of(config)
                 claimed |= set(target.paths(namespace, checked))
             else:
                 claimed.add(subject)

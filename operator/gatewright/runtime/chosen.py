@@ -1,0 +1,53 @@
+"""Which provider a target, flags or an action name, and its checked configuration."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from gatewright.ports import External, Permanent, Target
+from gatewright.providers.registry import ACTIONS, FLAGS, HOSTS, TARGETS
+
+TABLES: Mapping[str, Mapping[str, External]] = {"target": HOSTS, "flags": FLAGS, "action": ACTIONS}
+"""Providers outside the cluster, by the kind of subject."""
+
+
+def is_outside(subject: str, config: Any) -> bool:
+    """Whether an operation on a subject is one for a provider outside the cluster."""
+    table = TABLES.get(_kind(subject), {})
+    return isinstance(config, Mapping) and any(name in table for name in config)
+
+
+def outside_of(subject: str, config: Any) -> tuple[External, Any, str]:
+    """The provider outside the cluster, its checked configuration and its key. Raises Permanent."""
+    provider, checked, name = _checked(_kind(subject), orjson.dumps(config))
+    return provider, checked, name
+
+
+def target_of(config: Any) -> tuple[Target, Any]:
+    """The provider of a target of the cluster, and its checked configuration. Raises Permanent."""
+    provider, checked, _ = _checked("", orjson.dumps(config))
+    return provider, checked
+
+
+def _kind(subject: str) -> str:
+    return subject.partition("/")[0]
+
+
+@functools.lru_cache(maxsize=4096)
+def _checked(kind: str, text: bytes) -> tuple[Any, Any, str]:
+    """Checked once a configuration, not once a pass; without a kind, a target of the cluster."""
+    (name, raw), *_ = orjson.loads(text).items()
+    table: Mapping[str, Any] = TABLES[kind] if kind else TARGETS
+    if name not in table:
+        what = f"{kind} provider" if kind else "target"
+        raise Permanent(f'unknown {what} "{name}" (known: {", ".join(sorted(table))})')
+    try:
+        return table[name], table[name].config.model_validate(raw), name
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Permanent(f"{name}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
