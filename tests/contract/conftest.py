@@ -11,7 +11,7 @@ import pytest
 
 from gatewright.providers.connections import addresses
 from gatewright.providers.registry import CONNECTIONS
-from tests.contract import world
+from tests.contract import vendors, world
 from tests.fakes.redis_server import RedisServer, redis_server
 
 
@@ -25,6 +25,13 @@ async def _open_and_close() -> AsyncIterator[None]:
         await connector.close()
     left = [task for task in asyncio.all_tasks() if _ours(task)]
     assert not left, f"closing leaves tasks behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def _as_the_vendors_describe_it() -> Iterator[None]:
+    """Every request of every test in here is one that the vendor's own file describes."""
+    with vendors.checked():
+        yield
 
 
 def _ours(task: asyncio.Task[object]) -> bool:
