@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         identity=options.identity,
         port=options.port,
         allow=options.allow_address,
+        trust=options.trust_interventions,
     )
     registry = kopf.OperatorRegistry()
     handlers.register(registry, Operator(settings))
@@ -63,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-address",
         default=os.environ.get("GATEWRIGHT_ALLOW_ADDRESS", ""),
         help="hosts, addresses and networks that Connections may reach although they are loopback, link-local or the API server",
+    )
+    run.add_argument(
+        "--trust-interventions",
+        action="store_true",
+        help="act on Interventions also where the admission policy is not in force: anybody may act as anybody there",
     )
     run.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     run.add_argument("--log-format", default="text", choices=["text", "json"])

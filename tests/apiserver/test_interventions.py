@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import yaml
 
-from gatewright.codegen import admission, rbac
-from tests.cluster.paths import CHECKOUT
+from gatewright.codegen import rbac
 from tests.harness.api import Api
 from tests.harness.lab import Lab, Site, everything, require
 from tests.harness.proxy import POSITIONS, Call, Fault, Position
@@ -96,9 +94,6 @@ _numbers = itertools.count(1)
 def crew() -> Iterator[Crew]:
     require()
     with Lab() as lab:
-        for file, plural in (("policy", "policies"), ("binding", "policybindings")):
-            document = yaml.safe_load((CHECKOUT / f"manifests/admission/{file}.yaml").read_text())
-            lab.api.create(f"/apis/{admission.API_VERSION}/validatingadmission{plural}", document)
         people = {
             user: Api(lab.background, lab.server.kubeconfig_for(user, groups), user)
             for user, groups in (("ana", ["release-managers"]), ("ben", ["release-managers", "dev"]))

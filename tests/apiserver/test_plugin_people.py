@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gatewright.codegen import admission, rbac
+from gatewright.codegen import rbac
 from tests.cluster import assets
 from tests.cluster.paths import CHECKOUT
 from tests.harness.lab import Lab, Site, require
@@ -64,9 +64,6 @@ class Desk:
 def lab() -> Iterator[Lab]:
     require()
     with Lab() as started:
-        for file, plural in (("policy", "policies"), ("binding", "policybindings")):
-            document = yaml.safe_load((CHECKOUT / f"manifests/admission/{file}.yaml").read_text())
-            started.api.create(f"/apis/{admission.API_VERSION}/validatingadmission{plural}", document)
         started.operator.start()
         yield started
         assert not started.background.failures

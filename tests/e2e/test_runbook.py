@@ -74,7 +74,6 @@ WORLDS: dict[str, tuple[Callable[[Scene], None], dict[str, Any]]] = {
 def lab() -> Iterator[Lab]:
     require()
     with Lab(seeds=list(SEEDS.values()), arguments=["--log-level", "DEBUG"], quick_jobs=True) as started:
-        scenes.admit(started)
         started.operator.start()
         with killed_now_and_then(started) if everything() else contextlib.nullcontext():
             yield started

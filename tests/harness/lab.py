@@ -25,7 +25,7 @@ import yaml
 from tests.cluster import ApiServer, Unavailable, assets
 from tests.cluster.apiserver import AuditLevel
 from tests.cluster.paths import CHECKOUT
-from tests.harness.api import Api
+from tests.harness.api import Api, ApiError
 from tests.harness.loop import Background
 from tests.harness.operator import Operator
 from tests.harness.oracle import OPERATOR, Evidence, Report, Violation, examine, quiet
@@ -36,6 +36,8 @@ from tests.harness.world import CONTROLLERS, World
 
 RELEASES = "/apis/gatewright.dev/v1alpha1/namespaces/{}/releases"
 CONNECTIONS = "/apis/gatewright.dev/v1alpha1/namespaces/{}/connections"
+INTERVENTIONS = "/apis/gatewright.dev/v1alpha1/namespaces/{}/interventions"
+ADMISSION = "/apis/admissionregistration.k8s.io/v1/validatingadmission"
 Object = Mapping[str, Any]
 ARGUMENTS = ("--all-namespaces", "--lease-namespace", "default", "--allow-address", "127.0.0.1")
 
@@ -53,11 +55,13 @@ class Lab:
         audit_level: AuditLevel = "RequestResponse",
         direct: bool = False,
         quick_jobs: bool = False,
+        policy: bool = True,
         arguments: Sequence[str] = (),
         seeds: Sequence[str] = (),
     ) -> None:
         self._stack = contextlib.ExitStack()
         self._audit_level, self._direct, self._quick_jobs = audit_level, direct, quick_jobs
+        self._policy = policy
         self._arguments = list(arguments)
         self.leaks = Leaks(seeds) if seeds else None
         self._numbers = itertools.count(1)
@@ -113,15 +117,37 @@ class Lab:
         return proxy, operator
 
     def install(self) -> None:
-        """The generated CRDs, and the shipped rights for the operator's user."""
+        """The generated CRDs, the shipped rights for the operator's user, and the shipped admission policy."""
         documents = [
             item for path in sorted((CHECKOUT / "crds").glob("gatewright.dev_*.yaml")) for item in _documents(path)
         ]
         for crd in documents:
             self.api.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
-        for path in (RELEASES.format("default"), CONNECTIONS.format("default")):
-            self._served(path)
+        for path in (RELEASES, CONNECTIONS, INTERVENTIONS):
+            self._served(path.format("default"))
         self._grant()
+        if self._policy:
+            self.admit()
+
+    def admit(self) -> None:
+        """The shipped admission policy, in force: it counts a moment after it was made."""
+        for file, plural in (("policy", "policies"), ("binding", "policybindings")):
+            for item in _documents(CHECKOUT / f"manifests/admission/{file}.yaml"):
+                self.api.create(f"{ADMISSION}{plural}", item)
+        self.wait(self.admits, 30, "the admission policy to be in force")
+
+    def admits(self, namespace: str = "default") -> bool:
+        """Whether somebody who acts under another name is refused in a namespace."""
+        spec = {"release": "any", "action": "Abort", "by": "somebody-else"}
+        body = {
+            "apiVersion": "gatewright.dev/v1alpha1", "kind": "Intervention", "metadata": {"generateName": "forged-"},
+            "spec": spec,
+        }  # fmt: skip
+        try:
+            self.api.create(f"{INTERVENTIONS.format(namespace)}?dryRun=All", body)
+        except ApiError as error:
+            return "nobody acts under another name" in str(error)
+        return False
 
     def _served(self, path: str) -> None:
         """A new kind is first unknown, then refused for a moment while its storage starts."""

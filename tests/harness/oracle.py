@@ -30,7 +30,7 @@ FINALIZER = "gatewright.dev/run"
 RESULT = "gatewright.dev/result"
 OPERATOR = "gatewright-operator"
 MINE = frozenset({
-    "releases", "releases/status", "releases/finalizers", "connections/status", "interventions/status",
+    "releases", "releases/status", "releases/finalizers", "connections/status", "interventions", "interventions/status",
     "controllerrevisions", "events", "leases",
 })  # fmt: skip
 """What the operator writes about itself: no effect on anybody's workload."""

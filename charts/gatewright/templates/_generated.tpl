@@ -16,6 +16,10 @@
 - apiGroups: ["gatewright.dev"]
   resources: [interventions]
   verbs: [get, list, watch]
+# try by a dry run whether a forged one is refused
+- apiGroups: ["gatewright.dev"]
+  resources: [interventions]
+  verbs: [create]
 # say what came of it
 - apiGroups: ["gatewright.dev"]
   resources: [interventions/status]

@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 from gatewright.api import GROUP
 from gatewright.api.intervention import Action
+from gatewright.runtime.identity import REFUSAL
 
 API_VERSION = "admissionregistration.k8s.io/v1"
 NAME = "gatewright-interventions"
@@ -49,7 +50,7 @@ def policy() -> dict[str, Any]:
             {
                 "expression": f"{_MADE} || object.spec.by == request.userInfo.username",
                 "messageExpression": "'spec.by: \"' + object.spec.by + '\" is not who asks (\"' + "
-                "request.userInfo.username + '\"); nobody acts under another name'",
+                f"request.userInfo.username + '\"); {REFUSAL}'",
                 "reason": "Forbidden",
             },
             {

@@ -20,7 +20,7 @@ UNTOLD = 15
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """An Intervention as admission let it in: who asks, and the groups it shows, are proved."""
+    """An Intervention as admission let it in: who asks, and the groups it shows, are proved, unless there is a doubt."""
 
     uid: str
     name: str
@@ -33,6 +33,8 @@ class Act:
     groups: frozenset[str] = frozenset()
     reason: str = ""
 
+    doubt: str = ""
+    """Why nobody can know whose act it is."""
 
 @dataclass(frozen=True, slots=True)
 class View:

@@ -2,7 +2,8 @@
 
 An Intervention acts exactly once: what it changes and the line in `status.interventions` that says so are one write, and
 as long as its own status does not tell the same, the line stays. What it cannot do in the state it meets is Refused, in
-words; it is never kept for later. Whose act it is, and that RBAC allows it, admission has proved.
+words; it is never kept for later. Whose act it is, and that RBAC allows it, admission has proved; one that it has not
+proved is Refused.
 
               where              does
     Approve   an approval waits  counts one more person; the last one lets the run go on
@@ -58,6 +59,8 @@ def answer(p: Pass, situation: Situation) -> Situation | None:
         return situation
     said = _record(p, act)
     try:
+        if act.doubt:
+            raise Refused(act.doubt)
         _meant(p, act)
         message = _at_rest(p, act, situation) if p.view.run is None else ACTIONS[act.action](p, act)
     except Refused as refusal:

@@ -14,6 +14,7 @@ ACCESS: tuple[Access, ...] = (
     Access(GROUP, ("releases",), ("patch",), "hold the finalizer while a run is under way"),
     Access(GROUP, ("releases/status",), ("patch",), "write where a run stands"),
     Access(GROUP, ("interventions",), ("get", "list", "watch"), "know what people ask for"),
+    Access(GROUP, ("interventions",), ("create",), "try by a dry run whether a forged one is refused"),
     Access(GROUP, ("interventions/status",), ("patch",), "say what came of it"),
     Access(GROUP, ("connections",), ("list", "watch"), "know the systems that Releases ask"),
     Access(GROUP, ("connections/status",), ("patch",), "say whether they answer"),

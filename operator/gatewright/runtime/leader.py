@@ -40,7 +40,7 @@ class Leader:
         self._collection = path("coordination.k8s.io/v1", "leases", namespace)
         self._identity = identity
         self._name = name
-        self._namespace = namespace
+        self.namespace = namespace
         self._renewed = float("-inf")
         self._lease: dict[str, Any] | None = None
         self.unwatched = 0.0
@@ -139,7 +139,7 @@ class Leader:
         return await self._kube.replace(self._path, lease | {"spec": spec})
 
     async def _create(self, spec: dict[str, Any]) -> dict[str, Any]:
-        meta = {"name": self._name, "namespace": self._namespace}
+        meta = {"name": self._name, "namespace": self.namespace}
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
         return await self._kube.create(self._collection, body)
 

@@ -1,6 +1,7 @@
 """Interventions: who asks for what, and telling them what came of it.
 
-    event, list -> pending(key) -> the core decides, the Release's status says so -> tell -> the Intervention's own status
+    event, list -> identity proved? -> pending(key) -> the core decides, the Release's status says so
+                                                                       -> tell -> the Intervention's own status
 
 The Release's status is the record; an Intervention's own status follows it, and until it does, the Intervention is told
 to the core again and again, which knows it by its UID. Events of the past (a watch may be late) are known by their
@@ -13,7 +14,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,7 @@ from gatewright.api.intervention import InterventionSpec
 from gatewright.core.model import Act
 from gatewright.core.times import stamp
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
+from gatewright.runtime import identity
 from gatewright.runtime.entries import Key
 from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Lost
@@ -40,14 +42,18 @@ class _Open:
 
     act: Act
     order: tuple[str, int, str]
+    judged: bool = False
+    """Whether it is known if the API server proved whose act it is; what it does not prove stands in `act.doubt`."""
 
 
 class People:
     """All Interventions that are watched; in full only those that are not answered yet."""
 
-    def __init__(self, kube: Kube, told: Callable[[Key], None]) -> None:
+    def __init__(self, kube: Kube, told: Callable[[Key], None], trust: bool = False) -> None:
         self._kube = kube
         self._told = told
+        self._trust = trust
+        self._judging: dict[str, asyncio.Task[None]] = {}
         self._open: dict[Key, dict[str, _Open]] = {}
         self._seen: dict[str, int] = {}
         self._telling: dict[str, asyncio.Task[None]] = {}
@@ -72,19 +78,36 @@ class People:
             return None
         here = self._open.setdefault(key, {})
         order = here[uid].order if uid in here else (meta.get("creationTimestamp", ""), version, meta["name"])
-        here[uid] = _Open(act, order)
+        here[uid] = _Open(act, order, judged=self._trust)
         return key
 
     def pending(self, key: Key) -> tuple[Act, ...]:
-        """What is not answered yet, the oldest first."""
+        """What is not answered yet, the oldest first; nothing overtakes one that is not judged yet."""
         here = self._open.get(key)
         if not here:
             return ()
-        return tuple(item.act for item in sorted(here.values(), key=lambda item: item.order))
+        items = sorted(here.values(), key=lambda item: item.order)
+        judged = list(itertools.takewhile(lambda item: item.judged, items))
+        if len(judged) < len(items):
+            self._judge(key[0])
+        return tuple(item.act for item in judged)
 
     def waiting(self) -> Iterable[Key]:
         """Releases that somebody has asked something of."""
         return list(self._open)
+
+    async def announce(self, namespaces: Iterable[str]) -> None:
+        """Say at start where Interventions will be refused, before somebody needs one."""
+        if self._trust:
+            log.warning("Interventions are taken at their word, whoever made them (--trust-interventions)")
+            return
+        for namespace in namespaces:
+            try:
+                why = await identity.doubt(self._kube, namespace)
+            except (Retryable, Lost) as error:
+                why = str(error)
+            if why:
+                log.error("Interventions are refused: %s", why)
 
     def tell(self, key: Key, status: Mapping[str, Any]) -> None:
         """Whatever stands in a Release's written status is told in the background, until it is known to have arrived."""
@@ -125,10 +148,39 @@ class People:
 
     async def close(self) -> None:
         """Stop telling; what is untold is told by whoever acts next."""
-        tasks = list(self._telling.values())
+        tasks = [*self._telling.values(), *self._judging.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _judge(self, namespace: str) -> None:
+        if namespace not in self._judging:
+            task = asyncio.get_running_loop().create_task(self._judged(namespace))
+            self._judging[namespace] = task
+            task.add_done_callback(lambda _: self._judging.pop(namespace, None))
+
+    async def _judged(self, namespace: str) -> None:
+        """Each is judged by a trial that began after it was seen: a policy may have gone since the last one."""
+        failures = 0
+        while found := [
+            (key, item) for key, here in self._open.items() if key[0] == namespace
+            for item in here.values() if not item.judged
+        ]:  # fmt: skip
+            try:
+                why = await identity.doubt(self._kube, namespace)
+            except Lost:
+                return
+            except Retryable as error:
+                log.warning("Interventions in %s wait: %s", namespace, error)
+                await asyncio.sleep(DELAYS[min(failures, len(DELAYS) - 1)])
+                failures += 1
+                continue
+            for _, item in found:
+                item.act, item.judged = replace(item.act, doubt=why), True
+            if why:
+                log.error("Interventions are refused: %s", why)
+            for key in {key for key, _ in found}:
+                self._told(key)
 
     def _drop(self, key: Key, uid: str) -> Key | None:
         here = self._open.get(key)

@@ -63,7 +63,9 @@ log = logging.getLogger("gatewright.reconcile")
 class Reconciler:
     """All Releases of this process."""
 
-    def __init__(self, kube: Kube, leader: Leader, instance: str, namespaces: frozenset[str]) -> None:
+    def __init__(
+        self, kube: Kube, leader: Leader, instance: str, namespaces: frozenset[str], trust: bool = False
+    ) -> None:
         self.kube = kube
         self.leader = leader
         self.queue: KeyedQueue[Key] = KeyedQueue()
@@ -71,7 +73,7 @@ class Reconciler:
         self.links = Links(kube)
         self.outbox = Outbox(kube, instance)
         self.notices = Notices(self.links, self._delivered)
-        self.people = People(kube, self.queue.add)
+        self.people = People(kube, self.queue.add, trust)
         self.sampler = Sampler(self.links, self.queue.add)
         self.outside = Outside(self.links, leader.fence, self.queue.add)
         self.entries: dict[Key, Entry] = {}
@@ -179,6 +181,7 @@ class Reconciler:
         for namespace in self._namespaces or {""}:
             self._orphaned(namespace)
         for key in self.people.waiting():
+        self._aside(self.people.announce(sorted(self._namespaces) or [self.leader.namespace]))
             self._asked(key)
         self._tasks += [loop.create_task(self._work()) for _ in range(WORKERS)]
         self._tasks += [loop.create_task(self.outbox.run()) for _ in range(SENDERS)]

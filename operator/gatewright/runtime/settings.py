@@ -18,6 +18,8 @@ class Settings:
     port: int
     allow: str
     """Comma-separated hosts, addresses and networks that Connections may reach although the address rules refuse them."""
+    trust: bool = False
+    """Take Interventions at their word where the API server does not prove whose they are."""
 
 
 def default_identity() -> str:

@@ -12,13 +12,12 @@ from typing import Any
 
 import yaml
 
-from gatewright.codegen import admission, rbac
-from tests.cluster.paths import CHECKOUT
+from gatewright.codegen import rbac
 from tests.e2e.runbook import sample
 from tests.e2e.runbook.standins import NEW, OLD, SEEDS, Foco
 from tests.fakes.vercel import Deployment
 from tests.harness.api import Api, ApiError
-from tests.harness.lab import Lab, Late, Site
+from tests.harness.lab import Late, Site
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 MADE = "/apis/gatewright.dev/v1alpha1/namespaces/{}/interventions"
@@ -40,13 +39,6 @@ SECRETS: Mapping[str, Mapping[str, str]] = {
     "database-owner": {"DATABASE_URL": "owner"},
 }
 """Secrets that the sample names: seeds by key."""
-
-
-def admit(lab: Lab) -> None:
-    """Put the shipped admission policy in force."""
-    for file, plural in (("policy", "policies"), ("binding", "policybindings")):
-        document = yaml.safe_load((CHECKOUT / f"manifests/admission/{file}.yaml").read_text())
-        lab.api.create(f"/apis/{admission.API_VERSION}/validatingadmission{plural}", document)
 
 
 @dataclass
