@@ -32,9 +32,9 @@ class Act:
     gate: str | None = None
     groups: frozenset[str] = frozenset()
     reason: str = ""
-
     doubt: str = ""
     """Why nobody can know whose act it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:

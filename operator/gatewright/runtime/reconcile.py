@@ -180,8 +180,8 @@ class Reconciler:
         self._acting = True
         for namespace in self._namespaces or {""}:
             self._orphaned(namespace)
-        for key in self.people.waiting():
         self._aside(self.people.announce(sorted(self._namespaces) or [self.leader.namespace]))
+        for key in self.people.waiting():
             self._asked(key)
         self._tasks += [loop.create_task(self._work()) for _ in range(WORKERS)]
         self._tasks += [loop.create_task(self.outbox.run()) for _ in range(SENDERS)]
