@@ -21,6 +21,7 @@ Group = Annotated[str, Field(min_length=1, max_length=253)]
 OF_STAGE = ("Approve", "Reject", "Confirm", "Retry", "Skip", "Promote")
 OF_STEP = ("Approve", "Reject", "Confirm", "Skip")
 OF_GATE = ("Approve", "Reject")
+OF_FOLLOW_UP = ("Confirm", "Reject")
 
 
 class InterventionSpec(Model):
@@ -42,14 +43,19 @@ class InterventionSpec(Model):
     """The step it is meant for, with Approve, Reject, Confirm and Skip."""
     gate: Name | None = None
     """The preflight check of kind `approval` it is meant for, with Approve and Reject."""
+    followUp: Name | None = None
+    """The follow-up it is meant for, with Confirm and Reject; `run` is then the run that it follows."""
     reason: Text = ""
     """Why, in words for those who read it later."""
 
     @model_validator(mode="after")
     def _fits(self) -> InterventionSpec:
-        for field, actions in (("stage", OF_STAGE), ("step", OF_STEP), ("gate", OF_GATE)):
+        places = (("stage", OF_STAGE), ("step", OF_STEP), ("gate", OF_GATE), ("followUp", OF_FOLLOW_UP))
+        for field, actions in places:
             if getattr(self, field) is not None and self.action not in actions:
                 raise ValueError(f"{self.action} has no {field}; it goes with {', '.join(actions)}")
+        if self.followUp is not None and (self.stage or self.step or self.gate):
+            raise ValueError("followUp names all that is meant; leave out stage, step and gate")
         return self
 
 

@@ -189,6 +189,21 @@ class ReleaseRollback(Model):
     """Verification fails when it has not passed by then."""
 
 
+class FollowUp(Check):
+    """What is left to do when a run has ended: a person confirms it, or a gate is watched until its time is over."""
+
+    within: Duration
+    """How long after the end of the run it is due."""
+    when: Literal["Promoted", "RolledBack", "Always"] = "Promoted"
+    """After which end of a run. RolledBack: also where the rollback failed. Always: after every run that began a stage."""
+    confirm: Confirm | None = None
+    """What a person does and then confirms by an Intervention that names the follow-up."""
+    interval: Duration = "5m"
+    """Time between two measurements."""
+    holdFor: Duration = "1h"
+    """After this time on Hold the follow-up fails."""
+
+
 class Target(Keyed):
     """One thing that has a version; exactly one provider key."""
 
@@ -199,14 +214,14 @@ class Target(Keyed):
 Event = Literal[
     "Started", "StageStarted", "StagePassed", "StageFailed", "StageOverdue", "ApprovalNeeded", "GuardFailed",
     "RollingBack", "RollbackOverdue", "RolledBack", "RollbackFailed", "Completed", "Promoted", "Superseded", "Aborted",
-    "Observed", "Downtime", "Restored",
+    "Observed", "Downtime", "Restored", "FollowUpDue", "FollowUpFailed",
 ]  # fmt: skip
 
 
 class Notify(Keyed):
     """Who is told what; exactly one provider key."""
 
-    events: Annotated[list[Event], Field(min_length=1, max_length=18)]
+    events: Annotated[list[Event], Field(min_length=1, max_length=20)]
     """What is told. ApprovalNeeded: a person is waited for. Completed: the last stage passed; Promoted: the guards, too."""
     after: Duration = "5m"
     """How long users must have been without service before Downtime is told."""
@@ -239,5 +254,7 @@ class ReleaseSpec(Model):
     """In order."""
     rollback: ReleaseRollback = Field(default_factory=ReleaseRollback)
     """How a rollback is judged."""
+    followUps: Annotated[list[FollowUp], Field(max_length=20)] = []
+    """What is left to do when a run has ended; it holds up nothing and rolls nothing back."""
     notify: Annotated[list[Notify], Field(max_length=10)] = []
     """Who is told what; an edit counts at once, also within a run."""

@@ -21,6 +21,7 @@ Phase = Literal["Preflight", "Walking", "Paused", "Guarding", "RollingBack", "Ve
 Outcome = Literal["Promoted", "Superseded", "Aborted", "RolledBack", "RollbackFailed", "Observed"]
 StageState = Literal["Pending", "Running", "Gating", "Baking", "Passed", "Failed", "Skipped", "RolledBack"]
 StepState = Literal["Pending", "Running", "Succeeded", "Failed", "Skipped"]
+FollowUpState = Literal["Pending", "Done", "Failed", "Overdue"]
 GateState = Literal["Unknown", "Passing", "Breaching", "Holding", "Failed"]
 
 
@@ -259,6 +260,31 @@ class Past(Model):
     """What people did in it."""
 
 
+class FollowUpStatus(Model):
+    """What is left to do after a run, or was done."""
+
+    run: int
+    """Number of the run that it follows."""
+    version: Short
+    """The version of that run."""
+    name: Short
+    """Name of the follow-up."""
+    state: FollowUpState
+    """Overdue: its time is over, and nobody can say that it is done; a person still may."""
+    dueAt: Time
+    """When its time is over."""
+    since: Time
+    """When the state began."""
+    message: Message | None = None
+    """What is to be done, or what came of it."""
+    by: Short | None = None
+    """Who confirmed or rejected it."""
+    gate: GateStatus | None = None
+    """The verdict of one that is measured."""
+    revision: Short | None = None
+    """ControllerRevision that says what is measured, for as long as it is."""
+
+
 class Answered(Model):
     """An Intervention that was answered: it stands here from the write that did what it asks for."""
 
@@ -352,6 +378,8 @@ class ReleaseStatus(Model):
     """How many runs there have been."""
     retry: Short | None = None
     """The last token of the annotation `gatewright.dev/retry` that was answered."""
+    followUps: Annotated[list[FollowUpStatus], Field(max_length=20)] = []
+    """What is left to do after earlier runs, the latest first; what is closed goes when the next run has ended."""
     interventions: Annotated[list[Answered], Field(max_length=20)] = []
     """The latest answered Interventions; each stays at least until its own status tells the same."""
     rejected: Annotated[list[Rejected], Field(max_length=10)] = []

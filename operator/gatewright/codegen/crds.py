@@ -62,7 +62,7 @@ CONNECTIONS = _configs(registry.CONNECTIONS)
 
 RELEASE = Kind(
     name="Release",
-    repeated=("preflight", "guards", "rollback.verify", "stages.rollback.steps"),
+    repeated=("preflight", "guards", "rollback.verify", "stages.rollback.steps", "followUps"),
     plural="releases",
     short="rls",
     description="The wanted version, and the stages that lead there.",
@@ -74,6 +74,7 @@ RELEASE = Kind(
         "spec.guards[]": GATES,
         "spec.stages[].gates[]": GATES | rules.CHECK_JOB,
         "spec.rollback.verify[]": GATES | rules.CHECK_JOB,
+        "spec.followUps[]": GATES,
         "spec.stages[].steps[]": ACTIONS,
         "spec.stages[].steps[].flags": FLAGS,
         "spec.stages[].rollback.steps[]": ACTIONS,

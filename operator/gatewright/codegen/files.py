@@ -29,7 +29,7 @@ class _Compact(_Dumper):
 
 
 def _small(value: Any) -> bool:
-    return len(json.dumps(value)) < 600
+    return len(json.dumps(value)) < 1500
 
 
 _Compact.add_representer(

@@ -47,11 +47,15 @@ def of_providers(providers: Mapping[str, type[BaseModel]], path: str) -> list[Ru
     return found
 
 
-_BESIDE_PROVIDERS: Mapping[str, tuple[str, ...]] = {"steps[]": STEP_KINDS, "flags": ("configMap", "target")}
+_BESIDE_PROVIDERS: Mapping[str, tuple[str, ...]] = {
+    "steps[]": STEP_KINDS,
+    "flags": ("configMap", "target"),
+    "followUps[]": ("confirm",),
+}
 """Where one of the model's own fields may stand in a provider's place."""
 
 PLACES_OF_CHECKS = (
-    "spec.preflight[]", "spec.guards[]", "spec.stages[].gates[]", "spec.rollback.verify[]",
+    "spec.preflight[]", "spec.guards[]", "spec.stages[].gates[]", "spec.rollback.verify[]", "spec.followUps[]",
 )  # fmt: skip
 
 _LIMITED_WHEN: Mapping[str, str] = {
@@ -164,6 +168,11 @@ _MODELS: Mapping[str, list[Rule]] = {
         _only("stage", intervention.OF_STAGE),
         _only("step", intervention.OF_STEP),
         _only("gate", intervention.OF_GATE),
+        _only("followUp", intervention.OF_FOLLOW_UP),
+        {
+            "rule": "!has(self.followUp) || !(has(self.stage) || has(self.step) || has(self.gate))",
+            "message": "followUp names all that is meant; leave out stage, step and gate",
+        },
     ],
     "RedisCheck": [exactly_one(["hitRatio", "memory"])],
     "UpstashCheck": [exactly_one(["hitRatio", "memory"])],
@@ -257,7 +266,6 @@ def of_text(pattern: str, path: str, expanded: bool) -> Text | None:
     what, hint = _TEXTS[pattern]
     rule = {
         "rule": f"self.matches({_raw(or_reference(pattern) if expanded else pattern)})",
-        "message": f"is not {what} ({hint})",
         "messageExpression": f"'\"' + self + '\" is not {what} ({hint})'",
     }
     return Text(what, hint, rule)

@@ -66,6 +66,7 @@ def problems(spec: ReleaseSpec) -> list[str]:
         *_duplicates("spec.guards", spec.guards),
         *_duplicates("spec.rollback.verify", spec.rollback.verify),
         *_duplicates("spec.stages", spec.stages),
+        *_duplicates("spec.followUps", spec.followUps),
         *(problem for index, stage in enumerate(spec.stages) for problem in _stage(spec, index, stage)),
         *_requirements(spec),
         *_unknown_names(spec),

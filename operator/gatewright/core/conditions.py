@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from gatewright.api.base import Condition
 from gatewright.api.status import GateStatus, ReleaseStatus, Run, WaitingFor
-from gatewright.core import judge, people, times
+from gatewright.core import followups, judge, people, times
 from gatewright.core.classify import Situation
 from gatewright.core.passing import Pass
 from gatewright.core.stages import current
@@ -43,6 +43,8 @@ def summarize(p: Pass, situation: Situation) -> None:
     """Write state, stage, message, waitingFor and conditions; untouched where nothing changed."""
     status = p.status
     said = _running(p) if status.run is not None and status.run.outcome is None else _resting(p, situation)
+    if status.run is not None and status.run.outcome is not None:
+        said.message += followups.remark(status)
     status.observedGeneration = p.view.generation
     status.state, status.stage = said.state, _stage(status.run)
     status.message = said.message[:1000]

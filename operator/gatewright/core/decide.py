@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from gatewright.api.status import ReleaseStatus, Served
-from gatewright.core import conditions, notices, people, times, unwind, walk
+from gatewright.core import conditions, followups, notices, people, times, unwind, walk
 from gatewright.core.classify import Situation, asked_again, classify
 from gatewright.core.expand import Unknown
 from gatewright.core.model import Decision, Observation, View
@@ -36,9 +36,10 @@ def decide(view: View, seen: Observation) -> Decision:
             ACTIONS[after](p)
     except Unknown as error:
         _impossible(p, error)
+    due = followups.review(p)
     if situation not in ("Unread", "Unseen"):
         conditions.summarize(p, situation)
-    p.decision.wake = min((at for at in (_wake(p), notices.tell(p)) if at is not None), default=None)
+    p.decision.wake = min((at for at in (_wake(p), due, notices.tell(p)) if at is not None), default=None)
     return p.decision
 
 

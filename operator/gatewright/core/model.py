@@ -30,6 +30,7 @@ class Act:
     stage: str | None = None
     step: str | None = None
     gate: str | None = None
+    follow_up: str | None = None
     groups: frozenset[str] = frozenset()
     reason: str = ""
     doubt: str = ""
@@ -175,6 +176,8 @@ class Observation:
     returned to), or of this run, when a Retry pins its body anew."""
     delivered: Mapping[tuple[str, str], Delivery] = field(default_factory=dict)
     """What became of notices, by id and channel, and does not stand in the status yet."""
+    kept: Mapping[str, Body | None] = field(default_factory=dict)
+    """What ControllerRevisions keep that follow-ups of earlier runs need, by name; None for one that is gone."""
 
 
 @dataclass(frozen=True, slots=True)

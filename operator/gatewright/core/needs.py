@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from gatewright.api.release import Check
 from gatewright.api.status import GateStatus, Run
-from gatewright.core import times
+from gatewright.core import followups, times
 from gatewright.core.body import pin
 from gatewright.core.classify import classify
 from gatewright.core.model import Body, Measure, Needs, Observation, Operation, View
@@ -15,8 +16,14 @@ from gatewright.core.operations import measure, of_check, of_step, of_undo, stop
 from gatewright.core.stages import current
 
 
-def needs(view: View, body: Body | None, now: datetime) -> Needs:
-    """Subjects to look at, operations to follow, checks to measure. Raises expand.Unknown."""
+def needs(view: View, body: Body | None, now: datetime, kept: Mapping[str, Body | None] | None = None) -> Needs:
+    """Subjects to look at, operations to follow, checks to measure; `kept`: for follow-ups. Raises expand.Unknown."""
+    found = _of_now(view, body, now)
+    later = tuple(followups.measures(view.status, kept)) if kept else ()
+    return replace(found, measures=(*found.measures, *later)) if later else found
+
+
+def _of_now(view: View, body: Body | None, now: datetime) -> Needs:
     run = view.run
     if run is None:
         return _at_rest(view, now)

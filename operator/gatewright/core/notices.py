@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from gatewright.api.base import seconds
 from gatewright.api.release import Check, Notify, ReleaseSpec
 from gatewright.api.status import Downtime, GateStatus, Notice, ReleaseStatus, Run, StageStatus, Thread
-from gatewright.core import judge, times
+from gatewright.core import followups, judge, times
 from gatewright.core.model import Delivery, digest
 from gatewright.core.passing import Pass
 from gatewright.core.stages import current
@@ -64,6 +64,10 @@ def tell(p: Pass) -> datetime | None:
     if status.run is not None:
         for event in _events(p, status.run):
             _add(p, wanted, event, status.run.id)
+    for row in followups.fallen(p.view.status, status):
+        name, text = ("FollowUpDue", "is overdue") if row.state == "Overdue" else ("FollowUpFailed", "has failed")
+        why = f": {row.message}" if row.message else ""
+        _add(p, wanted, _Event(name, f"follow-up {row.name} of {row.version} {text}{why}", row.name), row.run)
     due = _downtime(p, wanted)
     _let_go(status)
     return due

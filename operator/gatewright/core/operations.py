@@ -127,16 +127,19 @@ def measure(
     if provider in ("job", "approval"):
         return None
     attempt = run.stages[stage].attempt if stage is not None else 0
-    rule = Rule(
+    where = path_of(run, place, check, attempt)
+    return Measure(where, check, provider, expand(config, names_at(body, run, stage)), rule_of(check))
+
+
+def rule_of(check: Check) -> Rule:
+    """When a measured check fails."""
+    return Rule(
         interval=seconds(check.interval),
         lasting=seconds(check.for_) if check.for_ else None,
         threshold=check.failureThreshold,
         hold_for=seconds(check.holdFor),
         no_data_fails=check.onNoData == "Fail",
         error_fails=check.onError == "Fail",
-    )
-    return Measure(
-        path_of(run, place, check, attempt), check, provider, expand(config, names_at(body, run, stage)), rule
     )
 
 

@@ -18,6 +18,10 @@ HISTORY = 10
 REJECTED = 10
 
 
+class Refused(Exception):
+    """Why an Intervention does nothing."""
+
+
 @dataclass(slots=True)
 class Pass:
     """What came in, and the decision that is being made."""

@@ -7,8 +7,8 @@ proved is Refused.
 
               where              does
     Approve   an approval waits  counts one more person; the last one lets the run go on
-    Confirm   a manual step      says that it is done
-    Reject    either             fails it
+    Confirm   a manual step      says that it is done; so of a follow-up, at any time
+    Reject    either             fails it; so of a follow-up
     Retry     Paused, at rest    the failed stage once more; a version that was rolled back or aborted once more
     Skip      Walking, Paused    past the step or stage under way, or the failed one
     Promote   bake, Guarding     ends the time of watching early, if everything passes
@@ -26,12 +26,12 @@ from typing import Any
 
 from gatewright.api.release import Approval
 from gatewright.api.status import Answered, GateStatus, Run, StepStatus
-from gatewright.core import judge, states, times
+from gatewright.core import followups, judge, states, times
 from gatewright.core.body import names_at
 from gatewright.core.classify import Situation
 from gatewright.core.expand import expand
 from gatewright.core.model import Act
-from gatewright.core.passing import Pass, finish
+from gatewright.core.passing import Pass, Refused, finish
 from gatewright.core.stages import current, end_step, fail_step, guards_calm, skip_current, skip_stage
 from gatewright.core.unwind import begin
 from gatewright.core.walk import retry, start, suspended
@@ -48,10 +48,6 @@ AT_REST = {
 """Why a Retry can start nothing."""
 
 
-class Refused(Exception):
-    """Why an Intervention does nothing."""
-
-
 def answer(p: Pass, situation: Situation) -> Situation | None:
     """Answer the next Intervention, if there is one; the situation that is then to be acted in, None for no more."""
     act = p.view.act
@@ -61,6 +57,10 @@ def answer(p: Pass, situation: Situation) -> Situation | None:
     try:
         if act.doubt:
             raise Refused(act.doubt)
+        if act.follow_up is not None:  # of a run that is over: whatever goes on now goes on
+            said.run, message = followups.answer(p, act)
+            said.message = message[:1000]
+            return situation
         _meant(p, act)
         message = _at_rest(p, act, situation) if p.view.run is None else ACTIONS[act.action](p, act)
     except Refused as refusal:

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from gatewright.api.base import NAME_PATTERN, VERSION_PATTERN
 from gatewright.api.connection import ConnectionSpec
 from gatewright.api.jobs import Job
-from gatewright.api.release import Approval, Check, Guard, ReleaseSpec, Target
+from gatewright.api.release import Approval, Check, FollowUp, Guard, ReleaseSpec, Target
 
 _SHOWN = 60
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
@@ -50,7 +50,7 @@ _KINDS: Mapping[str, str] = {
     "model_attributes_type": "an object",
 }
 _MODELS: Mapping[str, type[BaseModel]] = {
-    known.__name__: known for known in (ReleaseSpec, ConnectionSpec, Check, Guard, Target, Job, Approval)
+    known.__name__: known for known in (ReleaseSpec, ConnectionSpec, Check, FollowUp, Guard, Target, Job, Approval)
 }
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from gatewright.api.base import Keyed, quantity
 from gatewright.api.connection import ConnectionSpec
 from gatewright.api.jobs import Job
-from gatewright.api.release import Approval, Check, ReleaseSpec, Step, Target
+from gatewright.api.release import STEP_KINDS, Approval, Check, FollowUp, ReleaseSpec, Step, Target
 from gatewright.core.expand import expand, references
 from gatewright.ports import Permanent
 from gatewright.providers import registry
@@ -43,6 +43,8 @@ def problems(spec: ReleaseSpec) -> list[str]:
         found += _keyed(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
     for path, check, stage in _checks(spec):
         found += _check(path, check, names if stage is None else {**names, "stage": stage})
+    for index, item in enumerate(spec.followUps):
+        found += _follow_up(f"spec.followUps[{index}]", item, names)
     return found
 
 
@@ -128,6 +130,24 @@ def _check(path: str, check: Check, names: Mapping[str, str]) -> list[str]:
         return found
     config, wrong = _validated(configs[key], (check.model_extra or {})[key], f"{path}.{key}", names)
     return found + wrong + list(_limits(path, check, key, config))
+
+
+def _follow_up(path: str, item: FollowUp, names: Mapping[str, str]) -> list[str]:
+    extra = list(item.model_extra or {})
+    acts = [
+        key for key in extra if key in (*_CORE, *STEP_KINDS) or (key in registry.ACTIONS and key not in registry.GATES)
+    ]
+    if acts:
+        remedy = "it is confirmed or measured, and does nothing by itself; make it a step of a stage"
+        return [f"{path}.{key}: is no follow-up: {remedy}" for key in acts]
+    if item.confirm is None and not extra:
+        return [f"{path}: needs exactly one of confirm, {listed(registry.GATES)}; it has none"]
+    if item.confirm is None:
+        return _check(path, item, names)
+    if extra:
+        return [f"{path}: has confirm and {listed(extra)}; keep exactly one"]
+    given = [name for name in _MEASURING if getattr(item, "for_" if name == "for" else name) is not None]
+    return [f"{path}.{name}: means nothing beside confirm, which is not measured" for name in given]
 
 
 def _chosen(path: str, keyed: Keyed, known: Mapping[str, Any]) -> tuple[str | None, list[str]]:

@@ -43,6 +43,8 @@ class Entry:
     working: dict[str, Any]
     body: Body | None = None
     snapshots: Mapping[str, Any] | None = None
+    kept: dict[str, Body | None] = field(default_factory=dict)
+    """What follow-ups of earlier runs measure, by ControllerRevision; None for one that is gone."""
     operations: dict[str, Known] = field(default_factory=dict)
     deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
     """What became of notices, by id and channel, until the status says so."""

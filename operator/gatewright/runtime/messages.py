@@ -32,6 +32,8 @@ _SEVERITY: Mapping[str, Severity] = {
     "Observed": "info",
     "Downtime": "critical",
     "Restored": "info",
+    "FollowUpDue": "warning",
+    "FollowUpFailed": "warning",
 }
 _WORDS: Mapping[str, str] = {
     "Started": "has started",
@@ -52,6 +54,8 @@ _WORDS: Mapping[str, str] = {
     "Observed": "is observed",
     "Downtime": "users are not served",
     "Restored": "users are served again",
+    "FollowUpDue": "a follow-up is overdue",
+    "FollowUpFailed": "a follow-up has failed",
 }
 _SIGNS: Mapping[str, str] = {"Passed": "✓", "Failed": "✗", "RolledBack": "↩", "Skipped": "-", "Pending": " "}
 LONGEST_TEXT = 2000

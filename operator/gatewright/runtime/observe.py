@@ -71,6 +71,7 @@ async def observe(
         unwatched=entry.unwatched if view.run is not None else 0.0,
         delivered=entry.deliveries,
         inherited=inherited,
+        kept=entry.kept,
     )
     return seen, copies
 

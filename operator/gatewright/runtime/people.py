@@ -241,6 +241,7 @@ def _act(meta: Mapping[str, Any], raw: Any) -> Act:
         stage=spec.stage,
         step=spec.step,
         gate=spec.gate,
+        follow_up=spec.followUp,
         groups=frozenset(spec.groups),
         reason=spec.reason,
     )

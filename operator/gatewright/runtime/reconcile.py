@@ -30,6 +30,7 @@ from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import actions, jobs, metrics, revisions
 from gatewright.runtime.chosen import is_outside, target_of
 from gatewright.runtime.entries import Entry, Key, Known
+from gatewright.runtime.followups import recall
 from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Leader, Lost
 from gatewright.runtime.lens import Lens
@@ -356,9 +357,10 @@ class Reconciler:
                 log.error("%s/%s: its status cannot be read; it is treated as new", *entry.key)
             if view.run is not None and entry.body is None:
                 entry.body = await body_of(self.kube, entry, view)
+            await recall(self.kube, entry, view)
             self._claim(entry, view)
             wants = self._needs(entry, view)
-            self.sampler.watch(entry.key, wants.measures, rebuild=entry.resumed)
+            self.sampler.watch(entry.key, wants.measures, rebuild=entry.resumed or view.run is None)
             entry.resumed = entry.resumed and view.run is not None and entry.body is None
             rival = self._rival(entry, view) if wants.sights else None
             seen, copies = await observe(self.kube, self.lens, self.outside, self.sampler, entry, view, wants, rival)
@@ -373,7 +375,7 @@ class Reconciler:
         await self._rest(entry, decision)
 
     def _needs(self, entry: Entry, view: View) -> Needs:
-        return needs(view, entry.body if view.run is not None else None, datetime.now(UTC))
+        return needs(view, entry.body if view.run is not None else None, datetime.now(UTC), entry.kept)
 
     async def _carry_out(self, entry: Entry, view: View, decision: Decision, copies: list[dict[str, Any]]) -> bool:
         """Do what was decided, in its order; True if the next decision may be another one."""
@@ -500,6 +502,7 @@ class Reconciler:
         """Old revisions go when a run begins: in one request, those that neither this run nor last good needs."""
         status = entry.persisted
         needed = {keep, (status.get("lastGood") or {}).get("snapshot")}
+        needed |= {row.get("revision") for row in status.get("followUps", ())}
         collection = path("apps/v1", "controllerrevisions", entry.key[0])
         try:
             for found in await self.kube.list(collection, f"{RELEASE}={entry.key[1][:63]}", accept=METADATA_ONLY):

@@ -1,0 +1,41 @@
+"""What follow-ups of earlier runs measure stands in those runs' ControllerRevisions; it is read once a process."""
+
+from __future__ import annotations
+
+import logging
+
+from pydantic import ValidationError
+
+from gatewright.core import followups
+from gatewright.core.body import unpin
+from gatewright.core.model import Body, View
+from gatewright.ports import Cluster, Permanent, Retryable
+from gatewright.runtime import revisions
+from gatewright.runtime.entries import Entry
+
+log = logging.getLogger("gatewright.followups")
+
+
+async def recall(cluster: Cluster, entry: Entry, view: View) -> None:
+    """Bring `entry.kept` up to what is still measured; what is not needed any more goes. Raises Retryable."""
+    wanted = followups.revisions(view.status)
+    for name in entry.kept.keys() - wanted:
+        del entry.kept[name]
+    for name in sorted(wanted - entry.kept.keys()):
+        try:
+            entry.kept[name] = await _body(cluster, entry, view, name)
+        except Retryable as error:
+            if view.run is None:
+                raise
+            log.info("%s/%s: follow-ups wait, a run goes first: %s", *entry.key, error)
+
+
+async def _body(cluster: Cluster, entry: Entry, view: View, name: str) -> Body | None:
+    last = view.status.run
+    if entry.body is not None and last is not None and last.revision == name:
+        return entry.body
+    try:
+        return unpin((await revisions.read_revision(cluster, view, name))["body"])
+    except (Permanent, ValidationError, KeyError) as error:
+        log.warning("%s/%s: what follow-ups measure cannot be told: %s", *entry.key, error)
+        return None
