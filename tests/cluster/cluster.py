@@ -133,6 +133,10 @@ class Cluster(ABC):
         """Tag of a Debian 12 image with these packages, for `ARG BASE`; made where it is not there yet."""
 
     @abstractmethod
+    def make_base(self, packages: Sequence[str] = ()) -> None:
+        """The part of `base_image` that needs no cluster, so that it can go beside the making of one."""
+
+    @abstractmethod
     def build_image(
         self,
         tag: str,

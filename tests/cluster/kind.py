@@ -120,6 +120,9 @@ class KindCluster(Cluster):
     # -----------------------------------------------------------------------------------------------------------
     # Images
 
+    def make_base(self, packages: Sequence[str] = ()) -> None:
+        self.base_image(packages)
+
     def base_image(self, packages: Sequence[str] = ()) -> str:
         wanted = sorted({*images.BASE_PACKAGES, *packages})
         tag = f"gatewright-base:{images.base_name(packages)}"

@@ -233,6 +233,9 @@ class NativeCluster(Cluster):
         self._load_named(name, images.base_tag(name))
         return images.base_tag(name)
 
+    def make_base(self, packages: Sequence[str] = ()) -> None:
+        images.make_base(packages)
+
     def build_image(
         self,
         tag: str,

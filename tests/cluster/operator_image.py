@@ -34,7 +34,7 @@ def build(cluster: Cluster, tag: str = TAG) -> str:
     with tempfile.TemporaryDirectory(prefix="gatewright-image-") as name:
         context = Path(name)
         shutil.copytree(
-            _dependencies(), context / "wheels", copy_function=os.link if _same_disk(context) else shutil.copy2
+            dependencies(), context / "wheels", copy_function=os.link if _same_disk(context) else shutil.copy2
         )
         _own_wheel(context / "dist")
         (context / _REQUIREMENTS).parent.mkdir()
@@ -42,7 +42,7 @@ def build(cluster: Cluster, tag: str = TAG) -> str:
         return cluster.build_image(tag, CHECKOUT / "Dockerfile", context)
 
 
-def _dependencies() -> Path:
+def dependencies() -> Path:
     """Directory with the wheels of all dependencies, checked against the hashes of the lock file."""
     requirements = CHECKOUT / _REQUIREMENTS
     digest = hashlib.sha256(requirements.read_bytes() + PYTHON.encode()).hexdigest()[:12]

@@ -8,11 +8,12 @@ import pytest
 
 from tests.cluster import Cluster
 from tests.cluster.paths import Unavailable
+from tests.e2e.main_job import make_cluster
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     try:
-        yield Cluster.ensure()
+        yield make_cluster()
     except Unavailable as reason:
         pytest.skip(f"no cluster can be had here: {reason}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 
-from tests.cluster import Cluster
 from tests.cluster.paths import Unavailable
 from tests.e2e import main_job
 from tests.e2e.foco import install as foco
@@ -21,7 +20,7 @@ def main() -> int:
 
     try:
         say("a throwaway cluster (the first one on a machine is built from source: about a quarter of an hour)")
-        cluster = Cluster.ensure()
+        cluster = main_job.make_cluster()
     except Unavailable as reason:
         print(f"no cluster can be had here: {reason}", file=sys.stderr)
         return 2

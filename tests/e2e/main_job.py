@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import Cluster
+from tests.cluster import Cluster, operator_image
 from tests.e2e import installing
 from tests.e2e.foco import install as foco
 from tests.e2e.watching import Screen, follow
@@ -34,6 +35,22 @@ class Ending:
     served: str
     seconds: float
     wrong: list[str] = field(default_factory=list)
+
+
+def make_cluster() -> Cluster:
+    """The cluster; on a machine that has none, what images are made of is fetched while its programs are compiled."""
+    chosen = Cluster.choose()
+    with ThreadPoolExecutor(1) as beside:
+        fetched = beside.submit(_fetch, chosen)
+        ready = Cluster.ensure()
+        fetched.result()
+    return ready
+
+
+def _fetch(chosen: Cluster) -> None:
+    operator_image.dependencies()
+    chosen.make_base()
+    chosen.make_base(foco.packages())
 
 
 def set_up(cluster: Cluster, say: Callable[[str], None]) -> None:
