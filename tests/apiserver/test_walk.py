@@ -660,6 +660,33 @@ def test_a_gate_without_data_holds_and_then_fails(site: Site, kind: str) -> None
     site.clean()
 
 
+def test_a_hold_says_what_holds_it_now_and_not_with_every_answer(site: Site) -> None:
+    """First nobody answers with a number, then the provider is refused: people must mend the second. Words that alternate
+    are told once, and not again for a minute."""
+    asked, standin = query("errors", site.name), site.lab.standin
+    standin.empty(asked)
+    site.apply(staged(site, deploy(), gates=[gate("errors", asked)], bake=BAKE))
+    status = site.until(state_is("Holding"))
+    assert "no data" in status["waitingFor"]["message"]
+    since, count = status["run"]["stages"][0]["gates"][0]["since"], len(_written(site))
+    standin.error(asked, 403)
+    status = site.until(lambda status: "403" in (status.get("waitingFor") or {}).get("message", ""))
+    assert status["state"] == "Holding" and status["run"]["stages"][0]["gates"][0]["since"] == since
+    for _ in range(5):
+        for code in (500, 403):
+            standin.error(asked, code)
+            before = standin.asked(asked)
+            site.lab.wait(lambda before=before: standin.asked(asked) > before + 1, 10, "two more answers")
+    assert len(_written(site)) == count + 1
+    errors(site, 0.001)
+    site.ended("Promoted")
+    site.clean()
+
+
+def _written(site: Site) -> list[Any]:
+    return [one for one in site.writes() if one.resource == "releases/status" and one.done]
+
+
 def test_an_empty_answer_that_fills_up_goes_on(site: Site) -> None:
     asked = query("errors", site.name)
     site.lab.standin.empty(asked)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 
 import pytest
 
 from gatewright.api.release import Check
-from gatewright.core.judge import sample_of
+from gatewright.api.status import GateStatus
+from gatewright.core.judge import line, sample_of
+from gatewright.core.window import Verdict
+from tests.unit.sim import START
 
 
 def check(**fields: str) -> Check:
@@ -33,3 +37,24 @@ def check(**fields: str) -> Check:
 )
 def test_an_answer_is_compared_with_the_limits(limits: dict[str, str], value: float | bool | None, kind: str):
     assert sample_of(check(**limits), 1.0, value).kind == kind
+
+
+def test_a_hold_follows_what_holds_it_and_keeps_since_when():
+    row, at = GateStatus(name="x", state="Unknown"), START
+    silent, refused = (
+        Verdict("Holding", 0.0, sample_of(check(), 1.0, None), "NoData"),
+        Verdict("Holding", 0.0, sample_of(check(), 2.0, None, "403 Forbidden"), "Error"),
+    )
+    assert line(check(), row, silent, at)
+    assert row.message == "no data; fails after 10m"
+    since = row.since
+    assert not line(check(), row, refused, at + timedelta(minutes=1)), "its state is the same"
+    assert (row.message, row.since) == ("no answer (403 Forbidden); fails after 10m", since)
+
+
+def test_a_breach_keeps_its_first_words():
+    row = GateStatus(name="x", state="Unknown")
+    limited = check(max="1%")
+    for value in (0.02, 0.03):
+        line(limited, row, Verdict("Breaching", 0.0, sample_of(limited, 1.0, value), "Breach"), START)
+    assert row.message == "2% > 1%"

@@ -36,8 +36,12 @@ def _with(text: str, details: str) -> str:
 
 
 def line(check: Check, status: GateStatus, verdict: Verdict, now: datetime) -> bool:
-    """Bring a status line up to a verdict; True if the state changed. Unchanged states leave it untouched."""
+    """Bring a status line up to a verdict; True if the state changed.
+
+    Unchanged states leave it untouched, but for what a hold says: what keeps the run now is what people must mend."""
     if verdict.state == status.state:
+        if verdict.state == "Holding" and _message(check, verdict)[:1000] != status.message:
+            fill(check, status, verdict)
         return False
     status.state = verdict.state
     status.since = stamp(now)

@@ -32,6 +32,8 @@ Key = tuple[str, str]
 Told = Callable[[Key, bool], None]
 CONCURRENT = 8
 GRACE = 2.0
+RESAY = 60.0
+"""Seconds before other words for the same hold are told once more: an error that alternates is no write a sample."""
 
 log = logging.getLogger("gatewright.sampler")
 
@@ -62,6 +64,10 @@ class _Track:
     rebuild: bool
     due: float
     told: str = "Unknown"
+    words: tuple[str, str] = ("", "")
+    """What was told of a hold: its kind, and what the provider said."""
+    resay: float = 0.0
+    """From when on other words for the same hold are told (monotonic)."""
     answered: float = 0.0
     """When the answer that decided arrived (monotonic); for the decision-to-write figure."""
 
@@ -243,9 +249,13 @@ class Sampler:
         track.answered = time.monotonic()
         self._push(track, asked + rule.interval)
         found = verdict(track.window, track.answered, rule)
+        words = (found.reason, sample.message) if found.state == "Holding" else ("", "")
         if found.state != track.told:
-            track.told = found.state
+            track.told, track.words, track.resay = found.state, words, 0.0
             self._told(track.key, found.state == "Failed")
+        elif words != track.words and track.answered >= track.resay:
+            track.words, track.resay = words, track.answered + RESAY
+            self._told(track.key, False)
 
 
 def _sample(check: Check, at: float, result: Answer | Exception) -> Sample:
