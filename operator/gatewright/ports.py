@@ -225,6 +225,8 @@ class Message:
     """The run has ended: what was opened for it is closed."""
     downtime: float = 0.0
     """Seconds for which a guard or gate on health has been failing; 0 while users are served."""
+    returning: Literal["", "RollingBack", "Verifying"] = ""
+    """How far a rollback of the run is by now."""
     at: str = ""
     """When it happened, RFC 3339."""
     again: bool = False

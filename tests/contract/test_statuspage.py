@@ -84,10 +84,30 @@ async def test_a_downtime_is_an_incident_until_users_are_served_again() -> None:
         assert opened["impact"] == "critical" and there.components == {"c1": "major_outage"}
         handle = await told("statuspage", config, connection, ROLLING, handle)
         assert there.of("identified") == [opened]
+        handle = await told("statuspage", config, connection, message("Verifying"), handle)
+        assert there.of("monitoring") == [opened]
         handle = await told("statuspage", config, connection, message("RolledBack", "warning", over=True), handle)
         assert handle == f"incident={opened['id']}", "the end of the run is not the end of the downtime"
         assert await told("statuspage", config, connection, RESTORED, handle) is None
-    assert there.of("resolved") == [opened] and there.components == {"c1": "operational"} and len(there.told) == 3
+    assert there.of("resolved") == [opened] and there.components == {"c1": "operational"} and len(there.told) == 4
+
+
+@pytest.mark.parametrize(
+    ("returning", "status", "text"),
+    [
+        ("", "investigating", "We are investigating."),
+        ("RollingBack", "identified", "We are going back to the previous version."),
+        ("Verifying", "monitoring", "are watching it."),
+    ],
+)
+async def test_a_downtime_that_outlasts_the_beginning_of_a_rollback_says_how_far_that_is(
+    returning: Any, status: str, text: str
+) -> None:
+    there = Statuspage(world.TOKEN)
+    async with serving(there.app()) as url:
+        await told("statuspage", {"page": PAGE}, link(f"{url}/v1"), replace(DOWN, returning=returning))
+    [opened] = there.of(status)
+    assert opened["updates"][0]["body"].endswith(text)
 
 
 async def test_customers_read_what_was_written_for_them() -> None:

@@ -120,6 +120,19 @@ def test_a_rollback_tells_why():
     assert any("✗ 2 deploy" in line for line in back.lines)
 
 
+def test_a_rollback_that_is_undone_and_not_verified_yet_says_so_once():
+    world = told(rollback={"within": "1h", "verify": HEALTH}).settle()
+    world.deliver()
+    world.gates |= {"errors": "Failed", "health": "Holding"}
+    world.later(5)
+    assert world.events() == ["StageFailed", "RollingBack", "Verifying"]
+    assert world.messages()[-1].returning == "Verifying" and world.messages()[-1].severity == "info"
+    world.gates["health"] = "Passing"
+    world.later(2)
+    assert world.events()[2:] == ["Verifying", "RolledBack"]
+    assert world.messages()[-1].returning == ""
+
+
 def test_a_rollback_that_fails_is_critical():
     world = told("RollbackFailed").settle()
     world.gates["errors"] = "Failed"
@@ -260,6 +273,7 @@ def test_users_are_told_when_they_have_not_been_served_for_too_long_and_when_the
     assert world.events() == ["Downtime"]
     [message] = world.messages()
     assert message.severity == "critical" and message.downtime == 20
+    assert message.returning == "RollingBack", "the rollback has begun before customers are told"
     world.deliver(handle="incident=1")
     world.slow.clear()
     world.gates.clear()

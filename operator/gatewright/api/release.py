@@ -213,15 +213,15 @@ class Target(Keyed):
 
 Event = Literal[
     "Started", "StageStarted", "StagePassed", "StageFailed", "StageOverdue", "ApprovalNeeded", "GuardFailed",
-    "RollingBack", "RollbackOverdue", "RolledBack", "RollbackFailed", "Completed", "Promoted", "Superseded", "Aborted",
-    "Observed", "Downtime", "Restored", "FollowUpDue", "FollowUpFailed",
+    "RollingBack", "Verifying", "RollbackOverdue", "RolledBack", "RollbackFailed", "Completed", "Promoted", "Superseded",
+    "Aborted", "Observed", "Downtime", "Restored", "FollowUpDue", "FollowUpFailed",
 ]  # fmt: skip
 
 
 class Notify(Keyed):
     """Who is told what; exactly one provider key."""
 
-    events: Annotated[list[Event], Field(min_length=1, max_length=20)]
+    events: Annotated[list[Event], Field(min_length=1, max_length=24)]
     """What is told. ApprovalNeeded: a person is waited for. Completed: the last stage passed; Promoted: the guards, too."""
     after: Duration = "5m"
     """How long users must have been without service before Downtime is told."""

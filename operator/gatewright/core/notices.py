@@ -154,6 +154,8 @@ def _events(p: Pass, run: Run) -> Iterator[_Event]:
             yield _Event("GuardFailed", note.message, digest([note.message, run.startedAt]))
     if run.rollback is not None and (old is None or old.rollback is None):
         yield _Event("RollingBack", run.rollback.reason)
+    if run.phase == "Verifying" and not (old is not None and old.phase == "Verifying"):
+        yield _Event("Verifying", "everything is undone; it is being verified")
     for note in p.decision.notes:
         if note.reason == "RollbackOverdue":
             yield _Event("RollbackOverdue", note.message)

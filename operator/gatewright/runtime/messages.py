@@ -22,6 +22,7 @@ _SEVERITY: Mapping[str, Severity] = {
     "ApprovalNeeded": "warning",
     "GuardFailed": "warning",
     "RollingBack": "error",
+    "Verifying": "info",
     "RollbackOverdue": "critical",
     "RolledBack": "warning",
     "RollbackFailed": "critical",
@@ -44,6 +45,7 @@ _WORDS: Mapping[str, str] = {
     "ApprovalNeeded": "waits for a person",
     "GuardFailed": "a guard has failed",
     "RollingBack": "is being rolled back",
+    "Verifying": "is undone",
     "RollbackOverdue": "the rollback takes too long",
     "RolledBack": "is rolled back",
     "RollbackFailed": "the rollback has FAILED",
@@ -58,6 +60,7 @@ _WORDS: Mapping[str, str] = {
     "FollowUpFailed": "a follow-up has failed",
 }
 _SIGNS: Mapping[str, str] = {"Passed": "✓", "Failed": "✗", "RolledBack": "↩", "Skipped": "-", "Pending": " "}
+_RETURNING: Mapping[str, Literal["RollingBack", "Verifying"]] = {"RollingBack": "RollingBack", "Verifying": "Verifying"}
 LONGEST_TEXT = 2000
 LONGEST_LINE = 200
 
@@ -77,6 +80,7 @@ def message_of(view: View, notice: Notice, now: datetime, again: bool = False) -
         lines=tuple(_line(number, stage) for number, stage in enumerate(run.stages, 1)) if run is not None else (),
         over=notice.event in ENDINGS,
         downtime=_downtime(status, notice, now),
+        returning=_RETURNING.get(run.phase, "") if run is not None and run.outcome is None else "",
         at=notice.at,
         again=again,
     )

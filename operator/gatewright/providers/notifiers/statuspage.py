@@ -2,8 +2,9 @@
 
     Started       a maintenance under way, where `maintenance` is configured
     the run ends  the maintenance is completed
-    Downtime      an incident: investigating; subscribers are told
+    Downtime      an incident: investigating, or what a rollback has come to by then; subscribers are told
     RollingBack   the incident, if there is one: identified
+    Verifying     the incident, if there is one: monitoring
     Restored      the incident is resolved
 
 Nothing of a run's own texts goes there: they name gates, hosts and errors. The API has no idempotency key, so each
@@ -28,6 +29,7 @@ PER_PAGE = 100
 PAGES = 5
 """Pages of open incidents that are looked through; a status page with more is not looked after."""
 Kind = Literal["maintenance", "incident"]
+Progress = Literal["investigating", "identified", "monitoring", "resolved"]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+$", min_length=1, max_length=64)]
 Title = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
@@ -58,6 +60,8 @@ class StatuspageIncident(Model):
     """What it says when it is opened."""
     identified: LongText = "The cause is identified. We are going back to the previous version."
     """What it says when a rollback begins."""
+    monitoring: LongText = "We have gone back to the previous version and are watching it."
+    """What it says when the rollback is being verified."""
     resolved: LongText = "The service is available again."
     """What it says when users are served again."""
     subscribers: bool = True
@@ -86,6 +90,10 @@ _COMPONENT: Mapping[str, str] = {
 }
 
 
+_STATUS: Mapping[str, Progress] = {"": "investigating", "RollingBack": "identified", "Verifying": "monitoring"}
+"""What customers read of a rollback."""
+
+
 class StatuspageNotifier:
     """Incidents by the REST API."""
 
@@ -98,9 +106,9 @@ class StatuspageNotifier:
         if message.event == "Started" and config.maintenance is not None:
             await page.open("maintenance", _maintenance(config, message))
         if message.event == "Downtime":
-            await page.open("incident", _incident(config))
-        if message.event == "RollingBack" and "incident" in page.known:
-            await page.update("incident", _update(config, "identified"))
+            await page.open("incident", _incident(config, _STATUS[message.returning]))
+        if message.event in ("RollingBack", "Verifying") and "incident" in page.known:
+            await page.update("incident", _update(config, _STATUS[message.event]))
         if message.event == "Restored":
             await page.close("incident", _update(config, "resolved"))
         if message.over and config.maintenance is not None:
@@ -197,27 +205,30 @@ def _completed(config: StatuspageNotice) -> dict[str, Any]:
     }
 
 
-def _incident(config: StatuspageNotice) -> dict[str, Any]:
+def _incident(config: StatuspageNotice, status: Progress) -> dict[str, Any]:
     wanted = config.incident
     return {
         "name": wanted.title,
-        "status": "investigating",
+        "status": status,
         "impact_override": wanted.impact,
-        "body": wanted.text,
+        "body": _text(wanted, status),
         "deliver_notifications": wanted.subscribers,
         **_components(config, _COMPONENT[wanted.impact]),
     }
 
 
-def _update(config: StatuspageNotice, status: Literal["identified", "resolved"]) -> dict[str, Any]:
+def _update(config: StatuspageNotice, status: Progress) -> dict[str, Any]:
     wanted = config.incident
-    over = status == "resolved"
     return {
         "status": status,
-        "body": wanted.resolved if over else wanted.identified,
+        "body": _text(wanted, status),
         "deliver_notifications": wanted.subscribers,
-        **(_components(config, "operational") if over else {}),
+        **(_components(config, "operational") if status == "resolved" else {}),
     }
+
+
+def _text(wanted: StatuspageIncident, status: Progress) -> str:
+    return wanted.text if status == "investigating" else str(getattr(wanted, status))
 
 
 def _components(config: StatuspageNotice, status: str) -> dict[str, Any]:
