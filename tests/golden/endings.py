@@ -8,6 +8,7 @@ The states stand as YAML in `release/`. After a change of the core that is meant
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,17 @@ def promoted() -> World:
     return World().settle().later(12)
 
 
+def followed_up() -> World:
+    """Promoted two minutes ago: one task is done, one is overdue, and a gate is watched for a day."""
+    log = {"name": "deployment-log", "within": "2m", "confirm": {"instructions": "Write $(version) into the log."}}
+    feedback = {"name": "feedback", "within": "2m", "confirm": {"instructions": "Read what users say of $(version)."}}
+    errors = {"name": "errors-24h", "within": "24h", "prometheus": {"query": "errors"}, "max": "0.1%"}
+    world = World(spec=spec(followUps=[log, feedback, errors])).settle().later(12)
+    world.act("Confirm", follow_up="deployment-log", run=1, reason="in the wiki")
+    world.now += timedelta(minutes=2)
+    return world.settle()
+
+
 def adopted() -> World:
     return World(live="2.0").settle()
 
@@ -136,7 +148,7 @@ ENDINGS: dict[str, Callable[[], World]] = {
     builder.__name__: builder
     for builder in (
         preflight, walking, baking, holding, waiting_for_person, waiting_for_approval, skipped,
-        suspended, not_started, blocked, target_missing, guarding,
+        suspended, not_started, blocked, target_missing, guarding, followed_up,
         promoted, adopted, paused, rolling_back, rolled_back, unproved, rollback_failed, aborted, observed, invalid_spec,
     )
 }  # fmt: skip

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "plugin"
 NOW = datetime(2026, 1, 1, 0, 3, 2, tzinfo=UTC)
 NAMES = (
     "baking", "holding", "waiting_for_approval", "paused", "rolling_back", "rolled_back", "rollback_failed", "promoted",
-    "not_started",
+    "not_started", "followed_up",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from gatewright.api.intervention import Action
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import Answered, ReleaseStatus, dump
+from gatewright.core import followups
 from gatewright.core.body import problems, unpin
 from gatewright.core.decide import decide
 from gatewright.core.model import Act, Body, Decision, Needs, Note, Observation, Operation, Progress, Sight, View
@@ -79,6 +80,8 @@ class World:
     missing: str | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     """Snapshots of the last revision."""
+    revisions: dict[str, Body] = field(default_factory=dict)
+    """Bodies in ControllerRevisions that were not pruned."""
     acts: list[Act] = field(default_factory=list)
     """Interventions whose own status tells no answer yet."""
     told: bool = True
@@ -105,14 +108,22 @@ class World:
             {measure.path: self._verdict(measure.check.name) for measure in wants.measures},
             self.rival,
             self.unwatched,
+            kept=self.pinned(),
             inherited={"target/web": {"of": "1.0"}} if self.status.run and self.status.run.phase == "Paused" else None,
         )
+
+    def pinned(self) -> dict[str, Body | None]:
+        """What follow-ups of earlier runs need."""
+        return {name: self.revisions.get(name) for name in followups.revisions(self.status)}
+
+    def wants(self, view: View) -> Needs:
+        return needs(view, self.body, self.now, self.pinned())
 
     def tick(self) -> Decision:
         """One decision, carried out."""
         view = self.view()
-        decision = decide(view, self.observe(needs(view, self.body, self.now)))
-        assert decide(view, self.observe(needs(view, self.body, self.now))).status == decision.status, "decide is pure"
+        decision = decide(view, self.observe(self.wants(view)))
+        assert decide(view, self.observe(self.wants(view))).status == decision.status, "decide is pure"
         if dump(decision.status) != dump(self.status):
             self.writes += not decision.lazy
         self.unwatched = 0.0
@@ -122,7 +133,10 @@ class World:
         if decision.revision is not None:
             self.kept = dict(decision.revision.data["snapshots"])
         if decision.revision is not None and "body" in decision.revision.data:
-            self.body = unpin(decision.revision.data["body"])
+            self.body = self.revisions[decision.revision.name] = unpin(decision.revision.data["body"])
+        if decision.prune is not None:
+            needed = {decision.prune, *followups.revisions(self.status)}
+            self.revisions = {name: body for name, body in self.revisions.items() if name in needed}
         for operation in decision.effects:
             self._perform(operation)
         if decision.release:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gatewright.api.intervention import OF_GATE, OF_STAGE, OF_STEP
+from gatewright.api.intervention import OF_FOLLOW_UP, OF_GATE, OF_STAGE, OF_STEP
 from gatewright.codegen import admission
 from gatewright.plugin import acts, show
 from gatewright.plugin.__main__ import _PLACES, ACTIONS, _parser, main
@@ -22,7 +22,7 @@ def test_there_is_a_command_for_each_action():
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_command_takes_what_its_action_may_say_and_no_more(action: str):
-    wanted = {("stage", OF_STAGE), ("step", OF_STEP), ("gate", OF_GATE)}
+    wanted = {("stage", OF_STAGE), ("step", OF_STEP), ("gate", OF_GATE), ("follow-up", OF_FOLLOW_UP)}
     assert set(_PLACES.get(action, ())) == {field for field, actions in wanted if action.capitalize() in actions}
     options = _parser().parse_args([action, "web", "-n", "shop", "--reason", "because", "--run", "3"])
     assert (options.name, options.namespace, options.reason, options.run) == ("web", "shop", "because", 3)
@@ -177,3 +177,15 @@ def test_a_long_sentence_is_cut_unless_there_is_room():
     now = datetime(2026, 1, 1, tzinfo=UTC)
     assert "x" * 81 not in show.releases([release], now)[1]
     assert "x" * 500 in show.releases([release], now, wide=True)[1]
+
+
+def test_a_follow_up_is_confirmed_for_the_run_that_it_follows():
+    release = endings.kept("followed_up")
+    rows = release["status"]["followUps"]
+    rows += [row | {"run": 7, "state": "Done"} for row in rows] + [row | {"run": 3, "state": "Overdue"} for row in rows]
+    release["status"]["run"]["id"] = 9
+    wish = acts.Wish("web", "Confirm", follow_up="feedback")
+    found = acts.intervention(Fake({}), wish, release)["spec"]  # type: ignore[arg-type]
+    assert found == {"release": "web", "action": "Confirm", "by": "ana", "run": 3, "followUp": "feedback"}
+    options = _parser().parse_args(["confirm", "web", "--follow-up", "feedback"])
+    assert options.follow_up == "feedback"

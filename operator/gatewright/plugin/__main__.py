@@ -30,7 +30,8 @@ ACTIONS = {
     "resume": "let a paused run go on",
 }
 _PLACES: Mapping[str, tuple[str, ...]] = {
-    "approve": ("stage", "step", "gate"), "reject": ("stage", "step", "gate"), "confirm": ("stage", "step"),
+    "approve": ("stage", "step", "gate"), "reject": ("stage", "step", "gate", "follow-up"),
+    "confirm": ("stage", "step", "follow-up"),
     "skip": ("stage", "step"), "retry": ("stage",), "promote": ("stage",),
 }  # fmt: skip
 ANSWER = "30s"
@@ -82,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
 def _action(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument("name", help="name of the Release")
     for place in _PLACES.get(name, ()):
-        command.add_argument(f"--{place}", help=f"the {place} that is meant; needed only where it could be another")
+        which = "of an earlier run" if place == "follow-up" else "that is meant; needed only where it could be another"
+        command.add_argument(f"--{place}", help=f"the {place} {which}")
     if name == "approve":
         command.add_argument("--group", action="append", default=[], help="a group of yours to show; may be repeated")
     command.add_argument("--run", type=int, help="the run that is meant (default: the one under way now)")
@@ -93,7 +95,7 @@ def _action(command: argparse.ArgumentParser, name: str) -> None:
     )
     command.add_argument("--no-wait", action="store_true", help="do not even wait for the answer")
     command.add_argument("--dry-run", action="store_true", help="let the API server judge it, and print it")
-    command.set_defaults(do=_act, action=name.capitalize(), stage=None, step=None, gate=None, group=[])
+    command.set_defaults(do=_act, action=name.capitalize(), stage=None, step=None, gate=None, follow_up=None, group=[])
 
 
 def _connection(command: argparse.ArgumentParser) -> None:
@@ -227,8 +229,8 @@ def _explain(options: argparse.Namespace) -> int:
 def _act(options: argparse.Namespace) -> int:
     cluster = _connect(options)
     wish = acts.Wish(
-        options.name, options.action, options.stage, options.step, options.gate, options.run, tuple(options.group),
-        options.reason,
+        options.name, options.action, options.stage, options.step, options.gate, options.follow_up, options.run,
+        tuple(options.group), options.reason,
     )  # fmt: skip
     release = cluster.get(path("releases", cluster.namespace, options.name))
     where = path("interventions", cluster.namespace) + ("?dryRun=All" if options.dry_run else "")
@@ -253,7 +255,7 @@ def _act(options: argparse.Namespace) -> int:
         f"release.gatewright.dev/{options.name} {options.action.lower()} {verb}: {show.clean(said.get('message', ''))}"
     )
     _say([line], sys.stdout if accepted else sys.stderr)
-    if not accepted or not options.wait:
+    if not accepted or not options.wait or wish.follow_up:  # the run of a follow-up is over
         return acts.DONE if accepted else acts.FAILED
     code, words = acts.over(cluster, wish, acts.meant(wish, release, said), began + longest)
     _say(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewright.api import API_VERSION, RELEASE
+from gatewright.plugin import show
 from gatewright.plugin.cluster import Cluster, Failed, path
 
 DONE, FAILED, LATE = 0, 1, 3
@@ -25,6 +26,7 @@ class Wish:
     stage: str | None = None
     step: str | None = None
     gate: str | None = None
+    follow_up: str | None = None
     run: int | None = None
     groups: tuple[str, ...] = ()
     """Empty: those of the caller's groups that an approval of the Release asks for."""
@@ -38,15 +40,25 @@ def intervention(cluster: Cluster, wish: Wish, release: Mapping[str, Any]) -> di
     spec: dict[str, Any] = {"release": wish.release, "action": wish.action, "by": user}
     shown = list(wish.groups) or [group for group in groups if group in asked_groups(release)][:64]
     spec |= {"groups": shown} if wish.action == "Approve" and shown else {}
-    number = wish.run or run.get("id")
+    number = wish.run or (_follows(release, wish.follow_up) if wish.follow_up else run.get("id"))
     spec |= {"run": number} if number else {}
     spec |= {name: getattr(wish, name) for name in ("stage", "step", "gate", "reason") if getattr(wish, name)}
+    spec |= {"followUp": wish.follow_up} if wish.follow_up else {}
     meta = {
         "generateName": f"{wish.release[:40].rstrip('-.')}-{wish.action.lower()}-",
         "namespace": cluster.namespace,
         "labels": {RELEASE: wish.release[:63].rstrip("-.")},
     }
     return {"apiVersion": API_VERSION, "kind": "Intervention", "metadata": meta, "spec": spec}
+
+
+def _follows(release: Mapping[str, Any], name: str) -> int | None:
+    """Number of the run that a follow-up follows: the latest where it is open."""
+    rows = (release.get("status") or {}).get("followUps") or ()
+    named = sorted(
+        (row for row in rows if row["name"] == name), key=lambda row: (row["state"] not in show.OPEN, -row["run"])
+    )
+    return int(named[0]["run"]) if named else None
 
 
 def asked_groups(release: Mapping[str, Any]) -> set[str]:

@@ -9,6 +9,8 @@ from typing import Any
 from gatewright.core import times
 
 Object = Mapping[str, Any]
+OPEN = ("Pending", "Overdue")
+"""Follow-ups that are not closed."""
 SHORT = 80
 """Characters of a sentence in a table that is not wide."""
 RELEASES = ("NAME", "VERSION", "LIVE", "LAST-GOOD", "STAGE", "STATE", "WAITING-FOR", "AGE")
@@ -81,7 +83,7 @@ def status(item: Object, now: datetime) -> list[str]:
     """One Release with its stages."""
     found = item.get("status") or {}
     table_of = ["", *stages(item, now)] if found.get("run") else []
-    return [*_headline(item, now), *table_of, *_waits(found, now)]
+    return [*_headline(item, now), *table_of, *_waits(found, now), *_titled("Follow-ups", follow_ups(found, now))]
 
 
 def stages(item: Object, now: datetime) -> list[str]:
@@ -147,6 +149,19 @@ def _waits(found: Object, now: datetime) -> list[str]:
     return ["", f"Waiting for: {clean(waiting['message'])} (for {ago(waiting.get('since'), now)})"]
 
 
+def follow_ups(found: Object, now: datetime) -> list[str]:
+    """What is left to do after runs that are over, and what came of it."""
+    rows = []
+    for row in found.get("followUps", ()):
+        left = (times.parse(row["dueAt"]) - now).total_seconds()
+        due = f"in {span(left)}" if left > 0 else f"{span(-left)} ago"
+        due = due if row["state"] in OPEN else ""
+        gate = row.get("gate") or {}
+        said = row.get("message") or " ".join(str(gate[key]) for key in ("state", "value", "message") if gate.get(key))
+        rows.append([row["name"], row["run"], row["version"], row["state"], due, row.get("by"), said])
+    return table(("NAME", "RUN", "VERSION", "STATE", "DUE", "BY", "MESSAGE"), rows, "  ") if rows else []
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Why
 
@@ -165,11 +180,16 @@ def explain(item: Object, now: datetime) -> list[str]:
         ("A rollback would", _plan(run)),
         ("Journal", _journal(run)),
         ("People", [f"  {clean(line)}" for line in run.get("people", ())]),
+        ("Follow-ups", follow_ups(found, now)),
         ("Rejected versions", _rejected(found, now)),
         ("Earlier runs", _history(found, now)),
     ):
-        lines += ["", f"{title}:", *part] if part else []
+        lines += _titled(title, part)
     return lines
+
+
+def _titled(title: str, part: list[str]) -> list[str]:
+    return ["", f"{title}:", *part] if part else []
 
 
 def _conditions(found: Object, now: datetime) -> list[str]:
