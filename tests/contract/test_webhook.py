@@ -172,7 +172,8 @@ async def test_nobody_listens() -> None:
 
 CHECKS: list[tuple[int, type[Exception] | None]] = [
     (200, None), (204, None), (404, None), (405, None), (501, None),
-    (302, Permanent), (401, Permanent), (403, Permanent), (410, Permanent), (500, Retryable), (503, Retryable),
+    (302, Permanent), (401, Permanent), (403, Permanent), (410, Permanent), (429, Retryable),
+    (500, Retryable), (503, Retryable),
 ]  # fmt: skip
 
 

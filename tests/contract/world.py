@@ -371,6 +371,12 @@ class Postgres:
             host="127.0.0.1", port=self.port, user="postgres", password=PASSWORD, dbname=database, autocommit=True
         )
 
+    @contextmanager
+    def crowded(self) -> Iterator[None]:
+        """Meanwhile the role `crowd` has no connection left."""
+        with psycopg.connect(self.url("crowd"), autocommit=True):
+            yield
+
 
 @contextmanager
 def postgres(*more: str) -> Iterator[Postgres]:

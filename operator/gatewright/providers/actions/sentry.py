@@ -75,7 +75,10 @@ class SentryStep:
         """Whether the projects are there, as far as the token may see them. Raises Retryable, Permanent."""
         for project in config.release.projects:
             path = f"/api/0/projects/{vendor.segment(link.config.organization)}/{vendor.segment(project)}/"
-            if (await sentry.call(link, "GET", path, accepted=frozenset({403, 404}))).status == 404:
+            reply = await sentry.call(link, "GET", path, accepted=frozenset({403, 404}))
+            if reply.status < 400:
+                sentry.require_object(reply)
+            if reply.status == 404:
                 return Sight(None, problem=hide(f"{link.config.organization} has no project {project}", link))
         return Sight(None)
 

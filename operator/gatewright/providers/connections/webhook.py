@@ -49,7 +49,7 @@ class WebhookConnection:
             raise Permanent(f"{reply.where}: the credentials are refused ({reply.status})")
         if reply.status == 410:
             raise Permanent(f"{reply.where}: the receiver is gone (410)")
-        if reply.status >= 500 and reply.status != 501:
+        if reply.status == 429 or (reply.status >= 500 and reply.status != 501):
             raise Retryable(f"{reply.where}: answered {reply.status}")
 
     async def close(self) -> None:

@@ -1,0 +1,102 @@
+"""429, and when to come back: the vendors' headers tell it in different units, and every provider keeps to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from functools import partial
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from gatewright.core.model import Operation, Progress
+from gatewright.ports import External, Link, Retryable
+from gatewright.providers import registry
+from gatewright.providers.connections import statuspage
+from tests.contract import cases
+from tests.contract.telling import told
+from tests.fakes.serving import serving
+
+LATER = 40
+
+
+def _epoch() -> str:
+    return str(int(time.time()) + LATER)
+
+
+LIMITED: Mapping[str, Callable[[], dict[str, str]]] = {
+    "github": lambda: {"x-ratelimit-reset": _epoch(), "x-ratelimit-remaining": "0"},
+    "launchdarkly": lambda: {"X-Ratelimit-Reset": f"{_epoch()}000"},
+    "ofrep": lambda: {"Retry-After": format_datetime(datetime.fromtimestamp(time.time() + LATER, UTC), usegmt=True)},
+    "pagerduty": lambda: {"Retry-After": str(LATER)},
+    "sentry": lambda: {"X-Sentry-Rate-Limit-Reset": _epoch()},
+    "slack": lambda: {"Retry-After": str(LATER)},
+    "statuspage": lambda: {"Retry-After": str(LATER)},
+    "supabase": lambda: {"X-RateLimit-Reset": str(LATER)},
+    "unleash": lambda: {"Retry-After": str(LATER)},
+    "upstash": lambda: {"Retry-After": str(LATER)},
+    "vercel": lambda: {"X-RateLimit-Reset": _epoch()},
+    "webhook": lambda: {"Retry-After": str(LATER)},
+    # these are answers, and nobody is kept back by them
+    "http": dict,
+    "openai": dict,
+    # a user's own server, which names no time
+    "prometheus": dict,
+}
+
+
+def test_every_connection_has_its_header() -> None:
+    assert LIMITED.keys() == registry.CONNECTIONS.keys() - set(cases.WIRED)
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statuspage, "SPACING", 0.0)
+
+
+@pytest.mark.parametrize("key", [key for key, header in LIMITED.items() if header is not dict])
+async def test_a_limit_is_kept(key: str) -> None:
+    asked = 0
+
+    async def limited(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        return web.json_response({"error": {"message": "slow down"}}, status=429, headers=LIMITED[key]())
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", limited)
+    async with serving(app) as url:
+        for ask in _ways(key):
+            link = cases.link(key, url, 5.0)
+            with pytest.raises(Retryable) as caught:
+                await ask(link)
+            assert LATER - 5 <= caught.value.after <= LATER + 1, caught.value
+            before = asked
+            with pytest.raises(Retryable):
+                await ask(link)
+            assert asked == before > 0, "nothing is sent before the limit is over"
+
+
+def _ways(connection: str) -> Iterator[Callable[[Link], Awaitable[Any]]]:
+    """Every way in which a provider uses a kind of Connection."""
+    for key, gate in registry.GATES.items():
+        if gate.connection == connection:
+            yield partial(gate.measure, gate.config.model_validate(cases.GATES[key].config))
+    for name, (it, raw) in cases.EXTERNALS.items():
+        if it.connection == connection:
+            yield partial(_begin, it, it.config.model_validate(raw), cases.operation(name))
+    for key, notifier in registry.NOTIFIERS.items():
+        if notifier.connection == connection:
+            yield partial(_tell, key)
+
+
+async def _begin(provider: External, config: Any, operation: Operation, link: Link) -> Progress:
+    return await provider.perform(config, link, operation, None)
+
+
+async def _tell(key: str, link: Link) -> str | None:
+    config, wanted = cases.NOTIFIERS[key]
+    return await told(key, dict(config), link, wanted)
