@@ -470,6 +470,8 @@ def _runs(versions: Sequence[Version]) -> Iterator[Mapping[str, Any]]:
 def _stage_advanced(where: str, old: Mapping[str, Any], new: Mapping[str, Any], moment: Moment) -> Iterator[str]:
     was, now = old["state"], new["state"]
     again = new.get("attempt", 1) > old.get("attempt", 1)
+    # a Job that has failed is stopped before what somebody skips is left behind
+    skipped = new.get("skippedBy") or any(step.get("skippedBy") for step in new.get("steps", ()))
     fine = (
         was == now
         or (now == "RolledBack" and moment.run.get("rollback"))
@@ -477,6 +479,7 @@ def _stage_advanced(where: str, old: Mapping[str, Any], new: Mapping[str, Any], 
         or (was in STAGES and was != "Passed" and now in ("Failed", "Skipped"))
         or (was == "Failed" and again and now in (*STAGES, "Skipped"))
         or (was == "Failed" and now == "Skipped")
+        or (was == "Failed" and now == "Running" and skipped)
     )
     if not fine:
         yield f"{where}: stage {new['name']} went from {was} to {now} (rv {moment.rv})"
