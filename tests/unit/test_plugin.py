@@ -189,3 +189,14 @@ def test_a_follow_up_is_confirmed_for_the_run_that_it_follows():
     assert found == {"release": "web", "action": "Confirm", "by": "ana", "run": 3, "followUp": "feedback"}
     options = _parser().parse_args(["confirm", "web", "--follow-up", "feedback"])
     assert options.follow_up == "feedback"
+
+
+def test_the_end_of_a_log_is_shown_a_line_each():
+    release = endings.kept("rolled_back")
+    step = release["status"]["run"]["stages"][0]["steps"][0]
+    step["message"] = "dpl_2 is ERROR; its log ends: Installing / Type error: x\x1b[31m / exit 1"
+    lines = show.explain(release, datetime(2026, 1, 1, tzinfo=UTC))
+    name = f"{release['status']['run']['stages'][0]['name']}/{step['name']}:"
+    at = lines.index("Ends of logs:")
+    assert lines[at + 1 : at + 5] == [f"  {name}", "    Installing", "    Type error: x [31m", "    exit 1"]
+    assert any(line.endswith("dpl_2 is ERROR") for line in lines)

@@ -48,7 +48,7 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]
-# read the report that a Job's container has printed
+# read the report that a Job's container has printed, and the end of the log of one that failed
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from gatewright.core import times
+from gatewright.core import masking, times
 
 Object = Mapping[str, Any]
 OPEN = ("Pending", "Overdue")
@@ -175,6 +175,7 @@ def explain(item: Object, now: datetime) -> list[str]:
         ("Conditions", _conditions(found, now)),
         ("Gates and guards", _gates(run, now)),
         ("Steps", _steps(run, now)),
+        ("Ends of logs", _logs(run)),
         ("Clocks", _clocks(run, now)),
         ("Rollback under way" if run.get("phase") in ("RollingBack", "Verifying") else "Rollback", _undo(run)),
         ("A rollback would", _plan(run)),
@@ -222,12 +223,27 @@ def _all_gates(run: Object) -> Iterator[tuple[str, Object]]:
 
 def _steps(run: Object, now: datetime) -> list[str]:
     rows = [
-        [stage["name"], step["name"], step["state"], step.get("attempt") or "", _took(step, now), step.get("message")]
+        [stage["name"], step["name"], step["state"], step.get("attempt") or "", _took(step, now), _without_log(step)]
         for stage in run.get("stages", ())
         if stage["state"] != "Pending"
         for step in stage.get("steps", ())
     ]
     return table(("STAGE", "STEP", "STATE", "ATTEMPT", "TOOK", "MESSAGE"), rows, "  ") if rows else []
+
+
+def _without_log(step: Object) -> str:
+    return str(step.get("message") or "").partition(f"; {masking.MARK}")[0]
+
+
+def _logs(run: Object) -> list[str]:
+    """What the logs of failed builds, deployments and Jobs end with, a line each."""
+    lines: list[str] = []
+    for stage in run.get("stages", ()):
+        for step in stage.get("steps", ()):
+            _, found, log = (step.get("message") or "").rpartition(masking.MARK)
+            lines += [f"  {stage['name']}/{step['name']}:"] if found else []
+            lines += [f"    {clean(line)}" for line in log.split(masking.BREAK)] if found else []
+    return lines
 
 
 def _clocks(run: Object, now: datetime) -> list[str]:

@@ -22,7 +22,12 @@ ACCESS: tuple[Access, ...] = (
     Access("batch", ("jobs",), ("get", "list", "watch", "create", "patch"), "run Jobs, follow them, stop them"),
     Access("batch", ("cronjobs",), ("get",), "read the template that a job takes by fromCronJob"),
     Access("", ("pods",), ("list",), "read a Job's outputs, and why its pods do not start"),
-    Access("", ("pods/log",), ("get",), "read the report that a Job's container has printed"),
+    Access(
+        "",
+        ("pods/log",),
+        ("get",),
+        "read the report that a Job's container has printed, and the end of the log of one that failed",
+    ),
     Access("", ("configmaps",), ("get", "patch"), "set flags, take and restore captured content"),
     Access("", ("secrets",), ("get",), "open Connections, and take captured content"),
     Access("", ("secrets",), ("create", "patch"), "keep a copy of a captured Secret, and restore it"),

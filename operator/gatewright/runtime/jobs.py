@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ from gatewright.api.jobs import Job
 from gatewright.core.model import Operation, Progress, View
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable
 from gatewright.providers.targets import pods
-from gatewright.runtime import reports
+from gatewright.runtime import reports, words
 from gatewright.runtime.children import meta, ours
 from gatewright.runtime.kube import path
 
@@ -202,34 +201,13 @@ async def _ended(
     report = operation.config.report if isinstance(operation.config, Job) else None
     marked = job["metadata"].get("annotations", {}).get(KEY) == operation.key
     if report is None or _condition(job) is None or not (marked and ours(view, job)):
-        return _with_message(found, state)
+        return await words.of_end(cluster, view.namespace, found, state)
     if state.state == "Failed":
         return await reports.failed(cluster, view.namespace, report, state.message, found)
     try:
         return await reports.completed(cluster, view.namespace, report, job, found)
     except Retryable as error:
         return Progress("Running", f"its report cannot be read yet: {error}", stuck=True)
-
-
-def _with_message(found: list[dict[str, Any]], state: Progress) -> Progress:
-    """Outputs or the reason of failure, from the termination message of the last pod."""
-    text = pods.termination_message(found)
-    try:
-        report = json.loads(text)
-    except ValueError:
-        report = None
-    if state.state == "Failed":
-        why = pods.trouble(found) or pods.exit_reason(found)
-        parts = [report.get(name) for name in ("failed", "error", "reason")] if isinstance(report, dict) else []
-        said = ": ".join(str(part) for part in parts if part) or text
-        details = "; ".join(part for part in (why, str(said).strip()[:400]) if part)
-        return Progress("Failed", f"{state.message}; {details}" if details else state.message)
-    outputs = (
-        {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in report.items()}
-        if isinstance(report, dict)
-        else {}
-    )
-    return Progress("Succeeded", outputs=outputs)
 
 
 async def _job_spec(cluster: Cluster, view: View, job: Job, key: str) -> dict[str, Any]:

@@ -103,6 +103,11 @@ def _places(source: str | None, container: str) -> str:
     return f"{places[source] if source else ' or '.join(places.values())} of container {container}"
 
 
+def log_path(namespace: str, pod: Pod) -> str:
+    """Path of the log of the container that a person would mean."""
+    return _log(namespace, pod, _container(pod)[0])
+
+
 def _log(namespace: str, pod: Pod, container: str) -> str:
     return f"{path('v1', 'pods', namespace, pod['metadata']['name'], 'log')}?{urlencode({'container': container})}"
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import email.utils
 import json
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pydantic import BaseModel, StringConstraints, model_validator
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
+from gatewright.core import masking
 from gatewright.ports import Link, Permanent
 from gatewright.providers.connections import client, vendor
 from gatewright.providers.connections.secrets import hide
@@ -29,16 +29,6 @@ Project = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_len
 _LIMITS = vendor.Limits(reset="x-ratelimit-reset", unit="epoch", body=("error", "limit", "reset"), pause=60.0)
 _PAGE = 50
 _PAGES = 10
-_TAIL = 220
-"""Characters of a log that are repeated in a message."""
-_NAMED_SECRET = re.compile(
-    r"(?i)([\w.-]*(?:key|token|secret|passw\w*|credential\w*|authorization|bearer|dsn)[\w.-]*[\"']?\s*[=:]?\s+|"
-    r"[\w.-]*(?:key|token|secret|passw\w*|credential\w*|authorization|bearer|dsn)[\w.-]*[\"']?\s*[=:]\s*)\S+"
-)
-_LONG_WORD = re.compile(
-    r"(?<![\w/.@-])(?=[A-Za-z_-]*\d)(?=[\d_-]*[A-Za-z])[A-Za-z0-9_+=-]{20,}(?:\.[A-Za-z0-9_+=-]{10,})*"
-)
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class VercelAccess(Model):
@@ -257,9 +247,8 @@ async def runtime_log(link: Link, project_id: str, identity: str) -> str:
 
 def tail(lines: Iterable[str], link: Link) -> str:
     """The last words of a log, in one line, without what looks like a secret."""
-    text = " / ".join(" ".join(_ANSI.sub("", line).split()) for line in lines if line.strip())
-    text = _LONG_WORD.sub("***", _NAMED_SECRET.sub(r"\1***", hide(text, link, len(text))))
-    return text if len(text) <= _TAIL else f"…{text[-_TAIL:]}"
+    text = masking.one_line(lines)
+    return masking.ended(masking.masked(hide(text, link, len(text))))
 
 
 def _records(body: bytes) -> Iterator[dict[str, Any]]:

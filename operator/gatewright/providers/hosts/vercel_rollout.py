@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from gatewright.api.base import Duration, Model, Text, seconds
 from gatewright.api.connection import HttpAccess
+from gatewright.core import masking
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import client, vendor, vercel
@@ -311,7 +312,7 @@ async def _smoke(link: Link, found: Mapping[str, Any], smoke: Smoke | None, plai
     logged = ""
     with suppress(Retryable, Permanent):
         logged = await vercel.runtime_log(link, str(found.get("projectId") or ""), found["id"])
-    return Progress("Failed", text + (f"; its log ends: {logged}" if logged else ""))
+    return Progress("Failed", text + (f"; {masking.MARK}{logged}" if logged else ""))
 
 
 def _to_deployment(link: Link, found: Mapping[str, Any]) -> Link:
@@ -334,7 +335,7 @@ async def _why(link: Link, found: Mapping[str, Any]) -> str:
     logged = ""
     with suppress(Retryable, Permanent):
         logged = await vercel.build_log(link, found["id"]) if state != "DELETED" else ""
-    return f"{found['id']} is {state}" + (f": {text}" if text else "") + (f"; its log ends: {logged}" if logged else "")
+    return f"{found['id']} is {state}" + (f": {text}" if text else "") + (f"; {masking.MARK}{logged}" if logged else "")
 
 
 async def trouble(link: Link, project: Mapping[str, Any], operation: Operation) -> str | None:
@@ -350,4 +351,4 @@ async def trouble(link: Link, project: Mapping[str, Any], operation: Operation) 
         logged = await vercel.runtime_log(link, project["id"], found["id"])
     else:
         logged = await vercel.build_log(link, found["id"])
-    return f"the log of {found['id']} ends: {logged}" if logged else None
+    return f"{found['id']}: {masking.MARK}{logged}" if logged else None

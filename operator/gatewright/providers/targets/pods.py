@@ -48,6 +48,16 @@ def termination_message(pods: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
+def newest_failed(pods: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The newest pod that failed, if it ran at all."""
+    for pod in sorted(pods, key=_age, reverse=True):
+        if pod.get("status", {}).get("phase") == "Failed" and any(
+            "terminated" in s.get("state", {}) for s in _containers(pod)
+        ):
+            return pod
+    return None
+
+
 def exit_reason(pods: Sequence[Mapping[str, Any]]) -> str | None:
     """How the newest failed container ended: exit code, OOMKilled, Evicted."""
     for pod in sorted(pods, key=_age, reverse=True):
