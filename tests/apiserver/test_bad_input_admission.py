@@ -92,6 +92,16 @@ def _release() -> dict[str, Any]:
                 {"name": "second", "steps": [{"name": "deploy", "deploy": {"targets": ["web"]}}]},
             ],
             "rollback": {"verify": [{"name": "health", "http": {"path": "/health"}}]},
+            "followUps": [
+                {"name": "log", "within": "1h", "confirm": {"instructions": "Write it down."}},
+                {
+                    "name": "errors-day",
+                    "within": "24h",
+                    "when": "Always",
+                    "prometheus": {"query": "errors"},
+                    "max": "1%",
+                },
+            ],
         },
     }
 
@@ -160,6 +170,7 @@ def one_of(*keys: str) -> str:
 
 CHECKS = one_of(*registry.GATES, "job")
 STEPS = one_of(*STEP_KINDS, *registry.ACTIONS)
+FOLLOW_UPS = one_of(*registry.GATES, "confirm")
 FLAGS = one_of(*registry.FLAGS, "configMap", "target")
 
 MISTAKES = (
@@ -190,7 +201,12 @@ MISTAKES = (
     Bad("flags of both", both(put("stages.0.steps.2.flags.target", "web"), put("stages.0.steps.2.flags.container", "app")), "spec.stages[0].steps[2].flags", FLAGS),
     Bad("flags with a container of nothing", put("stages.0.steps.2.flags.container", "app"), "spec.stages[0].steps[2].flags", "give both or none"),
     Bad("captured of both kinds", put("targets.0.workload.config", [{"configMap": "a", "secret": "b"}]), "spec.targets[0].workload.config[0]", "exactly one of configMap, secret"),
+    Bad("no way to close a follow-up", put("followUps.0.confirm", DROP), "spec.followUps[0]", FOLLOW_UPS),
+    Bad("two ways to close a follow-up", put("followUps.1.confirm", {"instructions": "x"}), "spec.followUps[1]", FOLLOW_UPS),
+    Bad("a follow-up that acts", both(put("followUps.0.job", {"image": "i"}), put("followUps.0.confirm", DROP)), "spec.followUps[0].job", "unknown field"),
     # required
+    Bad("a follow-up without an end", put("followUps.0.within", DROP), "spec.followUps[0].within", "Required value"),
+    Bad("a follow-up without limits", put("followUps.1.max", DROP), "spec.followUps[1]", "means nothing without a limit; add max or min"),
     Bad("no version", put("version", DROP), "spec.version", "Required value"),
     Bad("no stages", put("stages", DROP), "spec.stages", "Required value"),
     Bad("a stage without a name", put("stages.0.name", DROP), "spec.stages[0].name", "Required value"),
@@ -205,11 +221,13 @@ MISTAKES = (
     Bad("no stage at all", put("stages", []), "spec.stages", "should have at least 1 items"),
     Bad("21 gates", repeat("stages.0.gates", 21), "spec.stages[0].gates", "must have at most 20 items"),
     Bad("21 steps", repeat("stages.0.steps", 21), "spec.stages[0].steps", "must have at most 20 items"),
+    Bad("21 follow-ups", repeat("followUps", 21), "spec.followUps", "must have at most 20 items"),
     Bad("11 targets", repeat("targets", 11), "spec.targets", "must have at most 10 items"),
     Bad("no flag to set", put("stages.0.steps.2.flags.set", {}), "spec.stages[0].steps[2].flags", "set belongs to configMap and target"),
     # unique names
     Bad("two stages of one name", put("stages.1.name", "first"), "spec.stages[1]", "Duplicate value"),
     Bad("two steps of one name", put("stages.0.steps.1.name", "backup"), "spec.stages[0].steps[1]", "Duplicate value"),
+    Bad("two follow-ups of one name", put("followUps.1.name", "log"), "spec.followUps[1]", "Duplicate value"),
     Bad("a target twice in one step", put("stages.0.steps.1.deploy.targets", ["web", "web"]), "spec.stages[0].steps[1].deploy.targets[1]", "Duplicate value", operator_says_too=False),
     # words
     Bad("a spelled quantity", put(f"{GATE}.max", "1 percent"), f"{AT_GATE}.max", '"1 percent" is not a quantity (try 1%, 100ms, 2s or 80)'),
@@ -225,6 +243,7 @@ MISTAKES = (
     Bad("a variable's name with a dash", put("vars", {"my-commit": "x"}), "spec.vars", "each key is at most 40 characters long and is of the form"),
     Bad("a path that is none", put("guards.0.http.path", "health"), "spec.guards[0].http.path", "should match"),
     # choices
+    Bad("an unknown end", put("followUps.0.when", "Failed"), "spec.followUps[0].when", 'supported values: "Promoted", "RolledBack", "Always"'),
     Bad("an unknown onFailure", put("stages.0.onFailure", "Ignore"), "spec.stages[0].onFailure", 'supported values: "Rollback", "Pause", "Continue"'),
     Bad("an unknown supersede", put("supersede", "queue"), "spec.supersede", 'supported values: "Queue", "Replace", "Reject"'),
     Bad("an unknown kind of workload", put("targets.0.workload.kind", "DaemonSet"), "spec.targets[0].workload.kind", 'supported values: "Deployment", "StatefulSet"'),
