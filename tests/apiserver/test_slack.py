@@ -236,7 +236,7 @@ def test_receivers_that_hang_hold_up_no_rollback(site: Site, served: Callable[[w
     stage = {"name": "ship", "steps": [deploy()], "gates": [gate("errors", errors)], "bake": "1h"}
     site.apply({"version": "2.0.0", "targets": [TARGET], "stages": [stage], "notify": notify})
     site.until(lambda status: status.get("state") == "Baking")
-    waiting = {name: 0 for name in providers}
+    waiting = dict.fromkeys(providers, 0)
     site.lab.wait(lambda: silent.open.keys() >= waiting.keys() and all(silent.open.values()), 20, "all to be asked")
     began = time.time()
     site.lab.standin.number(errors, 0.5)
