@@ -23,9 +23,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Benchmarks and the whole runbook run only when asked for (`-m`). CI may be without vendors' files."""
-    asked = config.option.markexpr or ""
-    out = {mark for mark in ("bench", "runbook") if mark not in asked}
+    """Benchmarks run only when asked for (`-m`). CI may be without vendors' files."""
+    out = {"bench"} if "bench" not in (config.option.markexpr or "") else set()
     out |= {"specs"} if IN_CI and not SPECS.is_dir() else set()
     kept = [item for item in items if not out.intersection(mark.name for mark in item.iter_markers())]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+
+import yaml
 
 from tests.cluster import Cluster, operator_image
 
@@ -17,11 +22,20 @@ def image(cluster: Cluster) -> str:
     return operator_image.build(cluster, TAG)
 
 
-def by_kustomize(cluster: Cluster) -> None:
-    """`kubectl apply -k manifests/`, and pods of the image that was just built."""
-    cluster.kubectl("apply", "--server-side", "--kustomize", str(ROOT / "manifests"))
+def by_kustomize(cluster: Cluster, arguments: Sequence[str] = ()) -> None:
+    """`kubectl apply -k manifests/`, and pods of the image that was just built; further arguments by an overlay."""
+    with tempfile.TemporaryDirectory(prefix="gatewright-overlay-") as directory:
+        base = os.path.relpath(ROOT / "manifests", Path(directory).resolve())
+        Path(directory, "kustomization.yaml").write_text(yaml.safe_dump(_overlay(base, arguments)))
+        cluster.kubectl("apply", "--server-side", "--kustomize", directory)
     cluster.kubectl("rollout", "restart", "deployment/gatewright", "--namespace", NAMESPACE)
     cluster.kubectl("rollout", "status", "deployment/gatewright", "--namespace", NAMESPACE, "--timeout", "180s")
+
+
+def _overlay(base: str, arguments: Sequence[str]) -> dict[str, object]:
+    added = [{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": item} for item in arguments]
+    patch = {"target": {"kind": "Deployment", "name": "gatewright"}, "patch": yaml.safe_dump(added)}
+    return {"resources": [base], **({"patches": [patch]} if added else {})}
 
 
 def remove(cluster: Cluster) -> None:

@@ -1,6 +1,8 @@
 """The sample `manifests/samples/foco-vercel.yaml`, run to its end on this machine.
 
-sample.py     the sample itself: its Connections lead to the stand-ins, its times are short, its Jobs tell what they find
+sample.py     the sample itself: its Connections lead to the stand-ins, its times are short
+image/        what its Jobs run: the runbook's commands, for the stand-ins
 standins.py   one of each system: fakes of tests/fakes, and real servers where Debian has them
+ground.py     the cluster, the operator as users install it, and a record of every object's every version
 scene.py      a namespace, a world of stand-ins, and ana, who approves, rotates keys and confirms
 """

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +13,13 @@ from typing import Any
 import yaml
 
 from gatewright.codegen import rbac
-from tests.e2e.runbook import sample
+from tests.e2e.runbook import ground, sample
+from tests.e2e.runbook.ground import Place
 from tests.e2e.runbook.standins import NEW, OLD, SEEDS, Foco
 from tests.fakes.vercel import Deployment
 from tests.harness.api import Api, ApiError
-from tests.harness.lab import Late, Site
+from tests.harness.lab import Late
 
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 MADE = "/apis/gatewright.dev/v1alpha1/namespaces/{}/interventions"
 ANA, MANAGERS = "ana", "release-managers"
 STAGES = sample.release()["spec"]["stages"]
@@ -36,7 +36,6 @@ SECRETS: Mapping[str, Mapping[str, str]] = {
     "slack": {"token": "slack"},
     "pagerduty": {"routingKey": "pagerduty"},
     "statuspage": {"apiKey": "statuspage"},
-    "database-owner": {"DATABASE_URL": "owner"},
 }
 """Secrets that the sample names: seeds by key."""
 
@@ -45,21 +44,23 @@ SECRETS: Mapping[str, Mapping[str, str]] = {
 class Scene:
     """One Release `foco`, from 2.3.1 to 2.4.0 and, maybe, back."""
 
-    site: Site
+    place: Place
     foco: Foco
     ana: Api
+    migration: str = "good"
+    """Which one the images bring."""
     revokes: bool = True
     """Whether ana revokes the old key when she rotates it."""
     rejects: str = ""
     """A manual step that ana rejects."""
     world: Callable[[Scene], None] = lambda scene: None
     """What the world does about what is served now; called again and again."""
-    turns: threading.Semaphore = field(default_factory=threading.Semaphore)
-    """How many may be under way at once."""
     ended: Any = None
     failure: BaseException | None = None
     acted: list[tuple[str, str]] = field(default_factory=list)
     """What ana did, and with which answer."""
+    took: float = 0.0
+    """Seconds from the change of the version until everybody was told of the end."""
     before: str = ""
     """Id of the production deployment before the run."""
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
@@ -69,22 +70,28 @@ class Scene:
     def set_up(self) -> None:
         """Connections, Secrets, rights, and the Release at the version that is live."""
         for name, keys in SECRETS.items():
-            self.site.secret(name, {key: SEEDS[seed] for key, seed in keys.items()})
-        self.site.secret("database", {"url": self.foco.database.url})
+            self._secret(name, {key: SEEDS[seed] for key, seed in keys.items()})
+        self._secret("database", {"url": self.foco.database.url})
+        store = {"BACKUP_STORE_URL": self.foco.urls["backups"], "BACKUP_STORE_TOKEN": SEEDS["backups"]}
+        self._secret("database-owner", {"DATABASE_URL": self.foco.database.owners_url, **store})
         for name, spec in sample.connections().items():
-            self.site.connection(name, sample.pointed(spec, self.foco.urls.get(name)))
-        for word, text in sample.prints().items():
-            self.site.lab.world.prints[self.site.name, word] = text
+            self.place.gatewright("Connection", name, sample.pointed(spec, self.foco.urls.get(name)))
         subject = {"kind": "User", "name": ANA, "apiGroup": "rbac.authorization.k8s.io"}
         reference = {"kind": "ClusterRole", "name": rbac.RELEASER, "apiGroup": "rbac.authorization.k8s.io"}
-        body = {"metadata": {"name": ANA}, "subjects": [subject], "roleRef": reference}
-        self.site.lab.api.create(f"{RBAC}/namespaces/{self.site.name}/rolebindings", body)
-        spec = sample.with_outputs(sample.shortened(sample.release()["spec"]))
-        self.site.apply(spec | {"version": OLD}, name="foco")
-        self.site.until(lambda status: (status.get("lastGood") or {}).get("version") == OLD, 60, "foco")
+        bindings = "/apis/rbac.authorization.k8s.io/v1/rolebindings"
+        self.place.create(bindings, ANA, subjects=[subject], roleRef=reference)
+        spec = sample.shortened(sample.release()["spec"])
+        spec = sample.led(spec, self.foco.urls["site"], ground.repository(self.migration))
+        self.place.gatewright("Release", "foco", spec | {"version": OLD})
+        self.place.until(
+            lambda status: (status.get("lastGood") or {}).get("version") == OLD, 120, f"{OLD} as last good"
+        )
+
+    def _secret(self, name: str, data: Mapping[str, str]) -> None:
+        self.place.create("/api/v1/secrets", name, stringData=data)
 
     def play(self, seconds: float) -> None:
-        """Ask for 2.4.0 and stay until the end of the run, in the background, when it is its turn."""
+        """Ask for 2.4.0 and stay until the end of the run, in the background."""
         self._thread = threading.Thread(target=self._play, args=(seconds,), daemon=True)
         self._thread.start()
 
@@ -94,7 +101,7 @@ class Scene:
         self._thread.join(seconds)
         if self.failure is not None:
             raise self.failure
-        assert self.ended is not None, f"not over: {yaml.safe_dump(dict(self.site.status('foco')))}"
+        assert self.ended is not None, f"not over: {yaml.safe_dump(dict(self.place.status))}"
         run = self.ended["run"]
         assert run["outcome"] == outcome, f"{run['outcome']} ({run.get('reason')}), not {outcome}"
         return self.ended
@@ -106,21 +113,16 @@ class Scene:
             self._thread.join(30)
 
     def _play(self, seconds: float) -> None:
-        with self.turns:
-            if not self._stopped.is_set():
-                self._run(seconds)
-
-    def _run(self, seconds: float) -> None:
         try:
             self.set_up()
             self.before = self.live.id
-            self.site.change({"version": NEW}, name="foco")
-            deadline = time.monotonic() + seconds
-            while not self._turn(self.site.status("foco")):
-                if time.monotonic() > deadline or self._stopped.wait(0.2):
-                    raise Late(yaml.safe_dump(dict(self.site.status("foco"))))
-            self.site.until(lambda status: not status.get("notices"), 60, name="foco")
-            self.ended = self.site.status("foco")
+            self.place.change({"version": NEW})
+            began = time.monotonic()
+            while not self._turn(self.place.status):
+                if time.monotonic() > began + seconds or self._stopped.wait(0.2):
+                    raise Late(yaml.safe_dump(dict(self.place.status)))
+            self.ended = self.place.until(lambda status: not status.get("notices"), 60, "everybody to be told")
+            self.took = time.monotonic() - began
         except BaseException as error:
             self.failure = error
 
@@ -171,32 +173,35 @@ class Scene:
             spec["groups"] = [MANAGERS]
         meta = {"name": f"{name}-{next(self._numbers)}"}
         body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Intervention", "metadata": meta, "spec": spec}
-        path = MADE.format(self.site.name)
+        path = MADE.format(self.place.name)
         try:
             self.ana.create(path, body)
         except ApiError as error:
             if error.status == 403:  # the role binding is a moment old
                 return
             raise
-        lab = self.site.lab
-        said = lab.wait(lambda: lab.api.get(f"{path}/{meta['name']}").get("status"), 20, f"an answer to {meta}")
+        shared = self.place.ground
+        said = shared.wait(lambda: shared.api.get(f"{path}/{meta['name']}").get("status"), 90, f"an answer to {meta}")
         self.acted.append((name, said["result"]))
 
     def _rotate(self) -> None:
         self.foco.rotate(revoke=self.revokes)
-        path = f"/api/v1/namespaces/{self.site.name}/secrets/openai"
-        self.site.lab.api.merge(path, {"stringData": {"apiKey": SEEDS["openai-new"]}})
+        path = f"/api/v1/namespaces/{self.place.name}/secrets/openai"
+        self.place.ground.api.merge(path, {"stringData": {"apiKey": SEEDS["openai-new"]}})
 
     # --- what a test asks afterwards
 
     @property
     def secrets_told(self) -> list[str]:
-        """Where seeds stand that should not: logs and everything the API server was sent, messages, metrics."""
-        found = list(self.site.evidence().leaks or [])
-        metrics = urllib.request.urlopen(f"http://127.0.0.1:{self.site.lab.operator.port}/metrics", timeout=10)
-        texts = {"messages": self.foco.messages, "metrics": metrics.read().decode()}
-        return found + [
-            f"{seed} in {where}" for where, text in texts.items() for seed, value in SEEDS.items() if value in text
+        """Where seeds stand that should not: the operator's log, all objects but Secrets, messages, metrics."""
+        texts = {"messages": self.foco.messages, **self.place.told()}
+        texts |= {"metrics": self.place.ground.metrics(), "the operator's log": self.place.ground.log()}
+        forms = {name: (value, base64.b64encode(value.encode()).decode().rstrip("=")) for name, value in SEEDS.items()}
+        return [
+            f"{seed} in {where}"
+            for where, text in texts.items()
+            for seed, values in forms.items()
+            if any(value in text for value in values)
         ]
 
     @property
@@ -216,7 +221,7 @@ class Scene:
 
     def ran(self, word: str) -> int:
         """How many containers ran with this in their command."""
-        return len(self.site.lab.world.runs(self.site.name, word))
+        return len(self.place.runs(word))
 
     def slack(self, channel: str) -> list[str]:
         """Events that a channel was told in threads, in order."""

@@ -3,7 +3,8 @@
     foco.mx  <- Vercel (deployments, variables, numbers)      Sentry, GitHub, Supabase's API: tests/fakes
     PostgreSQL, Redis behind Upstash's REST API: real         Slack: emulate; PagerDuty, Statuspage: tests/fakes
 
-Seeds are the secrets of all of them; they must stand nowhere else.
+All are served by this process, at an address that pods reach. Seeds are the secrets of all of them; they must stand
+nowhere else.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -49,7 +51,7 @@ SEEDS: Mapping[str, str] = {
     "slack": world.TOKEN, "pagerduty": secrets.token_hex(16), "statuspage": _seed("statuspage"),
     "openai-old": _seed("openai-old"), "openai-new": _seed("openai-new"),
     "role-old": _seed("role-old"), "role-new": _seed("role-new"), "anon": _seed("anon"),
-    "database": world.PASSWORD, "database-quoted": world.PASSWORD_QUOTED, "owner": _seed("owner"),
+    "database": world.PASSWORD, "database-quoted": world.PASSWORD_QUOTED, "owner": _seed("owner"), "backups": _seed("backups"),
 }  # fmt: skip
 
 
@@ -124,10 +126,42 @@ class Site:
 
 
 @dataclass
+class Backups:
+    """A store of objects. What is kept is not replaced: a Job that runs again must not put a later state in its place."""
+
+    token: str
+    kept: dict[str, bytes] = field(default_factory=dict)
+
+    def app(self) -> web.Application:
+        """The application."""
+        found = web.Application(client_max_size=2**26)
+        found.router.add_put("/{name:.*}", self._put)
+        found.router.add_get("/{name:.*}", self._get)
+        return found
+
+    def _authorized(self, request: web.Request) -> bool:
+        return request.headers.get("Authorization") == f"Bearer {self.token}"
+
+    async def _put(self, request: web.Request) -> web.Response:
+        if not self._authorized(request):
+            return web.Response(status=401)
+        self.kept.setdefault(request.match_info["name"], await request.read())
+        return web.Response(status=201)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        if not self._authorized(request):
+            return web.Response(status=401)
+        found = self.kept.get(request.match_info["name"])
+        return web.Response(status=404) if found is None else web.Response(body=found)
+
+
+@dataclass
 class Foco:
     """Everything around one Release."""
 
     background: Background
+    address: str
+    """Of this machine, as pods see it."""
     database: Database
     redis: RedisServer
     workspace: str
@@ -138,6 +172,7 @@ class Foco:
     def __post_init__(self) -> None:
         self.vercel = Vercel(token=SEEDS["vercel"], bypass=SEEDS["bypass"], phases=["BUILDING", "READY"])
         self.vercel.jobs = ["pending", "succeeded"]
+        self.vercel.host = self.address
         self.supabase = Supabase(SEEDS["supabase"])
         self.github, self.sentry = Github(SEEDS["github"]), Sentry(SEEDS["sentry"])
         self.site = Site(self.vercel, SEEDS["site"])
@@ -145,6 +180,7 @@ class Foco:
         self.openai = OpenAI({SEEDS["openai-old"]})
         beta: dict[str, Any] = {"beta-user@foco.mx": True, "*": False}
         self.beta = Ofrep(SEEDS["beta"], {"voice-system": dict(beta), "crico": dict(beta)})
+        self.backups = Backups(SEEDS["backups"])
         self.slack = Between(self.workspace)
         self.pagerduty, self.statuspage = Pagerduty(SEEDS["pagerduty"]), Statuspage(SEEDS["statuspage"])
         self._fill()
@@ -232,7 +268,7 @@ class Foco:
             "vercel": self.vercel.app(), "supabase": self.supabase.app(), "github": self.github.app(),
             "sentry": self.sentry.app(), "site": self.site.app(), "cache": self.upstash.app(),
             "openai": self.openai.app(), "beta-users": self.beta.app(), "slack": self.slack.app(),
-            "on-call": self.pagerduty.app(), "status-page": self.statuspage.app(),
+            "on-call": self.pagerduty.app(), "status-page": self.statuspage.app(), "backups": self.backups.app(),
         }  # fmt: skip
         below = {"openai": "/v1", "slack": "/api", "status-page": "/v1"}
         for name, app in apps.items():
@@ -251,8 +287,8 @@ class Foco:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await runner.setup()
         self._runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, self.address, 0).start()
+        return f"http://{self.address}:{runner.addresses[0][1]}"
 
     def _visit(self) -> None:
         """Visitors of the site, whose sessions are cached and whose tasks are read."""
@@ -276,64 +312,91 @@ def _made(days: float) -> dict[str, str]:
 
 # --- the database
 
+ROWS = 6000
+"""Of the largest table: its backup is as large as the sample's proof wants it."""
+PROTECTED = "SELECT relrowsecurity FROM pg_class WHERE oid = 'public.tasks'::regclass"
+COLUMNS = """
+    SELECT string_agg(column_name, ' ' ORDER BY ordinal_position) FROM information_schema.columns
+    WHERE table_schema = 'public' AND table_name = 'tasks'
+"""
+
 
 @dataclass(frozen=True)
 class Database:
     """A database of its own in the PostgreSQL that all share."""
 
     server: world.Postgres
+    address: str
     name: str
-    protected: list[bool] = field(default_factory=lambda: [True])
 
     @property
     def url(self) -> str:
         """For the role that Gatewright has."""
-        return self.server.url(database=self.name)
+        return self._led(self.server.url(database=self.name))
+
+    @property
+    def owners_url(self) -> str:
+        """For the Jobs that migrate."""
+        return self._led(self.server.url("owner", SEEDS["owner"], self.name))
+
+    def _led(self, url: str) -> str:
+        return url.replace("@127.0.0.1:", f"@{self.address}:")
 
     def run(self, *statements: str) -> None:
-        """As the owner."""
+        """As the administrator."""
         with self.server.admin(self.name) as admin:
             for statement in statements:
                 admin.execute(statement)
 
-    def protect(self, protect: bool) -> None:
-        """Row level security of a table, on or off."""
-        if self.protected == [protect]:
-            return
-        self.protected[:] = [protect]
-        self.run(f"ALTER TABLE public.tasks {'ENABLE' if protect else 'DISABLE'} ROW LEVEL SECURITY")
+    def ask(self, query: str) -> Any:
+        """The first value of the answer."""
+        with self.server.admin(self.name) as admin:
+            row = admin.execute(query).fetchone()
+            return row[0] if row else None
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[world.Postgres]:
-    """PostgreSQL as Supabase has it, as far as it is looked at."""
-    with world.postgres("max_connections=100", "shared_preload_libraries=pg_stat_statements") as server:
+def postgres(address: str) -> Iterator[world.Postgres]:
+    """PostgreSQL as Supabase has it, as far as it is looked at, for this machine and for pods."""
+    more = (
+        "max_connections=200",
+        "shared_preload_libraries=pg_stat_statements",
+        f"listen_addresses=127.0.0.1,{address}",
+    )
+    with world.postgres(*more) as server:
         with server.admin() as admin:
             admin.execute("GRANT pg_read_all_stats TO reader")
+            admin.execute(f"CREATE ROLE owner LOGIN PASSWORD '{SEEDS['owner']}'")
+            (rules,) = admin.execute("SHOW hba_file").fetchone() or ("",)
+            with Path(rules).open("a") as file:
+                file.write("host all all all scram-sha-256\n")
+            admin.execute("SELECT pg_reload_conf()")
         yield server
 
 
-def database(server: world.Postgres, name: str) -> Database:
+def database(server: world.Postgres, address: str, name: str) -> Database:
     """Make a database with three tables and their policies."""
     with server.admin() as admin:
         admin.execute(f'CREATE DATABASE "{name}"')
-    made = Database(server, name)
-    made.run("CREATE EXTENSION pg_stat_statements")
+    made = Database(server, address, name)
+    made.run("CREATE EXTENSION pg_stat_statements", "GRANT CREATE ON SCHEMA public TO owner")
     tables = {"tasks": "workspace members", "organizations": "organization members", "workspaces": "members"}
     for table, policy in tables.items():
         made.run(
-            f"CREATE TABLE public.{table} (id int primary key, workspace int)",
+            f"CREATE TABLE public.{table} (id int primary key, workspace int, title text)",
+            f"ALTER TABLE public.{table} OWNER TO owner",
             f"ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY",
             f'CREATE POLICY "{policy}" ON public.{table} USING (workspace = 1)',
         )
+    made.run(f"INSERT INTO public.tasks SELECT n, n % 4, repeat(md5(n::text), 6) FROM generate_series(1, {ROWS}) AS n")
     return made
 
 
 @contextlib.contextmanager
-def standins(background: Background, server: world.Postgres, workspace: str, name: str) -> Iterator[Foco]:
+def standins(background: Background, address: str, server: world.Postgres, workspace: str, name: str) -> Iterator[Foco]:
     """A world of its own for one Release."""
     with redis_server() as redis:
-        made = Foco(background, database(server, name), redis, workspace)
+        made = Foco(background, address, database(server, address, name), redis, workspace)
         made.open()
         try:
             yield made

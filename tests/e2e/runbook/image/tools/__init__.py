@@ -1,0 +1,1 @@
+"""What stands behind the commands of bin/ and scripts/; see README.md."""
