@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -51,6 +53,15 @@ class Scene:
             lambda: lab.api.get(f"{path}/{meta['name']}").get("status"), 10, f"an answer to {meta['name']}"
         )
         return dict(found)
+
+    def plugin(self, *arguments: str) -> str:
+        """What `kubectl release` prints for ana."""
+        lab = self.site.lab
+        command = [sys.executable, "-m", "gatewright.plugin", *arguments, "-n", self.site.name]
+        command += ["--kubeconfig", str(lab.server.kubeconfig_for("ana", []))]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done.stdout
 
     def rows(self) -> dict[str, Any]:
         return {f"{row['run']}/{row['name']}": row for row in self.site.status().get("followUps", ())}
@@ -149,9 +160,11 @@ def test_they_outlive_the_run_a_crash_and_the_next_run(scene: Scene) -> None:
     assert revision in names and site.run()["id"] == 2
 
     # an older one is confirmed, another one fails, and the run does not care
-    said = scene.confirm("review", run=1, reason="they like it")
-    assert said["result"] == "Accepted" and said["run"] == 1
-    assert scene.until(review="Done")["1/review"]["by"] == "ana"
+    said = scene.plugin("confirm", "shop", "--follow-up", "review", "--reason", "they like it")
+    assert "accepted: follow-up review of run 1 is confirmed" in said
+    done = scene.until(review="Done")["1/review"]
+    assert (done["by"], done["message"]) == ("ana", "confirmed by ana: they like it")
+    assert "confirmed by ana: they like it" in scene.plugin("status", "shop").partition("Follow-ups:")[2]
     lab.standin.number(query("after", site.name), 0.5)
     failed = scene.until(errors_day="Failed")["1/errors-day"]
     assert failed["message"] == "50% > 1%" and "revision" not in failed
