@@ -159,6 +159,32 @@ async def test_a_shared_variable_of_the_team_counts(fake: tuple[vercel.Vercel, L
     assert (await world.verdict("vercel", ENV, link, {}))[0] == "Good"
 
 
+async def test_a_rotation_that_has_not_happened_is_seen(fake: tuple[vercel.Vercel, Link]) -> None:
+    running, link = fake
+    rotated = {**ENV, "newerThan": "1h"}
+    for key in ENV["env"]:
+        running.set(key, "5eCr3t-old", "sensitive", age=7_200_000)
+    kind, message = await world.verdict("vercel", rotated, link, {})
+    assert kind == "Breach" and "OPENAI_API_KEY was changed " in message, message
+    running.set("OPENAI_API_KEY", "5eCr3t-new", "sensitive", age=60_000)
+    kind, message = await world.verdict("vercel", rotated, link, {})
+    assert kind == "Breach" and "OPENAI_API_KEY" not in message and "SUPABASE_SERVICE_ROLE_KEY" in message, message
+    item = running.set("SUPABASE_SERVICE_ROLE_KEY", "5eCr3t-new", "sensitive", age=60_000)
+    assert (await world.verdict("vercel", rotated, link, {}))[0] == "Good"
+    item["updatedAt"] = None
+    kind, message = await world.verdict("vercel", rotated, link, {})
+    assert (kind, message) == ("NoData", "when SUPABASE_SERVICE_ROLE_KEY was changed is not told")
+
+
+async def test_a_variable_of_the_project_goes_before_the_teams(fake: tuple[vercel.Vercel, Link]) -> None:
+    running, link = fake
+    asked = {"project": "foco", "env": ["OPENAI_API_KEY"], "newerThan": "1h"}
+    running.shared = [{"id": "env_s", "key": "OPENAI_API_KEY", "target": ["production"], "updatedAt": running.now()}]
+    assert (await world.verdict("vercel", asked, link, {}))[0] == "Good"
+    running.set("OPENAI_API_KEY", "5eCr3t-old", "sensitive", age=7_200_000)
+    assert (await world.verdict("vercel", asked, link, {}))[0] == "Breach"
+
+
 async def test_what_a_token_cannot_see_is_unknown(fake: tuple[vercel.Vercel, Link]) -> None:
     running, link = fake
     running.hidden = 3
@@ -178,6 +204,7 @@ async def test_what_a_token_cannot_see_is_unknown(fake: tuple[vercel.Vercel, Lin
         ({"project": "foco", "duration": {"aggregation": "median"}}, "aggregation"),
         ({"project": "foco", "env": []}, "env"),
         ({"project": "foco", "env": ["A B"]}, "env"),
+        ({**RATIO, "newerThan": "1h"}, "newerThan belongs to env"),
     ],
 )
 def test_what_is_refused(config: dict[str, Any], words: str) -> None:

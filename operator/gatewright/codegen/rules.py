@@ -147,7 +147,13 @@ _MODELS: Mapping[str, list[Rule]] = {
     "VercelAccess": [
         {"rule": "!(has(self.teamId) && has(self.slug))", "message": "has both teamId and slug; keep one"},
     ],
-    "VercelCheck": [exactly_one(["duration", "env", "errorRatio", "lcp"])],
+    "VercelCheck": [
+        exactly_one(["duration", "env", "errorRatio", "lcp"]),
+        {
+            "rule": "!has(self.newerThan) || has(self.env)",
+            "message": "newerThan belongs to env: which variables must have been changed",
+        },
+    ],
     "Smoke": [
         {
             "rule": "!has(self.equals) || has(self.jsonPath)",

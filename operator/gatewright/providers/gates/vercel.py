@@ -1,6 +1,7 @@
 """vercel: required variables of a project, and numbers from its observability.
 
     {project: foco, env: [OPENAI_API_KEY]}                            is each of them there for production?
+    {project: foco, env: [OPENAI_API_KEY], newerThan: 24h}            and was it changed since: a rotation?
     {project: foco, errorRatio: {window: 5m}}, max: 1%                requests answered 5xx, of all requests
     {project: foco, duration: {aggregation: p95}}, max: 1s            how long functions took
     {project: foco, lcp: {aggregation: p95, window: 1h}}, max: 2s     Speed Insights: largest contentful paint of visitors
@@ -22,6 +23,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Duration, Model, Name, seconds
 from gatewright.api.jobs import EnvName
+from gatewright.core.times import words
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import client, vendor, vercel
 from gatewright.providers.connections.vercel import Project, as_object
@@ -70,6 +72,8 @@ class VercelCheck(Model):
     """Variables that must be there: a yes or no. Their values are not looked at."""
     target: Literal["production", "preview", "development"] = "production"
     """The environment that must have the variables of `env`."""
+    newerThan: Duration | None = None
+    """Longest time since each of `env` was changed: a rotation that has happened."""
     errorRatio: VercelErrorRatio | None = None
     """Requests answered 5xx, of all requests: a ratio."""
     duration: VercelTiming | None = None
@@ -87,6 +91,8 @@ class VercelCheck(Model):
         given = [self.env, self.errorRatio, self.duration, self.lcp]
         if sum(item is not None for item in given) != 1:
             raise ValueError("needs exactly one of env, errorRatio, duration, lcp")
+        if self.newerThan is not None and self.env is None:
+            raise ValueError("newerThan belongs to env: which variables must have been changed")
         return self
 
 
@@ -103,7 +109,7 @@ class VercelGate:
         if not isinstance(project.get("id"), str):
             raise Permanent(f"{link.config.url}: this is not Vercel's API")
         if config.env is not None:
-            return await _env(link, project, config.env, config.target)
+            return await _env(link, project, config.env, config.target, config.newerThan)
         if config.errorRatio is not None:
             return await _error_ratio(link, project, config.errorRatio)
         names = _DURATION if config.duration is not None else _LCP
@@ -118,15 +124,34 @@ class VercelGate:
         return []
 
 
-async def _env(link: Link, project: Mapping[str, Any], wanted: Sequence[str], target: str) -> Answer:
+async def _env(
+    link: Link, project: Mapping[str, Any], wanted: Sequence[str], target: str, newer_than: str | None
+) -> Answer:
     now = await vercel.variables(link, project["id"], target, bucket="gates")
     present = {str(item.get("key")) for item in (*now.own, *now.shared)}
     missing = [key for key in wanted if key not in present]
+    if not missing and newer_than is not None:
+        return _rotated(now, wanted, newer_than)
     if not missing:
         return Answer(True, f"{target} has all {len(wanted)} variables")
     text = f"{target} has no {', '.join(missing[:5])}"
     text += f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     return Answer(None, f"{text}, but {now.unseen}") if now.unseen else Answer(False, text)
+
+
+def _rotated(now: vercel.Variables, wanted: Sequence[str], newer_than: str) -> Answer:
+    """By Vercel's own clock. The project's own variable goes before the team's of the same name."""
+    old: list[str] = []
+    for key in wanted:
+        own = [item for item in now.own if item.get("key") == key]
+        times = [item.get("updatedAt") for item in own or [item for item in now.shared if item.get("key") == key]]
+        known = [float(at) for at in times if isinstance(at, int | float) and not isinstance(at, bool) and at > 0]
+        if len(known) < len(times):
+            return Answer(None, f"when {key} was changed is not told")
+        age = (now.now - min(known)) / 1000.0
+        if age > seconds(newer_than):
+            old.append(f"{key} was changed {words(age)} ago")
+    return Answer(not old, ", ".join(old[:5]) or f"all {len(wanted)} variables were changed within {newer_than}")
 
 
 async def _error_ratio(link: Link, project: Mapping[str, Any], asked: VercelErrorRatio) -> Answer:
