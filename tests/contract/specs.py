@@ -96,12 +96,17 @@ def load(name: str, under: str = "") -> Spec:
 
     `under` is what a Connection's URL leaves out of the server that the file names, as `/v1`.
     """
+    return Spec(name, read(name), under)
+
+
+def read(name: str) -> Any:
+    """The same as it stands there."""
     found = folder()
     for path in sorted(found.glob(f"{name}.*")) if found is not None else []:
         text = path.read_text(encoding="utf-8")
-        return Spec(name, json.loads(text) if path.suffix == ".json" else yaml.safe_load(text), under)
+        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     if name in PACKAGES:
-        return Spec(name, json.loads(_from_npm(*PACKAGES[name]).read_text(encoding="utf-8")), under)
+        return json.loads(_from_npm(*PACKAGES[name]).read_text(encoding="utf-8"))
     missing(f"the OpenAPI file of {name} is not here: point GATEWRIGHT_SPECS to a folder that has it")
     raise AssertionError("unreachable")
 

@@ -69,7 +69,7 @@ async def test_a_limit_is_kept(key: str) -> None:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", limited)
     async with serving(app) as url:
-        for ask in _ways(key):
+        for ask in ways(key):
             link = cases.link(key, url, 5.0)
             with pytest.raises(Retryable) as caught:
                 await ask(link)
@@ -80,7 +80,7 @@ async def test_a_limit_is_kept(key: str) -> None:
             assert asked == before > 0, "nothing is sent before the limit is over"
 
 
-def _ways(connection: str) -> Iterator[Callable[[Link], Awaitable[Any]]]:
+def ways(connection: str) -> Iterator[Callable[[Link], Awaitable[Any]]]:
     """Every way in which a provider uses a kind of Connection."""
     for key, gate in registry.GATES.items():
         if gate.connection == connection:
