@@ -338,6 +338,31 @@ def test_a_skipped_stage_is_undone_all_the_same():
     assert outcome(world) == "RolledBack" and world.live == "1.0"
 
 
+def test_what_another_system_has_begun_is_not_left_behind_while_it_goes_on():
+    found = spec()
+    flush = {"name": "flush", "redis": {"flush": {"prefix": "tasks:"}}, "timeout": "60s"}
+    found["stages"][0] |= {"steps": [flush, *found["stages"][0]["steps"]], "onFailure": "Pause"}
+    world = World(spec=found, slow={"flush"}).settle()
+    assert step(world, "flush").state == "Running", world.status.waitingFor
+    assert "redis step flush is under way and cannot be stopped" in refused(world, world.act("Skip"))
+    world.later(61)
+    assert world.status.state == "Paused", "its time-out decides"
+    accepted(world.act("Skip", step="flush"))
+    assert step(world, "flush").state == "Skipped"
+    world.later(12)
+    assert outcome(world) == "Promoted"
+
+
+def test_an_act_that_nobody_has_proved_is_refused_and_does_nothing():
+    world = manual()
+    assert refused(world, world.act("Confirm", doubt="the policy is not in force")) == "the policy is not in force"
+    assert world.status.state == "WaitingForPerson"
+    assert [note.message for note in world.notes if note.reason == "InterventionRefused"] == [
+        "Confirm by ana: the policy is not in force"
+    ]
+    accepted(world.act("Confirm"))
+
+
 def test_a_manual_step_is_skipped():
     world = manual()
     accepted(world.act("Skip", step="keys"))
