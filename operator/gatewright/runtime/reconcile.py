@@ -1,12 +1,4 @@
-"""One pass over one Release, and the workers that make passes.
-
-    needs (pure) -> observe -> decide (pure) -> finalizer, revision -> ONE status write -> effects -> again
-
-until a decision changes nothing. The order is the safety: an effect is started only when the status that intends it is
-what the API server holds. A write that fails by conflict, or whose answer is lost, ends the pass: the object is read
-afresh and decided upon anew. A status that nothing depends on may wait `LAZY` seconds for the next one, so that "steps
-done", "gates passed" and "next stage begun" are one write where they follow each other at once.
-"""
+"""All Releases of this process: what the watches tell of them, and the workers that make passes over them."""
 
 from __future__ import annotations
 
@@ -15,30 +7,22 @@ import contextlib
 import logging
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
-from gatewright.api import API_VERSION, FINALIZER, RELEASE
-from gatewright.core.body import pin, unpin
-from gatewright.core.decide import LOOK_AGAIN, decide
-from gatewright.core.expand import Unknown
-from gatewright.core.model import Decision, Delivery, Needs, Operation, Progress, View
-from gatewright.core.needs import needs
-from gatewright.core.operations import has_jobs, subjects
+from gatewright.api import API_VERSION, RELEASE
+from gatewright.core.model import Delivery
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime import actions, jobs, metrics, revisions
-from gatewright.runtime.chosen import is_outside, target_of
-from gatewright.runtime.entries import Entry, Key, Known
-from gatewright.runtime.followups import recall
+from gatewright.runtime import jobs, metrics
+from gatewright.runtime.claims import Claims
+from gatewright.runtime.entries import Entry, Key
 from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Leader, Lost
 from gatewright.runtime.lens import Lens
 from gatewright.runtime.links import Links
 from gatewright.runtime.notices import Notices
-from gatewright.runtime.observe import body_of, look_again, observe, snapshots_of, until
 from gatewright.runtime.outbox import Outbox
-from gatewright.runtime.outside import Outside, claim
+from gatewright.runtime.outside import Outside
+from gatewright.runtime.passes import Passes
 from gatewright.runtime.people import People
 from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.sampler import Sampler
@@ -46,8 +30,6 @@ from gatewright.runtime.watch import Watch, watches
 
 WORKERS = 16
 SENDERS = 4
-LAZY = 0.4
-ROUNDS = 100
 RELIST = 60.0
 STALE = 45.0
 READY_WITHIN = 3.0
@@ -78,6 +60,11 @@ class Reconciler:
         self.sampler = Sampler(self.links, self.queue.add)
         self.outside = Outside(self.links, leader.fence, self.queue.add)
         self.entries: dict[Key, Entry] = {}
+        self.claims = Claims(self.entries, self.queue.add)
+        self.passes = Passes(
+            kube, self.lens, self.outside, self.sampler, self.people, self.outbox, self.claims, self.queue,
+            forget=self._forget, count=self._count,
+        )  # fmt: skip
         self._namespaces = namespaces
         self._tasks: list[asyncio.Task[None]] = []
         self._watches: list[Watch] = []
@@ -279,7 +266,7 @@ class Reconciler:
         self.lens.follow(key, set())
         self.queue.forget(key)
         self._count(key, None)
-        self._unblock(key[0])
+        self.claims.unblock(key[0])
 
     # Passes
 
@@ -300,7 +287,7 @@ class Reconciler:
         metrics.passes.inc()
         after = 0.0
         try:
-            await self.reconcile(entry)
+            await self.passes.make(entry)
             entry.failures = 0
             return
         except NotFound as error:
@@ -348,219 +335,6 @@ class Reconciler:
         else:
             entry.see(found)
 
-    async def reconcile(self, entry: Entry) -> None:
-        """Decide and act until nothing changes any more. Raises Retryable, Permanent, Lost."""
-        decision: Decision | None = None
-        for _ in range(ROUNDS):
-            view = replace(entry.view(), acts=self.people.pending(entry.key))
-            if entry.tampered:
-                log.error("%s/%s: its status cannot be read; it is treated as new", *entry.key)
-            if view.run is not None and entry.body is None:
-                entry.body = await body_of(self.kube, entry, view)
-            await recall(self.kube, entry, view)
-            self._claim(entry, view)
-            wants = self._needs(entry, view)
-            self.sampler.watch(entry.key, wants.measures, rebuild=entry.resumed or view.run is None)
-            entry.resumed = entry.resumed and view.run is not None and entry.body is None
-            rival = self._rival(entry, view) if wants.sights else None
-            seen, copies = await observe(self.kube, self.lens, self.outside, self.sampler, entry, view, wants, rival)
-            decision = decide(view, seen)
-            again = await self._carry_out(entry, view, decision, copies)
-            entry.unwatched = 0.0
-            self.people.tell(entry.key, entry.persisted)
-            if not again:
-                break
-        else:
-            log.error("%s/%s: no rest after %d rounds", *entry.key, ROUNDS)
-        await self._rest(entry, decision)
-
-    def _needs(self, entry: Entry, view: View) -> Needs:
-        return needs(view, entry.body if view.run is not None else None, datetime.now(UTC), entry.kept)
-
-    async def _carry_out(self, entry: Entry, view: View, decision: Decision, copies: list[dict[str, Any]]) -> bool:
-        """Do what was decided, in its order; True if the next decision may be another one."""
-        if decision.finalize and view.run is None:
-            rival = self._rival(entry, view)
-            if rival is not None:
-                raise Retryable(f"release {rival} has taken a target first")
-            assert decision.revision is not None
-            entry.claims = _targets(view.namespace, subjects(unpin(decision.revision.data["body"])))
-        if decision.finalize and not view.finalized:
-            await self._finalize(entry, view)
-        for copy in copies if decision.revision is not None else ():
-            await self._keep_copy(copy)
-        if decision.revision is not None:
-            await revisions.keep_revision(self.kube, view, decision.revision)
-        changed = entry.work_on(decision.status)
-        if not decision.lazy and entry.dirty:
-            await self._write(entry, view, decision)
-            self._remember(entry, view, decision)
-        elif entry.dirty and entry.flush_at is None:
-            entry.flush_at = time.monotonic() + LAZY
-        for note in decision.notes:
-            metrics.transitions.labels(note.reason).inc()
-            self.outbox.put(view, note)
-        if decision.effects and entry.body is not None:  # guards begin with the first change, however long that takes
-            self.sampler.watch(entry.key, self._needs(entry, entry.view()).measures)
-        performed = await self._perform(entry, view, decision.effects)
-        if decision.release and view.finalized and not entry.dirty:
-            await self._release(entry)
-        if decision.prune is not None:
-            await self._prune(entry, decision.prune)
-        return changed or performed
-
-    def _remember(self, entry: Entry, view: View, decision: Decision) -> None:
-        """What the write that has just succeeded makes true in memory."""
-        if decision.revision is not None and "body" in decision.revision.data:
-            entry.begins(decision.revision.data)
-            if decision.finalize:
-                entry.operations.clear()
-
-    async def _write(self, entry: Entry, view: View, decision: Decision) -> None:
-        if decision.urgent and view.run is not None and view.run.phase not in ("RollingBack", "Verifying"):
-            answered = self.sampler.answered(entry.key)
-            if answered:
-                metrics.decided.observe(time.monotonic() - answered)
-        body = [
-            {"op": "replace", "path": "/metadata/resourceVersion", "value": entry.basis},
-            {"op": "add", "path": "/status", "value": entry.working},
-        ]
-        try:
-            where = path(API_VERSION, "releases", *entry.key, "status")
-            entry.wrote(await self.kube.patch_for_metadata(where, body, "json"), entry.working)
-        except Exception:
-            metrics.writes.labels("failed").inc()
-            entry.working = entry.persisted
-            entry.flush_at = None
-            raise
-        metrics.writes.labels("written").inc()
-        entry.working = entry.persisted
-        entry.flush_at = None
-        self._count(entry.key, decision.status.state)
-
-    async def _perform(self, entry: Entry, view: View, effects: list[Operation]) -> bool:
-        if not effects:
-            return False
-        if entry.dirty:
-            raise Retryable("an effect was decided whose intent is not written; the pass is repeated")
-        snapshots = (
-            await snapshots_of(self.kube, entry, view) if any(item.kind == "restore" for item in effects) else {}
-        )
-        for item in effects:
-            self.lens.follow_too(
-                entry.key, actions.paths_or_none(view.namespace, item.subject, actions.config_of(item))
-            )
-        results = await asyncio.gather(
-            *(self._one(view, item, snapshots.get(item.subject)) for item in effects), return_exceptions=True
-        )
-        for operation, result in zip(effects, results, strict=True):
-            if isinstance(result, Progress):
-                entry.operations[operation.id] = Known(result, time.monotonic())
-            elif isinstance(result, Permanent):
-                entry.operations[operation.id] = Known(Progress("Failed", str(result)), time.monotonic())
-            else:
-                entry.operations.pop(operation.id, None)  # nobody knows: the next pass looks before it tries again
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, Permanent):
-                raise result
-        return True
-
-    async def _one(self, view: View, operation: Operation, snapshot: Any) -> Progress:
-        if is_outside(operation.subject, operation.config):
-            return await self.outside.perform(view, operation, snapshot)
-        return await actions.perform(self.lens, view, operation, snapshot)
-
-    async def _keep_copy(self, copy: dict[str, Any]) -> None:
-        try:
-            await self.kube.create(path("v1", "secrets", copy["metadata"]["namespace"]), copy)
-        except Conflict:
-            return  # its name holds the hash of its content and our UID; whoever restores it compares both
-
-    async def _finalize(self, entry: Entry, view: View) -> None:
-        meta = entry.obj["metadata"]
-        body = {
-            "metadata": {
-                "finalizers": [*meta.get("finalizers", []), FINALIZER],
-                "resourceVersion": meta["resourceVersion"],
-            }
-        }
-        entry.wrote(await self.kube.patch_for_metadata(path(API_VERSION, "releases", *entry.key), body, "merge"))
-
-    async def _release(self, entry: Entry) -> None:
-        """Let go: first of the Jobs, whose results are all written, then of the Release."""
-        if entry.body is None or has_jobs(entry.body):
-            await jobs.release_jobs(self.kube, entry.view())
-        meta = entry.obj["metadata"]
-        rest = [item for item in meta.get("finalizers", []) if item != FINALIZER]
-        body = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
-        try:
-            entry.wrote(await self.kube.patch_for_metadata(path(API_VERSION, "releases", *entry.key), body, "merge"))
-        except NotFound:
-            self._forget(entry)
-
-    async def _prune(self, entry: Entry, keep: str) -> None:
-        """Old revisions go when a run begins: in one request, those that neither this run nor last good needs."""
-        status = entry.persisted
-        needed = {keep, (status.get("lastGood") or {}).get("snapshot")}
-        needed |= {row.get("revision") for row in status.get("followUps", ())}
-        collection = path("apps/v1", "controllerrevisions", entry.key[0])
-        try:
-            for found in await self.kube.list(collection, f"{RELEASE}={entry.key[1][:63]}", accept=METADATA_ONLY):
-                owners = [owner.get("uid") for owner in found["metadata"].get("ownerReferences", [])]
-                if found["metadata"]["name"] not in needed and entry.obj["metadata"]["uid"] in owners:
-                    await self.kube.delete(f"{collection}/{found['metadata']['name']}")
-        except (Retryable, Permanent) as error:
-            log.info("%s/%s: old revisions stay for now: %s", *entry.key, error)
-
-    async def _rest(self, entry: Entry, decision: Decision | None) -> None:
-        """Nothing more to do now: write what has waited long enough, and say when to look again."""
-        if entry.dirty and entry.flush_at is not None and time.monotonic() >= entry.flush_at and decision is not None:
-            await self._write(entry, entry.view(), decision)
-            self.queue.add(entry.key)  # what had to wait for the write (taking the finalizer away) can be done now
-        if decision is None:
-            return
-        delays = [until(decision.wake)] if decision.wake is not None else []
-        delays += [entry.flush_at - time.monotonic()] if entry.flush_at is not None and entry.dirty else []
-        again = look_again(entry)
-        delays += [again] if again is not None else []
-        if decision.status.state == "Waiting":
-            delays.append(LOOK_AGAIN.total_seconds())
-        if delays:
-            self.queue.add_after(entry.key, max(0.001, min(delays)))
-
-    # Which run has which target
-
-    def _claim(self, entry: Entry, view: View) -> None:
-        if view.run is None:
-            if entry.claims:
-                entry.claims = frozenset()
-                self._unblock(entry.key[0])
-            entry.claims = frozenset()
-            entry.resumed = False
-        elif entry.body is not None and not entry.claims:
-            entry.claims = _targets(view.namespace, subjects(entry.body))
-            self._unblock(entry.key[0])
-
-    def _rival(self, entry: Entry, view: View) -> str | None:
-        """Another Release whose run has one of our targets; as long as it is not known which it has, it may."""
-        entry.blocked = False
-        if view.run is not None or view.spec is None or view.problems:
-            return None
-        try:
-            mine = _targets(view.namespace, subjects(pin(view.spec, view.status.runs + 1, None)))
-        except Unknown:
-            return None
-        for key, other in self.entries.items():
-            if key[0] == entry.key[0] and other is not entry and (other.claims is None or other.claims & mine):
-                entry.blocked = True
-                return key[1]
-        return None
-
-    def _unblock(self, namespace: str) -> None:
-        for key, entry in self.entries.items():
-            if key[0] == namespace and entry.blocked:
-                self.queue.add(key)
-
     def _count(self, key: Key, state: str | None) -> None:
         old = self._states.pop(key, None)
         if old is not None:
@@ -574,19 +348,3 @@ def _outside(obj: dict[str, Any]) -> tuple[Any, ...]:
     """What others may change about a Release."""
     meta = obj["metadata"]
     return meta.get("generation"), meta.get("annotations"), meta.get("deletionTimestamp"), meta.get("finalizers")
-
-
-def _targets(namespace: str, found: dict[str, Any]) -> frozenset[str]:
-    claimed: set[str] = set()
-    for subject, config in found.items():
-        try:
-            if is_outside(subject, config):
-                claimed |= claim(subject, config)
-            elif subject.startswith("target/"):
-                target, checked = target_of(config)
-                claimed |= set(target.paths(namespace, checked))
-            else:
-                claimed.add(subject)
-        except Permanent:
-            continue
-    return frozenset(claimed)
