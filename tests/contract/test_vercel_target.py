@@ -437,8 +437,10 @@ async def test_a_promotion_that_was_queued_behind_a_rolling_release(stage: Stage
     stage.fake.faults = [("POST", "/promote/", begun)]
     found = await stage.follow()
     assert (found.state, "is queued behind a rolling release" in found.message) == (RUNNING, True)
+    assert found.notable
     stage.fake.faults = []
     found = await stage.follow()
+    assert found.notable
     assert (found.stuck, "its promotion is queued: waits for the rolling release" in found.message) == (False, True)
     stage.fake.roll_out()
     assert (await stage.follow()).message == "the rolling release of dpl_2 is at 10%" or stage.fake.rolling
@@ -471,11 +473,12 @@ async def test_an_instant_rollback(stage: Stage) -> None:
         "rolled back to dpl_1 instantly (no variable of production has changed since it was built)" in said[-1].message
     )
     assert "Vercel assigns no domains to new deployments by itself until one is promoted" in said[-1].message
+    assert all(item.notable for item in said)
     assert f"description=Gatewright+{BACK}" in next(path for path in stage.fake.asked if "/rollback/" in path)
     assert len(stage.fake.deployments) == 2, "nothing was built"
     # and the next promotion says what it ends
     said = [await stage.perform(key="8.a.deploy.1-3f2a1c")]
-    assert "since the rollback to dpl_1 Vercel assigns no domains by itself" in said[0].message
+    assert "since the rollback to dpl_1 Vercel assigns no domains by itself" in said[0].message and said[0].notable
 
 
 async def test_rolling_back_again_after_a_crash_at_any_point(stage: Stage) -> None:
@@ -597,6 +600,7 @@ async def test_the_trap_a_rotated_key(stage: Stage) -> None:
             "redeploying 2.3.1 (dpl_1) with the current variables, because since it was built: OPENAI_API_KEY changed"
             in item.message
         )
+        assert item.notable, "people are told which way is taken, also while it goes well"
     assert (await stage.look()).version == "2.3.1"
     assert len(stage.fake.made(BACK)) == 1
 

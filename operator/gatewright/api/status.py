@@ -82,7 +82,7 @@ class StepStatus(Model):
     finishedAt: Time | None = None
     """When this attempt ended."""
     message: Message | None = None
-    """Why it failed, what keeps it from ending, or who answered it."""
+    """Why it failed, what keeps it from ending, what people should know of it, or who answered it."""
     outputs: Annotated[dict[str, Message], Field(max_length=32)] = {}
     """What it published, for `$(steps.NAME.outputs.KEY)`."""
     approvedBy: Annotated[list[Short], Field(max_length=10)] = []
@@ -151,7 +151,7 @@ class Undo(Model):
     key: Short | None = None
     """Key of the operation."""
     message: Message | None = None
-    """Why it failed or was skipped, or what keeps it from ending."""
+    """Why it failed or was skipped, what keeps it from ending, or which way it takes."""
     outputs: Annotated[dict[str, Message], Field(max_length=32)] = {}
     """What a compensation published."""
 

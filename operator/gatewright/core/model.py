@@ -113,6 +113,8 @@ class Progress:
     outputs: Mapping[str, str] = field(default_factory=dict)
     stuck: bool = False
     """It runs, but the message says what keeps it from ending (an image that cannot be pulled)."""
+    notable: bool = False
+    """The message is for people although nothing is wrong: which way back is taken and why, or what is different now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ child of a deleted Release of the same name, or of a run whose status was wiped,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gatewright.api.base import quantity, seconds
@@ -14,7 +15,7 @@ from gatewright.api.release import Check, FlagsStep, Stage, Step
 from gatewright.api.status import GateStatus, Run, Undo
 from gatewright.core.body import names_at
 from gatewright.core.expand import expand
-from gatewright.core.model import Body, Measure, Operation, View, digest
+from gatewright.core.model import Body, Measure, Operation, Progress, View, digest
 from gatewright.core.window import Rule
 
 CONFIGS = "config"
@@ -217,3 +218,8 @@ def _flags(body: Body, flags: FlagsStep, own: str, names: dict[str, str]) -> Ope
     assert flags.target is not None
     config = {"target": expand(raw_target(body, flags.target), names), "container": flags.container, "set": values}
     return Operation(own, "set", f"target/{flags.target}", config)
+
+
+def told(found: Sequence[Progress]) -> str | None:
+    """What people should know of operations in which nothing is wrong."""
+    return "; ".join(item.message for item in found if item.notable and item.message)[:1000] or None

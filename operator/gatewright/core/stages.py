@@ -6,7 +6,7 @@ from gatewright.api.base import seconds
 from gatewright.api.status import Entry, Run, StageStatus, StepStatus
 from gatewright.core import judge, proof, states, times
 from gatewright.core.body import produced
-from gatewright.core.operations import budget, measure, of_step, step_key, stop_of_step
+from gatewright.core.operations import budget, measure, of_step, step_key, stop_of_step, told
 from gatewright.core.passing import Pass, look
 from gatewright.core.unwind import begin
 
@@ -70,13 +70,13 @@ def _step(p: Pass, index: int, stage: StageStatus) -> bool:
     if all(item.state == "Succeeded" for item in found):
         outputs = {name: value for item in found for name, value in item.outputs.items()}
         lacking = proof.lacking(wanted.proof, outputs, p.now) if wanted.proof is not None else None
-        return fail_step(p, index, step, f"no proof: {lacking}") if lacking else end_step(p, step, outputs)
+        return fail_step(p, index, step, f"no proof: {lacking}") if lacking else end_step(p, step, outputs, told(found))
     for operation, item in zip(operations, found, strict=True):
         if item.state == "Absent":
             p.perform(operation, stage.name, step.name)
-    stuck_message = next((item.message for item in found if item.stuck), None)
-    if step.message != stuck_message:
-        step.message = stuck_message
+    shown = next((item.message for item in found if item.stuck), None) or told(found)
+    if step.message != shown:
+        step.message = shown
     return False
 
 

@@ -13,7 +13,7 @@ from gatewright.api.base import seconds
 from gatewright.api.status import Outcome, Rejected, Rollback, Undo
 from gatewright.core import judge, states, times
 from gatewright.core.expand import Unknown
-from gatewright.core.operations import key, of_undo
+from gatewright.core.operations import key, of_undo, told
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
 from gatewright.core.plan import plan
 
@@ -118,12 +118,12 @@ def _undo(p: Pass, line: Undo) -> None:
     elif failed is not None:
         states.move(line, "Failed").message = failed.message[:1000]
     elif all(item.state == "Succeeded" for item in found):
-        states.move(line, "Succeeded").message = None
+        states.move(line, "Succeeded").message = told(found)
     else:
         for operation, item in zip(operations, found, strict=True):
             if item.state == "Absent":
                 p.perform(operation, "", "")
-        line.message = next((item.message for item in found if item.stuck), None)
+        line.message = next((item.message for item in found if item.stuck), None) or told(found)
 
 
 def _over_budget(p: Pass) -> None:

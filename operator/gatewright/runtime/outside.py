@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from gatewright.core.model import Operation, Progress, Sight, View
@@ -116,7 +117,7 @@ class Outside:
             words = await self._why(view, provider, checked, operation)
             if words and words not in found.message:
                 text = f"{found.message}; {words}" if found.message else words
-                return Progress(found.state, text, found.outputs, stuck=found.state == "Running")
+                return replace(found, message=text, stuck=found.state == "Running")
         if found.state == "Running" and known.progress.stuck and not found.message:
             return known.progress
         return found

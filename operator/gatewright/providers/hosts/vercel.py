@@ -85,7 +85,9 @@ class VercelHost:
         if source["gitSource"] is None:
             raise Permanent(f"the project {config.project} is not connected to a Git repository at Vercel")
         made = await vercel_rollout.create(link, project, operation, source, **{VERSION: _version(config)})
-        return Progress("Running", f"{made['id']} is made{_after_rollback(project)}", {"deployment": made["id"]})
+        noticed = _after_rollback(project)
+        outputs = {"deployment": made["id"]}
+        return Progress("Running", f"{made['id']} is made{noticed}", outputs, notable=bool(noticed))
 
     async def follow(
         self, config: VercelTarget, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gatewright.core.model import Operation, Progress
@@ -141,8 +141,8 @@ async def give_back(
     if loose:
         project = await vercel.project(link, project["id"])  # what was promoted before that is seen now
     found = await _given_back(link, project, snapshot, operation, smoke, act)
-    kept = "; ".join(text for text in left if text)
-    return Progress(found.state, f"{found.message}; {kept}", found.outputs, found.stuck) if kept else found
+    kept = "; ".join(text for text in (found.message, *left) if text)
+    return replace(found, message=kept, notable=True)  # which way is taken, and what it leaves behind
 
 
 async def _loose(link: Link, project: Mapping[str, Any], run: str) -> list[dict[str, Any]]:

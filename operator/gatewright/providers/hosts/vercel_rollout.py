@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -186,7 +187,8 @@ async def advance(
     if problem is not None:
         return problem
     if live:
-        return _done(found, f"{identity} is production; Vercel assigned the domains before the smoke request")
+        text = f"{identity} is production; Vercel assigned the domains before the smoke request"
+        return replace(_done(found, text), notable=True)
     return await promote(link, project, identity)
 
 
@@ -216,10 +218,10 @@ async def _rolling(link: Link, project: Mapping[str, Any], found: Mapping[str, A
         if stage.get("requireApproval"):
             text = f"the rolling release of {canary} stands at {share}% until somebody approves its stage at Vercel"
             return Progress("Running", text, stuck=True)
-        return Progress("Running", f"the rolling release of {canary} is at {share}%")
+        return Progress("Running", f"the rolling release of {canary} is at {share}%", notable=True)
     text = f"waits for the rolling release of {canary} (at {share}%) to end"
     queued = rolling.get("queuedDeploymentId") == found["id"]
-    return Progress("Running", f"its promotion is queued: {text}" if queued else text, stuck=not queued)
+    return Progress("Running", f"its promotion is queued: {text}" if queued else text, stuck=not queued, notable=queued)
 
 
 async def rolling_release(link: Link, project: Mapping[str, Any], sure: bool = False) -> dict[str, Any] | None:
@@ -280,7 +282,7 @@ async def promote(link: Link, project: Mapping[str, Any], identity: str) -> Prog
     if reply.status == 409:
         return Progress("Running", refusal(link, reply, f"the promotion of {identity}"), stuck=True)
     if reply.status == 202:
-        return Progress("Running", f"the promotion of {identity} is queued behind a rolling release")
+        return Progress("Running", f"the promotion of {identity} is queued behind a rolling release", notable=True)
     return Progress("Running", f"{identity} is being promoted")
 
 
