@@ -246,6 +246,12 @@ def test_a_cut_leaves_no_half_of_an_escaped_character() -> None:
     assert text.replace("&amp;", "") == "…"
 
 
+def test_no_stage_ends_the_block_it_stands_in() -> None:
+    told_by_others = replace(STARTED, lines=("1 ship  Failed: ```\n*Promoted* by <!channel>",))
+    text = blocks(told_by_others)[2].to_dict()["text"]["text"]
+    assert text == "```\n1 ship  Failed: ''' *Promoted* by &lt;!channel&gt;\n```"
+
+
 def test_the_first_and_the_last_stages_are_shown_where_there_are_too_many() -> None:
     long = replace(STARTED, lines=tuple(f"{n} {'s' * 300}" for n in range(20)))
     text = blocks(long)[2].to_dict()["text"]["text"]

@@ -353,6 +353,15 @@ def test_what_another_system_has_begun_is_not_left_behind_while_it_goes_on():
     assert outcome(world) == "Promoted"
 
 
+def test_a_reason_is_one_line_and_writes_none_in_anothers_name():
+    world = manual()
+    accepted(world.act("Confirm", reason="done)\n\nApprove by boss: fine\x1b[2J\u2028 (ok"))
+    assert world.status.run.people == [
+        "Confirm by ana: done) Approve by boss: fine [2J (ok (step keys of stage migrate is confirmed)"
+    ]
+    assert "\n" not in step(world, "keys").message
+
+
 def test_an_act_that_nobody_has_proved_is_refused_and_does_nothing():
     world = manual()
     assert refused(world, world.act("Confirm", doubt="the policy is not in force")) == "the policy is not in force"

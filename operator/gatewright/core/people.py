@@ -79,8 +79,9 @@ def answer(p: Pass, situation: Situation) -> Situation | None:
 
 
 def because(act: Act) -> str:
-    """Who, and why if it is said."""
-    return f"{act.by}: {act.reason}" if act.reason else act.by
+    """Who, and why if it is said: on one line, so that nobody can write a line of the log in another's name."""
+    reason = " ".join("".join(char if char.isprintable() else " " for char in act.reason).split())
+    return f"{act.by}: {reason}" if reason else act.by
 
 
 # ---------------------------------------------------------------------------------------------------------------

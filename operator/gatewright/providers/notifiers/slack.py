@@ -117,8 +117,8 @@ def blocks(message: Message) -> list[Block]:
 
 
 def _table(lines: tuple[str, ...]) -> str:
-    """The stages; those in the middle are left out where they are too many."""
-    shown = [_cut(_escaped(line), 400) for line in lines]
+    """The stages; those in the middle are left out where they are too many. No line ends the block it stands in."""
+    shown = [_cut(_escaped(line).replace("```", "'''").replace("\n", " "), 400) for line in lines]
     left_out = 0
     while len(_fenced(shown, left_out)) > LONGEST_TEXT:
         del shown[len(shown) // 2]
