@@ -105,6 +105,27 @@ def test_a_guard_in_breach_while_guarding_rolls_everything_back(site: Site) -> N
     site.clean()
 
 
+def test_a_breach_goes_on_where_a_restart_interrupted_it(site: Site) -> None:
+    """The time that it has lasted is in Prometheus; it does not begin anew with every operator."""
+    guard, operator = query("errors", site.name), site.lab.operator
+    site.apply(
+        simple(site.name, guards=[gate("errors", guard, "5%") | {"for": "12s", "interval": "1s"}], guardFor="90s")
+    )
+    site.until(state_is("Guarding"))
+    errors(site, 0.3)
+    site.lab.wait(
+        lambda: sum((one.value or 0) > 0.2 for one in site.lab.standin.of(guard)) >= 9, 30, "most of the time"
+    )
+    operator.kill()
+    operator.reap()
+    before = site.lab.standin.asked(guard)
+    operator.start()
+    site.ended("RolledBack", 40)
+    assert guard in site.lab.standin.ranged
+    assert site.lab.standin.asked(guard) - before < 9, "the time began anew"
+    site.clean()
+
+
 def test_a_guard_that_only_notifies_changes_nothing(site: Site) -> None:
     errors(site, 0.3)
     watched = gate("errors", query("errors", site.name), "5%") | {"action": "Notify"}

@@ -60,6 +60,8 @@ class StandIn:
 
     background: Background
     given: list[Given] = field(default_factory=list)
+    ranged: list[str] = field(default_factory=list)
+    """Queries that were asked for what they had been answered before."""
     pages: dict[str, Page] = field(default_factory=dict)
     on_given: Callable[[Given], None] | None = None
     port: int = 0
@@ -141,13 +143,22 @@ class StandIn:
         if script.delay:
             await asyncio.sleep(script.delay)
         if request.path.endswith("_range"):
-            return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": []}})
+            return web.json_response({"status": "success", "data": self._remembered(query, fields)})
         response = _response(script)
         await response.prepare(request)
         await response.write_eof()
         script.count += 1
         self._note(query, script)
         return response
+
+    def _remembered(self, query: str, fields: dict[str, str]) -> dict[str, Any]:
+        """What the query would have been answered at each step: one series, or none."""
+        self.ranged.append(query)
+        start, end, step = float(fields["start"]), float(fields["end"]), float(fields["step"].rstrip("s"))
+        times = [start + number * step for number in range(int((end - start) / step) + 1)]
+        before = [(at, next((one.value for one in reversed(self.of(query)) if one.at <= at), None)) for at in times]
+        values = [[at, repr(value)] for at, value in before if value is not None]
+        return {"resultType": "matrix", "result": [{"metric": {}, "values": values}] if values else []}
 
     def _note(self, query: str, script: Script) -> None:
         value = script.value if script.kind == "Number" else None

@@ -129,7 +129,8 @@ def measure(
         return None
     attempt = run.stages[stage].attempt if stage is not None else 0
     where = path_of(run, place, check, attempt)
-    return Measure(where, check, provider, expand(config, names_at(body, run, stage)), rule_of(check))
+    since = row.since if row.state == "Breaching" else None
+    return Measure(where, check, provider, expand(config, names_at(body, run, stage)), rule_of(check), since)
 
 
 def rule_of(check: Check) -> Rule:
