@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from gatewright.api.base import Condition
 from gatewright.api.status import GateStatus, ReleaseStatus, Run, WaitingFor
-from gatewright.core import followups, judge, people, times
+from gatewright.core import asked, followups, judge, steering, times
 from gatewright.core.classify import Situation
 from gatewright.core.passing import Pass
 from gatewright.core.stages import current
@@ -74,16 +74,16 @@ def _running(p: Pass) -> _Said:
 
 
 def _preflight(p: Pass, run: Run) -> _Said:
-    asked = people.waiting(p)
-    lines = [item.line.name for item in asked]
+    open_ = asked.waiting(p)
+    lines = [item.line.name for item in open_]
     row = next((row for row in run.preflight if row.state != "Passing" and row.name not in lines), None)
-    if row is None and asked:
-        text = people.request(p, asked[0])
+    if row is None and open_:
+        text = asked.request(p, open_[0])
         waiting = f"{text}; nothing was touched"
         return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{run.version}: {text}", waiting, stalled=True)
     text = f"preflight {judge.describe(row)}" if row else "preflight"
     if row is None and suspended(p):
-        why, then = people.standstill(p)
+        why, then = steering.standstill(p)
         text = f"{why} before the first stage; waits for {then}"
     return _Said(
         "Preflight", "Unknown", "Preflight", f"{run.version}: {text}", f"{text}; nothing was touched", working=True
@@ -97,7 +97,7 @@ def _walking(p: Pass, run: Run) -> _Said:
     stage = run.stages[index]
     text = f"{run.version}: stage {stage.name}"
     if run.held == SUSPENDED:
-        why, then = people.standstill(p)
+        why, then = steering.standstill(p)
         return _Said("Suspended", "Unknown", "Suspended", f"{text} is {why}", then, working=True, paused=True)
     step = next((step for step in stage.steps if step.state == "Running"), None)
     if step is not None:
@@ -111,9 +111,9 @@ def _stepping(p: Pass, run: Run, index: int, text: str) -> _Said:
     stage = run.stages[index]
     number = next(n for n, step in enumerate(stage.steps) if step.state == "Running")
     step, wanted = stage.steps[number], p.body.spec.stages[index].steps[number]
-    asked = people.waiting(p)
-    if asked:
-        waiting = people.request(p, asked[0])
+    open_ = asked.waiting(p)
+    if open_:
+        waiting = asked.request(p, open_[0])
         return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{text}, {waiting}", waiting, stalled=True)
     due = times.due(run, "step")
     deadline = f"; fails at {times.stamp(due)[:19]}Z" if due is not None else ""
@@ -150,7 +150,7 @@ def _guarding(p: Pass, run: Run) -> _Said:
     until = f" until {times.stamp(due)[:19]}Z" if due is not None else ""
     waiting = f"guard {judge.describe(row)}" if row else f"guards watch{until}, then {run.version} is last good"
     if run.held == SUSPENDED:
-        why, then = people.standstill(p)
+        why, then = steering.standstill(p)
         waiting = f"{why}; waits for {then}"
     lost = next((f"{name}: {sight.problem}" for name, sight in p.seen.sights.items() if sight.problem), None)
     if lost:

@@ -69,9 +69,8 @@ def answer(p: Pass, act: Act) -> tuple[int, str]:
     if row.gate is not None and row.state == "Pending" and act.action == "Confirm":
         raise Refused(f"{_title(row)} is measured until {row.dueAt[:19]}Z; nobody has to confirm it")
     state, verb = ANSWERS[act.action]
-    why = f": {act.reason}" if act.reason else ""
     row.by = act.by
-    _close(p, row, state, f"{verb} by {act.by}{why}")
+    _close(p, row, state, f"{verb} by {act.because}")
     return row.run, f"{_title(row)} is {verb}"
 
 

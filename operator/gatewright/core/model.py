@@ -36,6 +36,12 @@ class Act:
     doubt: str = ""
     """Why nobody can know whose act it is."""
 
+    @property
+    def because(self) -> str:
+        """Who, and why if it is said: on one line, so that nobody can write a line of the log in another's name."""
+        reason = " ".join("".join(char if char.isprintable() else " " for char in self.reason).split())
+        return f"{self.by}: {reason}" if reason else self.by
+
 
 @dataclass(frozen=True, slots=True)
 class View:

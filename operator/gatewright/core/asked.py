@@ -1,0 +1,155 @@
+"""What waits for people, and how they answer it: approvals and manual steps, before the first stage and in one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gatewright.api.release import Approval
+from gatewright.api.status import GateStatus, StepStatus
+from gatewright.core import times
+from gatewright.core.body import names_at
+from gatewright.core.expand import expand
+from gatewright.core.model import Act
+from gatewright.core.passing import Pass, Refused
+from gatewright.core.stages import current, end_step, fail_step
+
+
+@dataclass(slots=True)
+class Asked:
+    """A step or a check that waits for people."""
+
+    kind: str
+    line: StepStatus | GateStatus
+    stage: str | None
+    config: Any
+    index: int = 0
+
+    def __str__(self) -> str:
+        where = f"step {self.line.name} of stage {self.stage}" if self.stage is not None else f"check {self.line.name}"
+        return f"{self.kind} {where}" if self.kind == "approval" else where
+
+
+def waiting(p: Pass) -> list[Asked]:
+    """Everything that people could answer now."""
+    return [*_checks(p), *_steps(p)]
+
+
+def request(p: Pass, asked: Asked) -> str:
+    """What is asked of whom, and how it is answered."""
+    if asked.kind == "confirm":
+        name = asked.line.name
+        return f"step {name} waits for a person (kubectl release confirm {p.view.name}): {asked.config['instructions']}"
+    wanted, have = Approval.model_validate(asked.config), asked.line.approvedBy
+    who = f" by {' or '.join(wanted.groups)}" if wanted.groups else ""
+    count = f" ({len(have)} of {wanted.count}{': ' + ', '.join(have) if have else ''})" if wanted.count > 1 else ""
+    what = f"step {asked.line.name}" if asked.stage is not None else f"preflight {asked.line.name}"
+    return f"{what} waits for a person: approval{who}{count} (kubectl release approve {p.view.name})"
+
+
+def where(p: Pass) -> str:
+    """Where the run stands, for those who meant another place."""
+    run = p.run
+    index = current(run)
+    if run.phase in ("Walking", "Paused") and index is not None:
+        stage = run.stages[index]
+        step = next((f", step {step.name} is {step.state}" for step in stage.steps if step.state == "Running"), "")
+        return f"run {run.id} is {run.phase}, stage {stage.name} is {stage.state}{step}"
+    return f"run {run.id} is {run.phase}"
+
+
+def _checks(p: Pass) -> Iterator[Asked]:
+    run = p.run
+    if run.phase != "Preflight" or run.observe:
+        return
+    for check, row in zip(p.body.spec.preflight, run.preflight, strict=True):
+        kind, config = check.provider
+        if kind == "approval" and row.state not in ("Passing", "Failed"):
+            yield Asked(kind, row, None, expand(config, names_at(p.body, run, None)))
+
+
+def _steps(p: Pass) -> Iterator[Asked]:
+    run = p.run
+    index = current(run)
+    if run.phase != "Walking" or index is None:
+        return
+    stage, wanted = run.stages[index], p.body.spec.stages[index]
+    for line, step in zip(stage.steps, wanted.steps, strict=True):
+        if line.state == "Running" and step.kind in ("confirm", "approval"):
+            asked = (step.approval or step.confirm).model_dump()  # type: ignore[union-attr]  # one is given
+            yield Asked(step.kind, line, stage.name, expand(asked, names_at(p.body, run, index)), index)
+
+
+def _one(p: Pass, act: Act, kinds: tuple[str, ...]) -> Asked:
+    """The one thing that an act answers."""
+    everything = waiting(p)
+    if not everything:
+        raise Refused(f"nothing waits for a person: {where(p)}")
+    named = [asked for asked in everything if _names(act, asked)]
+    if not named:
+        raise Refused(f"what it names does not wait for a person; {_list(everything)} does")
+    fitting = [asked for asked in named if asked.kind in kinds]
+    if not fitting:
+        instead = {"confirm": "Confirm", "approval": "Approve"}[named[0].kind]
+        raise Refused(f"{named[0]} is answered by {instead} or Reject, not by {act.action}")
+    if len(fitting) > 1:
+        raise Refused(f"it could mean {_list(fitting)}; name one")
+    return fitting[0]
+
+
+def _names(act: Act, asked: Asked) -> bool:
+    if asked.stage is None:
+        return act.stage is None and act.step is None and act.gate in (None, asked.line.name)
+    return act.gate is None and act.stage in (None, asked.stage) and act.step in (None, asked.line.name)
+
+
+def _list(asked: list[Asked]) -> str:
+    return ", ".join(map(str, asked))
+
+
+def _approve(p: Pass, act: Act) -> str:
+    asked = _one(p, act, ("approval",))
+    wanted, line = Approval.model_validate(asked.config), asked.line
+    if wanted.groups and not act.groups & set(wanted.groups):
+        shown = ", ".join(sorted(act.groups)) or "none"
+        raise Refused(f"{asked} asks for a member of {' or '.join(wanted.groups)}; spec.groups shows {shown}")
+    if act.by in line.approvedBy:
+        raise Refused(f"{act.by} has approved {asked} already; {wanted.count} different people are needed")
+    line.approvedBy = [*line.approvedBy, act.by]
+    who = f"approved by {', '.join(line.approvedBy)}"
+    if len(line.approvedBy) < wanted.count:
+        line.message = f"{len(line.approvedBy)} of {wanted.count}: {who}"[:1000]
+        return f"{asked}: {line.message}"
+    _done(p, asked, who)
+    return f"{asked} is {who}"
+
+
+def _confirm(p: Pass, act: Act) -> str:
+    asked = _one(p, act, ("confirm",))
+    _done(p, asked, f"confirmed by {act.because}")
+    return f"{asked} is confirmed"
+
+
+def _done(p: Pass, asked: Asked, message: str) -> None:
+    if isinstance(asked.line, StepStatus):
+        end_step(p, asked.line, {}, message[:1000])
+    else:
+        _settle(p, asked.line, "Passing", message)
+
+
+def _settle(p: Pass, row: GateStatus, state: Any, message: str) -> None:
+    row.state, row.since, row.message = state, times.stamp(p.now), message[:1000]
+
+
+def _reject(p: Pass, act: Act) -> str:
+    asked = _one(p, act, ("approval", "confirm"))
+    message = f"rejected by {act.because}"
+    if isinstance(asked.line, StepStatus):
+        fail_step(p, asked.index, asked.line, message)
+    else:
+        _settle(p, asked.line, "Failed", message)
+    return f"{asked} is rejected"
+
+
+ANSWERS: Mapping[str, Callable[[Pass, Act], str]] = {"Approve": _approve, "Reject": _reject, "Confirm": _confirm}

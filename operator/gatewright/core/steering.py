@@ -1,0 +1,149 @@
+"""What people do to the walk itself: repeat, skip, end a time of watching, undo, pause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gatewright.api.status import Run
+from gatewright.core import judge, states, times
+from gatewright.core.asked import where
+from gatewright.core.model import Act
+from gatewright.core.passing import Pass, Refused, finish
+from gatewright.core.stages import current, guards_calm, skip_current, skip_stage
+from gatewright.core.unwind import begin
+from gatewright.core.walk import retry, suspended
+
+
+def standstill(p: Pass) -> tuple[str, str]:
+    """Who stopped the walk, and how it goes on."""
+    if p.run.paused is not None:
+        return f"paused by {p.run.paused}", f"a Resume (kubectl release resume {p.view.name})"
+    return "suspended", "spec.suspend to be false"
+
+
+def _at(p: Pass, act: Act, *phases: str) -> Run:
+    """The run, if it is in one of these phases."""
+    if p.run.phase not in phases:
+        raise Refused(f"{act.action} is for a run that is {' or '.join(phases)}; {where(p)}")
+    return p.run
+
+
+def _stage_of(p: Pass, act: Act) -> int:
+    index = current(p.run)
+    if index is None:
+        raise Refused(f"no stage is under way: {where(p)}")
+    if act.stage not in (None, p.run.stages[index].name):
+        raise Refused(f"stage {act.stage} is not the one under way; {where(p)}")
+    return index
+
+
+def _retry(p: Pass, act: Act) -> str:
+    run = _at(p, act, "Paused")
+    stage = run.stages[_stage_of(p, act)]
+    if suspended(p):
+        raise Refused(f"the walk stands still ({standstill(p)[0]}); let it go on first")
+    retry(p)
+    return f"stage {stage.name} starts again, attempt {stage.attempt}"
+
+
+def _skip(p: Pass, act: Act) -> str:
+    run = _at(p, act, "Walking", "Paused")
+    index = _stage_of(p, act)
+    stage, message = run.stages[index], f"skipped by {act.because}"[:1000]
+    number = next((n for n, step in enumerate(stage.steps) if step.state in ("Running", "Failed")), None)
+    _stoppable(p, index, number)
+    if act.step is not None or (act.stage is None and run.phase == "Walking" and number is not None):
+        if number is None or act.step not in (None, stage.steps[number].name):
+            raise Refused(f"step {act.step} is neither under way nor failed; {where(p)}")
+        skip_current(p, index, number, act.by, message)
+        what = f"step {stage.steps[number].name} of stage {stage.name} is skipped"
+        if run.phase == "Paused":
+            _go_on(p)
+            states.move(stage, "Running")
+            stage.message = None
+        return what
+    if run.phase == "Paused":
+        _go_on(p)
+    skip_stage(p, index, act.by, message)
+    return f"stage {stage.name} is skipped"
+
+
+def _stoppable(p: Pass, index: int, number: int | None) -> None:
+    """A step whose effect goes on by itself, and cannot be stopped, is not skipped."""
+    if number is None or p.run.stages[index].steps[number].state != "Running":
+        return
+    step = p.body.spec.stages[index].steps[number]
+    if step.kind not in ("deploy", "job", "flags", "wait", "confirm", "approval"):
+        raise Refused(f"{step.kind} step {step.name} is under way and cannot be stopped; wait for its end, or Abort")
+
+
+def _go_on(p: Pass) -> None:
+    states.move(p.run, "Walking")
+    times.resume(p.run, p.now)
+
+
+def _promote(p: Pass, act: Act) -> str:
+    run = _at(p, act, "Walking", "Guarding")
+    if run.held is not None:
+        raise Refused(f"clocks stand still ({run.held}); Promote cannot pass what does not pass")
+    if not guards_calm(p):
+        raise Refused("a guard does not pass; Promote ends the time of watching, not a breach")
+    if run.phase == "Guarding":
+        if act.stage is not None:
+            raise Refused("no stage is under way: every stage has passed, and guards watch")
+        times.start(run, "guard", 0.0, p.now)
+        return f"guards end now, and {run.version} becomes last good"
+    stage = run.stages[_stage_of(p, act)]
+    if stage.state != "Baking":
+        raise Refused(f"Promote ends a bake; {where(p)}")
+    open_ = next((row for row in stage.gates if row.state != "Passing"), None)
+    if open_ is not None:
+        raise Refused(f"gate {judge.describe(open_)}; Promote does not pass what does not pass (Skip does)")
+    times.start(run, "bake", 0.0, p.now)
+    return f"the bake of stage {stage.name} ends now"
+
+
+def _rollback(p: Pass, act: Act) -> str:
+    if p.run.phase == "Preflight":
+        raise Refused("nothing was touched yet, so there is nothing to undo; Abort ends the run")
+    _at(p, act, "Walking", "Paused", "Guarding")
+    begin(p, "Person", f"Rollback by {act.because}")
+    return f"{p.run.version} is rolled back"
+
+
+def _abort(p: Pass, act: Act) -> str:
+    run = _at(p, act, "Preflight", "Walking", "Paused", "Guarding")
+    reason = f"aborted by {act.because}"
+    if run.phase == "Preflight":
+        finish(p, "Aborted", f"{reason}; nothing was touched; Retry starts again")
+        return f"run {run.id} has ended"
+    begin(p, "Aborted", reason, then="Aborted")
+    return f"run {run.id} is undone and ends"
+
+
+def _pause(p: Pass, act: Act) -> str:
+    run = _at(p, act, "Preflight", "Walking", "Paused", "Guarding")
+    if run.paused is not None:
+        raise Refused(f"run {run.id} is paused already, by {run.paused}")
+    run.paused = act.because[:1000]
+    return f"run {run.id} is paused; guards keep watching"
+
+
+def _resume(p: Pass, act: Act) -> str:
+    run = p.run
+    if run.paused is None:
+        more = "; spec.suspend is true, set it to false" if suspended(p) else ""
+        raise Refused(f"run {run.id} is not paused by an Intervention{more}")
+    run.paused = None
+    return f"run {run.id} goes on" + ("; but spec.suspend is true" if suspended(p) else "")
+
+
+ACTIONS: Mapping[str, Callable[[Pass, Act], str]] = {
+    "Retry": _retry,
+    "Skip": _skip,
+    "Promote": _promote,
+    "Rollback": _rollback,
+    "Abort": _abort,
+    "Pause": _pause,
+    "Resume": _resume,
+}
