@@ -87,7 +87,7 @@ def ground(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 yield made
             assert not background.failures
             assert "Traceback" not in made.log()
-            made.clear()
+            made.clear(wait=False)
         finally:
             made.close()
 

@@ -92,7 +92,7 @@ class Ground:
                 return found
             if time.monotonic() > deadline:
                 raise Late(f"waited {seconds:g}s in vain for {what}; operator log:\n{self.log()[-4000:]}")
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     # --- the operator
 
@@ -146,9 +146,9 @@ class Ground:
 
     # --- namespaces
 
-    def clear(self) -> None:
-        """Remove the namespaces of an earlier run."""
-        self.cluster.kubectl("delete", "namespaces", "--selector", f"test={OURS}", "--wait=true")
+    def clear(self, wait: bool = True) -> None:
+        """Remove the namespaces of all scenes."""
+        self.cluster.kubectl("delete", "namespaces", "--selector", f"test={OURS}", f"--wait={str(wait).lower()}")
 
     def place(self, name: str) -> Place:
         """A fresh namespace, in which nothing may ask for more than production allows."""
