@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 
+from tests.apiserver.killing import LANES
 from tests.apiserver.walking import SEED
 from tests.harness.lab import Lab, Site, require
 from tests.harness.scenarios import query
@@ -32,3 +34,16 @@ def site(lab: Lab) -> Site:
     lab.standin.number(query("errors", made.name), 0.001)
     lab.standin.number(query("latency", made.name), 0.05)
     return made
+
+
+@pytest.fixture(scope="module")
+def lanes() -> Iterator[list[Lab]]:
+    """Laboratories that are at work side by side: most of a run that is killed is waiting."""
+    require()
+    with contextlib.ExitStack() as stack:
+        labs = [stack.enter_context(Lab(quick_jobs=True)) for _ in range(LANES)]
+        for lab in labs:
+            lab.operator.start()
+        yield labs
+        for lab in labs:
+            assert not lab.background.failures
