@@ -19,6 +19,7 @@ import pytest
 from gatewright.core.model import Operation
 from gatewright.ports import Link, Permanent
 from gatewright.providers.connections import vercel as api
+from gatewright.providers.hosts import vercel_return, vercel_rollout
 from gatewright.providers.registry import CONNECTIONS, FLAGS, HOSTS
 from tests.contract import world
 from tests.fakes import npm, vercel
@@ -258,3 +259,44 @@ async def test_emulate_takes_our_variables_and_deployments(emulated: Link) -> No
     assert (await flags.look(config, emulated)).matches
     (one,) = await api.marked(emulated, project["id"], gatewrightKey=KEY)
     assert one["id"] == found.outputs["deployment"]
+
+
+async def test_emulate_puts_flags_back(emulated: Link) -> None:
+    """What was there has its value again, what was not is gone; it cannot roll back, which is then no success."""
+    project = await api.project(emulated, "foco")
+    flags = FLAGS["vercel"]
+    wanted = {"NEXT_PUBLIC_ENABLE_VOICE": "on", "NEXT_PUBLIC_ENABLE_BETA": "on"}
+    config = flags.config.model_validate({"project": "foco", "set": wanted})
+    git = {"type": "github", "repoId": 4711, "ref": "v2.3.1", "sha": "a" * 40}
+    made = {"name": "foco", "project": project["id"], "target": "production", "gitSource": git}
+    await api.call(emulated, "POST", "/v13/deployments", body=made)
+    before = await flags.look(config, emulated)
+    kept = before.snapshot["flags"]["NEXT_PUBLIC_ENABLE_VOICE"]["value"]
+    await flags.perform(config, emulated, Operation("8.beta.flags.1-3f2a1c", "set", "flags/beta"), before.snapshot)
+    assert (await flags.look(config, emulated)).matches
+    try:
+        back = Operation("8.rollback.beta.beta.flags.0-3f2a1c", "restore", "flags/beta")
+        found = await flags.perform(config, emulated, back, before.snapshot)
+    except Permanent as error:
+        assert "no such path (404)" in str(error)
+    else:
+        assert found.state != "Succeeded"
+    left = {item["key"]: item for item in (await api.variables(emulated, project["id"])).own}
+    assert "NEXT_PUBLIC_ENABLE_BETA" not in left
+    assert "NEXT_PUBLIC_ENABLE_VOICE" in left
+    assert (await flags.look(config, emulated)).snapshot["flags"]["NEXT_PUBLIC_ENABLE_VOICE"]["value"] == kept
+
+
+async def test_emulate_has_logs_and_lets_deployments_go(emulated: Link) -> None:
+    project = await api.project(emulated, "foco")
+    made = {"name": "foco", "project": project["id"], "target": "production"}
+    git = {"type": "github", "repoId": 4711, "ref": "v2.4.0", "sha": "b" * 40}
+    reply = await api.call(emulated, "POST", "/v13/deployments", body={**made, "gitSource": git})
+    identity = json.loads(reply.body)["id"]
+    assert await api.build_log(emulated, identity) == "", "its events are states, and no lines of a log"
+    found = await api.deployment(emulated, identity)
+    assert found is not None and found["readyState"] == "READY"
+    assert await vercel_return._withdraw(emulated, found) == ""
+    assert await api.deployment(emulated, identity) is None
+    with pytest.raises(Permanent, match=r"no such path \(404\)"):
+        await vercel_rollout.promote(emulated, project, identity)
