@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from gatewright.codegen import admission
+from tests.harness.api import Api, ApiError
 from tests.harness.lab import ADMISSION, INTERVENTIONS, Lab, Site, require
+from tests.harness.oracle import OPERATOR
 from tests.harness.scenarios import TARGET, deploy
 
 pytestmark = pytest.mark.apiserver
@@ -116,6 +118,26 @@ def test_what_was_made_while_nobody_acted_is_judged_by_how_it_is_found(site: Sit
     lab.admit()
 
 
+def test_what_the_operator_may_make_for_the_trial_it_may_not_act_by(site: Site) -> None:
+    """It has `create` on Interventions, and no verb on Releases: who takes its token over still cannot act as a person."""
+    lab = site.lab
+    if not lab.admits(site.name):
+        lab.admit()
+    api = Api(lab.background, lab.server.kubeconfig_for(OPERATOR, []), OPERATOR)
+    try:
+        for by, words in ((OPERATOR, "may not confirm release shop"), ("ana", "nobody acts under another name")):
+            spec = {"release": "shop", "action": "Confirm", "by": by}
+            body = {
+                "apiVersion": "gatewright.dev/v1alpha1", "kind": "Intervention", "metadata": {"name": "taken-over"},
+                "spec": spec,
+            }  # fmt: skip
+            with pytest.raises(ApiError, match=words) as caught:
+                api.create(INTERVENTIONS.format(site.name), body)
+            assert caught.value.status == 403
+    finally:
+        api.close()
+
+
 def test_who_wants_to_trust_everybody_says_so(lab: Lab, site: Site) -> None:
     if lab.api.find(BINDING, (404,)) is not None:
         lab.api.delete(BINDING)
@@ -139,7 +161,7 @@ def test_an_intervention_cannot_be_changed_even_without_the_policy(site: Site) -
         lab.api.delete(BINDING)
         lab.wait(lambda: not lab.admits(site.name), 20, "the policy to be gone")
     path = f"{INTERVENTIONS.format(site.name)}/{made(site, 'ana')}"
-    with pytest.raises(Exception, match="an Intervention cannot be changed"):
+    with pytest.raises(ApiError, match="an Intervention cannot be changed"):
         lab.api.merge(path, {"spec": {"by": "ben"}})
     lab.api.merge(path, {"metadata": {"labels": {"team": "shop"}}})
     assert lab.api.get(path)["spec"]["by"] == "ana"
