@@ -6,6 +6,8 @@ import base64
 import hashlib
 import hmac
 import json
+import os
+import subprocess
 import time
 from dataclasses import replace
 from typing import Any
@@ -20,6 +22,7 @@ from gatewright.providers.registry import CONNECTIONS
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
 from tests.contract.telling import STARTED, UID, message, outcome, told
+from tests.fakes import npm
 from tests.fakes.serving import linked, serving
 
 SECRET = "whsec_" + base64.b64encode(world.TOKEN.encode()).decode()
@@ -53,12 +56,43 @@ def verified(headers: dict[str, str], body: bytes, key: bytes) -> bool:
     )
 
 
-def test_the_signature_is_that_of_the_standards_own_libraries() -> None:
+def test_the_signature_is_that_of_the_standards_own_example() -> None:
     """The example that their documentation gives."""
     key = base64.b64decode("plJ3nmyCDGBKInavdOK15jsl")
     body = b'{"event_type":"ping","data":{"success":true}}'
     found = signed([key], "msg_loFOjxBNrRLzqYUf", 1731705121, body)
     assert found["webhook-signature"] == "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0="
+
+
+VERIFY = """
+const { Webhook } = require("standardwebhooks");
+const { secret, headers, body } = JSON.parse(require("fs").readFileSync(0, "utf8"));
+try { console.log(JSON.stringify(new Webhook(secret).verify(body, headers))); }
+catch (error) { console.log(`refused: ${error.message}`); }
+"""
+
+
+def by_the_library(headers: dict[str, str], body: bytes, secret: str) -> str:
+    """What the standard's own library makes of a message: the body, or why it refuses it."""
+    modules = npm.installed("standardwebhooks@1.1.1")
+    said = json.dumps({"secret": secret, "headers": headers, "body": body.decode()})
+    environment = {"PATH": os.environ["PATH"], "NODE_PATH": str(modules)}
+    command = ["node", "--eval", VERIFY]
+    done = subprocess.run(command, input=said, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    return done.stdout.strip()
+
+
+async def test_the_standards_own_library_takes_what_is_posted_and_nothing_else() -> None:
+    received: list[tuple[dict[str, str], bytes]] = []
+    async with serving(receiver(received)) as url:
+        connection = link(f"{url}/hooks/deployments", "whsec_" + "bmV3" * 8, previousSecret=SECRET)
+        await told("webhook", {}, connection, replace(STARTED, text="a test failed › “älter”"))
+    [(headers, body)] = received
+    for secret in (SECRET, "whsec_" + "bmV3" * 8):
+        assert json.loads(by_the_library(headers, body, secret)) == json.loads(body)
+    assert "refused: No matching signature found" in by_the_library(headers, body + b" ", SECRET)
+    late = {**headers, "webhook-timestamp": str(int(headers["webhook-timestamp"]) - 3600)}
+    assert "refused: Message timestamp too old" in by_the_library(late, body, SECRET)
 
 
 async def test_a_message_is_posted_once_signed_and_complete() -> None:
