@@ -136,6 +136,9 @@ def test_checks(check: dict[str, Any], sentences: list[str]) -> None:
     assert told(gated(check)) == sentences
 
 
+YES = {"name": "yes", "approval": {"groups": ["on-call"]}}
+FLUSH = {"name": "flush", "upstash": {"flush": {"prefix": "a:"}}}
+UNAPPROVED = "upstash: there is no way back from it, so somebody has to approve it; put an approval step before it"
 SPECS: list[tuple[dict[str, Any], list[str]]] = [
     ({"stges": []}, ['spec: unknown field "stges" (did you mean stages?)']),
     ({"version": 2}, ['spec.version: 2 is not text; write it in quotes: "2"']),
@@ -186,6 +189,18 @@ SPECS: list[tuple[dict[str, Any], list[str]]] = [
         ['spec.targets[0].workload: unknown field "replicas"'],
     ),
     ({"targets": [{"name": "web", "workload": {"name": "web", "images": {"app": "web:$(version)"}}}]}, []),
+    ({"stages": [{"name": "a", "steps": [YES, FLUSH]}]}, []),
+    ({"stages": [{"name": "a", "steps": [YES, {"name": "w", "wait": "1m"}, FLUSH]}]}, []),
+    ({"stages": [{"name": "a", "steps": [FLUSH]}]}, [f"spec.stages[0].steps[0].{UNAPPROVED}"]),
+    ({"stages": [{"name": "a", "steps": [FLUSH, YES]}]}, [f"spec.stages[0].steps[0].{UNAPPROVED}"]),
+    (
+        {"stages": [{"name": "a", "steps": [YES]}, {"name": "b", "steps": [FLUSH]}]},
+        [f"spec.stages[1].steps[0].{UNAPPROVED}"],
+    ),
+    (
+        {"stages": [{"name": "a", "steps": [YES], "rollback": {"steps": [FLUSH]}}]},
+        [f"spec.stages[0].rollback.steps[0].{UNAPPROVED}"],
+    ),
 ]
 
 
@@ -315,5 +330,7 @@ def test_the_registry_is_whole() -> None:
         assert gate.connection in registry.CONNECTIONS, key
         assert "connection" in gate.config.model_fields, key
         assert all(field.description for field in gate.config.model_fields.values()), f"{key}: a field is not described"
+    flushes = {key for key, action in registry.ACTIONS.items() if "flush" in action.config.model_fields}
+    assert flushes and flushes <= registry.APPROVED <= registry.ACTIONS.keys()
     for key, connector in registry.CONNECTIONS.items():
         assert all(field.description for field in connector.config.model_fields.values()), key

@@ -341,8 +341,10 @@ def test_a_skipped_stage_is_undone_all_the_same():
 def test_what_another_system_has_begun_is_not_left_behind_while_it_goes_on():
     found = spec()
     flush = {"name": "flush", "redis": {"flush": {"prefix": "tasks:"}}, "timeout": "60s"}
-    found["stages"][0] |= {"steps": [flush, *found["stages"][0]["steps"]], "onFailure": "Pause"}
+    first = [{"name": "go", "approval": {}}, flush]
+    found["stages"][0] |= {"steps": [*first, *found["stages"][0]["steps"]], "onFailure": "Pause"}
     world = World(spec=found, slow={"flush"}).settle()
+    accepted(world.act("Approve"))
     assert step(world, "flush").state == "Running", world.status.waitingFor
     assert "redis step flush is under way and cannot be stopped" in refused(world, world.act("Skip"))
     world.later(61)

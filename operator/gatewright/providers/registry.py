@@ -108,6 +108,9 @@ ACTIONS: Mapping[str, External] = {
 }
 """What a step may do elsewhere: one step kind each."""
 
+APPROVED = frozenset({"redis", "upstash"})
+"""Actions without a way back: somebody approves them in their own stage first."""
+
 NOTIFIERS: Mapping[str, Notifier] = {
     "slack": SlackNotifier(),
     "pagerduty": PagerdutyNotifier(),

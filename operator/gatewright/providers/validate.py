@@ -39,6 +39,7 @@ def problems(spec: ReleaseSpec) -> list[str]:
         found += _target(f"spec.targets[{index}]", target, names)
     for path, step, where in _steps(spec):
         found += _step(path, step, {**names, "stage": where}, spec)
+    found += _unapproved(spec)
     for index, entry in enumerate(spec.notify):
         found += _keyed(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
     for path, check, stage in _checks(spec):
@@ -112,6 +113,23 @@ def _step(path: str, step: Step, names: Mapping[str, str], spec: ReleaseSpec) ->
             f"({listed(registry.FLAGS)})"
         ]
     return []
+
+
+def _unapproved(spec: ReleaseSpec) -> Iterator[str]:
+    """What cannot be undone, and nobody approves first."""
+    for number, stage in enumerate(spec.stages):
+        lists = (
+            (f"spec.stages[{number}].steps", stage.steps),
+            (f"spec.stages[{number}].rollback.steps", stage.rollback.steps),
+        )
+        for path, steps in lists:
+            approved = False
+            for index, step in enumerate(steps):
+                approved = approved or step.approval is not None
+                for key in registry.APPROVED.intersection(step.model_extra or {}):
+                    if not approved:
+                        remedy = "put an approval step before it"
+                        yield f"{path}[{index}].{key}: there is no way back from it, so somebody has to approve it; {remedy}"
 
 
 def _keyed(path: str, keyed: Keyed, table: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:

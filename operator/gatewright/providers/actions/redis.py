@@ -15,7 +15,7 @@ from gatewright.providers.connections import redis
 
 
 class RedisAction(Model):
-    """Removes keys from a Redis. There is no way back: put an approval before it."""
+    """Removes keys from a Redis. There is no way back: an approval step has to stand before it."""
 
     connection: Name | None = None
     """Name of the redis Connection; the namespace's only one when left out."""

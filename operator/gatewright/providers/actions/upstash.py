@@ -15,7 +15,7 @@ from gatewright.providers.connections import upstash
 
 
 class UpstashAction(Model):
-    """Removes keys from an Upstash Redis. There is no way back: put an approval before it."""
+    """Removes keys from an Upstash Redis. There is no way back: an approval step has to stand before it."""
 
     connection: Name | None = None
     """Name of the upstash Connection; the namespace's only one when left out."""
