@@ -246,7 +246,14 @@ def test_a_hold_says_what_holds_it_now_and_not_with_every_answer(site: Site) -> 
 
 
 def _written(site: Site) -> list[Any]:
-    return [one for one in site.writes() if one.resource == "releases/status" and one.done]
+    """Status writes up to what the Release is now; the API server's log may be a moment late."""
+    version = int((site.release() or {})["metadata"]["resourceVersion"])
+
+    def found() -> list[Any]:
+        return [one for one in site.writes() if one.resource == "releases/status" and one.done]
+
+    site.lab.wait(lambda: any(one.rv >= version for one in found()), 10, "the log of the last write")
+    return found()
 
 
 def test_an_empty_answer_that_fills_up_goes_on(site: Site) -> None:
