@@ -200,3 +200,9 @@ def test_the_end_of_a_log_is_shown_a_line_each():
     at = lines.index("Ends of logs:")
     assert lines[at + 1 : at + 5] == [f"  {name}", "    Installing", "    Type error: x [31m", "    exit 1"]
     assert any(line.endswith("dpl_2 is ERROR") for line in lines)
+    undo = release["status"]["run"]["rollback"]["undo"][0]
+    undo["message"] = "job restore: Failed; exit code 1; its log ends: connecting / no such file"
+    lines = show.explain(release, datetime(2026, 1, 1, tzinfo=UTC))
+    at = lines.index(f"  {undo['subject']}:")
+    assert lines[at + 1 : at + 3] == ["    connecting", "    no such file"]
+    assert any(line.endswith("job restore: Failed; exit code 1") for line in lines)

@@ -204,7 +204,7 @@ def _conditions(found: Object, now: datetime) -> list[str]:
 def _gates(run: Object, now: datetime) -> list[str]:
     rows = [
         [where, gate["name"], gate["state"], gate.get("value"), gate.get("limit"), gate.get("margin"),
-         ago(gate.get("since"), now), gate.get("message")]
+         ago(gate.get("since"), now), _without_log(gate)]
         for where, gate in _all_gates(run)
     ]  # fmt: skip
     head = ("WHERE", "NAME", "STATE", "VALUE", "LIMIT", "MARGIN", "SINCE", "MESSAGE")
@@ -231,18 +231,21 @@ def _steps(run: Object, now: datetime) -> list[str]:
     return table(("STAGE", "STEP", "STATE", "ATTEMPT", "TOOK", "MESSAGE"), rows, "  ") if rows else []
 
 
-def _without_log(step: Object) -> str:
-    return str(step.get("message") or "").partition(f"; {masking.MARK}")[0]
+def _without_log(item: Object) -> str:
+    return str(item.get("message") or "").partition(f"; {masking.MARK}")[0]
 
 
 def _logs(run: Object) -> list[str]:
     """What the logs of failed builds, deployments and Jobs end with, a line each."""
+    steps = (
+        (f"{stage['name']}/{step['name']}", step) for stage in run.get("stages", ()) for step in stage.get("steps", ())
+    )
+    gates = ((f"{where}/{gate['name']}", gate) for where, gate in _all_gates(run))
+    undone = ((line["subject"], line) for line in (run.get("rollback") or {}).get("undo", ()))
     lines: list[str] = []
-    for stage in run.get("stages", ()):
-        for step in stage.get("steps", ()):
-            _, found, log = (step.get("message") or "").rpartition(masking.MARK)
-            lines += [f"  {stage['name']}/{step['name']}:"] if found else []
-            lines += [f"    {clean(line)}" for line in log.split(masking.BREAK)] if found else []
+    for name, item in (*steps, *gates, *undone):
+        _, found, log = str(item.get("message") or "").rpartition(masking.MARK)
+        lines += [f"  {name}:", *(f"    {clean(line)}" for line in log.split(masking.BREAK))] if found else []
     return lines
 
 
@@ -260,7 +263,7 @@ def _undo(run: Object) -> list[str]:
     rollback = run.get("rollback")
     if not rollback:
         return []
-    rows = [[line["kind"], line["subject"], line["stage"], line["state"], line.get("message")]
+    rows = [[line["kind"], line["subject"], line["stage"], line["state"], _without_log(line)]
             for line in rollback.get("undo", ())]  # fmt: skip
     head = [f"  because of {clean(rollback['reason'])} ({rollback['cause']})"]
     return head + (table(("WHAT", "SUBJECT", "STAGE", "STATE", "MESSAGE"), rows, "  ") if rows else [])
