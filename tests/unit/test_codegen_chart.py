@@ -124,8 +124,11 @@ def test_every_argument_is_one_that_the_operator_takes() -> None:
     options = _parser().parse_args(_arguments(found))
     assert (options.command, options.all_namespaces, options.port) == ("run", True, 9000)
     assert (options.log_level, options.log_format, options.allow_address) == ("DEBUG", "text", "localhost,10.0.0.0/8")
+    assert not options.trust_interventions, "people are believed where nothing proves who they are"
+    trusting = _helm(admission={"create": False, "trustWithout": True})
+    assert _parser().parse_args(_arguments(trusting)).trust_interventions
     for folder in ("manifests", "manifests/namespaced"):
-        _parser().parse_args(_arguments(_kustomize(folder)))
+        assert not _parser().parse_args(_arguments(_kustomize(folder))).trust_interventions
 
 
 def test_the_port_is_the_same_everywhere() -> None:
