@@ -55,8 +55,11 @@ def everybody_gets_the_beta(scene: Scene) -> None:
 
 
 def the_site_is_down(scene: Scene) -> None:
-    """Nobody is served while the bug fixes are live."""
-    scene.foco.site.down = scene.foco.site.version().endswith("-fixes")
+    """Nobody is served any more once the bug fixes are live and tested: a test that runs meanwhile would fail, too."""
+    stages = scene.place.status["run"].get("stages") or [{}] * len(STAGES)
+    tested = [step["state"] for step in stages[2].get("steps", ())] == ["Succeeded"] * 3
+    site = scene.foco.site
+    site.down = site.version() != OLD and (site.down or (tested and site.version().endswith("-fixes")))
 
 
 WORLDS: dict[str, tuple[Callable[[Scene], None], dict[str, Any]]] = {
@@ -232,7 +235,7 @@ def test_stage_five_everybody_gets_the_beta(played: dict[str, Scene]) -> None:
 
 
 def test_outage_the_guard_decides_and_customers_are_told(played: dict[str, Scene]) -> None:
-    """Three failures of the health check roll back in the middle of a stage; who is not served reads about it."""
+    """Three failures of the health check roll back while a stage bakes; who is not served reads about it."""
     scene = played["outage"]
     status = scene.wait("RolledBack", 3 * SECONDS)
     assert status["rejected"][0]["gate"] == "health" and status["run"]["rollback"]["cause"] == "Guard"
