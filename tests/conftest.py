@@ -13,6 +13,9 @@ import pytest
 IN_CI = os.environ.get("CI", "").lower() == "true"
 SPECS = Path(os.environ.get("GATEWRIGHT_SPECS") or Path(__file__).parents[2] / "shared" / "specs")
 
+ON_THE_CLUSTER = ("test_main_job.py", "test_runbook.py")
+LONG = (*ON_THE_CLUSTER, "test_crash_rollback.py", "test_crash.py", "test_whole.py", "test_replicas.py", "test_trouble.py")
+
 
 def pytest_configure() -> None:
     """Vendors' programs need Node 20 or newer; where the machine has none, that of the virtual environment goes first."""
@@ -28,7 +31,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     out |= {"specs"} if IN_CI and not SPECS.is_dir() else set()
     kept = [item for item in items if not out.intersection(mark.name for mark in item.iter_markers())]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = kept
+    items[:] = sorted(kept, key=lambda item: _turn(item.path.name))
+    for item in items:  # what goes to one worker: a file; the cluster is there once
+        item.add_marker(pytest.mark.xdist_group("cluster" if item.path.name in ON_THE_CLUSTER else str(item.path)))
+
+
+def _turn(file: str) -> int:
+    """Long files begin first, so that no worker is left alone with one at the end."""
+    return LONG.index(file) if file in LONG else len(LONG)
 
 
 @pytest.hookimpl(trylast=True)
