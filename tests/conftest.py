@@ -14,7 +14,14 @@ IN_CI = os.environ.get("CI", "").lower() == "true"
 SPECS = Path(os.environ.get("GATEWRIGHT_SPECS") or Path(__file__).parents[2] / "shared" / "specs")
 
 ON_THE_CLUSTER = ("test_main_job.py", "test_runbook.py")
-LONG = (*ON_THE_CLUSTER, "test_crash_rollback.py", "test_crash.py", "test_whole.py", "test_replicas.py", "test_trouble.py")
+LONG = (
+    *ON_THE_CLUSTER,
+    "test_crash_rollback.py",
+    "test_crash.py",
+    "test_whole.py",
+    "test_replicas.py",
+    "test_trouble.py",
+)
 
 
 def pytest_configure() -> None:
