@@ -583,7 +583,11 @@ async def test_a_token_that_may_not_delete(stage: Stage) -> None:
 
 async def test_the_trap_a_rotated_key(stage: Stage) -> None:
     """An instant rollback would serve the revoked key: the old source is built again, with the new one."""
-    snapshot = (await stage.look()).snapshot
+    sight = await stage.look()
+    snapshot = sight.snapshot
+    assert sight.way.startswith(
+        "instantly to dpl_1; where a variable of production has changed by then, as a rotated key"
+    )
     await stage.walk()
     stage.fake.set("OPENAI_API_KEY", "sk-5eCr3t-new", "sensitive", age=0)
     assert (await stage.follow("restore", snapshot)).state == "Absent"

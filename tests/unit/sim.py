@@ -84,6 +84,8 @@ class World:
     """Bodies in ControllerRevisions that were not pruned."""
     acts: list[Act] = field(default_factory=list)
     """Interventions whose own status tells no answer yet."""
+    way: str = ""
+    """How a target would be returned."""
     told: bool = True
     """Whether answers reach their Interventions at once."""
     people: int = 0
@@ -97,7 +99,7 @@ class World:
 
     def observe(self, wants: Needs) -> Observation:
         sights = {
-            subject: Sight({"of": self.live}, self.live == self.spec["version"], self.live, self.missing)
+            subject: Sight({"of": self.live}, self.live == self.spec["version"], self.live, self.missing, self.way)
             for subject in wants.sights
         }
         return Observation(

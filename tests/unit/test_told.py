@@ -8,6 +8,7 @@ import pytest
 
 from gatewright.api.status import dump
 from gatewright.core.model import Progress
+from gatewright.core.plan import ways
 from gatewright.plugin import show
 from tests.unit.sim import World
 
@@ -52,3 +53,12 @@ def test_what_a_step_waits_for_is_told_until_it_is_over():
     assert world.writes == writes, "saying the same again is no write"
     world.jobs["web"] = Progress("Succeeded")
     assert step(world.settle()) is None
+
+
+def test_how_a_target_would_be_returned_is_told_before_anything_has_changed():
+    world = World(way="instantly to dpl_1; else built again", slow={"migrate"}).settle()
+    run = world.status.run
+    assert run is not None
+    assert [line for line in run.plan if "web" in line] == ["restore target/web: instantly to dpl_1; else built again"]
+    assert ways(run.plan) == {"target/web": "instantly to dpl_1; else built again"}
+    assert ways(["restore target/web", "run job restore of database: x"]) == {}

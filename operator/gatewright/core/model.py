@@ -144,6 +144,8 @@ class Sight:
     matches: bool = False
     version: str | None = None
     problem: str | None = None
+    way: str = ""
+    """How a rollback would return it, where its snapshot alone does not say that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from gatewright.core import times
 from gatewright.core.body import pin
 from gatewright.core.model import Body, Revision, digest
 from gatewright.core.passing import Pass, lines
-from gatewright.core.plan import foresee
+from gatewright.core.plan import foresee, ways
 
 
 def fresh_stages(body: Body) -> list[StageStatus]:
@@ -58,7 +58,7 @@ def pin_again(p: Pass, index: int) -> None:
     run.revision, run.bodyHash, run.generation = p.decision.revision.name, body.hash(), p.view.generation
     run.stages = run.stages[: index + 1] + fresh_stages(body)[index + 1 :]
     run.guards = lines(spec.guards)
-    run.plan = foresee(body)
+    run.plan = foresee(body, ways(run.plan))
     p.body_ = body
 
 

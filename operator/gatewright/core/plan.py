@@ -7,12 +7,14 @@ serves before its database is restored. What needs no waiting stands first: a Jo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from gatewright.api.status import Run, Undo
 from gatewright.core.body import produced
 from gatewright.core.model import Body
 from gatewright.core.operations import captured, changed_by
+
+_LEADS = ": "
 
 
 def plan(body: Body, run: Run, failed: str | None) -> list[Undo]:
@@ -20,16 +22,29 @@ def plan(body: Body, run: Run, failed: str | None) -> list[Undo]:
     return [*_stops(run), *_backwards(body, run, failed)]
 
 
-def foresee(body: Body) -> list[str]:
-    """What a rollback out of the last stage would do, in words; for status, before the first change."""
+def foresee(body: Body, how: Mapping[str, str]) -> list[str]:
+    """What a rollback out of the last stage would do, in words; for status, before the first change.
+
+    `how` says of subjects how they would be returned.
+    """
     lines: list[str] = []
     for stage in reversed(body.spec.stages):
         for step in reversed(stage.steps):
-            lines += [f"restore {item}" for item in changed_by(stage, step) if f"restore {item}" not in lines]
+            told = [
+                f"restore {item}{_LEADS}{how[item]}" if item in how else f"restore {item}"
+                for item in changed_by(stage, step)
+            ]
+            lines += [line for line in told if line not in lines]
         for step in stage.rollback.steps:
             when = " (only when this stage fails)" if stage.rollback.reach == "Stage" else ""
             lines.append(f"run {step.kind} {step.name} of {stage.name}{when}")
     return lines[:100]
+
+
+def ways(plan: Iterable[str]) -> dict[str, str]:
+    """What a plan says of subjects: how they would be returned."""
+    found = (line.removeprefix("restore ").partition(_LEADS) for line in plan if line.startswith("restore "))
+    return {subject: way for subject, _, way in found if way}
 
 
 def _stops(run: Run) -> Iterator[Undo]:

@@ -42,7 +42,7 @@ def start(p: Pass) -> None:
         preflight=lines(spec.preflight),
         guards=lines(spec.guards),
         stages=fresh_stages(body),
-        plan=foresee(body),
+        plan=foresee(body, {name: sight.way for name, sight in p.seen.sights.items() if sight.way}),
     )
     status.runs = number
     status.retry = p.view.retry

@@ -68,7 +68,8 @@ class VercelHost:
         if snapshot is None:
             return Sight(None)
         found = as_object(await vercel.deployment(link, snapshot["deployment"]))
-        return Sight(snapshot, matches=_matches(config, found), version=vercel_rollout.version_of(found))
+        way = vercel_return.WAY.format(snapshot["deployment"])
+        return Sight(snapshot, matches=_matches(config, found), version=vercel_rollout.version_of(found), way=way)
 
     async def perform(
         self, config: VercelTarget, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None

@@ -50,6 +50,11 @@ _PROMPT = 60_000.0
 _LONGEST_COMMENT = 500
 _SOON = 2.0
 """Seconds after which what was refused for a moment is asked for again."""
+WAY = (
+    "instantly to {}; where a variable of production has changed by then, as a rotated key has, its source is built again "
+    "with the current variables"
+)
+"""What is said of it before anything has happened."""
 _WHY = "no variable of production has changed since it was built"
 
 
