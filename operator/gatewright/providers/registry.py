@@ -6,7 +6,8 @@ To add one:
    become CRD and reference, and its coroutines. It says how things went by an Answer, a Sight or a Progress, and
    raises Retryable or Permanent (`ports`); an answer that is not understood is never good.
 2. Add one line here.
-3. Add its rows to the table in `tests/contract/`, its sample to `manifests/`, and run `make generate`.
+3. Add its case to `tests/contract/cases.py`, its own table to `tests/contract/`, its sample to `manifests/`, and run
+   `make generate`.
 
 Instances hold no state and open nothing when they are made.
 """
