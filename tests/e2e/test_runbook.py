@@ -20,9 +20,11 @@ from tests.e2e.foco import install as foco_install
 from tests.e2e.runbook import ground as grounds
 from tests.e2e.runbook import sample
 from tests.e2e.runbook import scene as scenes
+from tests.e2e.runbook.database import COLUMNS, PROTECTED, postgres
 from tests.e2e.runbook.ground import Ground
 from tests.e2e.runbook.scene import Scene
-from tests.e2e.runbook.standins import COLUMNS, FLAGS, NEW, OLD, PREFIX, PROTECTED, SEEDS, postgres, standins
+from tests.e2e.runbook.seeds import SEEDS
+from tests.e2e.runbook.standins import FLAGS, NEW, OLD, PREFIX, standins
 from tests.fakes.slack import emulated
 from tests.harness.api import Api
 from tests.harness.lab import everything

@@ -15,8 +15,10 @@ import pytest
 from gatewright.api.jobs import JobReport
 from gatewright.providers.registry import REPORTS
 from tests.e2e.runbook import sample
+from tests.e2e.runbook.database import COLUMNS, PROTECTED, ROWS, postgres
 from tests.e2e.runbook.ground import IMAGE
-from tests.e2e.runbook.standins import COLUMNS, PROTECTED, ROWS, SEEDS, Foco, postgres, standins
+from tests.e2e.runbook.seeds import SEEDS
+from tests.e2e.runbook.standins import Foco, standins
 from tests.harness.loop import Background
 
 SCRIPT = "./scripts/database-migration-orchestrator.sh"

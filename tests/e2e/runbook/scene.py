@@ -15,7 +15,8 @@ import yaml
 from gatewright.codegen import rbac
 from tests.e2e.runbook import ground, sample
 from tests.e2e.runbook.ground import Place
-from tests.e2e.runbook.standins import NEW, OLD, SEEDS, Foco
+from tests.e2e.runbook.seeds import SEEDS
+from tests.e2e.runbook.standins import NEW, OLD, Foco
 from tests.fakes.vercel import Deployment
 from tests.harness.api import Api, ApiError
 from tests.harness.lab import Late

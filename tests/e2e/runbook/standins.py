@@ -3,26 +3,26 @@
     foco.mx  <- Vercel (deployments, variables, numbers)      Sentry, GitHub, Supabase's API: tests/fakes
     PostgreSQL, Redis behind Upstash's REST API: real         Slack: emulate; PagerDuty, Statuspage: tests/fakes
 
-All are served by this process, at an address that pods reach. Seeds are the secrets of all of them; they must stand
-nowhere else.
+All are served by this process, at an address that pods reach.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from tests.contract import world
+from tests.e2e.runbook.database import Database, database
+from tests.e2e.runbook.seeds import SEEDS
+from tests.e2e.runbook.services import Backups, OpenAI, Site
 from tests.fakes.flags import Ofrep
 from tests.fakes.github import Github
 from tests.fakes.pagerduty import Pagerduty
@@ -38,121 +38,6 @@ from tests.harness.loop import Background
 OLD, NEW = "2.3.1", "2.4.0"
 FLAGS = ("NEXT_PUBLIC_ENABLE_VOICE_SYSTEM", "NEXT_PUBLIC_ENABLE_CRICO")
 PREFIX = "foco:cache:"
-_MARK = secrets.token_hex(6)
-
-
-def _seed(name: str) -> str:
-    return f"canary-{name}-{_MARK}-5eCr3t"
-
-
-SEEDS: Mapping[str, str] = {
-    "vercel": _seed("vercel"), "bypass": _seed("bypass"), "supabase": _seed("supabase"), "github": _seed("github"),
-    "sentry": _seed("sentry"), "site": _seed("site"), "upstash": _seed("upstash"), "beta": _seed("beta"),
-    "slack": world.TOKEN, "pagerduty": secrets.token_hex(16), "statuspage": _seed("statuspage"),
-    "openai-old": _seed("openai-old"), "openai-new": _seed("openai-new"),
-    "role-old": _seed("role-old"), "role-new": _seed("role-new"), "anon": _seed("anon"),
-    "database": world.PASSWORD, "database-quoted": world.PASSWORD_QUOTED, "owner": _seed("owner"), "backups": _seed("backups"),
-}  # fmt: skip
-
-
-@dataclass
-class OpenAI:
-    """Which keys work."""
-
-    keys: set[str]
-
-    def app(self) -> web.Application:
-        """The application."""
-        found = web.Application()
-        found.router.add_get("/v1/models", self._models)
-        return found
-
-    async def _models(self, request: web.Request) -> web.Response:
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if key in self.keys:
-            models = [{"id": "gpt-5", "object": "model", "created": 1, "owned_by": "openai"}]
-            return web.json_response({"object": "list", "data": models})
-        said = {"message": f"Incorrect API key provided: {key}", "type": "invalid_request_error"}
-        return web.json_response({"error": {**said, "param": None, "code": "invalid_api_key"}}, status=401)
-
-
-@dataclass
-class Site:
-    """foco.mx."""
-
-    vercel: Vercel
-    token: str
-    down: bool = False
-    metrics: dict[str, Any] = field(
-        default_factory=lambda: {
-            "uptimeRatio": 0.9999,
-            "auth": {"loginSuccessRatio": 0.99, "signupSuccessRatio": 0.98, "unauthorizedAccesses": 0},
-            "rateLimit": {"requestsPerMinute": 100, "loginsPer15Minutes": 5},
-            "workspaces": {"crossings": 0},
-            "features": {"betaUses": 12},
-        }
-    )
-
-    def version(self) -> str:
-        """What is served."""
-        live = self.vercel.live
-        assert live is not None and live.git is not None
-        return str(live.git["ref"]).removeprefix("v")
-
-    def app(self) -> web.Application:
-        """The application."""
-        found = web.Application(middlewares=[self._opened])
-        found.router.add_get("/api/health", self._health)
-        found.router.add_get("/api/metrics", self._metrics)
-        found.router.add_get("/api/organizations", self._organizations)
-        return found
-
-    @web.middleware
-    async def _opened(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        if self.down:
-            return web.json_response({"status": "down"}, status=503)
-        if request.path != "/api/health" and request.headers.get("Authorization") != f"Bearer {self.token}":
-            return web.json_response({"error": "unauthorized"}, status=401)
-        return await handler(request)  # type: ignore[no-any-return]
-
-    async def _health(self, request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok", "version": self.version()})
-
-    async def _metrics(self, request: web.Request) -> web.Response:
-        return web.json_response(self.metrics)
-
-    async def _organizations(self, request: web.Request) -> web.Response:
-        return web.json_response({"ok": True, "organizations": []})
-
-
-@dataclass
-class Backups:
-    """A store of objects. What is kept is not replaced: a Job that runs again must not put a later state in its place."""
-
-    token: str
-    kept: dict[str, bytes] = field(default_factory=dict)
-
-    def app(self) -> web.Application:
-        """The application."""
-        found = web.Application(client_max_size=2**26)
-        found.router.add_put("/{name:.*}", self._put)
-        found.router.add_get("/{name:.*}", self._get)
-        return found
-
-    def _authorized(self, request: web.Request) -> bool:
-        return request.headers.get("Authorization") == f"Bearer {self.token}"
-
-    async def _put(self, request: web.Request) -> web.Response:
-        if not self._authorized(request):
-            return web.Response(status=401)
-        self.kept.setdefault(request.match_info["name"], await request.read())
-        return web.Response(status=201)
-
-    async def _get(self, request: web.Request) -> web.Response:
-        if not self._authorized(request):
-            return web.Response(status=401)
-        found = self.kept.get(request.match_info["name"])
-        return web.Response(status=404) if found is None else web.Response(body=found)
 
 
 @dataclass
@@ -308,88 +193,6 @@ class Foco:
 def _made(days: float) -> dict[str, str]:
     at = stamp(time.time() - days * 86_400)
     return {"inserted_at": at, "updated_at": at}
-
-
-# --- the database
-
-ROWS = 6000
-"""Of the largest table: its backup is as large as the sample's proof wants it."""
-PROTECTED = "SELECT relrowsecurity FROM pg_class WHERE oid = 'public.tasks'::regclass"
-COLUMNS = """
-    SELECT string_agg(column_name, ' ' ORDER BY ordinal_position) FROM information_schema.columns
-    WHERE table_schema = 'public' AND table_name = 'tasks'
-"""
-
-
-@dataclass(frozen=True)
-class Database:
-    """A database of its own in the PostgreSQL that all share."""
-
-    server: world.Postgres
-    address: str
-    name: str
-
-    @property
-    def url(self) -> str:
-        """For the role that Gatewright has."""
-        return self._led(self.server.url(database=self.name))
-
-    @property
-    def owners_url(self) -> str:
-        """For the Jobs that migrate."""
-        return self._led(self.server.url("owner", SEEDS["owner"], self.name))
-
-    def _led(self, url: str) -> str:
-        return url.replace("@127.0.0.1:", f"@{self.address}:")
-
-    def run(self, *statements: str) -> None:
-        """As the administrator."""
-        with self.server.admin(self.name) as admin:
-            for statement in statements:
-                admin.execute(statement)
-
-    def ask(self, query: str) -> Any:
-        """The first value of the answer."""
-        with self.server.admin(self.name) as admin:
-            row = admin.execute(query).fetchone()
-            return row[0] if row else None
-
-
-@contextlib.contextmanager
-def postgres(address: str) -> Iterator[world.Postgres]:
-    """PostgreSQL as Supabase has it, as far as it is looked at, for this machine and for pods."""
-    more = (
-        "max_connections=200",
-        "shared_preload_libraries=pg_stat_statements",
-        f"listen_addresses=127.0.0.1,{address}",
-    )
-    with world.postgres(*more) as server:
-        with server.admin() as admin:
-            admin.execute("GRANT pg_read_all_stats TO reader")
-            admin.execute(f"CREATE ROLE owner LOGIN PASSWORD '{SEEDS['owner']}'")
-            (rules,) = admin.execute("SHOW hba_file").fetchone() or ("",)
-            with Path(rules).open("a") as file:
-                file.write("host all all all scram-sha-256\n")
-            admin.execute("SELECT pg_reload_conf()")
-        yield server
-
-
-def database(server: world.Postgres, address: str, name: str) -> Database:
-    """Make a database with three tables and their policies."""
-    with server.admin() as admin:
-        admin.execute(f'CREATE DATABASE "{name}"')
-    made = Database(server, address, name)
-    made.run("CREATE EXTENSION pg_stat_statements", "GRANT CREATE ON SCHEMA public TO owner")
-    tables = {"tasks": "workspace members", "organizations": "organization members", "workspaces": "members"}
-    for table, policy in tables.items():
-        made.run(
-            f"CREATE TABLE public.{table} (id int primary key, workspace int, title text)",
-            f"ALTER TABLE public.{table} OWNER TO owner",
-            f"ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY",
-            f'CREATE POLICY "{policy}" ON public.{table} USING (workspace = 1)',
-        )
-    made.run(f"INSERT INTO public.tasks SELECT n, n % 4, repeat(md5(n::text), 6) FROM generate_series(1, {ROWS}) AS n")
-    return made
 
 
 @contextlib.contextmanager
