@@ -31,7 +31,7 @@ from tests.harness.lab import everything
 from tests.harness.loop import Background
 
 pytestmark = pytest.mark.e2e
-SECONDS = 540.0
+SECONDS = 900.0
 LIFE = ("investigating", "identified", "monitoring", "resolved")
 """Of an incident on the status page."""
 STAGES = [stage["name"] for stage in sample.release()["spec"]["stages"]]

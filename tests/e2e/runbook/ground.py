@@ -116,8 +116,8 @@ class Ground:
         return "".join(path.read_text() for path in sorted(self._directory.glob("*.log")))
 
     def metrics(self) -> str:
-        """What /metrics shows now."""
-        return str(self.api.get(METRICS))
+        """What /metrics shows now, or as soon as an operator runs again."""
+        return str(self.wait(lambda: self.api.find(METRICS, (404, 500, 502, 503, 504)), 120, "the operator's metrics"))
 
     @contextlib.contextmanager
     def killed_now_and_then(self) -> Iterator[None]:
@@ -125,7 +125,7 @@ class Ground:
         over = threading.Event()
 
         def kill() -> None:
-            while not over.wait(random.uniform(25.0, 50.0)):
+            while not over.wait(random.uniform(40.0, 80.0)):
                 for name in installing.pods(self.cluster):
                     now = ("--grace-period=0", "--force", "--wait=false", "--ignore-not-found")
                     self.cluster.kubectl("delete", "pod", name, "--namespace", installing.NAMESPACE, *now)
