@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from aiohttp import web
 
 from tests.apiserver.killing import LANES
 from tests.apiserver.walking import SEED
+from tests.contract import world
 from tests.harness.lab import Lab, Site, require
 from tests.harness.scenarios import query
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
+def laboratory() -> Iterator[Lab]:
     require()
-    with Lab(seeds=[SEED], arguments=["--log-level", "DEBUG"]) as started:
+    with Lab(seeds=[SEED, world.TOKEN], arguments=["--log-level", "DEBUG"]) as started:
         started.operator.start()
         yield started
         assert not started.background.failures
@@ -24,10 +26,16 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
+def lab(laboratory: Lab) -> Lab:
+    """With an operator, whatever became of it before."""
+    if not laboratory.operator.alive:
+        laboratory.operator.start()
+    return laboratory
+
+
+@pytest.fixture
 def site(lab: Lab) -> Site:
     """A namespace with the deployment of version 1.0.0, its flags, and good answers."""
-    if not lab.operator.alive:
-        lab.operator.start()
     made = lab.namespace()
     made.deployment()
     made.configmap("web-flags", {"VOICE": "off", "KEPT": "yes"})
@@ -47,3 +55,20 @@ def lanes() -> Iterator[list[Lab]]:
         yield labs
         for lab in labs:
             assert not lab.background.failures
+
+
+@pytest.fixture
+def served(lab: Lab) -> Iterator[Callable[[web.Application], str]]:
+    """Serves an application beside the test; its URL."""
+    runners: list[web.AppRunner] = []
+
+    async def start(app: web.Application) -> str:
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    yield lambda app: lab.background.run(start(app))
+    for runner in runners:
+        lab.background.run(runner.cleanup())

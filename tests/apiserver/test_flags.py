@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,19 +10,10 @@ from aiohttp import web
 
 from tests.contract import world
 from tests.fakes.flags import LaunchDarkly
-from tests.harness.lab import Lab, Site, require
+from tests.harness.lab import Lab, Site
 from tests.harness.scenarios import TARGET, deploy, gate, query
 
 pytestmark = pytest.mark.apiserver
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require()
-    with Lab(seeds=[world.TOKEN], arguments=["--log-level", "DEBUG"]) as started:
-        started.operator.start()
-        yield started
-        assert not started.background.failures
 
 
 @pytest.fixture
@@ -32,23 +23,6 @@ def site(lab: Lab) -> Site:
     made.configmap("web-flags", {"VOICE": "on", "CRICO": "off", "KEPT": "yes"})
     lab.standin.number(query("errors", made.name), 0.001)
     return made
-
-
-@pytest.fixture
-def served(lab: Lab) -> Iterator[Callable[[web.Application], str]]:
-    """Serves an application beside the test; its URL."""
-    runners: list[web.AppRunner] = []
-
-    async def start(app: web.Application) -> str:
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        runners.append(runner)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
-
-    yield lambda app: lab.background.run(start(app))
-    for runner in runners:
-        lab.background.run(runner.cleanup())
 
 
 def beta(site: Site, flags: dict[str, Any], kill: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from gatewright.codegen import rbac
 from gatewright.core import times
 from tests.harness.api import Api, ApiError
-from tests.harness.lab import INTERVENTIONS, Lab, Site, require
+from tests.harness.lab import INTERVENTIONS, Lab, Site
 from tests.harness.receiver import Receiver
 from tests.harness.scenarios import query, simple
 
@@ -88,19 +88,8 @@ class Scene:
         return [item["reason"] for item in self.site.events() if item["reason"].startswith("FollowUp")]
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require()
-    with Lab() as started:
-        started.operator.start()
-        yield started
-        assert not started.background.failures
-
-
 @pytest.fixture
 def scene(lab: Lab) -> Iterator[Scene]:
-    if not lab.operator.alive:
-        lab.operator.start()
     site = lab.namespace()
     site.deployment()
     receiver = Receiver(lab.background)

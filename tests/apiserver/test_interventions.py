@@ -16,7 +16,7 @@ import pytest
 
 from gatewright.codegen import rbac
 from tests.harness.api import Api
-from tests.harness.lab import Lab, Site, everything, require
+from tests.harness.lab import Lab, Site, everything
 from tests.harness.proxy import POSITIONS, Call, Fault, Position
 from tests.harness.scenarios import TARGET, deploy, job, query, simple
 
@@ -34,8 +34,6 @@ class Crew:
     people: dict[str, Api]
 
     def site(self) -> Site:
-        if not self.lab.operator.alive:
-            self.lab.operator.start()
         made = self.lab.namespace()
         made.deployment()
         self.lab.standin.number(query("errors", made.name), 0.001)
@@ -90,21 +88,15 @@ class Crew:
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="module")
-def crew() -> Iterator[Crew]:
-    require()
-    with Lab() as lab:
-        people = {
-            user: Api(lab.background, lab.server.kubeconfig_for(user, groups), user)
-            for user, groups in (("ana", ["release-managers"]), ("ben", ["release-managers", "dev"]))
-        }
-        lab.operator.start()
-        try:
-            yield Crew(lab, people)
-        finally:
-            for api in people.values():
-                api.close()
-        assert not lab.background.failures
+@pytest.fixture
+def crew(lab: Lab) -> Iterator[Crew]:
+    people = {
+        user: Api(lab.background, lab.server.kubeconfig_for(user, groups), user)
+        for user, groups in (("ana", ["release-managers"]), ("ben", ["release-managers", "dev"]))
+    }
+    yield Crew(lab, people)
+    for api in people.values():
+        api.close()
 
 
 def state_is(*states: str) -> Callable[[Any], Any]:

@@ -11,25 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.harness.lab import Lab, Late, Site, require
+from tests.apiserver.walking import SEED
+from tests.harness.lab import Lab, Late, Site
 from tests.harness.receiver import Receiver
 from tests.harness.scenarios import TARGET, deploy, five, gate, query, simple
 
 pytestmark = pytest.mark.apiserver
-KEY = "canary-51c09d77-signing-key"
 EVENTS = [
     "Started", "StageStarted", "StagePassed", "StageFailed", "RollingBack", "RolledBack", "RollbackFailed", "Completed",
     "Promoted", "Aborted", "Superseded",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require()
-    with Lab(seeds=[KEY], arguments=["--log-level", "DEBUG"]) as started:
-        started.operator.start()
-        yield started
-        assert not started.background.failures
 
 
 @pytest.fixture
@@ -42,12 +33,10 @@ def receiver(lab: Lab) -> Iterator[Receiver]:
 @pytest.fixture
 def site(lab: Lab, receiver: Receiver) -> Site:
     """A namespace with a deployment, good answers, and somebody who is told."""
-    if not lab.operator.alive:
-        lab.operator.start()
     made = lab.namespace()
     made.deployment()
     made.configmap("web-flags", {"VOICE": "off", "KEPT": "yes"})
-    made.secret("hooks", {"key": KEY})
+    made.secret("hooks", {"key": SEED})
     access = {"url": f"{receiver.url}/{made.name}", "secret": {"secretRef": {"name": "hooks", "key": "key"}}}
     made.connection("hooks", {"timeout": "2s", "webhook": access})
     lab.standin.number(query("errors", made.name), 0.001)

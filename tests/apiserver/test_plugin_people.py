@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +16,7 @@ import yaml
 from gatewright.codegen import rbac
 from tests.cluster import assets
 from tests.cluster.paths import CHECKOUT
-from tests.harness.lab import Lab, Site, require
+from tests.harness.lab import Lab, Site
 from tests.harness.scenarios import TARGET, deploy, gate, query, simple
 
 pytestmark = pytest.mark.apiserver
@@ -58,15 +57,6 @@ class Desk:
         done = self.run(user, *arguments)
         assert done.returncode == code, (done.stdout, done.stderr)
         return done.stderr
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require()
-    with Lab() as started:
-        started.operator.start()
-        yield started
-        assert not started.background.failures
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,22 +11,13 @@ import pytest
 from gatewright.codegen import rbac
 from tests.apiserver.test_plugin_people import CONFIRM, GO, RBAC, Desk, state
 from tests.cluster import assets
-from tests.harness.lab import Lab, require
+from tests.harness.lab import Lab
 from tests.harness.scenarios import TARGET, deploy, gate, job, query, simple
 
 pytestmark = pytest.mark.apiserver
 ROLES = {"ana": rbac.RELEASER, "ben": rbac.APPROVER, "cem": f"{rbac.NAME}-view"}
 MAY = {"ana": frozenset({"approve", "reject", "confirm", "retry", "skip", "promote", "pause", "resume", "abort", "rollback"}),
        "ben": frozenset({"approve", "reject", "confirm"}), "cem": frozenset()}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require()
-    with Lab() as started:
-        started.operator.start()
-        yield started
-        assert not started.background.failures
 
 
 class Terminal(Desk):

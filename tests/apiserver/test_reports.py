@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.apiserver.walking import SEED
 from tests.harness.api import ApiError
-from tests.harness.lab import Lab, Site, require
+from tests.harness.lab import Lab, Site
 from tests.harness.scenarios import TARGET, deploy, job, query
 
 pytestmark = pytest.mark.apiserver
-SEED = "canary-93b0d2-log"
 SAMPLES = Path(__file__).resolve().parents[1] / "contract" / "reports"
 FIRST = "login.spec.ts › login › locks the account after five failures [slow]"
 
@@ -22,15 +21,6 @@ def sample(name: str) -> str:
     """A real report in the middle of what else a container prints, the seed among it."""
     (path,) = SAMPLES.glob(f"{name}.*")
     return f"{SEED}\n> shop@2.0.0 test\n{path.read_text()}\nnpm notice {SEED}\n"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require()
-    with Lab(seeds=[SEED], arguments=["--log-level", "DEBUG"]) as started:
-        started.operator.start()
-        yield started
-        assert not started.background.failures
 
 
 @pytest.fixture

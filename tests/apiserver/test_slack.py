@@ -22,7 +22,7 @@ from aiohttp import web
 from tests.cluster import assets
 from tests.contract import world
 from tests.fakes.slack import CHANNEL, Between, emulated
-from tests.harness.lab import Lab, Site, everything, require
+from tests.harness.lab import Lab, Site, everything
 from tests.harness.scenarios import TARGET, deploy, gate, job, query
 
 pytestmark = pytest.mark.apiserver
@@ -69,15 +69,6 @@ class Silent:
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require()
-    with Lab(seeds=[world.TOKEN], arguments=["--log-level", "DEBUG"]) as started:
-        started.operator.start()
-        yield started
-        assert not started.background.failures
-
-
-@pytest.fixture(scope="module")
 def workspace() -> Iterator[str]:
     with emulated() as url:
         yield url
@@ -85,30 +76,11 @@ def workspace() -> Iterator[str]:
 
 @pytest.fixture
 def site(lab: Lab) -> Site:
-    if not lab.operator.alive:
-        lab.operator.start()
     made = lab.namespace()
     made.deployment()
     made.secret("keys", {"key": world.TOKEN, "routing": "0" * 32})
     lab.standin.number(query("errors", made.name), 0.001)
     return made
-
-
-@pytest.fixture
-def served(lab: Lab) -> Iterator[Callable[[web.Application], str]]:
-    """Serves an application beside the test; its URL."""
-    runners: list[web.AppRunner] = []
-
-    async def start(app: web.Application) -> str:
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        runners.append(runner)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
-
-    yield lambda app: lab.background.run(start(app))
-    for runner in runners:
-        lab.background.run(runner.cleanup())
 
 
 def key(name: str = "key") -> dict[str, Any]:
