@@ -32,6 +32,7 @@ def pytest_configure() -> None:
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Benchmarks run only when asked for (`-m`). CI may be without vendors' files."""
     out = {"bench"} if "bench" not in (config.option.markexpr or "") else set()
