@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 SPECS = Path(os.environ.get("GATEWRIGHT_SPECS") or Path(__file__).parents[2] / "shared" / "specs")
@@ -32,7 +34,6 @@ def pytest_configure() -> None:
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Benchmarks run only when asked for (`-m`). CI may be without vendors' files."""
     out = {"bench"} if "bench" not in (config.option.markexpr or "") else set()
@@ -40,8 +41,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if not out.intersection(mark.name for mark in item.iter_markers())]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = sorted(kept, key=lambda item: _turn(item.path.name))
-    for item in items:  # what goes to one worker: a file; the cluster is there once
-        item.add_marker(pytest.mark.xdist_group("cluster" if item.path.name in ON_THE_CLUSTER else str(item.path)))
+
+
+class ByFile(LoadFileScheduling):
+    """A file goes to one worker; the cluster is there once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "cluster" if file.rpartition("/")[2] in ON_THE_CLUSTER else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """How tests are distributed."""
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def _turn(file: str) -> int:
