@@ -39,6 +39,7 @@ EXPECTED = {
     "observed": "Suspended",
     "guarding": "Healthy",
     "promoted": "Healthy",
+    "followed_up": "Healthy",
     "skipped": "Healthy",
     "adopted": "Healthy",
     "rolled_back": "Degraded",
