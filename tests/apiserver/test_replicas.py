@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.apiserver.killing import PATIENT, ROLLBACK, SUCCESS, Scenario, run
+from tests.apiserver.walking import stage_is
 from tests.harness import scenarios
-from tests.harness.lab import Lab, require
+from tests.harness.lab import Lab, Site, require
+from tests.harness.operator import Operator
 from tests.harness.proxy import Call, Fault
 
 pytestmark = pytest.mark.apiserver
@@ -24,15 +27,22 @@ def lab() -> Iterator[Lab]:
         assert not started.background.failures
 
 
-def test_a_replica_that_stood_still_past_its_lease_writes_nothing_more(lab: Lab) -> None:
+@contextlib.contextmanager
+def baking(lab: Lab, bake: str) -> Iterator[tuple[Site, Operator]]:
+    """A run that bakes, and another replica that waits for the Lease."""
     if not lab.operator.alive:
         lab.operator.start()
     site = lab.namespace()
     PATIENT.prepare(site)
     with lab.second() as (_, other):
         other.start()
-        site.apply(scenarios.simple(site.name, bake="4s"))
-        site.until(lambda status: (status.get("run") or {}).get("stages", [{}])[0].get("state") == "Baking", 20)
+        site.apply(scenarios.simple(site.name, bake=bake))
+        site.until(stage_is(0, "Baking"), 20)
+        yield site, other
+
+
+def test_a_replica_that_stood_still_past_its_lease_writes_nothing_more(lab: Lab) -> None:
+    with baking(lab, "4s") as (site, other):
         lab.operator.freeze()
         frozen = time.monotonic()
         site.ended("Promoted", 60)
@@ -53,14 +63,7 @@ def test_a_replica_that_stood_still_past_its_lease_writes_nothing_more(lab: Lab)
 
 
 def test_a_graceful_stop_hands_over_at_once(lab: Lab) -> None:
-    if not lab.operator.alive:
-        lab.operator.start()
-    site = lab.namespace()
-    PATIENT.prepare(site)
-    with lab.second() as (_, other):
-        other.start()
-        site.apply(scenarios.simple(site.name, bake="1s"))
-        site.until(lambda status: (status.get("run") or {}).get("stages", [{}])[0].get("state") == "Baking", 20)
+    with baking(lab, "1s") as (site, other):
         assert lab.operator.stop() == 0
         stopped = time.monotonic()
         site.ended("Promoted", 30)

@@ -46,6 +46,18 @@ class Late(AssertionError):
     """What was waited for did not come; the message shows how things stand."""
 
 
+def poll(condition: Callable[[], Any], seconds: float, what: str, log: Callable[[], str], pause: float) -> Any:
+    """Poll until a condition is true; its value. Raises Late, with what the operator has said."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise Late(f"waited {seconds:g}s in vain for {what}; operator log:\n{log()}")
+        time.sleep(pause)
+
+
 class Lab:
     """One API server for many tests, one namespace for each. The operator is not started by itself."""
 
@@ -168,14 +180,7 @@ class Lab:
 
     def wait(self, condition: Callable[[], Any], seconds: float, what: str) -> Any:
         """Poll until a condition is true; its value. Raises Late."""
-        deadline = time.monotonic() + seconds
-        while True:
-            found = condition()
-            if found:
-                return found
-            if time.monotonic() > deadline:
-                raise Late(f"waited {seconds:g}s in vain for {what}; operator log:\n{self._log()}")
-            time.sleep(0.01)
+        return poll(condition, seconds, what, self._log, pause=0.01)
 
     def _log(self) -> str:
         return self.operator.tail(25) if hasattr(self, "operator") else "not started"

@@ -22,6 +22,8 @@ Outcome = Literal["Promoted", "Superseded", "Aborted", "RolledBack", "RollbackFa
 StageState = Literal["Pending", "Running", "Gating", "Baking", "Passed", "Failed", "Skipped", "RolledBack"]
 StepState = Literal["Pending", "Running", "Succeeded", "Failed", "Skipped"]
 FollowUpState = Literal["Pending", "Done", "Failed", "Overdue"]
+OPEN_FOLLOW_UPS: tuple[FollowUpState, ...] = ("Pending", "Overdue")
+"""Not closed: a person may still answer."""
 GateState = Literal["Unknown", "Passing", "Breaching", "Holding", "Failed"]
 
 

@@ -15,15 +15,14 @@ from datetime import datetime, timedelta
 
 from gatewright.api.base import seconds
 from gatewright.api.release import FollowUp
-from gatewright.api.status import FollowUpState, FollowUpStatus, GateStatus, ReleaseStatus, Run
+from gatewright.api.status import OPEN_FOLLOW_UPS, FollowUpState, FollowUpStatus, GateStatus, ReleaseStatus, Run
 from gatewright.core import judge, times
 from gatewright.core.expand import Unknown, expand
 from gatewright.core.model import Act, Body, Measure
-from gatewright.core.operations import rule_of
+from gatewright.core.operations import measure_at
 from gatewright.core.passing import Pass, Refused
 
 MOST = 20
-OPEN = ("Pending", "Overdue")
 ANSWERS: Mapping[str, tuple[FollowUpState, str]] = {"Confirm": ("Done", "confirmed"), "Reject": ("Failed", "rejected")}
 LONGEST = 300
 """Characters of a message: twenty of these stand beside a whole run in one status."""
@@ -64,7 +63,7 @@ def review(p: Pass) -> datetime | None:
 def answer(p: Pass, act: Act) -> tuple[int, str]:
     """What a person says of a follow-up; number of its run, and what was done. Raises Refused."""
     row = _meant(p.status, act)
-    if row.state not in OPEN:
+    if row.state not in OPEN_FOLLOW_UPS:
         raise Refused(f"{describe(row)} already: {row.message or row.state}")
     if row.gate is not None and row.state == "Pending" and act.action == "Confirm":
         raise Refused(f"{_title(row)} is measured until {row.dueAt[:19]}Z; nobody has to confirm it")
@@ -106,7 +105,7 @@ def _take_up(p: Pass) -> None:
     """Open those of the run that has ended; closed ones of earlier runs go, and the oldest where there are too many."""
     run = p.run
     fresh = [_begin(p, run, wanted) for wanted in p.body.spec.followUps if _applies(wanted, run)]
-    left = [row for row in p.status.followUps if row.state in OPEN]
+    left = [row for row in p.status.followUps if row.state in OPEN_FOLLOW_UPS]
     p.status.followUps = [*fresh, *left][:MOST]
     lost = [*fresh, *left][MOST:]
     if lost:
@@ -192,11 +191,11 @@ def _close(p: Pass, row: FollowUpStatus, state: FollowUpState, message: str) -> 
 def _meant(status: ReleaseStatus, act: Act) -> FollowUpStatus:
     """The one that is named; of several the latest that is open. Raises Refused."""
     named = [row for row in status.followUps if row.name == act.follow_up and act.run in (None, row.run)]
-    found = next((row for row in named if row.state in OPEN), named[0] if named else None)
+    found = next((row for row in named if row.state in OPEN_FOLLOW_UPS), named[0] if named else None)
     if found is not None:
         return found
     of = f" of run {act.run}" if act.run is not None else ""
-    there = ", ".join(_title(row) for row in status.followUps if row.state in OPEN)
+    there = ", ".join(_title(row) for row in status.followUps if row.state in OPEN_FOLLOW_UPS)
     raise Refused(f"there is no follow-up {act.follow_up}{of}; open are: {there or 'none'}")
 
 
@@ -206,13 +205,10 @@ def _measure(row: FollowUpStatus, kept: Pinned) -> Measure | None:
     wanted = next((item for item in body.spec.followUps if item.name == row.name), None) if body is not None else None
     if body is None or wanted is None or wanted.confirm is not None:
         return None
-    provider, config = wanted.provider
     try:
-        config = expand(config, body.names)
+        return measure_at(f"{row.run}/followUps/{row.name}", wanted, row.gate, body.names)
     except Unknown:
         return None
-    breaching = row.gate.since if row.gate is not None and row.gate.state == "Breaching" else None
-    return Measure(f"{row.run}/followUps/{row.name}", wanted, provider, config, rule_of(wanted), breaching)
 
 
 def _id(row: FollowUpStatus) -> tuple[int, str]:

@@ -6,7 +6,7 @@ child of a deleted Release of the same name, or of a run whose status was wiped,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatewright.api.base import quantity, seconds
@@ -124,13 +124,17 @@ def measure(
     body: Body, run: Run, place: str, check: Check, row: GateStatus, stage: int | None = None
 ) -> Measure | None:
     """The measurement of a check; None for a job or an approval. Raises expand.Unknown."""
-    provider, config = check.provider
-    if provider in ("job", "approval"):
+    if check.provider[0] in ("job", "approval"):
         return None
     attempt = run.stages[stage].attempt if stage is not None else 0
-    where = path_of(run, place, check, attempt)
-    since = row.since if row.state == "Breaching" else None
-    return Measure(where, check, provider, expand(config, names_at(body, run, stage)), rule_of(check), since)
+    return measure_at(path_of(run, place, check, attempt), check, row, names_at(body, run, stage))
+
+
+def measure_at(path: str, check: Check, row: GateStatus | None, names: Mapping[str, str]) -> Measure:
+    """The measurement of a check whose samples are kept at a path. Raises expand.Unknown."""
+    provider, config = check.provider
+    since = row.since if row is not None and row.state == "Breaching" else None
+    return Measure(path, check, provider, expand(config, names), rule_of(check), since)
 
 
 def rule_of(check: Check) -> Rule:
@@ -222,5 +226,6 @@ def _flags(body: Body, flags: FlagsStep, own: str, names: dict[str, str]) -> Ope
 
 
 def told(found: Sequence[Progress]) -> str | None:
-    """What people should know of operations in which nothing is wrong."""
-    return "; ".join(item.message for item in found if item.notable and item.message)[:1000] or None
+    """What people should know of operations: what keeps one from ending, else what is notable although nothing is wrong."""
+    stuck = next((item.message for item in found if item.stuck), None)
+    return stuck or "; ".join(item.message for item in found if item.notable and item.message)[:1000] or None

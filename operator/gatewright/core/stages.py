@@ -74,9 +74,7 @@ def _step(p: Pass, index: int, stage: StageStatus) -> bool:
     for operation, item in zip(operations, found, strict=True):
         if item.state == "Absent":
             p.perform(operation, stage.name, step.name)
-    shown = next((item.message for item in found if item.stuck), None) or told(found)
-    if step.message != shown:
-        step.message = shown
+    step.message = told(found)
     return False
 
 

@@ -123,7 +123,7 @@ def _undo(p: Pass, line: Undo) -> None:
         for operation, item in zip(operations, found, strict=True):
             if item.state == "Absent":
                 p.perform(operation, "", "")
-        line.message = next((item.message for item in found if item.stuck), None) or told(found)
+        line.message = told(found)
 
 
 def _over_budget(p: Pass) -> None:

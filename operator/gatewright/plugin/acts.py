@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewright.api import API_VERSION, RELEASE
-from gatewright.plugin import show
+from gatewright.api.status import OPEN_FOLLOW_UPS
 from gatewright.plugin.cluster import Cluster, Failed, path
 
 DONE, FAILED, LATE = 0, 1, 3
@@ -56,7 +56,7 @@ def _follows(release: Mapping[str, Any], name: str) -> int | None:
     """Number of the run that a follow-up follows: the latest where it is open."""
     rows = (release.get("status") or {}).get("followUps") or ()
     named = sorted(
-        (row for row in rows if row["name"] == name), key=lambda row: (row["state"] not in show.OPEN, -row["run"])
+        (row for row in rows if row["name"] == name), key=lambda row: (row["state"] not in OPEN_FOLLOW_UPS, -row["run"])
     )
     return int(named[0]["run"]) if named else None
 

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from gatewright.api.status import OPEN_FOLLOW_UPS
 from gatewright.core import masking, times
 
 Object = Mapping[str, Any]
-OPEN = ("Pending", "Overdue")
-"""Follow-ups that are not closed."""
 SHORT = 80
 """Characters of a sentence in a table that is not wide."""
 RELEASES = ("NAME", "VERSION", "LIVE", "LAST-GOOD", "STAGE", "STATE", "WAITING-FOR", "AGE")
@@ -155,7 +154,7 @@ def follow_ups(found: Object, now: datetime) -> list[str]:
     for row in found.get("followUps", ()):
         left = (times.parse(row["dueAt"]) - now).total_seconds()
         due = f"in {span(left)}" if left > 0 else f"{span(-left)} ago"
-        due = due if row["state"] in OPEN else ""
+        due = due if row["state"] in OPEN_FOLLOW_UPS else ""
         gate = row.get("gate") or {}
         said = row.get("message") or " ".join(str(gate[key]) for key in ("state", "value", "message") if gate.get(key))
         rows.append([row["name"], row["run"], row["version"], row["state"], due, row.get("by"), said])

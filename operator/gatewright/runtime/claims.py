@@ -25,11 +25,9 @@ class Claims:
     def take(self, entry: Entry, view: View) -> None:
         """The targets of a run under way are its own; at rest a Release has none."""
         if view.run is None:
-            if entry.claims:
-                entry.claims = frozenset()
+            had, entry.claims, entry.resumed = entry.claims, frozenset(), False
+            if had:
                 self.unblock(entry.key[0])
-            entry.claims = frozenset()
-            entry.resumed = False
         elif entry.body is not None and not entry.claims:
             entry.claims = targets_of(view.namespace, subjects(entry.body))
             self.unblock(entry.key[0])

@@ -8,7 +8,6 @@ import json
 import random
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from tests.cluster import Cluster
 from tests.e2e import installing
 from tests.e2e.foco import install as foco
 from tests.harness.api import Api
-from tests.harness.lab import Late
+from tests.harness.lab import Late, poll
 from tests.harness.loop import Background
 from tests.harness.recording import Recording
 
@@ -85,14 +84,7 @@ class Ground:
 
     def wait(self, condition: Callable[[], Any], seconds: float, what: str) -> Any:
         """Poll until a condition is true; its value. Raises Late."""
-        deadline = time.monotonic() + seconds
-        while True:
-            found = condition()
-            if found:
-                return found
-            if time.monotonic() > deadline:
-                raise Late(f"waited {seconds:g}s in vain for {what}; operator log:\n{self.log()[-4000:]}")
-            time.sleep(0.2)
+        return poll(condition, seconds, what, lambda: self.log()[-4000:], pause=0.2)
 
     # --- the operator
 
