@@ -113,7 +113,8 @@ def run(lab: Lab, scenario: Scenario, point: Point | Fault | None, plain: float 
         problems = _ending_problems(site, scenario)
     ended = time.monotonic()
     if killed:
-        began = next((one.arrived for one in lab.proxy.calls if one.instance == lab.operator.lives), began)
+        # Killed after its last write was taken, a run has ended before the new process asks for anything.
+        began = next((one.arrived for one in lab.proxy.calls if one.instance == lab.operator.lives), ended)
     converged = ended - began
     if killed and converged > CONVERGED + plain:
         problems.append(f"converged only {converged:.1f}s after the restart")
