@@ -13,7 +13,6 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
-SPECS = Path(os.environ.get("GATEWRIGHT_SPECS") or Path(__file__).parents[2] / "shared" / "specs")
 
 ON_THE_CLUSTER = ("test_main_job.py", "test_runbook.py")
 LONG = (
@@ -35,9 +34,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Benchmarks run only when asked for (`-m`). CI may be without vendors' files."""
+    """Benchmarks run only when asked for (`-m`)."""
     out = {"bench"} if "bench" not in (config.option.markexpr or "") else set()
-    out |= {"specs"} if IN_CI and not SPECS.is_dir() else set()
     kept = [item for item in items if not out.intersection(mark.name for mark in item.iter_markers())]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = sorted(kept, key=lambda item: _turn(item.path.name))

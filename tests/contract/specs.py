@@ -6,14 +6,12 @@ else in `../shared/specs` beside the checkout; GitHub's comes from its npm packa
 Every request that any contract test makes is checked (`vendors`), where the file is to be had:
 nobody lists requests, so none can be forgotten. Tests that look at answers too, or at what a file tells, need the file:
 
-    pytestmark = pytest.mark.specs
-
     async def test_requests_are_the_vendors() -> None:
         with specs.recorded() as calls:
             ...                                         # drive the provider against its fake
         specs.load("sentry").require(calls, base=link.config.url)
 
-Such a test is skipped with the reason where the file is nowhere; in CI it is left out.
+Such a test is skipped with the reason where the file is nowhere, and fails there in CI.
 """
 
 from __future__ import annotations

@@ -129,9 +129,7 @@ async def test_a_cancelled_question_leaves_the_client_usable(server: world.Serve
         task.cancel()
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(error, asyncio.CancelledError) for error in found)
-    started = time.monotonic()
     assert (await client.ask(link, "GET", "/ok/")).status == 200
-    assert time.monotonic() - started < 1.0
 
 
 async def test_cookies_are_not_kept(server: world.Server) -> None:

@@ -200,10 +200,10 @@ def test_the_worst_json_path_is_fast() -> None:
     flat = json.loads("{" + ",".join(f'"a{index}":{index}' for index in range(30_000)) + "}")
     for path in ("$..a", "$[?@.a == 1]", "$[*][*][*]", "$[?length($) == 1]", "$[?@[0][0] == $[0][0]]"):
         for document in (wide, deep, flat):
-            started = time.monotonic()
+            started = time.process_time()
             for _, node in zip(range(2), compiled(path).finditer(document), strict=False):
                 assert node
-            assert time.monotonic() - started < 3.0, path
+            assert time.process_time() - started < 3.0, path
 
 
 @pytest.mark.parametrize(

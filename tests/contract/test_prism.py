@@ -22,8 +22,6 @@ from tests.contract import cases, specs, vendors, world
 from tests.contract.test_limits import ways
 from tests.fakes import prism
 
-pytestmark = pytest.mark.specs
-
 KINDS = [key for key in vendors.VENDORS if key not in ("vercel", "prometheus")]
 """Vercel's file is in no package, and Prometheus itself is there to be asked."""
 ROUNDS = 2

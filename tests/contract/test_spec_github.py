@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import httpx2
-import pytest
 
 from gatewright.providers.registry import ACTIONS, CONNECTIONS
 from tests.contract import specs, world
 from tests.contract.test_github import CHECKS, DEPLOYMENT, ISSUES, SMOKE, do, follow, link, look, of, operation
 from tests.fakes.github import Github
 from tests.fakes.serving import serving
-
-pytestmark = pytest.mark.specs
 
 
 async def test_every_request_is_one_of_githubs() -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract import specs, world
 from tests.contract.test_ofrep import flags, link
 from tests.fakes.serving import serving
-
-pytestmark = pytest.mark.specs
 
 
 async def test_requests_are_those_of_ofrep() -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.contract import specs, world
 from tests.contract.test_openai import MODELS, app, link
 from tests.fakes.serving import serving
-
-pytestmark = pytest.mark.specs
 
 
 async def test_requests_and_answers_are_those_of_openai() -> None:

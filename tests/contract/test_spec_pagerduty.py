@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract import specs
 from tests.contract.telling import STARTED, message, told
 from tests.contract.test_pagerduty import link, service
 from tests.fakes.serving import serving
-
-pytestmark = pytest.mark.specs
 
 
 async def test_requests_are_those_of_pagerduty() -> None:

@@ -11,8 +11,6 @@ from tests.contract.test_sentry import ERRORS, FAILURES, MARK, NEW, P95, VERSION
 from tests.fakes.sentry import Sentry
 from tests.fakes.serving import serving
 
-pytestmark = pytest.mark.specs
-
 SCOPE = {"projects": ["web", "api"], "environment": "production"}
 
 

