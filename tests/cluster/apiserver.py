@@ -31,7 +31,7 @@ import yaml
 
 from tests.cluster import assets, certs
 from tests.cluster.client import Client
-from tests.cluster.processes import Process, Watchdog, free_ports, spawn, stop, tail
+from tests.cluster.processes import Process, Watchdog, free_port, spawn, stop, tail
 
 AuditLevel = Literal["Metadata", "Request", "RequestResponse"]
 
@@ -156,7 +156,7 @@ class ApiServer:
         """Run kube-controller-manager too: all controllers, or the named ones (as in its flag --controllers)."""
         listed = controllers if isinstance(controllers, str) else ",".join(controllers)
         program = str(assets.ensure(["kube-controller-manager"])["kube-controller-manager"])
-        (port,) = free_ports(1)
+        port = free_port()
         self._spawn(
             "kube-controller-manager",
             [
@@ -182,7 +182,7 @@ class ApiServer:
     def _start(self, programs: dict[str, str]) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="gatewright-api-"))
         self._watchdog = Watchdog(self._directory)
-        self._port, etcd_port = free_ports(2)
+        self._port, etcd_port = free_port(2)
         self._write_files()
         self._spawn("etcd", self._etcd_command(programs["etcd"], etcd_port))
         self._spawn("kube-apiserver", self._apiserver_command(programs["kube-apiserver"], etcd_port))

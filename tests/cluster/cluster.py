@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 
 from tests.cluster import assets, certs
 from tests.cluster.paths import CHECKOUT, Unavailable, locked
-from tests.cluster.processes import Watchdog, free_ports, spawn, stop, tail
+from tests.cluster.processes import Watchdog, free_port, spawn, stop, tail
 
 NAME_VARIABLE = "GATEWRIGHT_CLUSTER"
 FLAVOR_VARIABLE = "GATEWRIGHT_CLUSTER_FLAVOR"  # kind or native, to insist on one
@@ -215,7 +215,7 @@ class Forward:
     """`kubectl port-forward`, started again whenever it ends: it ends with the pod that it was led to."""
 
     def __init__(self, command: list[str], port: int, seconds: float = 30.0) -> None:
-        (self.port,) = free_ports(1)
+        self.port = free_port()
         self._command = [*command, f"{self.port}:{port}"]
         self._closed = threading.Event()
         self._directory = Path(tempfile.mkdtemp(prefix="gatewright-forward-"))

@@ -13,6 +13,7 @@ Two ways to die with grace:
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,6 +26,9 @@ from pathlib import Path
 
 _POLL = 0.02
 _END = "end"
+PORTS = range(10_000, 30_000)
+"""Below those that Linux gives to outgoing connections (32768 and up), of which one may be gone before it is listened on,
+and below Kubernetes' NodePorts."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +98,23 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listened on a moment ago; distinct, because all are held while choosing."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that nobody listened on a moment ago, distinct; see `PORTS`."""
+    found: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"of the ports {PORTS.start} to {PORTS.stop - 1} no {count} are free")
+
+
+def free_port() -> int:
+    """The same for one."""
+    return free_ports(1)[0]
 
 
 def tail(path: Path, lines: int = 15) -> str:

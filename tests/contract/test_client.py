@@ -18,6 +18,7 @@ from gatewright.providers.connections import client
 from gatewright.providers.connections.secrets import hide, secret
 from gatewright.providers.connections.shelf import Shelf
 from gatewright.providers.registry import GATES
+from tests.cluster.processes import free_port
 from tests.contract import world
 
 
@@ -266,7 +267,7 @@ def test_hiding(text: str, shown: str) -> None:
 
 async def test_a_secret_in_the_url_is_not_said() -> None:
     """It does not belong there; then at least it goes no further."""
-    link = world.http_link(f"http://127.0.0.1:{world.free_port()}/hook/{world.TOKEN}")
+    link = world.http_link(f"http://127.0.0.1:{free_port()}/hook/{world.TOKEN}")
     with pytest.raises(Retryable, match=r"/hook/\*\*\*") as caught:
         await client.ask(link, "GET", "/")
     world.assert_silent(caught.value)

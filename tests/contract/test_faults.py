@@ -15,6 +15,7 @@ import pytest
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.certs import Authority
+from tests.cluster.processes import free_port
 from tests.contract import world
 
 PROMETHEUS = {"query": "errors / requests"}
@@ -94,7 +95,7 @@ async def test_faults(server: world.Server, row: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("provider, config, limits", COLUMNS, ids=["prometheus", "value", "status", "latency"])
 async def test_nobody_listens(provider: str, config: dict[str, Any], limits: dict[str, str]) -> None:
-    link = world.http_link(f"http://127.0.0.1:{world.free_port()}")
+    link = world.http_link(f"http://127.0.0.1:{free_port()}")
     kind, message = await world.verdict(provider, config, link, limits)
     assert (kind, "refused" in message) == ("Retryable", True), message
 

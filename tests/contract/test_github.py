@@ -19,6 +19,7 @@ from gatewright.core.model import Operation
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.actions import github as steps
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
+from tests.cluster.processes import free_port
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
 from tests.contract.shapes import bent
@@ -611,7 +612,7 @@ TOKEN = "test_token_admin"
 def emulated() -> Iterator[str]:
     """emulate's GitHub, with one repository, its label, issues and a pull request; its base URL."""
     folder = npm.installed(EMULATE)
-    port = world.free_port()
+    port = free_port()
     command = ["node", str(folder / "emulate/dist/index.js"), "--service", "github", "--port", str(port)]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"

@@ -19,6 +19,7 @@ from gatewright.providers.connections import addresses, redis
 from gatewright.providers.gates import redis as gate
 from gatewright.providers.gates.redis import HitRatio, ratio_of
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
+from tests.cluster.processes import free_port
 from tests.contract import world
 from tests.fakes.redis_server import MEMORY, RedisServer, fields_of
 from tests.fakes.serving import linked
@@ -276,7 +277,7 @@ async def test_answers(row: tuple[str, Talk, str, str]) -> None:
 
 
 async def test_nobody_listens() -> None:
-    found = await world.verdict("redis", {"memory": {}}, link(f"redis://127.0.0.1:{world.free_port()}"), NEVER)
+    found = await world.verdict("redis", {"memory": {}}, link(f"redis://127.0.0.1:{free_port()}"), NEVER)
     assert (found[0], "refused" in found[1]) == ("Retryable", True), found
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.processes import free_port
 from tests.contract.test_reports import read
-from tests.contract.world import free_port, missing
+from tests.contract.world import missing
 from tests.fakes import npm
 
 PLAYWRIGHT = "@playwright/test@1.65.1"

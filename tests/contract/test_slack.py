@@ -15,6 +15,7 @@ from slack_sdk.models.blocks import HeaderBlock
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.notifiers.slack import LONGEST_TEXT, blocks
 from gatewright.providers.registry import CONNECTIONS
+from tests.cluster.processes import free_port
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
 from tests.contract.telling import LINES, STARTED, UID, message, outcome, told
@@ -220,7 +221,7 @@ async def test_a_limit_says_when_to_come_back(header: dict[str, str], after: flo
 
 
 async def test_nobody_listens() -> None:
-    kind, text, _ = await outcome("slack", CONFIG, link(f"http://127.0.0.1:{world.free_port()}"))
+    kind, text, _ = await outcome("slack", CONFIG, link(f"http://127.0.0.1:{free_port()}"))
     assert kind == "Retryable" and "refused" in text
 
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import vendor
 from gatewright.providers.registry import CONNECTIONS, GATES
+from tests.cluster.processes import free_port
 from tests.contract import world
 from tests.fakes import vercel
 from tests.fakes.serving import linked, serving
@@ -276,7 +277,7 @@ def _fresh(link: Link) -> Link:
 
 
 async def test_nobody_listens() -> None:
-    link = linked("vercel", {"url": f"http://127.0.0.1:{world.free_port()}"}, {"token": world.TOKEN})
+    link = linked("vercel", {"url": f"http://127.0.0.1:{free_port()}"}, {"token": world.TOKEN})
     kind, message = await world.verdict("vercel", RATIO, link, {"max": "1%"})
     assert (kind, "refused" in message) == ("Retryable", True), message
 

@@ -21,7 +21,7 @@ from gatewright.ports import Link, Permanent
 from gatewright.providers.connections import vercel as api
 from gatewright.providers.hosts import vercel_return, vercel_rollout
 from gatewright.providers.registry import CONNECTIONS, FLAGS, HOSTS
-from tests.contract import world
+from tests.cluster.processes import free_port
 from tests.fakes import npm, vercel
 from tests.fakes.serving import linked, serving
 
@@ -204,7 +204,7 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
         },
     }
     (folder / "seed.json").write_text(json.dumps(seed))
-    port = world.free_port()
+    port = free_port()
     command = ["node", program, "--service", "vercel", "--seed", "seed.json", "--port", str(port)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)

@@ -19,6 +19,7 @@ from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections.webhook import keys
 from gatewright.providers.notifiers.webhook import signed
 from gatewright.providers.registry import CONNECTIONS
+from tests.cluster.processes import free_port
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
 from tests.contract.telling import STARTED, UID, message, outcome, told
@@ -200,7 +201,7 @@ async def test_a_limit_says_when_to_come_back(header: dict[str, str], after: flo
 
 
 async def test_nobody_listens() -> None:
-    found = await outcome("webhook", {}, link(f"http://127.0.0.1:{world.free_port()}"))
+    found = await outcome("webhook", {}, link(f"http://127.0.0.1:{free_port()}"))
     assert found[0] == "Retryable" and "refused" in found[1]
 
 

@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -35,6 +34,7 @@ from gatewright.core.judge import sample_of
 from gatewright.core.model import digest
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.registry import GATES
+from tests.cluster.processes import free_port
 
 TOKEN = "tok-5eCr3t-b34rer-0123456789"
 HEADER = "hdr-5eCr3t-header-987654"
@@ -49,13 +49,6 @@ def missing(reason: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason} (in CI nothing may be skipped)")
     pytest.skip(reason)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from unittest import mock
 import httpx2
 
 from gatewright.providers.connections import client
-from tests.contract import world
+from tests.cluster.processes import free_port
 from tests.fakes import npm
 
 PACKAGE = "@stoplight/prism-cli@5.16.0"
@@ -29,7 +29,7 @@ def mocking(document: Mapping[str, Any], under: str = "") -> Iterator[str]:
     """The server of a file, its paths below `under`; its base URL."""
     program = npm.installed(PACKAGE) / "@stoplight" / "prism-cli" / "dist" / "index.js"
     with tempfile.TemporaryDirectory(prefix="gatewright-prism-") as directory:
-        file, log, port = Path(directory, "spec.json"), Path(directory, "log"), world.free_port()
+        file, log, port = Path(directory, "spec.json"), Path(directory, "log"), free_port()
         file.write_text(json.dumps(_served(document, under)))
         with log.open("wb") as out:
             command = ["node", str(program), "mock", str(file), "--port", str(port), "--errors"]

@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.cluster.certs import Authority
-from tests.contract.world import PASSWORD, free_port, missing
+from tests.cluster.processes import free_port
+from tests.contract.world import PASSWORD, missing
 
 MEMORY = 64 * 1024 * 1024
 

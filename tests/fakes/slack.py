@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from tests.cluster.processes import free_port
 from tests.contract import world
 from tests.fakes import npm
 
@@ -38,7 +39,7 @@ slack:
 @contextlib.contextmanager
 def emulated() -> Iterator[str]:
     """Base URL of a workspace with the channels `deployments`, `incidents` and `monitoring`."""
-    folder, port = npm.installed(EMULATE), world.free_port()
+    folder, port = npm.installed(EMULATE), free_port()
     with tempfile.TemporaryDirectory(prefix="gatewright-slack-") as directory:
         seed, log = Path(directory, "seed.yaml"), Path(directory, "log")
         seed.write_text(_SEED)

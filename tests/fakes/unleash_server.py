@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.contract.world import PASSWORD_QUOTED, Postgres, free_port
+from tests.cluster.processes import free_port
+from tests.contract.world import PASSWORD_QUOTED, Postgres
 
 TOKEN = "*:*.tok-5eCr3t-b34rer-0123456789"
 FOLDER = os.environ.get("GATEWRIGHT_UNLEASH", "")

@@ -59,7 +59,8 @@ class Background:
             traceback.print_exception(task.exception())
 
     async def _cancel(self) -> None:
-        tasks = list(self._tasks)
+        """Connections that a server still holds are tasks of its own."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

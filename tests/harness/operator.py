@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.cluster.paths import CHECKOUT
-from tests.cluster.processes import Process, Watchdog, free_ports, tail
+from tests.cluster.processes import Process, Watchdog, free_port, tail
 from tests.harness.proxy import Proxy
 
 _READY_SECONDS = 60.0
@@ -61,7 +61,7 @@ class Operator:
         """Start a new process; with `wait`, return when it says it is ready."""
         assert not self.alive, "the operator runs already"
         self.lives += 1
-        (self.port,) = free_ports(1)
+        self.port = free_port()
         module = ["gatewright"] if self.planted is None else ["tests.harness.planted", self.planted]
         command = [sys.executable, "-m", *module, "run", "--port", str(self.port), *self._arguments]
         environment = {

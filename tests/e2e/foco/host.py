@@ -24,6 +24,8 @@ from typing import Any
 
 import psycopg
 
+from tests.cluster.processes import free_port
+
 APP = Path(__file__).parent / "app"
 POSTGRES = Path("/usr/lib/postgresql/15/bin/postgres")
 
@@ -38,12 +40,6 @@ def missing() -> str | None:
     if not POSTGRES.exists():
         return "the Debian package postgresql-15 is not installed"
     return None if shutil.which("prometheus") else "the Debian package prometheus is not installed"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def call(url: str, method: str = "GET", body: Any = None, workspace: str = "acme") -> tuple[int, Any]:
