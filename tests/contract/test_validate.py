@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gatewright.api.base import docstrings
 from gatewright.api.release import ReleaseSpec
 from gatewright.providers import registry
 from gatewright.providers.connections import addresses
@@ -329,8 +330,8 @@ def test_the_registry_is_whole() -> None:
     for key, gate in registry.GATES.items():
         assert gate.connection in registry.CONNECTIONS, key
         assert "connection" in gate.config.model_fields, key
-        assert all(field.description for field in gate.config.model_fields.values()), f"{key}: a field is not described"
+        assert docstrings(gate.config).keys() == gate.config.model_fields.keys(), f"{key}: a field is not described"
     flushes = {key for key, action in registry.ACTIONS.items() if "flush" in action.config.model_fields}
     assert flushes and flushes <= registry.APPROVED <= registry.ACTIONS.keys()
     for key, connector in registry.CONNECTIONS.items():
-        assert all(field.description for field in connector.config.model_fields.values()), key
+        assert docstrings(connector.config).keys() == connector.config.model_fields.keys(), key

@@ -147,11 +147,10 @@ def _models() -> Iterator[type[BaseModel]]:
 
 @pytest.mark.parametrize("model", list(_models()), ids=lambda model: model.__name__)
 def test_every_field_of_the_language_says_in_a_sentence_what_it_is(model: type[BaseModel]) -> None:
-    silent = [name for name, field in model.model_fields.items() if not field.description]
+    said = base.docstrings(model)
+    silent = [name for name in model.model_fields if not said.get(name)]
     assert silent == []
-    ragged = [
-        name for name, field in model.model_fields.items() if not str(field.description).rstrip().endswith((".", "`"))
-    ]
+    ragged = [name for name, words in said.items() if not words.rstrip().endswith((".", "`"))]
     assert ragged == [], "a sentence ends with a full stop"
 
 

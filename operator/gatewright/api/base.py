@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
+import itertools
 import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
@@ -76,9 +82,12 @@ Free = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes
 
 
 class Model(BaseModel):
-    """Base of all models: unknown fields are refused, field docstrings become descriptions."""
+    """Base of all models: unknown fields are refused; what stands below a field describes it (`docstrings`).
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+    A validator is built when it is first needed: a process uses few of the providers, and starts faster.
+    """
+
+    model_config = ConfigDict(extra="forbid", defer_build=True, populate_by_name=True)
 
 
 class Keyed(BaseModel):
@@ -87,7 +96,7 @@ class Keyed(BaseModel):
     The keys stay raw here; `providers.registry` refuses unknown ones and checks the configuration of the known.
     """
 
-    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True, populate_by_name=True)
+    model_config = ConfigDict(extra="allow", defer_build=True, populate_by_name=True)
 
     @property
     def provider(self) -> tuple[str, Any]:
@@ -133,3 +142,25 @@ class Condition(Model):
     """When `status` last changed."""
     observedGeneration: int = 0
     """The `metadata.generation` it speaks of."""
+
+
+@functools.cache
+def docstrings(model: type[BaseModel]) -> Mapping[str, str]:
+    """The docstring of each field that has one, as it stands in the source; inherited ones too.
+
+    Not pydantic's `use_attribute_docstrings`, which reads the source of every class whenever a process starts.
+    """
+    found: dict[str, str] = {}
+    for owner in reversed(model.__mro__):
+        if issubclass(owner, BaseModel) and owner is not BaseModel:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+            assert isinstance(tree, ast.ClassDef)
+            found |= _below(tree.body)
+    return found
+
+
+def _below(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
+    for field, below in itertools.pairwise(body):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(words))):
+                yield name, inspect.cleandoc(words)

@@ -26,7 +26,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
+from gatewright.api.base import docstrings
 from gatewright.codegen import rules
 
 Schema = dict[str, Any]
@@ -54,12 +57,24 @@ class Unsupported(ValueError):
     """A model that a CRD cannot express; the message says where."""
 
 
+class _Described(GenerateJsonSchema):
+    """With each field's docstring."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        found = super().model_schema(schema)
+        owner: type[BaseModel] = schema["cls"]
+        for name, words in docstrings(owner).items():
+            field = found["properties"][owner.model_fields[name].alias or name]
+            field.setdefault("description", words)
+        return found
+
+
 def structural(model: type[BaseModel], path: str, variants: Variants, expanded: bool = False) -> Schema:
     """The structural schema of a model that stands at `path`. Raises Unsupported.
 
     `expanded`: every text may hold `$(...)` and is checked for its form after that was put in.
     """
-    raw = model.model_json_schema(by_alias=True, mode="validation")
+    raw = model.model_json_schema(by_alias=True, mode="validation", schema_generator=_Described)
     return _Converter(raw.pop("$defs", {}), variants, expanded).convert(raw | {"title": model.__name__}, path, ())
 
 

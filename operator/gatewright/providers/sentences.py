@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from gatewright.api.base import NAME_PATTERN, VERSION_PATTERN
+from gatewright.api.base import NAME_PATTERN, VERSION_PATTERN, docstrings
 from gatewright.api.connection import ConnectionSpec
 from gatewright.api.jobs import Job
 from gatewright.api.release import Approval, Check, FollowUp, Guard, ReleaseSpec, Target
@@ -170,8 +170,8 @@ def field_names(model: type[BaseModel]) -> list[str]:
 
 def _described(model: type[BaseModel] | None, loc: Sequence[int | str]) -> str:
     owner = _model_at(model, loc[:-1])
-    field = owner.model_fields.get(str(loc[-1])) if owner else None
-    return f" ({field.description.strip().rstrip('.')})" if field and field.description else ""
+    said = docstrings(owner).get(str(loc[-1])) if owner else None
+    return f" ({said.strip().rstrip('.')})" if said else ""
 
 
 def _model_at(model: type[BaseModel] | None, loc: Sequence[int | str]) -> type[BaseModel] | None:
