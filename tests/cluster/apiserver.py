@@ -31,7 +31,7 @@ import yaml
 
 from tests.cluster import assets, certs
 from tests.cluster.client import Client
-from tests.cluster.processes import Process, Watchdog, free_port, spawn, stop, tail
+from tests.cluster.processes import Process, Watchdog, free_port, free_ports, spawn, stop, tail
 
 AuditLevel = Literal["Metadata", "Request", "RequestResponse"]
 
@@ -182,7 +182,7 @@ class ApiServer:
     def _start(self, programs: dict[str, str]) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="gatewright-api-"))
         self._watchdog = Watchdog(self._directory)
-        self._port, etcd_port = free_port(2)
+        self._port, etcd_port = free_ports(2)
         self._write_files()
         self._spawn("etcd", self._etcd_command(programs["etcd"], etcd_port))
         self._spawn("kube-apiserver", self._apiserver_command(programs["kube-apiserver"], etcd_port))
