@@ -50,6 +50,21 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Right:
+    """What the author of a Release must be allowed, because the operator does it for them; admission asks RBAC for it."""
+
+    verb: str
+    group: str
+    resource: str
+    fields: tuple[str, ...] = ()
+    """Where the configuration names the object, as `name` or `config[].secret`; none: it is asked for without a name."""
+    only: tuple[str, str] | None = None
+    """Only where this field has this value."""
+    spared: tuple[str, ...] = ()
+    """Names that need no right."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A measured value: a number in base units (seconds, a ratio), or a plain yes or no; None where there is no data."""
 
@@ -138,6 +153,8 @@ class Target(Protocol):
 
     config: ClassVar[type[BaseModel]]
     access: ClassVar[Sequence[Access]]
+    author: ClassVar[Sequence[Right]]
+    """What is asked of a Release's author: whatever `access` writes that is not the operator's own record."""
 
     def paths(self, namespace: str, config: Any) -> Sequence[str]:
         """API paths of the objects whose changes tell how far it is; the shell watches them."""

@@ -38,6 +38,10 @@ RELEASES = "/apis/gatewright.dev/v1alpha1/namespaces/{}/releases"
 CONNECTIONS = "/apis/gatewright.dev/v1alpha1/namespaces/{}/connections"
 INTERVENTIONS = "/apis/gatewright.dev/v1alpha1/namespaces/{}/interventions"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1/validatingadmission"
+PLURALS = {
+    "ValidatingAdmissionPolicy": f"{ADMISSION}policies",
+    "ValidatingAdmissionPolicyBinding": f"{ADMISSION}policybindings",
+}
 Object = Mapping[str, Any]
 ARGUMENTS = ("--all-namespaces", "--lease-namespace", "default", "--allow-address", "127.0.0.1")
 
@@ -129,7 +133,7 @@ class Lab:
         return proxy, operator
 
     def install(self) -> None:
-        """The generated CRDs, the shipped rights for the operator's user, and the shipped admission policy."""
+        """The generated CRDs, the shipped rights for the operator's user, and the shipped admission policies."""
         documents = [
             item for path in sorted((CHECKOUT / "crds").glob("gatewright.dev_*.yaml")) for item in _documents(path)
         ]
@@ -142,10 +146,12 @@ class Lab:
             self.admit()
 
     def admit(self) -> None:
-        """The shipped admission policy, in force: it counts a moment after it was made."""
-        for file, plural in (("policy", "policies"), ("binding", "policybindings")):
-            for item in _documents(CHECKOUT / f"manifests/admission/{file}.yaml"):
-                self.api.create(f"{ADMISSION}{plural}", item)
+        """The shipped admission policies, in force: they count a moment after they were made."""
+        for path in sorted((CHECKOUT / "manifests" / "admission").glob("*.yaml")):
+            for item in _documents(path):
+                plural = PLURALS.get(item["kind"])
+                if plural and self.api.find(f"{plural}/{item['metadata']['name']}") is None:
+                    self.api.create(plural, item)
         self.wait(self.admits, 30, "the admission policy to be in force")
 
     def admits(self, namespace: str = "default") -> bool:

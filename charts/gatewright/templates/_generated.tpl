@@ -164,3 +164,272 @@ validations:
   message: an Intervention cannot be changed; make another one
   reason: Invalid
 {{- end }}
+{{- define "gatewright.releasePolicy" -}}
+failurePolicy: Fail
+matchConstraints:
+  resourceRules:
+  - apiGroups:
+    - gatewright.dev
+    apiVersions:
+    - '*'
+    operations:
+    - CREATE
+    - UPDATE
+    resources:
+    - releases
+    scope: Namespaced
+matchConditions:
+- name: spec-changed
+  expression: request.operation != 'UPDATE' || object.spec != oldObject.spec
+variables:
+- name: job
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].job''), ''of'': dyn(item.job)})] + object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item,
+    item.?job.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].job''), ''of'':
+    dyn(item.job)})) + object.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?job.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].job''), ''of'': dyn(item.job)})) + object.?spec.stages.orValue([]).map(outer,
+    outer.?rollback.steps.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
+    + ''].rollback.steps['' + item.name + ''].job''), ''of'': dyn(item.job)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+    item.?job.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].job''), ''of'': dyn(item.job)})]'
+- name: workloadConfig
+  expression: '[object.?spec.targets.orValue([]).filter(item, item.?workload.hasValue()).map(item, {''at'': dyn(''spec.targets[''
+    + item.name + ''].workload''), ''of'': dyn(item.workload)})]'
+- name: flagsStep
+  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)})) + object.?spec.stages.orValue([]).map(outer,
+    outer.?rollback.steps.orValue([]).filter(item, item.?flags.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
+    + ''].rollback.steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)}))'
+- name: needs0
+  expression: 'variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue(''Deployment'') == ''Deployment'').map(one,
+    [one.of.?name.orValue('''')].filter(name, type(name) == string && !(name in [''''])).map(name, ''patch,apps,deployments,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs1
+  expression: 'variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue(''Deployment'') == ''StatefulSet'').map(one,
+    [one.of.?name.orValue('''')].filter(name, type(name) == string && !(name in [''''])).map(name, ''patch,apps,statefulsets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs2
+  expression: 'variables.workloadConfig.map(group, group.map(one, one.of.?config.orValue([]).map(part, part.?configMap.orValue('''')).filter(name,
+    type(name) == string && !(name in [''''])).map(name, ''patch,,configmaps,'' + (name.matches(''^[a-z0-9.-]+$'') ? name
+    : '''') + '', '' + one.at + ''.config'').join(''\n'')).join(''\n''))'
+- name: needs3
+  expression: 'variables.workloadConfig.map(group, group.map(one, one.of.?config.orValue([]).map(part, part.?secret.orValue('''')).filter(name,
+    type(name) == string && !(name in [''''])).map(name, ''patch,,secrets,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''')
+    + '', '' + one.at + ''.config'').join(''\n'')).join(''\n''))'
+- name: needs4
+  expression: 'variables.flagsStep.map(group, group.map(one, [one.of.?configMap.orValue('''')].filter(name, type(name) ==
+    string && !(name in [''''])).map(name, ''patch,,configmaps,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '',
+    '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs5
+  expression: 'variables.job.map(group, group.map(one, [one.of.?serviceAccountName.orValue(''''), one.of.?template.spec.serviceAccountName.orValue(''''),
+    one.of.?template.spec.serviceAccount.orValue('''')].filter(name, type(name) == string && !(name in ['''', ''default''])).map(name,
+    ''impersonate,,serviceaccounts,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs6
+  expression: variables.job.map(group, group.filter(one, one.of.?template.spec.hasValue() && (one.of.?template.spec.automountServiceAccountToken.orValue(false)
+    == true || (one.of.?template.spec.volumes.orValue(null) != null && one.of.?template.spec.volumes.orValue(null).exists(volume,
+    volume.?projected.sources.orValue(null) != null && volume.?projected.sources.orValue(null).exists(source, source.?serviceAccountToken.hasValue()))))
+    && ![one.of.?template.spec.serviceAccountName.orValue(''), one.of.?template.spec.serviceAccount.orValue('')].exists(name,
+    type(name) == string && !(name in ['', 'default']))).map(one, 'impersonate,,serviceaccounts,default, ' + one.at).join('\n'))
+- name: wanted0
+  expression: (variables.needs0 + variables.needs1 + variables.needs2 + variables.needs3 + variables.needs4 + variables.needs5
+    + variables.needs6).join('\n').split('\n').filter(line, line != '')
+- name: asked0
+  expression: 'variables.wanted0.size() == 0 ? '''' : variables.wanted0[0].substring(0, variables.wanted0[0].indexOf('' ''))'
+- name: wanted1
+  expression: variables.wanted0.filter(line, !line.startsWith(variables.asked0))
+- name: asked1
+  expression: 'variables.wanted1.size() == 0 ? '''' : variables.wanted1[0].substring(0, variables.wanted1[0].indexOf('' ''))'
+- name: wanted2
+  expression: variables.wanted1.filter(line, !line.startsWith(variables.asked1))
+- name: asked2
+  expression: 'variables.wanted2.size() == 0 ? '''' : variables.wanted2[0].substring(0, variables.wanted2[0].indexOf('' ''))'
+- name: wanted3
+  expression: variables.wanted2.filter(line, !line.startsWith(variables.asked2))
+- name: asked3
+  expression: 'variables.wanted3.size() == 0 ? '''' : variables.wanted3[0].substring(0, variables.wanted3[0].indexOf('' ''))'
+- name: wanted4
+  expression: variables.wanted3.filter(line, !line.startsWith(variables.asked3))
+- name: asked4
+  expression: 'variables.wanted4.size() == 0 ? '''' : variables.wanted4[0].substring(0, variables.wanted4[0].indexOf('' ''))'
+- name: wanted5
+  expression: variables.wanted4.filter(line, !line.startsWith(variables.asked4))
+- name: asked5
+  expression: 'variables.wanted5.size() == 0 ? '''' : variables.wanted5[0].substring(0, variables.wanted5[0].indexOf('' ''))'
+- name: wanted6
+  expression: variables.wanted5.filter(line, !line.startsWith(variables.asked5))
+- name: asked6
+  expression: 'variables.wanted6.size() == 0 ? '''' : variables.wanted6[0].substring(0, variables.wanted6[0].indexOf('' ''))'
+- name: wanted7
+  expression: variables.wanted6.filter(line, !line.startsWith(variables.asked6))
+- name: asked7
+  expression: 'variables.wanted7.size() == 0 ? '''' : variables.wanted7[0].substring(0, variables.wanted7[0].indexOf('' ''))'
+- name: wanted8
+  expression: variables.wanted7.filter(line, !line.startsWith(variables.asked7))
+- name: asked8
+  expression: 'variables.wanted8.size() == 0 ? '''' : variables.wanted8[0].substring(0, variables.wanted8[0].indexOf('' ''))'
+- name: wanted9
+  expression: variables.wanted8.filter(line, !line.startsWith(variables.asked8))
+- name: asked9
+  expression: 'variables.wanted9.size() == 0 ? '''' : variables.wanted9[0].substring(0, variables.wanted9[0].indexOf('' ''))'
+- name: wanted10
+  expression: variables.wanted9.filter(line, !line.startsWith(variables.asked9))
+validations:
+- expression: variables.job.all(group, group.size() == 0) || authorizer.group('batch').resource('jobs').namespace(request.namespace).check('create').allowed()
+  messageExpression: 'variables.job.all(group, group.size() == 0) ? '''' : (variables.job.filter(group, group.size() > 0).map(group,
+    group.map(one, one.at).join('', '')).join('', '').size() > 2500 ? variables.job.filter(group, group.size() > 0).map(group,
+    group.map(one, one.at).join('', '')).join('', '').substring(0, 2500) + '' ...'' : variables.job.filter(group, group.size()
+    > 0).map(group, group.map(one, one.at).join('', '')).join('', '')) + '': '' + request.userInfo.username + '' may not ''
+    + ''create jobs.batch'' + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not
+    do: RBAC must allow that verb, or somebody who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked0 == '' || authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
+  messageExpression: 'variables.asked0 == '''' ? '''' : (variables.wanted0.size() > 20 ? [variables.wanted0[0]] : variables.wanted0.filter(line,
+    line.startsWith(variables.asked0))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted0.size()
+    > 20 && variables.wanted0.size() - variables.wanted1.size() - 1 > 0 ? '' and '' + string(variables.wanted0.size() - variables.wanted1.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked0.split('','')[0] + ''
+    '' + variables.asked0.split('','')[2] + (variables.asked0.split('','')[1] == '''' ? '''' : ''.'' + variables.asked0.split('','')[1])
+    + (variables.asked0.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked0.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
+    who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked1 == '' || authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
+  messageExpression: 'variables.asked1 == '''' ? '''' : (variables.wanted1.size() > 20 ? [variables.wanted1[0]] : variables.wanted1.filter(line,
+    line.startsWith(variables.asked1))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted1.size()
+    > 20 && variables.wanted1.size() - variables.wanted2.size() - 1 > 0 ? '' and '' + string(variables.wanted1.size() - variables.wanted2.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked1.split('','')[0] + ''
+    '' + variables.asked1.split('','')[2] + (variables.asked1.split('','')[1] == '''' ? '''' : ''.'' + variables.asked1.split('','')[1])
+    + (variables.asked1.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked1.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
+    who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked2 == '' || authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
+  messageExpression: 'variables.asked2 == '''' ? '''' : (variables.wanted2.size() > 20 ? [variables.wanted2[0]] : variables.wanted2.filter(line,
+    line.startsWith(variables.asked2))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted2.size()
+    > 20 && variables.wanted2.size() - variables.wanted3.size() - 1 > 0 ? '' and '' + string(variables.wanted2.size() - variables.wanted3.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked2.split('','')[0] + ''
+    '' + variables.asked2.split('','')[2] + (variables.asked2.split('','')[1] == '''' ? '''' : ''.'' + variables.asked2.split('','')[1])
+    + (variables.asked2.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked2.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
+    who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked3 == '' || authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
+  messageExpression: 'variables.asked3 == '''' ? '''' : (variables.wanted3.size() > 20 ? [variables.wanted3[0]] : variables.wanted3.filter(line,
+    line.startsWith(variables.asked3))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted3.size()
+    > 20 && variables.wanted3.size() - variables.wanted4.size() - 1 > 0 ? '' and '' + string(variables.wanted3.size() - variables.wanted4.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked3.split('','')[0] + ''
+    '' + variables.asked3.split('','')[2] + (variables.asked3.split('','')[1] == '''' ? '''' : ''.'' + variables.asked3.split('','')[1])
+    + (variables.asked3.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked3.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
+    who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked4 == '' || authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
+  messageExpression: 'variables.asked4 == '''' ? '''' : (variables.wanted4.size() > 20 ? [variables.wanted4[0]] : variables.wanted4.filter(line,
+    line.startsWith(variables.asked4))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted4.size()
+    > 20 && variables.wanted4.size() - variables.wanted5.size() - 1 > 0 ? '' and '' + string(variables.wanted4.size() - variables.wanted5.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked4.split('','')[0] + ''
+    '' + variables.asked4.split('','')[2] + (variables.asked4.split('','')[1] == '''' ? '''' : ''.'' + variables.asked4.split('','')[1])
+    + (variables.asked4.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked4.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
+    who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked5 == '' || authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
+  messageExpression: 'variables.asked5 == '''' ? '''' : (variables.wanted5.size() > 20 ? [variables.wanted5[0]] : variables.wanted5.filter(line,
+    line.startsWith(variables.asked5))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted5.size()
+    > 20 && variables.wanted5.size() - variables.wanted6.size() - 1 > 0 ? '' and '' + string(variables.wanted5.size() - variables.wanted6.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked5.split('','')[0] + ''
+    '' + variables.asked5.split('','')[2] + (variables.asked5.split('','')[1] == '''' ? '''' : ''.'' + variables.asked5.split('','')[1])
+    + (variables.asked5.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked5.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
+    who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked6 == '' || authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
+  messageExpression: 'variables.asked6 == '''' ? '''' : (variables.wanted6.size() > 20 ? [variables.wanted6[0]] : variables.wanted6.filter(line,
+    line.startsWith(variables.asked6))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted6.size()
+    > 20 && variables.wanted6.size() - variables.wanted7.size() - 1 > 0 ? '' and '' + string(variables.wanted6.size() - variables.wanted7.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked6.split('','')[0] + ''
+    '' + variables.asked6.split('','')[2] + (variables.asked6.split('','')[1] == '''' ? '''' : ''.'' + variables.asked6.split('','')[1])
+    + (variables.asked6.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked6.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
+    who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked7 == '' || authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
+  messageExpression: 'variables.asked7 == '''' ? '''' : (variables.wanted7.size() > 20 ? [variables.wanted7[0]] : variables.wanted7.filter(line,
+    line.startsWith(variables.asked7))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted7.size()
+    > 20 && variables.wanted7.size() - variables.wanted8.size() - 1 > 0 ? '' and '' + string(variables.wanted7.size() - variables.wanted8.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked7.split('','')[0] + ''
+    '' + variables.asked7.split('','')[2] + (variables.asked7.split('','')[1] == '''' ? '''' : ''.'' + variables.asked7.split('','')[1])
+    + (variables.asked7.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked7.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
+    who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked8 == '' || authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
+  messageExpression: 'variables.asked8 == '''' ? '''' : (variables.wanted8.size() > 20 ? [variables.wanted8[0]] : variables.wanted8.filter(line,
+    line.startsWith(variables.asked8))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted8.size()
+    > 20 && variables.wanted8.size() - variables.wanted9.size() - 1 > 0 ? '' and '' + string(variables.wanted8.size() - variables.wanted9.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked8.split('','')[0] + ''
+    '' + variables.asked8.split('','')[2] + (variables.asked8.split('','')[1] == '''' ? '''' : ''.'' + variables.asked8.split('','')[1])
+    + (variables.asked8.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked8.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
+    who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked9 == '' || authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
+  messageExpression: 'variables.asked9 == '''' ? '''' : (variables.wanted9.size() > 20 ? [variables.wanted9[0]] : variables.wanted9.filter(line,
+    line.startsWith(variables.asked9))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted9.size()
+    > 20 && variables.wanted9.size() - variables.wanted10.size() - 1 > 0 ? '' and '' + string(variables.wanted9.size() - variables.wanted10.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked9.split('','')[0] + ''
+    '' + variables.asked9.split('','')[2] + (variables.asked9.split('','')[1] == '''' ? '''' : ''.'' + variables.asked9.split('','')[1])
+    + (variables.asked9.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked9.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
+    who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: '!variables.wanted10.exists(line, line.startsWith(''patch,apps,deployments,'')) || authorizer.group(''apps'').resource(''deployments'').namespace(request.namespace).check(''patch'').allowed()'
+  messageExpression: '!variables.wanted10.exists(line, line.startsWith(''patch,apps,deployments,'')) ? '''' : variables.wanted10.filter(line,
+    line.startsWith(''patch,apps,deployments,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''patch,apps,deployments,''))[0].indexOf(''
+    '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''patch deployments.apps
+    of any name'' + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: '!variables.wanted10.exists(line, line.startsWith(''patch,apps,statefulsets,'')) || authorizer.group(''apps'').resource(''statefulsets'').namespace(request.namespace).check(''patch'').allowed()'
+  messageExpression: '!variables.wanted10.exists(line, line.startsWith(''patch,apps,statefulsets,'')) ? '''' : variables.wanted10.filter(line,
+    line.startsWith(''patch,apps,statefulsets,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''patch,apps,statefulsets,''))[0].indexOf(''
+    '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''patch statefulsets.apps
+    of any name'' + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: '!variables.wanted10.exists(line, line.startsWith(''patch,,configmaps,'')) || authorizer.group('''').resource(''configmaps'').namespace(request.namespace).check(''patch'').allowed()'
+  messageExpression: '!variables.wanted10.exists(line, line.startsWith(''patch,,configmaps,'')) ? '''' : variables.wanted10.filter(line,
+    line.startsWith(''patch,,configmaps,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''patch,,configmaps,''))[0].indexOf(''
+    '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''patch configmaps of any
+    name'' + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow
+    that verb, or somebody who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: '!variables.wanted10.exists(line, line.startsWith(''patch,,secrets,'')) || authorizer.group('''').resource(''secrets'').namespace(request.namespace).check(''patch'').allowed()'
+  messageExpression: '!variables.wanted10.exists(line, line.startsWith(''patch,,secrets,'')) ? '''' : variables.wanted10.filter(line,
+    line.startsWith(''patch,,secrets,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''patch,,secrets,''))[0].indexOf(''
+    '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''patch secrets of any name''
+    + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that
+    verb, or somebody who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: '!variables.wanted10.exists(line, line.startsWith(''impersonate,,serviceaccounts,'')) || authorizer.group('''').resource(''serviceaccounts'').namespace(request.namespace).check(''impersonate'').allowed()'
+  messageExpression: '!variables.wanted10.exists(line, line.startsWith(''impersonate,,serviceaccounts,'')) ? '''' : variables.wanted10.filter(line,
+    line.startsWith(''impersonate,,serviceaccounts,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''impersonate,,serviceaccounts,''))[0].indexOf(''
+    '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''impersonate serviceaccounts
+    of any name'' + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+{{- end }}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewright.api import GROUP, VERSION
-from gatewright.codegen import crds, rbac, schema
+from gatewright.codegen import authors, crds, rbac, schema
 from gatewright.codegen.schema import ABOUT, MODEL, PROVIDERS, TEXT, Schema
 
 
@@ -79,6 +79,20 @@ def rbac_page() -> str:
             for item in items
         ]
         lines.append("")
+    lines += [
+        "## What the author of a Release must be allowed",
+        "",
+        f"Asked by the admission policy `{authors.NAME}` wherever a `spec` changes "
+        "([Security](../security.md#who-may-write-a-release)).",
+        "",
+        "| Model | Field with the name | API group | Resource | Verb |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {model} | {_code(right.fields) or 'none'} | {f'`{right.group}`' if right.group else 'core'} | "
+        f"`{right.resource}` | `{right.verb}` |"
+        for model, right in authors.rights()
+    ]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -16,7 +16,7 @@ from gatewright.api import KEY
 from gatewright.api.base import Duration, Model, Name, ObjectName, Text, seconds
 from gatewright.api.jobs import EnvName
 from gatewright.core.model import Operation, Progress, Sight
-from gatewright.ports import Access, Cluster, Conflict, NotFound, Permanent
+from gatewright.ports import Access, Cluster, Conflict, NotFound, Permanent, Right
 from gatewright.providers.targets import pods
 
 Image = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
@@ -70,6 +70,12 @@ class Workload:
             "apps", ("deployments", "statefulsets"), ("get", "list", "watch", "patch"), "deploy, follow and restore"
         ),
         Access("", ("pods",), ("list",), "say why a rollout is stuck"),
+    )
+    author: ClassVar[Sequence[Right]] = (
+        Right("patch", "apps", "deployments", ("name",), only=("kind", "Deployment")),
+        Right("patch", "apps", "statefulsets", ("name",), only=("kind", "StatefulSet")),
+        Right("patch", "", "configmaps", ("config[].configMap",)),
+        Right("patch", "", "secrets", ("config[].secret",)),  # a rollback writes it back
     )
 
     def paths(self, namespace: str, config: WorkloadConfig) -> Sequence[str]:

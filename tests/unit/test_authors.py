@@ -1,0 +1,96 @@
+"""What the operator writes for a Release, its author is asked about: nothing that writes can be forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from gatewright.api import GROUP
+from gatewright.codegen import authors, crds, schema
+from gatewright.ports import Access, Right
+from gatewright.providers import registry
+from gatewright.runtime import access
+
+WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+OWN = {
+    ("apps", "controllerrevisions"): "bodies and snapshots that the operator keeps for itself",
+    ("events.k8s.io", "events"): "what it tells",
+    ("batch", "jobs", "patch"): "Jobs that it has made: suspended, let go",
+    ("", "secrets", "create"): "the copy of a captured Secret, owned by the Release",
+}
+"""What the operator writes on its own account, and what it is."""
+READ = ("job.fromCronJob", "secretKeyRef.name", "configMapKeyRef.name", "secretRef.name", "configMapRef.name")
+"""Fields that name what a Job reads: whoever may create Jobs reads it by them."""
+CHECK = 350_000
+NODES = dict(schema.walk(crds.schemas(crds.RELEASE)[0], "spec"))
+
+
+def writes(items: Iterable[Access]) -> Iterator[tuple[str, str, str]]:
+    """Group, resource and verb of everything that is written in the namespaces of Releases."""
+    for item in items:
+        for resource in item.resources:
+            yield from ((item.group, resource, verb) for verb in item.verbs if verb in WRITES)
+
+
+def forgotten(items: Iterable[Access], rights: Iterable[Right]) -> list[tuple[str, str, str]]:
+    """What is written, is not the operator's own, and is asked of nobody."""
+    asked = {(right.group, right.resource, right.verb) for right in rights}
+    own = {key for key in writes(items) if key in OWN or key[:2] in OWN or key[0] == GROUP}
+    return [key for key in writes(items) if key not in asked | own]
+
+
+def standing(model: str) -> list[str]:
+    return [path for path, node in NODES.items() if node.get(schema.MODEL) == model]
+
+
+@pytest.mark.parametrize("key", registry.TARGETS)
+def test_what_a_target_writes_is_asked_of_the_author(key: str) -> None:
+    target = registry.TARGETS[key]
+    assert forgotten(target.access, target.author) == [], f"{key}: say in `author` what is asked for these"
+
+
+def test_what_the_shell_writes_is_asked_of_the_author() -> None:
+    assert forgotten(access.ACCESS, (right for _, right in authors.rights())) == []
+
+
+def test_a_target_that_says_nothing_is_found() -> None:
+    item = Access("apps", ("daemonsets",), ("get", "patch"), "deploy")
+    assert forgotten([item], []) == [("apps", "daemonsets", "patch")]
+    assert forgotten([item], [Right("patch", "apps", "deployments", ("name",))]) == [("apps", "daemonsets", "patch")]
+    assert forgotten([item], [Right("patch", "apps", "daemonsets", ("name",))]) == []
+
+
+def test_every_field_that_names_an_object_is_asked_for_or_only_read() -> None:
+    named = {path for path, node in NODES.items() if node.get(schema.TEXT, {}).get("what") == "the name of an object"}
+    named |= {path for path, node in NODES.items() if "[-a-z0-9.]*" in node.get("pattern", "")}
+    asked = {
+        f"{path}.{field}" for model, right in authors.rights() for path in standing(model) for field in right.fields
+    }
+    assert {path for path in named - asked if not path.endswith(READ)} == set()
+
+
+@pytest.mark.parametrize("model", sorted({model for model, _ in authors.rights()}))
+def test_every_place_of_a_model_is_looked_at(model: str) -> None:
+    text = {item["name"]: item["expression"] for item in authors.policy()["variables"]}[model[0].lower() + model[1:]]
+    assert standing(model)
+    assert text.count("'of'") == len(standing(model))
+
+
+def test_a_place_in_three_lists_is_refused() -> None:
+    with pytest.raises(schema.Unsupported, match="one list or two"):
+        authors._standing("spec.a[].b[].c[].job", {})
+
+
+def test_names_that_do_not_stand_side_by_side_are_refused() -> None:
+    with pytest.raises(schema.Unsupported, match="make them two rights"):
+        authors._lines("Job", Right("patch", "", "secrets", ("name", "config[].secret")), {})
+
+
+def test_the_questions_leave_room_in_the_budget_for_the_rest() -> None:
+    """More kinds of rights mean fewer names (`NAMED`): the API server refuses everybody where the budget is exceeded."""
+    assert len(authors.policy()["validations"]) * CHECK <= 6_000_000
+
+
+def test_each_target_is_asked_for_by_name() -> None:
+    assert NODES["spec.targets"]["maxItems"] <= authors.NAMED
