@@ -11,7 +11,7 @@ A build happens in a temporary directory beside that and is renamed into place, 
 once do not collide and an interrupted one leaves nothing that looks finished.
 
 Tiers: `api` is what tests of the API need (etcd, kube-apiserver), `cluster` a whole native cluster, `full` that
-and Helm.
+and Helm. kind and k6 belong to none: who needs one of them asks for it.
 """
 
 from __future__ import annotations
@@ -112,12 +112,13 @@ GROUPS: tuple[tuple[Tool, ...], ...] = (
         ),
     ),
     (Tool("kind", "kind", "sigs.k8s.io/kind", "v0.33.0"),),
+    (Tool("k6", "k6", "go.k6.io/k6", "v1.8.1"),),
 )
 TOOLS_BY_NAME = {tool.name: tool for group in GROUPS for tool in group}
 TIERS: dict[str, tuple[str, ...]] = {
     "api": ("etcd", "kube-apiserver"),
-    "cluster": tuple(name for name in TOOLS_BY_NAME if name not in ("helm", "kind")),
-    "full": tuple(name for name in TOOLS_BY_NAME if name != "kind"),
+    "cluster": tuple(name for name in TOOLS_BY_NAME if name not in ("helm", "kind", "k6")),
+    "full": tuple(name for name in TOOLS_BY_NAME if name not in ("kind", "k6")),
 }
 
 
