@@ -14,7 +14,7 @@ import pytest
 
 from gatewright.api.jobs import JobReport
 from gatewright.providers.registry import REPORTS
-from tests.e2e.runbook import sample
+from tests.e2e.runbook import programs, sample
 from tests.e2e.runbook.database import COLUMNS, PROTECTED, ROWS, postgres
 from tests.e2e.runbook.ground import IMAGE
 from tests.e2e.runbook.seeds import SEEDS
@@ -41,13 +41,22 @@ def image(tmp_path: Path) -> Path:
     shutil.copytree(IMAGE, tmp_path, dirs_exist_ok=True)
     shutil.copy(tmp_path / "migrations/lossy.sql", tmp_path / "migration.sql")
     (tmp_path / ".lighthouseci").mkdir()
+    (tmp_path / "node_modules/.bin").mkdir(parents=True)
+    for module in (programs.folder() / "node_modules").iterdir():
+        if module.name != ".bin":
+            (tmp_path / "node_modules" / module.name).symlink_to(module)
+    for name, program in {"playwright": "@playwright/test/cli.js", "supabase": "../bin/supabase"}.items():
+        (tmp_path / "node_modules/.bin" / name).symlink_to(f"../{program}")
     return tmp_path
 
 
 def run(image: Path, foco: Foco, *command: str) -> subprocess.CompletedProcess[str]:
     """A command as its container runs it."""
     environment = {
-        "PATH": f"{image}/bin:{os.environ['PATH']}",
+        **programs.SETTINGS,
+        "PATH": f"{image}/bin:{programs.folder()}/bin:{os.environ['PATH']}",
+        "HOME": str(image / "home"),
+        "NPM_CONFIG_REGISTRY": foco.urls["npm"],
         "PYTHONPATH": str(image),
         "BASE_URL": foco.urls["site"],
         "DATABASE_URL": foco.database.owners_url,
@@ -58,7 +67,7 @@ def run(image: Path, foco: Foco, *command: str) -> subprocess.CompletedProcess[s
 
 
 def reported(foco: Foco) -> Iterator[Mapping[str, Any]]:
-    """The sample's Jobs that leave a report, but for the audit, which asks nobody."""
+    """The sample's Jobs that leave a report, but for the audit, which does not ask the site."""
     spec = sample.led(sample.release()["spec"], foco.urls["site"], "images")
     items = [*spec["preflight"], *(step for stage in spec["stages"] for step in stage["steps"])]
     jobs = (item.get("job", {}) for item in [*items, *spec["rollback"]["verify"]])
@@ -82,9 +91,22 @@ def test_reports_tell_whether_the_site_is_down(image: Path, foco: Foco, down: bo
         assert (done.returncode == 0, good) == (not down, not down), (words, done.stdout, done.stderr)
 
 
-def test_the_audit_is_of_the_level_that_is_asked_for(image: Path, foco: Foco):
-    assert run(image, foco, "npm", "audit", "--json", "--audit-level=high").returncode == 0
-    assert run(image, foco, "npm", "audit", "--json", "--audit-level=low").returncode == 1
+@pytest.mark.parametrize(
+    ("minimist", "level", "code"), [("1.2.8", "high", 0), ("1.2.8", "low", 1), ("1.2.5", "high", 1)]
+)
+def test_the_audit_is_of_the_lock_file_and_of_the_level_that_is_asked_for(
+    image: Path, foco: Foco, minimist: str, level: str, code: int
+):
+    lock = json.loads((image / "package-lock.json").read_text())
+    lock["packages"]["node_modules/minimist"]["version"] = minimist
+    (image / "package-lock.json").write_text(json.dumps(lock))
+    done = run(image, foco, "npm", "audit", "--json", f"--audit-level={level}")
+    assert done.returncode == code, done.stdout
+    assert foco.registry.asked[-1]["minimist"] == [minimist]
+    report, format_ = JobReport.model_validate({"npmAudit": {"level": level}}), REPORTS["npmAudit"]
+    found = format_.judge(format_.documents(done.stdout), report.npmAudit)
+    assert found.good == (code == 0) and found.outputs["low"] == "1", found
+    assert found.outputs["critical"] == str(int(minimist == "1.2.5"))
 
 
 def test_what_a_migration_loses_comes_back(image: Path, foco: Foco):
@@ -101,4 +123,5 @@ def test_what_a_migration_loses_comes_back(image: Path, foco: Foco):
     assert foco.database.ask("SELECT count(*) FROM public.tasks") == ROWS
     lint = ("npx", "supabase", "db", "lint", "--db-url", foco.database.owners_url)
     assert run(image, foco, *lint).returncode == 0
-    assert run(image, foco, *lint[:-1], foco.database.owners_url.replace("owner:", "owner:no")).returncode == 1
+    refused = run(image, foco, *lint[:-1], foco.database.owners_url.replace("owner:", "owner:no"))
+    assert refused.returncode == 1 and SEEDS["owner"] not in refused.stdout + refused.stderr

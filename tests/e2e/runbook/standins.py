@@ -22,7 +22,7 @@ from aiohttp import web
 from tests.contract import world
 from tests.e2e.runbook.database import Database, database
 from tests.e2e.runbook.seeds import SEEDS
-from tests.e2e.runbook.services import Backups, OpenAI, Site
+from tests.e2e.runbook.services import Backups, OpenAI, Registry, Site
 from tests.fakes.flags import Ofrep
 from tests.fakes.github import Github
 from tests.fakes.pagerduty import Pagerduty
@@ -65,7 +65,7 @@ class Foco:
         self.openai = OpenAI({SEEDS["openai-old"]})
         beta: dict[str, Any] = {"beta-user@foco.mx": True, "*": False}
         self.beta = Ofrep(SEEDS["beta"], {"voice-system": dict(beta), "crico": dict(beta)})
-        self.backups = Backups(SEEDS["backups"])
+        self.backups, self.registry = Backups(SEEDS["backups"]), Registry()
         self.slack = Between(self.workspace)
         self.pagerduty, self.statuspage = Pagerduty(SEEDS["pagerduty"]), Statuspage(SEEDS["statuspage"])
         self._fill()
@@ -154,6 +154,7 @@ class Foco:
             "sentry": self.sentry.app(), "site": self.site.app(), "cache": self.upstash.app(),
             "openai": self.openai.app(), "beta-users": self.beta.app(), "slack": self.slack.app(),
             "on-call": self.pagerduty.app(), "status-page": self.statuspage.app(), "backups": self.backups.app(),
+            "npm": self.registry.app(),
         }  # fmt: skip
         below = {"openai": "/v1", "slack": "/api", "status-page": "/v1"}
         for name, app in apps.items():

@@ -1,11 +1,10 @@
-"""`npx playwright test` and `npx supabase db lint`."""
+"""The Supabase CLI's place: `supabase db lint`."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-from tools import browser
 from tools.web import option
 
 FUNCTIONS = """
@@ -16,12 +15,10 @@ FUNCTIONS = """
 
 def main(arguments: list[str]) -> int:
     """The exit code."""
-    if arguments[:2] == ["playwright", "test"]:
-        return browser.test(arguments[2:])
-    if arguments[:3] == ["supabase", "db", "lint"]:
-        return lint(option(arguments, "--db-url"))
-    print(f"npx: unknown command {' '.join(arguments)}", file=sys.stderr)
-    return 2
+    if arguments[:2] != ["db", "lint"]:
+        print(f"supabase: unknown command {' '.join(arguments)}", file=sys.stderr)
+        return 2
+    return lint(option(arguments, "--db-url"))
 
 
 def lint(url: str) -> int:
