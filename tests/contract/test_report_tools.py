@@ -1,4 +1,4 @@
-"""Reports that programs of others write while the test runs: Playwright without a browser, npm without a registry."""
+"""Reports that programs of others write while the test runs: Playwright without a browser, npm without a registry, k6."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 from tests.cluster.processes import free_port
 from tests.contract.test_reports import read
 from tests.contract.world import missing
+from tests.e2e.runbook import programs
 from tests.fakes import npm
 
-PLAYWRIGHT = "@playwright/test@1.65.1"
 SPEC = """
 import { test, expect } from "@playwright/test";
 const status = async (request, path) => (await request.get(process.env.SITE + path)).status();
@@ -61,7 +61,7 @@ def site() -> Iterator[str]:
 
 def played(folder: Path, site: str, *arguments: str) -> tuple[int, str]:
     """Exit code and output of a run of the two tests."""
-    modules = npm.installed(PLAYWRIGHT)
+    modules = npm.installed(npm.PLAYWRIGHT)
     (folder / "node_modules").symlink_to(modules)
     (folder / "login.spec.ts").write_text(SPEC)
     command = ["node", str(modules / "@playwright/test/cli.js"), "test", "--reporter=json", *arguments]
@@ -119,3 +119,46 @@ def test_an_audit_that_could_not_ask_is_never_good(tmp_path: Path, site: str, re
     found = read("npmAudit", text)
     assert code == 1 and found is not None and not found.good, text
     assert found.words.startswith("npm audit could not run"), found.words
+
+
+def loaded(folder: Path, site: str, options: str, body: str = "") -> tuple[int, str]:
+    """Exit code and summary of a run of k6, whose script asks for the front page after what `body` does."""
+    (folder / "load.js").write_text(
+        f"""
+        import http from "k6/http";
+        import {{ sleep }} from "k6";
+        export const options = {{ {options} }};
+        export default function () {{ {body} http.get("{site}/"); }}
+        """
+    )
+    command = [str(programs.k6()), "run", "--quiet", "--summary-export=/dev/stdout", "load.js"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **programs.SETTINGS}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    return done.returncode, done.stdout
+
+
+def test_k6_holds(tmp_path: Path, site: str) -> None:
+    thresholds = 'http_req_duration: ["p(95)<60000"], http_req_failed: ["rate<0.01"]'
+    code, text = loaded(tmp_path, site, f"vus: 1, iterations: 5, thresholds: {{ {thresholds} }}")
+    found = read("k6", text)
+    assert code == 0 and found is not None and (found.good, found.words) == (True, "2 thresholds held"), text
+    assert (found.outputs["requests"], found.outputs["errorRate"]) == ("5", "0%")
+
+
+def test_k6_names_the_threshold_that_was_crossed(tmp_path: Path, site: str) -> None:
+    thresholds = 'http_req_duration: ["p(95)<60000"], http_req_failed: ["rate<0.01"]'
+    code, text = loaded(tmp_path, f"{site}/lock", f"vus: 1, iterations: 5, thresholds: {{ {thresholds} }}")
+    found = read("k6", text)
+    assert code == 99 and found is not None and not found.good
+    assert found.words == "1 of 2 thresholds crossed, first: http_req_failed rate<0.01 (1)"
+
+
+def test_k6_that_asks_for_nothing_keeps_its_thresholds_and_is_never_good(tmp_path: Path, site: str) -> None:
+    one = '{ executor: "constant-vus", vus: 1, duration: "1s", gracefulStop: "0s" }'
+    options = f'scenarios: {{ one: {one} }}, thresholds: {{ http_req_duration: ["p(95)<60000"] }}'
+    code, text = loaded(tmp_path, site, options, "sleep(3600);")
+    found = read("k6", text)
+    assert code == 0 and found is not None and not found.good
+    assert found.words == "no iteration was completed"
