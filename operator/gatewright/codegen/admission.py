@@ -34,18 +34,7 @@ _MADE = "request.operation != 'CREATE'"
 def policy() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
     return {
-        "failurePolicy": "Fail",
-        "matchConstraints": {
-            "resourceRules": [
-                {
-                    "apiGroups": [GROUP],
-                    "apiVersions": ["*"],
-                    "operations": ["CREATE", "UPDATE"],
-                    "resources": ["interventions"],
-                    "scope": "Namespaced",
-                }
-            ]
-        },
+        **written("interventions"),
         "validations": [
             {
                 "expression": f"{_MADE} || object.spec.by == request.userInfo.username",
@@ -73,6 +62,18 @@ def policy() -> dict[str, Any]:
             },
         ],
     }
+
+
+def written(plural: str) -> dict[str, Any]:
+    """What a policy looks at: objects of a kind that are created or changed. Where it cannot tell, it refuses."""
+    rule = {
+        "apiGroups": [GROUP],
+        "apiVersions": ["*"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": [plural],
+        "scope": "Namespaced",
+    }
+    return {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]}}
 
 
 def binding(name: str) -> dict[str, Any]:

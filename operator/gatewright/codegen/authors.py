@@ -20,10 +20,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gatewright.api import GROUP
 from gatewright.api.jobs import Job
 from gatewright.api.release import FlagsStep
-from gatewright.codegen import crds, schema
+from gatewright.codegen import admission, crds, schema
 from gatewright.ports import Right
 from gatewright.providers import registry
 
@@ -55,18 +54,7 @@ def rights() -> list[tuple[str, Right]]:
 def policy() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
     return {
-        "failurePolicy": "Fail",
-        "matchConstraints": {
-            "resourceRules": [
-                {
-                    "apiGroups": [GROUP],
-                    "apiVersions": ["*"],
-                    "operations": ["CREATE", "UPDATE"],
-                    "resources": ["releases"],
-                    "scope": "Namespaced",
-                }
-            ]
-        },
+        **admission.written(crds.RELEASE.plural),
         "matchConditions": [
             {"name": "spec-changed", "expression": "request.operation != 'UPDATE' || object.spec != oldObject.spec"}
         ],
