@@ -40,7 +40,7 @@ verify: lint types imports ## everything that needs no run: lint, types, imports
 	$(PY) -m gatewright.codegen --check
 
 test: verify ## every test: unit, golden, contract, API server, end to end
-	$(PY) -m pytest tests --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest tests --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-unit: venv ## the tests that need nothing (seconds)
 	$(PY) -m pytest tests/unit tests/golden

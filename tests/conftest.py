@@ -17,12 +17,16 @@ IN_CI = os.environ.get("CI", "").lower() == "true"
 ON_THE_CLUSTER = ("test_main_job.py", "test_runbook.py")
 LONG = (
     *ON_THE_CLUSTER,
+    "test_disturbed_api.py",
+    "test_interventions.py",
+    "test_plugin_verbs.py",
     "test_crash_rollback.py",
     "test_crash.py",
+    "test_trouble.py",
     "test_whole.py",
     "test_replicas.py",
-    "test_trouble.py",
 )
+"""In this order: the main job measures how fast a real site answers, so what needs much of the machine comes later."""
 
 
 def pytest_configure() -> None:
