@@ -39,8 +39,11 @@ generate: venv ## CRDs, RBAC, field reference, Argo CD health: from the models a
 verify: lint types imports ## everything that needs no run: lint, types, imports, generated files up to date
 	$(PY) -m gatewright.codegen --check
 
+# What measures how fast a real site answers, or runs eight releases at once, has the machine to itself.
+ALONE := tests/e2e/test_main_job.py tests/e2e/test_runbook.py
 test: verify ## every test: unit, golden, contract, API server, end to end
-	$(PY) -m pytest tests --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest $(ALONE)
+	$(PY) -m pytest tests $(ALONE:%=--ignore=%) --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-unit: venv ## the tests that need nothing (seconds)
 	$(PY) -m pytest tests/unit tests/golden

@@ -7,26 +7,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from xdist.scheduler import LoadFileScheduling
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
-ON_THE_CLUSTER = ("test_main_job.py", "test_runbook.py")
 LONG = (
-    *ON_THE_CLUSTER,
+    "test_crash_rollback.py",
+    "test_crash.py",
     "test_disturbed_api.py",
     "test_interventions.py",
     "test_plugin_verbs.py",
-    "test_crash_rollback.py",
-    "test_crash.py",
-    "test_trouble.py",
     "test_whole.py",
+    "test_trouble.py",
     "test_replicas.py",
 )
-"""In this order: the main job measures how fast a real site answers, so what needs much of the machine comes later."""
 
 
 def pytest_configure() -> None:
@@ -43,20 +38,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if not out.intersection(mark.name for mark in item.iter_markers())]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = sorted(kept, key=lambda item: _turn(item.path.name))
-
-
-class ByFile(LoadFileScheduling):
-    """A file goes to one worker; the cluster is there once."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return "cluster" if file.rpartition("/")[2] in ON_THE_CLUSTER else file
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """How tests are distributed."""
-    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def _turn(file: str) -> int:
