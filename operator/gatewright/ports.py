@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel
 
-from gatewright.core.model import Operation, Progress, Sight
+from gatewright.core.model import Operation, Progress, Sight, Standing
 
 
 class Retryable(Exception):
@@ -86,6 +86,15 @@ class Link:
     secrets: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What keeps something from getting on, in the words of whoever says so."""
+
+    message: str
+    hopeless: bool = False
+    """It cannot heal by itself: an invalid image name, a key that is not there. Waiting for room or for a pull can."""
+
+
 class Connector(Protocol):
     """A kind of Connection: the model of its configuration, and a cheap credential check."""
 
@@ -127,8 +136,12 @@ class Cluster(Protocol):
         """Read. Raises NotFound, Retryable, Permanent."""
         ...
 
-    async def list(self, path: str, selector: str = "") -> list[dict[str, Any]]:
-        """Read many, by label selector. Raises Retryable, Permanent."""
+    async def managed(self, path: str) -> dict[str, Any]:
+        """Read afresh, `metadata.managedFields` included: who set what, and when. Raises NotFound, Retryable, Permanent."""
+        ...
+
+    async def list(self, path: str, selector: str = "", fields: str = "") -> list[dict[str, Any]]:
+        """Read many, by label selector and field selector. Raises Retryable, Permanent."""
         ...
 
     async def tail(self, path: str, limit: int) -> str:
@@ -143,8 +156,9 @@ class Cluster(Protocol):
         """Change. Raises NotFound, Conflict, Retryable, Permanent."""
         ...
 
-    async def delete(self, path: str, selector: str = "") -> None:
-        """Delete one object, or by selector a collection; background propagation. Gone already is fine."""
+    async def delete(self, path: str, selector: str = "", uid: str = "") -> None:
+        """Delete one object (only that of `uid`, where given), or by selector a collection; background propagation.
+        Gone already is fine. Raises Conflict where another object has its name, Retryable, Permanent."""
         ...
 
 
@@ -167,14 +181,34 @@ class Target(Protocol):
     async def perform(
         self, cluster: Cluster, namespace: str, config: Any, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
-        """Start `apply`, `set` or `restore`, marked with the operation's key. Raises Retryable, Permanent."""
+        """Start `apply`, `set` or `restore`, marked with the operation's key. Raises Retryable, Permanent.
+
+        `restore` is as wide as `operation.changes`: what others changed meanwhile stays, and is named in the Progress.
+        """
         ...
 
-    async def follow(self, cluster: Cluster, namespace: str, config: Any, operation: Operation) -> Progress:
-        """How far it is, read afresh; Absent where the object does not carry the operation's key."""
+    async def follow(
+        self, cluster: Cluster, namespace: str, config: Any, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> Progress:
+        """How far it is. Succeeded only where the object has what the operation wants, and runs; Absent where it does not
+        carry the operation's key. Conditions older than `operation.since` decide nothing. Raises Retryable, Permanent."""
         ...
 
-    async def trouble(self, cluster: Cluster, namespace: str, config: Any) -> str | None:
+    async def compare(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        config: Any,
+        operations: Sequence[Operation],
+        snapshot: Mapping[str, Any] | None,
+        window: float | None,
+    ) -> Standing:
+        """What it is now, beside what the operations want of it, taken together in their order; a `restore` among them
+        stands for the snapshot. With `window`, also whether it runs: crashes within so many seconds are trouble.
+        Answers from what is known; asks more only where something is wrong. Raises Retryable, Permanent."""
+        ...
+
+    async def trouble(self, cluster: Cluster, namespace: str, config: Any) -> Trouble | None:
         """What keeps it from getting on, where that can be seen; asked seldom, and only while it does not end."""
         ...
 
@@ -214,6 +248,13 @@ class External(Protocol):
         self, config: Any, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """How far it is; Absent where there is no trace of the operation's key. Raises Retryable, Permanent."""
+        ...
+
+    async def compare(
+        self, config: Any, link: Link, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+    ) -> Standing:
+        """What it is now, beside what the operations want of it, taken together in their order; a `restore` among them
+        stands for the snapshot. Asked at the guards' interval. Raises Retryable, Permanent."""
         ...
 
     async def trouble(self, config: Any, link: Link, operation: Operation) -> str | None:

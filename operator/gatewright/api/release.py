@@ -48,7 +48,11 @@ class Check(Keyed):
     onError: Literal["Hold", "Fail"] = "Hold"
     """What a provider that does not answer means: clocks stop (Hold), or it counts as a breach (Fail)."""
     holdFor: Duration = "10m"
-    """After this time on Hold the check fails."""
+    """How long the check may hold before `onHoldExpired` counts."""
+    onHoldExpired: Literal["Fail", "Pause", "Notify"] | None = None
+    """What a hold longer than `holdFor` does. Fail: the check fails. Pause: a person decides. Notify: it is told, and the
+    clocks stand until there is an answer. Left out: Fail for a gate; for a guard Pause during the stages, and Notify
+    while Guarding."""
 
 
 class Guard(Check):
@@ -65,6 +69,8 @@ class DeployStep(Model):
     """Names of targets, all changed at once."""
     version: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = None
     """Another version than the Release's, where a stage ships a build of its own; may hold `$(vars.NAME)`."""
+    restart: bool = False
+    """Start every pod anew, also where neither version nor captured configuration has changed."""
     timeout: Duration = "10m"
     """The step fails when the rollout has not completed by then."""
 
@@ -204,11 +210,24 @@ class FollowUp(Check):
     """After this time on Hold the follow-up fails."""
 
 
+class Availability(Model):
+    """The guard that every target has from its first deploy on: whether what was deployed runs."""
+
+    for_: Annotated[Duration, Field(alias="for")] = "1m"
+    """How long a target may be unavailable, or go on crashing, before the guard fails."""
+    action: Literal["Rollback", "Pause", "Notify"] = "Rollback"
+    """What a failed guard does: undo the whole release, let a person decide, or only say so."""
+
+
 class Target(Keyed):
     """One thing that has a version; exactly one provider key."""
 
     name: Name
     """Unique within the Release; deploy steps refer to it."""
+    holdFor: Duration = "10m"
+    """How long the target may be something else than the run wants, because others changed it, before the stage fails."""
+    availability: Availability = Field(default_factory=Availability)
+    """The built-in guard on what was deployed."""
 
 
 Event = Literal[
@@ -242,6 +261,9 @@ class ReleaseSpec(Model):
     """A new version while a run is under way: wait for its end, undo it first and then start, or ignore it."""
     mode: Literal["Enforce", "Observe"] = "Enforce"
     """Observe: evaluate everything, act on nothing."""
+    adopt: Literal["First", "Always", "Never"] = "First"
+    """When a version that every target already has becomes last good without a run. First: only while the Release has no
+    history. Always: whenever it is so. Never: every version walks its stages."""
     targets: Annotated[list[Target], Field(max_length=10)] = []
     """What "the deployment" is; every target is in the last-good snapshot."""
     preflight: Annotated[list[Check], Field(max_length=20)] = []

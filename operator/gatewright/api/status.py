@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from gatewright.api.base import Condition, Model
+from gatewright.api.base import Condition
 
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Short = Annotated[str, Field(max_length=320)]
@@ -24,7 +24,18 @@ StepState = Literal["Pending", "Running", "Succeeded", "Failed", "Skipped"]
 FollowUpState = Literal["Pending", "Done", "Failed", "Overdue"]
 OPEN_FOLLOW_UPS: tuple[FollowUpState, ...] = ("Pending", "Overdue")
 """Not closed: a person may still answer."""
-GateState = Literal["Unknown", "Passing", "Breaching", "Holding", "Failed"]
+GateState = Literal["Unknown", "Passing", "Breaching", "Holding", "Expired", "Failed"]
+
+
+class Model(BaseModel):
+    """A part of a status. What a newer operator wrote and this one does not know stays where it is."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        defer_build=True,
+        populate_by_name=True,
+        json_schema_extra=lambda schema: schema.pop("additionalProperties", None),
+    )
 
 
 class Served(Model):
@@ -36,6 +47,8 @@ class Served(Model):
     """Name of the ControllerRevision that holds every target's state."""
     since: Time | None = None
     """Since when it is or was live."""
+    caveat: Message | None = None
+    """What is to be known of it: it is not what was promoted, or nobody watched it to the end."""
 
 
 class WaitingFor(Model):
@@ -53,7 +66,7 @@ class GateStatus(Model):
     name: Short
     """Name of the check."""
     state: GateState
-    """Unknown until the first answer; Holding while there is none."""
+    """Unknown until the first answer; Holding while there is none, Expired once that has lasted longer than `holdFor`."""
     value: Short | None = None
     """The value that decided, in the unit of the limit."""
     limit: Short | None = None
@@ -66,6 +79,19 @@ class GateStatus(Model):
     """The answer in words."""
     approvedBy: Annotated[list[Short], Field(max_length=10)] = []
     """Who has approved so far."""
+    early: bool = False
+    """A guard that breached before the first change: it counts from the first completed deploy on."""
+
+
+class Difference(Model):
+    """Something that the run has changed is not what the run wants."""
+
+    subject: Short
+    """What it is: `target/NAME`, `configmap/NAME` or `flags/STAGE.STEP`."""
+    message: Message
+    """What it has instead, and who made it so."""
+    since: Time
+    """Since when this is seen."""
 
 
 class StepStatus(Model):
@@ -154,6 +180,10 @@ class Undo(Model):
     """Key of the operation."""
     message: Message | None = None
     """Why it failed or was skipped, what keeps it from ending, or which way it takes."""
+    startedAt: Time | None = None
+    """When this try began."""
+    due: Time | None = None
+    """When this try has failed if it has not ended."""
     outputs: Annotated[dict[str, Message], Field(max_length=32)] = {}
     """What a compensation published."""
 
@@ -212,6 +242,12 @@ class Run(Model):
     """Verdicts of `spec.preflight`."""
     guards: Annotated[list[GateStatus], Field(max_length=20)] = []
     """Verdicts of `spec.guards`."""
+    availability: Annotated[list[GateStatus], Field(max_length=10)] = []
+    """Verdicts of the built-in guards, by target; only those that do not pass."""
+    differences: Annotated[list[Difference], Field(max_length=100)] = []
+    """What others have made of things that the run has changed."""
+    deployed: bool = False
+    """Whether a deploy has completed: guards that breached before the first change count from then on."""
     stages: Annotated[list[StageStatus], Field(max_length=20)] = []
     """Its stages, in order."""
     journal: Annotated[list[Entry], Field(max_length=1000)] = []
@@ -223,7 +259,11 @@ class Run(Model):
     reason: Message | None = None
     """Why the run ended as it did."""
     paused: Message | None = None
-    """Who has paused it by an Intervention, and why."""
+    """Who has paused it by an Intervention, and why; or which guard has."""
+    pausedStage: Short | None = None
+    """The stage whose failure a person decides about."""
+    found: Short | None = None
+    """What was live before the first change, where that was not the last good version."""
     people: Annotated[list[Message], Field(max_length=20)] = []
     """What people did in it, in order: `Skip by ana: known noise (stage beta is skipped)`."""
 
@@ -258,8 +298,27 @@ class Past(Model):
     """When it ended."""
     reason: Message | None = None
     """Why it ended so."""
+    passedOver: Annotated[list[Short], Field(max_length=20)] = []
+    """Stages that failed and were passed, by `onFailure: Continue`."""
+    revision: Short | None = None
+    """ControllerRevision with what it pinned, for as long as that is kept."""
     people: Annotated[list[Message], Field(max_length=20)] = []
     """What people did in it."""
+
+
+class Unverified(Model):
+    """A rollback failed: nobody knows whether what is served is sound. Nothing starts on it but by a person or a newer spec."""
+
+    run: int
+    """Number of the run."""
+    version: Short
+    """The version that was to be undone."""
+    reason: Message
+    """What could not be undone or verified."""
+    generation: int
+    """The `metadata.generation` of the spec when it failed."""
+    since: Time
+    """Since when."""
 
 
 class FollowUpStatus(Model):
@@ -361,7 +420,7 @@ class ReleaseStatus(Model):
     observedGeneration: int = 0
     """The `metadata.generation` this status speaks of."""
     conditions: Annotated[list[Condition], Field(max_length=8)] = []
-    """`Ready`, `Reconciling`, `Stalled`, `Succeeded`, `RolledBack`, `Paused`, as kstatus has them."""
+    """`Ready`, `Reconciling`, `Stalled`, `Succeeded`, `RolledBack`, `Paused`, `Drifted`, as kstatus has them."""
     state: Short | None = None
     """One word: where the Release stands."""
     stage: Short | None = None
@@ -372,6 +431,8 @@ class ReleaseStatus(Model):
     """What is served now; absent where that is not known."""
     lastGood: Served | None = None
     """What a rollback returns to."""
+    unverified: Unverified | None = None
+    """Stays until a version was promoted, a rollback was verified, or a person has said that it is good (Confirm)."""
     waitingFor: WaitingFor | None = None
     """Why nothing moves right now."""
     run: Run | None = None

@@ -103,6 +103,12 @@ class Operation:
     kind: Literal["apply", "set", "restore", "act", "job", "stop", "ask"]
     subject: str
     config: Any = None
+    since: str | None = None
+    """When its step or line began, RFC 3339: what the world said before that decides nothing about it."""
+    changes: tuple[Operation, ...] = ()
+    """For `restore`: what the run did to the subject (`apply`, `set`), in order. Only that goes back."""
+    restart: bool = False
+    """For `apply`: what is deployed starts anew, even if nothing of it has changed."""
 
     @property
     def id(self) -> str:
@@ -112,13 +118,18 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an operation is. Unknown: not looked yet. Absent: looked, and it was never started."""
+    """How far an operation is. Unknown: not looked yet. Absent: looked, and it was never started. Refused: the last try
+    was refused, and will be made again after a while."""
 
-    state: Literal["Unknown", "Absent", "Running", "Succeeded", "Failed"]
+    state: Literal["Unknown", "Absent", "Running", "Succeeded", "Failed", "Refused"]
     message: str = ""
     outputs: Mapping[str, str] = field(default_factory=dict)
     stuck: bool = False
     """It runs, but the message says what keeps it from ending (an image that cannot be pulled)."""
+    hopeless: bool = False
+    """What keeps it from ending cannot heal by itself (an invalid image name): it may fail before its time is over."""
+    unread: str = ""
+    """It has succeeded, but what it published cannot be known, and why (its pod is gone)."""
     notable: bool = False
     """The message is for people although nothing is wrong: which way back is taken and why, or what is different now."""
 
@@ -149,6 +160,40 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """Something that was changed, and what it is to be: the operations on it, in order; a `restore` stands for its snapshot."""
+
+    subject: str
+    config: Any
+    """What finds it."""
+    operations: tuple[Operation, ...]
+    window: float | None = None
+    """Seconds for which a crash counts as trouble: the `for` of its built-in guard; None where nobody watches that."""
+    revision: str | None = None
+    """ControllerRevision with the snapshot that a `restore` stands for; that of the run under way without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a holding is now."""
+
+    difference: str = ""
+    """What it has instead of what it is to have, and who made it so (field manager, time); empty: it has that."""
+    unknown: str = ""
+    """Why nobody can tell (no answer). Then nothing is said of it, and nothing promoted on it."""
+    version: str | None = None
+    """The version it has, where that can be told."""
+    trouble: str = ""
+    """Why what was deployed does not run, in words: pods that crash, none that is available, none that is wanted."""
+    troubled_since: datetime | None = None
+    """When the trouble began, as far as it can be told."""
+    troubled_at: datetime | None = None
+    """When there was trouble last: now, or the last crash; None where there has been none within the window."""
+    remark: str = ""
+    """What people should know although nothing is wrong: no pod is wanted, so nobody runs it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Needs:
     """What must be known before the next decision. Subjects map to the configuration that finds them."""
 
@@ -156,6 +201,7 @@ class Needs:
     sights: Mapping[str, Any] = field(default_factory=dict)
     operations: tuple[Operation, ...] = ()
     measures: tuple[Measure, ...] = ()
+    holdings: tuple[Holding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +223,8 @@ class Observation:
     sights: Mapping[str, Sight] = field(default_factory=dict)
     progress: Mapping[str, Progress] = field(default_factory=dict)
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    """By subject; one that is missing was not looked at yet."""
     rival: str | None = None
     """Another Release whose run has one of our targets."""
     unwatched: float = 0.0

@@ -84,9 +84,15 @@ class Kube:
     async def get(self, path: str) -> dict[str, Any]:
         return await self._read(path)
 
-    async def list(self, path: str, selector: str = "", accept: str = "application/json") -> list[dict[str, Any]]:
+    async def managed(self, path: str) -> dict[str, Any]:
+        return await self._request("GET", path, managers=True)
+
+    async def list(
+        self, path: str, selector: str = "", fields: str = "", accept: str = "application/json"
+    ) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         query = {"limit": "500"} | ({"labelSelector": selector} if selector else {})
+        query |= {"fieldSelector": fields} if fields else {}
         while True:
             page = await self._read(f"{path}?{urlencode(query)}", accept)
             found += page.get("items") or []  # null where a list of metadata alone is empty
@@ -128,10 +134,11 @@ class Kube:
         metadata: dict[str, Any] = found["metadata"]
         return metadata
 
-    async def delete(self, path: str, selector: str = "") -> None:
+    async def delete(self, path: str, selector: str = "", uid: str = "") -> None:
         target = f"{path}?{urlencode({'labelSelector': selector})}" if selector else path
+        precondition = {"preconditions": {"uid": uid}} if uid else {}
         try:
-            await self._request("DELETE", target, {"propagationPolicy": "Background"})
+            await self._request("DELETE", target, {"propagationPolicy": "Background", **precondition})
         except NotFound:
             return
 
@@ -185,6 +192,7 @@ class Kube:
         body: Any = None,
         content: str = "application/json",
         accept: str = "application/json",
+        managers: bool = False,
     ) -> dict[str, Any]:
         if method != "GET" and self.fence is not None and "/leases" not in path:
             self.fence()
@@ -204,8 +212,8 @@ class Kube:
         if response.status >= 400:
             raise _error(method, path, response.status, text, response.headers.get("Retry-After", ""))
         found: dict[str, Any] = orjson.loads(text)
-        if "metadata" in found:
-            found["metadata"].pop("managedFields", None)  # nobody here asks who wrote which field
+        if "metadata" in found and not managers:
+            found["metadata"].pop("managedFields", None)  # only `managed` asks who wrote which field
         return found
 
 

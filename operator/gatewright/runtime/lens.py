@@ -75,8 +75,11 @@ class Lens:
             return known
         return await self.fresh(path)
 
-    async def list(self, path: str, selector: str = "") -> list[dict[str, Any]]:
-        return await self._cluster.list(path, selector)
+    async def managed(self, path: str) -> dict[str, Any]:
+        return await self._cluster.managed(path)
+
+    async def list(self, path: str, selector: str = "", fields: str = "") -> list[dict[str, Any]]:
+        return await self._cluster.list(path, selector, fields)
 
     async def tail(self, path: str, limit: int) -> str:
         return await self._cluster.tail(path, limit)
@@ -91,9 +94,9 @@ class Lens:
         gaps = self._gaps
         return self._keep(path, await self._cluster.patch(path, body, kind), gaps)
 
-    async def delete(self, path: str, selector: str = "") -> None:
+    async def delete(self, path: str, selector: str = "", uid: str = "") -> None:
         self._known.pop(path, None)
-        await self._cluster.delete(path, selector)
+        await self._cluster.delete(path, selector, uid)
 
     def _keep(self, path: str, body: dict[str, Any], gaps: int) -> dict[str, Any]:
         """Keep an answer; one that was asked for before a gap must not stand for what was missed in it."""
@@ -114,7 +117,7 @@ class Fresh:
     def __init__(self, lens: Lens) -> None:
         self._lens = lens
         self.list, self.create, self.patch, self.delete = lens.list, lens.create, lens.patch, lens.delete
-        self.tail = lens.tail
+        self.tail, self.managed = lens.tail, lens.managed
 
     async def get(self, path: str) -> dict[str, Any]:
         return await self._lens.fresh(path)
