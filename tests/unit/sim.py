@@ -9,10 +9,23 @@ from typing import Any
 from gatewright.api.intervention import Action
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import Answered, ReleaseStatus, dump
-from gatewright.core import followups
+from gatewright.core import followups, resting
 from gatewright.core.body import problems, unpin
 from gatewright.core.decide import decide
-from gatewright.core.model import Act, Body, Decision, Needs, Note, Observation, Operation, Progress, Sight, View
+from gatewright.core.model import (
+    Act,
+    Body,
+    Decision,
+    Holding,
+    Needs,
+    Note,
+    Observation,
+    Operation,
+    Progress,
+    Sight,
+    Standing,
+    View,
+)
 from gatewright.core.needs import needs
 from gatewright.core.window import Sample, Verdict
 
@@ -86,6 +99,15 @@ class World:
     """Interventions whose own status tells no answer yet."""
     way: str = ""
     """How a target would be returned."""
+    trouble: str = ""
+    """Why what was deployed does not run."""
+    troubled: datetime | None = None
+    """When there was trouble last, where there is none now."""
+    unknown: str = ""
+    """Why nobody can tell what a target is now."""
+    unconnected: tuple[str, ...] = ()
+    data: dict[str, Any] = field(default_factory=dict)
+    """What ControllerRevisions hold, by name."""
     told: bool = True
     """Whether answers reach their Interventions at once."""
     people: int = 0
@@ -102,24 +124,64 @@ class World:
             subject: Sight({"of": self.live}, self.live == self.spec["version"], self.live, self.missing, self.way)
             for subject in wants.sights
         }
+        run = self.status.run
+        under_way = run is not None and run.outcome is None
+        broken = sights and not under_way and self.status.unverified is not None and run is not None
+        good = self.data.get(self.status.lastGood.snapshot or "") if self.status.lastGood else None
         return Observation(
             self.now,
-            self.body,
+            self.body if under_way else None,
             sights,
             {operation.id: self._progress(operation) for operation in wants.operations},
             {measure.path: self._verdict(measure.check.name) for measure in wants.measures},
-            self.rival,
-            self.unwatched,
+            {holding.subject: self._standing(holding) for holding in wants.holdings},
+            rival=self.rival,
+            unwatched=self.unwatched,
             kept=self.pinned(),
-            inherited={"target/web": {"of": "1.0"}} if self.status.run and self.status.run.phase == "Paused" else None,
+            resting=None if under_way else self.left(),
+            snapshots=self.data[run.revision]["snapshots"] if under_way and run is not None else None,
+            promoted=good["snapshots"] if good else {},
+            inherited=self.data[run.revision]["snapshots"] if broken and run is not None else None,
+            unconnected=self.unconnected,
         )
+
+    def left(self) -> dict[str, Any]:
+        """At rest: what was promoted, or what a rollback has left."""
+        live = self.status.live
+        if live is None or live.snapshot is None or (self.status.run and self.status.run.outcome is None):
+            return {}
+        return resting.left(self.data[live.snapshot])
+
+    def _standing(self, holding: Holding) -> Standing:
+        """A target beside what it is to be; everything else is as wanted."""
+        if self.unknown:
+            return Standing(unknown=self.unknown)
+        if holding.subject != "target/web":
+            return Standing()
+        wanted = self._wanted(holding)
+        different = f"Deployment web runs {self.live} instead of {wanted}" if self.live != wanted else ""
+        at = (self.now if self.trouble else self.troubled) if holding.window is not None else None
+        return Standing(different, version=self.live, trouble=self.trouble, troubled_at=at)
+
+    def _wanted(self, holding: Holding) -> str:
+        wanted = self.live
+        for operation in holding.operations:
+            if operation.kind == "apply":
+                wanted = operation.config["workload"]["images"]["app"].rpartition(":")[2]
+            elif operation.kind == "restore":
+                run = self.status.run
+                under_way = run is not None and run.outcome is None
+                name = run.revision if under_way and run else self.status.live.snapshot if self.status.live else ""
+                wanted = self.data[name or ""]["snapshots"]["target/web"]["of"]
+        return wanted
 
     def pinned(self) -> dict[str, Body | None]:
         """What follow-ups of earlier runs need."""
         return {name: self.revisions.get(name) for name in followups.revisions(self.status)}
 
     def wants(self, view: View) -> Needs:
-        return needs(view, self.body, self.now, self.pinned())
+        under_way = view.run is not None
+        return needs(view, self.body if under_way else None, self.now, self.pinned(), self.left())
 
     def tick(self) -> Decision:
         """One decision, carried out."""
@@ -134,10 +196,13 @@ class World:
         self.finalized = self.finalized or decision.finalize
         if decision.revision is not None:
             self.kept = dict(decision.revision.data["snapshots"])
+            self.data[decision.revision.name] = decision.revision.data
         if decision.revision is not None and "body" in decision.revision.data:
             self.body = self.revisions[decision.revision.name] = unpin(decision.revision.data["body"])
-        if decision.prune is not None:
-            needed = {decision.prune, *followups.revisions(self.status)}
+        if decision.prune:
+            status = self.status
+            needed = {status.run.revision if status.run else "", *followups.revisions(status)}
+            needed |= {past.revision for past in status.history if past.revision}
             self.revisions = {name: body for name, body in self.revisions.items() if name in needed}
         for operation in decision.effects:
             self._perform(operation)
@@ -182,12 +247,14 @@ class World:
         return [f"{item.kind} {_short(item)}" for item in self.performed if kind in (None, item.kind)]
 
     def _perform(self, operation: Operation) -> None:
-        assert operation.id not in {item.id for item in self.performed}, f"{operation.id} twice"
+        again = operation.kind != "stop" and operation.id in {item.id for item in self.performed}
+        assert not again, f"{operation.id} twice"
         self.performed.append(operation)
         if operation.kind == "apply":
             self.live = operation.config["workload"]["images"]["app"].rpartition(":")[2]
         if operation.kind == "restore" and operation.subject == "target/web":
-            self.live = "1.0"
+            assert self.status.run is not None
+            self.live = self.data[self.status.run.revision]["snapshots"]["target/web"]["of"]
 
     def _progress(self, operation: Operation) -> Progress:
         if operation.id not in {item.id for item in self.performed}:

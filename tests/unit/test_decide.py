@@ -62,7 +62,7 @@ def test_a_failed_gate_brings_the_targets_back_and_rejects_the_version():
     assert world.done("restore") == ["restore target/web"] and world.live == "1.0"
     assert outcome(world) == "RolledBack" and world.status.live.version == "1.0"
     assert world.status.rejected[0].version == "2.0" and world.status.rejected[0].gate == "errors"
-    assert "serving 1.0 normally; 2.0 rejected by" in world.status.message and "5% > 1%" in world.status.message
+    assert "serving 1.0; 2.0 rejected by" in world.status.message and "5% > 1%" in world.status.message
     assert conditions(world) == {"Ready": "False", "Stalled": "True", "Succeeded": "False", "RolledBack": "True"}
     assert not world.finalized
 
@@ -348,7 +348,7 @@ def test_people_are_waited_for_without_a_clock():
     manual["stages"][1]["expectedDuration"] = "5s"
     world = World(spec=manual).settle().later(60)
     assert world.status.state == "WaitingForPerson" and "Rotate the key" in world.status.waitingFor.message
-    assert conditions(world)["Stalled"] == "True" and "Reconciling" not in conditions(world)
+    assert conditions(world)["Reconciling"] == "True" and "Stalled" not in conditions(world)
     assert not [note for note in world.notes if note.reason == "Overdue"]
 
 

@@ -247,7 +247,7 @@ def test_a_version_that_is_live_is_not_repeated():
 
 
 def test_a_retry_of_what_is_live_already_takes_it_over():
-    world = rolled_back()
+    world = rolled_back().ask(adopt="Always")
     world.live = "2.0"
     assert "taken over" in accepted(world.act("Retry"))
     assert world.status.state == "Promoted" and world.status.live.version == "2.0"

@@ -232,7 +232,7 @@ class Target(Keyed):
 
 Event = Literal[
     "Started", "StageStarted", "StagePassed", "StageFailed", "StageOverdue", "ApprovalNeeded", "GuardFailed",
-    "RollingBack", "Verifying", "RollbackOverdue", "RolledBack", "RollbackFailed", "Completed", "Promoted", "Superseded",
+    "RollingBack", "Verifying", "RollbackOverdue", "RollbackHindered", "Hindered", "RolledBack", "RollbackFailed", "Completed", "Promoted", "Superseded",
     "Aborted", "Observed", "Downtime", "Restored", "FollowUpDue", "FollowUpFailed",
 ]  # fmt: skip
 

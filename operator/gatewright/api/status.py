@@ -81,6 +81,10 @@ class GateStatus(Model):
     """Who has approved so far."""
     early: bool = False
     """A guard that breached before the first change: it counts from the first completed deploy on."""
+    window: int = 0
+    """How often its samples were begun anew."""
+    acknowledged: bool = False
+    """A person has let the run go on although it is silent."""
 
 
 class Difference(Model):
@@ -184,6 +188,12 @@ class Undo(Model):
     """When this try began."""
     due: Time | None = None
     """When this try has failed if it has not ended."""
+    stopping: bool = False
+    """Its time is over, and it is being stopped."""
+    unended: bool = False
+    """It may still be going on: nothing that comes after it is started."""
+    again: bool = False
+    """It was looked at once more after the compensations."""
     outputs: Annotated[dict[str, Message], Field(max_length=32)] = {}
     """What a compensation published."""
 
@@ -191,7 +201,7 @@ class Undo(Model):
 class Rollback(Model):
     """The undoing of a run."""
 
-    cause: Literal["Gate", "Step", "Guard", "Superseded", "Aborted", "Person"]
+    cause: Literal["Gate", "Step", "Guard", "Difference", "Superseded", "Aborted", "Person"]
     """What kind of thing decided."""
     reason: Message
     """What decided, in words."""
@@ -201,6 +211,8 @@ class Rollback(Model):
     """When the rollback began."""
     then: Outcome = "RolledBack"
     """The outcome once the rollback is verified."""
+    attempt: int = 1
+    """Counts the tries: a person may repeat what was not undone."""
     undo: Annotated[list[Undo], Field(max_length=1000)] = []
     """What is undone, in order."""
     verify: Annotated[list[GateStatus], Field(max_length=20)] = []
@@ -252,6 +264,8 @@ class Run(Model):
     """Its stages, in order."""
     journal: Annotated[list[Entry], Field(max_length=1000)] = []
     """Every operation whose intent was written, in order; a rollback reads it backwards."""
+    stopping: Annotated[list[Entry], Field(max_length=50)] = []
+    """Jobs of a failed stage that may still run: nothing else starts before they have stopped."""
     plan: Annotated[list[Short], Field(max_length=100)] = []
     """What a rollback from the last stage would do, computed before the first change."""
     rollback: Rollback | None = None

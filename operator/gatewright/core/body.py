@@ -30,6 +30,25 @@ def unpin(data: Mapping[str, Any]) -> Body:
     return Body(ReleaseSpec.model_validate(data["spec"]), dict(data["names"]))
 
 
+def unresolved(spec: ReleaseSpec, last_good: str | None) -> list[str]:
+    """What a run of this spec could not know: `$(lastGood.version)` where there is none. Each with its path."""
+    if last_good:
+        return []
+    raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return [
+        f"{path}: $(lastGood.version) is not known: no version was promoted yet, and the targets do not tell one"
+        for path, name in references(raw, "spec")
+        if name == "lastGood.version"
+    ]
+
+
+def named_outputs(spec: ReleaseSpec, stage: int, step: str) -> set[str]:
+    """Which outputs of a step something else in the spec names."""
+    raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)["stages"][stage:]
+    matches = (OUTPUT.fullmatch(name) for _, name in references(raw))
+    return {match[2] for match in matches if match and match[1] == step}
+
+
 def has_subjects(spec: ReleaseSpec) -> bool:
     """Whether a run changes anything that has a state to return to."""
     steps = (step for stage in spec.stages for step in (*stage.steps, *stage.rollback.steps))

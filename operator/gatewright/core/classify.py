@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Literal
 
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.body import has_subjects
+from gatewright.core.body import has_subjects, unresolved
 from gatewright.core.model import Observation, View
+from gatewright.core.pinning import baseline_version
 
 Situation = Literal[
     "Unread", "Preflight", "Walking", "Paused", "Guarding", "RollingBack", "Verifying",
-    "Leaving", "Invalid", "Settled", "Rejected", "Ended", "Unseen", "Missing", "Adopted", "Suspended", "Blocked", "Start",
+    "Leaving", "Invalid", "Unverified", "Unobserved", "Drifted", "Settled", "Rejected", "Ended", "Unseen", "Missing",
+    "Unconnected", "Unresolved", "Adopted", "Suspended", "Blocked", "Start",
 ]  # fmt: skip
 _Check = Callable[[View, Observation], bool]
 
@@ -32,14 +34,39 @@ def asked_again(view: View) -> bool:
     return act is not None and act.action == "Retry" and act.run in (None, last.id if last is not None else None)
 
 
+def served(view: View) -> bool:
+    """Whether the wanted version is the one that was promoted last, and nothing else has been live since."""
+    status = view.status
+    both = status.live is not None and status.lastGood is not None
+    return both and _version(view) == status.live.version == status.lastGood.version  # type: ignore[union-attr]
+
+
+def difference(seen: Observation) -> str:
+    """What is not as it was promoted, or left; empty where everything is."""
+    return "; ".join(standing.difference for standing in seen.standings.values() if standing.difference)
+
+
 def _version(view: View) -> str:
     return view.spec.version if view.spec is not None else ""
 
 
+def _unverified(view: View, seen: Observation) -> bool:
+    """A rollback failed: only a person, or a spec that is newer than that, starts anything on what it has left."""
+    left = view.status.unverified
+    return left is not None and view.generation <= left.generation and not asked_again(view)
+
+
+def _unobserved(view: View, seen: Observation) -> bool:
+    known = seen.standings
+    return served(view) and (seen.resting is None or any(name not in known for name in seen.resting))
+
+
+def _drifted(view: View, seen: Observation) -> bool:
+    return served(view) and not asked_again(view) and difference(seen) != ""
+
+
 def _settled(view: View, seen: Observation) -> bool:
-    status = view.status
-    served = status.live is not None and status.lastGood is not None
-    return served and _version(view) == status.live.version == status.lastGood.version  # type: ignore[union-attr]
+    return served(view) and difference(seen) == ""
 
 
 def _rejected(view: View, seen: Observation) -> bool:
@@ -52,31 +79,53 @@ def _ended(view: View, seen: Observation) -> bool:
         return False
     if last.outcome == "Observed":
         return spec.mode == "Observe"
-    return last.outcome in ("Aborted", "RollbackFailed")
+    if last.outcome == "RollbackFailed":  # a person has said that what is served is good, or the spec is newer
+        return view.generation <= last.generation
+    return last.outcome == "Aborted"
 
 
 def _adopted(view: View, seen: Observation) -> bool:
     targets = [sight for name, sight in seen.sights.items() if name.startswith("target/")]
-    return bool(targets) and all(sight.matches for sight in targets) and not broken(view.status)
+    if not targets or not all(sight.matches for sight in targets) or broken(view.status) or view.spec is None:
+        return False
+    fresh = view.status.runs == 0 and view.status.lastGood is None
+    return view.spec.adopt == "Always" or (view.spec.adopt == "First" and fresh)
 
 
 def broken(status: ReleaseStatus) -> bool:
-    """Whether the last run left something behind that nobody has verified."""
-    return status.run is not None and status.run.outcome == "RollbackFailed"
+    """Whether an earlier run left something behind that nobody has verified."""
+    return status.unverified is not None
 
 
 def _unseen(view: View, seen: Observation) -> bool:
     return view.spec is not None and not seen.sights and has_subjects(view.spec)
 
 
+def _unresolved(view: View, seen: Observation) -> bool:
+    return bool(unresolved_names(view, seen))
+
+
+def unresolved_names(view: View, seen: Observation) -> list[str]:
+    """What the spec names and a run of it could not know."""
+    if view.spec is None:
+        return []
+    good = view.status.lastGood
+    return unresolved(view.spec, good.version if good is not None else baseline_version(seen))
+
+
 AT_REST: tuple[tuple[_Check, Situation], ...] = (
     (lambda view, seen: view.deleting, "Leaving"),
     (lambda view, seen: bool(view.problems) or view.spec is None, "Invalid"),
+    (_unverified, "Unverified"),
+    (_unobserved, "Unobserved"),
+    (_drifted, "Drifted"),
     (_settled, "Settled"),
     (_rejected, "Rejected"),
     (_ended, "Ended"),
     (_unseen, "Unseen"),
     (lambda view, seen: any(sight.problem for sight in seen.sights.values()), "Missing"),
+    (lambda view, seen: bool(seen.unconnected), "Unconnected"),
+    (_unresolved, "Unresolved"),
     (_adopted, "Adopted"),
     (lambda view, seen: view.spec is not None and view.spec.suspend, "Suspended"),
     (lambda view, seen: seen.rival is not None, "Blocked"),

@@ -2,27 +2,31 @@
 
 They follow kstatus, so that Argo CD, Flux and `kubectl wait` need little help:
 
-    Ready        True: the wanted version is live and all stages passed. Unknown while working. False otherwise.
-    Reconciling  present while working, or waiting with a known next step.
-    Stalled      present while a human is needed; never beside Reconciling.
+    Ready        True: the wanted version is live, was seen to be, and all stages passed. Unknown while working, queued
+                 or waiting. False otherwise.
+    Reconciling  present while working, or waiting with a known next step: an approval and a confirmation are one.
+    Stalled      present when nothing goes on by itself after a failure; never beside Reconciling.
     Succeeded    True after Promoted (and for an adopted version), False after any other ending.
     RolledBack   True after a clean rollback, False where the rollback failed.
     Paused       present while a person decides or the Release is suspended.
+    Drifted      present while a target is not what was promoted or left, or not what the run wants.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gatewright.api.base import Condition
 from gatewright.api.status import GateStatus, ReleaseStatus, Run, WaitingFor
-from gatewright.core import asked, followups, judge, steering, times
-from gatewright.core.classify import Situation
+from gatewright.core import asked, followups, judge, observed, steering, times
+from gatewright.core.body import pin
+from gatewright.core.classify import Situation, difference, unresolved_names
 from gatewright.core.passing import Pass
 from gatewright.core.stages import current
-from gatewright.core.walk import SUSPENDED, suspended
+from gatewright.core.walk import suspended
 
-ORDER = ("Ready", "Reconciling", "Stalled", "Succeeded", "RolledBack", "Paused")
+ORDER = ("Ready", "Reconciling", "Stalled", "Succeeded", "RolledBack", "Paused", "Drifted")
 
 
 @dataclass(slots=True)
@@ -56,21 +60,54 @@ def summarize(p: Pass, situation: Situation) -> None:
         wanted["Stalled"] = ("True", said.reason, said.message)
     if said.paused:
         wanted["Paused"] = ("True", said.reason, said.message)
+    drift = _drift(p)
+    if drift:
+        wanted["Drifted"] = ("True", "ChangedByOthers", drift)
     wanted |= _ending(status, said)
     _write(p, wanted)
+
+
+def stalled(p: Pass, reason: str, message: str, waiting: str) -> None:
+    """Nothing goes on by itself, and why; said instead of everything else."""
+    p.status.observedGeneration = p.view.generation
+    p.status.state, p.status.stage = "Stalled", _stage(p.status.run)
+    p.status.message = message[:1000]
+    _waiting(p, waiting)
+    _write(p, {"Ready": ("False", reason, message), "Stalled": ("True", reason, message)})
 
 
 def _running(p: Pass) -> _Said:
     run = p.run
     phase = {"Walking": _walking, "Preflight": _preflight, "Paused": _paused, "Guarding": _guarding}
     said = phase.get(run.phase, _returning)(p, run)
-    spec = p.view.spec
-    if p.view.problems:
-        said.message += f"; the edited spec is invalid: {p.view.problems[0]}"
-    elif spec is not None and spec.version != run.version and said.state != "RollingBack":
-        then = {"Reject": "is ignored"}.get(spec.supersede, "waits for this run to end")
-        said.message += f"; {spec.version} {then}"
+    said.message += _edited(p, run)
+    if p.view.spec is not None and p.view.spec.version != run.version and said.ready == "True":
+        _queued(said, p.view.spec.version, p.view.spec.supersede)
     return said
+
+
+def _edited(p: Pass, run: Run) -> str:
+    """What is to be said of an edit that does not count yet, and what makes it count."""
+    spec = p.view.spec
+    if p.view.problems or spec is None:
+        return f"; the edited spec is invalid: {(p.view.problems or ('it cannot be read',))[0]}"
+    if spec.version != run.version:
+        then = {"Reject": "is ignored"}.get(spec.supersede, "waits for this run to end")
+        return "" if run.phase in ("RollingBack", "Verifying") else f"; {spec.version} {then}"
+    if p.view.generation == run.generation or p.body_ is None:
+        return ""
+    if pin(spec, run.id, p.body.names.get("lastGood.version")).hash() == run.bodyHash:
+        return ""
+    return "; the spec was edited: the edit counts from the next run, or from a Retry of a failed stage"
+
+
+def _queued(said: _Said, version: str, supersede: str) -> None:
+    """What is live is not what is wanted: nothing may take it for ready."""
+    if supersede == "Reject":
+        said.ready, said.reason, said.stalled = "False", "Ignored", True
+        return
+    said.ready, said.reason, said.working = "Unknown", "Queued", True
+    said.waiting = f"{said.waiting}; then {version} starts" if said.waiting else f"{version} to start"
 
 
 def _preflight(p: Pass, run: Run) -> _Said:
@@ -80,14 +117,23 @@ def _preflight(p: Pass, run: Run) -> _Said:
     if row is None and open_:
         text = asked.request(p, open_[0])
         waiting = f"{text}; nothing was touched"
-        return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{run.version}: {text}", waiting, stalled=True)
+        waiting += _foreseen(run)
+        return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{run.version}: {text}", waiting, working=True)
     text = f"preflight {judge.describe(row)}" if row else "preflight"
     if row is None and suspended(p):
         why, then = steering.standstill(p)
         text = f"{why} before the first stage; waits for {then}"
-    return _Said(
-        "Preflight", "Unknown", "Preflight", f"{run.version}: {text}", f"{text}; nothing was touched", working=True
-    )
+    waiting = f"{text}; nothing was touched{_foreseen(run)}"
+    return _Said("Preflight", "Unknown", "Preflight", f"{run.version}: {text}", waiting, working=True)
+
+
+def _foreseen(run: Run) -> str:
+    """A guard that breaches before anything is touched: whoever approves should know, and why the run goes on."""
+    early = [row for row in run.guards if row.early]
+    if not early:
+        return ""
+    words = "; ".join(f"guard {judge.describe(row)}" for row in early[:3])
+    return f"; already now: {words} (it counts from the first completed deploy on)"
 
 
 def _walking(p: Pass, run: Run) -> _Said:
@@ -96,9 +142,15 @@ def _walking(p: Pass, run: Run) -> _Said:
         return _Said("Progressing", "Unknown", "Progressing", f"{run.version}: all stages passed", working=True)
     stage = run.stages[index]
     text = f"{run.version}: stage {stage.name}"
-    if run.held == SUSPENDED:
-        why, then = steering.standstill(p)
-        return _Said("Suspended", "Unknown", "Suspended", f"{text} is {why}", then, working=True, paused=True)
+    if suspended(p):
+        return _suspended(p, text)
+    if run.stopping:
+        waiting = (
+            f"job {run.stopping[0].subject.partition('/')[2]} of a failed stage to stop; nothing else starts before"
+        )
+        return _Said("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
+    if run.differences:
+        return _different(p, run, text)
     step = next((step for step in stage.steps if step.state == "Running"), None)
     if step is not None:
         return _stepping(p, run, index, text)
@@ -114,7 +166,7 @@ def _stepping(p: Pass, run: Run, index: int, text: str) -> _Said:
     open_ = asked.waiting(p)
     if open_:
         waiting = asked.request(p, open_[0])
-        return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{text}, {waiting}", waiting, stalled=True)
+        return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{text}, {waiting}", waiting, working=True)
     due = times.due(run, "step")
     deadline = f"; fails at {times.stamp(due)[:19]}Z" if due is not None else ""
     problem = f": {step.message}" if step.message else ""
@@ -122,10 +174,40 @@ def _stepping(p: Pass, run: Run, index: int, text: str) -> _Said:
     return _Said("Progressing", "Unknown", "Progressing", f"{text}, step {step.name}{problem}", waiting, working=True)
 
 
+def _suspended(p: Pass, text: str) -> _Said:
+    """Somebody, or a guard, has stopped the walk."""
+    why, then = steering.standstill(p)
+    by_guard = p.run.paused is not None and p.run.paused.startswith("guard ")
+    return _Said(
+        "Suspended",
+        "Unknown",
+        "Suspended",
+        f"{text} is {why}",
+        then,
+        working=not by_guard,
+        stalled=by_guard,
+        paused=True,
+    )
+
+
+def _different(p: Pass, run: Run, text: str) -> _Said:
+    """What runs instead, since when, what unblocks it, and what happens if nothing does."""
+    row = run.differences[0]
+    due = times.due(run, times.DIFFERENCE)
+    more = f" (and {len(run.differences) - 1} more)" if len(run.differences) > 1 else ""
+    deadline = f"; the stage fails at {times.stamp(due)[:19]}Z" if due is not None else ""
+    waiting = f"{row.message}{more}, since {row.since[:19]}Z; put it back, or roll back (kubectl release rollback "
+    waiting += f"{p.view.name}); clocks stand still{deadline}"
+    return _Said("Holding", "Unknown", "Holding", f"{text}: {row.message}{more}", waiting, working=True)
+
+
 def _gating(run: Run, gates: list[GateStatus], state: str) -> tuple[str, str]:
-    rows = [*gates, *run.guards]
-    row = next((row for wanted in ("Holding", "Breaching", "Unknown") for row in rows if row.state == wanted), None)
+    order = ("Expired", "Holding", "Breaching", "Unknown")
+    rows = [*gates, *run.availability, *(row for row in run.guards if not row.early)]
+    row = next((row for wanted in order for row in rows if row.state == wanted), None)
     due = times.due(run, "bake")
+    if row is not None and row.state == "Expired":
+        return f"{judge.describe(row)}; clocks stand still until there is an answer, or a person decides", "Holding"
     if row is not None and row.state == "Holding":
         return f"{judge.describe(row)}; clocks stand still", "Holding"
     if row is not None and row.state == "Breaching":
@@ -145,16 +227,29 @@ def _paused(p: Pass, run: Run) -> _Said:
 
 
 def _guarding(p: Pass, run: Run) -> _Said:
-    row = next((row for wanted in ("Holding", "Breaching") for row in run.guards if row.state == wanted), None)
+    text = f"{run.version}: all stages are done"
+    if suspended(p) and (run.paused or "").startswith("guard "):
+        return _suspended(p, text)
+    if run.differences:
+        return _different(p, run, text)
+    rows = [*run.availability, *(row for row in run.guards if not row.early)]
+    row = next((row for wanted in ("Expired", "Holding", "Breaching") for row in rows if row.state == wanted), None)
     due = times.due(run, "guard")
     until = f" until {times.stamp(due)[:19]}Z" if due is not None else ""
-    waiting = f"guard {judge.describe(row)}" if row else f"guards watch{until}, then {run.version} is last good"
-    if run.held == SUSPENDED:
+    waiting = f"guards watch{until}, then {run.version} is last good"
+    if row is not None and row.state == "Expired":
+        waiting = f"an answer of guard {judge.describe(row)}; until then nothing is promoted and nothing undone"
+    elif row is not None:
+        waiting = f"guard {judge.describe(row)}"
+    if suspended(p):
         why, then = steering.standstill(p)
         waiting = f"{why}; waits for {then}"
     lost = next((f"{name}: {sight.problem}" for name, sight in p.seen.sights.items() if sight.problem), None)
-    if lost:
-        waiting = f"cannot be made last good: {lost}"
+    untold = observed.untold(p) if not run.observe else None
+    if lost or untold:
+        waiting = f"cannot be made last good: {lost or untold}"
+    if untold:
+        return _Said("Guarding", "Unknown", "Guarding", f"{text}; {untold}", waiting, working=True)
     return _Said("Guarding", "True", "Guarding", f"serving {run.version}; guards watch{until}", waiting)
 
 
@@ -162,7 +257,9 @@ def _returning(p: Pass, run: Run) -> _Said:
     assert run.rollback is not None
     if run.phase == "Verifying":
         row = next((row for row in run.rollback.verify if row.state != "Passing"), None)
+        changed = difference(p.seen)
         waiting = f"verification of the rollback{f', {judge.describe(row)}' if row else ''}"
+        waiting += f"; {changed}: put it back" if changed else ""
     else:
         line = next((line for line in run.rollback.undo if line.state in ("Running", "Pending")), None)
         problem = f": {line.message}" if line and line.message else ""
@@ -178,36 +275,92 @@ def _resting(p: Pass, situation: Situation) -> _Said:
         more = f" (and {len(p.view.problems) - 1} more)" if len(p.view.problems) > 1 else ""
         text = (p.view.problems or ("spec cannot be read",))[0] + more
         return _Said("Invalid", "False", "InvalidSpec", text, "a corrected spec", stalled=True)
+    if status.unverified is not None and (situation == "Unverified" or p.view.run is not None):
+        return _unverified(p)
+    if situation == "Unobserved":
+        return _Said("Pending", "Unknown", "Unobserved", f"{version}: its targets are being looked at", working=True)
+    if situation == "Drifted":
+        text = f"{version} was promoted, but {difference(p.seen)}"
+        waiting = f"the target to be put back, a Retry (kubectl release retry {p.view.name}), or a new version"
+        return _Said("Drifted", "False", "Drifted", text, waiting, stalled=True)
+    if situation == "Unconnected":
+        text = f"{version} cannot start: {_listed(p.seen.unconnected)}"
+        return _Said("Waiting", "False", "ConnectionNotFound", text, f"{p.seen.unconnected[0]}", working=True)
+    if situation == "Unresolved":
+        names = unresolved_names(p.view, p.seen)
+        text = f"{version} cannot start: {_listed(names)}"
+        return _Said(
+            "Invalid", "False", "InvalidSpec", text, "a spec without it, or a first promoted version", stalled=True
+        )
     if situation == "Missing":
         name, problem = next((name, sight.problem) for name, sight in p.seen.sights.items() if sight.problem)
         text = f"{version} cannot start: {name}: {problem}"
         return _Said(
-            "Waiting", "False", "TargetNotFound", text, f"{name}: {problem}; looked at again every 30s", stalled=True
+            "Waiting", "False", "TargetNotFound", text, f"{name}: {problem}; looked at again every 30s", working=True
         )
     if situation == "Suspended":
         text = f"{version} is not started: the Release is suspended"
-        return _Said("Suspended", "False", "Suspended", text, "spec.suspend to be false", paused=True, stalled=True)
+        return _Said("Suspended", "Unknown", "Suspended", text, "spec.suspend to be false", paused=True, working=True)
     if situation == "Blocked":
         text = f"{version} waits for release {p.seen.rival}, which has one of its targets"
         return _Said("Waiting", "Unknown", "Blocked", text, f"release {p.seen.rival} to end its run", working=True)
     live = status.live.version if status.live else ""
-    if situation in ("Settled", "Adopted") or (run and run.outcome == "Promoted" and run.version == version):
-        return _Said("Promoted", "True", "Promoted", f"serving {live or version}")
-    return _after(status, run, version, live)
+    if situation in ("Settled", "Adopted"):
+        return _serving(p, version)
+    if run and run.outcome == "Promoted" and run.version == version and situation not in ("Rejected", "Ended"):
+        return _serving(p, version)  # it has been promoted in this very pass, in which it was looked at
+    return _after(p, status, run, version, live)
 
 
-def _after(status: ReleaseStatus, run: Run | None, version: str, live: str) -> _Said:
-    serving = f"serving {live} normally" if live else "serving what was there before"
+def _serving(p: Pass, version: str) -> _Said:
+    """The wanted version is live, and was seen to be."""
+    unknown = next(
+        (f"{name}: {standing.unknown}" for name, standing in p.seen.standings.items() if standing.unknown), None
+    )
+    if unknown:
+        text = f"{version} was promoted; whether it is live cannot be told: {unknown}"
+        return _Said("Promoted", "Unknown", "Unobserved", text, f"a look at {unknown}", stalled=True)
+    caveat = p.status.live.caveat if p.status.live is not None else None
+    return _Said("Promoted", "True", "Promoted", f"serving {version}{f' ({caveat})' if caveat else ''}")
+
+
+def _unverified(p: Pass) -> _Said:
+    left = p.status.unverified
+    assert left is not None
+    version = p.view.spec.version if p.view.spec is not None else ""
+    text = f"rollback of {left.version} failed: {left.reason}; what is served is not verified"
+    if version != left.version:
+        text += f"; {version} is not started on it"
+    name = p.view.name
+    waiting = f"a person: kubectl release rollback {name} tries again what could not be undone; kubectl release confirm {name} "
+    waiting += f"says that what is served is good; kubectl release retry {name} starts {version}"
+    return _Said("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
+
+
+def _listed(problems: Sequence[str]) -> str:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{problems[0]}{more}"
+
+
+def _live(p: Pass, run: Run | None) -> str:
+    """What is served, as far as somebody has looked: normally only where a verification has passed."""
+    live = p.status.live
+    changed = difference(p.seen)
+    if changed:
+        return f"serving something else than was left: {changed}"
+    if live is None or not live.version:
+        return "serving what was there before"
+    if live.caveat:
+        return f"serving {live.version} ({live.caveat})"
+    verified = run is not None and run.rollback is not None and bool(run.rollback.verify)
+    return f"serving {live.version}{' normally' if verified else ''}"
+
+
+def _after(p: Pass, status: ReleaseStatus, run: Run | None, version: str, live: str) -> _Said:
+    serving = _live(p, run)
     if run is not None and run.version == version and run.outcome == "RollbackFailed":
-        text = f"rollback of {version} failed: {run.reason}; what is served is not verified"
-        return _Said(
-            "RollbackFailed",
-            "False",
-            "RollbackFailed",
-            text,
-            "a person to repair what could not be undone",
-            stalled=True,
-        )
+        text = f"rollback of {version} failed: {run.reason}; a person has said that what is served is good"
+        return _Said("RollbackFailed", "False", "RollbackFailed", text, "a Retry or a new version", stalled=True)
     if run is not None and run.version == version and run.outcome in ("Aborted", "Superseded"):
         text = f"{serving}; {version} {run.outcome.lower()}: {run.reason}"
         return _Said(run.outcome, "False", run.outcome, text, "a Retry or a new version", stalled=True)
@@ -220,6 +373,15 @@ def _after(status: ReleaseStatus, run: Run | None, version: str, live: str) -> _
     if run is None or run.version != version:
         return _Said("Rejected", "False", "Rejected", text, "a Retry or a new version", stalled=True)
     return _Said("RolledBack", "False", "RolledBack", text, "a Retry or a new version", stalled=True)
+
+
+def _drift(p: Pass) -> str:
+    """What others have made of what was promoted, or of what the run has changed."""
+    run = p.view.run
+    if run is None:
+        return difference(p.seen)
+    after = p.status.run
+    return "; ".join(row.message for row in after.differences) if after is not None and after.outcome is None else ""
 
 
 def _ending(status: ReleaseStatus, said: _Said) -> dict[str, tuple[str, str, str]]:

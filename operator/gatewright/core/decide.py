@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from gatewright.api.status import ReleaseStatus, Served
-from gatewright.core import conditions, followups, notices, people, times, unwind, walk
+from gatewright.core import conditions, followups, notices, people, size, stages, times, unwind, walk
+from gatewright.core.body import pin
 from gatewright.core.classify import Situation, asked_again, classify
 from gatewright.core.expand import Unknown
-from gatewright.core.model import Decision, Observation, View
-from gatewright.core.passing import Pass, serve
+from gatewright.core.model import Decision, Observation, Revision, View, digest
+from gatewright.core.operations import subjects
+from gatewright.core.passing import Pass, finish, serve
 
 LOOK_AGAIN = timedelta(seconds=30)
 
@@ -36,10 +38,12 @@ def decide(view: View, seen: Observation) -> Decision:
             ACTIONS[after](p)
     except Unknown as error:
         _impossible(p, error)
+    walk.ignore_retry(p)
     due = followups.review(p)
     if situation not in ("Unread", "Unseen"):
         conditions.summarize(p, situation)
-    p.decision.wake = min((at for at in (_wake(p), due, notices.tell(p)) if at is not None), default=None)
+    p.decision.wake = min((at for at in (_wake(p), due, notices.tell(p), *p.wakes) if at is not None), default=None)
+    size.fit(p.status)
     return p.decision
 
 
@@ -59,11 +63,21 @@ def _adopt(p: Pass) -> None:
     """Every target already has the version: it is live, and last good."""
     spec = p.view.spec
     assert spec is not None
-    served = Served(version=spec.version, since=times.stamp(p.now))
+    taken = pin(spec, p.status.runs, None)
+    found = {name: config for name, config in subjects(taken).items() if name in p.seen.sights}
+    data = {
+        "subjects": {name: {"config": config, "changes": []} for name, config in found.items()},
+        "snapshots": {name: sight.snapshot for name, sight in p.seen.sights.items()},
+    }
+    revision = Revision(f"{p.view.name}-{p.status.runs}-good-{digest([p.view.uid, data])}", data)
+    p.decision.revision = revision
+    served = Served(version=spec.version, snapshot=revision.name, since=times.stamp(p.now))
     p.status.lastGood = served
     serve(p, served)
+    p.status.retry = p.view.retry
     p.decision.release = p.view.finalized
     p.note("Adopted", f"{spec.version} is live on every target already")
+    p.firmly()
 
 
 def _look_again(p: Pass) -> None:
@@ -71,16 +85,25 @@ def _look_again(p: Pass) -> None:
 
 
 def _impossible(p: Pass, error: Unknown) -> None:
-    """A reference that cannot be resolved in the middle of a run fails the stage it stands in."""
+    """A reference that cannot be resolved in the middle of a run fails what it stands in, whatever that is."""
     run = p.status.run
-    if run is None or run.outcome is not None or run.phase in ("RollingBack", "Verifying"):
+    if run is None or run.outcome is not None:
         raise error
-    unwind.begin(p, "Step", str(error))
+    index = stages.current(run)
+    if run.phase == "Preflight":
+        finish(p, "Aborted", f"{error}; nothing was touched; correct the spec")
+    elif run.phase == "Walking" and index is not None and run.stages[index].state != "Pending":
+        stages.fail_stage(p, index, "Step", str(error))
+    elif run.phase in ("RollingBack", "Verifying"):
+        unwind.fail(p, str(error))
+    else:
+        unwind.begin(p, "Step", str(error))
 
 
 ACTIONS: Mapping[Situation, Callable[[Pass], None]] = {
     "Unread": _nothing,
     "Unseen": _nothing,
+    "Unobserved": _nothing,
     "Preflight": walk.preflight,
     "Walking": walk.walk,
     "Paused": walk.paused,
@@ -89,10 +112,14 @@ ACTIONS: Mapping[Situation, Callable[[Pass], None]] = {
     "Verifying": unwind.verify,
     "Leaving": _look_again,
     "Invalid": _look_again,
+    "Unverified": _at_rest,
+    "Drifted": _at_rest,
     "Settled": _at_rest,
     "Rejected": _at_rest,
     "Ended": _at_rest,
     "Missing": _look_again,
+    "Unconnected": _look_again,
+    "Unresolved": _look_again,
     "Adopted": _adopt,
     "Suspended": _look_again,
     "Blocked": _look_again,
@@ -103,5 +130,5 @@ ACTIONS: Mapping[Situation, Callable[[Pass], None]] = {
 def _wake(p: Pass) -> datetime | None:
     run = p.status.run
     if run is not None and run.outcome is None:
-        return times.earliest(run)
+        return times.earliest(run, p.now)
     return None

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from gatewright.api.base import quantity, show
-from gatewright.api.release import Check
-from gatewright.api.status import GateStatus
+from gatewright.api.release import Check, Guard
+from gatewright.api.status import GateState, GateStatus
 from gatewright.core.model import Progress
 from gatewright.core.operations import limit_of, margin_of
 from gatewright.core.times import stamp
@@ -35,16 +35,21 @@ def _with(text: str, details: str) -> str:
     return f"{text} ({details})" if details else text
 
 
-def line(check: Check, status: GateStatus, verdict: Verdict, now: datetime) -> bool:
+def line(check: Check, status: GateStatus, verdict: Verdict, now: datetime, silence_fails: bool = True) -> bool:
     """Bring a status line up to a verdict; True if the state changed.
 
-    Unchanged states leave it untouched, but for what a hold says: what keeps the run now is what people must mend."""
-    if verdict.state == status.state:
-        if verdict.state == "Holding" and _message(check, verdict)[:1000] != status.message:
+    Unchanged states leave it untouched, but for what a hold says: what keeps the run now is what people must mend.
+    `silence_fails`: a hold that has lasted too long is a failure; else it is Expired, and somebody else says what follows.
+    """
+    silent = verdict.state == "Failed" and verdict.reason != "Breach"
+    state: GateState = "Expired" if silent and not silence_fails else verdict.state
+    if state == status.state:
+        if state in ("Holding", "Expired") and _message(check, verdict)[:1000] != status.message:
             fill(check, status, verdict)
         return False
-    status.state = verdict.state
+    status.state = state
     status.since = stamp(now)
+    status.acknowledged = False
     fill(check, status, verdict)
     return True
 
@@ -63,7 +68,7 @@ def fill(check: Check, status: GateStatus, verdict: Verdict) -> None:
 
 def by_progress(status: GateStatus, progress: Progress, now: datetime) -> bool:
     """The same for a check that is a job or an approval."""
-    state = {"Succeeded": "Passing", "Failed": "Failed"}.get(progress.state, "Unknown")
+    state = {"Succeeded": "Passing", "Failed": "Failed", "Refused": "Failed"}.get(progress.state, "Unknown")
     message = progress.message[:1000] or None if state != "Unknown" or progress.stuck else None
     if status.state == state and status.message == message:
         return False
@@ -96,8 +101,13 @@ def _message(check: Check, verdict: Verdict) -> str:
     if verdict.state == "Failed":
         return f"{_silence(verdict, text)}, longer than {check.holdFor}"
     if verdict.state == "Holding":
-        return f"{_silence(verdict, text)}; fails after {check.holdFor}"
+        then = {"Fail": "fails", "Pause": "a person decides", "Notify": "people are told"}[_policy(check)]
+        return f"{_silence(verdict, text)}; {then} after {check.holdFor}"
     return text
+
+
+def _policy(check: Check) -> str:
+    return check.onHoldExpired or ("Notify" if isinstance(check, Guard) else "Fail")
 
 
 def _silence(verdict: Verdict, text: str) -> str:

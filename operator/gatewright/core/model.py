@@ -16,6 +16,8 @@ from gatewright.core.window import Rule, Verdict
 
 UNTOLD = 15
 """How many answers a Release keeps for Interventions whose own status does not tell them yet."""
+UNPINNED = ("notify", "suspend", "supersede", "adopt")
+"""Fields of the spec that count at once, also within a run: they are no part of what it pins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,10 @@ class Body:
         }
 
     def hash(self) -> str:
-        """Ten hex digits over the pinned body; who is told is no part of it, and may change in the middle of a run."""
+        """Ten hex digits over the pinned body, without what counts at once."""
         pinned = self.pinned()
-        pinned["spec"].pop("notify", None)
+        for name in UNPINNED:
+            pinned["spec"].pop(name, None)
         return digest(pinned)
 
 
@@ -225,13 +228,22 @@ class Observation:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)
     """By subject; one that is missing was not looked at yet."""
+    resting: Mapping[str, Any] | None = None
+    """At rest: what was promoted or left, by subject; None while nobody has read it yet."""
+    snapshots: Mapping[str, Any] | None = None
+    """What the run under way has recorded so far, by subject; there wherever `sights` are within a run."""
+    promoted: Mapping[str, Any] = field(default_factory=dict)
+    """Snapshots of the last promotion, by subject: what captured configuration returns to."""
+    unconnected: tuple[str, ...] = ()
+    """What is wrong with the Connections that a run would use, each with its path and the remedy."""
+    connections: Mapping[str, Any] = field(default_factory=dict)
+    """The Connections that a run would use, as its ControllerRevision keeps them."""
     rival: str | None = None
     """Another Release whose run has one of our targets."""
     unwatched: float = 0.0
     """Seconds in which no operator watched, not yet accounted for."""
     inherited: Mapping[str, Any] | None = None
-    """Snapshots from before the first change: of an earlier run whose rollback failed (what is live now is not to be
-    returned to), or of this run, when a Retry pins its body anew."""
+    """Snapshots of an earlier run whose rollback failed: what is live now is not to be returned to."""
     delivered: Mapping[tuple[str, str], Delivery] = field(default_factory=dict)
     """What became of notices, by id and channel, and does not stand in the status yet."""
     kept: Mapping[str, Body | None] = field(default_factory=dict)
@@ -265,8 +277,8 @@ class Decision:
     effects: list[Operation] = field(default_factory=list)
     release: bool = False
     """Take the finalizer away, after the write."""
-    prune: str | None = None
-    """Name of the ControllerRevision that alone is still needed besides `status.lastGood.snapshot`."""
+    prune: bool = False
+    """ControllerRevisions that nothing in the status needs any more may go."""
     notes: list[Note] = field(default_factory=list)
     wake: datetime | None = None
     urgent: bool = False

@@ -1,46 +1,89 @@
-"""What must be known before the next decision about a Release: pure, so that it can be asked before any I/O."""
+"""What must be known before the next decision about a Release: pure, so that it can be asked before any I/O.
+
+A reference that names nothing is left out here: `decide` meets the same reference, and fails what it stands in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any, TypeVar
 
 from gatewright.api.release import Check
 from gatewright.api.status import GateStatus, Run
-from gatewright.core import followups, times
+from gatewright.core import followups, resting, times
 from gatewright.core.body import pin
-from gatewright.core.classify import classify
-from gatewright.core.model import Body, Measure, Needs, Observation, Operation, View
-from gatewright.core.operations import measure, of_check, of_step, of_undo, stop_of_step, subjects
-from gatewright.core.stages import current
+from gatewright.core.classify import asked_again, classify
+from gatewright.core.expand import Unknown
+from gatewright.core.model import Body, Holding, Measure, Needs, Observation, Operation, View
+from gatewright.core.operations import holdings, measure, of_check, of_step, of_undo, stop_of_step, subjects
+from gatewright.core.pinning import first_changes
+from gatewright.core.stages import current, stops_of, upcoming
+
+_T = TypeVar("_T")
 
 
-def needs(view: View, body: Body | None, now: datetime, kept: Mapping[str, Body | None] | None = None) -> Needs:
-    """Subjects to look at, operations to follow, checks to measure; `kept`: for follow-ups. Raises expand.Unknown."""
-    found = _of_now(view, body, now)
+def needs(
+    view: View,
+    body: Body | None,
+    now: datetime,
+    kept: Mapping[str, Body | None] | None = None,
+    left: Mapping[str, Any] | None = None,
+) -> Needs:
+    """Subjects to look at, operations to follow, checks to measure, holdings to compare.
+
+    `kept`: what follow-ups measure; `left`: what was promoted or left, where no run is under way.
+    """
+    found = _of_now(view, body, now, left)
     later = tuple(followups.measures(view.status, kept)) if kept else ()
     return replace(found, measures=(*found.measures, *later)) if later else found
 
 
-def _of_now(view: View, body: Body | None, now: datetime) -> Needs:
+def _of_now(view: View, body: Body | None, now: datetime, left: Mapping[str, Any] | None) -> Needs:
     run = view.run
     if run is None:
-        return _at_rest(view, now)
+        return _at_rest(view, now, left)
     if body is None:
         return Needs(body=True)
     return Needs(
-        sights=subjects(body) if run.phase == "Guarding" and times.expired(run, "guard", now) else {},
+        sights=_sights(view, body, run, now),
         operations=tuple(_operations(view, body, run)),
         measures=tuple(_measures(body, run)),
+        holdings=tuple(_known(lambda: holdings(view, body, run))),
     )
 
 
-def _at_rest(view: View, now: datetime) -> Needs:
-    if view.spec is None or classify(view, Observation(now)) != "Unseen":
-        return Needs()
+def _at_rest(view: View, now: datetime, left: Mapping[str, Any] | None) -> Needs:
+    held: Sequence[Holding] = () if view.deleting else resting.holdings(left or {})
+    situation = classify(view, Observation(now, resting=left))
+    looks = situation == "Unseen" or (situation == "Unobserved" and asked_again(view))
+    if view.spec is None or not looks:
+        return Needs(holdings=tuple(held))
     last_good = view.status.lastGood.version if view.status.lastGood else None
-    return Needs(sights=subjects(pin(view.spec, view.status.runs + 1, last_good)))
+    # What cannot be known is refused before the start, with its path; until then anything may stand for it.
+    body = pin(view.spec, view.status.runs + 1, last_good or "unknown")
+    return Needs(sights=subjects(body), holdings=tuple(held))
+
+
+def _sights(view: View, body: Body, run: Run, now: datetime) -> Mapping[str, Any]:
+    """What is about to be changed for the first time, and, when guards have watched long enough, everything."""
+    if run.phase == "Guarding":
+        waiting = view.spec is not None and view.spec.version != run.version
+        return subjects(body) if waiting or times.expired(run, "guard", now) else {}
+    following = None if run.observe else upcoming(run)
+    if following is None:
+        return {}
+    first = first_changes(body, *following, {entry.subject for entry in run.journal})
+    found = subjects(body) if first else {}
+    return {subject: found[subject] for subject in first if subject in found}
+
+
+def _known(find: Callable[[], Iterable[_T]]) -> list[_T]:
+    try:
+        return list(find())
+    except Unknown:
+        return []
 
 
 def _operations(view: View, body: Body, run: Run) -> Iterator[Operation]:
@@ -48,7 +91,10 @@ def _operations(view: View, body: Body, run: Run) -> Iterator[Operation]:
     if run.phase == "Preflight":
         if not run.observe:
             yield from _jobs(view, body, run, "preflight", spec.preflight, run.preflight)
+    elif run.phase == "Paused":
+        yield from stops_of(run)
     elif run.phase == "Walking":
+        yield from stops_of(run)
         index = current(run)
         if index is None:
             return
@@ -56,13 +102,13 @@ def _operations(view: View, body: Body, run: Run) -> Iterator[Operation]:
         for number, step in enumerate(stage.steps):
             if step.state == "Running":
                 find = stop_of_step if step.skippedBy is not None else of_step
-                yield from find(view, body, run, index, number)
+                yield from _known(lambda find=find, number=number: find(view, body, run, index, number))  # type: ignore[misc]
         if stage.state in ("Gating", "Baking"):
             yield from _jobs(view, body, run, f"stages/{stage.name}", spec.stages[index].gates, stage.gates, index)
     elif run.phase == "RollingBack" and run.rollback is not None:
         for line in run.rollback.undo:
             if line.state == "Running":
-                yield from of_undo(view, body, run, line)
+                yield from _known(lambda line=line: of_undo(view, body, run, line))  # type: ignore[misc]
     elif run.phase == "Verifying" and run.rollback is not None:
         yield from _jobs(view, body, run, "verify", spec.rollback.verify, run.rollback.verify)
 
@@ -77,14 +123,17 @@ def _jobs(
     stage: int | None = None,
 ) -> Iterator[Operation]:
     for check, row in zip(checks, rows, strict=True):
-        operation = of_check(view, body, run, place, check, stage)
+        try:
+            operation = of_check(view, body, run, place, check, stage)
+        except Unknown:
+            continue
         if operation is not None and row.state not in ("Passing", "Failed"):
             yield operation
 
 
 def _measures(body: Body, run: Run) -> Iterator[Measure]:
     spec = body.spec
-    if run.phase in ("Walking", "Paused", "Guarding"):
+    if run.phase in ("Preflight", "Walking", "Paused", "Guarding"):
         yield from _asked(body, run, "guards", spec.guards, run.guards)
     if run.phase == "Preflight":
         yield from _asked(body, run, "preflight", spec.preflight, run.preflight)
@@ -100,5 +149,10 @@ def _measures(body: Body, run: Run) -> Iterator[Measure]:
 def _asked(
     body: Body, run: Run, place: str, checks: Sequence[Check], rows: Sequence[GateStatus], stage: int | None = None
 ) -> Iterator[Measure]:
-    found = (measure(body, run, place, check, row, stage) for check, row in zip(checks, rows, strict=True))
-    return (item for item in found if item is not None)
+    for check, row in zip(checks, rows, strict=True):
+        try:
+            found = measure(body, run, place, check, row, stage)
+        except Unknown:
+            continue
+        if found is not None:
+            yield found

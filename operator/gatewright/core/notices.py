@@ -23,7 +23,7 @@ from gatewright.core.passing import Pass
 from gatewright.core.stages import current
 
 ENDINGS = ("Promoted", "Superseded", "Aborted", "RolledBack", "RollbackFailed", "Observed")
-LOUD = ("RollbackFailed", "Downtime", "Restored", "ApprovalNeeded", *ENDINGS)
+LOUD = ("RollbackFailed", "RollbackHindered", "Downtime", "Restored", "ApprovalNeeded", *ENDINGS)
 """Events that stay when there are more notices than a status should hold."""
 MOST = 60
 THREADS = 20
@@ -154,11 +154,16 @@ def _events(p: Pass, run: Run) -> Iterator[_Event]:
             yield _Event("GuardFailed", note.message, digest([note.message, run.startedAt]))
     if run.rollback is not None and (old is None or old.rollback is None):
         yield _Event("RollingBack", run.rollback.reason)
-    if run.phase == "Verifying" and not (old is not None and old.phase == "Verifying"):
+    verifies = run.phase == "Verifying" and run.rollback is not None and bool(run.rollback.verify)
+    if verifies and not (old is not None and old.phase == "Verifying"):
         yield _Event("Verifying", "everything is undone; it is being verified")
     for note in p.decision.notes:
-        if note.reason == "RollbackOverdue":
-            yield _Event("RollbackOverdue", note.message)
+        if note.reason in ("RollbackOverdue", "RollbackHindered"):
+            yield _Event(
+                note.reason, note.message, digest(note.message)[:6] if note.reason == "RollbackHindered" else ""
+            )
+        if note.reason in ("Different", "Unavailable", "GuardSilent", "PausedByGuard"):
+            yield _Event("Hindered", note.message, digest([note.message, run.startedAt])[:6])
     if ended:
         yield _Event(run.outcome or "", run.reason or "")
 

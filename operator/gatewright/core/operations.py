@@ -6,18 +6,20 @@ child of a deleted Release of the same name, or of a run whose status was wiped,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gatewright.api.base import quantity, seconds
 from gatewright.api.jobs import Job
 from gatewright.api.release import Check, FlagsStep, Stage, Step
-from gatewright.api.status import GateStatus, Run, Undo
+from gatewright.api.status import GateStatus, Run, StepStatus, Undo
 from gatewright.core.body import names_at
 from gatewright.core.expand import expand
-from gatewright.core.model import Body, Measure, Operation, Progress, View, digest
+from gatewright.core.model import Body, Holding, Measure, Operation, Progress, View, digest
 from gatewright.core.window import Rule
 
+RESTORE_LIMIT = 600.0
+"""Seconds within which a ConfigMap or Secret that was captured with a target must have returned."""
 CONFIGS = "config"
 """Field of a target that lists the ConfigMaps and Secrets captured with it."""
 
@@ -41,11 +43,15 @@ def raw_target(body: Body, name: str) -> Any:
     return dict([target.provider])
 
 
-def captured(body: Body, name: str) -> list[str]:
-    """Subjects of the ConfigMaps and Secrets that are captured with a target."""
+def captured(body: Body, name: str) -> dict[str, dict[str, Any]]:
+    """Subjects of the ConfigMaps and Secrets that are captured with a target, and how a rollback returns them."""
     config = next(iter(raw_target(body, name).values())) or {}
-    found = config.get(CONFIGS, []) if isinstance(config, dict) else []
-    return [f"{kind.lower()}/{ref}" for item in found for kind, ref in item.items()]
+    entries = config.get(CONFIGS, []) if isinstance(config, dict) else []
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        kind, ref = next((item, entry[item]) for item in ("configMap", "secret") if entry.get(item))
+        found[f"{kind.lower()}/{ref}"] = {"captured": True, "restore": entry.get("restore")}
+    return found
 
 
 def subjects(body: Body) -> dict[str, Any]:
@@ -53,12 +59,12 @@ def subjects(body: Body) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for target in body.spec.targets:
         found[f"target/{target.name}"] = expand(dict([target.provider]), body.names)
-        found |= dict.fromkeys(captured(body, target.name))
+        found |= captured(body, target.name)
     for stage in body.spec.stages:
         names = {**body.names, "stage": stage.name}
         for step in (*stage.steps, *stage.rollback.steps):
             if step.flags and step.flags.configMap:
-                found[expand(f"configmap/{step.flags.configMap}", names)] = None
+                found.setdefault(expand(f"configmap/{step.flags.configMap}", names), {"captured": False})
             elif step.flags and not step.flags.target:
                 found[flags_subject(stage, step)] = expand(dict([step.flags.provider]), names)
     return found
@@ -72,7 +78,9 @@ def flags_subject(stage: Stage, step: Step) -> str:
 def of_step(view: View, body: Body, run: Run, stage: int, step: int) -> list[Operation]:
     """The operations of the current attempt of a step. Raises expand.Unknown."""
     status = run.stages[stage].steps[step]
-    return _operations(view, body, run, stage, body.spec.stages[stage].steps[step], status.key or "")
+    wanted = body.spec.stages[stage].steps[step]
+    own = status.key or step_key(view, run, stage, step, status.attempt)
+    return _operations(view, body, run, stage, wanted, own, status.startedAt)
 
 
 def stop_of_step(view: View, body: Body, run: Run, stage: int, step: int) -> list[Operation]:
@@ -91,12 +99,68 @@ def of_undo(view: View, body: Body, run: Run, undo: Undo) -> list[Operation]:
     """The operations of one line of the rollback. Raises expand.Unknown."""
     own = undo.key or ""
     if undo.kind == "Stop":
-        return [Operation(own, "stop", undo.subject)]
+        return [Operation(own, "stop", undo.subject, since=undo.startedAt)]
     if undo.kind == "Restore":
-        return [Operation(own, "restore", undo.subject, subjects(body).get(undo.subject))]
+        return [restore(view, body, run, undo.subject, own, undo.startedAt)]
     stage = next(index for index, item in enumerate(body.spec.stages) if item.name == undo.stage)
     step = next(item for item in body.spec.stages[stage].rollback.steps if f"step/{item.name}" == undo.subject)
-    return _operations(view, body, run, stage, step, own)
+    operations = _operations(view, body, run, stage, step, own, undo.startedAt)
+    if undo.stopping:
+        return [Operation(own, "stop", item.subject) for item in operations if item.kind == "job"]
+    return operations
+
+
+def restore(view: View, body: Body, run: Run, subject: str, own: str, since: str | None) -> Operation:
+    """What returns a subject to its snapshot, as wide as what the run did to it. Raises expand.Unknown."""
+    changes = tuple(operation for operation, _ in changes_of(view, body, run) if operation.subject == subject)
+    return Operation(own, "restore", subject, subjects(body).get(subject), since, changes)
+
+
+def changes_of(view: View, body: Body, run: Run) -> Iterator[tuple[Operation, StepStatus]]:
+    """Every change of something that has a state, of every step that was started, in order. Raises expand.Unknown."""
+    for index, stage in enumerate(run.stages):
+        for number, step in enumerate(stage.steps):
+            if step.attempt == 0 or not changed_by(body.spec.stages[index], body.spec.stages[index].steps[number]):
+                continue
+            for operation in of_step(view, body, run, index, number):
+                yield operation, step
+
+
+def holdings(view: View, body: Body, run: Run) -> list[Holding]:
+    """What the run has changed so far, and what it wants of it. Raises expand.Unknown.
+
+    What a step is at work on is followed, not held. Of a step that has failed or was skipped a target is held all the
+    same: what is promoted has to be what runs; flags and configuration that could not be set are not.
+    """
+    if run.observe or run.phase not in ("Walking", "Paused", "Guarding", "Verifying"):
+        return []
+    if run.phase == "Verifying":
+        return _restored(view, body, run)
+    at_work: set[str] = set()
+    operations: dict[str, list[Operation]] = {}
+    deployed: set[str] = set()
+    for operation, step in changes_of(view, body, run):
+        if step.state == "Running":
+            at_work.add(operation.subject)
+        elif step.state == "Succeeded" or operation.subject.startswith("target/"):
+            operations.setdefault(operation.subject, []).append(operation)
+        if step.state == "Succeeded" and operation.kind == "apply":
+            deployed.add(operation.subject)
+    found = subjects(body)
+    windows = {f"target/{target.name}": seconds(target.availability.for_) for target in body.spec.targets}
+    return [
+        Holding(subject, found.get(subject), tuple(items), windows.get(subject) if subject in deployed else None)
+        for subject, items in operations.items()
+        if subject not in at_work
+    ]
+
+
+def _restored(view: View, body: Body, run: Run) -> list[Holding]:
+    """After the rollback: what was returned has to be what is there."""
+    assert run.rollback is not None
+    lines = [line for line in run.rollback.undo if line.kind == "Restore" and line.state == "Succeeded"]
+    restores = [restore(view, body, run, line.subject, line.key or "", line.startedAt) for line in lines]
+    return [Holding(operation.subject, operation.config, (operation,)) for operation in restores]
 
 
 def of_check(view: View, body: Body, run: Run, place: str, check: Check, stage: int | None = None) -> Operation | None:
@@ -126,8 +190,8 @@ def measure(
     """The measurement of a check; None for a job or an approval. Raises expand.Unknown."""
     if check.provider[0] in ("job", "approval"):
         return None
-    attempt = run.stages[stage].attempt if stage is not None else 0
-    return measure_at(path_of(run, place, check, attempt), check, row, names_at(body, run, stage))
+    path = path_of(run, place, check, window_of(run, row, stage))
+    return measure_at(path, check, row, names_at(body, run, stage))
 
 
 def measure_at(path: str, check: Check, row: GateStatus | None, names: Mapping[str, str]) -> Measure:
@@ -147,6 +211,11 @@ def rule_of(check: Check) -> Rule:
         no_data_fails=check.onNoData == "Fail",
         error_fails=check.onError == "Fail",
     )
+
+
+def window_of(run: Run, row: GateStatus, stage: int | None) -> int:
+    """Which row of samples a check's verdict comes from: a Retry, or a guard that counts only now, begins another one."""
+    return run.stages[stage].attempt if stage is not None else row.window
 
 
 def path_of(run: Run, place: str, check: Check, attempt: int = 0) -> str:
@@ -191,38 +260,55 @@ def changed_by(stage: Stage, step: Step) -> list[str]:
     return [f"target/{step.flags.target}"] if step.flags.target else [flags_subject(stage, step)]
 
 
-def _operations(view: View, body: Body, run: Run, stage: int, step: Step, own: str) -> list[Operation]:
+def _operations(
+    view: View, body: Body, run: Run, stage: int, step: Step, own: str, since: str | None = None
+) -> list[Operation]:
     names = names_at(body, run, stage)
     if step.deploy:
         if step.deploy.version:
             names["version"] = expand(step.deploy.version, names)
         return [
-            Operation(own, "apply", f"target/{name}", expand(raw_target(body, name), names))
+            Operation(
+                own,
+                "apply",
+                f"target/{name}",
+                expand(raw_target(body, name), names),
+                since,
+                restart=step.deploy.restart,
+            )
             for name in step.deploy.targets
         ]
     if step.job:
         config = expand(step.job.model_dump(mode="json", exclude_none=True), names)
-        return [Operation(own, "job", f"job/{child_name(view, own, step.name)}", Job.model_validate(config))]
+        return [Operation(own, "job", f"job/{child_name(view, own, step.name)}", Job.model_validate(config), since)]
     if step.flags and (step.flags.configMap or step.flags.target):
-        return [_flags(body, step.flags, own, names)]
+        return [_flags(body, step.flags, own, names, since)]
     if step.flags:
         where = flags_subject(body.spec.stages[stage], step)
-        return [Operation(own, "set", where, expand(dict([step.flags.provider]), names))]
+        return [Operation(own, "set", where, expand(dict([step.flags.provider]), names), since)]
     if step.confirm or step.approval:
         asked = (step.confirm or step.approval).model_dump(mode="json")  # type: ignore[union-attr]  # one is given
-        return [Operation(own, "ask", f"{step.kind}/{step.name}", expand(asked, names))]
-    if step.model_extra:
-        return [Operation(own, "act", f"action/{step.name}", expand(dict([step.provider]), names))]
-    return []
+        return [Operation(own, "ask", f"{step.kind}/{step.name}", expand(asked, names), since)]
+    if step.wait is not None:
+        return []
+    return [Operation(own, "act", f"action/{step.name}", expand(dict([step.provider]), names), since)]
 
 
-def _flags(body: Body, flags: FlagsStep, own: str, names: dict[str, str]) -> Operation:
+def _flags(body: Body, flags: FlagsStep, own: str, names: dict[str, str], since: str | None) -> Operation:
     values = expand(dict(flags.set), names)
     if flags.configMap:
-        return Operation(own, "set", expand(f"configmap/{flags.configMap}", names), {"set": values})
+        return Operation(own, "set", expand(f"configmap/{flags.configMap}", names), {"set": values}, since)
     assert flags.target is not None
     config = {"target": expand(raw_target(body, flags.target), names), "container": flags.container, "set": values}
-    return Operation(own, "set", f"target/{flags.target}", config)
+    return Operation(own, "set", f"target/{flags.target}", config, since)
+
+
+def limit_of_restore(body: Body, subject: str) -> float:
+    """Seconds within which a subject must have returned: as long as the longest of the steps that change it may take."""
+    limits = [
+        budget(step) or 0.0 for stage in body.spec.stages for step in stage.steps if subject in changed_by(stage, step)
+    ]
+    return max(limits, default=RESTORE_LIMIT)
 
 
 def told(found: Sequence[Progress]) -> str | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from gatewright.api.release import Check
 from gatewright.api.status import Entry, GateStatus, Outcome, Past, ReleaseStatus, Run, Served
 from gatewright.core import judge, states, times
-from gatewright.core.model import Body, Decision, Note, Observation, Operation, Progress, View
-from gatewright.core.operations import of_check, path_of
+from gatewright.core.expand import Unknown
+from gatewright.core.model import Body, Decision, Holding, Note, Observation, Operation, Progress, View
+from gatewright.core.operations import holdings, of_check, path_of, window_of
 from gatewright.core.window import Verdict
 
 UNKNOWN = Progress("Unknown")
@@ -30,6 +32,9 @@ class Pass:
     seen: Observation
     decision: Decision
     body_: Body | None
+    wakes: list[datetime] = field(default_factory=list)
+    """When it has to be looked at again, besides the clocks of the run."""
+    holdings_: Sequence[Holding] | None = None
 
     @property
     def status(self) -> ReleaseStatus:
@@ -57,6 +62,23 @@ class Pass:
         """The write of this pass must not wait."""
         self.decision.lazy = False
 
+    def holdings(self) -> Sequence[Holding]:
+        """What the run had changed when it was looked at: what a pass does itself is looked at in the next. Raises Unknown."""
+        if self.holdings_ is None:
+            run, body = self.view.run, self.seen.body
+            self.holdings_ = holdings(self.view, body, run) if run is not None and body is not None else []
+        return self.holdings_
+
+    def snapshots(self) -> Mapping[str, Any]:
+        """What the run has recorded so far; what this very pass records counts."""
+        if self.decision.revision is not None and "body" in self.decision.revision.data:
+            return dict(self.decision.revision.data["snapshots"])
+        return self.seen.snapshots or {}
+
+    def pinned_connections(self) -> Mapping[str, Any]:
+        """The Connections that the run has pinned."""
+        return self.seen.connections
+
     def progress(self, operation: Operation) -> Progress:
         """How far an operation is, as observed."""
         return self.seen.progress.get(operation.id, UNKNOWN)
@@ -79,18 +101,27 @@ def lines(checks: Sequence[Check]) -> list[GateStatus]:
 
 def look(p: Pass, place: str, checks: Sequence[Check], rows: Sequence[GateStatus], stage: int | None = None) -> None:
     """Bring the status lines of measured checks, jobs and approvals up to what was observed; start jobs that are due."""
-    attempt = p.run.stages[stage].attempt if stage is not None else 0
     for check, row in zip(checks, rows, strict=True):
-        operation = of_check(p.view, p.body, p.run, place, check, stage)
-        if operation is None:
-            seen = p.seen.verdicts.get(path_of(p.run, place, check, attempt))
-            judge.line(check, row, seen or Verdict("Unknown", 0.0), p.now)
-        elif row.state not in ("Passing", "Failed"):
-            progress = p.progress(operation)
-            if progress.state == "Absent":
-                p.perform(operation, p.run.stages[stage].name if stage is not None else "", f"gates/{check.name}")
-            if operation.kind != "ask":  # people answer those, not operations
-                judge.by_progress(row, progress, p.now)
+        try:
+            _look(p, place, check, row, stage)
+        except Unknown as error:  # what it names is not there, and never will be in this run
+            row.state, row.message, row.since = "Failed", str(error)[:1000], times.stamp(p.now)
+
+
+def _look(p: Pass, place: str, check: Check, row: GateStatus, stage: int | None) -> None:
+    operation = of_check(p.view, p.body, p.run, place, check, stage)
+    if operation is None:
+        seen = p.seen.verdicts.get(path_of(p.run, place, check, window_of(p.run, row, stage)))
+        fails = (check.onHoldExpired or ("Guarding" if place == "guards" else "Fail")) == "Fail"
+        judge.line(check, row, seen or Verdict("Unknown", 0.0), p.now, silence_fails=fails)
+        return
+    if row.state in ("Passing", "Failed"):
+        return
+    progress = p.progress(operation)
+    if progress.state == "Absent":
+        p.perform(operation, p.run.stages[stage].name if stage is not None else "", f"gates/{check.name}")
+    if operation.kind != "ask":  # people answer those, not operations
+        judge.by_progress(row, progress, p.now)
 
 
 def finish(p: Pass, outcome: Outcome, reason: str) -> None:
@@ -102,6 +133,8 @@ def finish(p: Pass, outcome: Outcome, reason: str) -> None:
     run.reason = reason[:1000]
     run.timers.clear()
     run.held = None
+    run.paused = None
+    run.stopping = []
     past = Past(
         id=run.id,
         version=run.version,
@@ -110,9 +143,11 @@ def finish(p: Pass, outcome: Outcome, reason: str) -> None:
         startedAt=run.startedAt,
         finishedAt=run.finishedAt,
         reason=run.reason,
+        passedOver=[stage.name for stage in run.stages if stage.state == "Failed"] if outcome == "Promoted" else [],
+        revision=run.revision,
         people=run.people,
     )
-    p.status.history = [past, *p.status.history][:HISTORY]
+    p.status.history = [past, *(item for item in p.status.history if item.id != run.id)][:HISTORY]
     p.decision.release = True
     p.note(outcome, f"{run.version}: {reason}", warning=outcome in ("RolledBack", "RollbackFailed"))
     p.firmly()

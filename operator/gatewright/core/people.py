@@ -8,11 +8,13 @@ proved is Refused.
               where              does
     Approve   an approval waits  counts one more person; the last one lets the run go on
     Confirm   a manual step      says that it is done; so of a follow-up, at any time
+              RollbackFailed     says that what is served is good: the next version may start
     Reject    either             fails it; so of a follow-up
     Retry     Paused, at rest    the failed stage once more; a version that was rolled back or aborted once more
     Skip      Walking, Paused    past the step or stage under way, or the failed one
     Promote   bake, Guarding     ends the time of watching early, if everything passes
     Rollback  Walking ... Guarding  undoes the run; the version is rejected
+              RollbackFailed     repeats what was not undone
     Abort     Preflight ... Guarding  undoes the run without judging the version
     Pause     Preflight ... Guarding  stops the walk, as `spec.suspend` does
     Resume    paused             lets it go on
@@ -23,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gatewright.api.status import Answered
-from gatewright.core import asked, followups, steering, times
+from gatewright.core import asked, followups, steering, times, unwind
 from gatewright.core.classify import Situation
 from gatewright.core.model import Act
 from gatewright.core.passing import Pass, Refused
@@ -45,9 +47,9 @@ ACTIONS: Mapping[str, Callable[[Pass, Act], str]] = {**asked.ANSWERS, **steering
 def answer(p: Pass, situation: Situation) -> Situation | None:
     """Answer the next Intervention, if there is one; the situation that is then to be acted in, None for no more."""
     act = p.view.act
-    if act is None or situation in ("Unread", "Unseen"):
+    if act is None or situation in ("Unread", "Unseen", "Unobserved"):
         return situation
-    said = _record(p, act)
+    said = record(p, act)
     try:
         if act.doubt:
             raise Refused(act.doubt)
@@ -62,9 +64,11 @@ def answer(p: Pass, situation: Situation) -> Situation | None:
         p.note("InterventionRefused", f"{act.action} by {act.by}: {refusal}", warning=True)
         return None
     said.message = message[:1000]
+    if p.view.run is None and act.action == "Confirm":
+        return None
     if situation == "Adopted":
         return situation
-    if situation == "Start":
+    if situation == "Start" and act.action == "Retry":
         start(p)
     _remember(p, act, message)
     if situation == "Start" or p.run.outcome is not None or p.run.rollback is not None:
@@ -72,7 +76,7 @@ def answer(p: Pass, situation: Situation) -> Situation | None:
     return p.run.phase  # type: ignore[return-value]  # a run under way is not Done
 
 
-def _record(p: Pass, act: Act) -> Answered:
+def record(p: Pass, act: Act) -> Answered:
     """The line that keeps it from acting twice; written with what it does."""
     run, open_ = p.status.run, {item.uid for item in p.view.acts}
     said = Answered(
@@ -111,6 +115,10 @@ def _meant(p: Pass, act: Act) -> None:
 
 
 def _at_rest(p: Pass, act: Act, situation: Situation) -> str:
+    if act.action == "Rollback":
+        return _repeat(p)
+    if act.action == "Confirm":
+        return _good(p, act)
     if act.action != "Retry":
         raise Refused(f"no run is under way, so there is nothing to {act.action.lower()}")
     if act.stage is not None:
@@ -125,4 +133,28 @@ def _at_rest(p: Pass, act: Act, situation: Situation) -> str:
     if situation == "Blocked":
         raise Refused(f"release {p.seen.rival} has one of its targets; try again when that run has ended")
     problem = next((f"{name}: {sight.problem}" for name, sight in p.seen.sights.items() if sight.problem), None)
+    problem = problem or next(iter(p.seen.unconnected), None)
     raise Refused(AT_REST.get(situation) or f"{version} cannot start: {problem or situation}")
+
+
+def _repeat(p: Pass) -> str:
+    """What a failed rollback has not undone, once more."""
+    run = p.status.run
+    if run is None or run.outcome != "RollbackFailed" or run.rollback is None or p.status.unverified is None:
+        raise Refused("no run is under way, so there is nothing to roll back")
+    if p.status.unverified.run != run.id:
+        raise Refused(f"run {p.status.unverified.run} was the one whose rollback failed; its record is gone")
+    unwind.repeat(p)
+    return f"what run {run.id} has not undone is undone once more"
+
+
+def _good(p: Pass, act: Act) -> str:
+    """A person has looked: what is served is good, although a rollback failed."""
+    left = p.status.unverified
+    if left is None:
+        raise Refused("no run is under way, so there is nothing to confirm")
+    p.status.unverified = None
+    p.note(
+        "Verified", f"{act.by} says that what is served is good, although run {left.run} was not undone", warning=False
+    )
+    return f"what run {left.run} has left is said to be good; the next version may start"

@@ -1,14 +1,39 @@
-"""What a run pins: its body, the snapshots from before its first change, its stages with nothing done yet."""
+"""What a run pins: its body, its stages with nothing done yet, and each subject's snapshot right before its first change.
+
+    start          body, and what every subject is now            ControllerRevision, named in `run.revision`
+    a first change looked at once more; if it is something else   a new revision with that snapshot in the place of the old
+    Retry          the body anew, snapshots as they are           a new revision
+
+So hours of waiting for an approval do not bring an old state back. Captured ConfigMaps and Secrets return to what they
+were at the last promotion: GitOps may have changed them together with the version, before the run could look. What they
+were right before the first change stands beside that (`found`), to tell who has changed them since.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from gatewright.api.release import Stage
 from gatewright.api.status import Served, StageStatus, StepStatus
 from gatewright.core import times
 from gatewright.core.body import pin
-from gatewright.core.model import Body, Revision, digest
+from gatewright.core.model import Body, Observation, Revision, Sight, digest
+from gatewright.core.operations import captured, changed_by, subjects
 from gatewright.core.passing import Pass, lines
 from gatewright.core.plan import foresee, ways
+
+INHERITED = "inherited"
+"""Mark of a snapshot from before an earlier run, whose rollback failed: it is not taken anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Whether everything that a step changes first has its snapshot; or why it cannot have one."""
+
+    done: bool
+    problem: str = ""
 
 
 def fresh_stages(body: Body) -> list[StageStatus]:
@@ -25,41 +50,117 @@ def fresh_stages(body: Body) -> list[StageStatus]:
 
 
 def revision_of(p: Pass, body: Body, number: int) -> Revision:
-    snapshots = dict(p.seen.inherited or {name: sight.snapshot for name, sight in p.seen.sights.items()})
-    data = {"body": body.pinned(), "snapshots": snapshots}
-    return Revision(f"{p.view.name}-{number}-{digest([p.view.uid, data])}", data)
+    """What a run that begins now keeps."""
+    inherited = {name: {**taken, INHERITED: True} for name, taken in (p.seen.inherited or {}).items() if taken}
+    snapshots = {name: _snapshot(p.seen, body, name, sight) for name, sight in p.seen.sights.items()}
+    return _revision(p, number, body, {**snapshots, **inherited}, p.seen.connections)
+
+
+def first_changes(body: Body, stage: int, step: int, journal: set[str]) -> list[str]:
+    """Subjects that a step would be the first of its run to change; what is captured with a target counts with it."""
+    changed = changed_by(body.spec.stages[stage], body.spec.stages[stage].steps[step])
+    found: list[str] = []
+    for subject in changed:
+        if subject in journal:
+            continue
+        kind, _, name = subject.partition("/")
+        found += [subject, *(captured(body, name) if kind == "target" else ())]
+    return found
+
+
+def record(p: Pass, stage: int, step: int) -> Recorded:
+    """The snapshots of what a step is about to change for the first time: taken now, kept with the intent."""
+    run = p.run
+    journal = {entry.subject for entry in run.journal}
+    first = first_changes(p.body, stage, step, journal)
+    if not first:
+        return Recorded(done=True)
+
+    sights = {subject: p.seen.sights.get(subject) for subject in first}
+    if any(sight is None for sight in sights.values()):
+        return Recorded(done=False)
+    problem = next((f"{name}: {sight.problem}" for name, sight in sights.items() if sight and sight.problem), "")
+    if problem:
+        return Recorded(done=False, problem=problem)
+
+    kept = dict(p.snapshots())
+    fresh = {
+        subject: _snapshot(p.seen, p.body, subject, sight)
+        for subject, sight in sights.items()
+        if sight is not None and not (kept.get(subject) or {}).get(INHERITED)
+    }
+    if any(digest(kept.get(subject)) != digest(taken) for subject, taken in fresh.items()):
+        revision = _revision(p, run.id, p.body, {**kept, **fresh}, p.pinned_connections())
+        p.decision.revision, run.revision = revision, revision.name
+    return Recorded(done=True)
+
+
+def baseline_version(seen: Observation) -> str:
+    """The version that every target tells; empty where they tell none, or several."""
+    versions = {sight.version for name, sight in seen.sights.items() if name.startswith("target/") and sight.version}
+    return versions.pop() if len(versions) == 1 else ""
 
 
 def baseline(p: Pass) -> None:
     """What was live before the first run is the first last good."""
     if p.status.lastGood is not None:
         return
-    versions = {sight.version for name, sight in p.seen.sights.items() if name.startswith("target/") and sight.version}
-    version = versions.pop() if len(versions) == 1 else ""
-    p.status.lastGood = Served(version=version, since=times.stamp(p.now))
+    p.status.lastGood = Served(version=baseline_version(p.seen), since=times.stamp(p.now))
     p.status.live = p.status.live or p.status.lastGood.model_copy()
 
 
-def pin_again(p: Pass, index: int) -> None:
-    """An edit counts from a Retry on, if the stages up to the failed one are still the same by name."""
+def lost_subjects(p: Pass, body: Body) -> list[str]:
+    """What the run has changed and an edited body does not know any more: nobody could return it."""
+    known = subjects(body)
+    kinds = ("target/", "configmap/", "flags/")
+    changed = {entry.subject for entry in p.run.journal if entry.subject.startswith(kinds)}
+    return sorted(changed - set(known))
+
+
+def pin_again(p: Pass, index: int) -> str:
+    """An edit counts from a Retry on; why it does not, where it does not."""
     run, spec = p.run, p.view.spec
     edited = spec is not None and p.view.generation != run.generation and spec.version == run.version
-    if spec is None or not edited or p.view.problems or p.seen.inherited is None:
-        return
+    if spec is None or not edited:
+        return ""
+    if p.view.problems:
+        return f"the edited spec is invalid: {p.view.problems[0]}"
+    body = pin(spec, run.id, p.body.names.get("lastGood.version"))
+    if body.hash() == run.bodyHash:
+        return ""
     old, new = p.body.spec.stages[: index + 1], spec.stages[: index + 1]
     if [_names(stage) for stage in old] != [_names(stage) for stage in new]:
-        p.note(
-            "EditIgnored", "stages up to the failed one were renamed; the edit counts from the next run", warning=True
-        )
-        return
-    body = pin(spec, run.id, p.status.lastGood.version if p.status.lastGood else None)
-    data = {"body": body.pinned(), "snapshots": dict(p.seen.inherited)}
-    p.decision.revision = Revision(f"{p.view.name}-{run.id}-{digest([p.view.uid, data])}", data)
-    run.revision, run.bodyHash, run.generation = p.decision.revision.name, body.hash(), p.view.generation
+        return "its stages up to the failed one, or their steps, have other names"
+    lost = lost_subjects(p, body)
+    if lost:
+        return f"it does not know {', '.join(lost)} any more, which this run has changed"
+
+    revision = _revision(p, run.id, body, p.snapshots(), p.pinned_connections())
+    p.decision.revision = revision
+    run.revision, run.bodyHash, run.generation = revision.name, body.hash(), p.view.generation
     run.stages = run.stages[: index + 1] + fresh_stages(body)[index + 1 :]
     run.guards = lines(spec.guards)
     run.plan = foresee(body, ways(run.plan))
     p.body_ = body
+    return ""
+
+
+def _revision(
+    p: Pass, number: int, body: Body, snapshots: Mapping[str, Any], connections: Mapping[str, Any]
+) -> Revision:
+    data: dict[str, Any] = {"body": body.pinned(), "snapshots": dict(snapshots)}
+    if connections:
+        data["connections"] = dict(connections)
+    return Revision(f"{p.view.name}-{number}-{digest([p.view.uid, data])}", data)
+
+
+def _snapshot(seen: Observation, body: Body, subject: str, sight: Sight) -> Mapping[str, Any] | None:
+    """What is now; for captured configuration what was promoted last, with what is now beside it."""
+    promoted = seen.promoted.get(subject)
+    config = subjects(body).get(subject) if subject.startswith(("configmap/", "secret/")) else None
+    if not promoted or sight.snapshot is None or not (config or {}).get("captured"):
+        return sight.snapshot
+    return {**promoted, "found": sight.snapshot.get("hash")}
 
 
 def _names(stage: Stage) -> tuple[str, list[str]]:

@@ -7,7 +7,7 @@ serves before its database is restored. What needs no waiting stands first: a Jo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from gatewright.api.status import Run, Undo
 from gatewright.core.body import produced
@@ -17,8 +17,8 @@ from gatewright.core.operations import captured, changed_by
 _LEADS = ": "
 
 
-def plan(body: Body, run: Run, failed: str | None) -> list[Undo]:
-    """What undoes a run. `failed` is the stage that did not pass, if any."""
+def plan(body: Body, run: Run, failed: Container[str]) -> list[Undo]:
+    """What undoes a run. `failed`: the stages that did not pass; several where one was passed over."""
     return [*_stops(run), *_backwards(body, run, failed)]
 
 
@@ -54,7 +54,7 @@ def _stops(run: Run) -> Iterator[Undo]:
             yield Undo(kind="Stop", stage=entry.stage, subject=entry.subject, state="Pending", key=entry.key)
 
 
-def _backwards(body: Body, run: Run, failed: str | None) -> Iterator[Undo]:
+def _backwards(body: Body, run: Run, failed: Container[str]) -> Iterator[Undo]:
     restored: set[str] = set()
     have = produced(body, run)
     for stage in reversed(body.spec.stages):
@@ -67,7 +67,8 @@ def _backwards(body: Body, run: Run, failed: str | None) -> Iterator[Undo]:
                 if subject not in restored:
                     restored.add(subject)
                     yield Undo(kind="Restore", stage=stage.name, subject=subject, state="Pending")
-        if entries and (stage.name == failed or stage.rollback.reach == "Release"):
+        begun = any(row.name == stage.name and row.startedAt is not None for row in run.stages)
+        if begun and (stage.name in failed or stage.rollback.reach == "Release"):
             for step in stage.rollback.steps:
                 missing = sorted(set(step.requires) - have)
                 yield Undo(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from gatewright.api.base import seconds
-from gatewright.api.status import Entry, Run, StageStatus, StepStatus
-from gatewright.core import judge, proof, states, times
+from gatewright.api.status import Entry, GateStatus, Run, StageStatus, StepStatus
+from gatewright.core import judge, observed, outputs, proof, states, times
 from gatewright.core.body import produced
-from gatewright.core.operations import budget, measure, of_step, step_key, stop_of_step, told
+from gatewright.core.model import Operation, Progress
+from gatewright.core.operations import budget, changed_by, measure, of_check, of_step, step_key, stop_of_step, told
 from gatewright.core.passing import Pass, look
+from gatewright.core.pinning import record
 from gatewright.core.unwind import begin
 
 STOPPING = 120.0
@@ -15,22 +17,48 @@ STOPPING = 120.0
 
 
 def current(run: Run) -> int | None:
-    """Index of the stage the walk is at; None past the last."""
-    over = ("Passed", "Skipped", "RolledBack")
-    waiting = run.phase == "Paused"
-    return next(
-        (n for n, stage in enumerate(run.stages) if stage.state not in over and (stage.state != "Failed" or waiting)),
-        None,
-    )
+    """Index of the stage the walk is at; None past the last. While Paused: the one whose failure a person decides about."""
+    if run.phase == "Paused" and run.pausedStage is not None:
+        return next((n for n, stage in enumerate(run.stages) if stage.name == run.pausedStage), None)
+    over = ("Passed", "Skipped", "RolledBack", "Failed")
+    return next((n for n, stage in enumerate(run.stages) if stage.state not in over), None)
+
+
+def upcoming(run: Run) -> tuple[int, int] | None:
+    """Stage and step that will begin next, if one can: indices; None while one runs, and in a bake."""
+    index = current(run) if run.phase == "Walking" else None
+    if index is None or run.stages[index].state not in ("Pending", "Running"):
+        return None
+    steps = run.stages[index].steps
+    number = next((n for n, step in enumerate(steps) if step.state not in ("Succeeded", "Skipped")), None)
+    if number is None or steps[number].state == "Running":
+        return None
+    return index, number
+
+
+def stops_of(run: Run) -> list[Operation]:
+    """What stops the Jobs of failed stages that may still run."""
+    return [Operation(entry.key, "stop", entry.subject) for entry in run.stopping]
+
+
+def settle_stopping(p: Pass) -> bool:
+    """See to it that Jobs of failed stages stop; True while one may still run, and nothing else may start."""
+    for operation in stops_of(p.run):
+        progress = p.progress(operation)
+        if progress.state == "Absent":
+            p.perform(operation, "", "")
+        elif progress.state == "Succeeded":
+            p.run.stopping = [entry for entry in p.run.stopping if entry.subject != operation.subject]
+    return bool(p.run.stopping)
 
 
 def advance(p: Pass) -> bool:
     """One transition of the current stage; False when something has to be waited for."""
     run = p.run
     index = current(run)
-    if run.phase != "Walking":
+    if run.phase != "Walking" or index is None:
         return False
-    if index is None:
+    if settle_stopping(p):
         return False
     stage = run.stages[index]
     if stage.state == "Pending":
@@ -59,23 +87,40 @@ def _step(p: Pass, index: int, stage: StageStatus) -> bool:
         return times.expired(p.run, "step", p.now) and end_step(p, step, {})
     operations = of_step(p.view, p.body, p.run, index, number)
     found = [p.progress(operation) for operation in operations]
-    failed = next((item for item in found if item.state == "Failed"), None)
-    if failed is None and times.expired(p.run, "step", p.now):
+
+    # What has succeeded has succeeded, also when its time was over a moment before.
+    if all(item.state == "Succeeded" for item in found):
+        return _succeeded(p, index, number, found)
+    failed = next((item for item in found if item.state in ("Failed", "Refused")), None)
+    if failed is not None:
+        return fail_step(p, index, step, failed.message)
+    if times.expired(p.run, "step", p.now):
         stuck = next(
             (item.message for item in found if item.message and item.state != "Succeeded"), "it is still under way"
         )
         return fail_step(p, index, step, f"not done in {budget(wanted) or 0:.0f}s: {stuck}")
-    if failed is not None:
-        return fail_step(p, index, step, failed.message)
-    if all(item.state == "Succeeded" for item in found):
-        outputs = {name: value for item in found for name, value in item.outputs.items()}
-        lacking = proof.lacking(wanted.proof, outputs, p.now) if wanted.proof is not None else None
-        return fail_step(p, index, step, f"no proof: {lacking}") if lacking else end_step(p, step, outputs, told(found))
+
     for operation, item in zip(operations, found, strict=True):
         if item.state == "Absent":
             p.perform(operation, stage.name, step.name)
     step.message = told(found)
     return False
+
+
+def _succeeded(p: Pass, index: int, number: int, found: list[Progress]) -> bool:
+    """Every operation of a step has ended well; what it left behind must be there, too."""
+    step, wanted = p.run.stages[index].steps[number], p.body.spec.stages[index].steps[number]
+    published = {name: value for item in found for name, value in item.outputs.items()}
+    unread = next((item.unread for item in found if item.unread), "")
+    problem = outputs.problem(p.body.spec, p.run, index, wanted, published, unread)
+    if problem is None and wanted.proof is not None:
+        lacking = proof.lacking(wanted.proof, published, p.now)
+        problem = f"no proof: {lacking}" if lacking else None
+    if problem is not None:
+        return fail_step(p, index, step, problem)
+
+    kept = outputs.kept(p.body.spec, index, wanted.name, published)
+    return end_step(p, step, kept, told(found), deployed=wanted.deploy is not None)
 
 
 def _begin_step(p: Pass, index: int, number: int, step: StepStatus) -> bool:
@@ -85,6 +130,16 @@ def _begin_step(p: Pass, index: int, number: int, step: StepStatus) -> bool:
         return fail_step(
             p, index, step, f"requires {', '.join(missing)}, which no earlier step of this run has produced"
         )
+    if not run.observe:
+        changes = set(changed_by(p.body.spec.stages[index], wanted))
+        if any(row.subject not in changes for row in run.differences):
+            return False  # nothing new begins on top of what others have changed
+        recorded = record(p, index, number)
+        if recorded.problem:
+            return fail_step(p, index, step, recorded.problem)
+        if not recorded.done:  # it is looked at before the next decision
+            return False
+
     step.attempt += 1
     step.key = step_key(p.view, run, index, number, step.attempt)
     step.startedAt = times.stamp(p.now)
@@ -95,6 +150,7 @@ def _begin_step(p: Pass, index: int, number: int, step: StepStatus) -> bool:
         states.move(step, "Skipped")
         step.message = f"would {wanted.kind} {', '.join(operation.subject for operation in operations)}".strip()
         return True
+
     limit = seconds(wanted.wait) if wanted.wait is not None else budget(wanted)
     times.stop(run, "step")
     if limit is not None:
@@ -164,14 +220,28 @@ def _skipped(p: Pass, stage: StageStatus) -> bool:
     return True
 
 
-def end_step(p: Pass, step: StepStatus, outputs: dict[str, str], message: str | None = None) -> bool:
+def end_step(
+    p: Pass, step: StepStatus, published: dict[str, str], message: str | None = None, deployed: bool = False
+) -> bool:
     """A step is done."""
     states.move(step, "Succeeded")
     step.finishedAt = times.stamp(p.now)
     step.message = message
-    step.outputs = {name: value[:1000] for name, value in list(outputs.items())[:32]}
+    step.outputs = published
     times.stop(p.run, "step")
+    if deployed and not p.run.deployed:
+        _begin_guards(p)
     return True
+
+
+def _begin_guards(p: Pass) -> None:
+    """The first deploy is done: guards that breached before the run changed anything count from now on, by their own rule."""
+    p.run.deployed = True
+    for row in p.run.guards:
+        if row.early:
+            row.early, row.state, row.since, row.message = False, "Unknown", times.stamp(p.now), None
+            row.window += 1
+    p.firmly()
 
 
 def fail_step(p: Pass, index: int, step: StepStatus, message: str) -> bool:
@@ -181,7 +251,7 @@ def fail_step(p: Pass, index: int, step: StepStatus, message: str) -> bool:
     step.finishedAt = times.stamp(p.now)
     step.message = message[:1000]
     times.stop(p.run, "step")
-    return _fail_stage(p, index, "Step", f"step {step.name}: {message}")
+    return fail_stage(p, index, "Step", f"step {step.name}: {message}")
 
 
 def _steps_done(p: Pass, index: int, stage: StageStatus) -> bool:
@@ -189,7 +259,9 @@ def _steps_done(p: Pass, index: int, stage: StageStatus) -> bool:
     if not wanted.gates and seconds(wanted.bake) == 0:
         return _pass(p, index, stage)
     for check, row in zip(wanted.gates, stage.gates, strict=True):
-        measure(p.body, p.run, "gates", check, row, index)  # a reference that names nothing fails here, not later
+        # A reference that names nothing fails here, not later.
+        measure(p.body, p.run, "gates", check, row, index)
+        of_check(p.view, p.body, p.run, "gates", check, index)
     states.move(stage, "Gating")
     if any("job" in check.provider for check in wanted.gates):
         p.firmly()
@@ -201,7 +273,10 @@ def _gates(p: Pass, index: int, stage: StageStatus) -> bool:
     run, wanted = p.run, p.body.spec.stages[index]
     failed = judge.first(stage.gates, "Failed")
     if failed is not None:
-        return _fail_stage(p, index, "Gate", f"gate {judge.describe(failed)}", failed.name)
+        return fail_stage(p, index, "Gate", f"gate {judge.describe(failed)}", failed.name)
+    expired = _paused_gate(p, index, stage)
+    if expired is not None:
+        return fail_stage(p, index, "Gate", f"gate {judge.describe(expired)}", expired.name, pause=True)
     if run.held is not None or not judge.all_passing(stage.gates):
         return False
     if stage.state == "Gating" and seconds(wanted.bake) > 0:
@@ -210,13 +285,24 @@ def _gates(p: Pass, index: int, stage: StageStatus) -> bool:
         return True
     if stage.state == "Baking" and not times.expired(run, "bake", p.now):
         return False
-    return guards_calm(p) and _pass(p, index, stage)
+    return _pass(p, index, stage)
+
+
+def _paused_gate(p: Pass, index: int, stage: StageStatus) -> GateStatus | None:
+    """A gate whose silence has lasted too long, where a person is to decide (`onHoldExpired: Pause`)."""
+    rows = zip(p.body.spec.stages[index].gates, stage.gates, strict=True)
+    return next((row for check, row in rows if row.state == "Expired" and check.onHoldExpired == "Pause"), None)
 
 
 def guards_calm(p: Pass) -> bool:
-    """A guard that breaches or holds keeps the run from going on; one that has not answered yet does so too."""
+    """Whether nothing that is watched keeps the run from going on.
+
+    A guard that breaches or holds does, and one that has not answered yet; so does something that is not as wanted, does
+    not run, or cannot be looked at. A guard that breached before the run changed anything counts later.
+    """
     rows = zip(p.run.guards, p.body.spec.guards, strict=True)
-    return all(row.state == "Passing" for row, guard in rows if guard.action == "Rollback")
+    passing = all(row.state == "Passing" or row.early for row, guard in rows if guard.action == "Rollback")
+    return passing and (p.run.observe or observed.all_as_wanted(p))
 
 
 def _pass(p: Pass, index: int, stage: StageStatus) -> bool:
@@ -241,21 +327,45 @@ def _fold_journal(run: Run, stage: StageStatus) -> None:
     run.journal = rest + (list(kept.values()) or jobs[-1:])
 
 
-def _fail_stage(p: Pass, index: int, cause: str, reason: str, gate: str | None = None) -> bool:
+def fail_stage(p: Pass, index: int, cause: str, reason: str, gate: str | None = None, pause: bool = False) -> bool:
+    """A stage has failed: what its `onFailure` says. `pause`: a person decides in any case, but where it goes on."""
     run = p.run
     stage, wanted = run.stages[index], p.body.spec.stages[index]
+    for step in stage.steps:  # what it was doing has failed with it
+        if step.state == "Running":
+            states.move(step, "Failed")
+            step.finishedAt = times.stamp(p.now)
     states.move(stage, "Failed")
     stage.finishedAt, stage.skippedBy = times.stamp(p.now), None
     stage.message = reason[:1000]
-    times.stop(run, "bake", "overdue", "step")
+    times.stop(run, "bake", "overdue", "step", times.DIFFERENCE)
     p.firmly()
     if wanted.onFailure == "Continue":
+        run.stopping += _still_running(run, stage)
         p.note("StageFailed", f"stage {stage.name}: {reason} (onFailure: Continue)", warning=True)
         return True
-    if wanted.onFailure == "Pause" and not run.observe:
+    if (wanted.onFailure == "Pause" or pause) and not run.observe:
+        run.stopping += _still_running(run, stage)
         states.move(run, "Paused")
+        run.pausedStage = stage.name
         times.hold(run, "a person decides", p.now)
         p.note("Paused", f"stage {stage.name}: {reason}; a person decides", warning=True)
         return False
     begin(p, cause, f"stage {stage.name}: {reason}", failed=stage.name, gate=gate)
     return False
+
+
+def _still_running(run: Run, stage: StageStatus) -> list[Entry]:
+    """Jobs of a stage that has failed, unless it is known that they have ended: their steps succeeded, their gates were judged."""
+    over = {step.key for step in stage.steps if step.state in ("Succeeded", "Skipped")}
+    judged = {f"gates/{row.name}" for row in stage.gates if row.state in ("Passing", "Failed")}
+    known = {entry.subject for entry in run.stopping}
+    return [
+        entry
+        for entry in run.journal
+        if entry.stage == stage.name
+        and entry.subject.startswith("job/")
+        and entry.key not in over
+        and entry.step not in judged
+        and entry.subject not in known
+    ]

@@ -19,10 +19,12 @@
                                                        v
                                                 RollbackFailed
 
-A run that has an outcome is in phase Done and never changes again. A rollback is never itself rolled back, and
-nothing leads from it to Promoted. What people do (`core.people`) moves along the same lines: Retry and Skip lead out of
-Paused, Promote ends a bake or the guarding early, Rollback and Abort turn around, Pause and Resume change no phase.
-A rollback under way answers to nobody.
+A run that has an outcome is in phase Done. One thing leads out of it: a person repeats what a failed rollback has not
+undone. A rollback is never itself rolled back, and nothing leads from it to Promoted. A run that cannot be decided upon
+at all ends as RollbackFailed when somebody aborts it: nobody knows what it has left behind.
+
+What people do (`core.people`) moves along the same lines: Retry and Skip lead out of Paused, Promote ends a bake or the
+guarding early, Rollback and Abort turn around, Pause and Resume change no phase. A rollback under way answers to nobody.
 """
 
 from __future__ import annotations
@@ -35,11 +37,11 @@ from gatewright.api.status import GateStatus, Outcome, Run, StageStatus, StepSta
 PHASES: Mapping[str, frozenset[str]] = {
     "Preflight": frozenset({"Walking", "Done"}),
     "Walking": frozenset({"Paused", "Guarding", "RollingBack", "Done"}),
-    "Paused": frozenset({"Walking", "RollingBack"}),
+    "Paused": frozenset({"Walking", "RollingBack", "Done"}),
     "Guarding": frozenset({"RollingBack", "Done"}),
     "RollingBack": frozenset({"Verifying", "Done"}),
     "Verifying": frozenset({"Done"}),
-    "Done": frozenset(),
+    "Done": frozenset({"RollingBack"}),
 }
 
 STAGES: Mapping[str, frozenset[str]] = {
@@ -56,15 +58,16 @@ STAGES: Mapping[str, frozenset[str]] = {
 STEPS: Mapping[str, frozenset[str]] = {
     "Pending": frozenset({"Running", "Skipped", "Failed"}),
     "Running": frozenset({"Succeeded", "Failed", "Skipped"}),
-    "Succeeded": frozenset(),
-    "Failed": frozenset({"Running", "Skipped"}),
-    "Skipped": frozenset(),
+    "Succeeded": frozenset({"Pending"}),
+    "Failed": frozenset({"Running", "Skipped", "Pending"}),
+    "Skipped": frozenset({"Pending"}),
 }
 
 OUTCOMES: Mapping[str, frozenset[Outcome]] = {
     "Preflight": frozenset({"Superseded", "Aborted", "Observed"}),
-    "Walking": frozenset({"Promoted", "Observed"}),
-    "Guarding": frozenset({"Promoted", "Observed"}),
+    "Walking": frozenset({"Promoted", "Observed", "RollbackFailed"}),
+    "Paused": frozenset({"RollbackFailed"}),
+    "Guarding": frozenset({"Promoted", "Observed", "RollbackFailed"}),
     "RollingBack": frozenset({"RollbackFailed", "RolledBack", "Superseded", "Aborted"}),
     "Verifying": frozenset({"RollbackFailed", "RolledBack", "Superseded", "Aborted"}),
 }
@@ -89,6 +92,14 @@ def move(item: _Item, to: str) -> _Item:
         _check(STEPS, item.state, to, item.subject if isinstance(item, Undo) else f"step {item.name}")
         item.state = to  # type: ignore[assignment]  # likewise
     return item
+
+
+def reopen(run: Run) -> None:
+    """Lead a run whose rollback failed back into it. Raises Forbidden."""
+    if run.outcome != "RollbackFailed":
+        raise Forbidden(f"run {run.id} has ended {run.outcome}; only a failed rollback is repeated")
+    move(run, "RollingBack")
+    run.outcome = None
 
 
 def end(run: Run, outcome: Outcome) -> None:

@@ -16,6 +16,8 @@ from gatewright.core.walk import retry, suspended
 
 def standstill(p: Pass) -> tuple[str, str]:
     """Who stopped the walk, and how it goes on."""
+    if p.view.spec is None:
+        return "stopped, because its spec cannot be read", "a spec that can be read"
     if p.run.paused is not None:
         return f"paused by {p.run.paused}", f"a Resume (kubectl release resume {p.view.name})"
     return "suspended", "spec.suspend to be false"
@@ -42,8 +44,9 @@ def _retry(p: Pass, act: Act) -> str:
     stage = run.stages[_stage_of(p, act)]
     if suspended(p):
         raise Refused(f"the walk stands still ({standstill(p)[0]}); let it go on first")
-    retry(p)
-    return f"stage {stage.name} starts again, attempt {stage.attempt}"
+    ignored = retry(p)
+    more = f"; the edit does not count before the next run: {ignored}" if ignored else ""
+    return f"stage {stage.name} starts again, attempt {stage.attempt}{more}"
 
 
 def _skip(p: Pass, act: Act) -> str:
@@ -79,6 +82,7 @@ def _stoppable(p: Pass, index: int, number: int | None) -> None:
 
 def _go_on(p: Pass) -> None:
     states.move(p.run, "Walking")
+    p.run.pausedStage = None
     times.resume(p.run, p.now)
 
 

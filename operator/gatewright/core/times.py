@@ -11,6 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from gatewright.api.status import Run, Timer
 
+DIFFERENCE = "difference"
+"""The clock that ends a hold because others have changed what the run had changed: it ticks while the others stand."""
+
 
 def stamp(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds."""
@@ -32,7 +35,7 @@ def words(seconds: float) -> str:
 
 def start(run: Run, name: str, seconds: float, now: datetime) -> None:
     """Set a clock; it ticks unless the run is held."""
-    if run.held:
+    if run.held and name != DIFFERENCE:
         run.timers[name] = Timer(remaining=seconds)
     else:
         run.timers[name] = Timer(due=stamp(now + timedelta(seconds=seconds)))
@@ -57,10 +60,10 @@ def expired(run: Run, name: str, now: datetime) -> bool:
 
 
 def hold(run: Run, why: str, now: datetime) -> None:
-    """Stop every clock."""
+    """Stop every clock but the one that ends a hold."""
     run.held = why
-    for timer in run.timers.values():
-        if timer.due is not None:
+    for name, timer in run.timers.items():
+        if timer.due is not None and name != DIFFERENCE:
             timer.remaining = round(max(0.0, (parse(timer.due) - now).total_seconds()), 3)
             timer.due = None
 
@@ -79,8 +82,14 @@ def shift(run: Run, by: timedelta) -> None:
     for timer in run.timers.values():
         if timer.due is not None:
             timer.due = stamp(parse(timer.due) + by)
+    for line in run.rollback.undo if run.rollback is not None else ():
+        if line.due is not None:
+            line.due = stamp(parse(line.due) + by)
 
 
-def earliest(run: Run) -> datetime | None:
-    """When the next clock runs out."""
-    return min((parse(timer.due) for timer in run.timers.values() if timer.due is not None), default=None)
+def earliest(run: Run, now: datetime) -> datetime | None:
+    """When the next clock runs out. One that has run out already, while something else keeps the run, wakes nobody."""
+    ticking = [timer.due for timer in run.timers.values()]
+    if run.rollback is not None:
+        ticking += [line.due for line in run.rollback.undo if line.state == "Running"]
+    return min((at for at in map(parse, filter(None, ticking)) if at > now), default=None)

@@ -1,23 +1,35 @@
-"""The way back: undo what ran, verify, say what is served.
+"""The way back: undo what ran, look at it once more, verify, say what is served.
 
 A rollback's critical path is two requests: the write that holds the plan as intents, and the first restore. Restores do
-not wait for each other; a compensation waits for everything before it. One line that fails does not keep the others
-from being undone, but the run then ends RollbackFailed.
+not wait for each other; a compensation waits until everything before it has ended. One line that fails does not keep the
+others from being undone, but the run then ends RollbackFailed.
+
+    refused            tried again with back-off until the line's own time is over; said at once
+    not done in time   a Job is stopped, and only then has its line failed; a restore that only is not ready yet is looked
+                       at once more when everything else is done (old pods may need the database first)
+    does not end       nothing that comes after it is started: it might still be at work on the same thing
+    over budget        said loudly, and nothing else: budgets page, they never drop the order
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from gatewright.api.base import seconds
-from gatewright.api.status import Outcome, Rejected, Rollback, Undo
+from gatewright.api.status import Outcome, Rejected, Rollback, Served, Undo, Unverified
 from gatewright.core import judge, states, times
 from gatewright.core.expand import Unknown
-from gatewright.core.operations import key, of_undo, told
+from gatewright.core.model import Progress
+from gatewright.core.operations import budget, key, limit_of_restore, of_undo, told
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
 from gatewright.core.plan import plan
 
 OVER = ("Succeeded", "Failed", "Skipped")
+STOPPING = 120.0
+"""Seconds within which a Job must have stopped."""
+LAST_LOOK = 5.0
+"""Seconds that a restore gets when it is looked at once more and nothing was compensated since."""
 
 
 def begin(
@@ -29,20 +41,22 @@ def begin(
         states.move(run, "Guarding") if run.phase == "Walking" else None
         finish(p, "Observed", f"would roll back: {reason}")
         return
+
     under_way = next((stage for stage in run.stages if stage.state in ("Running", "Gating", "Baking")), None)
     if under_way is not None:
         states.move(under_way, "Failed")
         under_way.finishedAt, under_way.message = times.stamp(p.now), reason[:1000]
-        failed = failed or under_way.name
-    if run.phase == "Paused":
-        failed = failed or next((stage.name for stage in run.stages if stage.state == "Failed"), None)
     states.move(run, "RollingBack")
     run.timers.clear()
     run.held = None
-    undo = plan(p.body, run, failed)
-    for number, line in enumerate(undo):
-        if line.kind != "Stop":
-            line.key = key(p.view, run, "rollback", line.stage, line.subject.partition("/")[2], number)
+    run.paused = None
+    run.pausedStage = None
+    run.stopping = []
+    run.differences = []
+    run.availability = []
+
+    failures = {stage.name for stage in run.stages if stage.state == "Failed"} | ({failed} if failed else set())
+    undo = plan(p.body, run, failures)
     run.rollback = Rollback(
         cause=cause,
         reason=reason[:1000],
@@ -52,16 +66,33 @@ def begin(
         undo=undo,
         verify=lines(p.body.spec.rollback.verify),
     )
-    times.start(run, "rollback", seconds(p.body.spec.rollback.within), p.now)
-    within = [
-        seconds(stage.rollback.within) for stage in p.body.spec.stages if stage.name == failed and stage.rollback.within
-    ]
-    if within:
-        times.start(run, "within", within[0], p.now)
+    _give_keys(p, undo)
+    _start_budgets(p, failures)
     p.decision.urgent = True
     p.note("RollingBack", f"{run.version}: {reason}", warning=True)
     p.firmly()
     roll_back(p)
+
+
+def repeat(p: Pass) -> None:
+    """Once more what a failed rollback has not undone; what it has undone is looked at again."""
+    run = p.run
+    states.reopen(run)
+    assert run.rollback is not None
+    run.finishedAt = run.took = run.reason = None
+    run.rollback.attempt += 1
+    left = [line for line in run.rollback.undo if line.state in ("Failed", "Skipped")]
+    for line in left:
+        states.move(line, "Pending")
+        line.message = line.due = line.startedAt = None
+        line.stopping = line.unended = line.again = False
+    _give_keys(p, left)
+    run.rollback.verify = [row.model_copy(update={"state": "Unknown", "message": None}) for row in run.rollback.verify]
+    p.status.unverified = None
+    p.decision.finalize = True
+    p.decision.urgent = True
+    p.note("RollingBack", f"{run.version}: what was not undone is undone once more", warning=True)
+    p.firmly()
 
 
 def roll_back(p: Pass) -> None:
@@ -69,75 +100,192 @@ def roll_back(p: Pass) -> None:
     run = p.run
     assert run.rollback is not None
     p.decision.urgent = True
-    waiting = False
+    waiting, unended = False, ""
     for line in run.rollback.undo:
-        if line.state not in OVER and not (waiting and line.kind == "Compensate"):
+        if line.kind == "Compensate" and line.state == "Pending" and unended:
+            states.move(line, "Skipped").message = f"not started: {unended} may still be going on"
+        if line.kind == "Compensate" and line.state not in OVER and waiting:
+            break
+        if line.state not in OVER:
             _undo(p, line)
+        unended = unended or (line.subject if line.unended else "")
         if line.state not in OVER:
             waiting = True
             if line.kind == "Compensate":
                 break
     _over_budget(p)
-    if all(line.state in OVER for line in run.rollback.undo):
+    if all(line.state in OVER for line in run.rollback.undo) and not _look_once_more(p):
         _undone(p)
 
 
 def verify(p: Pass) -> None:
-    """All checks must pass before the rollback is called done."""
+    """Everything that was returned is there, and all checks pass, before the rollback is called done."""
     run = p.run
     assert run.rollback is not None
     checks = p.body.spec.rollback.verify
     look(p, "verify", checks, run.rollback.verify)
     jobs = [row for row, check in zip(run.rollback.verify, checks, strict=True) if "job" in check.provider]
     broken = judge.first(jobs, "Failed")
-    if judge.all_passing(run.rollback.verify):
+    problem = _not_returned(p)
+    if judge.all_passing(run.rollback.verify) and problem == "":
         _returned(p)
     elif broken is not None:
-        _failed(p, f"verification failed: {judge.describe(broken)}")
+        fail(p, f"verification failed: {judge.describe(broken)}")
     elif times.expired(run, "rollback", p.now):
-        open_ = next(row for row in run.rollback.verify if row.state != "Passing")
-        _failed(p, f"not verified within {p.body.spec.rollback.within}: {judge.describe(open_)}")
+        open_ = next((judge.describe(row) for row in run.rollback.verify if row.state != "Passing"), "")
+        fail(p, f"not verified within {p.body.spec.rollback.within}: {open_ or problem or 'nobody has looked'}")
+
+
+def _not_returned(p: Pass) -> str | None:
+    """What is not as it was returned: empty where everything is; None where nobody has looked yet."""
+    run, before = p.run, p.view.run
+    assert run.rollback is not None
+    restored = [line.subject for line in run.rollback.undo if line.kind == "Restore" and line.state == "Succeeded"]
+    if restored and (before is None or before.phase != "Verifying"):
+        return None
+    for subject in restored:
+        standing = p.seen.standings.get(subject)
+        if standing is None:
+            return None
+        if standing.unknown or standing.difference:
+            return standing.difference or f"nobody can tell what {subject} is now: {standing.unknown}"
+    return ""
+
+
+def _give_keys(p: Pass, undo: list[Undo]) -> None:
+    assert p.run.rollback is not None
+    again = (p.run.rollback.attempt,) if p.run.rollback.attempt > 1 else ()
+    for number, line in enumerate(p.run.rollback.undo):
+        if line.kind != "Stop" and any(line is item for item in undo):
+            line.key = key(p.view, p.run, "rollback", line.stage, line.subject.partition("/")[2], number, *again)
+
+
+def _start_budgets(p: Pass, failures: set[str]) -> None:
+    times.start(p.run, "rollback", seconds(p.body.spec.rollback.within), p.now)
+    stages = [stage for stage in p.body.spec.stages if stage.name in failures]
+    within = [seconds(stage.rollback.within) for stage in stages if stage.rollback.within]
+    if within:
+        times.start(p.run, "within", min(within), p.now)
+
+
+def _limit(p: Pass, line: Undo) -> float:
+    """Seconds that one try of a line may take."""
+    if line.kind == "Stop":
+        return STOPPING
+    if line.kind == "Restore":
+        return limit_of_restore(p.body, line.subject)
+    stage = next(item for item in p.body.spec.stages if item.name == line.stage)
+    step = next(item for item in stage.rollback.steps if f"step/{item.name}" == line.subject)
+    return budget(step) or STOPPING
 
 
 def _undo(p: Pass, line: Undo) -> None:
+    begins = line.state == "Pending"
+    if begins:
+        states.move(line, "Running")
+        line.startedAt = times.stamp(p.now)
+        line.due = times.stamp(p.now + timedelta(seconds=_limit(p, line)))
     try:
         operations = of_undo(p.view, p.body, p.run, line)
     except Unknown as error:  # an output that its step never published: this line cannot be undone, the others can
-        states.move(line, "Failed").message = str(error)[:1000]
+        _fail(p, line, str(error))
         return
-    if line.state == "Pending":
-        states.move(line, "Running")
-        for operation in operations:
-            p.perform(operation, "", "")
-        return
-    found = [p.progress(operation) for operation in operations]
+
+    # What begins in this very pass was not looked at: it is performed, and looked at in the next one.
+    found = [Progress("Absent") if begins else p.progress(operation) for operation in operations]
     failed = next((item for item in found if item.state == "Failed"), None)
-    if failed is None and times.expired(p.run, "rollback", p.now):
-        text = next((item.message for item in found if item.message), "it is still under way")
-        states.move(line, "Failed").message = f"not done within {p.body.spec.rollback.within}: {text}"[:1000]
+    if all(item.state == "Succeeded" for item in found):
+        _done(p, line, told(found))
     elif failed is not None:
-        states.move(line, "Failed").message = failed.message[:1000]
-    elif all(item.state == "Succeeded" for item in found):
-        states.move(line, "Succeeded").message = told(found)
+        _fail(p, line, failed.message)
+    elif line.due is not None and p.now >= times.parse(line.due):
+        _too_late(p, line, next((item.message for item in found if item.message), "it is still under way"))
     else:
         for operation, item in zip(operations, found, strict=True):
             if item.state == "Absent":
                 p.perform(operation, "", "")
-        line.message = told(found)
+        _say(p, line, found)
+
+
+def _say(p: Pass, line: Undo, found: list[Progress]) -> None:
+    """What keeps a line from ending; the first time somebody is told."""
+    refused = next((item.message for item in found if item.state == "Refused"), "")
+    message = f"refused, and tried again: {refused}"[:1000] if refused else told(found)
+    hindered = bool(refused) or any(item.stuck for item in found)
+    if hindered and line.message is None:
+        p.note("RollbackHindered", f"{p.run.version}: {line.subject}: {message}", warning=True)
+        p.firmly()
+    if message is not None or line.kind != "Restore":
+        line.message = message if message is not None else line.message
+
+
+def _done(p: Pass, line: Undo, message: str | None) -> None:
+    if line.stopping:
+        _fail(p, line, line.message or "not done in time; it was stopped")
+        return
+    states.move(line, "Succeeded").message = message
+    line.due = None
+
+
+def _fail(p: Pass, line: Undo, message: str) -> None:
+    states.move(line, "Failed").message = message[:1000]
+    line.due = None
+    p.firmly()
+
+
+def _too_late(p: Pass, line: Undo, words: str) -> None:
+    """A line's own time is over: a Job is stopped first, whatever may still be going on keeps what comes after it."""
+    message = f"not done within {times.words(_limit(p, line))}: {words}"
+    if line.kind == "Compensate" and not line.stopping and _is_job(p, line):
+        line.stopping, line.message = True, f"{message}; it was stopped"[:1000]
+        line.due = times.stamp(p.now + timedelta(seconds=STOPPING))
+        _undo(p, line)
+        return
+    line.unended = line.kind != "Restore"
+    if line.stopping:
+        message = f"{(line.message or '').removesuffix('; it was stopped')}; it could not be stopped: {words}"
+    _fail(p, line, message)
+
+
+def _is_job(p: Pass, line: Undo) -> bool:
+    operations = of_undo(p.view, p.body, p.run, line)
+    return any(operation.kind == "job" for operation in operations)
+
+
+def _look_once_more(p: Pass) -> bool:
+    """Restores that were not ready in time, when everything else is done: compensations may have mended what they need."""
+    run = p.run
+    assert run.rollback is not None
+    lines_ = run.rollback.undo
+    late = [line for line in lines_ if line.kind == "Restore" and line.state == "Failed" and not line.again]
+    for line in late:
+        after = lines_[[item is line for item in lines_].index(True) :]
+        mended = any(item.kind == "Compensate" and item.state == "Succeeded" for item in after)
+        states.move(line, "Running")
+        line.again = True
+        line.startedAt = times.stamp(p.now)
+        line.due = times.stamp(p.now + timedelta(seconds=_limit(p, line) if mended else LAST_LOOK))
+    if late:
+        p.firmly()
+    return bool(late)
 
 
 def _over_budget(p: Pass) -> None:
-    if times.expired(p.run, "within", p.now):
-        times.stop(p.run, "within")
-        p.note("RollbackOverdue", f"{p.run.version}: the rollback exceeds its budget", warning=True)
+    for name in ("within", "rollback"):
+        if times.expired(p.run, name, p.now):
+            times.stop(p.run, name)
+            p.note("RollbackOverdue", f"{p.run.version}: the rollback exceeds its budget", warning=True)
 
 
 def _undone(p: Pass) -> None:
     run = p.run
     assert run.rollback is not None
     broken = [line for line in run.rollback.undo if line.state == "Failed"]
+    broken += [
+        line for line in run.rollback.undo if line.state == "Skipped" and (line.message or "").startswith("not st")
+    ]
     if broken:
-        _failed(p, "; ".join(f"{line.subject}: {line.message}" for line in broken))
+        fail(p, "; ".join(f"{line.subject}: {line.message}" for line in broken))
         return
     states.move(run, "Verifying")
     times.stop(run, "within")
@@ -153,16 +301,47 @@ def _returned(p: Pass) -> None:
     for stage in run.stages:
         if stage.state == "Passed":
             states.move(stage, "RolledBack")
-    serve(p, p.status.lastGood)
+    _serve_again(p)
+    p.status.unverified = None
     _reject(p)
     finish(p, run.rollback.then, run.rollback.reason)
 
 
-def _failed(p: Pass, reason: str) -> None:
-    assert p.run.rollback is not None
+def _serve_again(p: Pass) -> None:
+    """What was found is what is restored: where that was not the last good version, it is said."""
+    run, good = p.run, p.status.lastGood
+    assert run.rollback is not None
+    if not any(line.subject.startswith("target/") for line in run.rollback.undo):
+        return  # no target was touched: what was live before the run still is
+    if run.found is None:
+        served = Served(version=good.version if good is not None else "", snapshot=run.revision)
+        serve(p, served)
+        return
+    caveat = f"it was live before run {run.id}, and was not promoted"
+    caveat += f"; {good.version} is last good" if good is not None and good.version else ""
+    serve(p, Served(version=run.found, snapshot=run.revision, caveat=caveat))
+
+
+def fail(p: Pass, reason: str) -> None:
+    """The rollback has failed: nobody knows what is served."""
+    run = p.run
+    assert run.rollback is not None
     serve(p, None)
     _reject(p)
-    finish(p, "RollbackFailed", f"{reason} (rolling back because of {p.run.rollback.reason})")
+    text = f"{reason} (rolling back because of {run.rollback.reason})"
+    unverified(p, reason)
+    finish(p, "RollbackFailed", text)
+
+
+def unverified(p: Pass, reason: str) -> None:
+    """Nobody knows whether what is served is sound: nothing starts on it by itself."""
+    p.status.unverified = Unverified(
+        run=p.run.id,
+        version=p.run.version,
+        reason=reason[:1000],
+        generation=p.view.generation,
+        since=times.stamp(p.now),
+    )
 
 
 def _reject(p: Pass) -> None:

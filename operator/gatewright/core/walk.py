@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gatewright.api.base import seconds
 from gatewright.api.release import Step
-from gatewright.api.status import Rejected, Run, Served
-from gatewright.core import judge, states, times
+from gatewright.api.status import GateStatus, Rejected, Run, Served
+from gatewright.core import judge, observed, states, times, watching
 from gatewright.core.body import has_subjects, pin
 from gatewright.core.model import Revision, digest
+from gatewright.core.operations import changed_by
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
-from gatewright.core.pinning import baseline, fresh_stages, pin_again, revision_of
+from gatewright.core.pinning import baseline, baseline_version, fresh_stages, pin_again, revision_of
 from gatewright.core.plan import foresee
-from gatewright.core.stages import advance, current, guards_calm
+from gatewright.core.stages import advance, current, fail_stage, guards_calm, settle_stopping
 from gatewright.core.unwind import begin
 
 SUSPENDED = "suspended"
@@ -27,8 +30,9 @@ def start(p: Pass) -> None:
     body = pin(spec, number, status.lastGood.version if status.lastGood else None)
     revision = revision_of(p, body, number)
     p.decision.finalize, p.decision.revision = True, revision
-    if status.lastGood is not None and status.lastGood.snapshot is None:
-        status.lastGood.snapshot = revision.name
+    for kept in (status.lastGood, status.live):  # what was there before the first run: its snapshot is the run's own
+        if kept is not None and kept.snapshot is None and kept.version == (status.lastGood or kept).version:
+            kept.snapshot = revision.name
     status.run = Run(
         id=number,
         version=spec.version,
@@ -43,15 +47,26 @@ def start(p: Pass) -> None:
         guards=lines(spec.guards),
         stages=fresh_stages(body),
         plan=foresee(body, {name: sight.way for name, sight in p.seen.sights.items() if sight.way}),
+        found=_found(p),
     )
     status.runs = number
     status.retry = p.view.retry
     status.rejected = [item for item in status.rejected if item.version != spec.version]
-    p.decision.prune = revision.name if number > 1 else None
+    p.decision.prune = number > 1
     p.body_ = body
     p.note("Started", f"{spec.version}: run {number} with {len(spec.stages)} stages")
     p.firmly()
     preflight(p)
+
+
+def _found(p: Pass) -> str | None:
+    """What is live before the run, where that is not the last good version: a rollback returns to it all the same."""
+    good = p.status.lastGood
+    version = baseline_version(p.seen)
+    different = any(standing.difference for standing in p.seen.standings.values())
+    if good is None or not (different or (version and good.version and version != good.version)):
+        return None
+    return version or "unknown"
 
 
 def preflight(p: Pass) -> None:
@@ -59,6 +74,7 @@ def preflight(p: Pass) -> None:
     run, checks = p.run, p.body.spec.preflight
     if _left_behind(p):
         return
+    watching.look_ahead(p)
     if run.observe:
         checks = [check for check in checks if check.provider[0] not in ("job", "approval")]
     rows = [row for row in run.preflight if row.name in {check.name for check in checks}]
@@ -80,7 +96,7 @@ def walk(p: Pass) -> None:
         return
     while advance(p):
         pass
-    if p.run.phase == "Walking" and current(p.run) is None:
+    if p.run.phase == "Walking" and current(p.run) is None and not settle_stopping(p):
         _complete(p)
 
 
@@ -88,34 +104,83 @@ def paused(p: Pass) -> None:
     """A stage has failed and a person decides; guards go on."""
     if _interrupted(p):
         return
-    if p.view.retry is None or p.view.retry == p.status.retry:
+    settle_stopping(p)
+    if not _asked_to_retry(p):
         return
-    p.status.retry = p.view.retry
+    if suspended(p):
+        p.note(
+            "RetryRefused",
+            "the annotation asks for a Retry, but the walk stands still; let it go on first",
+            warning=True,
+        )
+        return
     retry(p)
     walk(p)
 
 
-def retry(p: Pass) -> None:
-    """Out of Paused, with the failed stage once more."""
+def _asked_to_retry(p: Pass) -> bool:
+    """Whether the annotation asks for a Retry; each token counts once."""
+    if p.view.retry is None or p.view.retry == p.status.retry:
+        return False
+    p.status.retry = p.view.retry
+    p.firmly()
+    return True
+
+
+def ignore_retry(p: Pass) -> None:
+    """A Retry that is asked for where it means nothing is answered now, so that it does not do something else later."""
+    run = p.status.run
+    if run is not None and run.outcome is None and run.phase != "Paused" and _asked_to_retry(p):
+        p.note("RetryRefused", f"the annotation asks for a Retry, but run {run.id} is {run.phase}", warning=True)
+
+
+def retry(p: Pass) -> str:
+    """Out of Paused, with the failed stage once more; why an edit does not count, where it does not."""
     run = p.run
     index = current(run)
     assert index is not None
+    ignored = pin_again(p, index)
+    if ignored:
+        p.note("EditIgnored", f"the edit does not count before the next run: {ignored}", warning=True)
+
     stage = run.stages[index]
     stage.attempt += 1
     stage.message = None
-    pin_again(p, index)
     states.move(run, "Walking")
     states.move(stage, "Running")
+    run.pausedStage = None
     stage.gates = lines(p.body.spec.stages[index].gates)
+    for step in stage.steps:  # what others have changed since is done once more
+        if step.state == "Succeeded" and _changed_by_others(p, index, step.name):
+            states.move(step, "Pending")
+    run.availability = []
+    run.differences = []
+    times.stop(run, times.DIFFERENCE)
     times.resume(run, p.now)
     p.note("Retried", f"stage {stage.name}: attempt {stage.attempt}")
     p.firmly()
+    return ignored
+
+
+def _changed_by_others(p: Pass, index: int, name: str) -> bool:
+    step = _step_of(p, index, name)
+    stage = p.body.spec.stages[index]
+    different = {row.subject for row in p.run.differences}
+    return bool(different & set(changed_by(stage, step)))
 
 
 def guarding(p: Pass) -> None:
     """The version is live; guards go on until it counts as last good."""
     run = p.run
-    if _interrupted(p) or not times.expired(run, "guard", p.now) or not guards_calm(p):
+    if _interrupted(p):
+        return
+    silent = watching.silent(p)
+    waiting = p.view.spec is not None and not p.view.problems and p.view.spec.version != run.version
+    if silent is not None and waiting and not run.observe:
+        # A guard that says nothing must not keep the next version away for ever; that nobody watched is said for ever.
+        _promote(p, f"not watched to its end: guard {judge.describe(silent)}")
+        return
+    if not times.expired(run, "guard", p.now) or not guards_calm(p):
         return
     if run.observe:
         finish(p, "Observed", "all stages would have passed")
@@ -129,12 +194,12 @@ def _left_behind(p: Pass) -> bool:
     if p.view.deleting:
         finish(p, "Aborted", "the Release was deleted before anything was touched")
         return True
-    if spec is None or p.view.generation == run.generation:
-        return False
+    if spec is None or p.view.problems or p.view.generation == run.generation:
+        return False  # an invalid edit changes nothing
     if spec.version != run.version:
         finish(p, "Superseded", f"{spec.version} was asked for before anything was touched")
         return True
-    fresh = pin(spec, run.id, p.status.lastGood.version if p.status.lastGood else None)
+    fresh = pin(spec, run.id, p.body.names.get("lastGood.version"))
     if fresh.hash() == run.bodyHash:
         return False
     finish(p, "Superseded", "the stages were edited before anything was touched")
@@ -142,27 +207,87 @@ def _left_behind(p: Pass) -> bool:
 
 
 def _interrupted(p: Pass) -> bool:
-    """What ends or stops the walk from outside: guards, deletion, a new version, suspension, holds."""
-    run, spec = p.run, p.view.spec
-    look(p, "guards", p.body.spec.guards, run.guards)
-    failed = _failed_guard(p)
-    if failed is not None:
-        begin(p, "Guard", f"guard {failed}", gate=failed.partition(":")[0])
-        return True
+    """What ends or stops the walk from outside: people, guards, what others have changed, suspension, holds."""
+    run = p.run
     if p.view.deleting:
         begin(p, "Aborted", "the Release was deleted", then="Aborted")
         return True
-    if spec is not None and spec.version != run.version and spec.supersede == "Replace":
-        begin(p, "Superseded", f"{spec.version} replaces {run.version}", then="Superseded")
+    if _replaced(p):
         return True
-    _ignore(p)
+    look(p, "guards", p.body.spec.guards, run.guards)
+    watching.count_guards(p)
     index = current(run)
     if index is not None and run.stages[index].state in ("Gating", "Baking"):
         stage = run.stages[index]
         look(p, f"stages/{stage.name}", p.body.spec.stages[index].gates, stage.gates, index)
+    if not run.observe:
+        observed.review(p)
+    if _turned_around(p):
+        return True
+    _ignore(p)
     _hold(p)
     _overdue(p)
+    if run.phase == "Walking" and _changed_too_long(p):
+        return run.phase != "Walking"
     return run.held == SUSPENDED
+
+
+def _replaced(p: Pass) -> bool:
+    """A new version that does not wait for this run: by `supersede: Replace`, or because it is what was live before."""
+    run, spec, good = p.run, p.view.spec, p.status.lastGood
+    if spec is None or p.view.problems or spec.version == run.version:
+        return False
+    if good is not None and good.version == spec.version:
+        begin(p, "Superseded", f"spec.version is {spec.version} again, the last good version", then="Superseded")
+        return True
+    if spec.supersede == "Replace":
+        begin(p, "Superseded", f"{spec.version} replaces {run.version}", then="Superseded")
+        return True
+    return False
+
+
+def _turned_around(p: Pass) -> bool:
+    """Guards that undo the run, the built-in ones included; and, once all stages have passed, what others have changed."""
+    run = p.run
+    failed = watching.failed_guard(p)
+    if failed is not None:
+        begin(p, "Guard", f"guard {judge.describe(failed)}", gate=failed.name)
+        return True
+    target = observed.failed_target(p)
+    if target is not None:
+        row, availability = target
+        if availability.action == "Rollback":
+            begin(p, "Guard", f"{row.message} for {availability.for_}", gate=f"availability/{row.name}")
+            return True
+        watching.say_or_pause(p, row, availability.action)
+    lasting = observed.lasting(p)
+    if lasting is not None and run.phase == "Guarding":
+        begin(p, "Difference", f"{lasting.message}, longer than {times.words(_held_for(p, lasting.subject))}")
+        return True
+    return False
+
+
+def _changed_too_long(p: Pass) -> bool:
+    """What others have changed was not put back in time: the stage under way has failed."""
+    lasting = observed.lasting(p)
+    index = current(p.run)
+    if lasting is None:
+        return False
+    words = f"{lasting.message}, longer than {times.words(_held_for(p, lasting.subject))}"
+    if index is None:
+        begin(p, "Difference", words)
+        return True
+    stage = p.run.stages[index]
+    if stage.state == "Pending":
+        states.move(stage, "Running")
+        stage.startedAt = times.stamp(p.now)
+    fail_stage(p, index, "Difference", words)
+    return True
+
+
+def _held_for(p: Pass, subject: str) -> float:
+    target = observed.target_of(p, subject)
+    return seconds(target.holdFor) if target is not None else observed.HOLD_FOR
 
 
 def _ignore(p: Pass) -> None:
@@ -178,20 +303,6 @@ def _ignore(p: Pass) -> None:
     p.note("Ignored", f"{spec.version}: {reason}", warning=True)
 
 
-def _failed_guard(p: Pass) -> str | None:
-    for guard, row in zip(p.body.spec.guards, p.run.guards, strict=True):
-        if row.state != "Failed":
-            continue
-        if guard.action == "Rollback":
-            return judge.describe(row)
-        if (
-            p.view.status.run
-            and next((g.state for g in p.view.status.run.guards if g.name == row.name), "") != "Failed"
-        ):
-            p.note("GuardFailed", f"guard {judge.describe(row)} (action: Notify)", warning=True)
-    return None
-
-
 def _hold(p: Pass) -> None:
     run = p.run
     why = _why_held(p)
@@ -199,6 +310,12 @@ def _hold(p: Pass) -> None:
         times.hold(run, why, p.now)
     elif why is None and run.held is not None:
         times.resume(run, p.now)
+    if run.held in (SUSPENDED, DECIDES) or (run.held or "").endswith(FOR_A_PERSON):
+        times.stop(run, times.DIFFERENCE)  # people take their time, and it is not counted
+
+
+DECIDES = "a person decides"
+FOR_A_PERSON = "waits for a person"
 
 
 def _why_held(p: Pass) -> str | None:
@@ -206,8 +323,12 @@ def _why_held(p: Pass) -> str | None:
     if suspended(p):
         return SUSPENDED
     if run.phase == "Paused":
-        return "a person decides"
-    watched = [row for row, guard in zip(run.guards, p.body.spec.guards, strict=True) if guard.action == "Rollback"]
+        return DECIDES
+    watched: list[GateStatus] = [
+        row
+        for row, guard in zip(run.guards, p.body.spec.guards, strict=True)
+        if guard.action == "Rollback" and not row.early
+    ]
     index = current(run)
     if index is not None:
         stage = run.stages[index]
@@ -215,14 +336,16 @@ def _why_held(p: Pass) -> str | None:
             watched += stage.gates
         asked = next((step for step in stage.steps if step.state == "Running"), None)
         if asked is not None and _step_of(p, index, asked.name).kind in ("confirm", "approval"):
-            return f"step {asked.name} waits for a person"
-    holding = judge.first(watched, "Holding")
+            return f"step {asked.name} {FOR_A_PERSON}"
+    if run.differences:
+        return f"{run.differences[0].subject} was changed by others"
+    holding = judge.first(watched, "Expired") or judge.first(watched, "Holding")
     return f"{holding.name} holds" if holding is not None else None
 
 
 def suspended(p: Pass) -> bool:
-    """Whether the walk stands still: by `spec.suspend`, or because somebody paused the run."""
-    return p.run.paused is not None or (p.view.spec is not None and p.view.spec.suspend)
+    """Whether the walk stands still: by `spec.suspend`, because somebody paused the run, or because nobody can tell."""
+    return p.run.paused is not None or p.view.spec is None or p.view.spec.suspend
 
 
 def _overdue(p: Pass) -> None:
@@ -243,28 +366,51 @@ def _complete(p: Pass) -> None:
     guarding(p)
 
 
-def _promote(p: Pass) -> None:
-    """What is live becomes last good; a target that is gone keeps the run from ending."""
+def _promote(p: Pass, caveat: str = "") -> None:
+    """What is live becomes last good, if it is what the run wants; a target that is gone keeps the run from ending."""
     sights = p.seen.sights
     if not sights and has_subjects(p.body.spec):
         return
-    if any(sight.problem for sight in sights.values()):
+    if any(sight.problem for sight in sights.values()) or not observed.all_as_wanted(p):
         return
-    data = {"snapshots": {name: sight.snapshot for name, sight in sights.items()}}
     run = p.run
+    data = {"subjects": promoted_subjects(p), "snapshots": {name: sight.snapshot for name, sight in sights.items()}}
     revision = Revision(f"{p.view.name}-{run.id}-good-{digest([p.view.uid, data])}", data)
     p.decision.revision = revision
-    p.status.lastGood = Served(version=run.version, snapshot=revision.name, since=times.stamp(p.now))
-    p.status.live = Served(version=run.version, snapshot=revision.name, since=(p.status.live or Served()).since)
+    remarks = [standing.remark for standing in p.seen.standings.values() if standing.remark]
+    words = "; ".join([*([caveat] if caveat else []), *remarks]) or None
+    p.status.lastGood = Served(
+        version=run.version, snapshot=revision.name, since=times.stamp(p.now), caveat=words[:1000] if words else None
+    )
+    since = (p.status.live or Served()).since
+    p.status.live = p.status.lastGood.model_copy(update={"since": since})
+    p.status.unverified = None
     p.status.rejected = [item for item in p.status.rejected if item.version != run.version]
-    finish(p, "Promoted", _passed(run))
+    finish(p, "Promoted", "; ".join([_passed(run), *([words] if words else [])]))
+
+
+def promoted_subjects(p: Pass) -> dict[str, Any]:
+    """What finds each target and what the run did to it: to see at rest whether it still is what was promoted."""
+    return {
+        holding.subject: {
+            "config": holding.config,
+            "changes": [{"kind": item.kind, "config": item.config} for item in holding.operations],
+        }
+        for holding in p.holdings()
+        if holding.subject.startswith("target/")
+    }
 
 
 def _passed(run: Run) -> str:
     skipped = [stage.name for stage in run.stages if stage.state == "Skipped"]
-    if not skipped:
-        return f"all {len(run.stages)} stages passed"
-    return f"{len(run.stages) - len(skipped)} of {len(run.stages)} stages passed; skipped: {', '.join(skipped)}"
+    failed = [stage.name for stage in run.stages if stage.state == "Failed"]
+    passed = len(run.stages) - len(skipped) - len(failed)
+    words = [
+        f"all {passed} stages passed" if not skipped and not failed else f"{passed} of {len(run.stages)} stages passed"
+    ]
+    words += [f"failed and passed over: {', '.join(failed)}"] if failed else []
+    words += [f"skipped: {', '.join(skipped)}"] if skipped else []
+    return "; ".join(words)
 
 
 def _step_of(p: Pass, index: int, name: str) -> Step:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gatewright.core.model import Operation, Progress, Sight, View
-from gatewright.ports import Cluster, Permanent
+from gatewright.core.model import Holding, Operation, Progress, Sight, Standing, View
+from gatewright.ports import Cluster, Permanent, Trouble
 from gatewright.runtime import configs, jobs
 from gatewright.runtime.chosen import is_outside, target_of
 
@@ -57,25 +57,42 @@ async def perform(cluster: Cluster, view: View, operation: Operation, snapshot: 
         return await configs.set_config(cluster, view.namespace, operation)
     if operation.kind == "restore":
         return await configs.restore_config(cluster, view, operation, snapshot)
-    return Progress("Running", "a person is asked")
+    if operation.kind == "ask":
+        return Progress("Running", "a person is asked")
+    raise _unhandled(operation)
 
 
-async def follow(cluster: Cluster, view: View, operation: Operation) -> Progress:
+async def follow(
+    cluster: Cluster, view: View, operation: Operation, snapshot: Mapping[str, Any] | None = None
+) -> Progress:
     """How far an operation is. Raises Retryable, Permanent."""
     kind = operation.subject.partition("/")[0]
     if kind == "target":
         target, config = target_of(config_of(operation))
-        return await target.follow(cluster, view.namespace, config, operation)
+        return await target.follow(cluster, view.namespace, config, operation, snapshot)
     if operation.kind == "job":
         return await jobs.follow_job(cluster, view, operation)
     if operation.kind == "stop":
         return await jobs.follow_stop(cluster, view, operation)
     if operation.kind in ("set", "restore"):
-        return await configs.follow_config(cluster, view.namespace, operation)
-    return Progress("Running", "a person is asked")
+        return await configs.follow_config(cluster, view, operation, snapshot)
+    if operation.kind == "ask":
+        return Progress("Running", "a person is asked")
+    raise _unhandled(operation)
 
 
-async def trouble(cluster: Cluster, view: View, operation: Operation) -> str | None:
+async def compare(cluster: Cluster, view: View, holding: Holding, snapshot: Mapping[str, Any] | None) -> Standing:
+    """What something that was changed is now, beside what it is to be. Raises Retryable, Permanent."""
+    kind = holding.subject.partition("/")[0]
+    if kind == "target":
+        target, config = target_of(holding.config)
+        return await target.compare(cluster, view.namespace, config, holding.operations, snapshot, holding.window)
+    if kind in configs.PLURALS:
+        return await configs.compare_config(cluster, view, holding.operations, snapshot)
+    raise Permanent(f"nobody knows how to compare {holding.subject}")
+
+
+async def trouble(cluster: Cluster, view: View, operation: Operation) -> Trouble | None:
     """What keeps an operation from ending, where that can be seen. Raises Retryable, Permanent."""
     if operation.kind == "job":
         return await jobs.job_trouble(cluster, view, operation)
@@ -83,3 +100,8 @@ async def trouble(cluster: Cluster, view: View, operation: Operation) -> str | N
         target, config = target_of(config_of(operation))
         return await target.trouble(cluster, view.namespace, config)
     return None
+
+
+def _unhandled(operation: Operation) -> Permanent:
+    """Unknown is an error: an operation that nobody carries out has not been carried out."""
+    return Permanent(f"nobody knows how to {operation.kind} {operation.subject}")

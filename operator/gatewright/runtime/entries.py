@@ -9,8 +9,9 @@ from typing import Any
 
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
+from gatewright.core import resting
 from gatewright.core.body import unpin
-from gatewright.core.model import Body, Delivery, Progress, View
+from gatewright.core.model import Body, Delivery, Progress, Standing, View
 from gatewright.runtime.parse import spec_of, status_of, view_of
 
 Key = tuple[str, str]
@@ -21,6 +22,9 @@ METADATA = (
 )  # fmt: skip
 
 
+COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
+
+
 @dataclass(slots=True)
 class Known:
     """How far an operation is, and since when it has been stuck."""
@@ -29,8 +33,22 @@ class Known:
     looked: float = 0.0
     looks: int = 0
     stuck_since: float | None = None
+    hopeless_since: float | None = None
+    refusals: int = 0
+    """How often the API server, or a vendor, has refused to begin it."""
+    retry_at: float = 0.0
+    """When it may be begun once more (monotonic)."""
     poller: asyncio.Task[None] | None = None
     """Looks at it again and again, where no watch tells."""
+
+
+@dataclass(slots=True, eq=False)
+class Looker:
+    """Looks at something outside the cluster that a run has changed, again and again: no watch tells of it."""
+
+    signature: str
+    standing: Standing
+    task: asyncio.Task[None] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +61,16 @@ class Entry:
     working: dict[str, Any]
     body: Body | None = None
     snapshots: Mapping[str, Any] | None = None
+    connections: Mapping[str, Any] = field(default_factory=dict)
+    """Which Connections the run under way has pinned."""
+    left: tuple[str, Mapping[str, Any]] | None = None
+    """At rest: the name of a ControllerRevision, and what targets are to be by it."""
+    promoted: tuple[str, Mapping[str, Any]] | None = None
+    """The name of the last promotion's ControllerRevision, and its snapshots."""
+    prints: dict[str, Any] = field(default_factory=dict)
+    """What was known of each object that is held when it was compared: its news matter only if that changes."""
+    lookers: dict[str, Looker] = field(default_factory=dict)
+    """By subject outside the cluster."""
     kept: dict[str, Body | None] = field(default_factory=dict)
     """What follow-ups of earlier runs measure, by ControllerRevision; None for one that is gone."""
     operations: dict[str, Known] = field(default_factory=dict)
@@ -56,10 +84,13 @@ class Entry:
     flush_at: float | None = None
     """When a status that may wait has to be written."""
     failures: int = 0
+    hopeless: int = 0
+    """Passes in a row that have failed by what does not go away by itself."""
     blocked: bool = False
     tampered: bool = False
     basis: str = ""
     """The resourceVersion that the current decision is made on; every write names it as its precondition."""
+    _paced: tuple[Any, ...] = ()
     _parsed: tuple[int, ReleaseSpec | None, tuple[str, ...]] | None = None
     _read: tuple[dict[str, Any], ReleaseStatus] | None = None
     """A status, and the model of it."""
@@ -88,7 +119,15 @@ class Entry:
     @property
     def waits(self) -> bool:
         """Whether an operation is under way, so that news of an object may matter."""
-        return any(known.progress.state in ("Running", "Unknown", "Absent") for known in self.operations.values())
+        return any(known.progress.state not in ("Succeeded", "Failed") for known in self.operations.values())
+
+    def concerns(self, path: str, kind: str, obj: Mapping[str, Any]) -> bool:
+        """Whether news of an object may matter: an operation is under way, or what is held has changed."""
+        if self.waits:
+            return True
+        return path in self.prints and self.prints[path] != printed(
+            obj if kind != "DELETED" else None, self.body is None
+        )
 
     def see(self, obj: dict[str, Any]) -> bool:
         """A newer object; False if it is not newer. A status that somebody else wrote replaces ours."""
@@ -123,6 +162,12 @@ class Entry:
             self._read = (self.working, status or ReleaseStatus())
         return view_of(self.obj, self._parsed[1], self._parsed[2], self._read[1])
 
+    def pace(self) -> float:
+        """Seconds before the next pass that only time asks for: a Release that stands still is looked at once a second."""
+        changed = self._paced != (self.basis, self.flush_at)
+        self._paced = (self.basis, self.flush_at)
+        return 0.001 if changed else 1.0
+
     def work_on(self, status: ReleaseStatus) -> bool:
         """Take over a decided status; True if it differs from the one before."""
         new = dump(status)
@@ -135,9 +180,26 @@ class Entry:
     def begins(self, data: Mapping[str, Any]) -> None:
         """A run begins with what its revision keeps; the body shares the spec that was parsed, where it is the same."""
         self.body, self.snapshots = unpin(data["body"]), data["snapshots"]
+        self.connections = data.get("connections", {})
         spec = self._parsed[1] if self._parsed is not None else None
         if spec is not None and self.body.spec == spec:
             self.body = Body(spec, self.body.names)
+
+    def remembers(self, name: str, data: Mapping[str, Any]) -> None:
+        """A promotion: what it kept is what targets are to be from now on."""
+        self.left = (name, resting.left(data))
+        self.promoted = (name, data["snapshots"])
+
+
+def printed(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
+    """What of a workload matters to whoever holds it: what it is to be, and within a run how many of its pods serve."""
+    if obj is None:
+        return None
+    meta, status = obj["metadata"], obj.get("status", {})
+    same = (meta.get("uid"), meta.get("generation") or meta.get("resourceVersion"))
+    if at_rest:
+        return same
+    return same, [status.get(name) for name in COUNTS]
 
 
 def _kept(obj: Mapping[str, Any], status: dict[str, Any]) -> dict[str, Any]:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
+from gatewright.core import resting
 from gatewright.core.body import pin, unpin
-from gatewright.core.classify import asked_again, broken
-from gatewright.core.model import Body, Needs, Observation, Operation, Progress, Sight, View
+from gatewright.core.classify import broken
+from gatewright.core.model import Body, Holding, Needs, Observation, Operation, Progress, Sight, Standing, View
 from gatewright.ports import Cluster, Permanent, Retryable
-from gatewright.runtime import actions, revisions
+from gatewright.runtime import actions, clock, revisions, standings
 from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.entries import Entry, Known
 from gatewright.runtime.lens import Fresh, Lens
 from gatewright.runtime.outside import Outside, Snapshot
 from gatewright.runtime.sampler import Sampler
 
-STUCK_FOR = 30.0
-"""Seconds after which an operation that cannot get on (an image that cannot be pulled) has failed."""
+HOPELESS_FOR = 30.0
+"""Seconds after which an operation has failed that is kept by something that cannot heal by itself (an invalid name)."""
+REFUSED = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds after which an operation of a rollback is begun once more when it was refused; the last one repeats."""
 LOOKS = (3.0, 5.0, 10.0, 20.0, 30.0)
 """When to look at the pods of an operation that does not end; the last one repeats."""
 TRUSTED = 2
@@ -35,7 +41,11 @@ async def body_of(cluster: Cluster, entry: Entry, view: View) -> Body:
         if body.hash() == run.bodyHash:
             return body
     data = await revisions.read_revision(cluster, view, run.revision)
-    return unpin(data["body"])
+    entry.snapshots, entry.connections = data["snapshots"], data.get("connections", {})
+    try:
+        return unpin(data["body"])
+    except (ValidationError, KeyError) as error:
+        raise Permanent(f"what run {run.id} has pinned cannot be read: {type(error).__name__}") from None
 
 
 def _last_good(view: View) -> str | None:
@@ -54,19 +64,27 @@ async def observe(
 ) -> tuple[Observation, list[dict[str, Any]]]:
     """Everything the core asked for, and the Secret copies that a snapshot needs. Raises Retryable."""
     lens.follow(entry.key, _of_interest(entry, view, needs))
-    sights, copies = await _sights(Fresh(lens), outside, view, needs)
+    # Before a run everything is read afresh; within one the watch has told of what is about to be changed.
+    sights, copies = await _sights(Fresh(lens) if view.run is None else lens, outside, view, needs)
     progress = await _progress(cluster, lens, outside, entry, view, needs)
-    after_failure = bool(sights) and view.run is None and broken(view.status)
-    repinned = view.run is not None and view.run.phase == "Paused" and asked_again(view)
+    snapshots = await _of_holdings(cluster, entry, view, needs)
+    starts = bool(sights) and view.run is None
     inherited = None
-    if (after_failure or repinned) and view.status.run is not None:
+    if starts and broken(view.status) and view.status.run is not None:
         inherited = (await revisions.read_revision(cluster, view, view.status.run.revision))["snapshots"]
+    compared = await standings.compare(lens, outside, entry, view, needs, snapshots)
+    compared |= {name: Standing(unknown=item["lost"]) for name, item in _lost(entry)}
     seen = Observation(
-        now=datetime.now(UTC),
-        body=entry.body,
+        now=clock.now(),
+        body=entry.body if view.run is not None else None,
         sights=sights,
         progress=progress,
         verdicts=sampler.verdicts(entry.key),
+        standings=compared,
+        resting=entry.left[1] if entry.left is not None else None,
+        snapshots=await snapshots_of(cluster, entry, view) if sights and view.run is not None else None,
+        promoted=await _promoted(cluster, entry, view, needs),
+        connections=entry.connections if view.run is not None else {},
         rival=rival,
         unwatched=entry.unwatched if view.run is not None else 0.0,
         delivered=entry.deliveries,
@@ -76,13 +94,74 @@ async def observe(
     return seen, copies
 
 
+async def recall_left(cluster: Cluster, entry: Entry, view: View) -> None:
+    """At rest: what was promoted, or what a rollback has left; read once a process. Raises Retryable."""
+    live = view.status.live
+    name = live.snapshot if live is not None else None
+    if view.run is not None or view.deleting:
+        entry.left = None
+        return
+    if name is None:
+        entry.left = ("", {})
+    elif entry.left is None or entry.left[0] != name:
+        entry.left = (name, await _left(cluster, entry, view, name))
+
+
+async def _left(cluster: Cluster, entry: Entry, view: View, name: str) -> Mapping[str, Any]:
+    last = view.status.run
+    if entry.body is not None and entry.snapshots is not None and last is not None and last.revision == name:
+        data: Mapping[str, Any] = {"body": entry.body.pinned(), "snapshots": entry.snapshots}
+    else:
+        try:
+            data = await revisions.read_revision(cluster, view, name)
+        except Permanent as error:
+            return {f"ControllerRevision {name}": {"lost": str(error)}}
+    try:
+        left = resting.left(data)
+    except (ValidationError, KeyError, TypeError) as error:
+        return {f"ControllerRevision {name}": {"lost": f"it cannot be read ({type(error).__name__})"}}
+    # Nothing outside the cluster is looked at while nothing is being released: no watch tells of it.
+    return {subject: item for subject, item in left.items() if not is_outside(subject, item["config"])}
+
+
+def _lost(entry: Entry) -> list[tuple[str, Any]]:
+    """What was promoted, where nobody can read any more what that was."""
+    return [(name, item) for name, item in (entry.left[1] if entry.left is not None else {}).items() if "lost" in item]
+
+
+async def _promoted(cluster: Cluster, entry: Entry, view: View, needs: Needs) -> Mapping[str, Any]:
+    """The last promotion's snapshots, where configuration that was captured returns to them. Raises Retryable."""
+    captured = any(isinstance(config, Mapping) and config.get("captured") for config in needs.sights.values())
+    good = view.status.lastGood
+    if not captured or good is None or good.snapshot is None:
+        return {}
+    if entry.promoted is None or entry.promoted[0] != good.snapshot:
+        try:
+            data = await revisions.read_revision(cluster, view, good.snapshot)
+        except Permanent:
+            return {}
+        entry.promoted = (good.snapshot, data["snapshots"])
+    return entry.promoted[1]
+
+
+async def _of_holdings(cluster: Cluster, entry: Entry, view: View, needs: Needs) -> Mapping[str, Any]:
+    """The snapshots that restores among the holdings stand for. Raises Retryable."""
+    if view.run is None:
+        return {name: item.get("snapshot") for name, item in (entry.left[1] if entry.left is not None else {}).items()}
+    restores = any(item.kind == "restore" for holding in needs.holdings for item in holding.operations)
+    watched = any(holding.window is not None for holding in needs.holdings)
+    return await snapshots_of(cluster, entry, view) if restores or watched else {}
+
+
 def _of_interest(entry: Entry, view: View, needs: Needs) -> set[str]:
-    """Paths to follow: what operations work on, what is looked at, and the targets for as long as the run has them."""
+    """Paths to follow: what operations work on, what is looked at or held, and the targets while the run has them."""
     found = {path for path in entry.claims or () if path.startswith("/")}
     for operation in needs.operations:
         found |= actions.paths_or_none(view.namespace, operation.subject, actions.config_of(operation))
     for subject, config in needs.sights.items():
         found |= actions.paths_or_none(view.namespace, subject, config)
+    for holding in needs.holdings:
+        found |= actions.paths_or_none(view.namespace, holding.subject, holding.config)
     return found
 
 
@@ -118,7 +197,7 @@ async def _progress(
         if is_outside(operation.subject, operation.config):
             outside.follow(entry, view, operation, _snapshot(cluster, entry, view, operation))
         else:
-            inside.append(_refresh(lens, entry, view, operation))
+            inside.append(_refresh(cluster, lens, entry, view, operation))
     await asyncio.gather(*inside)
     return {name: entry.operations[name].progress for name in wanted if name in entry.operations}
 
@@ -139,12 +218,15 @@ async def snapshots_of(cluster: Cluster, entry: Entry, view: View) -> Any:
     return entry.snapshots
 
 
-async def _refresh(lens: Lens, entry: Entry, view: View, operation: Operation) -> None:
+async def _refresh(cluster: Cluster, lens: Lens, entry: Entry, view: View, operation: Operation) -> None:
     known = entry.operations.get(operation.id)
     if known is not None and known.progress.state in ("Succeeded", "Failed"):
         return
+    if known is not None and known.refusals and time.monotonic() < known.retry_at:
+        return
+    snapshot = (await snapshots_of(cluster, entry, view)).get(operation.subject) if _restores(operation) else None
     try:
-        found = await actions.follow(lens, view, operation)
+        found = await actions.follow(lens, view, operation, snapshot)
     except Permanent as error:
         found = Progress("Failed", str(error))
     except Retryable as error:
@@ -152,46 +234,73 @@ async def _refresh(lens: Lens, entry: Entry, view: View, operation: Operation) -
     if known is None:
         entry.operations[operation.id] = Known(found, time.monotonic())
         return
-    found = await _diagnosed(lens, view, operation, known, found)
+    found = await _diagnosed(lens, view, operation, known, found, snapshot)
     if found.state == "Absent" and known.progress.state == "Running":
-        found = _vanished(operation, found)
+        found = await _vanished(lens, view, operation, found, snapshot)
     known.progress = found
 
 
-def _vanished(operation: Operation, found: Progress) -> Progress:
+def _restores(operation: Operation) -> bool:
+    return operation.kind == "restore"
+
+
+async def _vanished(lens: Lens, view: View, operation: Operation, found: Progress, snapshot: Any) -> Progress:
     """We have seen it run, and now there is no trace of it."""
     if operation.kind == "job":
         return Progress(
             "Failed", f"the Job {operation.subject.partition('/')[2]} was deleted before its result was read"
         )
-    return Progress("Succeeded") if operation.kind == "stop" else found
+    if operation.kind == "stop":
+        return Progress("Succeeded")
+    if operation.subject.startswith("target/"):
+        # `kubectl rollout undo` takes our mark away with our change: that is not to be done once more, but to be said.
+        holding = Holding(operation.subject, actions.config_of(operation), (operation,))
+        standing = await actions.compare(lens, view, holding, snapshot)
+        if standing.difference:
+            return Progress("Running", standing.difference, stuck=True)
+    return found
 
 
-async def _diagnosed(lens: Lens, view: View, operation: Operation, known: Known, found: Progress) -> Progress:
-    """Look at the pods of what does not end: seldom, and only while it does not."""
-    if found.state != "Running":
+async def _diagnosed(
+    lens: Lens, view: View, operation: Operation, known: Known, found: Progress, snapshot: Any
+) -> Progress:
+    """Look at the pods of what does not end: seldom, and only while it does not. What waits for room, a pull or a node
+    is said and waited for; only what cannot heal by itself fails before its time is over, and nothing on the way back."""
+    if found.state != "Running" or found.stuck:
         return found
     now = time.monotonic()
     if now - known.looked >= LOOKS[min(known.looks, len(LOOKS) - 1)]:
         known.looked, known.looks = now, known.looks + 1
         try:
             if known.looks > TRUSTED:
-                found = await actions.follow(Fresh(lens), view, operation)
+                found = await actions.follow(Fresh(lens), view, operation, snapshot)
                 if found.state != "Running":
                     return found
-            words = await actions.trouble(lens, view, operation)
+            why = await actions.trouble(lens, view, operation)
         except (Retryable, Permanent):
-            words = None
-        if words is None:
-            known.stuck_since = None
-        else:
-            known.stuck_since = known.stuck_since or now
-            found = Progress("Running", words, stuck=True)
+            why = None
+        known.stuck_since = (known.stuck_since or now) if why is not None else None
+        known.hopeless_since = (known.hopeless_since or now) if why is not None and why.hopeless else None
+        if why is not None:
+            found = Progress("Running", why.message, stuck=True, hopeless=why.hopeless)
     elif known.stuck_since is not None:
         found = known.progress
-    if known.stuck_since is not None and now - known.stuck_since >= STUCK_FOR:
+    hopeless = known.hopeless_since is not None and now - known.hopeless_since >= HOPELESS_FOR
+    if hopeless and not _restores(operation):
         return Progress("Failed", found.message)
     return found
+
+
+def refused(entry: Entry, operation: Operation, message: str) -> None:
+    """An operation of a rollback was refused: it is begun again after a while, a little later each time."""
+    known = entry.operations.get(operation.id)
+    refusals = known.refusals + 1 if known is not None else 1
+    wait = REFUSED[min(refusals, len(REFUSED)) - 1]
+    # The first refusal is tried again at once, before anybody is told: it may be gone in a moment.
+    progress = Progress("Refused", message) if refusals > 1 else Progress("Unknown")
+    entry.operations[operation.id] = Known(
+        progress, time.monotonic(), refusals=refusals, retry_at=time.monotonic() + wait
+    )
 
 
 def look_again(entry: Entry) -> float | None:
@@ -200,11 +309,14 @@ def look_again(entry: Entry) -> float | None:
     due = [
         known.looked + LOOKS[min(known.looks, len(LOOKS) - 1)]
         for known in entry.operations.values()
-        if known.poller is None and known.progress.state in ("Running", "Unknown")
+        if known.poller is None and known.progress.state in ("Running", "Unknown") and not known.refusals
     ]
+    tries = [known.retry_at for known in entry.operations.values() if known.refusals and known.retry_at > now]
+    if tries:
+        return max(0.05, min(tries) - now)
     return max(0.2, min(due) - now) if due else None
 
 
 def until(moment: datetime) -> float:
     """Seconds until a point in time; a little more, so that a timer is not met a moment early."""
-    return (moment - datetime.now(UTC)) / timedelta(seconds=1) + 0.002
+    return (moment - clock.now()) / timedelta(seconds=1) + 0.002

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from gatewright.core.model import Operation, Progress, Sight, View
+from gatewright.core.model import Holding, Operation, Progress, Sight, Standing, View
 from gatewright.ports import External, Link, Permanent, Retryable
 from gatewright.runtime.chosen import outside_of
 from gatewright.runtime.entries import Entry, Known
@@ -46,6 +46,25 @@ class Outside:
         self._fence = fence
         self._changed = changed
         self._pollers: set[asyncio.Task[None]] = set()
+
+    async def compare(self, view: View, holding: Holding, snapshot: Mapping[str, Any] | None) -> Standing:
+        """What is there now, beside what it is to be. Raises Retryable, Permanent."""
+        provider, checked, _ = outside_of(holding.subject, holding.config)
+        operations = holding.operations
+        return await self._through(
+            view, provider, checked, lambda link: provider.compare(checked, link, operations, snapshot)
+        )
+
+    def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Something that goes on beside the passes until it ends, or this process stops acting."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._pollers.add(task)
+        task.add_done_callback(self._pollers.discard)
+        return task
+
+    def changed(self, key: tuple[str, str]) -> None:
+        """Something new was found: a pass is due."""
+        self._changed(key)
 
     async def close(self) -> None:
         """Stop looking."""

@@ -15,28 +15,29 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
-from gatewright.api import API_VERSION, FINALIZER, RELEASE
+from gatewright.api import API_VERSION, FINALIZER
 from gatewright.core.body import unpin
 from gatewright.core.decide import LOOK_AGAIN, decide
 from gatewright.core.model import Decision, Needs, Operation, Progress, View
 from gatewright.core.needs import needs
 from gatewright.core.operations import has_jobs, subjects
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime import actions, jobs, metrics, revisions
+from gatewright.runtime import actions, clock, jobs, metrics, revisions
 from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.claims import Claims, targets_of
 from gatewright.runtime.entries import Entry, Key, Known
 from gatewright.runtime.followups import recall
-from gatewright.runtime.kube import METADATA_ONLY, Kube, path
+from gatewright.runtime.kube import Kube, path
+from gatewright.runtime.leader import Lost
 from gatewright.runtime.lens import Lens
-from gatewright.runtime.observe import body_of, look_again, observe, snapshots_of, until
+from gatewright.runtime.observe import body_of, look_again, observe, recall_left, refused, snapshots_of, until
 from gatewright.runtime.outbox import Outbox
 from gatewright.runtime.outside import Outside
 from gatewright.runtime.people import People
 from gatewright.runtime.queue import KeyedQueue
+from gatewright.runtime.rescue import Rescue
 from gatewright.runtime.sampler import Sampler
 
 LAZY = 0.4
@@ -61,6 +62,8 @@ class Passes:
     """The Release is gone."""
     count: Callable[[Key, str | None], None]
     """Told of its state when that was written."""
+    rescue: Rescue
+    """For what cannot be decided upon."""
 
     async def make(self, entry: Entry) -> None:
         """Decide and act until nothing changes any more. Raises Retryable, Permanent, Lost."""
@@ -68,10 +71,12 @@ class Passes:
         for _ in range(ROUNDS):
             view = replace(entry.view(), acts=self.people.pending(entry.key))
             if entry.tampered:
-                log.error("%s/%s: its status cannot be read; it is treated as new", *entry.key)
+                await self.rescue.unreadable(entry, view)
+                return
             if view.run is not None and entry.body is None:
                 entry.body = await body_of(self.kube, entry, view)
             await recall(self.kube, entry, view)
+            await recall_left(self.kube, entry, view)
             self.claims.take(entry, view)
             wants = self._needs(entry, view)
             self.sampler.watch(entry.key, wants.measures, rebuild=entry.resumed or view.run is None)
@@ -89,7 +94,8 @@ class Passes:
         await self._rest(entry, decision)
 
     def _needs(self, entry: Entry, view: View) -> Needs:
-        return needs(view, entry.body if view.run is not None else None, datetime.now(UTC), entry.kept)
+        left = entry.left[1] if entry.left is not None else None
+        return needs(view, entry.body if view.run is not None else None, clock.now(), entry.kept, left)
 
     async def _carry_out(self, entry: Entry, view: View, decision: Decision, copies: list[dict[str, Any]]) -> bool:
         """Do what was decided, in its order; True if the next decision may be another one."""
@@ -97,8 +103,8 @@ class Passes:
             rival = self.claims.rival(entry, view)
             if rival is not None:
                 raise Retryable(f"release {rival} has taken a target first")
-            assert decision.revision is not None
-            entry.claims = targets_of(view.namespace, subjects(unpin(decision.revision.data["body"])))
+            if decision.revision is not None:
+                entry.claims = targets_of(view.namespace, subjects(unpin(decision.revision.data["body"])))
         if decision.finalize and not view.finalized:
             await self._finalize(entry, view)
         for copy in copies if decision.revision is not None else ():
@@ -119,16 +125,20 @@ class Passes:
         performed = await self._perform(entry, view, decision.effects)
         if decision.release and view.finalized and not entry.dirty:
             await self._release(entry)
-        if decision.prune is not None:
-            await self._prune(entry, decision.prune)
+        if decision.prune:
+            await self._prune(entry)
         return changed or performed
 
     def _remember(self, entry: Entry, view: View, decision: Decision) -> None:
         """What the write that has just succeeded makes true in memory."""
-        if decision.revision is not None and "body" in decision.revision.data:
+        if decision.finalize:
+            entry.operations.clear()
+        if decision.revision is None:
+            return
+        if "body" in decision.revision.data:
             entry.begins(decision.revision.data)
-            if decision.finalize:
-                entry.operations.clear()
+        else:
+            entry.remembers(decision.revision.name, decision.revision.data)
 
     async def _write(self, entry: Entry, view: View, decision: Decision) -> None:
         if decision.urgent and view.run is not None and view.run.phase not in ("RollingBack", "Verifying"):
@@ -167,15 +177,21 @@ class Passes:
         results = await asyncio.gather(
             *(self._one(view, item, snapshots.get(item.subject)) for item in effects), return_exceptions=True
         )
+        undoing = (entry.working.get("run") or {}).get("phase") == "RollingBack"
         for operation, result in zip(effects, results, strict=True):
             if isinstance(result, Progress):
                 entry.operations[operation.id] = Known(result, time.monotonic())
+            elif isinstance(result, Lost | Conflict) or not isinstance(result, Permanent | Retryable):
+                entry.operations.pop(operation.id, None)  # nobody knows: the next pass looks before it tries again
+            elif undoing:
+                refused(entry, operation, str(result))
             elif isinstance(result, Permanent):
                 entry.operations[operation.id] = Known(Progress("Failed", str(result)), time.monotonic())
             else:
-                entry.operations.pop(operation.id, None)  # nobody knows: the next pass looks before it tries again
+                entry.operations.pop(operation.id, None)
         for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, Permanent):
+            tried_again = undoing and isinstance(result, Retryable) and not isinstance(result, Lost | Conflict)
+            if isinstance(result, BaseException) and not isinstance(result, Permanent) and not tried_again:
                 raise result
         return True
 
@@ -212,17 +228,15 @@ class Passes:
         except NotFound:
             self.forget(entry)
 
-    async def _prune(self, entry: Entry, keep: str) -> None:
-        """Old revisions go when a run begins: in one request, those that neither this run nor last good needs."""
+    async def _prune(self, entry: Entry) -> None:
+        """When a run begins, in one request, revisions go that nothing in the status needs any more."""
         status = entry.persisted
-        needed = {keep, (status.get("lastGood") or {}).get("snapshot")}
-        needed |= {row.get("revision") for row in status.get("followUps", ())}
-        collection = path("apps/v1", "controllerrevisions", entry.key[0])
+        names = [(status.get(name) or {}).get("snapshot") for name in ("lastGood", "live")]
+        names += [(status.get("run") or {}).get("revision")]
+        names += [row.get("revision") for row in (*status.get("followUps", ()), *status.get("history", ()))]
+        runs = {int(past["id"]) for past in status.get("history", ())}
         try:
-            for found in await self.kube.list(collection, f"{RELEASE}={entry.key[1][:63]}", accept=METADATA_ONLY):
-                owners = [owner.get("uid") for owner in found["metadata"].get("ownerReferences", [])]
-                if found["metadata"]["name"] not in needed and entry.obj["metadata"]["uid"] in owners:
-                    await self.kube.delete(f"{collection}/{found['metadata']['name']}")
+            await revisions.prune(self.kube, entry.view(), {name for name in names if name}, runs)
         except (Retryable, Permanent) as error:
             log.info("%s/%s: old revisions stay for now: %s", *entry.key, error)
 
@@ -240,4 +254,4 @@ class Passes:
         if decision.status.state == "Waiting":
             delays.append(LOOK_AGAIN.total_seconds())
         if delays:
-            self.queue.add_after(entry.key, max(0.001, min(delays)))
+            self.queue.add_after(entry.key, max(entry.pace(), min(delays)))

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from gatewright.api import API_VERSION, RELEASE
@@ -25,6 +26,7 @@ from gatewright.runtime.outside import Outside
 from gatewright.runtime.passes import Passes
 from gatewright.runtime.people import People
 from gatewright.runtime.queue import KeyedQueue
+from gatewright.runtime.rescue import TRIES, Rescue
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.watch import Watch, watches
 
@@ -63,7 +65,7 @@ class Reconciler:
         self.claims = Claims(self.entries, self.queue.add)
         self.passes = Passes(
             kube, self.lens, self.outside, self.sampler, self.people, self.outbox, self.claims, self.queue,
-            forget=self._forget, count=self._count,
+            forget=self._forget, count=self._count, rescue=Rescue(kube, self.outbox),
         )  # fmt: skip
         self._namespaces = namespaces
         self._tasks: list[asyncio.Task[None]] = []
@@ -132,7 +134,7 @@ class Reconciler:
         """A watch event of a workload or Job: of interest to those who wait for one."""
         for key in self.lens.event(api_path, kind, body):
             entry = self.entries.get(key)
-            if entry is not None and entry.waits:
+            if entry is not None and entry.concerns(api_path, kind, body):
                 self.queue.add(key)
 
     def _release_told(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
@@ -141,7 +143,7 @@ class Reconciler:
     def _doubt_releases(self, part: str) -> None:
         """The watch of Releases had a gap: what has vanished or changed meanwhile is found by listing."""
         if self._acting:
-            self._aside(self._relist_safely())
+            self._aside(self._relist_safely(gap=True))
 
     def _doubt(self, part: str) -> None:
         for key in self.lens.doubt(part):
@@ -196,8 +198,11 @@ class Reconciler:
             (f"{key[0]}/{key[1]}" for key, since in self._missed.items() if now - since > STALE), None
         )
 
-    async def relist(self, first: bool = False) -> None:
-        """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen changes."""
+    async def relist(self, first: bool = False, gap: bool = False) -> None:
+        """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen changes.
+
+        `gap`: the watch has begun anew, and will never tell of what happened meanwhile; else it must, and soon.
+        """
         accept = "application/json" if first else METADATA_ONLY
         found: dict[Key, dict[str, Any]] = {}
         if first:
@@ -219,7 +224,10 @@ class Reconciler:
                 self._count(key, entry.working.get("state"))
                 self.queue.add(key)
             elif entry is None or entry.version < int(item["metadata"]["resourceVersion"]):
-                self._missed.setdefault(key, time.monotonic())
+                if gap:
+                    self._missed.pop(key, None)
+                else:
+                    self._missed.setdefault(key, time.monotonic())
                 await self._reread(key)
                 self.queue.add(key)
 
@@ -234,9 +242,9 @@ class Reconciler:
             await asyncio.sleep(RELIST)
             await self._relist_safely()
 
-    async def _relist_safely(self) -> None:
+    async def _relist_safely(self, gap: bool = False) -> None:
         try:
-            await self.relist()
+            await self.relist(gap=gap)
             for key in await self.people.relist(self._namespaces or {""}):
                 self._asked(key)
         except (Retryable, Permanent) as error:
@@ -286,30 +294,51 @@ class Reconciler:
         """A pass that fails is tried again, sooner at first; a bug in it must not stop the others."""
         metrics.passes.inc()
         after = 0.0
+        why = ""
         try:
             await self.passes.make(entry)
-            entry.failures = 0
+            entry.failures = entry.hopeless = 0
             return
-        except NotFound as error:
-            log.info("%s/%s: %s", *entry.key, error)
-            await self._reread(entry.key)
         except Conflict as error:
             log.debug("%s/%s: %s", *entry.key, error)
             await self._reread(entry.key)
         except Lost as error:
             log.warning("%s", error)
-        except (Retryable, Permanent) as error:
+        except Retryable as error:
             log.warning("%s/%s: %s", *entry.key, error)
-            after = min(error.after, RETRY_DELAYS[-1]) if isinstance(error, Retryable) else 0.0
+            after = min(error.after, RETRY_DELAYS[-1])
             await self._reread(entry.key)
-        except Exception:
+        except Permanent as error:
+            log.warning("%s/%s: %s", *entry.key, error)
+            why = str(error)
+            await self._reread(entry.key)
+        except Exception as error:
             metrics.errors.inc()
             log.exception("%s/%s: the pass failed", *entry.key)
+            why = f"a fault of the operator ({type(error).__name__}); its log says more"
+            await self._reread(entry.key)
+        if why:
+            await self._rescued(entry.key, why)
         delay = RETRY_DELAYS[min(entry.failures, len(RETRY_DELAYS) - 1)]
         if (entry.working.get("run") or {}).get("phase") in ("RollingBack", "Verifying"):
             delay = min(delay, RETRY_AT_MOST)
         entry.failures += 1
         self.queue.add_after(entry.key, max(delay, after))
+
+    async def _rescued(self, key: Key, why: str) -> None:
+        """Passes of a Release go on failing: it is said, and people are answered; a deletion waits for nobody."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return
+        entry.hopeless += 1
+        view = replace(entry.view(), acts=self.people.pending(key))
+        if entry.hopeless < TRIES or entry.tampered:
+            return
+        try:
+            await self.passes.rescue.stuck(entry, view, why)
+            self.people.tell(key, entry.persisted)
+        except (Retryable, Permanent) as error:
+            log.warning("%s/%s: %s", *key, error)
 
     def _delivered(self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery) -> None:
         """A notice was delivered, or given up; the status says so with its next write."""

@@ -1,0 +1,53 @@
+"""What steps publish: what of it is kept in the status, and when something that is needed is not there.
+
+Status stays small whatever Jobs say, and nothing that somebody names is ever cut or left out: where it does not fit, the
+step fails and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gatewright.api.release import ReleaseSpec, Step
+from gatewright.api.status import Run
+from gatewright.core.body import named_outputs
+
+NUMBER = 32
+"""Most outputs of a step."""
+LONGEST = 1000
+"""Most characters of an output."""
+ALL_NAMED = 16_000
+"""Most characters of all outputs of a run that something names."""
+UNNAMED = 400
+"""Most characters of the outputs of a step that nothing names: they are kept for people to read."""
+
+
+def problem(
+    spec: ReleaseSpec, run: Run, stage: int, step: Step, published: Mapping[str, str], unread: str
+) -> str | None:
+    """Why a step that has ended well has failed all the same: something names an output that nobody knows, or too much."""
+    named = named_outputs(spec, stage, step.name) if unread or published else set()
+    if unread and (named or step.proof is not None):
+        return f"{unread}; {', '.join(sorted(named)) or 'its proof'} is needed"
+    long = next((name for name in sorted(named) if len(published.get(name, "")) > LONGEST), None)
+    if long is not None:
+        return f"output {long} has {len(published[long])} characters; at most {LONGEST} can be kept"
+    used = sum(len(value) for one in run.stages for each in one.steps for value in each.outputs.values())
+    size = sum(len(published.get(name, "")) for name in named)
+    if named and used + size > ALL_NAMED:
+        return f"its outputs have {size} characters, with {used} of earlier steps; at most {ALL_NAMED} can be kept in a run"
+    return None
+
+
+def kept(spec: ReleaseSpec, stage: int, step: str, published: Mapping[str, str]) -> dict[str, str]:
+    """Everything that something names, and of the rest what fits."""
+    named = named_outputs(spec, stage, step) if published else set()
+    found = {name: published[name] for name in sorted(named & published.keys())}
+    room = UNNAMED
+    for name, value in published.items():
+        if name in found or len(found) >= NUMBER:
+            continue
+        if len(value) <= room and len(name) <= 100:
+            found[name] = value
+            room -= len(value)
+    return found

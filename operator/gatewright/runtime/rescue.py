@@ -1,0 +1,90 @@
+"""What is done with a Release whose passes fail again and again, or whose status cannot be read.
+
+a pass has failed `TRIES` times   its conditions say why, people can end its run, and a deletion lets go of it
+the status cannot be read         its conditions say so; nothing is decided on it, and nothing of it is overwritten
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from gatewright.api import API_VERSION, FINALIZER
+from gatewright.core import rescue
+from gatewright.core.model import View
+from gatewright.core.times import stamp
+from gatewright.ports import NotFound
+from gatewright.runtime import clock
+from gatewright.runtime.entries import Entry
+from gatewright.runtime.kube import Kube, path
+from gatewright.runtime.outbox import Outbox
+
+TRIES = 5
+"""Passes that may fail before anybody is told: most of what fails once has passed a moment later."""
+
+log = logging.getLogger("gatewright.rescue")
+
+
+class Rescue:
+    """The last resort of `runtime.passes`."""
+
+    def __init__(self, kube: Kube, outbox: Outbox) -> None:
+        self._kube = kube
+        self._outbox = outbox
+
+    async def stuck(self, entry: Entry, view: View, why: str) -> None:
+        """Say why nothing goes on, if that is not said yet, and do what people ask. Raises Retryable, Permanent."""
+        decision = rescue.stuck(view, why[:900], clock.now())
+        entry.work_on(decision.status)
+        if entry.dirty and not view.deleting:
+            body = [
+                {"op": "replace", "path": "/metadata/resourceVersion", "value": entry.basis},
+                {"op": "add", "path": "/status", "value": entry.working},
+            ]
+            try:
+                entry.wrote(await self._kube.patch_for_metadata(_path(entry, "status"), body, "json"), entry.working)
+            finally:
+                entry.working = entry.persisted
+        entry.working = entry.persisted
+        for note in decision.notes:
+            self._outbox.put(view, note)
+        if decision.release:
+            await self._let_go(entry)
+
+    async def unreadable(self, entry: Entry, view: View) -> None:
+        """Unknown means stop: what a status says that cannot be read is neither followed nor overwritten."""
+        if view.deleting:
+            await self._let_go(entry)
+            return
+        message = "its status cannot be read by this operator; nothing is done until somebody mends it or a newer operator runs"
+        old = entry.persisted.get("conditions")
+        known = old if isinstance(old, list) else []
+        if any(isinstance(item, dict) and item.get("message") == message for item in known):
+            return
+        log.error("%s/%s: %s", *entry.key, message)
+        now = stamp(clock.now())[:19] + "Z"
+        row: dict[str, Any] = {"reason": "StatusUnreadable", "message": message, "lastTransitionTime": now}
+        row["observedGeneration"] = view.generation
+        said = [{"type": "Ready", "status": "False", **row}, {"type": "Stalled", "status": "True", **row}]
+        body = {
+            "metadata": {"resourceVersion": entry.basis},
+            "status": {"conditions": said, "state": "Stalled", "message": message},
+        }
+        status = {**entry.persisted, **body["status"]}  # type: ignore[dict-item]  # a part of the body is a status
+        entry.wrote(await self._kube.patch_for_metadata(_path(entry, "status"), body, "merge"), status)
+        entry.working = entry.persisted
+
+    async def _let_go(self, entry: Entry) -> None:
+        finalizers = entry.obj["metadata"].get("finalizers", [])
+        if FINALIZER not in finalizers:
+            return
+        rest = [item for item in finalizers if item != FINALIZER]
+        body: dict[str, Any] = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
+        try:
+            entry.wrote(await self._kube.patch_for_metadata(_path(entry), body, "merge"))
+        except NotFound:
+            return
+
+
+def _path(entry: Entry, sub: str = "") -> str:
+    return path(API_VERSION, "releases", *entry.key, sub)
