@@ -17,6 +17,7 @@ from gatewright.core.model import (
     Body,
     Decision,
     Holding,
+    Measure,
     Needs,
     Note,
     Observation,
@@ -82,7 +83,7 @@ class World:
     rival: str | None = None
     unwatched: float = 0.0
     gates: dict[str, str] = field(default_factory=dict)
-    """State by check name; Passing where nothing is said."""
+    """State by check name, or by name and window (`rate#1`); Passing where nothing is said."""
     jobs: dict[str, Progress] = field(default_factory=dict)
     """How the Job of a step ends; Succeeded where nothing is said."""
     slow: set[str] = field(default_factory=set)
@@ -106,6 +107,15 @@ class World:
     unknown: str = ""
     """Why nobody can tell what a target is now."""
     unconnected: tuple[str, ...] = ()
+    unstoppable: bool = False
+    """Whether pods of a Job that is stopped go on."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Restores that the API server refuses, by subject, with its words."""
+    turned_down: set[str] = field(default_factory=set)
+    unready_until: str = ""
+    """What must have been performed before restored pods are ready."""
+    unreadable: bool = False
+    """Whether the spec cannot be parsed."""
     data: dict[str, Any] = field(default_factory=dict)
     """What ControllerRevisions hold, by name."""
     told: bool = True
@@ -114,6 +124,11 @@ class World:
 
     def view(self) -> View:
         parsed = ReleaseSpec.model_validate(self.spec)
+        if self.unreadable:
+            return View(
+                "shop", "web", "uid-1", self.generation, None, self.status.model_copy(deep=True), ("spec: cannot be read",),
+                self.deleting, self.finalized, self.retry, tuple(self.acts),
+            )  # fmt: skip
         return View(
             "shop", "web", "uid-1", self.generation, parsed, self.status.model_copy(deep=True), tuple(problems(parsed)),
             self.deleting, self.finalized, self.retry, tuple(self.acts),
@@ -133,7 +148,7 @@ class World:
             self.body if under_way else None,
             sights,
             {operation.id: self._progress(operation) for operation in wants.operations},
-            {measure.path: self._verdict(measure.check.name) for measure in wants.measures},
+            {measure.path: self._verdict(measure) for measure in wants.measures},
             {holding.subject: self._standing(holding) for holding in wants.holdings},
             rival=self.rival,
             unwatched=self.unwatched,
@@ -228,6 +243,12 @@ class World:
             self.settle()
         return self
 
+    def jump(self, seconds: float) -> World:
+        """Let much time pass in which nothing happens."""
+        self.settle()
+        self.now += timedelta(seconds=seconds)
+        return self.settle()
+
     def ask(self, version: str | None = None, **changes: Any) -> World:
         """Edit the spec."""
         self.spec = self.spec | ({"version": version} if version else {}) | changes
@@ -249,6 +270,9 @@ class World:
     def _perform(self, operation: Operation) -> None:
         again = operation.kind != "stop" and operation.id in {item.id for item in self.performed}
         assert not again, f"{operation.id} twice"
+        if operation.kind == "restore" and operation.subject in self.refused:
+            self.turned_down.add(operation.id)
+            return
         self.performed.append(operation)
         if operation.kind == "apply":
             self.live = operation.config["workload"]["images"]["app"].rpartition(":")[2]
@@ -257,10 +281,15 @@ class World:
             self.live = self.data[self.status.run.revision]["snapshots"]["target/web"]["of"]
 
     def _progress(self, operation: Operation) -> Progress:
+        if operation.id in self.turned_down and operation.subject in self.refused:
+            return Progress("Refused", self.refused[operation.subject])
+        self.turned_down.discard(operation.id)
         if operation.id not in {item.id for item in self.performed}:
             return Progress("Absent")
         if operation.kind == "stop":
-            return Progress("Succeeded")
+            return Progress("Running", "its pods are still ending") if self.unstoppable else Progress("Succeeded")
+        if operation.kind == "restore" and self.unready_until and self.unready_until not in " ".join(self.done()):
+            return Progress("Running", "0 of 1 replicas available")
         step = _short(operation).partition("/")[2]
         if step in self.slow or operation.kind == "ask":
             return Progress("Running")
@@ -268,8 +297,11 @@ class World:
             return self.jobs.get(step, Progress("Succeeded", outputs={"id": f"{step}-1"}))
         return self.jobs.get(step, Progress("Succeeded"))
 
-    def _verdict(self, name: str) -> Verdict:
-        state = self.gates.get(name, "Passing")
+    def _verdict(self, measure: Measure) -> Verdict:
+        name, window = measure.check.name, measure.path.rpartition("/")[2]
+        state = self.gates.get(f"{name}#{window}", self.gates.get(name, "Passing"))
+        if state == "Silent":
+            return Verdict("Failed", 0.0, Sample(1.0, "NoData"), "NoData")
         kind = {"Passing": "Good", "Holding": "NoData"}.get(state, "Breach")
         sample = Sample(1.0, kind, 0.05 if kind == "Breach" else 0.001, "5% > 1%" if kind == "Breach" else "")  # type: ignore[arg-type]
         return Verdict(state, 0.0, sample, "NoData" if state == "Holding" else "Breach")  # type: ignore[arg-type]

@@ -231,9 +231,9 @@ class Target(Keyed):
 
 
 Event = Literal[
-    "Started", "StageStarted", "StagePassed", "StageFailed", "StageOverdue", "ApprovalNeeded", "GuardFailed",
-    "RollingBack", "Verifying", "RollbackOverdue", "RollbackHindered", "Hindered", "RolledBack", "RollbackFailed", "Completed", "Promoted", "Superseded",
-    "Aborted", "Observed", "Downtime", "Restored", "FollowUpDue", "FollowUpFailed",
+    "Started", "StageStarted", "StagePassed", "StageFailed", "StageOverdue", "ApprovalNeeded", "GuardFailed", "Hindered",
+    "RollingBack", "Verifying", "RollbackOverdue", "RollbackHindered", "RolledBack", "RollbackFailed", "Completed",
+    "Promoted", "Superseded", "Aborted", "Observed", "Downtime", "Restored", "FollowUpDue", "FollowUpFailed",
 ]  # fmt: skip
 
 

@@ -1,0 +1,260 @@
+"""Live is what is observed: what others change is seen, held, said, never promoted; at rest it is Drifted."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gatewright.core.model import Progress
+from tests.unit.sim import World, spec
+
+
+def baking(**changes: Any) -> World:
+    world = World(spec=spec(**changes)).settle()
+    assert world.status.state == "Baking" and world.live == "2.0"
+    return world
+
+
+def promoted(**changes: Any) -> World:
+    world = baking(**changes).later(12)
+    assert world.status.run and world.status.run.outcome == "Promoted"
+    return world
+
+
+def conditions(world: World) -> dict[str, str]:
+    return {item.type: item.status for item in world.status.conditions}
+
+
+def reason(world: World, kind: str = "Ready") -> str:
+    return next((item.reason for item in world.status.conditions if item.type == kind), "")
+
+
+def test_what_others_put_back_in_the_bake_is_said_and_never_promoted():
+    world = baking()
+    world.live = "1.0"
+    world.later(30)
+    assert world.status.state == "Holding" and "Deployment web runs 1.0 instead of 2.0" in world.status.message
+    assert "put it back" in world.status.waitingFor.message and "the stage fails at" in world.status.waitingFor.message
+    assert conditions(world)["Ready"] == "Unknown" and conditions(world)["Drifted"] == "True"
+    world.jump(600)
+    run = world.status.run
+    assert run.outcome == "RolledBack" and "longer than 10m0s" in run.reason
+    assert "2.0" in [item.version for item in world.status.rejected]
+
+
+def test_what_is_put_right_again_goes_on_where_it_stood():
+    world = baking()
+    world.later(4)
+    world.live = "1.0"
+    world.later(300)
+    world.live = "2.0"
+    world.later(4)
+    assert world.status.state == "Baking", "the clock of the bake stood still"
+    world.later(4)
+    assert world.status.run.outcome == "Promoted" and "Drifted" not in conditions(world)
+
+
+def test_a_difference_while_guarding_undoes_the_release_after_its_time():
+    guard = {"name": "rate", "prometheus": {"query": "rate"}, "max": "1%"}
+    world = World(spec=spec(guards=[guard], guardFor="1h")).settle().later(12)
+    assert world.status.state == "Guarding" and conditions(world)["Ready"] == "True"
+    world.live = "1.0"
+    world.settle()
+    assert conditions(world)["Ready"] == "Unknown" and "runs 1.0" in world.status.message
+    world.jump(601)
+    assert world.status.run.outcome == "RolledBack"
+
+
+def test_hold_for_of_a_target_says_how_long_a_difference_may_last():
+    target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)"}}
+    world = baking(targets=[{"name": "web", "workload": target, "holdFor": "20s"}])
+    world.live = "1.0"
+    world.later(19)
+    assert world.status.run.outcome is None
+    world.later(2)
+    assert world.status.run.outcome == "RolledBack"
+
+
+@pytest.mark.parametrize("failure", ["Pause", "Continue"])
+def test_a_stage_that_others_have_undone_fails_as_its_on_failure_says(failure: str):
+    stages = spec()["stages"]
+    stages[1]["onFailure"] = failure
+    world = baking(stages=stages)
+    world.live = "1.0"
+    world.jump(601)
+    if failure == "Pause":
+        assert world.status.state == "Paused" and world.status.run.pausedStage == "deploy"
+        world.act("Retry")
+        assert world.live == "2.0", "what others have changed is done once more"
+        world.later(12)
+        assert world.status.run.outcome == "Promoted"
+    else:
+        assert world.status.run.phase == "Guarding" and world.status.run.outcome is None
+        world.jump(700)
+        assert world.status.run.outcome == "RolledBack", "passed over, but what does not run is not promoted"
+
+
+def test_nothing_new_begins_on_top_of_what_others_have_changed():
+    stages = spec()["stages"]
+    stages.append({"name": "after", "steps": [{"name": "announce", "job": {"image": "tools"}}]})
+    stages[1]["steps"].append({"name": "nap", "wait": "5s"})
+    world = World(spec=spec(stages=stages)).settle()
+    world.live = "1.0"
+    world.later(30)
+    assert "job job/announce" not in world.done() and world.status.state == "Holding"
+
+
+def test_what_nobody_can_look_at_is_not_promoted_and_not_undone():
+    world = baking()
+    world.unknown = "Vercel does not answer"
+    world.jump(3000)
+    assert world.status.run.outcome is None and world.live == "2.0"
+    world.unknown = ""
+    world.later(2)
+    assert world.status.run.outcome == "Promoted"
+
+
+def test_a_rollback_that_others_undo_is_not_called_done():
+    world = baking(rollback={"verify": [{"name": "health", "prometheus": {"query": "health"}, "min": "1"}]})
+    world.gates |= {"errors": "Failed", "health": "Breaching"}
+    world.settle()
+    assert world.status.run.phase == "Verifying" and world.live == "1.0"
+    world.live = "2.0"
+    world.gates["health"] = "Passing"
+    world.later(30)
+    assert world.status.run.outcome is None and "runs 2.0 instead of 1.0" in world.status.waitingFor.message
+    world.jump(600)
+    assert world.status.run.outcome == "RollbackFailed" and world.status.unverified.version == "2.0"
+
+
+def test_at_rest_a_change_is_drifted_and_its_end_is_said():
+    world = promoted()
+    world.live = "1.0"
+    world.settle()
+    assert (world.status.state, conditions(world)["Ready"], reason(world)) == ("Drifted", "False", "Drifted")
+    assert conditions(world)["Stalled"] == "True" and "runs 1.0 instead of 2.0" in world.status.message
+    world.live = "2.0"
+    world.settle()
+    assert conditions(world) == {"Ready": "True", "Succeeded": "True"}
+
+
+def test_a_retry_at_rest_brings_back_what_was_promoted():
+    world = promoted()
+    assert "nothing to repeat" in world.act("Retry").message
+    world.live = "1.0"
+    world.settle()
+    assert "starts again" in world.act("Retry").message
+    world.later(12)
+    assert world.live == "2.0" and world.status.run.id == 2 and world.status.run.outcome == "Promoted"
+
+
+def test_what_was_found_is_what_is_restored_and_said():
+    world = promoted()
+    world.live = "hotfix"
+    world.settle()
+    world.ask("3.0", rollback={"verify": [{"name": "health", "prometheus": {"query": "health"}, "min": "1"}]}).settle()
+    assert world.status.run.found == "hotfix" and world.live == "3.0"
+    world.gates["errors"] = "Failed"
+    world.settle()
+    assert world.live == "hotfix" and world.status.live.version == "hotfix"
+    assert "serving hotfix (it was live before run 2, and was not promoted; 2.0 is last good)" in world.status.message
+    world.gates.clear()
+    world.ask("2.0").settle()
+    assert world.status.run.id == 3, "2.0 is written again, and is not what runs: it is rolled out, not taken for live"
+    world.later(12)
+    assert world.status.live.version == "2.0" == world.live and conditions(world)["Ready"] == "True"
+
+
+def test_normally_is_said_only_where_a_verification_has_passed():
+    for verify, words in (
+        ([], "serving 1.0;"),
+        ([{"name": "ok", "prometheus": {"query": "x"}, "min": "1"}], "1.0 normally"),
+    ):
+        world = baking(rollback={"verify": verify})
+        world.gates["errors"] = "Failed"
+        world.settle()
+        assert words in world.status.message
+
+
+def test_pods_that_crash_all_through_the_bake_fail_the_built_in_guard():
+    world = baking()
+    world.trouble = "container app restarted 3 times: exit code 1"
+    world.later(61)
+    run = world.status.run
+    assert run.outcome == "RolledBack" and "restarted 3 times" in run.reason and run.rollback.gate == "availability/web"
+
+
+def test_one_crash_keeps_the_bake_for_its_window_and_no_longer():
+    world = baking()
+    world.trouble = "container app restarted once"
+    world.later(2)
+    world.trouble, world.troubled = "", world.now
+    world.later(30)
+    assert world.status.run.outcome is None and world.status.state == "Breaching"
+    world.troubled = None
+    world.later(12)
+    assert world.status.run.outcome == "Promoted"
+
+
+@pytest.mark.parametrize("action", ["Notify", "Pause"])
+def test_what_the_built_in_guard_does_is_said_on_the_target(action: str):
+    target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)"}}
+    world = baking(targets=[{"name": "web", "workload": target, "availability": {"for": "30s", "action": action}}])
+    world.trouble = "no pod is available"
+    world.later(120)
+    assert world.status.run.outcome is None and world.live == "2.0"
+    assert (world.status.run.paused is not None) == (action == "Pause")
+    world.trouble = ""
+    if action == "Pause":
+        assert conditions(world)["Stalled"] == "True" and conditions(world)["Paused"] == "True"
+        world.act("Resume")
+    world.later(12)
+    assert world.status.run.outcome == "Promoted"
+
+
+def test_a_snapshot_is_what_was_there_right_before_the_first_change():
+    gate = {"name": "go", "approval": {}}
+    world = World(spec=spec(preflight=[gate])).settle()
+    world.jump(3600)
+    world.live = "1.1"
+    world.act("Approve")
+    assert world.live == "2.0"
+    world.gates["errors"] = "Failed"
+    world.settle()
+    assert world.live == "1.1", "not what was there hours before"
+
+
+@pytest.mark.parametrize("adopt", ["First", "Always", "Never"])
+def test_who_adopts_what_is_live_already(adopt: str):
+    world = World(spec=spec(adopt=adopt), live="2.0").settle()
+    assert (world.status.runs == 0) == (adopt != "Never")
+    world = promoted(adopt=adopt)
+    world.live = "3.0"
+    world.ask("3.0").settle()
+    assert (world.status.runs == 1) == (adopt == "Always"), "a version with the same artefact walks its runbook"
+
+
+def test_an_adopted_version_is_watched_at_rest_too():
+    world = World(live="2.0").settle()
+    assert world.status.runs == 0 and conditions(world)["Ready"] == "True"
+    world.live = "1.0"
+    world.settle()
+    assert reason(world) == "Drifted"
+
+
+def test_a_step_is_not_failed_by_its_time_when_it_has_just_succeeded():
+    world = World(slow={"migrate"}).settle()
+    world.now += timedelta(seconds=5000)
+    world.slow.clear()
+    world.later(12)
+    assert world.status.run.outcome == "Promoted"
+
+
+def test_outputs_that_nobody_can_read_are_unknown_where_they_are_named():
+    world = World(jobs={"backup": Progress("Succeeded", unread="the pod of job backup is gone")}).settle()
+    assert (
+        world.status.run.outcome == "RolledBack"
+        and "the pod of job backup is gone; id is needed" in world.status.message
+    )

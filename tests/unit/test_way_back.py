@@ -1,0 +1,202 @@
+"""A restore is as wide as the change, keeps its order, is tried again, and says what it could not do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gatewright.core.model import Progress
+from tests.unit.sim import World, spec
+
+
+def conditions(world: World) -> dict[str, str]:
+    return {item.type: item.status for item in world.status.conditions}
+
+
+def two_compensations(**first: Any) -> dict[str, Any]:
+    """Two stages with a compensation each, that reach back from everywhere."""
+    found = spec()
+    job = {"image": "tools", **first}
+    found["stages"][0]["rollback"] = {"reach": "Release", "steps": [{"name": "restore", "job": job}]}
+    found["stages"][1]["rollback"] = {"reach": "Release", "steps": [{"name": "purge", "job": {"image": "tools"}}]}
+    return found
+
+
+def lines(world: World) -> dict[str, str]:
+    return {line.subject: line.state for line in world.status.run.rollback.undo}
+
+
+def test_a_line_has_its_own_time_and_the_budget_only_pages():
+    careful = two_compensations() | {"rollback": {"within": "10m"}}
+    world = World(spec=careful, slow={"purge"}, gates={"errors": "Failed"}).settle()
+    world.jump(720)
+    assert world.status.run.outcome is None and lines(world)["step/restore"] == "Pending"
+    assert "RollbackOverdue" in [note.reason for note in world.notes]
+    world.slow.clear()
+    world.settle()
+    assert world.status.run.outcome == "RolledBack"
+
+
+def test_a_compensation_that_does_not_end_is_stopped_and_keeps_all_others_if_it_cannot_be():
+    world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
+    world.unstoppable = True
+    world.jump(1831)
+    assert "stop job/purge" in world.done("stop") and world.status.run.outcome is None
+    world.later(130)
+    run = world.status.run
+    assert run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Skipped"
+    assert "job job/restore" not in world.done() and "could not be stopped" in world.status.message
+    world.ask("3.0")  # the very same edit a queued version would be
+    world.status.unverified.generation = world.generation
+    world.settle()
+    assert world.status.runs == 1, "nothing starts beside what may still be going on"
+
+
+def test_a_compensation_that_was_stopped_lets_the_others_go_on():
+    world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
+    world.jump(1840)
+    assert world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Succeeded"
+    assert "it was stopped" in world.status.message
+
+
+def test_a_refused_restore_is_tried_again_and_told_at_once():
+    world = World(gates={"errors": "Failed"})
+    world.refused = {"target/web": "403 quota exceeded"}
+    world.settle().later(5)
+    assert world.status.run.outcome is None and "tried again: 403 quota" in world.status.waitingFor.message
+    assert [note.reason for note in world.notes].count("RollbackHindered") == 1
+    world.refused.clear()
+    world.later(60)
+    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+
+
+def test_what_is_refused_until_its_time_is_over_has_failed_and_nothing_starts_on_it():
+    world = World(gates={"errors": "Failed"})
+    world.refused = {"target/web": "403 quota exceeded"}
+    world.jump(700).later(10)
+    assert world.status.run.outcome == "RollbackFailed" and "403 quota exceeded" in world.status.message
+    world.later(60)
+    assert world.status.runs == 1
+    assert conditions(world)["Stalled"] == "True" and "kubectl release rollback web" in world.status.waitingFor.message
+
+
+def failed_rollback(version: str | None = None) -> World:
+    world = World(gates={"errors": "Failed"})
+    world.refused = {"target/web": "403 quota exceeded"}
+    world.settle()
+    if version:
+        world.ask(version)
+    world.jump(700).later(10)
+    assert world.status.run.outcome == "RollbackFailed"
+    world.refused.clear()
+    return world
+
+
+def test_a_person_repeats_what_was_not_undone():
+    world = failed_rollback()
+    assert "undone once more" in world.act("Rollback").message
+    world.later(12)
+    assert world.status.run.outcome == "RolledBack" and world.live == "1.0" and world.status.unverified is None
+    assert [past.outcome for past in world.status.history] == ["RolledBack"], "one run, one line"
+
+
+def test_a_queued_version_does_not_start_on_what_is_not_verified():
+    world = failed_rollback("3.0")
+    world.later(60)
+    assert world.status.runs == 1 and "3.0 is not started on it" in world.status.message
+    assert conditions(world)["Ready"] == "False"
+
+
+def test_a_newer_spec_starts_with_the_snapshots_of_before():
+    world = failed_rollback()
+    world.gates.clear()
+    world.ask("3.0").settle()
+    assert world.status.run.id == 2 and world.kept["target/web"]["of"] == "1.0"
+    assert world.status.unverified is not None, "until it is promoted"
+    world.gates["errors"] = "Failed"
+    world.settle()
+    assert world.live == "1.0", "not what the failed run had left"
+
+
+def test_a_run_that_ends_in_preflight_does_not_forget_the_failure():
+    world = failed_rollback()
+    world.gates = {"p0": "Breaching"}
+    world.ask("3.0", preflight=[{"name": "p0", "prometheus": {"query": "p0"}, "max": "0"}]).settle()
+    world.act("Abort")
+    assert world.status.run.outcome == "Aborted" and world.status.unverified is not None
+    world.gates.clear()
+    world.later(60)
+    assert world.status.runs == 2
+
+
+def test_a_person_says_that_it_is_good_now():
+    world = failed_rollback("3.0")
+    world.gates.clear()
+    assert "said to be good" in world.act("Confirm").message
+    world.later(12)
+    assert world.status.unverified is None and world.status.live.version == "3.0"
+    assert "nothing to confirm" in world.act("Confirm").message
+
+
+def test_old_pods_that_are_healthy_only_after_the_database_is_restored():
+    mended = spec()
+    mended["stages"][1]["rollback"] = {"steps": [{"name": "restore-db", "job": {"image": "tools"}}]}
+    world = World(spec=mended, gates={"errors": "Failed"}, slow={"web"})
+    world.slow = set()
+    world.unready_until = "job/restore-db"
+    world.settle().jump(700)
+    assert world.status.run.outcome == "RolledBack" and "job job/restore-db" in world.done()
+
+
+def test_a_stage_without_a_trace_in_the_journal_is_compensated_too():
+    manual = spec()
+    manual["stages"].insert(0, {
+        "name": "keys",
+        "steps": [{"name": "rotate", "confirm": {"instructions": "Rotate the keys."}}],
+        "rollback": {"reach": "Release", "steps": [{"name": "revoke", "job": {"image": "tools"}}]},
+    })  # fmt: skip
+    world = World(spec=manual, gates={"errors": "Failed"}).settle()
+    world.act("Confirm")
+    world.later(12)
+    assert "job job/revoke" in world.done() and world.status.run.outcome == "RolledBack"
+
+
+def test_every_stage_that_failed_is_compensated():
+    lax = spec()
+    lax["stages"][0] |= {"onFailure": "Continue"}
+    lax["stages"][1] |= {"onFailure": "Pause", "rollback": {"steps": [{"name": "purge", "job": {"image": "tools"}}]}}
+    world = World(spec=lax, jobs={"migrate": Progress("Failed", "exit code 1")}, gates={"errors": "Failed"}).settle()
+    assert world.status.run.pausedStage == "deploy"
+    world.act("Rollback")
+    assert {"job job/purge", "job job/restore"} <= set(world.done())
+
+
+def test_a_retry_stops_the_first_job_before_it_starts_a_second():
+    careful = spec()
+    careful["stages"][0]["onFailure"] = "Pause"
+    careful["stages"][0]["steps"][1]["job"]["timeout"] = "20s"
+    world = World(spec=careful, slow={"migrate"}).settle()
+    world.unstoppable = True
+    world.later(60)
+    assert world.status.state == "Paused" and "stop job/migrate" in world.done("stop")
+    world.act("Retry")
+    world.later(10)
+    assert world.done("job").count("job job/migrate") == 1, "the first one still runs"
+    world.unstoppable = False
+    world.slow.clear()
+    world.later(1)
+    assert world.done("job").count("job job/migrate") == 2
+
+
+def test_a_stage_that_is_passed_over_has_its_job_stopped_first():
+    lax = spec()
+    lax["stages"][0] |= {"onFailure": "Continue"}
+    lax["stages"][0]["steps"][1]["job"]["timeout"] = "20s"
+    world = World(spec=lax, slow={"migrate"}).settle()
+    world.unstoppable = True
+    world.later(120)
+    assert "apply target/web" not in world.done() and "nothing else starts" in world.status.message
+    world.unstoppable = False
+    world.later(12)
+    assert world.status.run.outcome == "Promoted"
+    assert "failed and passed over: migrate" in world.status.history[0].reason
+    assert world.status.history[0].passedOver == ["migrate"]
