@@ -29,16 +29,18 @@ Right = tuple[str, str, str, str]
 MAKE: Right = ("create", "batch", "jobs", "")
 WEB: Right = ("patch", "apps", "deployments", "web")
 DATABASE: Right = ("patch", "apps", "statefulsets", "db")
+PODS: Right = ("delete", "", "pods", "")
 SETTINGS: Right = ("patch", "", "configmaps", "settings")
 SWITCHES: Right = ("patch", "", "configmaps", "switches")
 KEYS: Right = ("patch", "", "secrets", "keys")
 DEPLOYER: Right = ("impersonate", "", "serviceaccounts", "deployer")
-EVERYTHING = (MAKE, WEB, DATABASE, SETTINGS, SWITCHES, KEYS, DEPLOYER)
+EVERYTHING = (MAKE, WEB, DATABASE, PODS, SETTINGS, SWITCHES, KEYS, DEPLOYER)
 
 WHERE: dict[Right, str] = {
     MAKE: "spec.preflight[smoke].job, spec.stages[ship].steps[migrate].job",
     WEB: "spec.targets[web].workload",
     DATABASE: "spec.targets[db].workload",
+    PODS: "spec.targets[db].workload",
     SETTINGS: "spec.targets[web].workload.config",
     KEYS: "spec.targets[web].workload.config",
     SWITCHES: "spec.stages[ship].steps[switch].flags",
@@ -170,7 +172,7 @@ class People:
 def spoken(right: Right) -> str:
     verb, group, resource, name = right
     what = f"{resource}.{group}" if group else resource
-    return f"{verb} {what}" + (f"/{name}" if name else "" if verb == "create" else " of any name")
+    return f"{verb} {what}" + (f"/{name}" if name else "" if verb in ("create", "delete") else " of any name")
 
 
 def told(ask: Callable[[], Any]) -> str:

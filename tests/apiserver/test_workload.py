@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,8 +12,9 @@ import yaml
 from kubernetes.aio import client, config
 
 from gatewright.api import KEY
-from gatewright.core.model import Operation
-from gatewright.ports import Permanent
+from gatewright.core.model import Operation, Progress, Standing
+from gatewright.ports import Conflict, Permanent
+from gatewright.providers.targets import workload
 from gatewright.providers.targets.workload import Workload, WorkloadConfig
 from gatewright.runtime.kube import Kube, path
 from tests.cluster import ApiServer
@@ -84,14 +86,14 @@ async def test_a_deploy_changes_what_it_names_and_a_restore_brings_the_template_
     assert before.problem is None and not before.matches and before.version == "1.0"
 
     deploy = Operation("1.a.b.1-x", "apply", "target/web", {})
-    assert (await WORKLOAD.follow(kube, NAMESPACE, wanted, deploy)).state == "Absent"
+    assert (await WORKLOAD.follow(kube, NAMESPACE, wanted, deploy, None)).state == "Absent"
     assert (await WORKLOAD.perform(kube, NAMESPACE, wanted, deploy, None)).state == "Succeeded"
     found = await kube.get(object_path(kind, name))
     containers = {item["name"]: item for item in found["spec"]["template"]["spec"]["containers"]}
     assert containers["app"]["image"] == "shop/web:2.0" and containers["proxy"]["image"] == "shop/proxy:7"
     assert containers["app"]["env"] == [{"name": "A", "value": "9"}, {"name": "B", "value": "2"}]
     assert found["metadata"]["annotations"][KEY] == deploy.key
-    assert (await WORKLOAD.follow(kube, NAMESPACE, wanted, deploy)).state == "Succeeded"
+    assert (await WORKLOAD.follow(kube, NAMESPACE, wanted, deploy, None)).state == "Succeeded"
     after = await WORKLOAD.look(kube, NAMESPACE, wanted)
     assert after.matches and after.version == "2.0"
 
@@ -100,10 +102,70 @@ async def test_a_deploy_changes_what_it_names_and_a_restore_brings_the_template_
     extra = [{"op": "add", "path": "/spec/template/metadata/annotations/later", "value": "x"}]
     await kube.patch(object_path(kind, name), extra, "json")
 
-    restore = Operation("1.rollback.0-x", "restore", "target/web", {})
-    await WORKLOAD.perform(kube, NAMESPACE, wanted, restore, before.snapshot)
+    restore = Operation("1.rollback.0-x", "restore", "target/web", {}, changes=(deploy, flags))
+    progress = await WORKLOAD.perform(kube, NAMESPACE, wanted, restore, before.snapshot)
+    assert progress.message == "others changed metadata.annotations[later]; it stays" and progress.notable
     found = await kube.get(object_path(kind, name))
-    assert before.snapshot is not None and found["spec"]["template"] == before.snapshot["template"]
+    assert before.snapshot is not None
+    template = copy.deepcopy(before.snapshot["template"])
+    template["metadata"]["annotations"]["later"] = "x"
+    assert found["spec"]["template"] == template
+
+    whole = wanted.model_copy(update={"restore": "Template"})
+    await WORKLOAD.perform(kube, NAMESPACE, whole, restore, before.snapshot)
+    assert (await kube.get(object_path(kind, name)))["spec"]["template"] == before.snapshot["template"]
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+async def test_a_variable_from_a_secret_is_set_and_the_template_returns_to_the_letter(kube: Kube, kind: str) -> None:
+    name = f"from-{kind.lower()}"
+    body = manifest(kind, name)
+    app = body["spec"]["template"]["spec"]["containers"][0]
+    app["env"].insert(0, {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}})
+    await kube.create(path("apps/v1", f"{kind.lower()}s", NAMESPACE), body)
+    wanted = target(kind, name).model_copy(update={"env": {"app": {"KEY": "plain", "EMPTY": ""}, "proxy": {"D": "1"}}})
+    before = (await WORKLOAD.look(kube, NAMESPACE, wanted)).snapshot
+    deploy = Operation("1.a.b.1-x", "apply", "target/web", {}, restart=True)
+    assert (await WORKLOAD.perform(kube, NAMESPACE, wanted, deploy, None)).state == "Succeeded"
+    found = (await kube.get(object_path(kind, name)))["spec"]["template"]
+    assert found["spec"]["containers"][0]["env"][0] == {"name": "KEY", "value": "plain"}
+    assert await WORKLOAD.compare(kube, NAMESPACE, wanted, [deploy], before, 60.0) == Standing(
+        version="2.0", remark=f"nobody runs it: {kind} {name} wants no pods"
+    )
+    back = Operation("1.rollback.0-x", "restore", "target/web", {}, changes=(deploy,))
+    progress = await WORKLOAD.perform(kube, NAMESPACE, wanted, back, before)
+    assert before is not None and progress == Progress("Succeeded")
+    assert (await kube.get(object_path(kind, name)))["spec"]["template"] == before["template"]
+
+
+async def test_who_set_another_image_is_known_from_managed_fields(kube: Kube, server: ApiServer) -> None:
+    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "drifts"))
+    wanted, full = target("Deployment", "drifts"), object_path("Deployment", "drifts")
+    deploy = Operation("1.a.b.1-x", "apply", "target/web", {})
+    await WORKLOAD.perform(kube, NAMESPACE, wanted, deploy, None)
+    assert (await WORKLOAD.compare(kube, NAMESPACE, wanted, [deploy], None, None)).difference == ""
+    images = {"containers": [{"name": "app", "image": "shop/web:hotfix", "env": [{"name": "A", "value": "8"}]}]}
+    await kube.patch(f"{full}?fieldManager=by-hand", {"spec": {"template": {"spec": images}}}, "strategic")
+    said = (await WORKLOAD.compare(kube, NAMESPACE, wanted, [deploy], None, None)).difference
+    by = "container app; set by by-hand at "
+    assert said.startswith(f"Deployment drifts runs shop/web:hotfix instead of shop/web:2.0 ({by}")
+    assert f"has another value of the variable A ({by}" in said
+    gone = [{"op": "remove", "path": "/spec/template/spec/initContainers"}]
+    await kube.patch(f"{full}?fieldManager=other-hand", gone, "json")
+    said = (await WORKLOAD.compare(kube, NAMESPACE, wanted, [deploy], None, None)).difference
+    assert said.startswith("Deployment drifts has no container init")
+    assert "other-hand" not in said  # whoever takes something away owns nothing, and nobody says that it was another
+
+
+async def test_a_patch_for_an_older_object_is_refused(kube: Kube) -> None:
+    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "late"))
+    full = object_path("Deployment", "late")
+    old = await kube.get(full)
+    await kube.patch(full, {"metadata": {"labels": {"seen": "yes"}}}, "merge")
+    wanted = old["spec"]["template"] | {"metadata": {"labels": {"app": "late"}}}
+    patch = workload._patch(old, wanted, Operation("k", "apply", "target/web"))
+    with pytest.raises(Conflict):
+        await kube.patch(full, patch, "json")
 
 
 async def test_what_is_not_there_is_said(kube: Kube):
@@ -115,15 +177,16 @@ async def test_what_is_not_there_is_said(kube: Kube):
     assert "has no container main (it has: app, init, proxy)" in (seen.problem or "")
 
 
-async def test_another_object_of_the_same_name_is_not_restored(kube: Kube):
+async def test_another_object_of_the_same_name_is_restored_as_wide_as_the_change(kube: Kube):
     await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "again"))
     wanted = target("Deployment", "again")
     before = await WORKLOAD.look(kube, NAMESPACE, wanted)
     await kube.delete(object_path("Deployment", "again"))
     await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "again"))
+    await WORKLOAD.perform(kube, NAMESPACE, wanted, Operation("1.a.b.1-x", "apply", "target/web", {}), None)
     restore = Operation("1.rollback.0-x", "restore", "target/web", {})
-    with pytest.raises(Permanent, match="deleted and made again"):
-        await WORKLOAD.perform(kube, NAMESPACE, wanted, restore, before.snapshot)
+    assert await WORKLOAD.perform(kube, NAMESPACE, wanted, restore, before.snapshot) == Progress("Succeeded")
+    assert not (await WORKLOAD.look(kube, NAMESPACE, wanted)).matches
 
 
 async def test_a_rollout_is_followed_as_kubectl_does(kube: Kube):
@@ -136,7 +199,7 @@ async def test_a_rollout_is_followed_as_kubectl_does(kube: Kube):
     async def status(**fields: Any) -> str:
         full = object_path("Deployment", "rolling") + "/status"
         await kube.patch(full, {"status": {"observedGeneration": generation, **fields}}, "merge")
-        progress = await WORKLOAD.follow(kube, NAMESPACE, wanted, deploy)
+        progress = await WORKLOAD.follow(kube, NAMESPACE, wanted, deploy, None)
         return f"{progress.state} {progress.message}".strip()
 
     assert await status(replicas=2, updatedReplicas=1) == "Running 1 of 2 replicas updated"
@@ -161,7 +224,7 @@ async def test_a_rollout_is_followed_as_kubectl_does(kube: Kube):
 async def test_a_workload_without_the_container_is_refused_before_it_is_changed(kube: Kube):
     await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "strict"))
     wrong = WorkloadConfig.model_validate({"name": "strict", "images": {"main": "shop/web:2.0"}})
-    with pytest.raises(Permanent, match="has no container main"):
+    with pytest.raises(Permanent, match="there is no container main"):
         await WORKLOAD.perform(kube, NAMESPACE, wrong, Operation("k", "apply", "target/web", {}), None)
     found = await kube.get(object_path("Deployment", "strict"))
     assert [item["name"] for item in found["spec"]["template"]["spec"]["containers"]] == ["app", "proxy"]

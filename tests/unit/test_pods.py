@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from gatewright.providers.targets import pods
 
 
@@ -35,3 +37,46 @@ def test_a_pod_that_is_going_away_is_none():
 def test_of_pods_that_were_made_in_the_same_second_each_may_be_the_newest():
     found = pods.trouble([pod("old", "2026-01-01T00:00:00Z"), pod("new", "2026-01-01T00:00:00Z", "ImagePullBackOff")])
     assert found is not None and "image shop/web:new" in found
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "hopeless"),
+    [
+        ("InvalidImageName", "couldn't parse image name", True),
+        ("ErrImageNeverPull", "", True),
+        ("CreateContainerConfigError", "couldn't find key token in Secret shop/keys", True),
+        ("ErrImagePull", "rpc error: code = NotFound desc = failed to resolve reference: shop/web:2: not found", True),
+        ("ErrImagePull", "manifest for shop/web:2 not found: manifest unknown: manifest unknown", True),
+        ("ImagePullBackOff", 'Back-off pulling image "shop/web:2": ErrImagePull: code = NotFound desc = no', True),
+        ("ErrImagePull", "the repository shop/web does not exist", True),
+        ("ErrImagePull", "repository does not exist or may require 'docker login'", False),
+        ("ErrImagePull", "dial tcp: lookup registry.shop on 10.0.0.10:53: no such host", False),
+        ("ImagePullBackOff", 'Back-off pulling image "shop/web:2"', False),
+        ("CrashLoopBackOff", "back-off 10s restarting failed container", False),
+        ("CreateContainerError", "context deadline exceeded", False),
+    ],
+)
+def test_only_what_cannot_heal_by_itself_is_hopeless(reason: str, message: str, hopeless: bool) -> None:
+    one = pod("new", "2026-01-01T00:01:00Z", reason)
+    one["status"]["containerStatuses"][0]["state"]["waiting"]["message"] = message
+    found = pods.hindrance([one])
+    assert found is not None and found.hopeless is hopeless
+    assert reason in found.message and found.message.endswith(message)
+
+
+def unscheduled(template: str, made: str) -> dict[str, Any]:
+    one = pod(template, made)
+    said = {"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3 nodes"}
+    one["metadata"]["name"] = template
+    one["status"] = {"conditions": [said]}
+    return one
+
+
+def test_what_is_hopeless_is_said_first_and_what_waits_for_room_last() -> None:
+    made = "2026-01-01T00:01:00Z"
+    waits, crashes, hopeless = unscheduled("new", made), pod("new", made, "CrashLoopBackOff"), pod("new", made)
+    hopeless["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "InvalidImageName"}}
+    assert "InvalidImageName" in str(pods.trouble([waits, crashes, hopeless]))
+    assert "CrashLoopBackOff" in str(pods.trouble([waits, crashes]))
+    assert pods.trouble([waits]) == "pod new cannot be scheduled: 0/3 nodes"
+    assert pods.trouble([unscheduled("old", "2026-01-01T00:00:00Z"), pod("new", made)]) is None

@@ -72,9 +72,17 @@
 - apiGroups: ["apps"]
   resources: [deployments, statefulsets]
   verbs: [get, list, watch, patch]
-# say why a rollout is stuck
+# say why a rollout is stuck, and whether what was deployed crashes
 - apiGroups: [""]
   resources: [pods]
+  verbs: [list]
+# take broken pods of a withdrawn version out of a StatefulSet's way
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [delete]
+# say why pods are not created, or do not start
+- apiGroups: [""]
+  resources: [events]
   verbs: [list]
 {{- end }}
 {{- define "gatewright.ownRules" -}}
@@ -280,6 +288,19 @@ validations:
     > 0).map(group, group.map(one, one.at).join('', '')).join('', '')) + '': '' + request.userInfo.username + '' may not ''
     + ''create jobs.batch'' + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not
     do: RBAC must allow that verb, or somebody who has it applies the Release'''
+  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue('Deployment') == 'StatefulSet')).all(group,
+    group.size() == 0) || authorizer.group('').resource('pods').namespace(request.namespace).check('delete').allowed()
+  messageExpression: 'variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue(''Deployment'') == ''StatefulSet'')).all(group,
+    group.size() == 0) ? '''' : (variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue(''Deployment'')
+    == ''StatefulSet'')).filter(group, group.size() > 0).map(group, group.map(one, one.at).join('', '')).join('', '').size()
+    > 2500 ? variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue(''Deployment'') == ''StatefulSet'')).filter(group,
+    group.size() > 0).map(group, group.map(one, one.at).join('', '')).join('', '').substring(0, 2500) + '' ...'' : variables.workloadConfig.map(group,
+    group.filter(one, one.of.?kind.orValue(''Deployment'') == ''StatefulSet'')).filter(group, group.size() > 0).map(group,
+    group.map(one, one.at).join('', '')).join('', '')) + '': '' + request.userInfo.username + '' may not '' + ''delete pods''
+    + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that
+    verb, or somebody who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked0 == '' || authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()

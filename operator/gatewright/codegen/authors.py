@@ -53,6 +53,7 @@ def rights() -> list[tuple[str, Right]]:
 
 def policy() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
+    nodes = dict(schema.walk(crds.schemas(crds.RELEASE)[0], "spec"))
     return {
         **admission.written(crds.RELEASE.plural),
         "matchConditions": [
@@ -60,7 +61,7 @@ def policy() -> dict[str, Any]:
         ],
         "variables": [{"name": name, "expression": text} for name, text in _variables()],
         "validations": [
-            *(_nameless(model, right) for model, right in rights() if not right.fields),
+            *(_nameless(model, right, nodes) for model, right in rights() if not right.fields),
             *(_by_name(number) for number in range(NAMED)),
             *(_left_over(right) for right in _kinds()),
         ],
@@ -173,9 +174,11 @@ def _said(right: Right) -> str:
     return f"{right.verb} {right.resource}{'.' if right.group else ''}{right.group}"
 
 
-def _nameless(model: str, right: Right) -> dict[str, str]:
-    """What has no name before it is made."""
+def _nameless(model: str, right: Right, nodes: Mapping[str, schema.Schema]) -> dict[str, str]:
+    """What has no name that is known before: it is made later, or by others."""
     found = f"variables.{_variable(model)}"
+    if right.only:
+        found = f"{found}.map(group, group.filter(one, {_only(model, *right.only, nodes)}))"
     paths = f"{found}.filter(group, group.size() > 0).map(group, group.map(one, one.at).join(', ')).join(', ')"
     cut = f"({paths}.size() > {CUT} ? {paths}.substring(0, {CUT}) + ' ...' : {paths})"
     return _validation(f"{found}.all(group, group.size() == 0)", _allowed(right), cut, f"'{_said(right)}'")

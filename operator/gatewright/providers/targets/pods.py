@@ -1,9 +1,19 @@
-"""What pods say about why they do not run, or how they ended."""
+"""What pods say about why they do not run, or how they ended.
+
+What keeps a pod from getting on is waiting (for room, a pull, a back-off) or hopeless: an image name that is not valid, an
+image that the registry does not have, a key that is not there. Only the latter cannot heal by itself.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
+
+from gatewright.ports import Trouble
+
+Pod = Mapping[str, Any]
 
 STUCK = {
     "ErrImagePull": "the image cannot be pulled",
@@ -15,55 +25,87 @@ STUCK = {
     "RunContainerError": "the container cannot be started",
     "CrashLoopBackOff": "the container crashes again and again",
 }
+HOPELESS = ("ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError")
+PULLING = ("ErrImagePull", "ImagePullBackOff")
+_MISSING = re.compile(r"manifest unknown|name unknown|code = NotFound|: not found|does not exist(?! or may require)")
+"""How container runtimes repeat a registry that does not have an image; one that does not let us in says `may require`."""
+_LONGEST = 400
 
 
-def trouble(pods: Sequence[Mapping[str, Any]]) -> str | None:
-    """The first reason that keeps a pod of the newest template from running, with the image and the kubelet's own words.
+def trouble(found: Sequence[Pod]) -> str | None:
+    """What keeps a pod of the newest template from running, in words."""
+    said = hindrance(found)
+    return said.message if said is not None else None
+
+
+def hindrance(found: Sequence[Pod]) -> Trouble | None:
+    """What keeps a pod of the newest template from running, with the image and the kubelet's own words.
 
     Pods that are going away, and those of the version that is being replaced, keep nothing from getting on.
     """
-    there = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
-    newest = max(map(_age, there), default="")
-    wanted = {_template(pod) for pod in there if _age(pod) == newest}  # several: their times are whole seconds
-    for pod in [pod for pod in there if _template(pod) in wanted]:
-        for status in _containers(pod):
-            waiting = status.get("state", {}).get("waiting", {})
-            if waiting.get("reason") in STUCK:
-                words = f"{STUCK[waiting['reason']]} ({waiting['reason']})"
-                message = f": {waiting['message']}"[:300] if waiting.get("message") else ""
-                return f"container {status['name']}, image {status.get('image', '')}: {words}{message}"
-        for condition in pod.get("status", {}).get("conditions", []):
-            if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-                return f"pod {pod['metadata']['name']} cannot be scheduled: {condition.get('message', '')}"[:400]
-    return None
+    return hindrance_of(newest(found))
 
 
-def termination_message(pods: Sequence[Mapping[str, Any]]) -> str:
+def hindrance_of(found: Sequence[Pod]) -> Trouble | None:
+    """What keeps one of these pods from running: what is hopeless goes first, what only waits for room last."""
+    stuck = [said for pod in found for said in _stuck(pod)]
+    waits = iter((*stuck, *_unscheduled(found)))
+    return next((said for said in stuck if said.hopeless), None) or next(waits, None)
+
+
+def newest(found: Sequence[Pod]) -> list[Pod]:
+    """Pods of the newest template that are not going away."""
+    there = [pod for pod in found if not leaving(pod)]
+    latest = max(map(_age, there), default="")
+    wanted = {hash_of(pod) for pod in there if _age(pod) == latest}  # several: their times are whole seconds
+    return [pod for pod in there if hash_of(pod) in wanted]
+
+
+def _stuck(pod: Pod) -> Iterator[Trouble]:
+    for status in containers(pod):
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        reason, said = waiting.get("reason"), waiting.get("message") or ""
+        if reason in STUCK:
+            message = f": {said}"[:300] if said else ""
+            words = f"{STUCK[reason]} ({reason}){message}"
+            hopeless = reason in HOPELESS or (reason in PULLING and _MISSING.search(said) is not None)
+            yield Trouble(f"container {status['name']}, image {status.get('image', '')}: {words}", hopeless)
+
+
+def _unscheduled(found: Sequence[Pod]) -> Iterator[Trouble]:
+    for pod in found:
+        condition = condition_of(pod, "PodScheduled")
+        if condition.get("reason") == "Unschedulable":
+            words = f"pod {pod['metadata']['name']} cannot be scheduled: {condition.get('message', '')}"
+            yield Trouble(words[:_LONGEST])
+
+
+def termination_message(pods: Sequence[Pod]) -> str:
     """The termination message of the newest pod that has one."""
     for pod in sorted(pods, key=_age, reverse=True):
-        for status in _containers(pod):
+        for status in containers(pod):
             message = status.get("state", {}).get("terminated", {}).get("message")
             if message:
                 return str(message)
     return ""
 
 
-def newest_failed(pods: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def newest_failed(pods: Sequence[Pod]) -> Pod | None:
     """The newest pod that failed, if it ran at all."""
     for pod in sorted(pods, key=_age, reverse=True):
         if pod.get("status", {}).get("phase") == "Failed" and any(
-            "terminated" in s.get("state", {}) for s in _containers(pod)
+            "terminated" in s.get("state", {}) for s in containers(pod)
         ):
             return pod
     return None
 
 
-def exit_reason(pods: Sequence[Mapping[str, Any]]) -> str | None:
+def exit_reason(pods: Sequence[Pod]) -> str | None:
     """How the newest failed container ended: exit code, OOMKilled, Evicted."""
     for pod in sorted(pods, key=_age, reverse=True):
         if pod.get("status", {}).get("reason"):
             return f"pod {pod['status']['reason']}: {pod['status'].get('message', '')}"[:300].rstrip(": ")
-        for status in _containers(pod):
+        for status in containers(pod):
             ended = status.get("state", {}).get("terminated", {})
             if ended.get("exitCode"):
                 reason = ended.get("reason", "Error")
@@ -75,18 +117,42 @@ def exit_reason(pods: Sequence[Mapping[str, Any]]) -> str | None:
     return None
 
 
-def _template(pod: Mapping[str, Any]) -> str | None:
+def condition_of(pod: Pod, kind: str) -> Mapping[str, Any]:
+    """A condition of a pod; empty where it has none of that type."""
+    for item in (pod.get("status") or {}).get("conditions") or []:
+        if item["type"] == kind:
+            return dict(item)
+    return {}
+
+
+def is_ready(pod: Pod) -> bool:
+    """Whether a pod serves."""
+    return condition_of(pod, "Ready").get("status") == "True"
+
+
+def leaving(pod: Pod) -> bool:
+    """Whether a pod is going away."""
+    return bool(pod["metadata"].get("deletionTimestamp"))
+
+
+def hash_of(pod: Pod) -> str | None:
     """The hash of the template that a pod was made from; None for a Job's."""
-    labels = pod["metadata"].get("labels", {})
+    labels = pod["metadata"].get("labels") or {}
     found = labels.get("pod-template-hash") or labels.get("controller-revision-hash")
     return str(found) if found else None
 
 
-def _age(pod: Mapping[str, Any]) -> str:
+def containers(pod: Pod) -> Iterator[Mapping[str, Any]]:
+    """What the kubelet says of each container, init containers first."""
+    status = pod.get("status") or {}
+    yield from status.get("initContainerStatuses") or []
+    yield from status.get("containerStatuses") or []
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time as the API server writes it."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def _age(pod: Pod) -> str:
     return str(pod["metadata"].get("creationTimestamp", ""))
-
-
-def _containers(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    status = pod.get("status", {})
-    yield from status.get("initContainerStatuses", [])
-    yield from status.get("containerStatuses", [])

@@ -1,25 +1,41 @@
 """`workload:` a Deployment or StatefulSet: its images and environment, and the ConfigMaps and Secrets captured with it.
 
-Its snapshot is the whole pod template; `restore` puts that template back, so that Kubernetes returns to the very
-ReplicaSet that ran before. An operation marks the object with its key in an annotation, in the same patch as the change.
+Its snapshot is the whole pod template. `restore` is three-way: what the run has set goes back, what others changed stays;
+where nobody did, the template is the snapshot's to the letter, so that Kubernetes returns to the very ReplicaSet that ran
+before. Every change is the whole new template, computed here from the object as it was read, in one patch with the
+operation's key as an annotation, under the precondition that the object is still that one.
+
+    template.py       what is wanted of a template, and where one differs
+    rollout.py        how far a rollout is
+    availability.py   whether what was deployed runs
+    managers.py       who set what differs
+    owned.py, pods.py what its pods and Events say
+    captured.py       what restarts pods when captured configuration has changed
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+import contextlib
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+import orjson
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from gatewright.api import KEY
 from gatewright.api.base import Duration, Model, Name, ObjectName, Text, seconds
 from gatewright.api.jobs import EnvName
-from gatewright.core.model import Operation, Progress, Sight
-from gatewright.ports import Access, Cluster, Conflict, NotFound, Permanent, Right
-from gatewright.providers.targets import pods
+from gatewright.core.model import Operation, Progress, Sight, Standing
+from gatewright.ports import Access, Cluster, Conflict, NotFound, Permanent, Right, Trouble
+from gatewright.providers.targets import availability, captured, managers, owned, pods, rollout, template
+from gatewright.providers.targets.template import Difference, Fields
 
 Image = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
+SAID = 5
+"""Places that others have changed which a message names; of more only the number."""
 
 
 class Captured(Model):
@@ -50,6 +66,9 @@ class WorkloadConfig(Model):
     """Environment variables by container, set when the target is deployed."""
     config: Annotated[list[Captured], Field(max_length=20)] = []
     """ConfigMaps and Secrets that return to their content when the target is rolled back."""
+    restore: Literal["Change", "Template"] = "Change"
+    """What a rollback puts back: `Change` what the run has set (images, variables), so that what others changed meanwhile,
+    such as resources or a sidecar, stays and is named; `Template` the whole pod template from before the first change."""
     drainTimeout: Duration = "30s"
     """How long a complete Deployment waits for pods of the old version, which may still answer, to end; `0s`: not at all.
     Kubernetes tells their number (`status.terminatingReplicas`) from 1.35 on; before that nothing is waited for."""
@@ -69,11 +88,14 @@ class Workload:
         Access(
             "apps", ("deployments", "statefulsets"), ("get", "list", "watch", "patch"), "deploy, follow and restore"
         ),
-        Access("", ("pods",), ("list",), "say why a rollout is stuck"),
+        Access("", ("pods",), ("list",), "say why a rollout is stuck, and whether what was deployed crashes"),
+        Access("", ("pods",), ("delete",), "take broken pods of a withdrawn version out of a StatefulSet's way"),
+        Access("", ("events",), ("list",), "say why pods are not created, or do not start"),
     )
     author: ClassVar[Sequence[Right]] = (
         Right("patch", "apps", "deployments", ("name",), only=("kind", "Deployment")),
         Right("patch", "apps", "statefulsets", ("name",), only=("kind", "StatefulSet")),
+        Right("delete", "", "pods", only=("kind", "StatefulSet")),  # their names are known only when they break
         Right("patch", "", "configmaps", ("config[].configMap",)),
         Right("patch", "", "secrets", ("config[].secret",)),  # a rollback writes it back
     )
@@ -88,16 +110,22 @@ class Workload:
             return Sight(
                 None, problem=f"there is no {config.kind} {config.name} in namespace {namespace}; create it first"
             )
-        template = found["spec"]["template"]
-        present = {item["name"]: item for item in _containers(template)}
+        present = template.containers(found["spec"]["template"])
         missing = sorted({*config.images, *config.env} - set(present))
         if missing:
             names = ", ".join(sorted(present))
             return Sight(None, problem=f"{config.kind} {config.name} has no container {missing[0]} (it has: {names})")
+        held = rollout.held_back(found)
+        if held:
+            return Sight(None, problem=f"{held}; set updateStrategy to RollingUpdate without a partition")
         return Sight(
-            {"template": template, "uid": found["metadata"]["uid"]},
-            matches=_matches(config, present),
-            version=_version(config, present),
+            {
+                "template": found["spec"]["template"],
+                "uid": found["metadata"]["uid"],
+                "replicas": found["spec"].get("replicas", 1),
+            },
+            matches=not template.different(found["spec"]["template"], _fields_of(config)),
+            version=_version(config, found),
         )
 
     async def perform(
@@ -110,151 +138,310 @@ class Workload:
     ) -> Progress:
         path = self.paths(namespace, config)[0]
         for last in (False, False, True):
-            found = await cluster.get(path)
-            template = _wanted(found, config, operation, snapshot)
-            # A patch that was delayed on its way must not arrive after a later one: each names the version it was made for.
-            meta = {"annotations": {KEY: operation.key}, "resourceVersion": found["metadata"]["resourceVersion"]}
+            found = await _there(cluster, path, config)
+            wanted = await _new_template(cluster, namespace, found, config, operation, snapshot)
             try:
-                changed = await cluster.patch(path, {"metadata": meta, "spec": {"template": template}}, "strategic")
-                return _state(changed, config)
+                changed = await cluster.patch(path, _patch(found, wanted, operation), "json")
+                return await self._progress(cluster, namespace, changed, config, operation, snapshot)
             except Conflict:  # its status was written meanwhile; what was known of it is forgotten, so it is read again
                 if last:
                     raise
         raise AssertionError("unreachable")
 
-    async def follow(self, cluster: Cluster, namespace: str, config: WorkloadConfig, operation: Operation) -> Progress:
+    async def follow(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        config: WorkloadConfig,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
+    ) -> Progress:
         try:
             found = await cluster.get(self.paths(namespace, config)[0])
         except NotFound:
-            return Progress("Failed", f"{config.kind} {config.name} is gone")
-        if found["metadata"].get("annotations", {}).get(KEY) != operation.key:
+            return Progress("Failed", _gone(config))
+        if (found["metadata"].get("annotations") or {}).get(KEY) != operation.key:
             return Progress("Absent")
-        return _state(found, config)
+        return await self._progress(cluster, namespace, found, config, operation, snapshot)
 
-    async def trouble(self, cluster: Cluster, namespace: str, config: WorkloadConfig) -> str | None:
-        """Why a rollout does not get on, if pods say so. Raises Retryable, Permanent."""
+    async def compare(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        config: WorkloadConfig,
+        operations: Sequence[Operation],
+        snapshot: Mapping[str, Any] | None,
+        window: float | None,
+    ) -> Standing:
+        path = self.paths(namespace, config)[0]
+        wanted = _wanted(config, operations, snapshot)
+        try:
+            found = await cluster.get(path)
+        except NotFound:
+            return Standing(difference=_gone(config))
+        if found["metadata"].get("deletionTimestamp"):
+            return Standing(difference=f"{config.kind} {config.name} is being deleted; apply it again")
+        difference = await managers.explained(
+            cluster, path, found, lambda now: template.different(now["spec"]["template"], wanted)
+        )
+        standing = Standing(difference=difference, version=_version(config, found))
+        if found["spec"].get("replicas", 1) == 0:
+            return await self._unwanted(cluster, path, found, standing, snapshot, window)
+        if difference or window is None:  # what somebody else has put there is not watched
+            return standing
+        seen = await availability.health(cluster, namespace, found, window, datetime.now(UTC))
+        return replace(standing, trouble=seen.trouble, troubled_since=seen.since, troubled_at=seen.at)
+
+    async def trouble(self, cluster: Cluster, namespace: str, config: WorkloadConfig) -> Trouble | None:
         found = await cluster.get(self.paths(namespace, config)[0])
-        labels = found["spec"]["selector"].get("matchLabels", {})
-        selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        return pods.trouble(await cluster.list(f"/api/v1/namespaces/{namespace}/pods", selector)) if selector else None
+        listed = owned.current(found, await owned.pods_of(cluster, namespace, found))
+        said = pods.hindrance_of(listed)
+        if said is not None:
+            return said
+        refused = rollout.refusal(found)
+        if refused:
+            return Trouble(refused)
+        if found.get("kind") == "StatefulSet" and len(listed) < found["spec"].get("replicas", 1):
+            said = await owned.creation_trouble(cluster, namespace, found)
+        return said or await owned.mount_trouble(cluster, namespace, listed)
+
+    async def _progress(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        found: Mapping[str, Any],
+        config: WorkloadConfig,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
+    ) -> Progress:
+        """How far an operation is whose key the object carries. Raises Retryable, Permanent."""
+        wanted = _wanted(config, [operation], snapshot)
+        difference = await managers.explained(
+            cluster, self.paths(namespace, config)[0], found, lambda now: _lacking(now, wanted, operation)
+        )
+        if difference:
+            return Progress("Running", difference, stuck=True)
+        if _lacking(found, wanted, operation):  # it has just been set right, which is not known here yet
+            return Progress("Running", "the change has not been seen yet")
+        progress = rollout.progress(found, operation, seconds(config.drainTimeout))
+        if progress.state == "Succeeded":
+            availability.complete(found)
+        elif found.get("kind") == "StatefulSet":
+            progress = await _unblocked(cluster, namespace, found, operation, progress)
+        others = _others(found, config, operation, snapshot)
+        if others and not progress.stuck and progress.state in ("Running", "Succeeded"):
+            return replace(progress, message="; ".join(filter(None, (progress.message, others))), notable=True)
+        return progress
+
+    async def _unwanted(
+        self,
+        cluster: Cluster,
+        path: str,
+        found: Mapping[str, Any],
+        standing: Standing,
+        snapshot: Mapping[str, Any] | None,
+        window: float | None,
+    ) -> Standing:
+        """No pod is wanted: as it was before, or is that new?"""
+        before = (snapshot or {}).get("replicas", 0)
+        if not before or window is None:
+            return replace(standing, remark=f"nobody runs it: {rollout.called(found)} wants no pods")
+        gone = Difference(f"wants no pod any more: replicas is 0, it was {before}", place=("f:spec", "f:replicas"))
+        words = await managers.explained(
+            cluster, path, found, lambda now: [gone] if now["spec"].get("replicas", 1) == 0 else []
+        )
+        now = datetime.now(UTC)
+        return replace(standing, trouble=words, troubled_since=now, troubled_at=now) if words else standing
 
 
-def _containers(template: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield from template["spec"].get("initContainers", [])
-    yield from template["spec"].get("containers", [])
+# ---------------------------------------------------------------------------------------------------------------
+# What is wanted
 
 
-def _matches(config: WorkloadConfig, present: Mapping[str, Mapping[str, Any]]) -> bool:
-    images = all(present[name].get("image") == image for name, image in config.images.items())
-    return images and all(
-        {item["name"]: item.get("value") for item in present[name].get("env", [])}.get(variable) == value
-        for name, variables in config.env.items()
-        for variable, value in variables.items()
-    )
+def _wanted(config: WorkloadConfig, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None) -> Fields:
+    """What operations want of the template, taken together in their order. Raises Permanent."""
+    wanted = Fields()
+    for operation in operations:
+        if operation.kind != "restore":
+            wanted.take(*_set_by(operation, config))
+        elif snapshot is None:
+            raise Permanent(f"there is no snapshot of {operation.subject}")
+        elif _config_of(operation, config).restore == "Template":
+            wanted.go_back_whole(snapshot["template"])
+        else:
+            wanted.go_back(_named(operation, config), snapshot["template"])
+    return wanted
 
 
-def _version(config: WorkloadConfig, present: Mapping[str, Mapping[str, Any]]) -> str | None:
+def _set_by(operation: Operation, config: WorkloadConfig) -> tuple[Mapping[str, str], Mapping[str, Mapping[str, str]]]:
+    """Images and variables that `apply` or `set` sets. Raises Permanent."""
+    if operation.kind == "apply":
+        own = _config_of(operation, config)
+        return own.images, own.env
+    if operation.kind == "set":
+        return {}, {operation.config["container"]: operation.config["set"]}
+    raise Permanent(f'a workload knows no operation "{operation.kind}"')
+
+
+def _named(operation: Operation, config: WorkloadConfig) -> Fields:
+    """What a restore puts back: what the run has set, and what the target names. Raises Permanent."""
+    named = _fields_of(_config_of(operation, config))
+    for change in operation.changes:
+        named.take(*_set_by(change, config))
+    return named
+
+
+def _fields_of(config: WorkloadConfig) -> Fields:
+    fields = Fields()
+    fields.take(config.images, config.env)
+    return fields
+
+
+def _config_of(operation: Operation, config: WorkloadConfig) -> WorkloadConfig:
+    """An operation's own configuration: its images may be another version's. Raises Permanent."""
+    raw = operation.config
+    if operation.kind == "set" and isinstance(raw, Mapping):
+        raw = raw.get("target")
+    if isinstance(raw, WorkloadConfig):
+        return raw
+    return _parsed(orjson.dumps(raw["workload"])) if isinstance(raw, Mapping) and "workload" in raw else config
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(text: bytes) -> WorkloadConfig:
+    try:
+        return WorkloadConfig.model_validate(orjson.loads(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Permanent(f"workload.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _lacking(found: Mapping[str, Any], wanted: Fields, operation: Operation) -> list[Difference]:
+    """Where the object has something else than an operation wants of it, its mark of a restart included."""
+    lacking = template.different(found["spec"]["template"], wanted)
+    if operation.restart and template.marked(found["spec"]["template"], template.RESTART) != operation.key:
+        lacking.append(Difference(f"has lost the annotation {template.RESTART}, which starts its pods anew"))
+    return lacking
+
+
+def _others(
+    found: Mapping[str, Any], config: WorkloadConfig, operation: Operation, snapshot: Mapping[str, Any] | None
+) -> str:
+    """What others have changed since the snapshot, which a restore leaves as it is. Raises Permanent."""
+    own = _config_of(operation, config)
+    if operation.kind != "restore" or snapshot is None or own.restore == "Template":
+        return ""
+    found_places = template.beside(found["spec"]["template"], snapshot["template"], _named(operation, config))
+    more = len(found_places) - SAID
+    places = ", ".join(found_places[:SAID]) + (f" and {more} more" if more > 0 else "")
+    return f"others changed {places}; it stays" if places else ""
+
+
+def _version(config: WorkloadConfig, found: Mapping[str, Any]) -> str | None:
     """The tag of the live image, where it is the same repository as the wanted one."""
+    present = template.containers(found["spec"]["template"])
     for name, wanted in config.images.items():
-        repository, _, tag = str(present[name].get("image", "")).rpartition(":")
-        if repository and "/" not in tag and "@" not in repository and wanted.rpartition(":")[0] == repository:
+        image = str(present.get(name, {}).get("image", "")).partition("@")[0]
+        repository, _, tag = image.rpartition(":")
+        if repository and "/" not in tag and wanted.partition("@")[0].rpartition(":")[0] == repository:
             return tag
     return None
 
 
-def _changed(
-    found: Mapping[str, Any], images: Mapping[str, str], env: Mapping[str, Mapping[str, str]]
-) -> dict[str, Any]:
-    """A strategic merge patch of the pod spec: lists merge by container and variable name."""
-    change: dict[str, Any] = {}
-    spec = found["spec"]["template"]["spec"]
-    for group in ("initContainers", "containers"):
-        for name in [item["name"] for item in spec.get(group, [])]:
-            item: dict[str, Any] = {"name": name}
-            if name in images:
-                item["image"] = images[name]
-            if name in env:
-                item["env"] = [{"name": variable, "value": value} for variable, value in env[name].items()]
-            if len(item) > 1:
-                change.setdefault(group, []).append(item)
-    changed = {item["name"] for items in change.values() for item in items}
-    missing = sorted({*images, *env} - changed)
-    if missing:
-        raise Permanent(f"{found['metadata']['name']} has no container {missing[0]}")
-    return change
+def _gone(config: WorkloadConfig) -> str:
+    return f"{config.kind} {config.name} is gone; apply it again"
 
 
-def _wanted(
-    found: Mapping[str, Any], config: WorkloadConfig, operation: Operation, snapshot: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """The change of the pod template that an operation stands for. Raises Permanent."""
-    if operation.kind == "set":
-        env = {operation.config["container"]: operation.config["set"]}
-        return {"spec": _changed(found, {}, env)}
-    if operation.kind != "restore":
-        return {"spec": _changed(found, config.images, config.env)}
-    if snapshot is None:
-        raise Permanent(f"there is no snapshot of {operation.subject}")
-    if found["metadata"]["uid"] != snapshot["uid"]:
-        name = found["metadata"]["name"]
-        raise Permanent(f"{config.kind} {name} is not the one that the snapshot is of: it was deleted and made again")
-    return {"$patch": "replace", **snapshot["template"]}
+# ---------------------------------------------------------------------------------------------------------------
+# What is done
 
 
-def _state(found: Mapping[str, Any], config: WorkloadConfig) -> Progress:
-    """Whether a rollout is complete, as `kubectl rollout status` tells it, and the old version has stopped answering."""
-    spec, status, meta = found["spec"], found.get("status", {}), found["metadata"]
-    wanted = spec.get("replicas", 1)
-    if wanted == 0:
-        return Progress("Succeeded")  # no pod is wanted, so there is nothing to wait for
-    if spec.get("paused"):
-        return Progress("Running", f"{found['kind']} {meta['name']} is paused (kubectl rollout resume)", stuck=True)
-    if status.get("observedGeneration", 0) < meta.get("generation", 0):
-        return Progress("Running", "the change has not been seen yet")
-    for condition in status.get("conditions", []):
-        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
-            return Progress(
-                "Failed", f"{found['kind']} {meta['name']}: {condition.get('message', 'progress deadline exceeded')}"
-            )
-    if found.get("kind") == "StatefulSet":
-        return _stateful(wanted, status, spec)
-    return _deployment(wanted, status, seconds(config.drainTimeout))
+async def _there(cluster: Cluster, path: str, config: WorkloadConfig) -> dict[str, Any]:
+    try:
+        return await cluster.get(path)
+    except NotFound:
+        raise NotFound(_gone(config)) from None
 
 
-def _deployment(wanted: int, status: Mapping[str, Any], drain: float) -> Progress:
-    updated, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
-    if updated < wanted:
-        return Progress("Running", f"{updated} of {wanted} replicas updated")
-    if total > updated:
-        return Progress("Running", f"{total - updated} old replicas are still there")
-    if status.get("availableReplicas", 0) < wanted:
-        return Progress("Running", f"{status.get('availableReplicas', 0)} of {wanted} replicas available")
-    if _draining(status, drain):
-        return Progress("Running", f"{status['terminatingReplicas']} old replicas are still ending")
-    return Progress("Succeeded")
+async def _new_template(
+    cluster: Cluster,
+    namespace: str,
+    found: Mapping[str, Any],
+    config: WorkloadConfig,
+    operation: Operation,
+    snapshot: Mapping[str, Any] | None,
+) -> Mapping[str, Any]:
+    """The template that an operation stands for. Raises Retryable, Permanent."""
+    now: Mapping[str, Any] = found["spec"]["template"]
+    try:
+        if operation.kind == "restore":
+            wanted = _wanted(config, [operation], snapshot)
+            assert snapshot is not None
+            if wanted.whole is not None:
+                return wanted.whole
+            return template.restored(now, snapshot["template"], _named(operation, config))
+        result = template.changed(now, _wanted(config, [operation], snapshot))
+    except Permanent as error:
+        raise Permanent(f"{rollout.called(found)}: {error}") from None
+    if operation.kind == "apply":
+        if operation.restart:
+            template.mark(result, template.RESTART, operation.key)
+        await _mark_config(cluster, namespace, now, result, _config_of(operation, config))
+    return result
 
 
-def _draining(status: Mapping[str, Any], drain: float) -> bool:
-    """Whether pods that are going away may still answer: what is asked next must not meet the old version."""
-    if not status.get("terminatingReplicas"):
-        return False
-    since = next(
-        (
-            item["lastUpdateTime"]
-            for item in status.get("conditions", [])
-            if item["type"] == "Progressing" and item.get("reason") == "NewReplicaSetAvailable"
-        ),
-        None,
+async def _mark_config(
+    cluster: Cluster, namespace: str, now: Mapping[str, Any], result: dict[str, Any], config: WorkloadConfig
+) -> None:
+    """Say on the template what captured configuration its pods start with; a mark that was never there is no change of
+    it, and restarts nothing by itself. Raises Retryable, Permanent."""
+    before = template.marked(now, template.CONFIG)
+    if not config.config or (before is None and result == now):
+        return
+    references = [
+        ("configmaps", item.configMap) if item.configMap else ("secrets", item.secret or "") for item in config.config
+    ]
+    template.mark(result, template.CONFIG, await captured.stands_for(cluster, namespace, references))
+
+
+def _patch(found: Mapping[str, Any], wanted: Mapping[str, Any], operation: Operation) -> list[dict[str, Any]]:
+    """A JSON patch: the template, the operation's key, and the version that both were made for.
+
+    A patch that was delayed on its way must not arrive after a later one. A strategic merge patch could not do it: it
+    refuses a value where there is a `valueFrom`.
+    """
+    meta = found["metadata"]
+    annotations = {**(meta.get("annotations") or {}), KEY: operation.key}
+    body = [
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
+        {"op": "add", "path": "/metadata/annotations", "value": annotations},
+    ]
+    if wanted != found["spec"]["template"]:
+        body.append({"op": "replace", "path": "/spec/template", "value": wanted})
+    return body
+
+
+async def _unblocked(
+    cluster: Cluster, namespace: str, found: Mapping[str, Any], operation: Operation, progress: Progress
+) -> Progress:
+    """Delete pods that keep a StatefulSet from coming home: its controller waits for each pod to be ready, also for one
+    whose version is withdrawn and never will be. Raises Retryable, Permanent."""
+    status = found.get("status") or {}
+    living = {status.get("updateRevision")} | (
+        set() if operation.kind == "restore" else {status.get("currentRevision")}
     )
-    return since is not None and datetime.now(UTC) - datetime.fromisoformat(since) < timedelta(seconds=drain)
-
-
-def _stateful(wanted: int, status: Mapping[str, Any], spec: Mapping[str, Any]) -> Progress:
-    partition = spec.get("updateStrategy", {}).get("rollingUpdate", {}).get("partition", 0)
-    if spec.get("updateStrategy", {}).get("type") == "OnDelete":
-        return Progress("Running", "updateStrategy OnDelete: delete the pods to go on", stuck=True)
-    if status.get("updatedReplicas", 0) < wanted - partition or status.get("readyReplicas", 0) < wanted:
-        return Progress("Running", f"{status.get('updatedReplicas', 0)} of {wanted - partition} replicas updated")
-    if not partition and status.get("updateRevision") != status.get("currentRevision"):
-        return Progress("Running", "the last replicas are becoming ready")
-    return Progress("Succeeded")
+    seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 0)
+    if not seen or None in living or rollout.held_back(found) or progress.state != "Running":
+        return progress
+    broken = [
+        pod["metadata"]
+        for pod in await owned.pods_of(cluster, namespace, found)
+        if not pods.leaving(pod) and not pods.is_ready(pod) and pods.hash_of(pod) not in {None, *living}
+    ]
+    for meta in broken:
+        with contextlib.suppress(Conflict):  # its successor has the name already
+            await cluster.delete(f"/api/v1/namespaces/{namespace}/pods/{meta['name']}", uid=meta["uid"])
+    if not broken:
+        return progress
+    names = ", ".join(sorted(meta["name"] for meta in broken))
+    return Progress("Running", f"deleted pods of a withdrawn version that were not ready: {names}", notable=True)

@@ -1,0 +1,226 @@
+"""Whether what was deployed runs: the target's own availability, a guard that nobody has to write.
+
+    none of the wanted replicas is available                         trouble, now
+    a pod of the current template crashes, or cannot start           trouble, now
+    one has restarted, within the window                             trouble, when it ended
+    one that was ready is not ready for longer than half a window    trouble, now
+    no pod is wanted any more, though some were                      trouble, now
+    fresh pods that are starting or wait for room, while others      none: that is an autoscaler at work; until the
+    are available                                                    time that a rollout has for its progress is over
+
+Pods are listed only where there may be something to see. The cheap hint is the object's resourceVersion: a pod that
+crashes, or is not ready for a moment, makes its controller count anew and write the status. So an object whose counters
+are good, and which has not been written since its pods were last seen to be good (or its rollout to be complete), has had
+no crash that anybody noticed; it costs no request. One that was written again is looked at once, even if its counters
+are good already: a restarted container tells for itself when it ended. What is kept of that here can be lost at any
+moment (a restart): it costs one request.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from gatewright.ports import Cluster
+from gatewright.providers.targets import owned, pods, rollout
+from gatewright.providers.targets.pods import Pod
+
+AGAIN = 3.0
+"""Seconds for which what pods have said is believed while something is wrong and nothing has been written."""
+DEADLINE = 600
+"""Seconds that a rollout has for its progress where it says nothing else; a StatefulSet never does."""
+SAID = 2
+"""Pods that a message names; of more only the number."""
+WITHIN = timedelta(seconds=2)
+"""A pod that was never ready has not been ready since its very beginning, within the precision of these times."""
+_KEPT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Ailment:
+    """What is wrong with a pod."""
+
+    words: str
+    since: datetime
+    """When it began, as far as that is known."""
+    ended: datetime | None = None
+    """When it was over; None while it lasts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a workload runs: what is wrong, since when, and when it was so last."""
+
+    trouble: str = ""
+    since: datetime | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the pods of one state of an object said, and when."""
+
+    version: str
+    found: tuple[Pod, ...]
+    at: float
+
+
+_looks: OrderedDict[str, _Look] = OrderedDict()
+"""By UID."""
+
+
+async def health(cluster: Cluster, namespace: str, found: Mapping[str, Any], window: float, now: datetime) -> Health:
+    """Whether a workload of which pods are wanted runs. Raises Retryable, Permanent."""
+    wanted, serving = found["spec"].get("replicas", 1), rollout.available(found)
+    looked = await _look(cluster, namespace, found, serving < wanted)
+    ailments = [item for pod in looked for item in _ailments(pod, found, timedelta(seconds=window), now, serving)]
+    if serving == 0:
+        words = f"none of {wanted} replicas is available"
+        ailments.insert(0, Ailment(words, _unavailable_since(found, looked) or now))
+    if not ailments:
+        return Health()
+    ends = [item.ended for item in ailments]
+    last = now if None in ends else max(end for end in ends if end is not None)
+    said = [item.words for item in ailments]
+    more = len(said) - SAID
+    text = "; ".join(said[:SAID]) + (f"; and {more} more" if more > 0 else "")
+    return Health(f"{rollout.called(found)}: {text}"[:700], min(item.since for item in ailments), last)
+
+
+def complete(found: Mapping[str, Any]) -> None:
+    """A rollout was seen to be complete: all its pods are available, as this state of the object says."""
+    _keep(found, ())
+
+
+async def _look(cluster: Cluster, namespace: str, found: Mapping[str, Any], unusual: bool) -> Sequence[Pod]:
+    """The pods that have something to say, as far as they have to be asked. Raises Retryable, Permanent."""
+    known = _looks.get(str(found["metadata"]["uid"]))
+    if known is not None and known.version == _version(found):
+        if not unusual or time.monotonic() - known.at < AGAIN:
+            return known.found
+    listed = owned.current(found, await owned.pods_of(cluster, namespace, found))
+    return _keep(found, tuple(_kept(pod) for pod in listed if _says_something(pod)))
+
+
+def _keep(found: Mapping[str, Any], seen: tuple[Pod, ...]) -> Sequence[Pod]:
+    uid = str(found["metadata"]["uid"])
+    _looks[uid] = _Look(_version(found), seen, time.monotonic())
+    _looks.move_to_end(uid)
+    while len(_looks) > _KEPT:
+        _looks.popitem(last=False)
+    return seen
+
+
+def _version(found: Mapping[str, Any]) -> str:
+    return str(found["metadata"].get("resourceVersion"))
+
+
+def _says_something(pod: Pod) -> bool:
+    return not pods.is_ready(pod) or any(
+        (item.get("lastState") or {}).get("terminated") for item in pods.containers(pod)
+    )
+
+
+def _kept(pod: Pod) -> Pod:
+    """There may be thousands."""
+    return {"metadata": {"name": pod["metadata"]["name"]}, "status": pod.get("status") or {}}
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What a pod says
+
+
+def _ailments(pod: Pod, found: Mapping[str, Any], window: timedelta, now: datetime, serving: int) -> Iterator[Ailment]:
+    """What is wrong with a pod, if anything: one thing, what its containers say first."""
+    said = [
+        *_of_containers(pod, "initContainerStatuses", window, now),
+        *_of_containers(pod, "containerStatuses", window, now),
+    ]
+    said = sorted(said, key=lambda item: item.ended is not None)  # what lasts goes first
+    yield from said[:1] or _unready(pod, found, window, now, serving)
+
+
+def _of_containers(pod: Pod, group: str, window: timedelta, now: datetime) -> Iterator[Ailment]:
+    over = (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")  # it was replaced by another
+    for status in (pod.get("status") or {}).get(group) or []:
+        state, name = status.get("state") or {}, f"container {status['name']} of pod {pod['metadata']['name']}"
+        last = (status.get("lastState") or {}).get("terminated")
+        waiting, ended = state.get("waiting") or {}, state.get("terminated")
+        done = ended is not None and group == "initContainerStatuses" and not ended.get("exitCode")
+        if waiting.get("reason") in pods.STUCK:
+            words = f"{name}: {pods.STUCK[waiting['reason']]} ({waiting['reason']})"
+            detail = _restarts(status, last) if last else str(waiting.get("message") or "")[:200]
+            since = min((moment for moment in (_when(last), _since(pod)) if moment is not None), default=now)
+            yield Ailment(f"{words}, {detail}" if detail else words, since)
+        elif ended is not None and not done and (not over or _recent(ended, window, now)):
+            yield Ailment(f"{name} {_ended(ended)}", _when(ended) or now, (_when(ended) or now) if over else None)
+        elif last and not done and _recent(last, window, now):
+            yield Ailment(f"{name} {_restarts(status, last)}", _when(last) or now, _when(last) or now)
+
+
+def _unready(pod: Pod, found: Mapping[str, Any], window: timedelta, now: datetime, serving: int) -> Iterator[Ailment]:
+    """A pod that runs and is not ready, or waits for room while nobody else serves."""
+    status = pod.get("status") or {}
+    name = f"pod {pod['metadata']['name']}"
+    if status.get("phase") == "Pending" and serving == 0:
+        said = pods.hindrance_of([pod])
+        if said is not None:
+            yield Ailment(said.message, _since(pod) or now)
+    since = _since(pod)
+    if status.get("phase") != "Running" or pods.is_ready(pod) or since is None:
+        return
+    deadline = timedelta(seconds=found["spec"].get("progressDeadlineSeconds", DEADLINE))
+    if now - since > (window / 2 if _was_ready(pod) else deadline):
+        yield Ailment(f"{name} is not ready since {_text(since)}", since)
+
+
+def _was_ready(pod: Pod) -> bool:
+    """Whether a pod that is not ready was so before: its condition has changed since it began."""
+    since, began = _since(pod), pods.moment((pod.get("status") or {}).get("startTime"))
+    return since is not None and began is not None and since - began > WITHIN
+
+
+def _since(pod: Pod) -> datetime | None:
+    """Since when a pod is not ready."""
+    return pods.moment(pods.condition_of(pod, "Ready").get("lastTransitionTime"))
+
+
+def _unavailable_since(found: Mapping[str, Any], looked: Sequence[Pod]) -> datetime | None:
+    """When the last replica stopped being available, as far as that is known."""
+    conditions = (found.get("status") or {}).get("conditions") or []
+    known = [
+        pods.moment(item.get("lastTransitionTime"))
+        for item in conditions
+        if item["type"] == "Available" and item.get("status") == "False"
+    ]
+    known += [_since(pod) for pod in looked if _was_ready(pod)]
+    return max((moment for moment in known if moment is not None), default=None)
+
+
+def _recent(ended: Mapping[str, Any], window: timedelta, now: datetime) -> bool:
+    moment = _when(ended)
+    return moment is None or now - moment <= window
+
+
+def _when(ended: Mapping[str, Any] | None) -> datetime | None:
+    return pods.moment(ended.get("finishedAt")) if ended else None
+
+
+def _restarts(status: Mapping[str, Any], last: Mapping[str, Any]) -> str:
+    count = int(status.get("restartCount", 1)) or 1
+    return f"restarted {count} time{'s' if count > 1 else ''}; it last {_ended(last)}"
+
+
+def _ended(ended: Mapping[str, Any]) -> str:
+    """How a container ended: `ended with exit code 137 (OOMKilled) at 2026-01-01T10:00:00Z`."""
+    reason = f" ({ended['reason']})" if ended.get("reason") else ""
+    moment = _when(ended)
+    return f"ended with exit code {ended.get('exitCode', 0)}{reason}" + (f" at {_text(moment)}" if moment else "")
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,133 @@
+"""How far a rollout is, as `kubectl rollout status` tells it, from the status of a Deployment or StatefulSet.
+
+Success goes first: what is complete has succeeded, whatever conditions say. Waiting is not failing: pods that cannot be
+created (a quota, a webhook) are said in the API server's own words, and the step's own time ends them. A missed progress
+deadline fails a deploy, unless the condition is older than the operation: it then speaks of the version before, and the
+controller takes it away only when a pod gets on. A restore is never failed by it; its own time ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gatewright.core.model import Operation, Progress
+
+WITHIN = timedelta(seconds=1)
+"""The API server's times are whole seconds."""
+
+
+def progress(found: Mapping[str, Any], operation: Operation, drain: float) -> Progress:
+    """How far a rollout is; `drain` is for how many seconds old pods that are ending are waited for."""
+    spec, status, meta = found["spec"], found.get("status") or {}, found["metadata"]
+    wanted = spec.get("replicas", 1)
+    if wanted == 0:
+        return Progress("Succeeded")  # no pod is wanted, so there is nothing to wait for
+    if spec.get("paused"):
+        return Progress("Running", f"{called(found)} is paused (kubectl rollout resume)", stuck=True)
+    if status.get("observedGeneration", 0) < meta.get("generation", 0):
+        return Progress("Running", "the change has not been seen yet")
+    counted = _stateful(wanted, found) if found.get("kind") == "StatefulSet" else _deployment(wanted, status, drain)
+    if counted.state == "Succeeded" or counted.stuck:
+        return counted
+    refused = refusal(found)
+    if refused:
+        return Progress("Running", refused, stuck=True)
+    late = _condition(status, "Progressing", "ProgressDeadlineExceeded")
+    if late is None or not _since(late, operation.since):
+        return counted
+    words = f"{called(found)}: {late.get('message', 'progress deadline exceeded')}"
+    return Progress("Running", words, stuck=True) if operation.kind == "restore" else Progress("Failed", words)
+
+
+def refusal(found: Mapping[str, Any]) -> str:
+    """Why the controller cannot create pods, in the API server's own words; empty where it can, or does not say."""
+    status = found.get("status") or {}
+    for kind, reason in (("ReplicaFailure", ""), ("Progressing", "ReplicaSetCreateError")):
+        condition = _condition(status, kind, reason)
+        if condition is not None and condition.get("status") == ("True" if kind == "ReplicaFailure" else "False"):
+            said = condition.get("message") or condition.get("reason", kind)
+            return f"{called(found)} cannot create pods: {said}"[:500]
+    return ""
+
+
+def called(found: Mapping[str, Any]) -> str:
+    """`Deployment web`."""
+    return f"{found.get('kind', 'object')} {found['metadata']['name']}"
+
+
+def available(found: Mapping[str, Any]) -> int:
+    """How many replicas serve."""
+    status = found.get("status") or {}
+    return int(status.get("availableReplicas", status.get("readyReplicas", 0) if _is_stateful(found) else 0))
+
+
+def _is_stateful(found: Mapping[str, Any]) -> bool:
+    return found.get("kind") == "StatefulSet"
+
+
+def _condition(status: Mapping[str, Any], kind: str, reason: str = "") -> Mapping[str, Any] | None:
+    for item in status.get("conditions") or []:
+        if item["type"] == kind and (not reason or item.get("reason") == reason):
+            return dict(item)
+    return None
+
+
+def _since(condition: Mapping[str, Any], since: str | None) -> bool:
+    """Whether a condition is news of an operation that began then."""
+    if since is None:
+        return True
+    said = condition.get("lastUpdateTime") or condition.get("lastTransitionTime")
+    return said is not None and datetime.fromisoformat(said) > datetime.fromisoformat(since) + WITHIN
+
+
+def _deployment(wanted: int, status: Mapping[str, Any], drain: float) -> Progress:
+    updated, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
+    if updated < wanted:
+        return Progress("Running", f"{updated} of {wanted} replicas updated")
+    if total > updated:
+        return Progress("Running", f"{total - updated} old replicas are still there")
+    if status.get("availableReplicas", 0) < wanted:
+        return Progress("Running", f"{status.get('availableReplicas', 0)} of {wanted} replicas available")
+    if _draining(status, drain):
+        return Progress("Running", f"{status['terminatingReplicas']} old replicas are still ending")
+    return Progress("Succeeded")
+
+
+def _draining(status: Mapping[str, Any], drain: float) -> bool:
+    """Whether pods that are going away may still answer: what is asked next must not meet the old version."""
+    if not status.get("terminatingReplicas"):
+        return False
+    complete = _condition(status, "Progressing", "NewReplicaSetAvailable")
+    if complete is None:
+        return False
+    return datetime.now(UTC) - datetime.fromisoformat(complete["lastUpdateTime"]) < timedelta(seconds=drain)
+
+
+def held_back(found: Mapping[str, Any]) -> str:
+    """Why pods of a StatefulSet would never get a new version by themselves; empty where they do."""
+    if not _is_stateful(found):
+        return ""
+    strategy = found["spec"].get("updateStrategy") or {}
+    if strategy.get("type") == "OnDelete":
+        return f"{called(found)} has updateStrategy OnDelete: its pods keep their version until somebody deletes them"
+    partition = (strategy.get("rollingUpdate") or {}).get("partition") or 0
+    if partition > 0:
+        return (
+            f"{called(found)} has updateStrategy.rollingUpdate.partition {partition}: "
+            f"its pods below ordinal {partition} never get the version"
+        )
+    return ""
+
+
+def _stateful(wanted: int, found: Mapping[str, Any]) -> Progress:
+    status = found.get("status") or {}
+    held = held_back(found)
+    if held:
+        return Progress("Running", held, stuck=True)
+    if status.get("updatedReplicas", 0) < wanted or status.get("readyReplicas", 0) < wanted:
+        return Progress("Running", f"{status.get('updatedReplicas', 0)} of {wanted} replicas updated")
+    if status.get("updateRevision") != status.get("currentRevision"):
+        return Progress("Running", "the last replicas are becoming ready")
+    return Progress("Succeeded")

@@ -1,0 +1,303 @@
+"""What is wanted of a pod template: single fields, and the arithmetic of them.
+
+    operations, in order   ->  Fields     images and variables by container; or a whole template
+    Fields, a template     ->  changed    the template that has them
+    Fields, a template     ->  different  where it has something else, in words, each with its place in managed fields
+    template, snapshot     ->  restored   three-way: named fields as the snapshot has them, everything else as it is now
+    template, snapshot     ->  beside     what others changed, which a three-way restore leaves alone
+
+Where nobody else has changed anything, `restored` is the snapshot's template to the letter: the very ReplicaSet of before
+is the one that Kubernetes goes back to. Values of variables are in no message: what others have set may be a secret.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gatewright.api import GROUP
+from gatewright.ports import Permanent
+
+OWN = f"{GROUP}/"
+"""Prefix of the annotations of a template that are ours."""
+RESTART = f"{OWN}restart"
+"""Annotation of a template: the key of the operation that wanted its pods to start anew."""
+CONFIG = f"{OWN}config"
+"""Annotation of a template: stands for what the captured ConfigMaps and Secrets held when it was deployed."""
+GROUPS = ("initContainers", "containers")
+NAMED = ("volumes", "imagePullSecrets")
+"""Further lists of a pod's spec whose items are told apart by name."""
+
+Template = Mapping[str, Any]
+Items = tuple[Mapping[str, Any], ...]
+"""A variable as the template has it: one item, or none; the API server lets several of one name pass."""
+
+
+@dataclass(slots=True)
+class Fields:
+    """Fields of a template with the values that they are to have."""
+
+    images: dict[str, str] = field(default_factory=dict)
+    """Image by container."""
+    env: dict[str, dict[str, Items]] = field(default_factory=dict)
+    """Variables by container; no item: it is not to be there."""
+    whole: Template | None = None
+    """Everything else is to be as it is here."""
+
+    def take(self, images: Mapping[str, str], env: Mapping[str, Mapping[str, str]]) -> None:
+        """These images, and these plain values of variables."""
+        self.images |= images
+        for container, variables in env.items():
+            items = {name: ({"name": name, "value": value},) for name, value in variables.items()}
+            self.env.setdefault(container, {}).update(items)
+
+    def go_back(self, named: Fields, snapshot: Template) -> None:
+        """What is named, as the snapshot has it."""
+        before = containers(snapshot)
+        self.images |= {name: before[name]["image"] for name in named.images if before.get(name, {}).get("image")}
+        for container, variables in named.env.items():
+            had = before.get(container, {}).get("env") or []
+            self.env.setdefault(container, {}).update({name: _items(had, name) for name in variables})
+
+    def go_back_whole(self, snapshot: Template) -> None:
+        """Everything, as the snapshot has it."""
+        images = {name: item["image"] for name, item in containers(snapshot).items() if item.get("image")}
+        self.images, self.env, self.whole = images, {}, snapshot
+
+    def needed(self) -> set[str]:
+        """Containers that must be there."""
+        return {*self.images, *(name for name, variables in self.env.items() if any(variables.values()))}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where a template has something else than is wanted."""
+
+    words: str
+    """What it has instead, to be read after the name of the workload."""
+    container: str = ""
+    place: tuple[str, ...] = ()
+    """Where managed fields tell who set it, below the object; empty: nobody can own what is not there."""
+
+
+def containers(template: Template) -> dict[str, Mapping[str, Any]]:
+    """Containers and init containers by name."""
+    return {item["name"]: item for item in _containers(template)}
+
+
+def same_image(now: str, wanted: str) -> bool:
+    """Whether an image is the wanted one; a policy may have added the digest that the tag stands for."""
+    return now == wanted or ("@" not in wanted and now.startswith(f"{wanted}@"))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# To change a template
+
+
+def changed(template: Template, wanted: Fields) -> dict[str, Any]:
+    """The template with the wanted fields. Raises Permanent where a container is not there."""
+    result: dict[str, Any] = copy.deepcopy(dict(wanted.whole if wanted.whole is not None else template))
+    present = containers(result)
+    for name in sorted(wanted.needed()):
+        if name not in present:
+            raise Permanent(f"there is no container {name} (there are: {', '.join(sorted(present))})")
+    for container in _containers(result):
+        name = container["name"]
+        if name in wanted.images and not same_image(container.get("image", ""), wanted.images[name]):
+            container["image"] = wanted.images[name]
+        for variable, items in wanted.env.get(name, {}).items():
+            if not _same_items(_items(container.get("env") or [], variable), items):
+                _put(container, variable, items)
+    return result
+
+
+def restored(template: Template, snapshot: Template, named: Fields) -> dict[str, Any]:
+    """The template with the named fields and our own annotations as the snapshot has them. Raises Permanent."""
+    before, wanted = containers(snapshot), Fields()
+    wanted.go_back(named, snapshot)
+    result = changed(template, wanted)
+    for container in _containers(result):
+        name = container["name"]
+        if name in wanted.images:
+            container["image"] = wanted.images[name]  # to the letter, digest or none
+        if name in named.env:
+            _env_back(container, before.get(name, {}).get("env"), set(named.env[name]))
+    _marks_back(result, snapshot)
+    return result
+
+
+def mark(template: dict[str, Any], name: str, value: str) -> None:
+    """Put an annotation of ours on a template."""
+    metadata = template.setdefault("metadata", {})
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), name: value}
+
+
+def marked(template: Template, name: str) -> str | None:
+    """An annotation of a template."""
+    found = (template.get("metadata", {}).get("annotations") or {}).get(name)
+    return None if found is None else str(found)
+
+
+def _put(container: dict[str, Any], variable: str, items: Items) -> None:
+    """In the place of what it replaces, else at the end: later variables may refer to earlier ones."""
+    now = container.get("env") or []
+    at = next((index for index, item in enumerate(now) if item["name"] == variable), len(now))
+    rest = [item for item in now if item["name"] != variable]
+    container["env"] = [*rest[:at], *map(dict, items), *rest[at:]]
+
+
+def _env_back(container: dict[str, Any], had: Sequence[Mapping[str, Any]] | None, names: set[str]) -> None:
+    """Variables of these names as they were, in the places where they were; the others stay as they are."""
+    others = [item for item in container.get("env") or [] if item["name"] not in names]
+    if others == [item for item in had or [] if item["name"] not in names]:
+        result = [dict(item) for item in had or []]
+    else:
+        result = others
+        for index, item in enumerate(had or []):
+            if item["name"] in names:
+                result.insert(_after(result, [earlier["name"] for earlier in (had or [])[:index]]), dict(item))
+    container["env"] = result
+    if not result and had is None:
+        del container["env"]
+
+
+def _after(items: Sequence[Mapping[str, Any]], earlier: Sequence[str]) -> int:
+    """Behind the last of those that stood before it."""
+    return max((index + 1 for index, item in enumerate(items) if item["name"] in earlier), default=0)
+
+
+def _marks_back(result: dict[str, Any], snapshot: Template) -> None:
+    had = (snapshot.get("metadata") or {}).get("annotations")
+    now = (result.get("metadata") or {}).get("annotations") or {}
+    others = {name: text for name, text in now.items() if not name.startswith(OWN)}
+    marks = {name: text for name, text in (had or {}).items() if name.startswith(OWN)}
+    if others or marks or had is not None:
+        result.setdefault("metadata", {})["annotations"] = others | marks
+    elif "metadata" in result:
+        result["metadata"].pop("annotations", None)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# To compare templates
+
+
+def different(template: Template, wanted: Fields) -> list[Difference]:
+    """Where a template has something else than is wanted; the order is always the same."""
+    present = containers(template)
+    missing = sorted(wanted.needed() - set(present))
+    if missing:
+        return [Difference(f"has no container {name}") for name in missing]
+    found = [
+        Difference(f"runs {present[name].get('image')} instead of {image}", name, _place(template, name, "f:image"))
+        for name, image in sorted(wanted.images.items())
+        if not same_image(present[name].get("image", ""), image)
+    ]
+    for name, variables in sorted(wanted.env.items()):
+        now = present.get(name, {}).get("env") or []
+        for variable, items in sorted(variables.items()):
+            words, part = _variable(variable, _items(now, variable), items)
+            if words:
+                place = _place(template, name, "f:env", f'k:{{"name":"{variable}"}}', *part)
+                found.append(Difference(words, name, place if _items(now, variable) else ()))
+    if wanted.whole is not None and not found:
+        other = named_differences(template, changed(template, wanted))
+        found = [Difference(f"has another {path} than its snapshot") for path in other]
+    return found
+
+
+def beside(template: Template, snapshot: Template, named: Fields) -> list[str]:
+    """Where others have changed a template since its snapshot was taken: places such as `containers[app].resources`."""
+    try:
+        kept = restored(template, snapshot, named)
+    except Permanent:
+        return []
+    return named_differences(kept, snapshot)
+
+
+def named_differences(now: Template, before: Template) -> list[str]:
+    """Where two templates differ, as people name it."""
+    found = list(_keys("", now, before, skip=("metadata", "spec")))
+    meta, was = now.get("metadata") or {}, before.get("metadata") or {}
+    found += _keys("metadata.", meta, was, skip=("annotations", "labels"))
+    for key in ("annotations", "labels"):
+        found += _by_key(f"metadata.{key}", meta.get(key) or {}, was.get(key) or {})
+    spec, had = now.get("spec") or {}, before.get("spec") or {}
+    found += _keys("", spec, had, skip=(*GROUPS, *NAMED))
+    for key in NAMED:
+        found += _by_key(key, _by_name(spec.get(key)), _by_name(had.get(key)))
+    for key in GROUPS:
+        old, new = _by_name(had.get(key)), _by_name(spec.get(key))
+        found += [f"{key}[{name}]" for name in sorted(old.keys() ^ new.keys())]
+        for name in sorted(old.keys() & new.keys()):
+            found += _of_container(f"{key}[{name}]", new[name], old[name])
+    return found or (["the order of a list"] if now != before else [])
+
+
+def _of_container(path: str, now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
+    yield from _keys(f"{path}.", now, before, skip=("env",))
+    yield from _by_key(f"{path}.env", _by_name(now.get("env")), _by_name(before.get("env")))
+
+
+def _keys(prefix: str, now: Mapping[str, Any], before: Mapping[str, Any], skip: Iterable[str]) -> Iterator[str]:
+    for key in sorted((now.keys() | before.keys()) - set(skip)):
+        if now.get(key) != before.get(key):
+            yield f"{prefix}{key}"
+
+
+def _by_key(path: str, now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
+    for key in sorted(now.keys() | before.keys()):
+        if now.get(key) != before.get(key):
+            yield f"{path}[{key}]"
+
+
+def _by_name(items: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+    return {item["name"]: item for item in items or []}
+
+
+def _variable(name: str, now: Items, wanted: Items) -> tuple[str, tuple[str, ...]]:
+    """How a variable differs, in words, and the part of it that somebody set; no words where it does not."""
+    if _same_items(now, wanted):
+        return "", ()
+    if not now:
+        return f"has no variable {name}", ()
+    if not wanted:
+        return f"has the variable {name}, which was not there before", ()
+    if "valueFrom" in now[-1]:
+        return f"takes the variable {name} from {_source(now[-1])} instead of {_source(wanted[-1])}", ("f:valueFrom",)
+    if "valueFrom" in wanted[-1]:
+        return f"has a plain value of the variable {name} instead of one from {_source(wanted[-1])}", ("f:value",)
+    return f"has another value of the variable {name}", ("f:value",)
+
+
+def _source(item: Mapping[str, Any]) -> str:
+    source = item.get("valueFrom")
+    if not source:
+        return "a plain value"
+    kind, ref = next(iter(source.items()))
+    words = {"secretKeyRef": "Secret", "configMapKeyRef": "ConfigMap"}.get(kind, kind.removesuffix("Ref"))
+    return f"{words} {ref['name']}[{ref['key']}]" if "name" in ref and "key" in ref else words
+
+
+def _items(env: Sequence[Mapping[str, Any]], variable: str) -> Items:
+    return tuple(item for item in env if item["name"] == variable)
+
+
+def _same_items(now: Items, wanted: Items) -> bool:
+    """The last item of a name counts; the API server leaves out an empty value."""
+    if not now or not wanted:
+        return not now and not wanted
+    one, other = now[-1], wanted[-1]
+    return one.get("valueFrom") == other.get("valueFrom") and (one.get("value") or "") == (other.get("value") or "")
+
+
+def _place(template: Template, container: str, *below: str) -> tuple[str, ...]:
+    groups = [key for key in GROUPS if container in _by_name(template["spec"].get(key))]
+    group = groups[0] if groups else GROUPS[-1]
+    return ("f:spec", "f:template", "f:spec", f"f:{group}", f'k:{{"name":"{container}"}}', *below)
+
+
+def _containers(template: Template) -> Iterator[Any]:
+    for group in GROUPS:
+        yield from template["spec"].get(group) or []
