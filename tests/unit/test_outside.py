@@ -16,6 +16,7 @@ from gatewright.ports import Link, Permanent, Retryable
 from gatewright.runtime import chosen
 from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.leader import Lost
+from gatewright.runtime.links import UNPINNED, Pins
 from gatewright.runtime.outside import Outside, claim
 from tests.unit.sim import World, spec
 
@@ -111,8 +112,10 @@ class Provider:
 class Links:
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.pins: list[dict[tuple[str, str], tuple[str, str]]] = []
 
-    async def open(self, namespace: str, kind: str, name: str | None) -> Link:
+    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> Link:
+        self.pins.append(dict(pinned))
         return Link(name or kind, "1", SimpleNamespace(url="http://fake"), 1.0)
 
     def used(self, namespace: str, name: str, error: Exception | None) -> None:
@@ -242,3 +245,22 @@ def test_claims_name_provider_connection_and_what_is_owned(monkeypatch: Any) -> 
     assert claim("action/mark", {"fake": {"connection": "a"}}) == {"fake:a:site"}
     assert claim("action/mark", {"fake": {"own": "voice\ncrico"}}) == {"fake::voice", "fake::crico"}
     assert claim("action/mark", {"fake": {"own": ""}}) == set()
+
+
+def test_claims_name_what_the_connection_leads_to_as_well(monkeypatch: Any) -> None:
+    Site(monkeypatch, Provider(Progress("Running")))
+    named = claim("action/mark", {"fake": {"connection": "a"}}, lambda kind, name: f"{kind}:api.fake")
+    implied = claim("action/mark", {"fake": {}}, lambda kind, name: f"{kind}:api.fake")
+    assert named & implied == {"fake:api.fake:site"}
+
+
+async def test_an_operation_goes_through_the_connection_that_its_run_has_pinned(monkeypatch: Any) -> None:
+    site = Site(monkeypatch, Provider(Progress("Succeeded")))
+    pins = {("fake", ""): ("main", "uid")}
+    site.outside = Outside(
+        site.links, lambda: None, lambda key: site.woken.set(), lambda key: pins if key == ("shop", "web") else {}
+    )  # type: ignore[arg-type]
+    site.follow()
+    await site.news()
+    assert site.links.pins == [pins]
+    await site.outside.close()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewright.core.window import Rule, Sample, Window, fold, verdict
+from gatewright.core.window import GAP, Rule, Sample, Window, arrived, fold, verdict
 
 KINDS = st.sampled_from(["Good", "Breach", "Breach", "NoData", "Error"])
 RULES = st.builds(
@@ -42,8 +42,9 @@ def model(row: list[Sample], opened: float, now: float, rule: Rule) -> str:
             return "Failed"
     since = None
     if kinds and kinds[-1][1] in ("NoData", "Error"):
-        last_answer = answers[-1][0] if answers else float("-inf")
-        since = next(at for at, _ in kinds if at > last_answer)
+        heard = answers[-1][0] if answers else opened
+        since = next(at for at, kind in kinds if kind not in ("Good", "Breach") and (not answers or at > heard))
+        since = heard if since - heard > 3 * rule.interval else since
     elif now - (answers[-1][0] if answers else opened) > 3 * rule.interval:
         since = answers[-1][0] if answers else opened
     if since is not None:
@@ -118,3 +119,76 @@ def test_an_old_good_answer_does_not_stay_good():
     window = fold(Window(opened=0.0), Sample(1, "Good"), rule)
     assert verdict(window, 31, rule).state == "Passing"
     assert verdict(window, 31.1, rule).state == "Holding"
+
+
+SLOW = st.lists(
+    st.tuples(
+        st.sampled_from(["Good", "Breach", "NoData", "Error"]),
+        st.floats(0.0, 12.0),  # seconds from the last arrival to the next question
+        st.floats(0.0, 90.0),  # how long the answer takes
+    ),
+    max_size=30,
+)
+HOLDING = st.builds(
+    Rule,
+    interval=st.sampled_from([1.0, 5.0, 10.0]),
+    lasting=st.sampled_from([None, 30.0]),
+    threshold=st.sampled_from([None, 3]),
+    hold_for=st.sampled_from([5.0, 20.0, 120.0]),
+)
+
+
+@settings(max_examples=5_000, deadline=None)
+@given(rule=HOLDING, first=st.sampled_from(["", "Good"]), answers=SLOW)
+def test_every_hold_ends(rule: Rule, first: str, answers: list[tuple[str, float, float]]):
+    """Whatever comes instead of fresh answers, and however late: after `holdFor` the verdict is Failed, and stays so."""
+    window, now = Window(opened=0.0), 0.0
+    if first:
+        window = fold(window, Sample(0.001, "Good"), rule)
+    heard = 0.001 if first else 0.0
+    over = heard + rule.hold_for + GAP * rule.interval
+    for kind, pause, took in answers:
+        asked, now = now + pause, now + pause + took
+        kind = kind if took > GAP * rule.interval else "Error"  # nothing of it is a fresh answer
+        window = fold(window, arrived(window, Sample(asked, kind), now, rule), rule)  # type: ignore[arg-type]
+        if now > over:
+            found = verdict(window, now, rule)
+            assert found.state == "Failed" and found.reason in ("NoData", "Error", "Silence"), (now, found)
+    found = verdict(window, max(now, over) + 1.0, rule)
+    assert found.state == "Failed" and found.reason != "Breach"
+
+
+@settings(max_examples=2_000, deadline=None)
+@given(rule=HOLDING, answers=SLOW, later=st.floats(0.0, 60.0))
+def test_a_hold_that_has_failed_does_not_hold_again(rule: Rule, answers: list[tuple[str, float, float]], later: float):
+    window, now = fold(Window(opened=0.0), Sample(0.001, "Good"), rule), 0.001
+    for _, pause, took in answers:
+        failed = verdict(window, now + pause + took, rule).state == "Failed"
+        asked, now = now + pause, now + pause + took
+        window = fold(window, arrived(window, Sample(asked, "Error"), now, rule), rule)
+        assert not failed or verdict(window, now, rule).state == "Failed"
+    assert verdict(window, now + later, rule).since <= now + later
+
+
+def test_answers_that_are_always_late_are_a_hold_that_ends():
+    rule = Rule(5, hold_for=60)
+    window, states = fold(Window(opened=0.0), Sample(1, "Good"), rule), []
+    for asked in range(6, 120, 40):
+        window = fold(window, arrived(window, Sample(asked, "Good"), asked + 40, rule), rule)
+        found = verdict(window, asked + 40, rule)
+        states.append((found.state, found.since, found.reason))
+    assert states == [("Holding", 1, "Error"), ("Failed", 1, "Error"), ("Failed", 1, "Error")]
+    assert window.last is not None
+    assert window.last.message == "the answer took 40s, longer than three intervals"
+
+
+def test_a_late_answer_counts_as_a_breach_where_no_answer_does():
+    rule = Rule(5, error_fails=True)
+    window = Window(opened=0.0)
+    found = verdict(fold(window, arrived(window, Sample(1, "Good"), 41, rule), rule), 41, rule)
+    assert (found.state, found.reason) == ("Failed", "Breach")
+
+
+def test_an_answer_within_three_intervals_is_as_good_as_any():
+    sample = Sample(1, "Good", 0.5)
+    assert arrived(Window(opened=1.0), sample, 16, Rule(5)) is sample

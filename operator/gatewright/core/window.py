@@ -7,7 +7,10 @@ A gate is asked every `interval`. Each answer is one sample: Good, Breach, NoDat
   breaches: what nobody saw is neither good nor bad. `failureThreshold` counts the breaches of the row. Where both are
   given, both must be reached; where none is, one breach is enough.
 * Absent is not good. NoData and Error put the gate on Hold (or count as a breach, where the gate says `Fail`). So does
-  silence: an answer older than three intervals is no answer. After `holdFor` of Hold the gate fails.
+  silence: an answer older than three intervals is no answer, and neither is one that arrives more than three intervals
+  after it was asked for (`arrived`). After `holdFor` of Hold the gate fails.
+* A hold lasts from its first silence until the next Good or Breach, and nothing else moves its beginning: whatever comes
+  instead of fresh answers, the hold is over when `holdFor` is.
 * A row of breaches outlives a short hold: three errors do not wipe out four minutes of breach, unless they make the
   gap too long.
 
@@ -17,6 +20,7 @@ A gate is asked every `interval`. Each answer is one sample: Good, Breach, NoDat
     Breach    | grows, or starts anew after too long a gap   | ends
     NoData    | stays as it is                               | starts, or goes on
     Error     | stays as it is                               | starts, or goes on
+    too late  | stays as it is                               | goes on: it began with the silence before it
 
 Times are seconds on one clock of the caller's choice; a sample that is not newer than the last is ignored.
 """
@@ -52,6 +56,8 @@ class Sample:
     kind: Kind
     value: float | None = None
     message: str = ""
+    late: bool = False
+    """When it arrived, nothing had been heard for more than three intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,15 @@ class Verdict:
     reason: str = ""
 
 
+def arrived(window: Window, sample: Sample, now: float, rule: Rule) -> Sample:
+    """The sample as it counts when its answer arrives at `now`: too late, it tells of a past that nobody waits for."""
+    took = now - sample.at
+    if took > GAP * rule.interval:
+        message = f"the answer took {took:.0f}s, longer than three intervals"
+        return Sample(sample.at, "Error", None, message, late=True)
+    return replace(sample, late=True) if now - _heard(window) > GAP * rule.interval else sample
+
+
 def fold(window: Window, sample: Sample, rule: Rule) -> Window:
     """The window after one more sample."""
     if window.last is not None and sample.at <= window.last.at:
@@ -96,7 +111,7 @@ def fold(window: Window, sample: Sample, rule: Rule) -> Window:
             breach_last=sample.at,
             answered=sample.at,
         )
-    return replace(window, last=sample, silent=sample.at if window.silent is None else window.silent)
+    return replace(window, last=sample, silent=_silence_before(window, sample, rule))
 
 
 def verdict(window: Window, now: float, rule: Rule) -> Verdict:
@@ -125,8 +140,20 @@ def _sustained(window: Window, rule: Rule) -> bool:
     return enough and (rule.lasting is None or window.breach_last - window.breach_first >= rule.lasting)
 
 
+def _silence_before(window: Window, sample: Sample, rule: Rule) -> float:
+    """Since when there has been no answer, after one more sample that is none; what has begun keeps its beginning."""
+    if window.silent is not None:
+        return window.silent
+    heard = _heard(window)
+    return heard if sample.late or sample.at - heard > GAP * rule.interval else sample.at
+
+
 def _silent_since(window: Window, now: float, rule: Rule) -> float | None:
     if window.silent is not None:
         return window.silent
-    heard = window.opened if window.answered is None else window.answered
+    heard = _heard(window)
     return heard if now - heard > GAP * rule.interval else None
+
+
+def _heard(window: Window) -> float:
+    return window.opened if window.answered is None else window.answered

@@ -20,7 +20,7 @@ from gatewright.api.jobs import Job
 from gatewright.api.release import STEP_KINDS, Approval, Check, FollowUp, ReleaseSpec, Step, Target
 from gatewright.core.expand import expand, references
 from gatewright.ports import Permanent
-from gatewright.providers import registry
+from gatewright.providers import places, registry
 from gatewright.providers.connections import addresses
 from gatewright.providers.sentences import explain, field_names, listed, meant, place, quoted, sentence
 
@@ -37,12 +37,12 @@ def problems(spec: ReleaseSpec) -> list[str]:
     found: list[str] = []
     for index, target in enumerate(spec.targets):
         found += _target(f"spec.targets[{index}]", target, names)
-    for path, step, where in _steps(spec):
+    for path, step, where in places.steps(spec):
         found += _step(path, step, {**names, "stage": where}, spec)
     found += _unapproved(spec)
     for index, entry in enumerate(spec.notify):
         found += _keyed(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
-    for path, check, stage in _checks(spec):
+    for path, check, stage in places.checks(spec):
         found += _check(path, check, names if stage is None else {**names, "stage": stage})
     for index, item in enumerate(spec.followUps):
         found += _follow_up(f"spec.followUps[{index}]", item, names)
@@ -71,24 +71,7 @@ def connection_problems(spec: Mapping[str, Any]) -> list[str]:
     return found
 
 
-# --- the places of a spec where providers stand
-
-
-def _checks(spec: ReleaseSpec) -> Iterator[tuple[str, Check, str | None]]:
-    yield from ((f"spec.preflight[{index}]", check, None) for index, check in enumerate(spec.preflight))
-    yield from ((f"spec.guards[{index}]", check, None) for index, check in enumerate(spec.guards))
-    for number, stage in enumerate(spec.stages):
-        for index, check in enumerate(stage.gates):
-            yield f"spec.stages[{number}].gates[{index}]", check, stage.name
-    yield from ((f"spec.rollback.verify[{index}]", check, None) for index, check in enumerate(spec.rollback.verify))
-
-
-def _steps(spec: ReleaseSpec) -> Iterator[tuple[str, Step, str]]:
-    for number, stage in enumerate(spec.stages):
-        for index, step in enumerate(stage.steps):
-            yield f"spec.stages[{number}].steps[{index}]", step, stage.name
-        for index, step in enumerate(stage.rollback.steps):
-            yield f"spec.stages[{number}].rollback.steps[{index}]", step, stage.name
+# --- each place by itself
 
 
 def _known_names(spec: ReleaseSpec) -> dict[str, str]:

@@ -1,26 +1,48 @@
-"""Which run has which target: no two runs work on one at the same time."""
+"""Which run has which target: no two runs work on one at the same time.
+
+What is claimed is what a Connection leads to (`Links.system`), not how its name is written: a Release that names its
+Connection and one that implies it exclude each other, and so do two Connections to one address.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from gatewright.core.body import pin
-from gatewright.core.expand import Unknown
-from gatewright.core.model import View
+from gatewright.core.expand import Unknown, expand, references
+from gatewright.core.model import Body, View
 from gatewright.core.operations import subjects
 from gatewright.ports import Permanent
+from gatewright.providers.registry import ACTIONS
 from gatewright.runtime.chosen import is_outside, target_of
 from gatewright.runtime.entries import Entry, Key
-from gatewright.runtime.outside import claim
+from gatewright.runtime.links import Links, Pins, unpinned
+from gatewright.runtime.outside import System, claim
 
 
 class Claims:
     """The targets of all Releases of this process."""
 
-    def __init__(self, entries: Mapping[Key, Entry], wake: Callable[[Key], None]) -> None:
+    def __init__(
+        self,
+        entries: Mapping[Key, Entry],
+        wake: Callable[[Key], None],
+        links: Links | None = None,
+        pins: Callable[[Key], Pins] = unpinned,
+    ) -> None:
+        """`links` tell where Connections lead, `pins` which of them the run of a Release has pinned."""
         self._entries = entries
         self._wake = wake
+        self._links = links
+        self._pins = pins
+
+    def of(self, key: Key, body: Body) -> frozenset[str]:
+        """What a run of a body has to itself. Raises expand.Unknown."""
+        found = {**subjects(body), **_actions(body)}
+        system = partial(self._system, key) if self._links is not None else None
+        return targets_of(key[0], found, system)
 
     def take(self, entry: Entry, view: View) -> None:
         """The targets of a run under way are its own; at rest a Release has none."""
@@ -29,8 +51,25 @@ class Claims:
             if had:
                 self.unblock(entry.key[0])
         elif entry.body is not None and not entry.claims:
-            entry.claims = targets_of(view.namespace, subjects(entry.body))
+            entry.claims = self.of(entry.key, entry.body)
             self.unblock(entry.key[0])
+
+    def retake(self, entry: Entry, view: View, body: Body | None = None) -> str | None:
+        """What an edited body adds belongs to its run too; what it had stays its own until the run ends.
+
+        `body` is the edited one, that of the entry without it. Where another run has one of the new targets, or may have,
+        nothing is taken and the other Release is named. Raises expand.Unknown.
+        """
+        body = body or entry.body
+        if view.run is None or body is None or entry.claims is None:
+            return None
+        wanted = self.of(entry.key, body)
+        added = wanted - entry.claims
+        rival = self._holder(entry, added) if added else None
+        entry.blocked = rival is not None
+        if rival is None:
+            entry.claims |= wanted
+        return rival
 
     def rival(self, entry: Entry, view: View) -> str | None:
         """Another Release whose run has one of our targets; as long as it is not known which it has, it may."""
@@ -38,14 +77,12 @@ class Claims:
         if view.run is not None or view.spec is None or view.problems:
             return None
         try:
-            mine = targets_of(view.namespace, subjects(pin(view.spec, view.status.runs + 1, None)))
+            mine = self.of(entry.key, pin(view.spec, view.status.runs + 1, None))
         except Unknown:
             return None
-        for key, other in self._entries.items():
-            if key[0] == entry.key[0] and other is not entry and (other.claims is None or other.claims & mine):
-                entry.blocked = True
-                return key[1]
-        return None
+        found = self._holder(entry, mine)
+        entry.blocked = found is not None
+        return found
 
     def unblock(self, namespace: str) -> None:
         """Who was kept waiting looks again."""
@@ -53,14 +90,23 @@ class Claims:
             if key[0] == namespace and entry.blocked:
                 self._wake(key)
 
+    def _holder(self, entry: Entry, wanted: frozenset[str]) -> str | None:
+        for key, other in self._entries.items():
+            if key[0] == entry.key[0] and other is not entry and (other.claims is None or other.claims & wanted):
+                return key[1]
+        return None
 
-def targets_of(namespace: str, found: Mapping[str, Any]) -> frozenset[str]:
+    def _system(self, key: Key, kind: str, name: str | None) -> str | None:
+        return self._links.system(key[0], kind, name, self._pins(key)) if self._links is not None else None
+
+
+def targets_of(namespace: str, found: Mapping[str, Any], system: System | None = None) -> frozenset[str]:
     """API paths, and what stands for things elsewhere, that subjects with their configuration lead to."""
     claimed: set[str] = set()
     for subject, config in found.items():
         try:
             if is_outside(subject, config):
-                claimed |= claim(subject, config)
+                claimed |= claim(subject, config, system)
             elif subject.startswith("target/"):
                 target, checked = target_of(config)
                 claimed |= set(target.paths(namespace, checked))
@@ -69,3 +115,19 @@ def targets_of(namespace: str, found: Mapping[str, Any]) -> frozenset[str]:
         except Permanent:
             continue
     return frozenset(claimed)
+
+
+def _actions(body: Body) -> dict[str, Any]:
+    """What steps do elsewhere, by a subject of their own: two runs must not restore one project at once.
+
+    What a step publishes is not known yet, and stays as it is written.
+    """
+    found: dict[str, Any] = {}
+    for stage in body.spec.stages:
+        names = {**body.names, "stage": stage.name}
+        for step in (*stage.steps, *stage.rollback.steps):
+            if set(step.model_extra or {}) & set(ACTIONS):
+                raw = dict([step.provider])
+                unknown = {name: f"$({name})" for _, name in references(raw) if name not in names}
+                found[f"action/{stage.name}.{step.name}"] = expand(raw, {**names, **unknown})
+    return found

@@ -1,30 +1,45 @@
 """Connections, ready to be used: found by kind or name, their Secrets read by name and kept for a short while.
 
 A rotated Secret is used within `SECRET_AGE` seconds, without a restart. Whether a Connection works stands in its `Ready`
-condition, written when that changes.
+condition (`runtime.readiness`).
+
+A run resolves its Connections once, before its first change, and keeps what it found (`Pins`). What was implied ("the
+namespace's only one") then goes on meaning the very same object, whatever is added later; an object of the same name that
+was made anew is another one, and is not used by a run that began with the first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from gatewright.api import API_VERSION
-from gatewright.api.base import SecretKeyRef, seconds
+from gatewright.api.base import SecretKeyRef, SecretSource, seconds
 from gatewright.api.connection import ConnectionSpec
 from gatewright.core.model import digest
-from gatewright.core.times import stamp
 from gatewright.ports import Cluster, Link, NotFound, Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems
 from gatewright.runtime.kube import path
+from gatewright.runtime.readiness import WORKS, Place, Readiness, Reason
 
 SECRET_AGE = 30.0
+
+Pins = Mapping[tuple[str, str], tuple[str, str]]
+"""What a run uses: kind of a Connection and its name as the spec has it ("" where it is implied), to its name and UID."""
+UNPINNED: Pins = {}
+
+log = logging.getLogger("gatewright.links")
+
+
+def unpinned(key: tuple[str, str]) -> Pins:
+    """No Release has pinned anything."""
+    return UNPINNED
 
 
 class Links:
@@ -34,8 +49,7 @@ class Links:
         self._cluster = cluster
         self._objects: dict[str, dict[str, dict[str, Any]]] = {}
         self._secrets: dict[tuple[str, str], tuple[float, Mapping[str, str], str]] = {}
-        self._ready: dict[tuple[str, str], tuple[str, str]] = {}
-        self._said: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._readiness = Readiness(cluster, self._body, self._probe)
 
     def event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
         """A watch event of a Connection; True when its spec is new."""
@@ -43,70 +57,132 @@ class Links:
         here = self._objects.setdefault(namespace, {})
         if kind == "DELETED":
             here.pop(name, None)
-            self._ready.pop((namespace, name), None)
+            self._readiness.forget((namespace, name))
             return False
         old = here.get(name)
         here[name] = dict(body)
-        return old is None or old["metadata"].get("generation") != body["metadata"].get("generation")
+        new = old is None or _edition(old) != _edition(body)
+        if new:
+            self._readiness.edited((namespace, name))
+        return new
 
-    async def open(self, namespace: str, kind: str, name: str | None) -> Link:
-        """The named Connection of a kind, or the namespace's only one. Raises Retryable, Permanent."""
+    def resolve(self, namespace: str, kind: str, name: str | None) -> tuple[str, str]:
+        """Name and UID of the named Connection of a kind, or of the namespace's only one. Raises Permanent."""
         found = self._find(namespace, kind, name)
-        spec = ConnectionSpec.model_validate(found["spec"])
-        provider, raw = spec.provider
+        problems = connection_problems(found["spec"])
+        if problems:
+            raise Permanent(f"{_called(kind, found)} cannot be used: {problems[0]}; mend it there")
+        return found["metadata"]["name"], found["metadata"]["uid"]
+
+    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> Link:
+        """The named Connection of a kind, or the namespace's only one; the one of `pinned`, where a run has pinned it.
+
+        Raises Retryable, Permanent.
+        """
+        found = self._pinned(namespace, kind, name, pinned) or self._find(namespace, kind, name)
         try:
-            config = CONNECTIONS[provider].config.model_validate(raw)
-        except ValidationError as error:
-            raise Permanent(
-                f"Connection {found['metadata']['name']}: {error.error_count()} problems in its spec"
-            ) from None
-        secrets, versions = await self._read(namespace, list(_references(config)))
-        identity = digest([found["metadata"]["uid"], found["metadata"].get("generation"), versions])
-        return Link(found["metadata"]["name"], identity, config, seconds(spec.timeout), secrets)
+            return await self._link(found)
+        except Permanent as error:
+            self.used(namespace, found["metadata"]["name"], error)
+            raise
+
+    def system(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> str | None:
+        """Which external system a Connection leads to, as far as that can be known; None where there is no such one.
+
+        Two Connections of one kind and address are one system, whatever credentials or team they name: which of them may
+        open the same project is known over there alone, and a wait too many is better than two runs on one project.
+        """
+        try:
+            found = self._pinned(namespace, kind, name, pinned) or self._find(namespace, kind, name)
+            _, config = _configured(found)
+        except (Permanent, ValidationError):
+            return None
+        return f"{kind}:{_address(config) or found['metadata']['uid']}"
 
     async def check(self, namespace: str, name: str) -> None:
         """Ask whether a Connection works, and say so in its status."""
-        found = self._objects.get(namespace, {}).get(name)
-        if found is None:
-            return
-        try:
-            problems = connection_problems(found["spec"])
-            if problems:
-                await self._say(namespace, name, "InvalidSpec", problems[0])
-                return
-            kind, _ = ConnectionSpec.model_validate(found["spec"]).provider
-            await CONNECTIONS[kind].check(await self.open(namespace, kind, name))
-        except (Retryable, Permanent) as error:
-            await self._say(namespace, name, "NotReady", str(error))
-        else:
-            await self._say(namespace, name, "Ready", "the system answers and the credentials work")
+        await self._readiness.check((namespace, name))
 
     def used(self, namespace: str, name: str, error: Exception | None) -> None:
-        """A measurement went through a Connection; a change of its readiness is written in the background."""
-        reason = "Ready" if error is None else "NotReady"
-        if (
-            self._ready.get((namespace, name), ("", ""))[0] in (reason, "InvalidSpec")
-            or (namespace, name) in self._said
-        ):
-            return
-        task = asyncio.get_running_loop().create_task(self.check(namespace, name))
-        self._said[namespace, name] = task
-        task.add_done_callback(lambda _: self._said.pop((namespace, name), None))
+        """A request went through a Connection; what that changes of its readiness is written in the background."""
+        self._readiness.used((namespace, name), error)
+
+    def unjudged(self) -> list[Place]:
+        """Connections whose status does not speak of them as they are: nobody acted when they were edited."""
+        known = ((namespace, name) for namespace, here in self._objects.items() for name in here)
+        return [place for place in known if self._readiness.unjudged(place, self._objects[place[0]][place[1]])]
+
+    async def close(self) -> None:
+        """Stop judging."""
+        await self._readiness.close()
+
+    def _body(self, place: Place) -> Mapping[str, Any] | None:
+        return self._objects.get(place[0], {}).get(place[1])
+
+    async def _probe(self, found: Mapping[str, Any]) -> tuple[Reason, str]:
+        """Whether a Connection works. Raises Retryable where the API server does not answer."""
+        problems = connection_problems(found["spec"])
+        if problems:
+            return "InvalidSpec", problems[0]
+        try:
+            link = await self._link(found)
+        except Permanent as error:
+            return "NotReady", str(error)
+        kind, _ = _configured(found)
+        try:
+            await CONNECTIONS[kind].check(link)
+        except (Retryable, Permanent) as error:
+            return "NotReady", str(error)
+        except Exception as error:
+            log.exception("a credential check raised what it may not raise")
+            return "NotReady", f"the credential check failed: {type(error).__name__}"
+        return "Ready", WORKS
+
+    def _pinned(self, namespace: str, kind: str, name: str | None, pinned: Pins) -> dict[str, Any] | None:
+        """The object that a run has pinned, where it has. Raises Permanent where that is not there any more."""
+        if (kind, name or "") not in pinned:
+            return None
+        own, uid = pinned[kind, name or ""]
+        found = self._objects.get(namespace, {}).get(own)
+        if found is None:
+            raise Permanent(f'{kind} Connection "{own}", which this run uses, was deleted')
+        if found["metadata"]["uid"] != uid:
+            raise Permanent(
+                f'{kind} Connection "{own}" was deleted and made again since this run began; '
+                "the new one may lead elsewhere, and is used from the next run or Retry on"
+            )
+        if kind not in found.get("spec", {}):
+            raise Permanent(f'Connection "{own}", which this run uses, is no {kind} Connection any more')
+        return found
 
     def _find(self, namespace: str, kind: str, name: str | None) -> dict[str, Any]:
         here = self._objects.get(namespace, {})
         fitting = {key: item for key, item in here.items() if kind in item.get("spec", {})}
-        if name is not None:
-            if name not in fitting:
-                known = ", ".join(sorted(fitting)) or "none"
-                raise Permanent(f'there is no {kind} Connection "{name}" in namespace {namespace} (there: {known})')
-            return fitting[name]
-        if len(fitting) != 1:
-            known = ", ".join(sorted(fitting)) or "none"
+        known = ", ".join(sorted(fitting))
+        if name is not None and name not in fitting:
             raise Permanent(
-                f"namespace {namespace} has not exactly one {kind} Connection ({known}); name one by connection:"
+                f'there is no {kind} Connection "{name}" in namespace {namespace} (there: {known or "none"}); '
+                "make it, or name another"
             )
-        return next(iter(fitting.values()))
+        if name is None and not fitting:
+            raise Permanent(f"there is no {kind} Connection in namespace {namespace}; make one")
+        if name is None and len(fitting) > 1:
+            raise Permanent(
+                f"namespace {namespace} has {len(fitting)} {kind} Connections ({known}), and none is named; "
+                "say which by connection:"
+            )
+        return fitting[name] if name is not None else next(iter(fitting.values()))
+
+    async def _link(self, found: Mapping[str, Any]) -> Link:
+        meta = found["metadata"]
+        try:
+            timeout = seconds(ConnectionSpec.model_validate(found["spec"]).timeout)
+            _, config = _configured(found)
+        except ValidationError as error:
+            raise Permanent(f"Connection {meta['name']}: {error.error_count()} problems in its spec") from None
+        secrets, versions = await self._read(meta["namespace"], list(_references(config)))
+        identity = digest([meta["uid"], meta.get("generation"), versions])
+        return Link(meta["name"], identity, config, timeout, secrets)
 
     async def _read(self, namespace: str, refs: list[SecretKeyRef]) -> tuple[dict[tuple[str, str], str], list[str]]:
         values: dict[tuple[str, str], str] = {}
@@ -114,9 +190,7 @@ class Links:
         for ref in refs:
             data, version = await self._secret(namespace, ref.name)
             if ref.key not in data:
-                raise Permanent(
-                    f'Secret {ref.name} has no key "{ref.key}" (it has: {", ".join(sorted(data)) or "none"})'
-                )
+                raise Permanent(f'Secret {ref.name} has no key "{ref.key}"')
             values[ref.name, ref.key] = data[ref.key]
             versions.append(version)
         return values, versions
@@ -134,32 +208,36 @@ class Links:
         self._secrets[namespace, name] = (now, data, found["metadata"]["resourceVersion"])
         return data, found["metadata"]["resourceVersion"]
 
-    async def _say(self, namespace: str, name: str, reason: str, message: str) -> None:
-        if self._ready.get((namespace, name)) == (reason, message):
-            return
-        found = self._objects.get(namespace, {}).get(name)
-        if found is None:
-            return
-        old = next((item for item in found.get("status", {}).get("conditions", []) if item["type"] == "Ready"), None)
-        status = "True" if reason == "Ready" else "False"
-        if old is not None and (old["status"], old["reason"], old["message"]) == (status, reason, message):
-            self._ready[namespace, name] = (reason, message)
-            return
-        now = stamp(datetime.now(UTC))[:19] + "Z"
-        condition = {
-            "type": "Ready",
-            "status": status,
-            "reason": reason,
-            "message": message[:1000],
-            "lastTransitionTime": old["lastTransitionTime"] if old and old["status"] == status else now,
-            "observedGeneration": found["metadata"].get("generation", 0),
-        }
-        body = {"status": {"conditions": [condition], "observedGeneration": found["metadata"].get("generation", 0)}}
-        try:
-            await self._cluster.patch(path(API_VERSION, "connections", namespace, name, "status"), body, "merge")
-        except (Retryable, Permanent):
-            return
-        self._ready[namespace, name] = (reason, message)
+
+def _edition(body: Mapping[str, Any]) -> tuple[Any, Any]:
+    return body["metadata"].get("uid"), body["metadata"].get("generation")
+
+
+def _called(kind: str, body: Mapping[str, Any]) -> str:
+    return f'{kind} Connection "{body["metadata"]["name"]}"'
+
+
+def _configured(found: Mapping[str, Any]) -> tuple[str, BaseModel]:
+    """The kind of a Connection and its checked configuration. Raises ValidationError, Permanent."""
+    try:
+        kind, raw = ConnectionSpec.model_validate(found["spec"]).provider
+        return kind, CONNECTIONS[kind].config.model_validate(raw)
+    except (ValueError, KeyError) as error:
+        if isinstance(error, ValidationError):
+            raise
+        raise Permanent(f"Connection {found['metadata']['name']}: names no known provider") from None
+
+
+def _address(config: BaseModel) -> str | None:
+    """Host, port and path of a system, however its URL is spelt; for a URL in a Secret, where that stands."""
+    url = getattr(config, "url", None)
+    if isinstance(url, SecretSource):
+        return f"{url.secretRef.name}/{url.secretRef.key}"
+    if not isinstance(url, str):
+        return None
+    parts = urlsplit(url)
+    port = "" if parts.port in (None, 80, 443) else f":{parts.port}"
+    return f"{(parts.hostname or '').rstrip('.')}{port}{parts.path.rstrip('/')}"
 
 
 def _references(value: Any) -> Iterator[SecretKeyRef]:

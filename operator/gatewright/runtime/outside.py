@@ -19,7 +19,7 @@ from gatewright.ports import External, Link, Permanent, Retryable
 from gatewright.runtime.chosen import outside_of
 from gatewright.runtime.entries import Entry, Known
 from gatewright.runtime.leader import Lost
-from gatewright.runtime.links import Links
+from gatewright.runtime.links import Links, Pins, unpinned
 
 SETTLES = 30.0
 """Seconds for which a vendor's lists may not show yet what was just made."""
@@ -29,20 +29,38 @@ ASKED_WHY = 6
 log = logging.getLogger("gatewright.outside")
 Found = TypeVar("Found")
 Snapshot = Callable[[], Awaitable[Mapping[str, Any] | None]]
+System = Callable[[str, str | None], str | None]
 
 
-def claim(subject: str, config: Any) -> set[str]:
-    """What a run owns outside the cluster, a line each; no other run may have it. Raises Permanent."""
-    provider, checked, name = outside_of(subject, config)
-    connection = getattr(checked, "connection", None) or ""
-    return {f"{name}:{connection}:{own}" for own in provider.identity(checked).splitlines()}
+def claim(subject: str, config: Any, system: System | None = None) -> set[str]:
+    """What a run owns outside the cluster, lines that no other run may have. Raises Permanent.
+
+    A line for what the Connection leads to, so that it does not matter how two Releases write it; and one as it is
+    written, for as long as nobody can say where that leads. `system` tells the external system of a Connection, by its
+    kind and its name as it is written.
+    """
+    provider, checked, _ = outside_of(subject, config)
+    name = getattr(checked, "connection", None)
+    places = {f"{provider.connection}:{name or ''}"}
+    found = system(provider.connection, name) if system is not None else None
+    if found is not None:
+        places.add(found)
+    return {f"{place}:{own}" for place in places for own in provider.identity(checked).splitlines()}
 
 
 class Outside:
     """The way to every External."""
 
-    def __init__(self, links: Links, fence: Callable[[], None], changed: Callable[[tuple[str, str]], None]) -> None:
+    def __init__(
+        self,
+        links: Links,
+        fence: Callable[[], None],
+        changed: Callable[[tuple[str, str]], None],
+        pins: Callable[[tuple[str, str]], Pins] = unpinned,
+    ) -> None:
+        """`pins`: the Connections that the run of a Release has pinned."""
         self._links = links
+        self._pins = pins
         self._fence = fence
         self._changed = changed
         self._pollers: set[asyncio.Task[None]] = set()
@@ -150,7 +168,9 @@ class Outside:
     async def _through(
         self, view: View, provider: External, checked: Any, ask: Callable[[Link], Awaitable[Found]]
     ) -> Found:
-        link = await self._links.open(view.namespace, provider.connection, getattr(checked, "connection", None))
+        name = getattr(checked, "connection", None)
+        pinned = self._pins((view.namespace, view.name))
+        link = await self._links.open(view.namespace, provider.connection, name, pinned)
         try:
             found = await ask(link)
         except (Retryable, Permanent) as error:

@@ -1,7 +1,10 @@
 """Measuring: one timer for all gates, answers in memory, a pass only when a verdict changes.
 
-Equal measurements (namespace, provider, configuration, credentials' Connection) are asked once for all Releases: a gate
-that is due takes the newest answer if that was asked after its window was opened and is not older than half its interval.
+Equal measurements (namespace, provider, configuration, and the Connection that they go through: the very object that a
+run has pinned, else the one that its name or its absence stands for now) are asked once for all Releases: a gate that is
+due takes the newest answer if that was asked after its window was opened and is not older than half its interval.
+A check that an edit has changed (what is asked, of whom, or when it fails) begins with a new window: answers to another
+question say nothing of this one.
 A gate never waits for another: each question has a task of its own, bounded by the Connection's time-out, and a few at a
 time for each Connection.
 """
@@ -12,7 +15,7 @@ import asyncio
 import heapq
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,11 +25,11 @@ from gatewright.api.release import Check
 from gatewright.core.judge import sample_of
 from gatewright.core.model import Measure, digest
 from gatewright.core.times import parse
-from gatewright.core.window import Sample, Verdict, Window, fold, verdict
+from gatewright.core.window import Sample, Verdict, Window, arrived, fold, verdict
 from gatewright.ports import Answer, Gate, Link, Permanent, Retryable
 from gatewright.providers.registry import GATES
 from gatewright.runtime import metrics
-from gatewright.runtime.links import Links
+from gatewright.runtime.links import UNPINNED, Links, Pins, unpinned
 
 Key = tuple[str, str]
 Told = Callable[[Key, bool], None]
@@ -47,6 +50,11 @@ class _Question:
     gate: Gate
     config: Any
     name: str | None
+    """The Connection as it is written, None where it is implied."""
+    pinned: Pins
+    """What that stands for, where a run has pinned it."""
+    users: int = 0
+    """Tracks that ask it."""
     asked: float = float("-inf")
     result: Answer | Exception | None = None
     waiting: list[_Track] = field(default_factory=list)
@@ -75,8 +83,10 @@ class _Track:
 class Sampler:
     """All gates that are watched."""
 
-    def __init__(self, links: Links, told: Told) -> None:
+    def __init__(self, links: Links, told: Told, pins: Callable[[Key], Pins] = unpinned) -> None:
+        """`pins`: the Connections that the run of a Release has pinned; known before its checks are watched."""
         self._links = links
+        self._pins = pins
         self._told = told
         self._tracks: dict[Key, dict[str, _Track]] = {}
         self._questions: dict[str, _Question] = {}
@@ -92,11 +102,17 @@ class Sampler:
         """
         wanted = {measure.path: measure for measure in measures}
         tracks = self._tracks.setdefault(key, {}) if wanted else self._tracks.get(key, {})
+        pins = self._pins(key) if wanted else UNPINNED
         for path in [path for path in tracks if path not in wanted]:
             self._close(tracks.pop(path))
         for path, measure in wanted.items():
-            if path not in tracks:
-                tracks[path] = self._open(key, measure, rebuild)
+            old, pinned = tracks.get(path), _pinned(pins, measure)
+            if old is not None and _goes_on(old, measure, pinned):
+                old.measure = measure
+                continue
+            tracks[path] = self._open(key, measure, rebuild, pinned)
+            if old is not None:
+                self._close(old)
         if not tracks:
             self._tracks.pop(key, None)
         self._arm()
@@ -127,24 +143,27 @@ class Sampler:
         self._questions.clear()
         self._heap.clear()
 
-    def _open(self, key: Key, measure: Measure, rebuild: bool) -> _Track:
+    def _open(self, key: Key, measure: Measure, rebuild: bool, pinned: Pins) -> _Track:
         now = time.monotonic()
-        track = _Track(key, measure, Window(opened=now), self._question(key[0], measure), rebuild, now)
+        track = _Track(key, measure, Window(opened=now), self._question(key[0], measure, pinned), rebuild, now)
+        track.question.users += 1
         self._push(track, now)
         return track
 
-    def _question(self, namespace: str, measure: Measure) -> _Question:
-        found = digest([namespace, measure.provider, measure.config])
+    def _question(self, namespace: str, measure: Measure, pinned: Pins) -> _Question:
+        name = _connection(measure)
+        found = digest([namespace, measure.provider, _without_connection(measure), _through(pinned, name)])
         if found not in self._questions:
             gate = GATES[measure.provider]
-            raw = measure.config if isinstance(measure.config, dict) else {}
-            self._questions[found] = _Question(found, namespace, gate, measure.config, raw.get("connection"))
+            self._questions[found] = _Question(found, namespace, gate, measure.config, name, pinned)
         return self._questions[found]
 
     def _close(self, track: _Track) -> None:
         track.due = float("inf")
+        track.question.users -= 1
         if track in track.question.waiting:
             track.question.waiting.remove(track)
+        self._forget(track.question)
 
     def _push(self, track: _Track, due: float) -> None:
         track.due = due
@@ -183,9 +202,7 @@ class Sampler:
 
     async def _run(self, question: _Question) -> None:
         while question.waiting:
-            slot = self._slots.setdefault(
-                (question.namespace, question.gate.connection, question.name), asyncio.Semaphore(CONCURRENT)
-            )
+            slot = self._slots.setdefault(_slot(question), asyncio.Semaphore(CONCURRENT))
             async with slot:
                 waiting, question.waiting = question.waiting, []
                 asked = time.monotonic()
@@ -199,14 +216,15 @@ class Sampler:
         self._arm()
 
     def _forget(self, question: _Question) -> None:
-        if not any(track.question is question for tracks in self._tracks.values() for track in tracks.values()):
+        if question.users == 0 and question.task is None:
             self._questions.pop(question.id, None)
 
     async def _measure(self, question: _Question, waiting: list[_Track]) -> Answer | Exception:
         link: Link | None = None
         try:
             config = question.gate.config.model_validate(question.config)
-            link = await self._links.open(question.namespace, question.gate.connection, question.name)
+            kind = question.gate.connection
+            link = await self._links.open(question.namespace, kind, question.name, question.pinned)
             async with asyncio.timeout(link.timeout + GRACE):
                 for track in waiting:
                     if track.rebuild:
@@ -242,11 +260,11 @@ class Sampler:
             track.window = fold(track.window, sample, rule)
 
     def _answer(self, track: _Track, asked: float, result: Answer | Exception) -> None:
-        sample = _sample(track.measure.check, asked, result)
-        metrics.measurements.labels(track.measure.provider, sample.kind).inc()
         rule = track.measure.rule
-        track.window = fold(track.window, sample, rule)
         track.answered = time.monotonic()
+        sample = arrived(track.window, _sample(track.measure.check, asked, result), track.answered, rule)
+        metrics.measurements.labels(track.measure.provider, sample.kind).inc()
+        track.window = fold(track.window, sample, rule)
         self._push(track, asked + rule.interval)
         found = verdict(track.window, track.answered, rule)
         words = (found.reason, sample.message) if found.state == "Holding" else ("", "")
@@ -262,3 +280,44 @@ def _sample(check: Check, at: float, result: Answer | Exception) -> Sample:
     if isinstance(result, Exception):
         return Sample(at, "Error", None, str(result)[:400])
     return sample_of(check, at, result.value, result.message[:400])
+
+
+def _substance(measure: Measure) -> tuple[Any, ...]:
+    """What makes samples of a measure mean what they mean."""
+    return (measure.provider, measure.config, measure.rule, measure.check.max, measure.check.min)
+
+
+def _goes_on(track: _Track, measure: Measure, pinned: Pins) -> bool:
+    """Whether a window means the same for a measure that stands at its path now."""
+    question = track.question
+    same = _through(question.pinned, question.name) == _through(pinned, _connection(measure))
+    return same and _substance(track.measure) == _substance(measure)
+
+
+def _pinned(pins: Pins, measure: Measure) -> Pins:
+    """What a run has pinned of a measure."""
+    place = (GATES[measure.provider].connection, _connection(measure) or "")
+    return {place: pins[place]} if place in pins else UNPINNED
+
+
+def _through(pinned: Pins, name: str | None) -> Any:
+    """The Connection of a question: the object that was pinned, else how it is written."""
+    return next(iter(pinned.values())) if pinned else name
+
+
+def _connection(measure: Measure) -> str | None:
+    name = measure.config.get("connection") if isinstance(measure.config, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _without_connection(measure: Measure) -> Any:
+    """How a Connection is written is no part of a question; which one it is, is."""
+    if not isinstance(measure.config, Mapping):
+        return measure.config
+    return {name: value for name, value in measure.config.items() if name != "connection"}
+
+
+def _slot(question: _Question) -> tuple[str, str, str | None]:
+    """One for each Connection, as far as it is known which that is."""
+    name = next((own for own, _ in question.pinned.values()), question.name)
+    return question.namespace, question.gate.connection, name

@@ -1,0 +1,67 @@
+"""Which Connections a run uses, so that all of them can be found before its first change.
+
+Whoever is told is listed too: a run that can tell nobody is no better off than one that can measure nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gatewright.api.base import Keyed
+from gatewright.core.expand import expand, references
+from gatewright.core.model import Body
+from gatewright.providers import places, registry
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionUse:
+    """A place that goes through a Connection."""
+
+    path: str
+    """As users know it: `spec.stages[1].gates[0].prometheus`."""
+    kind: str
+    """Provider key of the Connection."""
+    name: str | None
+    """Its name, or None where the namespace's only one is meant."""
+
+
+def connections_used(body: Body) -> list[ConnectionUse]:
+    """Every use of a Connection by a run of a body, in the order of the spec. What no provider knows is left out."""
+    return list(_uses(body))
+
+
+def _uses(body: Body) -> Iterator[ConnectionUse]:
+    spec, names = body.spec, body.names
+    for index, target in enumerate(spec.targets):
+        yield from _of(f"spec.targets[{index}]", target, registry.HOSTS, names)
+    for path, check, stage in places.checks(spec):
+        yield from _of(path, check, registry.GATES, _at(names, stage))
+    for path, step, stage in places.steps(spec):
+        yield from _of(path, step, registry.ACTIONS, _at(names, stage))
+        if step.flags is not None:
+            yield from _of(f"{path}.flags", step.flags, registry.FLAGS, _at(names, stage))
+    for index, item in enumerate(spec.followUps):
+        yield from _of(f"spec.followUps[{index}]", item, registry.GATES, names)
+    for index, entry in enumerate(spec.notify):
+        yield from _of(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
+
+
+def _of(path: str, keyed: Keyed, table: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[ConnectionUse]:
+    for key, raw in (keyed.model_extra or {}).items():
+        if key in table:
+            yield ConnectionUse(f"{path}.{key}", table[key].connection, _name(raw, names))
+
+
+def _at(names: Mapping[str, str], stage: str | None) -> Mapping[str, str]:
+    return names if stage is None else {**names, "stage": stage}
+
+
+def _name(raw: Any, names: Mapping[str, str]) -> str | None:
+    """The name of the Connection, with what is known put in."""
+    written = raw.get("connection") if isinstance(raw, Mapping) else None
+    if not isinstance(written, str):
+        return None
+    unknown = {name: f"$({name})" for _, name in references(written) if name not in names}
+    return str(expand(written, {**names, **unknown}))

@@ -1,0 +1,351 @@
+"""Connections: which object a name stands for, what a run has pinned, and what is said of their readiness."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from gatewright.ports import Link, NotFound, Permanent, Retryable
+from gatewright.providers.connections import addresses, client
+from gatewright.runtime import readiness
+from gatewright.runtime.links import Links
+from tests.fakes.serving import serving
+
+KEY = base64.b64encode(b"a-signing-key-of-16+").decode()
+RECEIVER = {"url": "https://hooks.shop.example"}
+
+pytestmark = pytest.mark.usefixtures("receiver")
+
+
+class ApiServer:
+    """Secrets, and the status of Connections as it was written."""
+
+    def __init__(self) -> None:
+        self.secrets: dict[str, dict[str, str]] = {"hook": {"key": KEY, "other": KEY}}
+        self.written: list[tuple[str, dict[str, Any]]] = []
+        self.away = False
+        self.down = False
+
+    async def get(self, path: str) -> dict[str, Any]:
+        if self.away:
+            raise Retryable("the API server does not answer")
+        name = path.rpartition("/")[2]
+        if name not in self.secrets:
+            raise NotFound(name)
+        return {"data": self.secrets[name], "metadata": {"resourceVersion": "1"}}
+
+    async def patch(self, path: str, body: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        if self.down:
+            raise Retryable("the API server does not answer")
+        assert path.endswith("/status") and kind == "merge"
+        self.written.append((path.split("/")[-2], dict(body["status"])))
+        return {}
+
+    def said(self) -> list[tuple[str, int]]:
+        """Reason and generation of every write."""
+        return [(status["conditions"][0]["reason"], status["observedGeneration"]) for _, status in self.written]
+
+
+def connection(name: str, kind: str = "webhook", uid: str = "", generation: int = 1, **spec: Any) -> dict[str, Any]:
+    access: dict[str, Any] = dict(RECEIVER)
+    if kind == "webhook":
+        access["secret"] = {"secretRef": {"name": "hook", "key": "key"}}
+    meta = {"namespace": "shop", "name": name, "uid": uid or f"uid-{name}", "generation": generation}
+    return {"metadata": meta, "spec": {kind: access | spec}}
+
+
+def known(*items: Mapping[str, Any]) -> tuple[Links, ApiServer]:
+    server = ApiServer()
+    links = Links(server)  # type: ignore[arg-type]
+    for item in items:
+        links.event("ADDED", item)
+    return links, server
+
+
+@pytest.fixture
+async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """The URL of a receiver that answers credential checks, and takes every key."""
+    before = addresses.allowed()
+    addresses.allow(addresses.Allowed.parse("127.0.0.1"))
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=405)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with serving(app) as url:
+        monkeypatch.setitem(RECEIVER, "url", url)
+        yield url
+    await client.aclose()
+    addresses.allow(before)
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def rest(links: Links) -> None:
+    """Whatever is asked or written has been asked and written."""
+    states = links._readiness._states.values()
+    await until(lambda: all(state.asking is None and state.writing is None for state in states))
+
+
+# --- which one
+
+
+def test_a_connection_is_resolved_to_its_name_and_uid() -> None:
+    links, _ = known(connection("a"), connection("b", "http"))
+    assert links.resolve("shop", "webhook", None) == ("a", "uid-a")
+    assert links.resolve("shop", "webhook", "a") == ("a", "uid-a")
+    assert links.resolve("shop", "http", None) == ("b", "uid-b")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        (
+            "webhook",
+            "c",
+            'there is no webhook Connection "c" in namespace shop (there: a, b); make it, or name another',
+        ),
+        ("webhook", "site", 'there is no webhook Connection "site" in namespace shop (there: a, b)'),
+        (
+            "webhook",
+            None,
+            "namespace shop has 2 webhook Connections (a, b), and none is named; say which by connection:",
+        ),
+        ("vercel", None, "there is no vercel Connection in namespace shop; make one"),
+        ("http", "site", 'http Connection "site" cannot be used: spec.http: unknown field "uri"'),
+    ],
+)
+def test_what_cannot_be_resolved_says_what_to_do(kind: str, name: str | None, words: str) -> None:
+    links, _ = known(connection("a"), connection("b"), connection("site", "http", uri="x"))
+    with pytest.raises(Permanent) as caught:
+        links.resolve("shop", kind, name)
+    assert words in str(caught.value)
+
+
+async def test_what_a_run_has_pinned_is_meant_although_a_second_one_was_added() -> None:
+    links, _ = known(connection("a"))
+    pins = {("webhook", ""): links.resolve("shop", "webhook", None)}
+    links.event("ADDED", connection("unrelated"))
+    assert (await links.open("shop", "webhook", None, pins)).name == "a"
+    with pytest.raises(Permanent, match="none is named"):
+        await links.open("shop", "webhook", None)
+
+
+async def test_another_object_of_the_same_name_is_not_what_was_pinned() -> None:
+    links, _ = known(connection("a"))
+    pins = {("webhook", "a"): links.resolve("shop", "webhook", "a")}
+    links.event("DELETED", connection("a"))
+    with pytest.raises(Permanent, match='webhook Connection "a", which this run uses, was deleted'):
+        await links.open("shop", "webhook", "a", pins)
+    links.event("ADDED", connection("a", uid="other"))
+    with pytest.raises(Permanent, match='"a" was deleted and made again since this run began'):
+        await links.open("shop", "webhook", "a", pins)
+    assert (await links.open("shop", "webhook", "a")).name == "a"
+
+
+async def test_a_pinned_connection_that_was_edited_is_used_as_it_is_now() -> None:
+    links, _ = known(connection("a"))
+    pins = {("webhook", ""): ("a", "uid-a")}
+    first: Link = await links.open("shop", "webhook", None, pins)
+    links.event("MODIFIED", connection("a", generation=2, url="https://elsewhere.example"))
+    second = await links.open("shop", "webhook", None, pins)
+    assert second.config.url == "https://elsewhere.example" and second.identity != first.identity
+    links.event("MODIFIED", connection("a", "http", generation=3))
+    with pytest.raises(Permanent, match='"a", which this run uses, is no webhook Connection any more'):
+        await links.open("shop", "webhook", None, pins)
+
+
+async def test_a_missing_key_is_named_and_no_other() -> None:
+    links, server = known(connection("a", secret={"secretRef": {"name": "hook", "key": "typo"}}))
+    with pytest.raises(Permanent) as caught:
+        await links.open("shop", "webhook", "a")
+    assert str(caught.value) == 'Secret hook has no key "typo"'
+    await until(lambda: server.written)
+    assert server.written[0][1]["conditions"][0]["message"] == 'Secret hook has no key "typo"'
+    await links.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://app.unleash.example", "https://APP.unleash.example/", True),
+        ("https://app.unleash.example", "http://app.unleash.example:80", True),
+        ("https://app.unleash.example/a", "https://app.unleash.example/b", False),
+        ("https://app.unleash.example:8443", "https://app.unleash.example", False),
+    ],
+)
+def test_two_connections_to_one_address_are_one_system(one: str, other: str, same: bool) -> None:
+    links, _ = known(connection("a", url=one), connection("b", url=other), connection("c", "http", url=one))
+    assert (links.system("shop", "webhook", "a") == links.system("shop", "webhook", "b")) is same
+    assert links.system("shop", "webhook", "a") != links.system("shop", "http", "c")
+    assert links.system("shop", "webhook", None) is None, "nobody can say which is meant"
+    assert links.system("shop", "webhook", None, {("webhook", ""): ("a", "uid-a")}) is not None
+
+
+# --- readiness
+
+
+async def test_each_edit_is_judged() -> None:
+    links, server = known(connection("a"))
+    links.used("shop", "a", None)
+    await until(lambda: server.said() == [("Ready", 1)])
+    assert links.event("MODIFIED", connection("a", generation=2))
+    links.used("shop", "a", None)
+    await until(lambda: server.said()[1:] == [("Ready", 2)])
+    wrong = connection("a", generation=3, uri="x")
+    assert links.event("MODIFIED", wrong)
+    links.used("shop", "a", None)
+    await until(lambda: server.said()[2:] == [("InvalidSpec", 3)])
+    links.event("MODIFIED", connection("a", generation=4))
+    links.used("shop", "a", None)
+    await until(lambda: server.said()[3:] == [("Ready", 4)])
+    await links.close()
+
+
+async def test_an_object_that_was_made_again_is_new_although_its_generation_is_not() -> None:
+    links, server = known(connection("a"))
+    await links.check("shop", "a")
+    assert links.event("MODIFIED", connection("a", uid="other")), "the deletion was never told of"
+    links.used("shop", "a", None)
+    await until(lambda: len(server.written) == 2)
+    await links.close()
+
+
+async def test_deliveries_that_fail_make_a_connection_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "GAP", 0.0)
+    links, server = known(connection("a"))
+    await links.check("shop", "a")
+    for _ in range(5):
+        links.used("shop", "a", Retryable("https://hooks.shop.example: answered 503"))
+        await rest(links)
+    assert server.said() == [("Ready", 1), ("NotReady", 1)]
+    assert server.written[-1][1]["conditions"][0]["message"] == "https://hooks.shop.example: answered 503"
+    links.used("shop", "a", None)
+    await rest(links)
+    assert server.said()[2:] == [("Ready", 1)]
+    await links.close()
+
+
+async def test_a_single_failure_is_not_yet_one_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "GAP", 0.0)
+    links, server = known(connection("a"))
+    await links.check("shop", "a")
+    for error in (Retryable("503"), Retryable("503"), None, Permanent("no such channel"), None, Retryable("503")):
+        links.used("shop", "a", error)
+        await rest(links)
+    assert server.said() == [("Ready", 1)]
+    await links.close()
+
+
+async def test_a_secret_that_is_gone_is_seen_by_who_wants_to_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "GAP", 0.0)
+    monkeypatch.setattr("gatewright.runtime.links.SECRET_AGE", 0.0)
+    links, server = known(connection("a"))
+    await links.check("shop", "a")
+    server.secrets.clear()
+    with pytest.raises(Permanent, match="there is no Secret hook"):
+        await links.open("shop", "webhook", None)
+    await rest(links)
+    assert server.said() == [("Ready", 1), ("NotReady", 1)]
+    await links.close()
+
+
+async def test_nothing_is_written_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "GAP", 0.0)
+    monkeypatch.setattr(readiness, "WORDS", 0.0)
+    links, server = known(connection("a"))
+    for _ in range(20):
+        links.used("shop", "a", None)
+        await rest(links)
+    assert server.said() == [("Ready", 1)]
+    for seconds in range(20):
+        links.used("shop", "a", Retryable(f"asked again in {seconds}s"))
+        await rest(links)
+    assert server.said() == [("Ready", 1), ("NotReady", 1)]
+    await links.close()
+
+
+async def test_what_the_api_server_holds_is_not_written_again() -> None:
+    links, server = known(connection("a"))
+    await links.check("shop", "a")
+    status = server.written[0][1]
+    again, fresh = known(connection("a") | {"status": status})
+    assert again.unjudged() == []
+    again.used("shop", "a", None)
+    await again.check("shop", "a")
+    assert fresh.written == []
+    again.event("MODIFIED", connection("a", generation=2) | {"status": status})
+    assert again.unjudged() == [("shop", "a")]
+    await links.close()
+    await again.close()
+
+
+async def test_a_provider_that_comes_and_goes_is_written_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "GAP", 0.05)
+    links, server = known(connection("a"))
+    await links.check("shop", "a")
+    async with asyncio.timeout(10):
+        for _ in range(100):
+            for error in (Retryable("503"), Retryable("503"), Retryable("503"), None):
+                links.used("shop", "a", error)
+                await asyncio.sleep(0.001)
+    assert len(server.written) <= 5, "each gap is twice the one before"
+    for _ in range(3):
+        links.used("shop", "a", Retryable("503"))
+    await until(lambda: server.said()[-1] == ("NotReady", 1))
+    await links.close()
+
+
+async def test_an_edit_does_not_wait_for_the_gap() -> None:
+    links, server = known(connection("a"))
+    for generation in range(1, 6):
+        links.event("MODIFIED", connection("a", generation=generation))
+        await links.check("shop", "a")
+    assert server.said() == [("Ready", generation) for generation in range(1, 6)]
+    await links.close()
+
+
+async def test_a_write_that_is_refused_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "GAP", 0.02)
+    links, server = known(connection("a"))
+    server.down = True
+    await links.check("shop", "a")
+    assert not server.written
+    server.down = False
+    await until(lambda: server.said() == [("Ready", 1)])
+    await links.close()
+
+
+async def test_an_api_server_that_is_away_says_nothing_of_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "GAP", 0.02)
+    links, server = known(connection("a"))
+    server.away = True
+    await links.check("shop", "a")
+    assert not server.written
+    server.away = False
+    await until(lambda: server.said() == [("Ready", 1)])
+    await links.close()
+
+
+async def test_what_happened_before_an_edit_does_not_count_after_it() -> None:
+    links, server = known(connection("a"))
+    await links.check("shop", "a")
+    for _ in range(2):
+        links.used("shop", "a", Retryable("503"))
+        await rest(links)
+    links.event("MODIFIED", connection("a", generation=2))
+    await links.check("shop", "a")
+    links.used("shop", "a", Retryable("503"))
+    await rest(links)
+    assert server.said() == [("Ready", 1), ("Ready", 2)]
+    await links.close()
