@@ -205,6 +205,8 @@ class Needs:
     operations: tuple[Operation, ...] = ()
     measures: tuple[Measure, ...] = ()
     holdings: tuple[Holding, ...] = ()
+    connections: bool = False
+    """Whether a run may begin now, so that its Connections have to be found."""
 
 
 @dataclass(frozen=True, slots=True)

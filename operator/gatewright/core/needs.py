@@ -58,12 +58,13 @@ def _at_rest(view: View, now: datetime, left: Mapping[str, Any] | None) -> Needs
     held: Sequence[Holding] = () if view.deleting else resting.holdings(left or {})
     situation = classify(view, Observation(now, resting=left))
     looks = situation == "Unseen" or (situation == "Unobserved" and asked_again(view))
+    begins = looks or situation in ("Adopted", "Suspended", "Blocked", "Unresolved", "Start")
     if view.spec is None or not looks:
-        return Needs(holdings=tuple(held))
+        return Needs(holdings=tuple(held), connections=begins)
     last_good = view.status.lastGood.version if view.status.lastGood else None
     # What cannot be known is refused before the start, with its path; until then anything may stand for it.
     body = pin(view.spec, view.status.runs + 1, last_good or "unknown")
-    return Needs(sights=subjects(body), holdings=tuple(held))
+    return Needs(sights=subjects(body), holdings=tuple(held), connections=begins)
 
 
 def _sights(view: View, body: Body, run: Run, now: datetime) -> Mapping[str, Any]:

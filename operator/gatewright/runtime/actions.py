@@ -35,6 +35,13 @@ def paths_or_none(namespace: str, subject: str, config: Any) -> set[str]:
         return set()
 
 
+def held_paths(namespace: str, subject: str, config: Any) -> set[str]:
+    """API paths whose changes tell that something which is held has changed; Secrets are not watched."""
+    if subject.startswith("configmap/"):
+        return {configs.config_path(namespace, subject)}
+    return paths_or_none(namespace, subject, config)
+
+
 async def look(cluster: Cluster, view: View, subject: str, config: Any) -> tuple[Sight, dict[str, Any] | None]:
     """A subject as it is now; for a Secret also the copy that has to be kept. Raises Retryable, Permanent."""
     if subject.startswith("target/"):
@@ -54,7 +61,7 @@ async def perform(cluster: Cluster, view: View, operation: Operation, snapshot: 
     if operation.kind == "stop":
         return await jobs.stop_job(cluster, view, operation)
     if operation.kind == "set":
-        return await configs.set_config(cluster, view.namespace, operation)
+        return await configs.set_config(cluster, view.namespace, operation, snapshot)
     if operation.kind == "restore":
         return await configs.restore_config(cluster, view, operation, snapshot)
     if operation.kind == "ask":
@@ -75,7 +82,7 @@ async def follow(
     if operation.kind == "stop":
         return await jobs.follow_stop(cluster, view, operation)
     if operation.kind in ("set", "restore"):
-        return await configs.follow_config(cluster, view, operation, snapshot)
+        return await configs.follow_config(cluster, view.namespace, operation, snapshot)
     if operation.kind == "ask":
         return Progress("Running", "a person is asked")
     raise _unhandled(operation)

@@ -161,7 +161,7 @@ def _of_interest(entry: Entry, view: View, needs: Needs) -> set[str]:
     for subject, config in needs.sights.items():
         found |= actions.paths_or_none(view.namespace, subject, config)
     for holding in needs.holdings:
-        found |= actions.paths_or_none(view.namespace, holding.subject, holding.config)
+        found |= actions.held_paths(view.namespace, holding.subject, holding.config)
     return found
 
 

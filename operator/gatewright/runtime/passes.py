@@ -20,18 +20,21 @@ from typing import Any
 from gatewright.api import API_VERSION, FINALIZER
 from gatewright.core.body import unpin
 from gatewright.core.decide import LOOK_AGAIN, decide
-from gatewright.core.model import Decision, Needs, Operation, Progress, View
+from gatewright.core.model import Decision, Holding, Needs, Operation, Progress, View
 from gatewright.core.needs import needs
-from gatewright.core.operations import has_jobs, subjects
+from gatewright.core.operations import has_jobs
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import actions, clock, jobs, metrics, revisions
 from gatewright.runtime.chosen import is_outside
-from gatewright.runtime.claims import Claims, targets_of
+from gatewright.runtime.claims import Claims
+from gatewright.runtime.config_watch import ConfigWatches
 from gatewright.runtime.entries import Entry, Key, Known
 from gatewright.runtime.followups import recall
 from gatewright.runtime.kube import Kube, path
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.lens import Lens
+from gatewright.runtime.links import Links
+from gatewright.runtime.pinned import connected
 from gatewright.runtime.observe import body_of, look_again, observe, recall_left, refused, snapshots_of, until
 from gatewright.runtime.outbox import Outbox
 from gatewright.runtime.outside import Outside
@@ -52,11 +55,13 @@ class Passes:
 
     kube: Kube
     lens: Lens
+    links: Links
     outside: Outside
     sampler: Sampler
     people: People
     outbox: Outbox
     claims: Claims
+    configs: ConfigWatches
     queue: KeyedQueue[Key]
     forget: Callable[[Entry], None]
     """The Release is gone."""
@@ -80,9 +85,12 @@ class Passes:
             self.claims.take(entry, view)
             wants = self._needs(entry, view)
             self.sampler.watch(entry.key, wants.measures, rebuild=entry.resumed or view.run is None)
+            self.configs.follow(entry.key, entry.key[0], any(_is_config(holding) for holding in wants.holdings))
             entry.resumed = entry.resumed and view.run is not None and entry.body is None
             rival = self.claims.rival(entry, view) if wants.sights else None
             seen, copies = await observe(self.kube, self.lens, self.outside, self.sampler, entry, view, wants, rival)
+            if wants.connections:
+                seen = replace(seen, **connected(self.links, entry, view))
             decision = decide(view, seen)
             again = await self._carry_out(entry, view, decision, copies)
             entry.unwatched = 0.0
@@ -104,13 +112,16 @@ class Passes:
             if rival is not None:
                 raise Retryable(f"release {rival} has taken a target first")
             if decision.revision is not None:
-                entry.claims = targets_of(view.namespace, subjects(unpin(decision.revision.data["body"])))
+                entry.claims = self.claims.of(entry.key, unpin(decision.revision.data["body"]))
+        self._claim_more(entry, view, decision)
         if decision.finalize and not view.finalized:
             await self._finalize(entry, view)
         for copy in copies if decision.revision is not None else ():
-            await self._keep_copy(copy)
+            if copy["metadata"]["name"] in revisions.copies_in(decision.revision.data):
+                await self._keep_copy(copy)
         if decision.revision is not None:
-            await revisions.keep_revision(self.kube, view, decision.revision)
+            number = decision.status.run.id if decision.status.run is not None else 0
+            await revisions.keep_revision(self.kube, view, decision.revision, number)
         changed = entry.work_on(decision.status)
         if not decision.lazy and entry.dirty:
             await self._write(entry, view, decision)
@@ -128,6 +139,17 @@ class Passes:
         if decision.prune:
             await self._prune(entry)
         return changed or performed
+
+    def _claim_more(self, entry: Entry, view: View, decision: Decision) -> None:
+        """A Retry may add targets: they belong to the run before it touches them. Raises Retryable."""
+        if view.run is None or decision.revision is None or "body" not in decision.revision.data:
+            return
+        body = unpin(decision.revision.data["body"])
+        if entry.body is not None and body.spec == entry.body.spec:
+            return
+        rival = self.claims.retake(entry, view, body)
+        if rival is not None:
+            raise Retryable(f"release {rival} has a target that the edit adds; the Retry waits for its run to end")
 
     def _remember(self, entry: Entry, view: View, decision: Decision) -> None:
         """What the write that has just succeeded makes true in memory."""
@@ -255,3 +277,7 @@ class Passes:
             delays.append(LOOK_AGAIN.total_seconds())
         if delays:
             self.queue.add_after(entry.key, max(entry.pace(), min(delays)))
+
+
+def _is_config(holding: Holding) -> bool:
+    return holding.subject.startswith("configmap/")

@@ -15,16 +15,18 @@ from gatewright.core.model import Delivery
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import jobs, metrics
 from gatewright.runtime.claims import Claims
+from gatewright.runtime.config_watch import ConfigWatches
 from gatewright.runtime.entries import Entry, Key
 from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Leader, Lost
 from gatewright.runtime.lens import Lens
-from gatewright.runtime.links import Links
+from gatewright.runtime.links import Links, Pins
 from gatewright.runtime.notices import Notices
 from gatewright.runtime.outbox import Outbox
 from gatewright.runtime.outside import Outside
 from gatewright.runtime.passes import Passes
 from gatewright.runtime.people import People
+from gatewright.runtime.pinned import pins_of
 from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.rescue import TRIES, Rescue
 from gatewright.runtime.sampler import Sampler
@@ -59,12 +61,14 @@ class Reconciler:
         self.outbox = Outbox(kube, instance)
         self.notices = Notices(self.links, self._delivered)
         self.people = People(kube, self.queue.add, trust)
-        self.sampler = Sampler(self.links, self.queue.add)
-        self.outside = Outside(self.links, leader.fence, self.queue.add)
         self.entries: dict[Key, Entry] = {}
-        self.claims = Claims(self.entries, self.queue.add)
+        self.sampler = Sampler(self.links, self.queue.add, self._pins)
+        self.outside = Outside(self.links, leader.fence, self.queue.add, self._pins)
+        self.claims = Claims(self.entries, self.queue.add, self.links, self._pins)
+        self.configs = ConfigWatches(kube, self.object_event, self._doubt)
         self.passes = Passes(
-            kube, self.lens, self.outside, self.sampler, self.people, self.outbox, self.claims, self.queue,
+            kube, self.lens, self.links, self.outside, self.sampler, self.people, self.outbox, self.claims, self.configs,
+            self.queue,
             forget=self._forget, count=self._count, rescue=Rescue(kube, self.outbox),
         )  # fmt: skip
         self._namespaces = namespaces
@@ -99,8 +103,17 @@ class Reconciler:
 
     def connection_event(self, kind: str | None, body: dict[str, Any]) -> None:
         """A watch event of a Connection; a new one is checked at once."""
-        if self.links.event(kind, body) and self._acting:
+        new = self.links.event(kind, body)
+        if not self._acting:
+            return
+        if new:
             self.links.used(body["metadata"]["namespace"], body["metadata"]["name"], None)
+        for key, entry in self.entries.items():
+            if key[0] == body["metadata"]["namespace"] and entry.working.get("state") == "Waiting":
+                self.queue.add(key)
+
+    def _pins(self, key: Key) -> Pins:
+        return pins_of(self.entries.get(key))
 
     def intervention_event(self, kind: str | None, body: dict[str, Any]) -> None:
         """A watch event of an Intervention: somebody asks something of a Release, or was answered."""
@@ -186,6 +199,7 @@ class Reconciler:
         self._tasks = []
         await self.sampler.close()
         await self.outside.close()
+        await self.configs.close()
         await self.notices.close()
         await self.people.close()
         self.entries.clear()
@@ -193,7 +207,7 @@ class Reconciler:
     def dead_watch(self) -> str | None:
         """What a watch has not told in time, if anything: the liveness probe fails then."""
         now = time.monotonic()
-        silent = next((found for found in map(Watch.dead, self._watches) if found), None)
+        silent = next((found for found in map(Watch.dead, self._watches) if found), None) or self.configs.dead()
         return silent or next(
             (f"{key[0]}/{key[1]}" for key, since in self._missed.items() if now - since > STALE), None
         )
@@ -272,6 +286,10 @@ class Reconciler:
             del self.entries[key]
         self.sampler.watch(key, ())
         self.lens.follow(key, set())
+        self.configs.follow(key, key[0], False)
+        for looker in entry.lookers.values():
+            if looker.task is not None:
+                looker.task.cancel()
         self.queue.forget(key)
         self._count(key, None)
         self.claims.unblock(key[0])

@@ -49,7 +49,7 @@ async def compare(
 
 async def _remember(lens: Lens, entry: Entry, view: View, holding: Holding) -> None:
     """What is known of the objects now: only news that differ from it make a pass."""
-    for path in actions.paths_or_none(view.namespace, holding.subject, holding.config):
+    for path in actions.held_paths(view.namespace, holding.subject, holding.config):
         try:
             entry.prints[path] = printed(await lens.get(path), view.run is None)
         except NotFound:

@@ -1,0 +1,44 @@
+"""The Connections of a run: all of them are found before its first change, and go on meaning the very same objects.
+
+What was found stands in the run's ControllerRevision as `kind/name` (nothing after the slash where it is implied) with the
+Connection's name and UID.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gatewright.core.body import pin
+from gatewright.core.model import View
+from gatewright.ports import Permanent
+from gatewright.providers.connections_used import connections_used
+from gatewright.runtime.entries import Entry
+from gatewright.runtime.links import Links, Pins
+
+
+def connected(links: Links, entry: Entry, view: View) -> dict[str, Any]:
+    """The Connections that a run would use, and what is wrong with them: `connections` and `unconnected`."""
+    assert view.spec is not None
+    body = pin(view.spec, view.status.runs + 1, "unknown")
+    found: dict[str, list[str]] = {}
+    problems: list[str] = []
+    for use in connections_used(body):
+        key = f"{use.kind}/{use.name or ''}"
+        if key in found:
+            continue
+        try:
+            found[key] = list(links.resolve(entry.key[0], use.kind, use.name))
+        except Permanent as error:
+            problems.append(f"{use.path}: {error}")
+    return {"connections": found, "unconnected": tuple(problems)}
+
+
+def pins_of(entry: Entry | None) -> Pins:
+    """What the run under way has pinned."""
+    if entry is None or entry.body is None:
+        return {}
+    found = {}
+    for key, (name, uid) in entry.connections.items():
+        kind, _, written = key.partition("/")
+        found[kind, written] = (name, uid)
+    return found
