@@ -17,7 +17,13 @@ OWN = {
     ("apps", "controllerrevisions"): "bodies and snapshots that the operator keeps for itself",
     ("events.k8s.io", "events"): "what it tells",
     ("batch", "jobs", "patch"): "Jobs that it has made: suspended, let go",
-    ("", "secrets", "create"): "the copy of a captured Secret, owned by the Release",
+    ("", "secrets", "create"): "the copy of a captured Secret, owned by the Release; and one that was deleted in a run",
+    ("", "secrets", "delete"): "copies of captured Secrets that no kept snapshot needs",
+    (
+        "",
+        "configmaps",
+        "create",
+    ): "one that was deleted in a run, as it was: its author may change it as long as it is there",
 }
 """What the operator writes on its own account, and what it is."""
 READ = ("job.fromCronJob", "secretKeyRef.name", "configMapKeyRef.name", "secretRef.name", "configMapRef.name")

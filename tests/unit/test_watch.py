@@ -11,6 +11,7 @@ import pytest
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime import watch
+from gatewright.runtime.config_watch import ConfigWatches
 from gatewright.runtime.lens import Lens
 from gatewright.runtime.watch import Watch
 
@@ -131,3 +132,119 @@ async def test_an_answer_from_before_a_gap_is_not_kept(how: str) -> None:
     answered.set()
     assert (await look)["metadata"]["resourceVersion"] == "101"
     assert (await lens.get(WEB))["metadata"]["resourceVersion"] == "105", "what was missed is read"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# ConfigMaps: watched only where and while somebody needs it
+
+
+class Namespaces:
+    """Watches that stay open; what is open by now, and what each was told."""
+
+    def __init__(self) -> None:
+        self.open: list[str] = []
+        self.lists: list[str] = []
+        self.told: list[tuple[str, str]] = []
+        self.gaps: list[str] = []
+        self.events: dict[str, asyncio.Queue[bytes]] = {}
+
+    async def get(self, path: str) -> dict[str, Any]:
+        self.lists.append(path.partition("?")[0])
+        return {"metadata": {"resourceVersion": "100"}}
+
+    async def stream(self, path: str, silence: float, opened: Callable[[], None]) -> AsyncIterator[bytes]:
+        where = path.partition("?")[0]
+        self.open.append(where)
+        queue = self.events.setdefault(where, asyncio.Queue())
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self.open.remove(where)
+
+    def take(self, path: str, kind: str, body: dict[str, Any]) -> None:
+        self.told.append((path, kind))
+
+    def watches(self, linger: float = 0.1) -> ConfigWatches:
+        return ConfigWatches(self, self.take, self.gaps.append, linger)  # type: ignore[arg-type]
+
+
+SHOP, BANK = "/api/v1/namespaces/shop/configmaps", "/api/v1/namespaces/bank/configmaps"
+A, B, C = ("shop", "a"), ("shop", "b"), ("bank", "c")
+
+
+async def settle(seconds: float = 0.02) -> None:
+    await asyncio.sleep(seconds)
+
+
+async def test_a_namespace_is_watched_from_the_first_who_asks_until_a_while_after_the_last() -> None:
+    found = (there := Namespaces()).watches()
+    await settle()
+    assert there.open == there.lists == [], "at rest nothing is watched"
+    for key in (A, B, A):
+        found.follow(key, "shop", True)
+    await settle()
+    assert there.open == [SHOP] and there.lists == [SHOP] and there.gaps == ["/configmaps/"]
+    found.follow(C, "bank", True)
+    found.follow(A, "shop", False)
+    await settle(0.2)
+    assert there.open == [SHOP, BANK], "one still needs it"
+    found.follow(B, "shop", False)
+    await settle(0.05)
+    assert there.open == [SHOP, BANK], "the next run may begin soon"
+    await settle(0.15)
+    assert there.open == [BANK]
+    found.follow(A, "shop", True)
+    await settle()
+    assert there.open == [BANK, SHOP] and there.gaps == ["/configmaps/"] * 3, "what was not watched is read anew"
+    await found.close()
+    assert there.open == []
+
+
+async def test_a_busy_namespace_keeps_its_watch_from_one_run_to_the_next() -> None:
+    found = (there := Namespaces()).watches()
+    for key in (A, B, A, B):
+        found.follow(key, "shop", True)
+        await settle(0.05)
+        found.follow(key, "shop", False)
+        found.follow(key, "shop", False)  # as each pass says
+        await settle(0.05)
+    assert there.lists == [SHOP] and there.open == [SHOP]
+    await settle(0.2)
+    assert there.open == []
+    await found.close()
+
+
+async def test_whoever_has_asked_for_nothing_lets_go_of_nothing() -> None:
+    found = (there := Namespaces()).watches()
+    found.follow(B, "shop", False)
+    found.follow(A, "shop", True)
+    found.follow(B, "shop", False)
+    await settle(0.2)
+    assert there.open == [SHOP]
+    await found.close()
+
+
+async def test_what_changes_is_told_as_of_workloads() -> None:
+    found = (there := Namespaces()).watches()
+    found.follow(A, "shop", True)
+    await settle()
+    there.events[SHOP].put_nowait(line("MODIFIED", 101))
+    await settle()
+    assert there.told == [(f"{SHOP}/web", "MODIFIED")]
+    await found.close()
+
+
+async def test_a_watch_of_configmaps_that_hangs_is_said_until_it_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "DEAD", 0.1)
+    found = (there := Namespaces()).watches(linger=0.1)
+    assert found.dead() is None
+    found.follow(A, "shop", True)
+    await settle()
+    assert found.dead() is None
+    await settle(0.15)
+    assert found.dead() == SHOP
+    found.follow(A, "shop", False)
+    await settle(0.15)
+    assert found.dead() is None and there.open == []
+    await found.close()

@@ -56,6 +56,14 @@
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, patch]
+# make one again that was deleted during a run that has to return it
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create]
+# see who changes what a run has set, while that run is under way
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [list, watch]
 # open Connections, and take captured content
 - apiGroups: [""]
   resources: [secrets]
@@ -64,6 +72,10 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [create, patch]
+# take away a copy that no kept snapshot needs any more
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [delete]
 # tell transitions
 - apiGroups: ["events.k8s.io"]
   resources: [events]

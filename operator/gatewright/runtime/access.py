@@ -29,8 +29,11 @@ ACCESS: tuple[Access, ...] = (
         "read the report that a Job's container has printed, and the end of the log of one that failed",
     ),
     Access("", ("configmaps",), ("get", "patch"), "set flags, take and restore captured content"),
+    Access("", ("configmaps",), ("create",), "make one again that was deleted during a run that has to return it"),
+    Access("", ("configmaps",), ("list", "watch"), "see who changes what a run has set, while that run is under way"),
     Access("", ("secrets",), ("get",), "open Connections, and take captured content"),
     Access("", ("secrets",), ("create", "patch"), "keep a copy of a captured Secret, and restore it"),
+    Access("", ("secrets",), ("delete",), "take away a copy that no kept snapshot needs any more"),
     Access("events.k8s.io", ("events",), ("create",), "tell transitions"),
 )
 """In the namespaces of Releases."""

@@ -1,34 +1,165 @@
-"""ControllerRevisions: what a run has pinned, and what was live before and after it."""
+"""ControllerRevisions: what a run has pinned, and what was live before and after it; and the copies of Secrets beside them.
+
+Each carries its run as a label, and the copies that its snapshots refer to as an annotation, so that old ones can be
+found by metadata alone. A copy goes with the last revision that names it; Secrets are never listed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
+import orjson
+
+from gatewright.api import GROUP, RELEASE
 from gatewright.core.model import Revision, View
-from gatewright.ports import Cluster, Conflict, Permanent
+from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.children import meta, ours
-from gatewright.runtime.kube import path
+from gatewright.runtime.kube import METADATA_ONLY, Kube, path
+
+RUN = f"{GROUP}/run"
+"""Label on a ControllerRevision: the number of the run that made it."""
+COPIES = f"{GROUP}/copies"
+"""Annotation on a ControllerRevision: names of the Secret copies that its snapshots refer to, with commas between them."""
+LIMIT = 2**20
+"""Bytes of JSON that one ControllerRevision may keep; etcd takes 1.5 MiB in a request, metadata included."""
+
+_KIB = 1024
 
 
-async def keep_revision(cluster: Cluster, view: View, revision: Revision) -> None:
+async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: int) -> None:
     """Create a ControllerRevision; one of the same name and owner has the same content. Raises Retryable, Permanent."""
+    problem = too_large(revision.data)
+    if problem is not None:
+        raise Permanent(problem)
+    metadata = meta(view, revision.name)
+    metadata["labels"][RUN] = str(run)
+    copies = copies_in(revision.data)
+    if copies:
+        metadata["annotations"] = {COPIES: ",".join(sorted(copies))}
     body = {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
-        "metadata": meta(view, revision.name),
+        "metadata": metadata,
         "data": dict(revision.data),
         "revision": 1,
     }
     try:
-        await cluster.create(path("apps/v1", "controllerrevisions", view.namespace), body)
+        await cluster.create(_collection(view), body)
     except Conflict:
         await read_revision(cluster, view, revision.name)
 
 
 async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, Any]:
     """The content of a ControllerRevision of this Release. Raises Retryable, Permanent."""
-    found = await cluster.get(path("apps/v1", "controllerrevisions", view.namespace, name))
+    found = await cluster.get(f"{_collection(view)}/{name}")
     if not ours(view, found):
         raise Permanent(f"ControllerRevision {name} belongs to another owner; it cannot be used")
     data: dict[str, Any] = found["data"]
     return data
+
+
+def too_large(data: Mapping[str, Any]) -> str | None:
+    """Why what a run has to keep does not fit into one object, and what would help; None where it fits."""
+    size = _size(data)
+    if size <= LIMIT:
+        return None
+    parts = {subject: _size(snapshot) for subject, snapshot in (data.get("snapshots") or {}).items()}
+    if "body" in data:
+        parts["the pinned spec"] = _size(data["body"])
+    largest = max(parts, key=lambda name: parts[name], default="the record")
+    return (
+        f"what this run has to keep for its rollback is {_kib(size)}, and one object takes {_kib(LIMIT)}; "
+        f"the largest part is {largest} ({_kib(parts.get(largest, size))}): {_remedy(largest)}"
+    )
+
+
+def copies_in(data: Mapping[str, Any]) -> set[str]:
+    """Names of the Secret copies that snapshots refer to."""
+    snapshots = data.get("snapshots") or {}
+    return {
+        snapshot["copy"]
+        for subject, snapshot in snapshots.items()
+        if subject.startswith("secret/") and isinstance(snapshot, Mapping) and "copy" in snapshot
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What nobody needs any more
+
+
+async def prune(kube: Kube, view: View, keep: Collection[str], history: Collection[int]) -> None:
+    """Delete the revisions of this Release that are neither in `keep` (names) nor of a run in `history`, and the Secret
+    copies that only those named. Raises Retryable; Permanent after all that could be deleted is."""
+    runs = {str(run) for run in history}
+    listed = await kube.list(_collection(view), f"{RELEASE}={view.name[:63]}", accept=METADATA_ONLY)
+    found = [item for item in listed if ours(view, item)]
+    old = [item for item in found if item["metadata"]["name"] not in keep and _labels(item).get(RUN) not in runs]
+    if not old:
+        return
+    needed: set[str] = set()
+    for item in found:
+        if item not in old:
+            needed |= await _copies_of(kube, view, item)
+    refusals = [refusal async for refusal in _deleted(kube, view, old, needed)]
+    if refusals:
+        raise refusals[0]
+
+
+async def _deleted(
+    kube: Kube, view: View, old: list[dict[str, Any]], needed: Collection[str]
+) -> AsyncIterator[Permanent]:
+    """Delete each revision after its copies: one that is interrupted is found again by its revision. Yields refusals."""
+    for item in old:
+        try:
+            for copy in sorted(await _copies_of(kube, view, item)):
+                if copy not in needed:
+                    await _delete_copy(kube, view, copy)
+            metadata = item["metadata"]
+            await kube.delete(f"{_collection(view)}/{metadata['name']}", uid=metadata["uid"])
+        except Permanent as error:
+            yield error
+
+
+async def _copies_of(kube: Kube, view: View, item: Mapping[str, Any]) -> set[str]:
+    """The copies that a revision names; one of an older operator says it in its content alone."""
+    if RUN in _labels(item):
+        named = (item["metadata"].get("annotations") or {}).get(COPIES, "")
+        return set(named.split(",")) - {""}
+    try:
+        return copies_in(await read_revision(kube, view, item["metadata"]["name"]))
+    except NotFound:
+        return set()
+
+
+async def _delete_copy(kube: Kube, view: View, name: str) -> None:
+    """A Secret of that name is deleted only if it is this Release's own."""
+    where = path("v1", "secrets", view.namespace, name)
+    try:
+        found = await kube.get(where)
+    except NotFound:
+        return
+    if ours(view, found):
+        await kube.delete(where, uid=found["metadata"]["uid"])
+
+
+def _labels(item: Mapping[str, Any]) -> Mapping[str, str]:
+    return item["metadata"].get("labels") or {}
+
+
+def _collection(view: View) -> str:
+    return path("apps/v1", "controllerrevisions", view.namespace)
+
+
+def _size(value: Any) -> int:
+    return len(orjson.dumps(value))
+
+
+def _kib(size: int) -> str:
+    return f"{-(-size // _KIB)} KiB"
+
+
+def _remedy(part: str) -> str:
+    if part.startswith("configmap/"):
+        return "split it, or leave it out of the target's config"
+    return "make it smaller"

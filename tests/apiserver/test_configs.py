@@ -1,0 +1,208 @@
+"""ConfigMaps and Secrets on a real API server: what its rules make of what is written, and what it says of others."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+from kubernetes.aio import client, config
+
+from gatewright.api import KEY
+from gatewright.api.status import ReleaseStatus
+from gatewright.core.model import Operation, Revision, View
+from gatewright.ports import NotFound, Permanent
+from gatewright.runtime import configs, revisions
+from gatewright.runtime.config_watch import ConfigWatches
+from gatewright.runtime.kube import Kube, path
+from gatewright.runtime.lens import Lens
+from tests.cluster import ApiServer
+
+pytestmark = pytest.mark.apiserver
+NAMESPACE = "default"
+VIEW = View(NAMESPACE, "web", "11111111-2222-3333-4444-555555555555", 1, None, ReleaseStatus())
+NUMBERS = itertools.count()
+TOKEN, ROTATED = "b2xk", "bmV3"
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    from tests.cluster.paths import Unavailable
+
+    try:
+        api = ApiServer()
+        api.start()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    yield api
+    api.stop()
+
+
+@pytest.fixture
+async def kube(server: ApiServer) -> AsyncIterator[Kube]:
+    configuration = client.Configuration()
+    await config.load_kube_config(config_file=str(server.kubeconfig), client_configuration=configuration)
+    found = Kube(client.ApiClient(configuration))
+    yield found
+    await found.close()
+
+
+async def configmap(kube: Kube, **content: Any) -> str:
+    """A ConfigMap; its subject."""
+    name = f"flags-{next(NUMBERS)}"
+    await kube.create(path("v1", "configmaps", NAMESPACE), {"metadata": {"name": name}, **content})
+    return f"configmap/{name}"
+
+
+async def secret(kube: Kube, **more: Any) -> str:
+    """A Secret; its subject."""
+    name = f"keys-{next(NUMBERS)}"
+    await kube.create(path("v1", "secrets", NAMESPACE), {"metadata": {"name": name}, "data": {"token": TOKEN}, **more})
+    return f"secret/{name}"
+
+
+def where(subject: str) -> str:
+    return configs.config_path(NAMESPACE, subject)
+
+
+async def write(kube: Kube, subject: str, **change: Any) -> None:
+    """Somebody else does it, under a field manager of their own."""
+    await kube.patch(f"{where(subject)}?fieldManager=argocd", change, "merge")
+
+
+async def snapshot_of(kube: Kube, subject: str) -> dict[str, Any]:
+    sight, copy = await configs.look_config(kube, VIEW, subject)
+    if copy is not None:
+        await kube.create(path("v1", "secrets", NAMESPACE), copy)
+    return dict(sight.snapshot or {})
+
+
+def setting(subject: str, **values: str) -> Operation:
+    return Operation("1.a.b.1-x", "set", subject, {"set": values})
+
+
+def restoring(subject: str, *changes: Operation, captured: bool, restore: str | None = None) -> Operation:
+    return Operation("1.rollback.0-x", "restore", subject, {"captured": captured, "restore": restore}, changes=changes)
+
+
+@pytest.mark.parametrize("captured", [True, False])
+async def test_set_changed_by_others_and_restored(kube: Kube, captured: bool) -> None:
+    subject = await configmap(kube, data={"VOICE": "off", "KEPT": "yes"}, binaryData={"logo": "AAEC"})
+    before = await snapshot_of(kube, subject)
+    change = setting(subject, VOICE="on", NEW="1", logo="text")
+    await configs.set_config(kube, NAMESPACE, change, before)
+    found = await kube.get(where(subject))
+    assert found["data"] == {"VOICE": "on", "KEPT": "yes", "NEW": "1", "logo": "text"} and "binaryData" not in found
+    assert (await configs.follow_config(kube, NAMESPACE, change, before)).state == "Succeeded"
+
+    await write(kube, subject, data={"VOICE": "off", "KEPT": "no"})
+    standing = await configs.compare_config(kube, VIEW, [change], before)
+    assert standing.difference.startswith(f'{subject}: VOICE is "off" instead of "on" (set by argocd at 20')
+    assert (await configs.follow_config(kube, NAMESPACE, change, before)).stuck
+
+    operation = restoring(subject, change, captured=captured)
+    done = await configs.restore_config(kube, VIEW, operation, before)
+    found = await kube.get(where(subject))
+    assert found["data"] == {"VOICE": "off", "KEPT": "yes" if captured else "no"}
+    assert found["binaryData"] == {"logo": "AAEC"} and found["metadata"]["annotations"][KEY] == operation.key
+    words = "KEPT, changed by others, returned" if captured else "KEPT stays as it is, changed by others since the"
+    assert done.notable and words in done.message
+    assert captured or "(set by argocd at 20" in done.message
+    assert (await configs.compare_config(kube, VIEW, [change, operation], before)).difference == ""
+    again = await kube.get(where(subject))
+    await configs.restore_config(kube, VIEW, operation, before)
+    assert (await kube.get(where(subject)))["metadata"] == again["metadata"], "nothing is written twice"
+
+
+async def test_what_is_gone_is_made_again_and_an_immutable_one_is_refused_in_words(kube: Kube) -> None:
+    subject = await configmap(kube, data={"VOICE": "off"}, immutable=True)
+    before = await snapshot_of(kube, subject)
+    with pytest.raises(Permanent, match="is immutable, and VOICE would have to change"):
+        await configs.set_config(kube, NAMESPACE, setting(subject, VOICE="on"), before)
+    operation = restoring(subject, captured=True)
+    assert (await configs.restore_config(kube, VIEW, operation, before)).message == "", "what is the same is marked"
+    assert (await configs.follow_config(kube, NAMESPACE, operation, before)).state == "Succeeded"
+    await kube.delete(where(subject))
+    assert (await configs.restore_config(kube, VIEW, operation, before)).notable
+    found = await kube.get(where(subject))
+    assert found["data"] == {"VOICE": "off"} and found["immutable"] is True
+
+
+@pytest.mark.parametrize("kind", ["Opaque", "example.com/login"])
+async def test_a_secret_that_was_rotated_stays_and_one_that_is_gone_comes_back(kube: Kube, kind: str) -> None:
+    subject = await secret(kube, type=kind)
+    before = await snapshot_of(kube, subject)
+    await write(kube, subject, data={"token": ROTATED})
+    operation = restoring(subject, captured=True)
+    assert "stays as it is" in (await configs.restore_config(kube, VIEW, operation, before)).message
+    assert (await kube.get(where(subject)))["data"] == {"token": ROTATED}
+
+    always = restoring(subject, captured=True, restore="Always")
+    words = (await configs.compare_config(kube, VIEW, [always], before)).difference
+    assert words.startswith(f"{subject} does not hold what its snapshot does (set by argocd at 20")
+    assert (await configs.restore_config(kube, VIEW, always, before)).notable
+    assert (await kube.get(where(subject)))["data"] == {"token": TOKEN}
+
+    await kube.delete(where(subject))
+    assert (await configs.restore_config(kube, VIEW, operation, before)).notable
+    found = await kube.get(where(subject))
+    assert (found["type"], found["data"]) == (kind, {"token": TOKEN})
+
+
+async def test_old_revisions_go_with_their_copies(kube: Kube) -> None:
+    subjects = [await secret(kube), await secret(kube, data={"token": ROTATED})]
+    snapshots = {subject: await snapshot_of(kube, subject) for subject in subjects}
+    first, second = subjects
+    kept = {"web-1-x": (1, [first]), "web-2-x": (2, [first, second]), "web-3-x": (3, [second])}
+    for name, (run, needs) in kept.items():
+        data = {"snapshots": {subject: snapshots[subject] for subject in needs}}
+        await revisions.keep_revision(kube, VIEW, Revision(name, data), run)
+    await revisions.prune(kube, VIEW, {"web-3-x"}, {4})
+    with pytest.raises(NotFound):
+        await revisions.read_revision(kube, VIEW, "web-1-x")
+    with pytest.raises(NotFound):
+        await kube.get(path("v1", "secrets", NAMESPACE, snapshots[first]["copy"]))
+    assert (await kube.get(path("v1", "secrets", NAMESPACE, snapshots[second]["copy"])))["data"] == {"token": ROTATED}
+    assert await revisions.read_revision(kube, VIEW, "web-3-x") == {"snapshots": {second: snapshots[second]}}
+
+
+async def test_the_largest_snapshot_that_is_taken_is_one_that_the_api_server_takes(kube: Kube) -> None:
+    held = {"a": ""}
+    data = {"snapshots": {"configmap/big": {"data": held}}}
+    held["a"] = "<&>é" * ((revisions.LIMIT - len(orjson.dumps(data))) // len("<&>é".encode()))
+    assert revisions.LIMIT - len(orjson.dumps(data)) < 10
+    assert revisions.too_large(data) is None
+    await revisions.keep_revision(kube, VIEW, Revision("web-9-big", data), 9)
+    assert await revisions.read_revision(kube, VIEW, "web-9-big") == data
+    await kube.delete(path("apps/v1", "controllerrevisions", NAMESPACE, "web-9-big"))
+
+
+async def test_a_foreign_change_is_told_while_somebody_needs_it(kube: Kube) -> None:
+    subject = await configmap(kube, data={"VOICE": "off"})
+    lens, told, key = Lens(kube), asyncio.Event(), (NAMESPACE, "web")
+    gap = asyncio.Event()
+
+    def take(api_path: str, kind: str, body: dict[str, Any]) -> None:
+        if lens.event(api_path, kind, body):
+            told.set()
+
+    def doubt(part: str) -> None:
+        lens.doubt(part)
+        gap.set()
+
+    watches = ConfigWatches(kube, take, doubt)
+    lens.follow(key, {where(subject)})
+    watches.follow(key, NAMESPACE, True)
+    try:
+        await asyncio.wait_for(gap.wait(), 10)
+        await configs.set_config(lens, NAMESPACE, setting(subject, VOICE="on"))
+        told.clear()
+        await write(kube, subject, data={"VOICE": "off"})
+        await asyncio.wait_for(told.wait(), 10)
+        difference = (await configs.compare_config(lens, VIEW, [setting(subject, VOICE="on")], None)).difference
+        assert difference.startswith(f'{subject}: VOICE is "off" instead of "on" (set by argocd at 20')
+    finally:
+        await watches.close()

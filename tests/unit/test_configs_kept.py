@@ -1,0 +1,192 @@
+"""What a run keeps, how large that may be, and what goes when nobody needs it any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gatewright.api import RELEASE
+from gatewright.api.status import ReleaseStatus
+from gatewright.core.model import Revision, View
+from gatewright.ports import Permanent, Retryable
+from gatewright.runtime.children import meta
+from gatewright.runtime.revisions import COPIES, LIMIT, RUN, keep_revision, prune, read_revision, too_large
+from tests.fakes.objects import Objects
+
+VIEW = View("shop", "web", "uid-web", 1, None, ReleaseStatus())
+OTHER = View("shop", "web", "uid-of-another", 1, None, ReleaseStatus())
+REVISIONS = "/apis/apps/v1/namespaces/shop/controllerrevisions"
+SECRETS = "/api/v1/namespaces/shop/secrets"
+
+
+def data(*copies: str) -> dict[str, Any]:
+    """What a run keeps that has captured Secrets."""
+    secrets = {f"secret/s{number}": {"copy": name, "hash": "h"} for number, name in enumerate(copies)}
+    return {"body": {"spec": {}}, "snapshots": {"target/web": {"template": {}}, "configmap/x": None, **secrets}}
+
+
+async def keep(there: Objects, name: str, run: int, *copies: str, view: View = VIEW) -> None:
+    """A run keeps its revision, after the copies that it names."""
+    for copy in copies:
+        if f"{SECRETS}/{copy}" not in there.objects:
+            await there.create(SECRETS, {"kind": "Secret", "metadata": meta(view, copy), "data": {}})
+    await keep_revision(there, view, Revision(name, data(*copies)), run)
+
+
+def names(there: Objects) -> list[str]:
+    """Everything that is there, by name."""
+    return sorted(where.rpartition("/")[2] for where in there.objects)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Keep
+
+
+async def test_a_revision_tells_its_run_and_the_copies_that_it_needs() -> None:
+    there = Objects()
+    await keep(there, "web-7-a", 7, "copy-b", "copy-a")
+    made = there.objects[f"{REVISIONS}/web-7-a"]["metadata"]
+    assert made["labels"] == {RELEASE: "web", RUN: "7"} and made["annotations"] == {COPIES: "copy-a,copy-b"}
+    assert await read_revision(there, VIEW, "web-7-a") == data("copy-b", "copy-a")
+    await keep(there, "web-8-a", 8)
+    assert "annotations" not in there.objects[f"{REVISIONS}/web-8-a"]["metadata"]
+
+
+async def test_a_revision_that_is_kept_already_is_taken_and_one_of_another_is_not() -> None:
+    there = Objects()
+    await keep(there, "web-7-a", 7)
+    await keep(there, "web-7-a", 7)
+    with pytest.raises(Permanent, match="belongs to another owner"):
+        await keep(there, "web-7-a", 7, view=OTHER)
+
+
+SIZES: Mapping[str, tuple[dict[str, Any], str]] = {
+    "one large ConfigMap": (
+        {"snapshots": {"configmap/big": {"data": {"a": "x" * LIMIT}}, "target/web": {}}},
+        "the largest part is configmap/big (1025 KiB): split it, or leave it out of the target's config",
+    ),
+    "many that are large together": (
+        {"snapshots": {f"configmap/c{number}": {"data": {"a": "x" * (200_000 + number)}} for number in range(6)}},
+        "is 1173 KiB, and one object takes 1024 KiB; the largest part is configmap/c5 (196 KiB)",
+    ),
+    "the spec": (
+        {"body": {"spec": "x" * LIMIT}, "snapshots": {"configmap/c": {"data": {}}}},
+        "the largest part is the pinned spec (1025 KiB): make it smaller",
+    ),
+    "neither": ({"more": "x" * LIMIT}, "the largest part is the record (1025 KiB): make it smaller"),
+}
+
+
+@pytest.mark.parametrize(("kept", "words"), SIZES.values(), ids=SIZES)
+async def test_what_is_too_large_is_refused_before_it_is_sent_with_what_would_help(
+    kept: dict[str, Any], words: str
+) -> None:
+    there = Objects()
+    assert words in (too_large(kept) or "")
+    with pytest.raises(Permanent, match="what this run has to keep for its rollback is"):
+        await keep_revision(there, VIEW, Revision("web-1-a", kept), 1)
+    assert there.asked == []
+
+
+def test_the_limit_is_counted_in_bytes_of_json() -> None:
+    around = len(b'{"snapshots":{"configmap/c":{"data":{"a":""}}}}')
+    fits = {"snapshots": {"configmap/c": {"data": {"a": "x" * (LIMIT - around)}}}}
+    assert too_large(fits) is None
+    fits["snapshots"]["configmap/c"]["data"]["a"] += "x"
+    assert too_large(fits) is not None
+    assert too_large({"snapshots": {"configmap/c": {"data": {"a": "é" * (LIMIT * 2 // 3)}}}}) is not None
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Prune
+
+
+async def test_what_neither_the_run_nor_the_history_needs_goes_with_its_copies() -> None:
+    there = Objects()
+    await keep(there, "web-1-a", 1, "copy-1", "copy-shared")
+    await keep(there, "web-1-good", 1, "copy-good")
+    await keep(there, "web-2-a", 2, "copy-2", "copy-shared")
+    await keep(there, "web-3-a", 3, "copy-3", "copy-shared")
+    await keep(there, "web-4-a", 4)
+    await prune(there, VIEW, {"web-1-good", "web-4-a"}, {3, 4})  # type: ignore[arg-type]
+    assert names(there) == ["copy-3", "copy-good", "copy-shared", "web-1-good", "web-3-a", "web-4-a"]
+
+
+async def test_where_nothing_is_old_one_request_is_made() -> None:
+    there = Objects()
+    await keep(there, "web-1-a", 1, "copy-1")
+    there.asked.clear()
+    await prune(there, VIEW, {"web-1-a"}, set())  # type: ignore[arg-type]
+    await prune(there, VIEW, set(), {1})  # type: ignore[arg-type]
+    assert there.asked == [("list", REVISIONS)] * 2
+
+
+async def test_what_belongs_to_another_of_the_same_name_stays() -> None:
+    there = Objects()
+    await keep(there, "web-1-a", 1, "copy-1", view=OTHER)
+    await keep(there, "web-1-b", 1, "copy-1", "copy-2")  # as if somebody had written another's name there
+    await there.create(SECRETS, {"metadata": {"name": "prod-keys"}, "data": {}})
+    there.write(f"{REVISIONS}/web-1-b", {"metadata": {"annotations": {COPIES: "copy-1,copy-2,prod-keys"}}}, "mallory")
+    await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    assert names(there) == ["copy-1", "prod-keys", "web-1-a"]
+
+
+async def test_revisions_of_an_older_operator_say_their_copies_in_their_content() -> None:
+    there = Objects()
+    for name, copies in (("old-gone", ("copy-1", "copy-2")), ("old-kept", ("copy-2",))):
+        await keep(there, name, 1, *copies)
+        meta_ = there.objects[f"{REVISIONS}/{name}"]["metadata"]
+        del meta_["labels"][RUN], meta_["annotations"]
+    await prune(there, VIEW, {"old-kept"}, {1})  # type: ignore[arg-type]
+    assert names(there) == ["copy-2", "old-kept"]
+
+
+@pytest.mark.parametrize("at", range(1, 8))
+async def test_one_that_is_interrupted_is_ended_by_the_next(at: int) -> None:
+    class Cut(Objects):
+        left = 0
+
+        def _ask(self, verb: str, path: str) -> None:
+            super()._ask(verb, path)
+            self.left -= 1
+            if self.left == 0:
+                raise Retryable("503")
+
+    there = Cut()
+    for run in (1, 2):
+        await keep(there, f"web-{run}-a", run, f"copy-{run}")
+    there.left = at  # a list, and twice: read a copy, delete it, delete the revision
+    with pytest.raises(Retryable):
+        await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    kept = {copy for copy in names(there) if copy.startswith("copy")}
+    assert kept <= {f"copy-{name.split('-')[1]}" for name in names(there) if name.startswith("web")}, "none is orphaned"
+    await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    assert names(there) == []
+
+
+async def test_a_copy_that_must_not_be_deleted_keeps_its_revision_and_no_other() -> None:
+    there = Objects()
+    for run in (1, 2):
+        await keep(there, f"web-{run}-a", run, f"copy-{run}")
+    there.refusals["delete", f"{SECRETS}/copy-1"] = Permanent("403")
+    with pytest.raises(Permanent, match="403"):
+        await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    assert names(there) == ["copy-1", "web-1-a"]
+
+
+async def test_what_is_gone_already_is_fine() -> None:
+    there = Objects()
+    await keep(there, "web-1-a", 1, "copy-1")
+    there.remove(f"{SECRETS}/copy-1")
+    await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    assert names(there) == []
+
+
+async def test_a_long_name_is_listed_by_what_its_label_can_hold() -> None:
+    view = View("shop", "w" * 100, "uid-long", 1, None, ReleaseStatus())
+    there = Objects()
+    await keep(there, "long-1-a", 1, view=view)
+    await prune(there, view, set(), set())  # type: ignore[arg-type]
+    assert names(there) == []
