@@ -153,9 +153,10 @@ async def test_the_pod_of_an_earlier_job_of_the_same_name_is_not_read() -> None:
         ("all done", {}, ""),
         ('["a"]', {}, ""),
         ('{"id": "b-1", "rows": 3}', {"id": "b-1", "rows": "3"}, ""),
-        ('{"id": "b-1", "rows": ', {}, "its termination message of 22 bytes begins like a JSON object and is none"),
-        (' {"a": "' + "x" * 5000, {}, "begins like a JSON object and is none"),
-        ('{"a":' + "[" * 4000, {}, "begins like a JSON object and is none"),
+        ('{"id": "b-1", "rows": ', {}, "its termination message of 22 bytes looks like a JSON object and is none"),
+        (' {"a": "' + "x" * 4000, {}, "looks like a JSON object and is none"),
+        ("x" * 4093 + '"}\n', {}, "of 4096 bytes looks like a JSON object and is none"),
+        ('{"a":' + "[" * 4000, {}, "looks like a JSON object and is none"),
     ],
 )
 async def test_a_message_that_was_cut_is_not_taken_for_none(message: str, outputs: Any, unread: str) -> None:
@@ -350,7 +351,36 @@ async def test_a_pod_that_failed_before_the_one_that_hung_does_not_speak_for_it(
     world = hanging("Failed").pod("old\nwords", code=1, age=60)
     assert "gone with it" in (await follow(world)).message
     world.pod("last\nwords", code=143).leaves()
-    assert (await follow(world)).message == f"{HUNG}; exit code 143; its log ends: last / words"
+    assert (await follow(world)).message == f"{HUNG}; its log ends: last / words"
+
+
+@pytest.mark.parametrize(
+    ("message", "log", "told"),
+    [
+        ('{"failed": "pid 7 holds the lock"}', "a\nb", "pid 7 holds the lock"),
+        ("c\nd", "a\nb", "its log ends: c / d"),
+        ("", "a\nb", "its log ends: a / b"),
+        ("", "unable to retrieve container logs for containerd://ddf4", HEARD),
+        ("", Permanent("gone"), HEARD),
+    ],
+)
+async def test_what_it_left_behind_is_told_and_else_what_was_heard(message: str, log: Any, told: str) -> None:
+    world = hanging().lives(LOCK).leaves()
+    await follow(world)
+    world.pods.clear()
+    world.pod(log, message, code=137).leaves()
+    world.logs["foco-smoke-0"] = log
+    assert (await follow(world)).message == f"{HUNG}; {told}"
+
+
+async def test_what_kept_it_from_starting_is_more_than_how_its_pod_was_ended() -> None:
+    world = waiting("ImagePullBackOff", "no such host")
+    found = await trouble(world)
+    assert found is not None
+    world.job["status"]["conditions"] = [{"type": "Failed", "status": "True", **DEADLINE}]
+    world.pods.clear()
+    world.pod(message="The container could not be located when the pod was terminated", code=137).leaves()
+    assert (await follow(world)).message == f"{HUNG}; last seen: {found.message}"
 
 
 async def test_what_is_heard_is_masked_and_bounded() -> None:

@@ -41,8 +41,8 @@ class Voice:
 
     @property
     def message(self) -> str:
-        """Its termination message."""
-        return str(self.ended.get("message") or "")[:MESSAGE]
+        """Its termination message; the kubelet keeps the end of one that is too long."""
+        return str(self.ended.get("message") or "")[-MESSAGE:]
 
 
 def of_job(found: Sequence[Pod], job: Mapping[str, Any]) -> list[Pod]:

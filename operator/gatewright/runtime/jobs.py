@@ -118,22 +118,22 @@ async def _failed(cluster: Cluster, operation: Operation, job: Mapping[str, Any]
         return Progress("Running", "; ".join(filter(None, (why, left.message, said))), stuck=True, hopeless=True)
     if hung:  # it is not told by a pod that failed before the one that hung
         pods = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
-    if job_pods.failed(pods) is None:
-        why = f"{why}; {await _heard(cluster, job)}"
+    last = job_pods.failed(pods)
+    if hung or last is None:
+        said = await words.of_hung(cluster, job, last) or await _refused(cluster, job)
+        why = f"{why}; {said or 'no pod of it is left, and the end of its log is gone with it'}"
     report = operation.config.report if isinstance(operation.config, Job) else None
     if report is not None and not _is_deleted(job):
         return await reports.failed(cluster, report, why, pods)
-    return await words.of_end(cluster, job, pods, Progress("Failed", why))
+    return Progress("Failed", why) if hung else await words.of_end(cluster, job, pods, Progress("Failed", why))
 
 
-async def _heard(cluster: Cluster, job: Mapping[str, Any]) -> str:
-    """What is known of a Job that has failed and has no pod left that could say why."""
-    said = words.MEMORY.said(str(job["metadata"].get("uid")))
-    if not said:
-        with contextlib.suppress(Retryable, Permanent):
-            refused = await job_events.refusal(cluster, job)
-            said = refused.message if refused is not None else ""
-    return said or "no pod of it is left, and the end of its log is gone with it"
+async def _refused(cluster: Cluster, job: Mapping[str, Any]) -> str:
+    """Why a Job got no pod, as far as Events still tell; a failure is never held up by them."""
+    with contextlib.suppress(Retryable, Permanent):
+        refused = await job_events.refusal(cluster, job)
+        return refused.message if refused is not None else ""
+    return ""
 
 
 async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Trouble | None:

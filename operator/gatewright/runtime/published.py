@@ -1,8 +1,8 @@
 """What a Job's container publishes: one JSON object in its termination message, in bounds.
 
 Whoever writes the message is not trusted, so it is cut before anything looks at it. A value that cannot be kept whole is
-left out and named: half of a backup's id is worse than none. A message that begins like an object and is none was most
-likely cut by the kubelet, and nobody can tell what it held.
+left out and named: half of a backup's id is worse than none. A message that begins or ends like an object and is none
+was most likely cut by the kubelet, which keeps its end, and nobody can tell what it held.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class Published:
 
 
 def read(text: str) -> Published:
-    """What a termination message publishes; nothing where it is no JSON object and does not begin like one."""
+    """What a termination message publishes; nothing where it is no JSON object and does not look like one."""
     said = object_of(text)
     if said is not None:
         return bounded(said)
-    if not text.lstrip().startswith("{"):
+    if not text.strip().startswith("{") and not text.strip().endswith("}"):
         return Published()
     size = len(text.encode(errors="replace"))
-    begins = f"its termination message of {size} bytes begins like a JSON object and is none"
-    return Published(unread=f"{begins}; the kubelet cuts one that is longer than {MESSAGE} bytes")
+    looks = f"its termination message of {size} bytes looks like a JSON object and is none"
+    return Published(unread=f"{looks}; of one that is longer than {MESSAGE} bytes only the end is kept")
 
 
 def object_of(text: str) -> dict[str, Any] | None:

@@ -33,6 +33,8 @@ AGAIN = 4.0
 """Seconds after which the log of the same Job may be read once more."""
 HEARD = 256
 """Jobs whose last words are remembered."""
+_LOST = "unable to retrieve container logs for "
+"""What the kubelet answers, as if it were the log, where the container is gone."""
 _REASONS = ("failed", "error", "reason")
 HELD = "last seen: "
 """Goes before what kept a Job's pods from getting on when somebody looked last."""
@@ -85,6 +87,16 @@ async def of_failed(cluster: Cluster, pod: Pod) -> str:
     return "; ".join(part for part in (why, said) if part)
 
 
+async def of_hung(cluster: Cluster, job: Mapping[str, Any], pod: Pod | None) -> str:
+    """What a Job said last whose time was over; its pod may have left something behind, or is gone."""
+    text = job_pods.voice(pod).message if pod is not None else ""
+    heard = MEMORY.said(str(job["metadata"].get("uid")))
+    said = given(text) or (heard if heard.startswith(HELD) else "") or _last_words(text)
+    if pod is None or said:
+        return said or heard
+    return await log_end(cluster, pod) or heard or job_pods.exit_words(pod)
+
+
 def given(text: str) -> str:
     """A reason that a container gives on purpose, in one masked line."""
     said = published.object_of(text) or {}
@@ -109,7 +121,7 @@ async def log_end(cluster: Cluster, pod: Pod) -> str:
             text = await cluster.tail(f"{job_pods.log_path(pod, speaker.container)}&tailLines={LINES}", BYTES)
     except (Retryable, Permanent, TimeoutError):
         return ""
-    words = _last_words(text)
+    words = _last_words(text) if not text.startswith(_LOST) else ""
     if words and not words.startswith(masking.MARK):
         words = f"{masking.MARK}{words}"
     return words.replace(masking.MARK, f"{speaker.title} ran, and {masking.MARK}", 1) if speaker.title else words
