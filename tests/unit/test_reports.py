@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from gatewright.codegen import rbac
 from gatewright.core.model import Operation, Progress, View
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.providers.registry import REPORTS
-from gatewright.runtime import observe, reports
+from gatewright.runtime import job_pods, observe, reports
 from gatewright.runtime.children import meta
 from gatewright.runtime.entries import Entry, Known
 from gatewright.runtime.jobs import create_job, follow_job, job_trouble
@@ -32,6 +33,7 @@ FAILED = (SAMPLES / "playwright-failed.json").read_text()
 FIRST = "1 of 10 tests failed, first: login.spec.ts › login › locks the account after five failures [slow]"
 VIEW = View("shop", "foco", "uid-1", 1, None, ReleaseStatus())
 SECRET = "canary-e41b-password"
+UIDS = itertools.count()
 BACKOFF = {"reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"}
 
 
@@ -41,17 +43,19 @@ def operation(report: Mapping[str, Any] | None = None, **job: Any) -> Operation:
 
 
 class Cluster:
-    """One Job, its pods, and their logs; a log that is an exception is raised."""
+    """One Job, its pods, their logs and the Events about them; a log that is an exception is raised."""
 
     def __init__(self, complete: bool = True, succeeded: int = 1) -> None:
         condition = {"type": "Complete" if complete else "Failed", "status": "True"} | ({} if complete else BACKOFF)
-        metadata = meta(VIEW, "foco-smoke", operation().key) | {"namespace": "shop", "resourceVersion": "1"}
+        metadata = meta(VIEW, "foco-smoke", operation().key) | {"resourceVersion": "1", "uid": f"job-{next(UIDS)}"}
         self.job: dict[str, Any] = {
             "metadata": metadata,
+            "spec": {"activeDeadlineSeconds": 20},
             "status": {"conditions": [condition], **({"succeeded": succeeded} if complete else {})},
         }
         self.pods: list[dict[str, Any]] = []
         self.logs: dict[str, str | Exception] = {}
+        self.events: list[dict[str, Any]] = []
         self.read: list[str] = []
         self.slow = 0.0
 
@@ -61,9 +65,15 @@ class Cluster:
             {"message": message} if message else {}
         )
         made = datetime(2026, 1, 1, tzinfo=UTC) - timedelta(seconds=age)
+        metadata = {
+            "name": name,
+            "namespace": "shop",
+            "creationTimestamp": made.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "ownerReferences": [{"kind": "Job", "uid": self.job["metadata"]["uid"]}],
+        }
         self.pods.append(
             {
-                "metadata": {"name": name, "creationTimestamp": made.isoformat(), **spec.pop("metadata", {})},
+                "metadata": {**metadata, **spec.pop("metadata", {})},
                 "spec": {"containers": [{"name": "job"}], **spec},
                 "status": {
                     "phase": "Failed" if code else "Succeeded",
@@ -78,7 +88,12 @@ class Cluster:
         assert path.endswith("/jobs/foco-smoke")
         return self.job
 
-    async def list(self, path: str, selector: str = "") -> list[dict[str, Any]]:
+    async def list(self, path: str, selector: str = "", fields: str = "") -> list[dict[str, Any]]:
+        if path == "/api/v1/namespaces/shop/events":
+            kind, name = (part.partition("=")[2] for part in fields.split(","))
+            about = [(event, event["involvedObject"]) for event in self.events]
+            return [event for event, one in about if (one["kind"], one["name"]) == (kind, name)]
+        assert (path, fields) == ("/api/v1/namespaces/shop/pods", "")
         assert selector == "batch.kubernetes.io/job-name=foco-smoke"
         return self.pods
 
@@ -192,7 +207,7 @@ async def test_outputs_of_the_container_stay_but_cannot_replace_those_of_the_rep
 
 async def test_the_container_that_a_person_would_mean() -> None:
     both = [{"name": "proxy"}, {"name": "tests"}]
-    cluster = Cluster().pod(PASSED, containers=both, metadata={"annotations": {reports.DEFAULT_CONTAINER: "tests"}})
+    cluster = Cluster().pod(PASSED, containers=both, metadata={"annotations": {job_pods.DEFAULT_CONTAINER: "tests"}})
     assert (await follow(cluster)).state == "Succeeded"
     assert cluster.read == ["/api/v1/namespaces/shop/pods/foco-smoke-0/log?container=tests"]
 
@@ -324,7 +339,8 @@ async def test_a_log_that_can_never_be_read_fails_it_in_the_end(monkeypatch: pyt
     monkeypatch.setattr(observe.time, "monotonic", lambda: clock[0])
     cluster = Cluster().pod(Retryable("GET /log: 500 no route to host"))
     lens, wanted = Lens(cluster), operation()  # type: ignore[arg-type]
-    assert "cannot be read yet" in str(await job_trouble(Fresh(lens), VIEW, wanted))
+    found = await job_trouble(Fresh(lens), VIEW, wanted)
+    assert found is not None and "cannot be read yet" in found.message and not found.hopeless
     entry = Entry.__new__(Entry)
     entry.operations = {wanted.id: Known(Progress("Running"), clock[0])}
     for _ in range(30):

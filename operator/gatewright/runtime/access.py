@@ -28,6 +28,7 @@ ACCESS: tuple[Access, ...] = (
         ("get",),
         "read the report that a Job's container has printed, and the end of the log of one that failed",
     ),
+    Access("", ("events",), ("list",), "say why a Job gets no pod, and why a pod of it does not start"),
     Access("", ("configmaps",), ("get", "patch"), "set flags, take and restore captured content"),
     Access("", ("configmaps",), ("create",), "make one again that was deleted during a run that has to return it"),
     Access("", ("configmaps",), ("list", "watch"), "see who changes what a run has set, while that run is under way"),

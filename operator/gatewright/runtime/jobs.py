@@ -7,28 +7,24 @@ would be made a second time.
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Container, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gatewright.api import KEY, RELEASE, RESULT
-from gatewright.api.base import seconds
 from gatewright.api.jobs import Job
 from gatewright.core.model import Operation, Progress, View
-from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable
-from gatewright.providers.targets import pods
-from gatewright.runtime import reports, words
+from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable, Trouble
+from gatewright.runtime import job_events, job_pods, reports, words
 from gatewright.runtime.children import meta, ours
+from gatewright.runtime.job_pods import Pod
+from gatewright.runtime.job_spec import job_spec
 from gatewright.runtime.kube import path
 
-KEPT = 7 * 24 * 3600
-"""Seconds for which a finished Job stays, for those who want to read its log."""
-HARDENED = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "runAsNonRoot": True,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
+JOB = "batch.kubernetes.io/job-name"
+"""Label of the pods of a Job."""
+NEARLY_OVER = 35.0
+"""Seconds before its time is over from which on a Job is listened to; a look at what does not end comes once in 30 s."""
 
 
 def job_path(namespace: str, subject: str) -> str:
@@ -44,13 +40,14 @@ async def create_job(cluster: Cluster, view: View, operation: Operation) -> Prog
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": meta(view, name, operation.key) | {"finalizers": [RESULT]},
-        "spec": await _job_spec(cluster, view, job, operation.key),
+        "spec": await job_spec(cluster, view, job, operation.key),
     }
     try:
         made = await cluster.create(path("batch/v1", "jobs", view.namespace), body)
     except Conflict:
         return await follow_job(cluster, view, operation)
-    return _job_state(view, operation, made) or Progress("Running")
+    stranger = _stranger(view, operation, made)
+    return Progress("Failed", stranger) if stranger else Progress("Running")
 
 
 async def release_jobs(cluster: Cluster, view: View) -> None:
@@ -77,34 +74,110 @@ async def _let_go(cluster: Cluster, found: Mapping[str, Any]) -> None:
 
 
 async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    """How far a Job is. Raises Retryable, Permanent."""
+    """How far a Job is; it has ended only when all its pods have. Raises Retryable, Permanent.
+
+    One that has failed, or will (its pods were told to end), or was deleted, is hopeless as long as a pod of it may run.
+    """
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
         return Progress("Absent")
-    state = _job_state(view, operation, found)
-    if state is None:
+    stranger = _stranger(view, operation, found)
+    if stranger:
+        return Progress("Failed", stranger)
+    if not _is_over(found):
         return Progress("Running")
-    if state.state in ("Succeeded", "Failed"):
-        return await _ended(cluster, view, operation, found, state)
-    return state
+    pods = await _pods(cluster, found)
+    if _condition(found, "Complete"):
+        return await _completed(cluster, operation, found, pods)
+    return await _failed(cluster, operation, found, pods)
+
+
+async def _completed(cluster: Cluster, operation: Operation, job: Mapping[str, Any], pods: list[Pod]) -> Progress:
+    now = datetime.now(UTC)
+    left = job_pods.ending(pods, now)
+    if left is not None:
+        name = job["metadata"]["name"]
+        return Progress("Running", f"job {name} is complete, but {left.message}", stuck=job_pods.is_late(pods, now))
+    report = operation.config.report if isinstance(operation.config, Job) else None
+    if report is None:
+        return await words.of_end(cluster, job, pods, Progress("Succeeded"))
+    try:
+        return await reports.completed(cluster, report, job, pods)
+    except Retryable as error:
+        return Progress("Running", f"its report cannot be read yet: {error}", stuck=True)
+
+
+async def _failed(cluster: Cluster, operation: Operation, job: Mapping[str, Any], pods: list[Pod]) -> Progress:
+    why, hung = _why(operation, job), _is_hung(job)
+    left = job_pods.ending(pods, datetime.now(UTC))
+    if left is not None:
+        broken = None if hung else job_pods.failed(pods)
+        # The log of a pod goes with the pod: now is the time to read it.
+        said = await words.of_failed(cluster, broken) if broken else await words.listen(cluster, job, pods)
+        return Progress("Running", "; ".join(filter(None, (why, left.message, said))), stuck=True, hopeless=True)
+    if hung:  # it is not told by a pod that failed before the one that hung
+        pods = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
+    last = job_pods.failed(pods)
+    if hung or last is None:
+        said = await words.of_hung(cluster, job, last) or await _refused(cluster, job)
+        why = f"{why}; {said or 'no pod of it is left, and the end of its log is gone with it'}"
+    report = operation.config.report if isinstance(operation.config, Job) else None
+    if report is not None and not _is_deleted(job):
+        return await reports.failed(cluster, report, why, pods)
+    return Progress("Failed", why) if hung else await words.of_end(cluster, job, pods, Progress("Failed", why))
+
+
+async def _refused(cluster: Cluster, job: Mapping[str, Any]) -> str:
+    """Why a Job got no pod, as far as Events still tell; a failure is never held up by them."""
+    with contextlib.suppress(Retryable, Permanent):
+        refused = await job_events.refusal(cluster, job)
+        return refused.message if refused is not None else ""
+    return ""
+
+
+async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Trouble | None:
+    """Why the pods of a Job do not start or do not end, or its report cannot be read. Raises Retryable, Permanent."""
+    try:
+        found = await cluster.get(job_path(view.namespace, operation.subject))
+    except NotFound:
+        return None
+    if _stranger(view, operation, found):
+        return None
+    if _is_over(found):
+        progress = await follow_job(cluster, view, operation)
+        return Trouble(progress.message, progress.hopeless) if progress.stuck else None
+    name, uid = found["metadata"]["name"], str(found["metadata"].get("uid"))
+    if found["spec"].get("suspend"):
+        resume = f'kubectl patch job {name} --namespace {view.namespace} --patch \'{{"spec":{{"suspend":false}}}}\''
+        return Trouble(f"job {name} is suspended, so it has no pod; whoever suspended it lets it go on, or: {resume}")
+    pods = await _pods(cluster, found)
+    trouble = job_pods.hindrance(pods, datetime.now(UTC)) or await job_events.hindrance(cluster, found, pods)
+    if trouble is not None:
+        words.MEMORY.keep(uid, f"{words.HELD}{trouble.message}")
+        return trouble
+    words.MEMORY.heal(uid)
+    if _is_nearly_over(found, datetime.now(UTC)):
+        await words.listen(cluster, found, pods)
+    return None
 
 
 async def stop_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
     """Suspend a running Job: its pods end, its record stays.
 
     Where there is none, its name is taken by a suspended one: a request to create it that is still on its way must not
-    arrive after the rollback.
+    arrive after the rollback. One that has ended, or is about to, only has to lose its pods. Raises Retryable, Permanent.
     """
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
-        if not ours(view, found) or _condition(found) is not None:
-            return Progress("Succeeded")
-        if found["metadata"].get("deletionTimestamp"):
+        if not ours(view, found) or _condition(found, "Complete", "Failed"):
+            return await _pods_gone(cluster, view, operation, found)
+        if _is_deleted(found):
             # Nobody acts on a Job that is being deleted, and its pods end only when it is gone; its step has failed already.
             await _let_go(cluster, found)
-            return Progress("Running", "its pods are still ending")
-        await cluster.patch(job_path(view.namespace, operation.subject), {"spec": {"suspend": True}}, "merge")
+            return Progress("Running", f"job {found['metadata']['name']} is being deleted")
+        if not _is_ending(found):
+            await cluster.patch(job_path(view.namespace, operation.subject), {"spec": {"suspend": True}}, "merge")
     except NotFound:
         return await _take_name(cluster, view, operation)
     return Progress("Running")
@@ -125,131 +198,116 @@ async def _take_name(cluster: Cluster, view: View, operation: Operation) -> Prog
 
 
 async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    """Whether the pods of a suspended Job are gone."""
+    """Whether nothing of a Job runs any more, nor will. Raises Retryable, Permanent."""
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
-        if not await _pods_ended(cluster, view, operation):
-            return Progress("Running", "its pods are still ending")
-        return Progress("Absent")  # its name has to be taken: a request to create it may still be on its way
-    if not ours(view, found) or _condition(found) is not None:
-        return Progress("Succeeded")
-    if found["metadata"].get("deletionTimestamp"):
-        return Progress(
-            "Absent" if RESULT in found["metadata"].get("finalizers", []) else "Running", "it is being deleted"
-        )
+        gone = await _pods_gone(cluster, view, operation, None)
+        # its name has to be taken: a request to create it may still be on its way
+        return Progress("Absent") if gone.state == "Succeeded" else gone
+    if not ours(view, found) or _condition(found, "Complete", "Failed") or _is_ending(found):
+        return await _pods_gone(cluster, view, operation, found)
+    if _is_deleted(found):
+        return _deleting(found)
     if not found["spec"].get("suspend"):
         return Progress("Absent")
-    status = found.get("status", {})
-    idle = not status.get("active") and not status.get("terminating")
-    suspended = any(item["type"] == "Suspended" and item["status"] == "True" for item in status.get("conditions", []))
-    if not idle or not (suspended or not status) or not await _pods_ended(cluster, view, operation):
-        return Progress("Running", "its pods are still ending")
-    return Progress("Succeeded")
+    gone = await _pods_gone(cluster, view, operation, found)
+    if gone.state == "Succeeded" and not _is_idle(found):
+        return Progress("Running", f"job {found['metadata']['name']} is suspended; its controller has not said so yet")
+    return gone
 
 
-async def _pods_ended(cluster: Cluster, view: View, operation: Operation) -> bool:
-    """Whether no pod of a Job's name runs any more, whichever Job of that name made it."""
-    left = await _pods(cluster, view, operation)
-    return all(pod.get("status", {}).get("phase") in ("Succeeded", "Failed") for pod in left)
-
-
-async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> str | None:
-    """Why the pods of a Job do not start, if they do not, or its report cannot be read. Raises Retryable, Permanent."""
-    found = pods.trouble(await _pods(cluster, view, operation))
-    if found is None and isinstance(operation.config, Job) and operation.config.report:
-        progress = await follow_job(cluster, view, operation)
-        return progress.message if progress.stuck else None
-    return found
-
-
-async def _pods(cluster: Cluster, view: View, operation: Operation) -> list[dict[str, Any]]:
+async def _pods_gone(cluster: Cluster, view: View, operation: Operation, job: Mapping[str, Any] | None) -> Progress:
+    """Succeeded where no pod of an operation runs any more, whichever Job of its name has made it."""
     name = operation.subject.partition("/")[2]
-    return await cluster.list(path("v1", "pods", view.namespace), f"batch.kubernetes.io/job-name={name}")
+    left = await cluster.list(path("v1", "pods", view.namespace), f"{JOB}={name}")
+    if job is not None and not ours(view, job):  # the name is another's now, and so are most pods of that name
+        left = [pod for pod in left if (pod["metadata"].get("annotations") or {}).get(KEY) == operation.key]
+    now = datetime.now(UTC)
+    trouble = job_pods.ending(left, now)
+    if trouble is None:
+        return Progress("Succeeded")
+    return Progress("Running", f"job {name} is stopped, but {trouble.message}", stuck=job_pods.is_late(left, now))
 
 
-def _job_state(view: View, operation: Operation, found: Mapping[str, Any]) -> Progress | None:
+def _deleting(found: Mapping[str, Any]) -> Progress:
+    """A Job that is being deleted: we let it go; nobody can go on before others have done so too."""
+    name, finalizers = found["metadata"]["name"], found["metadata"].get("finalizers") or []
+    if RESULT in finalizers:
+        return Progress("Absent", f"job {name} is being deleted")
+    waits = f", and waits for its finalizers {', '.join(map(str, finalizers))[:200]}" if finalizers else ""
+    return Progress("Running", f"job {name} is being deleted{waits}")
+
+
+def _is_idle(found: Mapping[str, Any]) -> bool:
+    """Whether the controller of a suspended Job has seen that, and says that nothing runs; or the Job never ran at all."""
+    if found["metadata"].get("generation") == 1:  # it was made suspended
+        return True
+    status = found.get("status", {})
+    return not status.get("active") and not status.get("terminating") and _condition(found, "Suspended") is not None
+
+
+async def _pods(cluster: Cluster, job: Mapping[str, Any]) -> list[Pod]:
+    meta = job["metadata"]
+    found = await cluster.list(path("v1", "pods", meta["namespace"]), f"{JOB}={meta['name']}")
+    return job_pods.of_job(found, job)
+
+
+def _stranger(view: View, operation: Operation, found: Mapping[str, Any]) -> str:
+    """Why a Job of the wanted name is not that of the operation; empty where it is."""
     name = found["metadata"]["name"]
     if not ours(view, found):
-        return Progress("Failed", f"a Job {name} of another owner is in the way; delete or rename it")
-    if found["metadata"].get("annotations", {}).get(KEY) != operation.key:
-        return Progress("Failed", f"the Job {name} belongs to another operation; delete it")
-    condition = _condition(found)
-    if condition is None and found["metadata"].get("deletionTimestamp"):
-        return Progress("Failed", f"the Job {name} was deleted before its result was read")
+        return f"a Job {name} of another owner is in the way; delete or rename it"
+    if (found["metadata"].get("annotations") or {}).get(KEY) != operation.key:
+        return f"the Job {name} belongs to another operation; delete it"
+    return ""
+
+
+def _why(operation: Operation, found: Mapping[str, Any]) -> str:
+    """Why a Job has failed, or will."""
+    name, condition = found["metadata"]["name"], _condition(found, "Failed", "FailureTarget")
     if condition is None:
-        return None
-    if condition["type"] == "Complete":
-        return Progress("Succeeded")
-    return Progress(
-        "Failed", f"job {name}: {condition.get('reason', 'Failed')}: {condition.get('message', '')}".rstrip(": ")
+        return f"the Job {name} was deleted before its result was read"
+    reason = condition.get("reason", "Failed")
+    if not _is_hung(found):
+        return f"job {name}: {reason}: {condition.get('message', '')}".rstrip(": ")
+    limit = (
+        operation.config.timeout if isinstance(operation.config, Job) else f"{found['spec']['activeDeadlineSeconds']}s"
     )
+    remedy = "look for what it waits for, or give it a longer timeout"
+    return f"job {name} did not end within {limit} ({reason}); {remedy}"
 
 
-def _condition(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    conditions = found.get("status", {}).get("conditions", [])
+def _condition(found: Mapping[str, Any], *kinds: str) -> dict[str, Any] | None:
+    """The first condition of these kinds that is true."""
+    conditions = found.get("status", {}).get("conditions") or []
     return next(
-        (item for item in conditions if item["type"] in ("Complete", "Failed") and item["status"] == "True"), None
+        (item for kind in kinds for item in conditions if item["type"] == kind and item["status"] == "True"), None
     )
 
 
-async def _ended(
-    cluster: Cluster, view: View, operation: Operation, job: Mapping[str, Any], state: Progress
-) -> Progress:
-    """The end of a Job that is ours, with what its report or its termination message says."""
-    found = await _pods(cluster, view, operation)
-    report = operation.config.report if isinstance(operation.config, Job) else None
-    marked = job["metadata"].get("annotations", {}).get(KEY) == operation.key
-    if report is None or _condition(job) is None or not (marked and ours(view, job)):
-        return await words.of_end(cluster, view.namespace, found, state)
-    if state.state == "Failed":
-        return await reports.failed(cluster, view.namespace, report, state.message, found)
-    try:
-        return await reports.completed(cluster, view.namespace, report, job, found)
-    except Retryable as error:
-        return Progress("Running", f"its report cannot be read yet: {error}", stuck=True)
+def _is_over(found: Mapping[str, Any]) -> bool:
+    """Whether it is decided how a Job ends, though its pods may still run."""
+    return _condition(found, "Complete", "Failed", "FailureTarget") is not None or _is_deleted(found)
 
 
-async def _job_spec(cluster: Cluster, view: View, job: Job, key: str) -> dict[str, Any]:
-    if job.fromCronJob:
-        try:
-            cron = await cluster.get(path("batch/v1", "cronjobs", view.namespace, job.fromCronJob))
-        except NotFound:
-            raise Permanent(f'there is no CronJob "{job.fromCronJob}" in namespace {view.namespace}') from None
-        spec: dict[str, Any] = copy.deepcopy(cron["spec"]["jobTemplate"]["spec"])
-    else:
-        spec = {"template": copy.deepcopy(job.template) if job.template else {"spec": _pod(job)}}
-    template = spec.setdefault("template", {})
-    labels = template.setdefault("metadata", {}).setdefault("labels", {})
-    labels[RELEASE] = view.name[:63]
-    template["metadata"].setdefault("annotations", {})[KEY] = key
-    template.setdefault("spec", {}).setdefault("restartPolicy", "Never")
-    spec["backoffLimit"] = job.retries
-    spec["activeDeadlineSeconds"] = max(1, int(seconds(job.timeout)))
-    spec["podReplacementPolicy"] = "Failed"
-    spec["ttlSecondsAfterFinished"] = KEPT  # counts, but the finalizer stands until the run has ended
-    return spec
+def _is_ending(found: Mapping[str, Any]) -> bool:
+    """Whether Kubernetes is about to end a Job by itself, and makes no more pods for it."""
+    return _condition(found, "FailureTarget", "SuccessCriteriaMet") is not None
 
 
-def _pod(job: Job) -> dict[str, Any]:
-    container: dict[str, Any] = {
-        "name": "job",
-        "image": job.image,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": HARDENED,
-    }
-    for name in ("command", "args"):
-        if getattr(job, name):
-            container[name] = list(getattr(job, name))
-    if job.env:
-        container["env"] = [item.model_dump(exclude_none=True) for item in job.env]
-    if job.envFrom:
-        container["envFrom"] = [item.model_dump(exclude_none=True) for item in job.envFrom]
-    if job.resources:
-        container["resources"] = job.resources
-    pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
-    if job.serviceAccountName:
-        pod["serviceAccountName"] = job.serviceAccountName
-    else:
-        pod["automountServiceAccountToken"] = False
-    return pod
+def _is_hung(found: Mapping[str, Any]) -> bool:
+    """Whether a Job's time ran out."""
+    condition = _condition(found, "Failed", "FailureTarget")
+    return condition is not None and condition.get("reason") == "DeadlineExceeded"
+
+
+def _is_deleted(found: Mapping[str, Any]) -> bool:
+    return bool(found["metadata"].get("deletionTimestamp"))
+
+
+def _is_nearly_over(found: Mapping[str, Any], now: datetime) -> bool:
+    since, limit = found.get("status", {}).get("startTime"), found["spec"].get("activeDeadlineSeconds")
+    if not since or not limit:
+        return False
+    return now > datetime.fromisoformat(since) + timedelta(seconds=limit - NEARLY_OVER)

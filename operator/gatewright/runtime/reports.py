@@ -10,7 +10,6 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 from gatewright.api.jobs import JobReport
 from gatewright.core.model import Progress
@@ -18,7 +17,9 @@ from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import Finding, Format, Malformed, plain
 from gatewright.providers.targets import pods
-from gatewright.runtime.kube import path
+from gatewright.runtime import job_pods, published
+from gatewright.runtime.job_pods import Pod
+from gatewright.runtime.published import Published
 
 LIMIT = 2**20
 """Bytes of a log that are read, its last ones."""
@@ -26,36 +27,38 @@ MOST = 8
 """Pods of one Job whose reports are read."""
 BRIEF = 5.0
 """Seconds that the report of a Job that failed anyway may take."""
-DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
-Pod = Mapping[str, Any]
 
 
 class Missing(Exception):
     """There is no report that could be judged; the message says what is the matter with it."""
 
 
-async def completed(
-    cluster: Cluster, namespace: str, report: JobReport, job: Mapping[str, Any], found: Sequence[Pod]
-) -> Progress:
+async def completed(cluster: Cluster, report: JobReport, job: Mapping[str, Any], found: Sequence[Pod]) -> Progress:
     """The end of a Job that completed. Raises Retryable."""
     format_ = REPORTS[report.format]
     try:
-        finding = await _finding(cluster, namespace, report, _succeeded(job, found))
+        done = _succeeded(job, found)
+        finding = await _finding(cluster, report, done)
     except Missing as error:
         return Progress("Failed", f"its {format_.title} {error}")
     words = f"{format_.title}: {finding.words}"
     if not finding.good:
         return Progress("Failed", f"{words}; the exit code was 0")
-    return Progress("Succeeded", words, outputs={**finding.outputs, **_given(format_, found, finding)})
+    more = _given(format_, done, finding)
+    if more.refused:
+        words = f"{words}; {more.refused}"
+    outputs = {**finding.outputs, **more.outputs}
+    return Progress("Succeeded", words, outputs=outputs, notable=bool(more.refused))
 
 
-async def failed(cluster: Cluster, namespace: str, report: JobReport, message: str, found: Sequence[Pod]) -> Progress:
+async def failed(cluster: Cluster, report: JobReport, message: str, found: Sequence[Pod]) -> Progress:
     """The end of a Job that failed: never held up by a log that cannot be read."""
     format_ = REPORTS[report.format]
-    ended = "; ".join(part for part in (message, _why(format_, found), *_said(found)) if part)
+    pod = job_pods.failed(found)
+    ended = "; ".join(part for part in (message, _why(format_, pod), *_said(pod)) if part)
     try:
         async with asyncio.timeout(BRIEF):
-            finding = await _finding(cluster, namespace, report, _last(found))
+            finding = await _finding(cluster, report, _last(found))
     except Missing as error:
         return Progress("Failed", f"{ended}; its {format_.title} {error}")
     except (Retryable, TimeoutError) as error:
@@ -65,28 +68,28 @@ async def failed(cluster: Cluster, namespace: str, report: JobReport, message: s
     return Progress("Failed", f"{format_.title}: {finding.words}; {ended}")
 
 
-async def _finding(cluster: Cluster, namespace: str, report: JobReport, found: Sequence[Pod]) -> Finding:
+async def _finding(cluster: Cluster, report: JobReport, found: Sequence[Pod]) -> Finding:
     """What the reports of all these pods say together. Raises Missing, Retryable."""
     format_ = REPORTS[report.format]
     documents: list[Any] = []
     for pod in found:
-        documents += await _documents(cluster, namespace, format_, report.from_, pod)
+        documents += await _documents(cluster, format_, report.from_, pod)
     try:
         return await asyncio.to_thread(format_.judge, documents, getattr(report, report.format))
     except Malformed as error:
         raise Missing(f"is not understood: {error}") from None
 
 
-async def _documents(cluster: Cluster, namespace: str, format_: Format, source: str | None, pod: Pod) -> list[Any]:
-    name, ended = _container(pod)
+async def _documents(cluster: Cluster, format_: Format, source: str | None, pod: Pod) -> list[Any]:
+    first = job_pods.main(pod)
     # After a failure the kubelet may put the end of the log into the message, which is less than the log itself.
-    both = ("TerminationMessage", "Log") if not ended.get("exitCode") else ("Log", "TerminationMessage")
+    both = ("TerminationMessage", "Log") if not first.ended.get("exitCode") else ("Log", "TerminationMessage")
     problems: list[str] = []
     for place in (source,) if source else both:
         try:
-            text = str(ended.get("message") or "")
+            text = first.message
             if place == "Log":
-                text = await cluster.tail(_log(namespace, pod, name), LIMIT)
+                text = await cluster.tail(job_pods.log_path(pod, first.container), LIMIT)
             documents = await asyncio.to_thread(format_.documents, text)
         except Malformed as error:
             problems.append(f"is not understood: {error}")
@@ -95,7 +98,7 @@ async def _documents(cluster: Cluster, namespace: str, format_: Format, source: 
         else:
             if documents:
                 return documents
-    raise Missing(problems[0] if problems else f"is missing: there is none in {_places(source, name)}")
+    raise Missing(problems[0] if problems else f"is missing: there is none in {_places(source, first.container)}")
 
 
 def _places(source: str | None, container: str) -> str:
@@ -103,29 +106,9 @@ def _places(source: str | None, container: str) -> str:
     return f"{places[source] if source else ' or '.join(places.values())} of container {container}"
 
 
-def log_path(namespace: str, pod: Pod) -> str:
-    """Path of the log of the container that a person would mean."""
-    return _log(namespace, pod, _container(pod)[0])
-
-
-def _log(namespace: str, pod: Pod, container: str) -> str:
-    return f"{path('v1', 'pods', namespace, pod['metadata']['name'], 'log')}?{urlencode({'container': container})}"
-
-
-def _container(pod: Pod) -> tuple[str, Mapping[str, Any]]:
-    """The container that a person would mean, and how it ended; empty where it has not. Raises nothing."""
-    meta, containers = pod["metadata"], pod["spec"]["containers"]
-    wanted = (meta.get("annotations") or {}).get(DEFAULT_CONTAINER)
-    name = str(wanted if any(item["name"] == wanted for item in containers) else containers[0]["name"])
-    for status in pod.get("status", {}).get("containerStatuses", []):
-        if status["name"] == name:
-            return name, status.get("state", {}).get("terminated", {})
-    return name, {}
-
-
 def _succeeded(job: Mapping[str, Any], found: Sequence[Pod]) -> list[Pod]:
     """The pods that made the Job complete; one alone would tell half of a test run that was split. Raises Missing."""
-    done = [pod for pod in found if pod.get("status", {}).get("phase") == "Succeeded"]
+    done = job_pods.succeeded(found)
     wanted = max(1, job.get("status", {}).get("succeeded") or 0)
     if len(done) < wanted:
         raise Missing(f"is missing: of {wanted} pods that succeeded {len(done)} are left")
@@ -135,46 +118,35 @@ def _succeeded(job: Mapping[str, Any], found: Sequence[Pod]) -> list[Pod]:
 
 
 def _last(found: Sequence[Pod]) -> list[Pod]:
-    """The newest pod whose container has ended. Raises Missing."""
-    ended = [pod for pod in found if _container(pod)[1]]
+    """The newest pod whose main container has ended. Raises Missing."""
+    ended = [pod for pod in job_pods.newest_first(found) if job_pods.main(pod).ended]
     if not ended:
         raise Missing("is missing: no pod is left whose container has run to its end")
-    return [max(ended, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))]
+    return ended[:1]
 
 
-def _why(format_: Format, found: Sequence[Pod]) -> str | None:
-    """How the last container ended, with what the exit code means to the program."""
-    words = pods.trouble(found) or pods.exit_reason(found)
-    codes = [int(_container(pod)[1].get("exitCode", 0)) for pod in found]
-    meant = [format_.exits[code] for code in codes if code in format_.exits]
-    return f"{words} ({meant[-1]})" if words and meant else words
+def _why(format_: Format, pod: Pod | None) -> str | None:
+    """How the pod that failed has ended, with what the exit code of its main container means to the program."""
+    if pod is None:
+        return None
+    words = job_pods.exit_words(pod) or pods.trouble([pod])
+    meant = format_.exits.get(int(job_pods.main(pod).ended.get("exitCode", 0)))
+    return f"{words} ({meant})" if words and meant else words
 
 
-def _message(found: Sequence[Pod]) -> dict[str, Any]:
-    """The JSON object of the termination message, if that is what it is."""
-    try:
-        said = json.loads(pods.termination_message(found))
-    except (ValueError, RecursionError):
-        return {}
-    return said if isinstance(said, dict) else {}
-
-
-def _said(found: Sequence[Pod]) -> list[str]:
+def _said(pod: Pod | None) -> list[str]:
     """A reason that the container gives on purpose."""
-    said = _message(found)
-    return [plain(said[key]) for key in ("failed", "error", "reason") if isinstance(said.get(key), str)]
+    said = published.object_of(job_pods.voice(pod).message) if pod is not None else None
+    return [plain(said[key]) for key in ("failed", "error", "reason") if isinstance(said.get(key), str)] if said else []
 
 
-def _given(format_: Format, found: Sequence[Pod], finding: Finding) -> dict[str, str]:
+def _given(format_: Format, found: Sequence[Pod], finding: Finding) -> Published:
     """Outputs that the container publishes beside its report; the report's own numbers cannot be replaced."""
-    said = _message(found)
+    text = next((text for pod in job_pods.newest_first(found) if (text := job_pods.main(pod).message)), "")
+    said = published.object_of(text)
     try:
         if not said or format_.documents(json.dumps(said)):
-            return {}
-    except Malformed:
-        return {}
-    return {
-        str(key): value if isinstance(value, str) else json.dumps(value)
-        for key, value in said.items()
-        if key not in finding.outputs
-    }
+            return Published()
+    except (Malformed, RecursionError):
+        return Published()
+    return published.bounded({key: value for key, value in said.items() if key not in finding.outputs})

@@ -1,13 +1,18 @@
-"""What a Job without a report says at its end: outputs, or why it failed.
+"""What a Job without a report says at its end: outputs, or why it failed; and what one that hangs said last.
 
 A reason that its container gives on purpose goes first, as JSON in the termination message; then any other message, and
 last the end of the log. Of a log only a masked end is repeated (`core.masking`).
+
+A Job whose time is over loses its pods at once, and with them their logs. So its pods are listened to when its time is
+nearly over, and again when Kubernetes has told them to end; what was heard is kept in memory until the end is told. It
+is words for people: an operator that was started meanwhile has heard nothing, and says so.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,48 +20,140 @@ from gatewright.core import masking
 from gatewright.core.model import Progress
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.providers.targets import pods
-from gatewright.runtime import reports
+from gatewright.runtime import job_pods, published, reports
+from gatewright.runtime.job_pods import Pod
 
 LINES, BYTES = 20, 16 * 1024
 """What is read of a log: its last lines, and no more than so many bytes of them."""
+CUT = 2 * masking.LONGEST
+"""Characters of an end of a log that are masked; what is repeated is the end of that."""
+SAID = 400
+"""Characters of a reason that is given on purpose."""
+AGAIN = 4.0
+"""Seconds after which the log of the same Job may be read once more."""
+HEARD = 256
+"""Jobs whose last words are remembered."""
+_LOST = "unable to retrieve container logs for "
+"""What the kubelet answers, as if it were the log, where the container is gone."""
+_REASONS = ("failed", "error", "reason")
+HELD = "last seen: "
+"""Goes before what kept a Job's pods from getting on when somebody looked last."""
 
 
-async def of_end(cluster: Cluster, namespace: str, found: Sequence[Mapping[str, Any]], state: Progress) -> Progress:
-    """Outputs or the reason of failure, from the termination message of the last pod."""
-    text = pods.termination_message(found)
+class Memory:
+    """What Jobs said last, by the UID of the Job; the oldest is forgotten first."""
+
+    def __init__(self) -> None:
+        self._heard: OrderedDict[str, tuple[str, float]] = OrderedDict()
+
+    def keep(self, uid: str, text: str) -> None:
+        """Remember what was said, in place of what was said before; silence takes nothing away."""
+        before = self._heard.pop(uid, ("", 0.0))[0]
+        self._heard[uid] = (text or before, time.monotonic())
+        while len(self._heard) > HEARD:
+            self._heard.popitem(last=False)
+
+    def heal(self, uid: str) -> None:
+        """Nothing keeps the Job from getting on any more."""
+        if self.said(uid).startswith(HELD):
+            del self._heard[uid]
+
+    def said(self, uid: str) -> str:
+        """What was said last, if it is remembered."""
+        return self._heard.get(uid, ("", 0.0))[0]
+
+    def is_fresh(self, uid: str) -> bool:
+        """Whether it was listened to only a moment ago."""
+        return uid in self._heard and time.monotonic() - self._heard[uid][1] < AGAIN
+
+
+MEMORY = Memory()
+
+
+async def of_end(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod], state: Progress) -> Progress:
+    """Outputs or the reason of failure, from the pods of a Job that has ended."""
+    if state.state == "Succeeded":
+        return _published(job, found)
+    pod = job_pods.failed(found)
+    details = await of_failed(cluster, pod) if pod is not None else ""
+    return Progress("Failed", f"{state.message}; {details}" if details else state.message)
+
+
+async def of_failed(cluster: Cluster, pod: Pod) -> str:
+    """How a pod that failed has ended, and what it said about that."""
+    text = job_pods.voice(pod).message
+    why = job_pods.exit_words(pod) or pods.trouble([pod])
+    said = given(text) or _last_words(text) or await log_end(cluster, pod)
+    return "; ".join(part for part in (why, said) if part)
+
+
+async def of_hung(cluster: Cluster, job: Mapping[str, Any], pod: Pod | None) -> str:
+    """What a Job said last whose time was over; its pod may have left something behind, or is gone."""
+    text = job_pods.voice(pod).message if pod is not None else ""
+    heard = MEMORY.said(str(job["metadata"].get("uid")))
+    said = given(text) or (heard if heard.startswith(HELD) else "") or _last_words(text)
+    if pod is None or said:
+        return said or heard
+    return await log_end(cluster, pod) or heard or job_pods.exit_words(pod)
+
+
+def given(text: str) -> str:
+    """A reason that a container gives on purpose, in one masked line."""
+    said = published.object_of(text) or {}
+    parts = [masking.one_line(str(said[name])[: 2 * SAID].splitlines()) for name in _REASONS if said.get(name)]
+    return _text(masking.masked(": ".join(parts)[: 2 * SAID]))[:SAID]
+
+
+async def listen(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> str:
+    """What the newest pod that has not ended says now; what it said before where it cannot be asked."""
+    uid = str(job["metadata"].get("uid"))
+    there = job_pods.newest_first(job_pods.active(found))
+    if there and not MEMORY.is_fresh(uid):
+        MEMORY.keep(uid, await log_end(cluster, there[0]))
+    return MEMORY.said(uid)
+
+
+async def log_end(cluster: Cluster, pod: Pod) -> str:
+    """The masked end of a pod's log; nothing is ever held up by a log that cannot be read."""
+    speaker = job_pods.voice(pod)
     try:
-        report = json.loads(text)
-    except (ValueError, RecursionError):
-        report = None
-    if state.state == "Failed":
-        why = pods.trouble(found) or pods.exit_reason(found)
-        parts = [report.get(name) for name in ("failed", "error", "reason")] if isinstance(report, dict) else []
-        said = masking.masked(": ".join(str(part) for part in parts if part))[:400]
-        said = said or _last_words(text) or _last_words(await _log(cluster, namespace, found))
-        details = "; ".join(part for part in (why, said) if part)
-        return Progress("Failed", f"{state.message}; {details}" if details else state.message)
-    outputs = (
-        {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in report.items()}
-        if isinstance(report, dict)
-        else {}
-    )
-    return Progress("Succeeded", outputs=outputs)
+        async with asyncio.timeout(reports.BRIEF):
+            text = await cluster.tail(f"{job_pods.log_path(pod, speaker.container)}&tailLines={LINES}", BYTES)
+    except (Retryable, Permanent, TimeoutError):
+        return ""
+    words = _last_words(text) if not text.startswith(_LOST) else ""
+    if words and not words.startswith(masking.MARK):
+        words = f"{masking.MARK}{words}"
+    return words.replace(masking.MARK, f"{speaker.title} ran, and {masking.MARK}", 1) if speaker.title else words
+
+
+def _published(job: Mapping[str, Any], found: Sequence[Pod]) -> Progress:
+    """The end of a Job that completed: what it published, or why that cannot be known."""
+    name, done = job["metadata"]["name"], job_pods.succeeded(found)
+    wanted = max(1, job.get("status", {}).get("succeeded") or 0)
+    if len(done) < wanted:
+        left = f"of its {wanted} pods that succeeded {len(done)} are left" if wanted > 1 else "its pod is gone"
+        return Progress("Succeeded", unread=f"what job {name} published cannot be read: {left}")
+    text = next((said for pod in done if (said := job_pods.main(pod).message)), "")
+    what = published.read(text)
+    if what.unread:
+        return Progress("Succeeded", unread=f"what job {name} published cannot be read: {what.unread}")
+    words = f"job {name}: {what.refused}" if what.refused else ""
+    return Progress("Succeeded", words, outputs=what.outputs, notable=bool(words))
 
 
 def _last_words(text: str) -> str:
     """The end of what a container left; several lines are its log, which the kubelet gives where there is no message."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    end = masking.ended(masking.masked(masking.one_line(lines)))
-    return f"{masking.MARK}{end}" if len(lines) > 1 else end
+    lines = [line for line in text[-BYTES:].splitlines() if line.strip()]
+    line = masking.one_line(lines)
+    if (
+        len(line) > CUT
+    ):  # what a cut word belongs to is not known any more, nor whether a name before it made it a secret
+        line = "… " + "".join(line[-CUT:].split(" ", 3)[3:])
+    end = masking.ended(_text(masking.masked(line)))
+    return f"{masking.MARK}{end}" if len(lines) > 1 and end else end
 
 
-async def _log(cluster: Cluster, namespace: str, found: Sequence[Mapping[str, Any]]) -> str:
-    """The end of the log of the newest pod that failed; a failure is never held up by a log that cannot be read."""
-    pod = pods.newest_failed(found)
-    if pod is None:
-        return ""
-    try:
-        async with asyncio.timeout(reports.BRIEF):
-            return await cluster.tail(f"{reports.log_path(namespace, pod)}&tailLines={LINES}", BYTES)
-    except (Retryable, Permanent, TimeoutError):
-        return ""
+def _text(line: str) -> str:
+    """Text that a status can hold: no control characters, no half of a surrogate pair."""
+    return "".join(char if char.isprintable() else " " for char in line)

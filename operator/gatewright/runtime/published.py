@@ -1,0 +1,86 @@
+"""What a Job's container publishes: one JSON object in its termination message, in bounds.
+
+Whoever writes the message is not trusted, so it is cut before anything looks at it. A value that cannot be kept whole is
+left out and named: half of a backup's id is worse than none. A message that begins or ends like an object and is none
+was most likely cut by the kubelet, which keeps its end, and nobody can tell what it held.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MESSAGE = 4096
+"""Bytes of a termination message that the kubelet keeps at most."""
+KEYS = 32
+"""Outputs of one Job that are kept at most."""
+LONGEST = 1000
+"""Characters of one output that are kept at most."""
+_NAMED = 5
+"""Outputs that a message names at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The outputs of a Job."""
+
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    refused: str = ""
+    """Which outputs are not kept, and why."""
+    unread: str = ""
+    """Why nobody can tell what was published."""
+
+
+def read(text: str) -> Published:
+    """What a termination message publishes; nothing where it is no JSON object and does not look like one."""
+    said = object_of(text)
+    if said is not None:
+        return bounded(said)
+    if not text.strip().startswith("{") and not text.strip().endswith("}"):
+        return Published()
+    size = len(text.encode(errors="replace"))
+    looks = f"its termination message of {size} bytes looks like a JSON object and is none"
+    return Published(unread=f"{looks}; of one that is longer than {MESSAGE} bytes only the end is kept")
+
+
+def object_of(text: str) -> dict[str, Any] | None:
+    """The JSON object that a termination message is, if it is one."""
+    if len(text) > MESSAGE:
+        return None
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def bounded(said: Mapping[str, Any]) -> Published:
+    """The outputs that can be kept whole."""
+    outputs: dict[str, str] = {}
+    refused: list[str] = []
+    for key, value in said.items():
+        text, problem = _value(key, value)
+        if not problem and len(outputs) == KEYS:
+            problem = f"only {KEYS} outputs of a Job are kept"
+        if problem:
+            refused.append(f"output {key[:40].encode(errors='replace').decode()!r} is left out: {problem}")
+        else:
+            outputs[key] = text
+    more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+    return Published(outputs, "; ".join(refused[:_NAMED]) + more)
+
+
+def _value(key: str, value: Any) -> tuple[str, str]:
+    """A value as text, and what is wrong with it."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value)
+        (key + text).encode()
+    except UnicodeEncodeError:
+        return "", "it is not text (half of a surrogate pair)"
+    except RecursionError:
+        return "", "it is nested too deeply"
+    if len(text) > LONGEST:
+        return "", f"it has {len(text)} characters, and at most {LONGEST} are kept"
+    return text, ""
