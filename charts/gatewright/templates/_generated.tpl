@@ -52,6 +52,10 @@
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
+# say why a Job gets no pod, and why a pod of it does not start
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 # set flags, take and restore captured content
 - apiGroups: [""]
   resources: [configmaps]

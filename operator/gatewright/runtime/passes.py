@@ -34,11 +34,11 @@ from gatewright.runtime.kube import Kube, path
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.lens import Lens
 from gatewright.runtime.links import Links
-from gatewright.runtime.pinned import connected
 from gatewright.runtime.observe import body_of, look_again, observe, recall_left, refused, snapshots_of, until
 from gatewright.runtime.outbox import Outbox
 from gatewright.runtime.outside import Outside
 from gatewright.runtime.people import People
+from gatewright.runtime.pinned import connected
 from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.rescue import Rescue
 from gatewright.runtime.sampler import Sampler
@@ -116,8 +116,9 @@ class Passes:
         self._claim_more(entry, view, decision)
         if decision.finalize and not view.finalized:
             await self._finalize(entry, view)
-        for copy in copies if decision.revision is not None else ():
-            if copy["metadata"]["name"] in revisions.copies_in(decision.revision.data):
+        named = revisions.copies_in(decision.revision.data) if decision.revision is not None else set()
+        for copy in copies:
+            if copy["metadata"]["name"] in named:
                 await self._keep_copy(copy)
         if decision.revision is not None:
             number = decision.status.run.id if decision.status.run is not None else 0
