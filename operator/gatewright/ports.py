@@ -118,6 +118,10 @@ class Gate(Protocol):
     limits: ClassVar[Literal["required", "optional"]]
     """Whether a check of this kind means anything without max or min."""
 
+    def unit(self, config: Any) -> Literal["seconds", "ratio", "number", "boolean"] | None:
+        """What the measured value is, so that a limit in another unit can be refused; None where nobody can tell."""
+        ...
+
     async def measure(self, config: Any, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         ...

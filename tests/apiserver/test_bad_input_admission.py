@@ -216,6 +216,9 @@ MISTAKES = (
     Bad("a workload without images", put("targets.0.workload.images", {}), "spec.targets[0].workload", "needs images or env"),
     Bad("a number without limits", put(f"{GATE}.max", DROP), AT_GATE, "means nothing without a limit; add max or min"),
     Bad("a latency without limits", put("guards.0.http.measure", "Latency"), "spec.guards[0]", "means nothing without a limit; add max or min"),
+    Bad("a latency limit without a unit", both(put("guards.0.http.measure", "Latency"), put("guards.0.max", "500")), "spec.guards[0]", "needs a unit (try 500ms or 2s)"),
+    Bad("a time that nobody keeps", put(f"{STEP}.timeout", "20s"), AT_STEP, "timeout is for a provider's action"),
+    Bad("a time of a compensation that nobody keeps", put("stages.0.rollback.steps.0.timeout", "20s"), "spec.stages[0].rollback.steps[0]", "timeout is for a provider's action"),
     # numbers of things
     Bad("21 stages", repeat("stages", 21), "spec.stages", "must have at most 20 items"),
     Bad("no stage at all", put("stages", []), "spec.stages", "should have at least 1 items"),

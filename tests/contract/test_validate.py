@@ -12,8 +12,9 @@ from gatewright.api.base import docstrings
 from gatewright.api.release import ReleaseSpec
 from gatewright.providers import registry
 from gatewright.providers.connections import addresses
+from gatewright.providers.units import unit_of
 from gatewright.providers.validate import connection_problems, explain, problems
-from tests.contract import world
+from tests.contract import cases, world
 
 GATE = "spec.stages[0].gates[0]"
 USELESS = "there is no number to compare; add jsonPath or measure: Latency"
@@ -228,6 +229,214 @@ def test_every_place_is_looked_at(place: str, fields: dict[str, Any] | None) -> 
 def test_everything_is_said_at_once() -> None:
     checks = [{"name": "a", "datadog": {}}, {"name": "b", "prometheus": {"query": " "}, "max": "1"}, {"name": "c"}]
     assert len(told(release(guards=checks, targets=[{"name": "web"}]))) == 4
+
+
+# --- what has no effect, and limits that cannot be compared
+
+STEP = "spec.stages[0].steps[0]"
+OWN = {
+    "deploy": {"targets": ["web"]},
+    "job": {"image": "x"},
+    "flags": {"configMap": "f", "set": {"a": "b"}},
+}
+WEB = {"name": "web", "workload": {"name": "web", "images": {"app": "web:$(version)"}}}
+
+
+def stepped(step: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    """A spec with one step."""
+    return release(stages=[{"name": "a", "steps": [{"name": "x", **step}]}], targets=[WEB], **fields)
+
+
+@pytest.mark.parametrize("timeout", ["20s", "10m"], ids=["its own", "as long as the default"])
+@pytest.mark.parametrize(
+    "step, words",
+    [
+        *[
+            ({kind: config}, f"has no effect beside {kind}; move it there ({kind}.timeout)")
+            for kind, config in OWN.items()
+        ],
+        ({"wait": "1s"}, "has no effect beside wait, which takes as long as it says; leave it out"),
+        (
+            {"confirm": {"instructions": "do it"}},
+            "has no effect beside confirm, which waits for a person; leave it out",
+        ),
+        ({"approval": {}}, "has no effect beside approval, which waits for people; leave it out"),
+    ],
+)
+def test_a_time_that_nobody_keeps_is_refused(step: dict[str, Any], words: str, timeout: str) -> None:
+    assert told(stepped({**step, "timeout": timeout})) == [f"{STEP}.timeout: {words}"]
+    assert told(stepped(step)) == []
+
+
+def test_a_provider_s_action_and_a_compensation_have_a_time_of_their_own() -> None:
+    mark = {"sentry": {"release": {"version": "1", "projects": ["web"]}}}
+    assert told(stepped({**mark, "timeout": "20s"})) == []
+    stages = [{"name": "a", "gates": [], "steps": [{"name": "x", "wait": "1s"}], "rollback": {"steps": [
+        {"name": "y", **mark, "timeout": "20s"}, {"name": "z", "job": {"image": "x"}, "timeout": "20s"}]}}]  # fmt: skip
+    where = "spec.stages[0].rollback.steps[1].timeout"
+    assert told(release(stages=stages)) == [f"{where}: has no effect beside job; move it there (job.timeout)"]
+
+
+def test_what_was_left_out_does_not_look_as_if_it_were_given() -> None:
+    raw = stepped({"job": {"image": "x"}}, guards=[{"name": "g", "http": {"path": "/"}}])
+    raw["stages"][0]["gates"] = [{"name": "j", "job": {"image": "x"}}]
+    spec = ReleaseSpec.model_validate(raw)
+    again = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    assert problems(spec) == problems(ReleaseSpec.model_validate(again)) == []
+
+
+LATENCY = {"http": {"path": "/", "measure": "Latency"}}
+SENTRY = {"release": "a@1"}
+PROJECT = {"project": "shop"}
+LIMITS: list[tuple[dict[str, Any], str, list[str]]] = [
+    (LATENCY, "500", ['"500" needs a unit (try 500ms or 2s)']),
+    (LATENCY, "0", ['"0" needs a unit (try 500ms or 2s)']),
+    (LATENCY, "1%", ['"1%" is a ratio, and a time is measured (try 500ms or 2s)']),
+    (LATENCY, "500ms", []),
+    ({"sentry": {**SENTRY, "p95": {}}}, "2", ['"2" needs a unit (try 500ms or 2s)']),
+    ({"vercel": {**PROJECT, "duration": {}}}, "2", ['"2" needs a unit (try 500ms or 2s)']),
+    ({"vercel": {**PROJECT, "lcp": {}}}, "2500", ['"2500" needs a unit (try 500ms or 2s)']),
+    ({"vercel": {**PROJECT, "errorRatio": {}}}, "100ms", ['"100ms" is a time, and a ratio is measured (try 1%)']),
+    ({"vercel": {**PROJECT, "errorRatio": {}}}, "5", ['"5" is more than all there is, and a ratio is measured (try 5%)']),
+    (
+        {"vercel": {**PROJECT, "errorRatio": {}}},
+        "150%",
+        ['"150%" is more than all there is, and a ratio is measured (try 100% or less)'],
+    ),
+    ({"vercel": {**PROJECT, "errorRatio": {}}}, "0.01", []),
+    ({"sentry": {**SENTRY, "failureRatio": {}}}, "1s", ['"1s" is a time, and a ratio is measured (try 1%)']),
+    ({"sentry": {**SENTRY, "errors": {}}}, "1%", ['"1%" is a ratio, and a number is measured (try 0 or 10)']),
+    ({"sentry": {**SENTRY, "newIssues": {}}}, "1m", ['"1m" is a time, and a number is measured (try 0 or 10)']),
+    ({"redis": {"memory": {}}}, "80", ['"80" is more than all there is, and a ratio is measured (try 80%)']),
+    ({"upstash": {"hitRatio": {}}}, "1s", ['"1s" is a time, and a ratio is measured (try 1%)']),
+    ({"sql": {"connections": {}}}, "80", ['"80" is more than all there is, and a ratio is measured (try 80%)']),
+    ({"sql": {"connections": {}}}, "80%", []),
+    ({"sql": {"rls": {}}}, "1%", ['"1%" is a ratio, and a number is measured (try 0 or 10)']),
+    ({"sql": {"blocked": {}}}, "0s", ['"0s" is a time, and a number is measured (try 0 or 10)']),
+    ({"sql": {"query": "select now() - now()"}}, "1s", []),
+    ({"github": {"repository": "a/b", "openIssues": {"labels": ["P0"]}}}, "0s",
+     ['"0s" is a time, and a number is measured (try 0 or 10)']),
+    ({"supabase": {"project": "a" * 20, "advisors": {}}}, "1%",
+     ['"1%" is a ratio, and a number is measured (try 0 or 10)']),
+    ({"prometheus": QUERY}, "1s", []),
+    ({"prometheus": QUERY}, "80", []),
+    ({"http": {"path": "/", "jsonPath": "$.a"}}, "1s", []),
+    ({"http": {"path": "$(steps.a.outputs.path)", "measure": "Latency"}}, "500",
+     ['"500" needs a unit (try 500ms or 2s)']),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("check, limit, sentences", LIMITS, ids=[f"{check} {limit}"[:70] for check, limit, _ in LIMITS])
+def test_limits_fit_what_is_measured(check: dict[str, Any], limit: str, sentences: list[str]) -> None:
+    for name in ("max", "min"):
+        assert told(gated({**check, name: limit})) == [f"{GATE}.{name}: {words}" for words in sentences]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        {"openai": {}},
+        {"ofrep": {"flag": "a", "users": ["b"]}},
+        {"unleash": {"environment": "production", "flag": "a"}},
+        {"launchdarkly": {"project": "p", "environment": "production", "flag": "a"}},
+        {"vercel": {**PROJECT, "env": ["A"]}},
+        {"github": {"repository": "a/b", "commit": "c", "checks": ["lint"]}},
+        {"supabase": {"project": "a" * 20, "health": {}}},
+        {"http": {"path": "$(steps.a.outputs.path)"}},
+    ],
+    ids=str,
+)
+def test_a_check_that_measures_nothing_is_not_compared(check: dict[str, Any]) -> None:
+    (found,) = told(gated({**check, "max": "1%"}))
+    assert found.startswith(f"{GATE}.max: there is no number to compare")
+
+
+def test_every_gate_says_what_it_measures() -> None:
+    for key, gate in registry.GATES.items():
+        config = gate.config.model_validate(cases.GATES[key].config)
+        unit, wanted = unit_of(gate, config), getattr(config, "limits", gate.limits)
+        assert callable(getattr(gate, "unit", None)), key
+        assert (unit == "boolean") == (wanted == "useless"), key
+
+
+@pytest.mark.parametrize(
+    "name", ["interval", "for", "onNoData", "onError", "holdFor", "onHoldExpired", "failureThreshold"]
+)
+@pytest.mark.parametrize("kind", ["job", "approval", "confirm"])
+def test_nothing_is_said_of_measuring_what_is_not_measured(kind: str, name: str) -> None:
+    value: Any = {"onNoData": "Hold", "onError": "Fail", "onHoldExpired": "Pause", "failureThreshold": 2}.get(
+        name, "10s"
+    )
+    check = {"name": "g", {"job": "job", "approval": "approval"}.get(kind, "confirm"): {}, name: value}
+    check |= {"job": {"image": "x"}} if kind == "job" else {}
+    place = "preflight"
+    if kind == "confirm":
+        place, check = "followUps", check | {"confirm": {"instructions": "do it"}, "within": "1h"}
+    expected = f"spec.{place}[0].{name}: means nothing beside {kind}, which is not measured"
+    assert told(release(**{place: [check]})) == [expected]
+
+
+JOBS = {
+    "command": ["a"], "args": ["a"], "env": [{"name": "A", "value": "b"}], "serviceAccountName": "a",
+    "envFrom": [{"secretRef": {"name": "a"}}], "resources": {"limits": {"cpu": "1"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", JOBS)
+@pytest.mark.parametrize("owner", [{"fromCronJob": "nightly"}, {"template": {"spec": {}}}], ids=["CronJob", "template"])
+def test_a_job_that_lives_elsewhere_takes_nothing_of_the_short_form(owner: dict[str, Any], field: str) -> None:
+    (key,) = owner
+    words = f"{field}: has no effect beside {key}, which says all of it; put it there"
+    job = {**owner, field: JOBS[field]}
+    assert told(stepped({"job": job})) == [f"{STEP}.job.{words}"]
+    assert told(gated({"job": job})) == [f"{GATE}.job.{words}"]
+    assert told(stepped({"job": {**owner, "retries": 2, "timeout": "5m"}})) == []
+
+
+OTHERS: list[tuple[dict[str, Any], list[str]]] = [
+    (
+        {"targets": [{"name": "db", "workload": {**WEB["workload"], "kind": "StatefulSet", "drainTimeout": "5s"}}]},
+        ["spec.targets[0].workload.drainTimeout: has no effect on a StatefulSet: its pods end before new ones are made; "
+         "leave it out"],
+    ),
+    ({"targets": [{"name": "db", "workload": {**WEB["workload"], "drainTimeout": "5s"}}]}, []),
+    ({"targets": [{"name": "db", "workload": {**WEB["workload"], "kind": "StatefulSet"}}]}, []),
+    (
+        {"notify": [{"events": ["Started"], "slack": {"channel": "#a"}, "after": "1m", "health": ["up"]}],
+         "guards": [{"name": "up", "http": {"path": "/"}}]},
+        ["spec.notify[0].after: has no effect without Downtime; add it to events",
+         "spec.notify[0].health: has no effect without Downtime; add it to events"],
+    ),
+    (
+        {"notify": [{"events": ["Downtime"], "slack": {"channel": "#a"}, "after": "1m", "health": ["up"]}],
+         "guards": [{"name": "up", "http": {"path": "/"}}]},
+        [],
+    ),
+    (
+        {"notify": [{"events": ["Downtime"], "slack": {"channel": "#a"}, "health": ["heatlh"]}],
+         "guards": [{"name": "health", "http": {"path": "/"}}]},
+        ['spec.notify[0].health[0]: "heatlh" is no guard, gate or verification (did you mean health?)'],
+    ),
+    (
+        {"preflight": [{"name": "g", "github": {"repository": "a/b", "openIssues": {"labels": ["P0"]},
+                                                "accept": ["skipped"]}, "max": "0"}]},
+        ["spec.preflight[0].github: accept belongs to checks: issues have no conclusion"],
+    ),
+    (
+        {"guards": [{"name": "g", "vercel": {"project": "p", "errorRatio": {}, "target": "preview"}, "max": "1%"}]},
+        ["spec.guards[0].vercel: target belongs to env: everything else is measured in production"],
+    ),
+    (
+        {"guards": [{"name": "g", "http": {"path": "/", "connection": "$(steps.x.outputs.y)"}}]},
+        ["spec.guards[0].http.connection: $(steps.x.outputs.y) is not known when a run finds its Connections, before its "
+         "first change; use a variable"],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields, sentences", OTHERS, ids=[str(fields)[:70] for fields, _ in OTHERS])
+def test_what_has_no_effect_is_refused(fields: dict[str, Any], sentences: list[str]) -> None:
+    assert told(release(**fields)) == sentences
 
 
 # --- references

@@ -347,7 +347,7 @@ def test_the_reference_gives_type_default_limits_and_sentence() -> None:
     page = reference.page(crds.RELEASE)
     assert (
         "| `holdFor` | duration | `10m` | try 30s, 15m or 1h30m, at most 20 characters "
-        "| After this time on Hold the check fails. |" in page
+        "| How long the check may hold before `onHoldExpired` counts. |" in page
     )
     assert "| `stages` | list of [Stage](#stage) **required** |" in page
     assert "`approval` | [Approval](#approval) |" in page
@@ -358,3 +358,21 @@ def test_two_models_of_one_name_are_refused() -> None:
     other = {"type": "object", schema.MODEL: "Config", "properties": {"a": {"type": "integer"}}}
     with pytest.raises(reference.Ambiguous, match="rename one"):
         reference._sections([("spec.a", one), ("spec.b", other)])
+
+
+def test_what_is_refused_by_its_presence_is_not_filled_in() -> None:
+    spec = crds.definition(crds.RELEASE)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    for place in crds.RELEASE.judged:
+        owner, _, name = place.rpartition(".")
+        assert "default" not in crds._at(spec, owner)["properties"][name], place
+    page = reference.page(crds.RELEASE)
+    assert "| `drainTimeout` | duration | `30s` |" in page, "the reference tells what counts when it is left out"
+
+
+def test_a_time_and_a_latency_are_judged_at_apply() -> None:
+    step = json.dumps(rules.of_providers(crds.ACTIONS, "spec.stages[].steps[]"))
+    assert "!has(self.timeout) || !(has(self.approval) || has(self.confirm)" in step
+    undo = json.dumps(rules.of_providers(crds.ACTIONS, "spec.stages[].rollback.steps[]"))
+    assert "!has(self.timeout) || !(has(self.flags) || has(self.job))" in undo
+    for place in rules.PLACES_OF_CHECKS:
+        assert "needs a unit (try 500ms or 2s)" in json.dumps(rules.of_providers(crds.GATES, place))

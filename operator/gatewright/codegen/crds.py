@@ -47,12 +47,16 @@ class Kind:
     columns: tuple[Column, ...]
     repeated: tuple[str, ...] = ()
     """Places whose fields are described elsewhere."""
+    judged: tuple[str, ...] = ()
+    """Fields that mean nothing beside some others. The API server does not fill them in: who gave one is refused, and who
+    did not must not look as if they had."""
 
 
 def _configs(table: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
     return {key: provider.config for key, provider in table.items()}
 
 
+CHECKS = ("preflight", "guards", "stages.gates", "rollback.verify", "followUps")
 GATES = _configs(registry.GATES)
 TARGETS = _configs(registry.TARGETS) | _configs(registry.HOSTS)
 FLAGS = _configs(registry.FLAGS)
@@ -63,6 +67,13 @@ CONNECTIONS = _configs(registry.CONNECTIONS)
 RELEASE = Kind(
     name="Release",
     repeated=("preflight", "guards", "rollback.verify", "stages.rollback.steps", "followUps"),
+    judged=(
+        *(f"{place}.{name}" for place in CHECKS for name in ("interval", "onNoData", "onError", "holdFor")),
+        "stages.steps.timeout",
+        "stages.rollback.steps.timeout",
+        "notify.after",
+        "targets.workload.drainTimeout",
+    ),
     plural="releases",
     short="rls",
     description="The wanted version, and the stages that lead there.",
@@ -147,6 +158,8 @@ def definition(kind: Kind) -> dict[str, Any]:
     spec, status = (schema.plain(part) for part in schemas(kind))
     for place in kind.repeated:
         _say_less(_at(spec, place))
+    for place in kind.judged:
+        _leave_out(spec, place)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -183,13 +196,19 @@ def _at(node: schema.Schema, place: str) -> schema.Schema:
     return node
 
 
+def _leave_out(node: schema.Schema, place: str) -> None:
+    """Let the API server not fill in the default of a field; the operator knows it, and the reference tells it."""
+    owner, _, name = place.rpartition(".")
+    del _at(node, owner)["properties"][name]["default"]
+
+
 def _say_less(node: schema.Schema) -> None:
-    """Keep what a field is for, and leave out what is within it: it is told where the same stands first.
+    """Keep what a plain field is for, and leave out the words of providers: they are told where the same stands first.
 
     `kubectl apply` keeps the whole definition in an annotation, and annotations end at 256 KiB.
     """
     for name, item in node["properties"].items():
-        words = {key: item[key] for key in ("description",) if key in item}
+        words = {key: item[key] for key in ("description",) if key in item and "properties" not in item}
         _silence(item)
         node["properties"][name] = words | item
 

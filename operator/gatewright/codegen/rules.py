@@ -40,12 +40,29 @@ def of_providers(providers: Mapping[str, type[BaseModel]], path: str) -> list[Ru
     """Exactly one provider; and limits, where a number without them would mean nothing."""
     own = _BESIDE_PROVIDERS.get(path.rpartition(".")[2], ())
     found = [exactly_one([*providers, *(name for name in own if name not in meaningless(path))])]
+    if path.endswith("steps[]"):
+        found.append(_own_time([name for name in STEP_KINDS if name not in meaningless(path)]))
     if path in PLACES_OF_CHECKS:
+        found += [_LATENCY] if "http" in providers else []
         measured = sorted(key for key in providers if key in GATES and GATES[key].limits == "required")
         found += [_limited(key, f"!has(self.{key})") for key in measured]
         found += [_limited(key, unless) for key, unless in _LIMITED_WHEN.items() if key in providers]
     return found
 
+
+def _own_time(kinds: Iterable[str]) -> Rule:
+    given = " || ".join(f"has(self.{kind})" for kind in sorted(kinds))
+    return {
+        "rule": f"!has(self.timeout) || !({given})",
+        "message": "timeout is for a provider's action; deploy, flags and job have their own",
+    }
+
+
+_LATENCY: Rule = {
+    "rule": "!has(self.http) || self.http.measure != 'Latency' || "
+    "(!has(self.max) || self.max.matches('[smhd]$')) && (!has(self.min) || self.min.matches('[smhd]$'))",
+    "message": "the limit of a latency needs a unit (try 500ms or 2s)",
+}
 
 _BESIDE_PROVIDERS: Mapping[str, tuple[str, ...]] = {
     "steps[]": STEP_KINDS,

@@ -17,18 +17,29 @@ from pydantic import BaseModel, ValidationError
 from gatewright.api.base import Keyed, quantity
 from gatewright.api.connection import ConnectionSpec
 from gatewright.api.jobs import Job
-from gatewright.api.release import STEP_KINDS, Approval, Check, FollowUp, ReleaseSpec, Step, Target
+from gatewright.api.release import STEP_KINDS, Approval, Check, FollowUp, Notify, ReleaseSpec, Step, Target
 from gatewright.core.expand import expand, references
 from gatewright.ports import Permanent
 from gatewright.providers import places, registry
 from gatewright.providers.connections import addresses
 from gatewright.providers.sentences import explain, field_names, listed, meant, place, quoted, sentence
+from gatewright.providers.units import misfits, unit_of
 
 __all__ = ["connection_problems", "explain", "problems"]
 
 _CORE: Mapping[str, type[BaseModel]] = {"job": Job, "approval": Approval}
 """Checks that are not measured: core handles them itself."""
-_MEASURING = ("max", "min", "for", "failureThreshold")
+_MEASURING = (
+    "max", "min", "for", "failureThreshold", "interval", "onNoData", "onError", "holdFor", "onHoldExpired",
+)  # fmt: skip
+"""Fields of a check that say how it is measured."""
+_SHORT = ("command", "args", "env", "envFrom", "serviceAccountName", "resources")
+"""Fields of a Job that belong to its short form."""
+_WITHOUT_TIME = {
+    "wait": "which takes as long as it says",
+    "confirm": "which waits for a person",
+    "approval": "which waits for people",
+}
 
 
 def problems(spec: ReleaseSpec) -> list[str]:
@@ -42,6 +53,7 @@ def problems(spec: ReleaseSpec) -> list[str]:
     found += _unapproved(spec)
     for index, entry in enumerate(spec.notify):
         found += _keyed(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
+        found += _notify(f"spec.notify[{index}]", entry, spec)
     for path, check, stage in places.checks(spec):
         found += _check(path, check, names if stage is None else {**names, "stage": stage})
     for index, item in enumerate(spec.followUps):
@@ -79,10 +91,50 @@ def _known_names(spec: ReleaseSpec) -> dict[str, str]:
 
 
 def _target(path: str, target: Target, names: Mapping[str, str]) -> list[str]:
-    return _keyed(path, target, {**registry.TARGETS, **registry.HOSTS}, names)
+    found = _keyed(path, target, {**registry.TARGETS, **registry.HOSTS}, names)
+    raw = (target.model_extra or {}).get("workload")
+    if isinstance(raw, Mapping) and raw.get("kind") == "StatefulSet" and raw.get("drainTimeout") is not None:
+        why = "its pods end before new ones are made"
+        found.append(f"{path}.workload.drainTimeout: has no effect on a StatefulSet: {why}; leave it out")
+    return found
 
 
 def _step(path: str, step: Step, names: Mapping[str, str], spec: ReleaseSpec) -> list[str]:
+    return [*_timeout(path, step), *_job(f"{path}.job", step.job), *_of_provider(path, step, names, spec)]
+
+
+def _timeout(path: str, step: Step) -> Iterator[str]:
+    """A step's own time is for a provider's action; the other kinds have theirs."""
+    if step.model_extra or "timeout" not in step.model_fields_set:
+        return
+    if step.kind in _WITHOUT_TIME:
+        yield f"{path}.timeout: has no effect beside {step.kind}, {_WITHOUT_TIME[step.kind]}; leave it out"
+    else:
+        yield f"{path}.timeout: has no effect beside {step.kind}; move it there ({step.kind}.timeout)"
+
+
+def _job(path: str, job: Job | None) -> Iterator[str]:
+    """A template is run as it is."""
+    if job is None or job.image is not None:
+        return
+    owner = "fromCronJob" if job.fromCronJob is not None else "template"
+    for name in _SHORT:
+        if getattr(job, name):
+            yield f"{path}.{name}: has no effect beside {owner}, which says all of it; put it there"
+
+
+def _notify(path: str, entry: Notify, spec: ReleaseSpec) -> Iterator[str]:
+    if "Downtime" not in entry.events:
+        given = [name for name in ("after", "health") if name in entry.model_fields_set]
+        yield from (f"{path}.{name}: has no effect without Downtime; add it to events" for name in given)
+    stages = [check for stage in spec.stages for check in stage.gates]
+    known = {check.name for check in (*spec.guards, *stages, *spec.rollback.verify)}
+    for index, name in enumerate(entry.health):
+        if name not in known:
+            yield f"{path}.health[{index}]: {quoted(name)} is no guard, gate or verification{meant(name, known)}"
+
+
+def _of_provider(path: str, step: Step, names: Mapping[str, str], spec: ReleaseSpec) -> list[str]:
     if step.model_extra:
         return _keyed(path, step, registry.ACTIONS, names)
     if step.flags is None:
@@ -130,7 +182,10 @@ def _check(path: str, check: Check, names: Mapping[str, str]) -> list[str]:
     if key is None:
         return found
     config, wrong = _validated(configs[key], (check.model_extra or {})[key], f"{path}.{key}", names)
-    return found + wrong + list(_limits(path, check, key, config))
+    found += wrong
+    if isinstance(config, Job):
+        found += _job(f"{path}.{key}", config)
+    return found + list(_limits(path, check, key, config))
 
 
 def _follow_up(path: str, item: FollowUp, names: Mapping[str, str]) -> list[str]:
@@ -147,8 +202,7 @@ def _follow_up(path: str, item: FollowUp, names: Mapping[str, str]) -> list[str]
         return _check(path, item, names)
     if extra:
         return [f"{path}: has confirm and {listed(extra)}; keep exactly one"]
-    given = [name for name in _MEASURING if getattr(item, "for_" if name == "for" else name) is not None]
-    return [f"{path}.{name}: means nothing beside confirm, which is not measured" for name in given]
+    return [f"{path}.{name}: means nothing beside confirm, which is not measured" for name in _given(item)]
 
 
 def _chosen(path: str, keyed: Keyed, known: Mapping[str, Any]) -> tuple[str | None, list[str]]:
@@ -179,20 +233,29 @@ def _stranger(path: str, key: str, fields: Iterable[str], known: Iterable[str]) 
 def _validated(
     model: type[BaseModel], raw: Any, where: str, names: Mapping[str, str]
 ) -> tuple[BaseModel | None, list[str]]:
-    """The configuration, with what is known put in; and what is wrong with it, unknown text left out."""
+    """The configuration, with what is known put in; and what is wrong with it, unknown text left out.
+
+    None where something is wrong. Where only unknown text keeps it from being checked it is as good as it can be told.
+    """
     found = list(references(raw, where))
     unknown = {name: f"$({name})" for _, name in found if name not in names}
     open_paths = {spot for spot, name in found if name in unknown}
     value = expand(raw, {**names, **unknown}, where)
+    late = [
+        f"{spot}: $({name}) is not known when a run finds its Connections, before its first change; use a variable"
+        for spot, name in found
+        if spot == f"{where}.connection" and name in unknown
+    ]
     try:
-        return model.model_validate(value), []
+        return model.model_validate(value), late
     except ValidationError as error:
         wrong = [
             sentence(details, where, model)
             for details in error.errors(include_url=False)
             if place(where, details["loc"]) not in open_paths
         ]
-        return None, wrong
+        known = model.model_construct(**value) if isinstance(value, dict) and not wrong else None
+        return known, late + wrong
 
 
 def _range(path: str, check: Check) -> list[str]:
@@ -203,14 +266,23 @@ def _range(path: str, check: Check) -> list[str]:
 
 def _limits(path: str, check: Check, key: str, config: BaseModel | None) -> Iterator[str]:
     """Whether the limits fit what is measured."""
-    given = [name for name in _MEASURING if getattr(check, "for_" if name == "for" else name) is not None]
     if key in _CORE:
-        yield from (f"{path}.{name}: means nothing beside {key}, which is not measured" for name in given)
+        yield from (f"{path}.{name}: means nothing beside {key}, which is not measured" for name in _given(check))
         return
     wanted = getattr(config, "limits", registry.GATES[key].limits)
-    limited = [name for name in ("max", "min") if name in given]
+    limited = {name: limit for name, limit in (("max", check.max), ("min", check.min)) if limit is not None}
     if wanted == "required" and not limited:
         yield f'{path}: {key} measures a number, which means nothing without a limit; add max or min (max: "1%")'
     if wanted == "useless":
         way = "; add jsonPath or measure: Latency" if key == "http" else ""
         yield from (f"{path}.{name}: there is no number to compare{way}" for name in limited)
+        return
+    unit = unit_of(registry.GATES[key], config)
+    yield from (f"{path}.{name}: {why}" for name, limit in limited.items() for why in misfits(unit, limit))
+
+
+def _given(check: Check) -> list[str]:
+    """What is said of how a check is measured; what was left out has its default, and is not."""
+    fields = {"for": "for_"}
+    names = ((name, fields.get(name, name)) for name in _MEASURING)
+    return [name for name, own in names if own in check.model_fields_set and getattr(check, own) is not None]

@@ -103,6 +103,11 @@ class Links:
         """Ask whether a Connection works, and say so in its status."""
         await self._readiness.check((namespace, name))
 
+    def uid(self, namespace: str, name: str) -> str | None:
+        """UID of the Connection of a name, if there is one."""
+        found = self._objects.get(namespace, {}).get(name)
+        return str(found["metadata"]["uid"]) if found is not None else None
+
     def used(self, namespace: str, name: str, error: Exception | None) -> None:
         """A request went through a Connection; what that changes of its readiness is written in the background."""
         self._readiness.used((namespace, name), error)

@@ -33,12 +33,14 @@ def connected(links: Links, entry: Entry, view: View) -> dict[str, Any]:
     return {"connections": found, "unconnected": tuple(problems)}
 
 
-def pins_of(entry: Entry | None) -> Pins:
-    """What the run under way has pinned."""
+def pins_of(links: Links, entry: Entry | None) -> Pins:
+    """What the run under way has pinned. On the way back a Connection of the same name stands in for one that was made anew:
+    the way home is not to be lost by it."""
     if entry is None or entry.body is None:
         return {}
+    undoing = (entry.working.get("run") or {}).get("phase") in ("RollingBack", "Verifying")
     found = {}
     for key, (name, uid) in entry.connections.items():
         kind, _, written = key.partition("/")
-        found[kind, written] = (name, uid)
+        found[kind, written] = (name, (links.uid(entry.key[0], name) or uid) if undoing else uid)
     return found

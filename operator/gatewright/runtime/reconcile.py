@@ -113,7 +113,7 @@ class Reconciler:
                 self.queue.add(key)
 
     def _pins(self, key: Key) -> Pins:
-        return pins_of(self.entries.get(key))
+        return pins_of(self.links, self.entries.get(key))
 
     def intervention_event(self, kind: str | None, body: dict[str, Any]) -> None:
         """A watch event of an Intervention: somebody asks something of a Release, or was answered."""
@@ -181,6 +181,8 @@ class Reconciler:
                 await asyncio.gather(*(watch.ready.wait() for watch in self._watches))
         await self.relist(first=True)
         self._acting = True
+        for place in self.links.unjudged():  # edited while no instance acted
+            self.links.used(*place, None)
         for namespace in self._namespaces or {""}:
             self._orphaned(namespace)
         self._aside(self.people.announce(sorted(self._namespaces) or [self.leader.namespace]))
@@ -200,6 +202,7 @@ class Reconciler:
         await self.sampler.close()
         await self.outside.close()
         await self.configs.close()
+        await self.links.close()
         await self.notices.close()
         await self.people.close()
         self.entries.clear()

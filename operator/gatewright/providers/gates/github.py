@@ -28,6 +28,7 @@ from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, entries, fetch, pages
 from gatewright.providers.connections.secrets import hide
+from gatewright.providers.units import Unit
 
 _BAD = frozenset({"failure", "cancelled", "timed_out", "action_required", "startup_failure", "stale", "error"})
 _OPEN = frozenset({"queued", "in_progress", "waiting", "requested", "pending"})
@@ -70,6 +71,8 @@ class GithubCheck(Model):
             raise ValueError("needs exactly one of checks, openIssues")
         if (self.checks is None) != (self.commit is None):
             raise ValueError("checks are those of a commit: give both or none")
+        if self.accept and self.checks is None:
+            raise ValueError("accept belongs to checks: issues have no conclusion")
         return self
 
 
@@ -79,6 +82,10 @@ class GithubGate:
     config: ClassVar[type[BaseModel]] = GithubCheck
     connection: ClassVar[str] = "github"
     limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    def unit(self, config: GithubCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        return "number" if config.openIssues is not None else "boolean"
 
     async def measure(self, config: GithubCheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""

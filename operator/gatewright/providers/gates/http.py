@@ -26,6 +26,7 @@ from gatewright.api.base import Model, Name, Text
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import client
 from gatewright.providers.connections.secrets import hide
+from gatewright.providers.units import Unit
 
 _QUOTED = re.compile(r"'(\\.|[^'\\])*'|\"(\\.|[^\"\\])*\"")
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
@@ -102,6 +103,12 @@ class HttpGate:
     config: ClassVar[type[BaseModel]] = HttpCheck
     connection: ClassVar[str] = "http"
     limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    def unit(self, config: HttpCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        if config.measure == "Latency":
+            return "seconds"
+        return "boolean" if config.limits == "useless" else None
 
     async def measure(self, config: HttpCheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""

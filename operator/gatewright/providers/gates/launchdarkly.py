@@ -11,6 +11,7 @@ from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, Link
 from gatewright.providers.connections import launchdarkly
 from gatewright.providers.flags.switches import FlagKey, Switch
+from gatewright.providers.units import Unit
 
 
 class LaunchDarklyCheck(Model):
@@ -39,6 +40,10 @@ class LaunchDarklyGate:
     config: ClassVar[type[BaseModel]] = LaunchDarklyCheck
     connection: ClassVar[str] = "launchdarkly"
     limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    def unit(self, config: LaunchDarklyCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        return "boolean"
 
     async def measure(self, config: LaunchDarklyCheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""

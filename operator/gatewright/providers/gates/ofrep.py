@@ -18,6 +18,7 @@ from gatewright.api.base import Key, Model, Name, Text
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import many, ofrep
 from gatewright.providers.connections.secrets import hide
+from gatewright.providers.units import Unit
 
 _UNSURE = frozenset({"ERROR", "STALE"})
 _SHOWN = 3
@@ -63,6 +64,10 @@ class OfrepGate:
     config: ClassVar[type[BaseModel]] = OfrepCheck
     connection: ClassVar[str] = "ofrep"
     limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    def unit(self, config: OfrepCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        return "boolean"
 
     async def measure(self, config: OfrepCheck, link: Link) -> Answer:
         """Evaluate for every user. Raises Retryable, Permanent."""

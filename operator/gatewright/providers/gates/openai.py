@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, Link
 from gatewright.providers.connections import openai
+from gatewright.providers.units import Unit
 
 
 class OpenAICheck(Model):
@@ -38,6 +39,10 @@ class OpenAIGate:
     config: ClassVar[type[BaseModel]] = OpenAICheck
     connection: ClassVar[str] = "openai"
     limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    def unit(self, config: OpenAICheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        return "boolean"
 
     async def measure(self, config: OpenAICheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""

@@ -19,6 +19,7 @@ from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import prometheus
 from gatewright.providers.connections.secrets import hide
+from gatewright.providers.units import Unit
 
 STALE = 300.0
 """Seconds between a sample's time and now after which it says nothing about now."""
@@ -51,6 +52,10 @@ class PrometheusGate:
     config: ClassVar[type[BaseModel]] = PrometheusCheck
     connection: ClassVar[str] = "prometheus"
     limits: ClassVar[Literal["required", "optional"]] = "required"
+
+    def unit(self, config: PrometheusCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        return None
 
     async def measure(self, config: PrometheusCheck, link: Link) -> Answer:
         """Ask for now. Raises Retryable, Permanent."""

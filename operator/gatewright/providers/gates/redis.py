@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 from gatewright.api.base import Duration, Model, Name, seconds
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import redis
+from gatewright.providers.units import Unit
 
 _PATIENCE = 3.0
 """A base that is older than so many windows says little about the window."""
@@ -69,6 +70,10 @@ class RedisGate:
     config: ClassVar[type[BaseModel]] = RedisCheck
     connection: ClassVar[str] = "redis"
     limits: ClassVar[Literal["required", "optional"]] = "required"
+
+    def unit(self, config: RedisCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        return "ratio"
 
     async def measure(self, config: RedisCheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""

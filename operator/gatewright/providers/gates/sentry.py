@@ -26,6 +26,7 @@ from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import sentry
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.sentry import Environment, ReleaseVersion, Slug
+from gatewright.providers.units import Unit
 
 _MINUTE = 60
 _SPARE = 3
@@ -127,6 +128,12 @@ class SentryGate:
     config: ClassVar[type[BaseModel]] = SentryCheck
     connection: ClassVar[str] = "sentry"
     limits: ClassVar[Literal["required", "optional"]] = "required"
+
+    def unit(self, config: SentryCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        if config.p95 is not None:
+            return "seconds"
+        return "ratio" if config.failureRatio is not None else "number"
 
     async def measure(self, config: SentryCheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""

@@ -29,6 +29,7 @@ from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import postgres
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.gates.prometheus import Query
+from gatewright.providers.units import Unit
 
 NAMED = 3
 """How many of what is wrong are named in a message."""
@@ -122,6 +123,12 @@ class SqlGate:
     config: ClassVar[type[BaseModel]] = SqlCheck
     connection: ClassVar[str] = "postgres"
     limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    def unit(self, config: SqlCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        if config.query is not None:
+            return None
+        return "ratio" if config.connections is not None else "number"
 
     async def measure(self, config: SqlCheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""

@@ -26,6 +26,7 @@ from gatewright.providers.connections import supabase
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.supabase import ProjectRef
 from gatewright.providers.gates.prometheus import Query
+from gatewright.providers.units import Unit
 
 NAMED = 3
 """How many of what is wrong are named in a message."""
@@ -133,6 +134,12 @@ class SupabaseGate:
     config: ClassVar[type[BaseModel]] = SupabaseCheck
     connection: ClassVar[str] = "supabase"
     limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    def unit(self, config: SupabaseCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        if config.query is not None:
+            return None
+        return "number" if config.advisors is not None else "boolean"
 
     async def measure(self, config: SupabaseCheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""

@@ -11,6 +11,7 @@ from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, Link
 from gatewright.providers.connections import unleash
 from gatewright.providers.flags.switches import FlagKey, Switch
+from gatewright.providers.units import Unit
 
 
 class UnleashCheck(Model):
@@ -39,6 +40,10 @@ class UnleashGate:
     config: ClassVar[type[BaseModel]] = UnleashCheck
     connection: ClassVar[str] = "unleash"
     limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    def unit(self, config: UnleashCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        return "boolean"
 
     async def measure(self, config: UnleashCheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""

@@ -11,6 +11,7 @@ from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, Link
 from gatewright.providers.connections import redis, upstash
 from gatewright.providers.gates.redis import HitRatio, Memory, answer, require_one
+from gatewright.providers.units import Unit
 
 
 class UpstashCheck(Model):
@@ -35,6 +36,10 @@ class UpstashGate:
     config: ClassVar[type[BaseModel]] = UpstashCheck
     connection: ClassVar[str] = "upstash"
     limits: ClassVar[Literal["required", "optional"]] = "required"
+
+    def unit(self, config: UpstashCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        return "ratio"
 
     async def measure(self, config: UpstashCheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""

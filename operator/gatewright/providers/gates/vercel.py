@@ -27,6 +27,7 @@ from gatewright.core.times import words
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import client, vendor, vercel
 from gatewright.providers.connections.vercel import Project, as_object
+from gatewright.providers.units import Unit
 
 Condition = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Aggregation = Literal["avg", "p50", "p75", "p90", "p95", "p99", "max"]
@@ -93,6 +94,8 @@ class VercelCheck(Model):
             raise ValueError("needs exactly one of env, errorRatio, duration, lcp")
         if self.newerThan is not None and self.env is None:
             raise ValueError("newerThan belongs to env: which variables must have been changed")
+        if self.target != "production" and self.env is None:
+            raise ValueError("target belongs to env: everything else is measured in production")
         return self
 
 
@@ -102,6 +105,12 @@ class VercelGate:
     config: ClassVar[type[BaseModel]] = VercelCheck
     connection: ClassVar[str] = "vercel"
     limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    def unit(self, config: VercelCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        if config.env is not None:
+            return "boolean"
+        return "ratio" if config.errorRatio is not None else "seconds"
 
     async def measure(self, config: VercelCheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
