@@ -105,6 +105,18 @@ class Target:
             await run_pods(self.kube, self.name)
             await asyncio.sleep(0.2)
 
+    async def observed(self) -> None:
+        """The controller has seen the change; no pod has begun yet."""
+
+        async def seen() -> bool:
+            found = await self.kube.get(self.path)
+            return bool(found["status"].get("observedGeneration") == found["metadata"]["generation"])
+
+        deadline = time.monotonic() + 20
+        while not await seen():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+
     async def complete(self) -> None:
         async def done() -> bool:
             spec, status = (found := await self.kube.get(self.path))["spec"], found.get("status", {})
@@ -148,12 +160,17 @@ async def test_a_deployment_whose_deadline_has_passed_comes_back_to_the_very_rep
         return (await web.follow(deploy, BROKEN)).state == "Failed"
 
     await web.until(failed, "the deadline to pass")
-    restore = Operation(
-        "1.rollback.0-x", "restore", "target/web", since=datetime.now(UTC).isoformat(), changes=(deploy,)
-    )
+    again = Operation("1.a.b.2-x", "apply", "target/web", since=datetime.now(UTC).isoformat())
+    await web.perform(again, "shop/web:2")
+    await web.observed()
+    progress = await web.follow(again, "shop/web:2")
+    assert (progress.state, progress.stuck) == ("Running", False), progress
+    since = datetime.now(UTC).isoformat()
+    restore = Operation("1.rollback.0-x", "restore", "target/web", since=since, changes=(deploy, again))
     await web.perform(restore, BROKEN, snapshot)
-    seen = await web.succeeds(restore, BROKEN, snapshot)
-    assert not any(progress.stuck for progress in seen)
+    await web.observed()
+    assert not (await web.follow(restore, BROKEN, snapshot)).stuck
+    await web.succeeds(restore, BROKEN, snapshot)
     running = [item for item in await kube.list(sets, "app=web") if item["spec"]["replicas"]]
     assert [item["metadata"]["name"] for item in running] == [first]
 
