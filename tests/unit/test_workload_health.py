@@ -88,6 +88,13 @@ def gone(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def begun(found: dict[str, Any]) -> dict[str, Any]:
+    """Its init container has failed once, and ended well."""
+    well = {"name": "init", "restartCount": 1, "state": ended(20, 0, "Completed"), "lastState": ended(25)}
+    found["status"]["initContainerStatuses"] = [well]
+    return found
+
+
 def of_job(found: dict[str, Any]) -> dict[str, Any]:
     found["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "web-migrate", "controller": True}]
     return found
@@ -121,6 +128,7 @@ HEALTHY: dict[str, tuple[Cluster, ...]] = {
     "a pod of the version before crashes": (cluster_of(pod("a"), looping("b", 5, hashed=OLD), available=2),),
     "one that is going away crashes": (cluster_of(pod("a"), gone(looping("b", 5)), available=2),),
     "a Job's pod with the same label fails": (cluster_of(pod("a"), of_job(looping("b", 5)), available=2),),
+    "one whose init container has ended": (cluster_of(pod("a"), begun(pod("b", ready=False, since=20)), available=2),),
     "one that was evicted long ago": (
         cluster_of(pod("a"), evicted(pod("b", ready=False, state=ended(90))), available=2),
     ),
@@ -238,7 +246,9 @@ async def test_no_pod_is_wanted_any_more() -> None:
 # What it costs
 
 
-async def test_what_is_good_and_stays_so_costs_no_request() -> None:
+async def test_what_is_good_and_stays_so_costs_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, 60)
+    monkeypatch.setattr(availability.time, "monotonic", lambda: next(clock))
     cluster = cluster_of(pod("a"), pod("b"), pod("c"))
     cluster.objects[DEPLOYMENT]["metadata"]["annotations"] = {"gatewright.dev/key": DEPLOY.key}
     assert (await WORKLOAD.follow(cluster, NAMESPACE, CONFIG, DEPLOY, None)).state == "Succeeded"

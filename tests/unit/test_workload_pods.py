@@ -192,13 +192,14 @@ async def test_pods_that_a_statefulset_cannot_create_are_said_in_the_words_of_it
         cluster,
         event("StatefulSet", "db", uid, "SuccessfulDelete", "2026-01-01T10:00:00Z", "delete Pod db-2 successful"),
         event("StatefulSet", "db", uid, "FailedCreate", "2026-01-01T10:00:01Z", QUOTA),
+        event("StatefulSet", "db", uid, "Unrelated", "2026-01-01T10:00:03Z", "something else"),
         event("StatefulSet", "other", "o", "SuccessfulCreate", "2026-01-01T10:00:02Z", "create Pod other-0"),
         event("StatefulSet", "db", "an earlier one", "SuccessfulCreate", "2026-01-01T10:00:02Z", "create Pod db-2"),
     )
     found = await WORKLOAD.trouble(cluster, NAMESPACE, DB)
     assert found == Trouble(f"StatefulSet db cannot create pods: {QUOTA}")
     tell(cluster, event("StatefulSet", "db", uid, "SuccessfulCreate", "2026-01-01T10:00:05Z", "create Pod db-2"))
-    cluster.objects[f"{EVENTS}/1"]["lastTimestamp"] = "2026-01-01T10:00:04Z"
+    cluster.objects[f"{EVENTS}/0"]["lastTimestamp"] = "2026-01-01T10:00:05Z"
     assert await WORKLOAD.trouble(cluster, NAMESPACE, DB) is None
 
 
@@ -252,6 +253,7 @@ async def test_a_pod_that_cannot_start_is_said_in_the_words_of_its_events() -> N
         cluster,
         event("Pod", "a", "pod-a", "Scheduled", "2026-01-01T10:00:00Z", "assigned"),
         event("Pod", "a", "pod-a", "FailedMount", "2026-01-01T10:00:01Z", words),
+        event("Pod", "a", "pod-a", "Unrelated", "2026-01-01T10:00:02Z", "something else"),
         event("Pod", "a", "another", "FailedMount", "2026-01-01T10:00:02Z", "something else"),
     )
     assert await WORKLOAD.trouble(cluster, NAMESPACE, WEB) == Trouble(f"pod a cannot start (FailedMount): {words}")
