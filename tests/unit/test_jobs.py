@@ -594,6 +594,8 @@ async def test_a_job_that_is_about_to_end_is_left_to_end(kind: str) -> None:
     assert ((await stop(world)).state, (await stopped(world)).state) == ("Running", "Running")
     assert world.patches == []
     world.pods.clear()
+    assert (await stopped(world)).message == "job foco-smoke has no pod; its controller has not said so yet"
+    world.job["status"]["conditions"].append({"type": "Failed", "status": "True"})
     assert (await stopped(world)).state == "Succeeded"
 
 

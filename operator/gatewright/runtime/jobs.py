@@ -205,15 +205,14 @@ async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Pro
         gone = await _pods_gone(cluster, view, operation, None)
         # its name has to be taken: a request to create it may still be on its way
         return Progress("Absent") if gone.state == "Succeeded" else gone
-    if not ours(view, found) or _condition(found, "Complete", "Failed") or _is_ending(found):
-        return await _pods_gone(cluster, view, operation, found)
-    if _is_deleted(found):
+    ended = not ours(view, found) or _condition(found, "Complete", "Failed") is not None
+    if not ended and _is_deleted(found):
         return _deleting(found)
-    if not found["spec"].get("suspend"):
+    if not ended and not found["spec"].get("suspend") and not _is_ending(found):
         return Progress("Absent")
     gone = await _pods_gone(cluster, view, operation, found)
-    if gone.state == "Succeeded" and not _is_idle(found):
-        return Progress("Running", f"job {found['metadata']['name']} is suspended; its controller has not said so yet")
+    if gone.state == "Succeeded" and not ended and (_is_ending(found) or not _is_idle(found)):
+        return Progress("Running", f"job {found['metadata']['name']} has no pod; its controller has not said so yet")
     return gone
 
 
