@@ -271,3 +271,17 @@ def test_decide_never_needs_a_standing_to_be_there():
     world = World().settle()
     seen = world.observe(world.wants(world.view()))
     assert isinstance(decide(world.view(), seen).status, ReleaseStatus)
+
+
+def test_a_rollback_also_undoes_what_a_body_did_that_a_retry_has_replaced():
+    stages = spec()["stages"]
+    stages[1]["onFailure"] = "Pause"
+    world = World(spec=spec(stages=stages), gates={"errors": "Failed"}).settle()
+    target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)", "extra": "x:1"}}
+    world.ask(targets=[{"name": "web", "workload": target}]).settle()
+    world.act("Retry")
+    world.act("Rollback")
+    restore = next(operation for operation in world.performed if operation.kind == "restore")
+    images = [set(change.config["workload"]["images"]) for change in restore.changes]
+    assert {"app"} in images and {"app", "extra"} in images
+    assert world.body.earlier and world.status.run.outcome == "RolledBack"

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from gatewright.api.release import STEP_KINDS, Check, ReleaseSpec, Stage, Step
 from gatewright.api.status import Run
 from gatewright.core.expand import OUTPUT, references
-from gatewright.core.model import Body
+from gatewright.core.model import Body, Operation
 
 
 class _Named(Protocol):
@@ -27,7 +27,8 @@ def pin(spec: ReleaseSpec, run_id: int, last_good: str | None) -> Body:
 
 def unpin(data: Mapping[str, Any]) -> Body:
     """The body from what a ControllerRevision keeps. Raises pydantic.ValidationError."""
-    return Body(ReleaseSpec.model_validate(data["spec"]), dict(data["names"]))
+    earlier = (Operation("", item["kind"], item["subject"], item["config"]) for item in data.get("earlier", ()))
+    return Body(ReleaseSpec.model_validate(data["spec"]), dict(data["names"]), tuple(earlier))
 
 
 def unresolved(spec: ReleaseSpec, last_good: str | None) -> list[str]:

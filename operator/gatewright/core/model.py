@@ -82,17 +82,23 @@ class Body:
 
     spec: ReleaseSpec
     names: Mapping[str, str]
+    earlier: tuple[Operation, ...] = ()
+    """What the run had done by an earlier body, before a Retry pinned this one: a rollback undoes that, too."""
 
     def pinned(self) -> dict[str, Any]:
         """The body as a ControllerRevision keeps it."""
-        return {
+        found: dict[str, Any] = {
             "spec": self.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
             "names": dict(self.names),
         }
+        if self.earlier:
+            found["earlier"] = [{"kind": one.kind, "subject": one.subject, "config": one.config} for one in self.earlier]
+        return found
 
     def hash(self) -> str:
         """Ten hex digits over the pinned body, without what counts at once."""
         pinned = self.pinned()
+        pinned.pop("earlier", None)
         for name in UNPINNED:
             pinned["spec"].pop(name, None)
         return digest(pinned)

@@ -115,8 +115,11 @@ def _add(p: Pass, wanted: Mapping[str, list[Notify]], event: _Event, run: int, a
     """A notice to those who asked for the event; an ending also closes what was opened for its run."""
     status = p.status
     name = ".".join(filter(None, (str(run), event.name, event.about)))
+    names = {event.name} | ({"RollbackFailed"} if event.name == "RollbackHindered" else set())
     to = [
-        channel for channel, entries in wanted.items() if anyway or any(event.name in entry.events for entry in entries)
+        channel
+        for channel, entries in wanted.items()
+        if anyway or any(not names.isdisjoint(entry.events) for entry in entries)
     ]
     if event.name in ENDINGS:
         opened = {item.to for item in status.threads if item.run == run}

@@ -112,7 +112,8 @@ def of_undo(view: View, body: Body, run: Run, undo: Undo) -> list[Operation]:
 
 def restore(view: View, body: Body, run: Run, subject: str, own: str, since: str | None) -> Operation:
     """What returns a subject to its snapshot, as wide as what the run did to it. Raises expand.Unknown."""
-    changes = tuple(operation for operation, _ in changes_of(view, body, run) if operation.subject == subject)
+    done = (operation for operation, _ in changes_of(view, body, run))
+    changes = tuple(operation for operation in (*body.earlier, *done) if operation.subject == subject)
     return Operation(own, "restore", subject, subjects(body).get(subject), since, changes)
 
 

@@ -12,7 +12,7 @@ were right before the first change stands beside that (`found`), to tell who has
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gatewright.api.release import Stage
@@ -20,7 +20,7 @@ from gatewright.api.status import Served, StageStatus, StepStatus
 from gatewright.core import times
 from gatewright.core.body import pin
 from gatewright.core.model import Body, Observation, Revision, Sight, digest
-from gatewright.core.operations import captured, changed_by, subjects
+from gatewright.core.operations import captured, changed_by, changes_of, subjects
 from gatewright.core.passing import Pass, lines
 from gatewright.core.plan import foresee, ways
 
@@ -135,6 +135,8 @@ def pin_again(p: Pass, index: int) -> str:
     if lost:
         return f"it does not know {', '.join(lost)} any more, which this run has changed"
 
+    done = (operation for operation, _ in changes_of(p.view, p.body, run))
+    body = replace(body, earlier=(*p.body.earlier, *(replace(one, key="", since=None) for one in done)))
     revision = _revision(p, run.id, body, p.snapshots(), p.pinned_connections())
     p.decision.revision = revision
     run.revision, run.bodyHash, run.generation = revision.name, body.hash(), p.view.generation

@@ -183,7 +183,7 @@ class Entry:
         self.connections = data.get("connections", {})
         spec = self._parsed[1] if self._parsed is not None else None
         if spec is not None and self.body.spec == spec:
-            self.body = Body(spec, self.body.names)
+            self.body = Body(spec, self.body.names, self.body.earlier)
 
     def remembers(self, name: str, data: Mapping[str, Any]) -> None:
         """A promotion: what it kept is what targets are to be from now on."""

@@ -36,7 +36,8 @@ async def body_of(cluster: Cluster, entry: Entry, view: View) -> Body:
     """The pinned body of the run under way. Raises Retryable, Permanent."""
     run = view.run
     assert run is not None
-    if view.spec is not None and view.generation == run.generation:
+    repeated = any(stage.attempt > 1 for stage in run.stages)  # a Retry may have pinned more than the spec says
+    if view.spec is not None and view.generation == run.generation and not repeated:
         body = pin(view.spec, run.id, _last_good(view))
         if body.hash() == run.bodyHash:
             return body
@@ -64,8 +65,9 @@ async def observe(
 ) -> tuple[Observation, list[dict[str, Any]]]:
     """Everything the core asked for, and the Secret copies that a snapshot needs. Raises Retryable."""
     lens.follow(entry.key, _of_interest(entry, view, needs))
-    # Before a run everything is read afresh; within one the watch has told of what is about to be changed.
-    sights, copies = await _sights(Fresh(lens) if view.run is None else lens, outside, view, needs)
+    # Before a run and before a promotion everything is read afresh; else the watch has told of what is about to be changed.
+    fresh = view.run is None or view.run.phase == "Guarding"
+    sights, copies = await _sights(Fresh(lens) if fresh else lens, outside, view, needs)
     progress = await _progress(cluster, lens, outside, entry, view, needs)
     snapshots = await _of_holdings(cluster, entry, view, needs)
     starts = bool(sights) and view.run is None
@@ -227,6 +229,8 @@ async def _refresh(cluster: Cluster, lens: Lens, entry: Entry, view: View, opera
     snapshot = (await snapshots_of(cluster, entry, view)).get(operation.subject) if _restores(operation) else None
     try:
         found = await actions.follow(lens, view, operation, snapshot)
+        if _restores(operation) and found.state == "Failed":
+            found = Progress("Absent", found.message)  # it is gone: whoever makes it again, it is restored then
     except Permanent as error:
         found = Progress("Failed", str(error))
     except Retryable as error:
