@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from gatewright.core.model import Operation
+from gatewright.core.model import Operation, Standing
 from gatewright.ports import Conflict, Link, Permanent, Retryable
 from gatewright.providers.connections import launchdarkly, vendor
 from gatewright.providers.registry import CONNECTIONS, FLAGS
@@ -119,6 +120,36 @@ async def test_set_and_back_again() -> None:
         assert (back.state, server.flags["crico"]) == ("Succeeded", {"production": False, "test": True})
 
 
+async def test_flags_that_somebody_switches() -> None:
+    server, flags, wanted = fake(), FLAGS["launchdarkly"], config(voice="on", crico="on")
+    async with serving(server.app()) as url:
+        connection = link(url)
+        before = (await flags.look(wanted, connection)).snapshot
+        await flags.perform(wanted, connection, operation(), before)
+        assert await flags.compare(wanted, connection, [operation()], before) == Standing()
+        server.by_hand("crico", "test", False, "ben@foco.mx")
+        assert await flags.compare(wanted, connection, [operation()], before) == Standing()
+        server.by_hand("crico", "production", False, f"ana {TOKEN}")
+        found = await flags.compare(wanted, connection, [operation()], before)
+        assert found.difference == "crico is off instead of on (changed at 2026-11-22T08:30:00.000Z by ana ***)"
+        assert await flags.compare(wanted, connection, [operation(), operation("restore")], before) == Standing()
+        server.log.clear()
+        found = await flags.compare(wanted, connection, [operation()], before)
+    assert found.difference == "crico is off instead of on"
+
+
+async def test_a_log_that_does_not_answer_hides_no_difference() -> None:
+    server, flags = fake(), FLAGS["launchdarkly"]
+
+    async def refused(request: web.Request) -> web.Response:
+        return web.json_response({"code": "forbidden", "message": "no"}, status=403)
+
+    server._audit = refused  # type: ignore[method-assign]
+    async with serving(server.app()) as url:
+        found = await flags.compare(config(crico="on"), link(url), [operation()], None)
+    assert found.difference == "crico is off instead of on"
+
+
 async def test_rollbacks_and_kill_switches_ignore_what_somebody_has_scheduled() -> None:
     server, flags = fake(), FLAGS["launchdarkly"]
     server.scheduled.add("crico")
@@ -179,6 +210,7 @@ async def test_faults(server: world.Server, fault: str) -> None:
             lambda: flags.look(config(crico="off"), connection),
             lambda: flags.perform(config(crico="off"), connection, operation(), None),
             lambda: flags.follow(config(crico="off"), connection, operation(), None),
+            lambda: flags.compare(config(crico="off"), connection, [operation()], None),
         ):
             with pytest.raises(error) as caught:
                 await ask()

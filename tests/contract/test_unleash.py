@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from gatewright.core.model import Operation
+from gatewright.core.model import Operation, Standing
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import unleash
 from gatewright.providers.registry import CONNECTIONS, FLAGS, GATES
@@ -229,10 +230,95 @@ async def test_without_a_snapshot_nothing_is_restored(snapshot: Any) -> None:
     assert server.switched == []
 
 
-async def test_other_operations_are_not_understood() -> None:
+@pytest.mark.parametrize("kind", ["apply", "act", "job", "stop", "ask"])
+async def test_other_operations_are_not_understood(kind: Any) -> None:
+    flags, wanted = FLAGS["unleash"], config(crico="on")
     async with serving(fake().app()) as url:
-        with pytest.raises(Permanent, match="nothing else"):
-            await FLAGS["unleash"].perform(config(crico="on"), link(url), operation("apply"), None)
+        for ask in (flags.perform, flags.follow):
+            with pytest.raises(Permanent, match=f"nothing else \\({kind}\\)"):
+                await ask(wanted, link(url), operation(kind), None)
+        with pytest.raises(Permanent, match=f"nothing else \\({kind}\\)"):
+            await flags.compare(wanted, link(url), [operation(kind)], None)
+
+
+async def test_flags_that_somebody_switches(standing: str) -> None:
+    flags, wanted, connection = FLAGS["unleash"], config(voice="off", crico="on"), link(standing)
+    before = (await flags.look(wanted, connection)).snapshot
+    assert (await flags.perform(wanted, connection, operation(), before)).state == "Succeeded"
+    assert await flags.compare(wanted, connection, [operation()], before) == Standing()
+    await unleash.switch(connection, "default", "production", "crico", False)
+    found = await flags.compare(wanted, connection, [operation()], before)
+    assert found.difference.startswith("crico is off instead of on (switched at 20"), found
+    back = operation("restore")
+    found = await flags.compare(wanted, connection, [operation(), back], before)
+    assert found.difference.startswith("voice is off instead of on (switched at 20"), found
+    assert (await flags.perform(wanted, connection, back, before)).state == "Succeeded"
+    assert await flags.compare(wanted, connection, [operation(), back], before) == Standing()
+
+
+async def test_who_switched_a_flag_is_told_where_unleash_tells() -> None:
+    server, flags, wanted = fake(), FLAGS["unleash"], config(crico="on")
+    async with serving(server.app()) as url:
+        connection = link(url)
+        await flags.perform(wanted, connection, operation(), None)
+        server.by_hand("crico", "development", False, "ben")
+        assert (await flags.compare(wanted, connection, [operation()], None)).difference == ""
+        server.by_hand("crico", "production", False, "ana")
+        server.by_hand("crico", "development", True, "ben")
+        found = await flags.compare(wanted, connection, [operation()], None)
+        assert found.difference == "crico is off instead of on (switched at 2026-11-22T08:30:02.000Z by ana)"
+        server.events.clear()
+        assert (await flags.compare(wanted, connection, [operation()], None)).difference == "crico is off instead of on"
+
+
+async def test_a_flag_that_is_archived_meanwhile() -> None:
+    server, flags, wanted = fake(), FLAGS["unleash"], config(crico="on")
+    async with serving(server.app()) as url:
+        await flags.perform(wanted, link(url), operation(), None)
+        del server.flags["crico"]
+        found = await flags.compare(wanted, link(url), [operation()], None)
+    assert found.difference == "there is no flag crico in the project default, or it is archived"
+
+
+async def test_only_flags_that_the_run_has_set_go_back() -> None:
+    """`bare` was recorded too, and is somebody else's: the run has never set it."""
+    server, flags, wanted = fake(), FLAGS["unleash"], config(crico="on", bare="on")
+    narrow = {"unleash": {"environment": "production", "set": {"crico": "on"}}}
+    async with serving(server.app()) as url:
+        connection = link(url)
+        before = (await flags.look(wanted, connection)).snapshot
+        change = replace(operation(), config=narrow)
+        server.flags["crico"]["production"] = server.flags["bare"]["production"] = (True, 1)
+        back = replace(operation("restore"), changes=(change,))
+        assert (await flags.follow(wanted, connection, back, before)).message == "not yet as wanted: crico"
+        found = await flags.perform(wanted, connection, back, before)
+        assert (found.state, found.message) == ("Succeeded", "crico is off")
+        assert await flags.compare(wanted, connection, [change, back], before) == Standing()
+    assert (server.flags["crico"]["production"][0], server.flags["bare"]["production"][0]) == (False, True)
+
+
+async def test_a_flag_of_which_nothing_was_recorded() -> None:
+    server, flags, wanted = fake(), FLAGS["unleash"], config(crico="on", bare="on")
+    async with serving(server.app()) as url:
+        connection = link(url)
+        await flags.perform(wanted, connection, operation(), None)
+        found = await flags.perform(wanted, connection, operation("restore"), {"flags": {"crico": "off"}})
+    assert (found.state, "nothing was recorded of bare" in found.message) == ("Failed", True), found
+    assert server.flags["crico"]["production"][0] is False, "what is known goes back"
+
+
+@pytest.mark.parametrize("config_of", [{}, {"unleash": {}}, ["crico"], {"a": {}, "b": {}}])
+async def test_a_change_that_does_not_say_what_it_set(config_of: Any) -> None:
+    async with serving(fake().app()) as url:
+        back = replace(operation("restore"), changes=(replace(operation(), config=config_of),))
+        with pytest.raises(Permanent, match="does not say which flags it set"):
+            await FLAGS["unleash"].perform(config(crico="on"), link(url), back, {"flags": {"crico": "off"}})
+
+
+async def test_nothing_wanted_is_nothing_compared() -> None:
+    async with serving(fake().app()) as url:
+        with pytest.raises(Permanent, match="nothing is wanted"):
+            await FLAGS["unleash"].compare(config(crico="on"), link(url), [], None)
 
 
 @pytest.mark.parametrize("fault", VERDICTS)
@@ -247,6 +333,7 @@ async def test_faults(server: world.Server, fault: str) -> None:
             lambda: flags.look(config(crico="off"), connection),
             lambda: flags.perform(config(crico="off"), connection, operation(), None),
             lambda: flags.follow(config(crico="off"), connection, operation(), None),
+            lambda: flags.compare(config(crico="off"), connection, [operation()], None),
         ):
             with pytest.raises(error) as caught:
                 await ask()

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link, Permanent, Retryable
+from gatewright.providers.hosts.vercel_production import run_of
 from gatewright.providers.hosts.vercel_return import Mark, mark_of
-from gatewright.providers.hosts.vercel_rollout import run_of
 from gatewright.providers.registry import HOSTS
 from tests.contract import world
 from tests.fakes import vercel

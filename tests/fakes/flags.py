@@ -56,11 +56,14 @@ class Unleash:
     switched: list[str] = field(default_factory=list)
     deaf: bool = False
     """It answers 200 to a switch and does nothing."""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """What has been switched, the newest first."""
 
     def app(self) -> web.Application:
         """The application."""
         app = web.Application(middlewares=[self._opened])
         app.router.add_get("/api/admin/projects", self._projects)
+        app.router.add_get("/api/admin/search/events", self._events)
         base = "/api/admin/projects/{project}/features/{flag}"
         app.router.add_get(base, self._feature)
         app.router.add_post(base + "/environments/{environment}/{state:on|off}", self._switch)
@@ -95,6 +98,22 @@ class Unleash:
             {"name": flag, "project": self.project, "archived": False, "stale": False, "environments": environments}
         )
 
+    def by_hand(self, flag: str, environment: str, on: bool, by: str) -> None:
+        """Somebody switches a flag in the user interface."""
+        self.flags[flag][environment] = (on, self.flags[flag][environment][1])
+        self._note(flag, environment, on, by)
+
+    def _note(self, flag: str, environment: str, on: bool, by: str) -> None:
+        kind = "feature-environment-enabled" if on else "feature-environment-disabled"
+        at = f"2026-11-22T08:30:{len(self.events):02d}.000Z"
+        event = {"id": len(self.events), "type": kind, "createdBy": by, "createdAt": at, "project": self.project}
+        self.events.insert(0, {**event, "featureName": flag, "environment": environment})
+
+    async def _events(self, request: web.Request) -> web.Response:
+        wanted = request.query["feature"].removeprefix("IS:")
+        found = [event for event in self.events if event["featureName"] == wanted]
+        return web.json_response({"events": found[: int(request.query.get("limit", 50))], "total": len(found)})
+
     async def _switch(self, request: web.Request) -> web.Response:
         flag, environment = request.match_info["flag"], request.match_info["environment"]
         missing = self._missing(request)
@@ -108,6 +127,7 @@ class Unleash:
         if not self.deaf:
             on = request.match_info["state"] == "on"
             self.flags[flag][environment] = (on, max(count, 1) if on else count)
+            self._note(flag, environment, on, "gatewright")
         return web.Response()
 
 
@@ -126,11 +146,14 @@ class LaunchDarkly:
     limit: float | None = None
     """Seconds until the rate limit's window ends: every request is refused."""
     patches: list[dict[str, Any]] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
+    """The audit log, the newest entry first."""
 
     def app(self) -> web.Application:
         """The application."""
         app = web.Application(middlewares=[self._opened])
         app.router.add_get("/api/v2/caller-identity", self._caller)
+        app.router.add_get("/api/v2/auditlog", self._audit)
         app.router.add_get("/api/v2/flags/{project}/{flag}", self._flag)
         app.router.add_patch("/api/v2/flags/{project}/{flag}", self._patch)
         return app
@@ -166,6 +189,19 @@ class LaunchDarkly:
     async def _flag(self, request: web.Request) -> web.Response:
         missing = self._missing(request)
         return missing or self._shown(request.match_info["flag"], request.query.get("env"))
+
+    def by_hand(self, flag: str, environment: str, on: bool, by: str) -> None:
+        """Somebody switches a flag in the user interface."""
+        self.flags[flag][environment] = on
+        entry = {"_id": str(len(self.log)), "date": 1_795_336_200_000, "kind": "flag", "member": {"email": by}}
+        self.log.insert(0, {**entry, "spec": f"proj/{self.project}:env/{environment}:flag/{flag}"})
+
+    async def _audit(self, request: web.Request) -> web.Response:
+        found = [entry for entry in self.log if entry["spec"] == request.query.get("spec")]
+        limit = int(request.query.get("limit", 10))
+        if not 1 <= limit <= 20:
+            return web.json_response({"code": "invalid_request", "message": "limit"}, status=400)
+        return web.json_response({"items": found[:limit]})
 
     async def _patch(self, request: web.Request) -> web.Response:
         flag = request.match_info["flag"]

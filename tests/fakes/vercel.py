@@ -56,6 +56,8 @@ class Deployment:
     assign: bool = True
     substate: str | None = "STAGED"
     ready: int | None = None
+    assigned: int | None = None
+    """When it got the production domains."""
     extra: dict[str, Any] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     runtime: list[dict[str, Any]] = field(default_factory=list)
@@ -137,6 +139,34 @@ class Vercel:
         made.ready = made.created + 60_000
         self._serve(made)
         return made
+
+    async def push(self, ref: str, by: str, promoted: bool = True) -> Deployment:
+        """Somebody pushes to the production branch: Vercel builds it, and gives it the production domains by itself."""
+        git = {"type": "github", "repoId": 4711, "ref": ref, "sha": _sha(ref)}
+        meta = {"githubCommitRef": ref, "githubCommitSha": _sha(ref), "githubCommitAuthorLogin": f"{by}-at-github"}
+        made = await self._make("production", meta, git, ["READY"])
+        made.extra, made.ready = {"creator": {"uid": "user_2", "username": by}}, self.now()
+        if promoted:
+            self._serve(made)
+        return made
+
+    async def redeploy(self, origin: Deployment, by: str) -> Deployment:
+        """Somebody presses Redeploy in the dashboard: a copy with the same meta gets the production domains."""
+        meta = {**origin.meta, "action": "redeploy", "originalDeploymentId": origin.id}
+        made = await self._make("production", meta, origin.git, ["READY"])
+        made.extra, made.ready = {"creator": {"uid": "user_2", "username": by}}, self.now()
+        self._serve(made)
+        return made
+
+    def move(self, kind: str, made: Deployment, by: str = "", why: str = "") -> None:
+        """Somebody promotes a deployment, or rolls back to it, in the dashboard."""
+        self._request(kind, made.id)
+        self.job = []
+        self.project["lastAliasRequest"]["jobStatus"] = "succeeded"
+        if kind == "rollback":
+            told = {"createdAt": self.now(), "userId": "user_2", "username": by, "description": why}
+            self.project["rollbackDescription"] = told
+        self._serve(made)
 
     def set(self, key: str, value: str, kind: str = "plain", age: int = 7_200_000, **more: Any) -> dict[str, Any]:
         """A variable of production, changed `age` milliseconds ago."""
@@ -280,6 +310,7 @@ class Vercel:
 
     def _serve(self, made: Deployment) -> None:
         made.substate = "PROMOTED"
+        made.assigned = self.now()
         self.project["targets"]["production"] = self._brief(made)
 
     def _request(self, kind: str, identity: str) -> None:
@@ -377,6 +408,7 @@ class Vercel:
             "meta": made.meta,
             "target": made.target,
             "ready": made.ready,
+            "aliasAssigned": made.assigned,
         }
 
     def _full(self, made: Deployment) -> dict[str, Any]:
@@ -592,7 +624,7 @@ class Vercel:
             return refused(404, "not_found", "not found")
         if body.keys() - _ENV or len(body.get("comment", "")) > 500:
             return refused(400, "bad_request", "Invalid request")
-        found |= {**body, "updatedAt": self.now()}
+        found |= {**body, "updatedAt": self.now(), "updatedBy": "user_1"}
         return web.json_response(self._shown(found))
 
     async def _env_delete(self, request: web.Request) -> web.StreamResponse:

@@ -56,8 +56,6 @@ class _Mark:
 
 async def start(run: Run, link: Link, flush: Flush, operation: Operation) -> Progress:
     """Begin, or go on with what an earlier try began. Raises Retryable, Permanent."""
-    if operation.kind != "act":
-        raise Permanent(f"a flush cannot be undone ({operation.kind})")
     return await _go_on(run, link, flush, operation, await _read(run, link, operation) or _Mark())
 
 

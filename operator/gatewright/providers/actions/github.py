@@ -30,6 +30,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 from gatewright.api.base import Key, Model, Name, Text
 from gatewright.core.model import Operation, Progress, Sight, digest
 from gatewright.ports import Link, NotFound, Permanent
+from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import client
 from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, entries, fetch, pages
 from gatewright.providers.connections.secrets import hide
@@ -96,7 +97,7 @@ class GithubAction(Model):
         return self
 
 
-class GithubStep:
+class GithubStep(Deed):
     """`ports.External` for deployment records and workflows."""
 
     config: ClassVar[type[BaseModel]] = GithubAction
@@ -122,6 +123,7 @@ class GithubStep:
         self, config: GithubAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Make the record and set its state, or start the workflow. Raises Retryable, Permanent."""
+        require_act(operation)
         if config.workflow is not None:
             return await _dispatch(config.repository, config.workflow, link, operation)
         assert config.deployment is not None
@@ -131,6 +133,7 @@ class GithubStep:
         self, config: GithubAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """How far the workflow is, or whether the state is set. Raises Retryable, Permanent."""
+        require_act(operation)
         if config.workflow is not None:
             run = await _run(config.repository, config.workflow, link, operation)
             return _progress(run, link) if run is not None else Progress("Absent")

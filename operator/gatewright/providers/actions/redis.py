@@ -11,6 +11,7 @@ from gatewright.api.base import Model, Name
 from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link, Permanent
 from gatewright.providers.actions import flushing
+from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import redis
 
 
@@ -23,7 +24,7 @@ class RedisAction(Model):
     """Which keys."""
 
 
-class RedisFlush:
+class RedisFlush(Deed):
     """Removes keys by prefix, a slice at each look."""
 
     config: ClassVar[type[BaseModel]] = RedisAction
@@ -47,6 +48,7 @@ class RedisFlush:
         self, config: RedisAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Begin. Raises Retryable, Permanent."""
+        require_act(operation)
         sight = await self.look(config, link)
         if sight.problem is not None:
             raise Permanent(f"the Redis: {sight.problem}")
@@ -56,6 +58,7 @@ class RedisFlush:
         self, config: RedisAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Go on. Raises Retryable, Permanent."""
+        require_act(operation)
         return await flushing.follow(redis.run, link, config.flush, operation)
 
     async def trouble(self, config: RedisAction, link: Link, operation: Operation) -> str | None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from gatewright.api.base import Model, Name
 from gatewright.core.model import Operation, Progress, Sight, digest
 from gatewright.ports import Link, Permanent
+from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import client, sentry, vendor
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.sentry import Environment, ReleaseVersion, Slug
@@ -60,7 +61,7 @@ class SentryAction(Model):
     """The deploy to note; once only."""
 
 
-class SentryStep:
+class SentryStep(Deed):
     """`ports.External` for releases and deploys."""
 
     config: ClassVar[type[BaseModel]] = SentryAction
@@ -86,6 +87,7 @@ class SentryStep:
         self, config: SentryAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Make, complete and date the release, then note the deploy. Raises Retryable, Permanent."""
+        require_act(operation)
         await _release(config.release, link)
         if config.deploy is None:
             return _done(config, None)
@@ -108,6 +110,7 @@ class SentryStep:
         self, config: SentryAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Whether the marks are there; Absent while any of them is missing. Raises Retryable, Permanent."""
+        require_act(operation)
         path = sentry.below(link, "releases", config.release.version)
         reply = await sentry.call(link, "GET", path, accepted=_MISSING)
         if reply.status == 404 or not _complete(config.release, _known(config.release, reply)):

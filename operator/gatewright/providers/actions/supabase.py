@@ -32,6 +32,7 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_val
 from gatewright.api.base import Model, Name
 from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link, Permanent, Retryable
+from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import client, supabase
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.supabase import ProjectRef
@@ -124,7 +125,7 @@ class SupabaseAction(Model):
         return self
 
 
-class SupabaseActions:
+class SupabaseActions(Deed):
     """Restore points and restores, by the Management API."""
 
     config: ClassVar[type[BaseModel]] = SupabaseAction
@@ -145,6 +146,7 @@ class SupabaseActions:
         self, config: SupabaseAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Begin it, unless an earlier try has. Raises Retryable, Permanent."""
+        require_act(operation)
         if config.restorePoint is not None:
             return await _make_point(config, link, operation)
         return await _restore(config, link, operation)
@@ -153,6 +155,7 @@ class SupabaseActions:
         self, config: SupabaseAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """How far it is. Raises Retryable, Permanent."""
+        require_act(operation)
         if config.restorePoint is not None:
             found = await _point(config.project, link, point_name(config, operation))
             return _of_point(found) if found is not None else Progress("Absent")

@@ -11,6 +11,7 @@ from gatewright.api.base import Model, Name
 from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link
 from gatewright.providers.actions import flushing
+from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import upstash
 
 
@@ -23,7 +24,7 @@ class UpstashAction(Model):
     """Which keys."""
 
 
-class UpstashFlush:
+class UpstashFlush(Deed):
     """Removes keys by prefix, a slice at each look."""
 
     config: ClassVar[type[BaseModel]] = UpstashAction
@@ -43,12 +44,14 @@ class UpstashFlush:
         self, config: UpstashAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Begin. Raises Retryable, Permanent."""
+        require_act(operation)
         return await flushing.start(upstash.run, link, config.flush, operation)
 
     async def follow(
         self, config: UpstashAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Go on. Raises Retryable, Permanent."""
+        require_act(operation)
         return await flushing.follow(upstash.run, link, config.flush, operation)
 
     async def trouble(self, config: UpstashAction, link: Link, operation: Operation) -> str | None:

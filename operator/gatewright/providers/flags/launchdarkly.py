@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
+from gatewright.core import times
 from gatewright.core.model import Operation
 from gatewright.ports import Link
-from gatewright.providers.connections import launchdarkly
+from gatewright.providers.connections import launchdarkly, vendor
+from gatewright.providers.connections.secrets import hide
 from gatewright.providers.flags.switches import FlagKey, FlagSwitches, Switches
+
+_LIMITS = vendor.Limits(reset="x-ratelimit-reset", unit="epoch-ms")
 
 
 class LaunchDarklyConfig(Model):
@@ -46,3 +52,20 @@ class LaunchDarklyFlags(FlagSwitches):
             # neither a rollback nor a kill switch waits for what somebody has scheduled or wants approved
             ignore_conflicts=operation.kind == "restore" or not on,
         )
+
+    async def _switched_by(self, config: LaunchDarklyConfig, link: Link, flag: str) -> str:
+        """By the newest entry of the audit log (https://launchdarkly.com/docs/api/audit-log/get-audit-log-entries)."""
+        spec = f"proj/{config.project}:env/{config.environment}:flag/{flag}"
+        query = {"spec": spec, "limit": 1}
+        asked = dataclasses.replace(link, identity=f"{link.identity}/audit")  # a limit met here keeps no switch back
+        answer = await vendor.fetch(asked, "/api/v2/auditlog", query=query, limits=_LIMITS)
+        items = answer.get("items") if isinstance(answer, dict) else None
+        last = items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
+        member, token = last.get("member"), last.get("token")
+        who = (
+            member.get("email") if isinstance(member, dict) else token.get("name") if isinstance(token, dict) else None
+        )
+        at = last.get("date")
+        when = times.stamp(datetime.fromtimestamp(at / 1000, UTC)) if isinstance(at, int) and 0 < at < 10**14 else ""
+        words = (f" at {when}" if when else "") + (f" by {who}" if who else "")
+        return hide(f"changed{words}", link) if words else ""

@@ -3,29 +3,35 @@
     look      the state of every flag           the snapshot, and whether all are as wanted
     perform   read, switch what differs, read back
     follow    read                              all as wanted: done; else Absent, so that it is performed again
+    compare   read                              which are not as wanted, and who has switched them
 
-A flag's state is its own trace: to switch it twice is to switch it once, so nothing is marked. What is switched is the
-flag alone; its rules, strategies and rollouts stay as they are.
+Only flags that the run has set go back, each to what it was. A flag's state is its own trace: to switch it twice is to
+switch it once, so nothing is marked. What is switched is the flag alone; its rules, strategies and rollouts stay as they
+are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from gatewright.core.model import Operation, Progress, Sight
-from gatewright.ports import Link, NotFound, Permanent
+from gatewright.core.model import Operation, Progress, Sight, Standing
+from gatewright.ports import Link, NotFound, Permanent, Retryable
 from gatewright.providers.connections import many
+from gatewright.providers.flags.changed import never_recorded, set_by, touched
 
 FlagKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]*$", max_length=256)]
 Switch = Literal["on", "off"]
+_ASKED = 3
+"""Flags of which the vendor is asked who has switched them, at most."""
 Switches = Annotated[dict[FlagKey, Switch], Field(min_length=1, max_length=20)]
 
 
 class FlagSwitches:
-    """The External of a flag system; what differs from vendor to vendor is `_is_on` and `_switch`."""
+    """The External of a flag system; what differs from vendor to vendor is `_is_on`, `_switch` and `_switched_by`."""
 
     config: ClassVar[type[BaseModel]]
     connection: ClassVar[str]
@@ -50,28 +56,56 @@ class FlagSwitches:
         self, config: Any, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """`set` or `restore`: switch what differs, and read it back. Raises Retryable, Permanent."""
-        wanted = _wanted(config, operation, snapshot)
+        wanted, missing = self._wanted(config, operation, snapshot)
         before = await self._read(config, link, sorted(wanted))
         changed = [flag for flag, state in wanted.items() if before[flag] != state]
         for flag in changed:
             await self._switch(config, link, flag, wanted[flag] == "on", operation)
-        found = await self.follow(config, link, operation, snapshot) if changed else _done(wanted)
+        if not changed:
+            return _done(wanted, missing)
+        found = await self.follow(config, link, operation, snapshot)
         return Progress("Running", found.message) if found.state == "Absent" else found
 
     async def follow(
         self, config: Any, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Whether every flag is as wanted. Raises Retryable, Permanent."""
-        wanted = _wanted(config, operation, snapshot)
+        wanted, missing = self._wanted(config, operation, snapshot)
         found = await self._read(config, link, sorted(wanted))
         open_flags = [flag for flag, state in wanted.items() if found[flag] != state]
         if open_flags:
             return Progress("Absent", f"not yet as wanted: {', '.join(open_flags)}")
-        return _done(wanted)
+        return _done(wanted, missing)
+
+    async def compare(
+        self, config: Any, link: Link, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+    ) -> Standing:
+        """Which flags are not as wanted, and who has switched them. Raises Retryable, Permanent."""
+        wanted: dict[str, Switch] = {}
+        for operation in operations:
+            wanted |= self._wanted(config, operation, snapshot)[0]
+        if not wanted:
+            raise Permanent("nothing is wanted of these flags, so nothing can be compared")
+        try:
+            found = await self._read(config, link, sorted(wanted))
+        except NotFound as error:
+            return Standing(str(error))
+        others = [flag for flag, state in sorted(wanted.items()) if found[flag] != state]
+        who = dict(
+            zip(others, await many.each(others[:_ASKED], lambda flag: self._who(config, link, flag)), strict=False)
+        )
+        parts = [f"{flag} is {found[flag]} instead of {wanted[flag]}{who.get(flag, '')}" for flag in others]
+        return Standing("; ".join(parts))
 
     async def trouble(self, config: Any, link: Link, operation: Operation) -> str | None:
         """A switch has no log."""
         return None
+
+    async def _who(self, config: Any, link: Link, flag: str) -> str:
+        with suppress(Retryable, Permanent):  # that a flag is not as wanted is known without it
+            words = await self._switched_by(config, link, flag)
+            return f" ({words})" if words else ""
+        return ""
 
     async def _read(self, config: Any, link: Link, flags: list[str]) -> dict[str, Switch]:
         states = await many.each(flags, lambda flag: self._is_on(config, link, flag))
@@ -85,18 +119,23 @@ class FlagSwitches:
         """Switch one flag; to do so twice does no harm. Raises Retryable, Permanent."""
         raise NotImplementedError
 
+    async def _switched_by(self, config: Any, link: Link, flag: str) -> str:
+        """Who has switched a flag last, and when, in words; empty where the vendor does not tell. Raises Retryable, Permanent."""
+        raise NotImplementedError
 
-def _wanted(config: Any, operation: Operation, snapshot: Mapping[str, Any] | None) -> dict[str, Switch]:
-    """What an operation brings about. Raises Permanent."""
-    if operation.kind == "set":
-        return dict(config.set)
-    if operation.kind != "restore":
-        raise Permanent(f"flags can be set and restored, and nothing else ({operation.kind})")
-    flags = snapshot.get("flags") if snapshot is not None else None
-    if not isinstance(flags, Mapping) or not flags or not set(flags.values()) <= {"on", "off"}:
-        raise Permanent("there is no snapshot of these flags to return to")
-    return dict(flags)
+    def _wanted(
+        self, config: Any, operation: Operation, snapshot: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Switch], list[str]]:
+        """What an operation brings about, and flags that the run has set although nothing was recorded. Raises Permanent."""
+        if operation.kind != "restore":
+            return set_by(self.config, config, operation), []
+        flags = snapshot.get("flags") if snapshot is not None else None
+        if not isinstance(flags, Mapping) or not flags or not set(flags.values()) <= {"on", "off"}:
+            raise Permanent("there is no snapshot of these flags to return to")
+        names = touched(self.config, config, operation)
+        return {flag: state for flag, state in flags.items() if flag in names}, sorted(names - flags.keys())
 
 
-def _done(wanted: Mapping[str, str]) -> Progress:
-    return Progress("Succeeded", ", ".join(f"{flag} is {state}" for flag, state in sorted(wanted.items())))
+def _done(wanted: Mapping[str, str], missing: Sequence[str]) -> Progress:
+    states = ", ".join(f"{flag} is {state}" for flag, state in sorted(wanted.items()))
+    return never_recorded(Progress("Succeeded", states), missing)

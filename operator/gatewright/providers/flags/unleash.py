@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -9,8 +10,13 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, Name
 from gatewright.core.model import Operation
 from gatewright.ports import Link
-from gatewright.providers.connections import unleash
+from gatewright.providers.connections import unleash, vendor
+from gatewright.providers.connections.secrets import hide
 from gatewright.providers.flags.switches import FlagKey, FlagSwitches, Switches
+
+_EVENTS = 20
+"""Events of a flag that are looked through, the newest."""
+_SWITCHED = ("feature-environment-enabled", "feature-environment-disabled")
 
 
 class UnleashConfig(Model):
@@ -37,3 +43,16 @@ class UnleashFlags(FlagSwitches):
 
     async def _switch(self, config: UnleashConfig, link: Link, flag: str, on: bool, operation: Operation) -> None:
         await unleash.switch(link, config.project, config.environment, flag, on)
+
+    async def _switched_by(self, config: UnleashConfig, link: Link, flag: str) -> str:
+        """By the newest of the flag's events that switched it in the environment."""
+        query = {"feature": f"IS:{flag}", "limit": _EVENTS}
+        asked = dataclasses.replace(link, identity=f"{link.identity}/events")  # a limit met here keeps no switch back
+        answer = await vendor.fetch(asked, "/api/admin/search/events", query=query)
+        events = answer.get("events") if isinstance(answer, dict) else None
+        for event in events if isinstance(events, list) else ():
+            if not isinstance(event, dict) or event.get("environment") != config.environment:
+                continue
+            if event.get("type") in _SWITCHED and event.get("featureName") == flag:
+                return hide(f"switched at {event.get('createdAt')} by {event.get('createdBy')}", link)
+        return ""

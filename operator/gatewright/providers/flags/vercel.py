@@ -2,27 +2,31 @@
 
 A deployment keeps the variables it was built with, so flags take effect by a new deployment of what production is:
 `set` writes the variables and then builds, smokes and promotes like a target; `restore` writes the recorded values back
-and returns production to the recorded deployment. What was set is marked in the variable's comment (`vercel_return`).
+and returns production to the recorded deployment, unless production is without these flags already: a target of the same
+project may have gone back first, to what was there before. What was set is marked in the variable's comment
+(`vercel_return`). Only what the run has set goes back.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field
 
 from gatewright.api.base import Model, Name, Text
 from gatewright.api.jobs import EnvName
-from gatewright.core.model import Operation, Progress, Sight
+from gatewright.core.model import Operation, Progress, Sight, Standing
 from gatewright.ports import Link, Permanent
 from gatewright.providers.connections import client, vendor, vercel
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.vercel import Project, as_object
-from gatewright.providers.hosts import vercel_return, vercel_rollout
+from gatewright.providers.flags.changed import never_recorded, set_by, touched
+from gatewright.providers.hosts import vercel_production, vercel_return, vercel_rollout
+from gatewright.providers.hosts.vercel_production import BASE, FLAGS, KEY, RUN, SOURCE, VERSION, run_of
 from gatewright.providers.hosts.vercel_return import Mark, mark_of, since_when
-from gatewright.providers.hosts.vercel_rollout import KEY, VERSION, Smoke, run_of
+from gatewright.providers.hosts.vercel_rollout import Smoke
 
 _PUBLIC = re.compile(r"(NEXT_PUBLIC|PUBLIC|VITE|REACT_APP|NUXT_PUBLIC|GATSBY|EXPO_PUBLIC)_")
 _SWITCH = re.compile(r"(?i)|true|false|on|off|yes|no|enabled|disabled|-?\d{1,9}(\.\d{1,6})?%?")
@@ -62,7 +66,7 @@ class VercelFlagsProvider:
             if problem is not None:
                 return Sight(None, problem=problem)
             flags[key] = None if found is None else {"value": value, "since": since_when(found)}
-        record = await vercel_rollout.record(link, project)
+        record = await vercel_production.record(link, project)
         if record is None:
             return Sight(None, problem=f"the project {config.project} has no production deployment to set flags on")
         matches = all(flags[key] is not None and flags[key]["value"] == value for key, value in config.set.items())
@@ -71,39 +75,50 @@ class VercelFlagsProvider:
     async def perform(
         self, config: VercelFlags, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
-        project = await vercel.project(link, config.project)
         if operation.kind == "restore":
-            return await _restore(config, link, project, operation, snapshot, act=True)
-        if operation.kind != "set":
-            raise Permanent(f"flags on Vercel cannot be used to {operation.kind}")
-        found = await vercel_rollout.find(link, project, **{KEY: operation.key})
+            return await _restore(config, link, operation, snapshot, act=True)
+        _require_set(operation)
+        project = await vercel.project(link, config.project)
+        found = await vercel_production.find(link, project, **{KEY: operation.key})
         if found is not None:
             return await vercel_rollout.advance(link, project, found, config.smoke)
-        live = vercel_rollout.production(project)
+        live = vercel_production.production(project)
         base = await vercel.deployment(link, live) if live else None
         if base is None:
             raise Permanent(f"the project {config.project} has no production deployment to set flags on")
         await _write(link, project["id"], config.set, run_of(operation.key))
-        git = vercel_rollout.git_of(base)
+        git = vercel_production.git_of(base)
         source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": base["id"]}
-        version = vercel_rollout.version_of(base)
-        made = await vercel_rollout.create(link, project, operation, source, **{VERSION: version})
+        marks = {VERSION: vercel_production.version_of(base), BASE: base["id"]}
+        made = await vercel_rollout.create(link, project, operation, source, **marks)
         text = f"{len(config.set)} flags are written; {made['id']} is made of {base['id']} to have them"
         return Progress("Running", text, {"deployment": made["id"]})
 
     async def follow(
         self, config: VercelFlags, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
-        project = await vercel.project(link, config.project)
         if operation.kind == "restore":
-            return await _restore(config, link, project, operation, snapshot, act=False)
-        found = await vercel_rollout.find(link, project, **{KEY: operation.key})
+            return await _restore(config, link, operation, snapshot, act=False)
+        _require_set(operation)
+        project = await vercel.project(link, config.project)
+        found = await vercel_production.find(link, project, **{KEY: operation.key})
         if found is None:
             return Progress("Absent")
         return await vercel_rollout.advance(link, project, found, config.smoke)
 
+    async def compare(
+        self, config: VercelFlags, link: Link, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+    ) -> Standing:
+        project = await vercel.project(link, config.project)
+        return await _compare(config, link, project, operations, snapshot)
+
     async def trouble(self, config: VercelFlags, link: Link, operation: Operation) -> str | None:
         return await vercel_rollout.trouble(link, await vercel.project(link, config.project), operation)
+
+
+def _require_set(operation: Operation) -> None:
+    if operation.kind != "set":
+        raise Permanent(f"flags on Vercel cannot be used to {operation.kind}")
 
 
 def _by_key(own: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -137,9 +152,14 @@ async def _write(link: Link, project_id: str, wanted: Mapping[str, str], run: st
         if found is None:
             await _create(link, project_id, key, value, Mark("set", run, 0.0).text(""))
             continue
-        old = mark_of(found)
-        was = old.was if old is not None and (old.kind, old.run) == ("set", run) else since_when(found)
-        await _change(link, project_id, found, value, Mark("set", run, was))
+        old = _own_mark(found, run)
+        await _change(link, project_id, found, value, Mark("set", run, old.was if old else since_when(found)))
+
+
+def _own_mark(found: Mapping[str, Any] | None, run: str) -> Mark | None:
+    """The mark of a variable that this run has set, and not set back."""
+    mark = mark_of(found) if found is not None else None
+    return mark if mark is not None and (mark.kind, mark.run) == ("set", run) else None
 
 
 async def _create(link: Link, project_id: str, key: str, value: str, comment: str) -> None:
@@ -159,45 +179,203 @@ async def _change(link: Link, project_id: str, found: Mapping[str, Any], value: 
 
 
 async def _restore(
-    config: VercelFlags,
-    link: Link,
-    project: Mapping[str, Any],
-    operation: Operation,
-    snapshot: Mapping[str, Any] | None,
-    act: bool,
+    config: VercelFlags, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None, act: bool
 ) -> Progress:
+    kept, missing = _kept(config, operation, snapshot)
+    async with vercel_return.turn(link, config.project):
+        project = await vercel.project(link, config.project)
+        now = await vercel.variables(link, project["id"])
+        left = list(_left(kept, _by_key(now.own), run_of(operation.key)))
+        if left and not act:
+            return Progress("Absent")
+        for key, found, value in left:
+            await _put_back(link, project["id"], now.now, run_of(operation.key), key, found, value)
+
+        record = as_object(snapshot)["production"]
+
+        async def enough(seen: Mapping[str, Any]) -> str:
+            return await _without_flags(link, seen, operation, set(kept), str(record["deployment"]))
+
+        given = await vercel_return.give_back(link, project, record, operation, config.smoke, act, enough)
+    return never_recorded(given, missing)
+
+
+def _kept(
+    config: VercelFlags, restore: Operation, snapshot: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], list[str]]:
+    """What was recorded of the flags that the run has set, and those of which nothing was. Raises Permanent."""
     if snapshot is None:
-        raise Permanent(f"there is no snapshot of {operation.subject}")
-    now = await vercel.variables(link, project["id"])
-    left = list(_left(snapshot["flags"], _by_key(now.own)))
-    if left and not act:
-        return Progress("Absent")
-    for key, found, kept in left:
-        if kept is None:
-            path = f"/v9/projects/{vendor.segment(project['id'])}/env/{vendor.segment(str(as_object(found)['id']))}"
-            await vercel.call(link, "DELETE", path, accepted=frozenset({404}), bucket="env")
-        elif found is None:
-            mark = Mark("restored", run_of(operation.key), kept["since"], now.now)
-            await _create(link, project["id"], key, kept["value"], mark.text(""))
-        else:
-            mark = Mark("restored", run_of(operation.key), kept["since"], now.now)
-            await _change(link, project["id"], found, kept["value"], mark)
-    return await vercel_return.give_back(link, project, snapshot["production"], operation, config.smoke, act)
+        raise Permanent(f"there is no snapshot of {restore.subject}")
+    flags, names = snapshot["flags"], touched(VercelFlags, config, restore)
+    return {key: kept for key, kept in flags.items() if key in names}, sorted(names - flags.keys())
+
+
+async def _put_back(
+    link: Link, project_id: str, now: float, run: str, key: str, found: Mapping[str, Any] | None, kept: Any
+) -> None:
+    if kept is None:
+        path = f"/v9/projects/{vendor.segment(project_id)}/env/{vendor.segment(str(as_object(found)['id']))}"
+        await vercel.call(link, "DELETE", path, accepted=frozenset({404}), bucket="env")
+        return
+    begun = vercel.updated(found) if found is not None and _own_mark(found, run) is not None else 0.0
+    mark = Mark("restored", run, kept["since"], now, begun)
+    if found is None:
+        await _create(link, project_id, key, kept["value"], mark.text(""))
+    else:
+        await _change(link, project_id, found, kept["value"], mark)
 
 
 def _left(
-    flags: Mapping[str, Any], present: Mapping[str, dict[str, Any]]
+    flags: Mapping[str, Any], present: Mapping[str, dict[str, Any]], run: str
 ) -> Iterator[tuple[str, dict[str, Any] | None, Any]]:
-    """Flags that are not as they were recorded, and those that are still marked as set."""
+    """Flags that are not as they were recorded, and those that are still marked as set by this run."""
     for key, kept in flags.items():
         found = present.get(key)
-        mark = mark_of(found) if found is not None else None
+        ours = _own_mark(found, run) is not None
         if kept is None:
-            if found is not None and mark is not None:
+            if ours:
                 yield key, found, None
-        elif found is None or (mark is not None and mark.kind == "set") or _other(found, kept["value"]):
+        elif found is None or ours or _other(found, kept["value"]):
             yield key, found, kept
 
 
 def _other(found: Mapping[str, Any], value: str) -> bool:
     return found.get("type") == "plain" and found.get("value") != value
+
+
+async def _without_flags(
+    link: Link, project: Mapping[str, Any], operation: Operation, flags: set[str], recorded: str
+) -> str:
+    """Why production need not be moved: what it is was built before the run set these flags, or after they were set back."""
+    live = vercel_production.production(project)
+    settled = vercel_production.moving(project) is None and await vercel_rollout.rolling_release(link, project) is None
+    if live in (None, recorded) or not settled or not operation.changes:
+        return ""
+    found = await vercel.deployment(link, str(live))
+    meta = as_object(as_object(found).get("meta"))
+    if found is None or meta.get(KEY) == operation.key:
+        return ""
+    again = meta.get(RUN) == run_of(operation.key) and SOURCE in meta and not _had(meta) & flags
+    made = [
+        vercel.created(item)
+        for change in operation.changes
+        for item in await vercel_production.made_by(link, project, **{KEY: change.key})
+    ]
+    if not again and made and vercel.created(found) >= min(made):
+        return ""
+    return hide(f"production is {vercel_production.described(found)}, which is without these flags", link)
+
+
+def _had(meta: Mapping[str, Any]) -> set[str]:
+    """The flags of the run that something which was built on the way back has, because they were set then."""
+    return set(str(meta.get(FLAGS) or "").split(",")) - {""}
+
+
+# --- compared
+
+
+async def _compare(
+    config: VercelFlags,
+    link: Link,
+    project: Mapping[str, Any],
+    operations: Sequence[Operation],
+    snapshot: Mapping[str, Any] | None,
+) -> Standing:
+    """The variables beside what they are to be, and whether production was built with that. Raises Retryable, Permanent."""
+    wanted = _wanted(config, operations, snapshot)
+    last, live = operations[-1], vercel_production.production(project)
+    present = _by_key((await vercel.variables(link, project["id"])).own)
+    found = await vercel.deployment(link, live) if live else None
+    parts = [
+        await _difference(link, project["id"], key, value, present.get(key), run_of(last.key))
+        for key, value in sorted(wanted.items())
+    ]
+    if found is None:
+        parts.append(f"the project {config.project} has no production deployment, so nobody has them")
+        return Standing(hide("; ".join(part for part in parts if part), link))
+    if last.kind == "set":
+        parts.append(
+            await _not_built_in(link, project, found, last, [present[key] for key in wanted if key in present])
+        )
+    else:
+        parts.append(_still_built_in(link, project, found, [*last.changes, *operations], set(wanted)))
+    return Standing("; ".join(part for part in parts if part), version=vercel_production.version_of(found))
+
+
+def _wanted(
+    config: VercelFlags, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+) -> dict[str, str | None]:
+    """What each flag is to be; None: it is not to be there. Raises Permanent."""
+    wanted: dict[str, str | None] = {}
+    for operation in operations:
+        if operation.kind == "restore":
+            kept, _ = _kept(config, operation, snapshot)
+            wanted |= {key: None if value is None else str(value["value"]) for key, value in kept.items()}
+        else:
+            wanted |= set_by(VercelFlags, config, operation)
+    if not wanted:
+        raise Permanent("nothing is wanted of these flags, so nothing can be compared")
+    return wanted
+
+
+async def _difference(
+    link: Link, project_id: str, key: str, value: str | None, found: Mapping[str, Any] | None, run: str
+) -> str:
+    """What a variable is instead of what it is to be, and who has made it so; empty where it is that."""
+    if value is None:
+        return f"{key} is still there" if _own_mark(found, run) is not None else ""
+    if found is None:
+        return f"{key} is gone instead of {_shown(key, value)}"
+    if found.get("type") not in ("plain", "encrypted"):
+        return f"{key} is of type {found.get('type')}, so that nobody can read what it is{_by(link, found)}"
+    plain = found.get("type") == "plain"
+    now = str(found.get("value", "")) if plain else await vercel.plain_value(link, project_id, str(found.get("id")))
+    if now == value:
+        return ""
+    if now is None:
+        return f"Vercel does not give the value of {key}, so that nobody can read what it is{_by(link, found)}"
+    return f"{key} is {hide(_shown(key, now), link)} instead of {_shown(key, value)}{_by(link, found)}"
+
+
+def _shown(key: str, value: str) -> str:
+    """A value that can only be a flag's; what may be a secret is never shown."""
+    return f'"{value[:60]}"' if _PUBLIC.match(key) or _SWITCH.fullmatch(value) else "another value"
+
+
+def _by(link: Link, found: Mapping[str, Any]) -> str:
+    who = found.get("lastEditedByDisplayName") or found.get("updatedBy")
+    at = vercel_production.moment(found.get("updatedAt"))
+    words = (f" at {at}" if at else "") + (f" by {who}" if who else "")
+    return f" ({hide(f'changed{words}', link)})" if words else ""
+
+
+async def _not_built_in(
+    link: Link,
+    project: Mapping[str, Any],
+    found: Mapping[str, Any],
+    operation: Operation,
+    variables: Sequence[Mapping[str, Any]],
+) -> str:
+    """That production was built before the flags were set; empty where it has them. Raises Retryable, Permanent."""
+    made = await vercel_production.made_by(link, project, **{KEY: operation.key})
+    times = [vercel.created(item) for item in made] or [vercel.updated(item) for item in variables]
+    if any(item["id"] == found["id"] for item in made) or vercel.created(found) >= min(times, default=0.0):
+        return ""
+    text = hide(
+        f"production is {vercel_production.described(found)}, which was built before these flags were set", link
+    )
+    return f"{text}: {vercel_production.whose(link, project, found)}"
+
+
+def _still_built_in(
+    link: Link, project: Mapping[str, Any], found: Mapping[str, Any], operations: Sequence[Operation], flags: set[str]
+) -> str:
+    """That production was built with the flags that were set back; empty where it was not."""
+    meta, run = as_object(found.get("meta")), run_of(operations[-1].key)
+    keys = {operation.key for operation in operations if operation.kind == "set"}
+    if meta.get(KEY) not in keys and not (meta.get(RUN) == run and _had(meta) & flags):
+        return ""
+    text = hide(
+        f"production is {vercel_production.described(found)}, which was built with the flags as they were set", link
+    )
+    return f"{text}: {vercel_production.whose(link, project, found)}"

@@ -2,23 +2,25 @@
 
 `apply` builds a production deployment that gets no domains, asks it a smoke request at its own URL, and promotes it;
 `restore` returns production to the recorded deployment, or builds its source again where its variables have changed
-since (`vercel_return`). Either is found again by the operation's key in the deployment's `meta`.
+since (`vercel_return`). Either is found again by the operation's key in the deployment's `meta`, and production is compared
+with it from then on (`vercel_standing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, StringConstraints
 
 from gatewright.api.base import Model, Name, Text
-from gatewright.core.model import Operation, Progress, Sight
+from gatewright.core.model import Operation, Progress, Sight, Standing
 from gatewright.ports import Link, Permanent
 from gatewright.providers.connections import client, vendor, vercel
 from gatewright.providers.connections.vercel import Project, as_object
-from gatewright.providers.hosts import vercel_return, vercel_rollout
-from gatewright.providers.hosts.vercel_rollout import KEY, VERSION, Smoke
+from gatewright.providers.hosts import vercel_production, vercel_return, vercel_rollout, vercel_standing
+from gatewright.providers.hosts.vercel_production import KEY, VERSION
+from gatewright.providers.hosts.vercel_rollout import Smoke
 
 Ref = Annotated[str, StringConstraints(pattern=r"^[^\s~^:?*\\\[\]]+$", min_length=1, max_length=250)]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,64}$", max_length=64)]
@@ -64,22 +66,21 @@ class VercelHost:
             return Sight(None, problem=problem)
         if _repository(project, config) is None:
             return Sight(None, problem=f"the project {config.project} is not connected to a Git repository at Vercel")
-        snapshot = await vercel_rollout.record(link, project)
+        snapshot = await vercel_production.record(link, project)
         if snapshot is None:
             return Sight(None)
         found = as_object(await vercel.deployment(link, snapshot["deployment"]))
         way = vercel_return.WAY.format(snapshot["deployment"])
-        return Sight(snapshot, matches=_matches(config, found), version=vercel_rollout.version_of(found), way=way)
+        return Sight(snapshot, matches=_matches(config, found), version=vercel_production.version_of(found), way=way)
 
     async def perform(
         self, config: VercelTarget, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
-        project = await vercel.project(link, config.project)
         if operation.kind == "restore":
-            return await _give_back(config, link, project, operation, snapshot, act=True)
-        if operation.kind != "apply":
-            raise Permanent(f"a Vercel target cannot {operation.kind}")
-        found = await vercel_rollout.find(link, project, **{KEY: operation.key})
+            return await _give_back(config, link, operation, snapshot, act=True)
+        _require_apply(operation)
+        project = await vercel.project(link, config.project)
+        found = await vercel_production.find(link, project, **{KEY: operation.key})
         if found is not None:
             return await vercel_rollout.advance(link, project, found, config.smoke)
         source = {"gitSource": _repository(project, config)}
@@ -93,16 +94,28 @@ class VercelHost:
     async def follow(
         self, config: VercelTarget, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
-        project = await vercel.project(link, config.project)
         if operation.kind == "restore":
-            return await _give_back(config, link, project, operation, snapshot, act=False)
-        found = await vercel_rollout.find(link, project, **{KEY: operation.key})
+            return await _give_back(config, link, operation, snapshot, act=False)
+        _require_apply(operation)
+        project = await vercel.project(link, config.project)
+        found = await vercel_production.find(link, project, **{KEY: operation.key})
         if found is None:
             return Progress("Absent")
         return await vercel_rollout.advance(link, project, found, config.smoke)
 
+    async def compare(
+        self, config: VercelTarget, link: Link, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+    ) -> Standing:
+        project = await vercel.project(link, config.project)
+        return await vercel_standing.compare(link, project, operations, snapshot)
+
     async def trouble(self, config: VercelTarget, link: Link, operation: Operation) -> str | None:
         return await vercel_rollout.trouble(link, await vercel.project(link, config.project), operation)
+
+
+def _require_apply(operation: Operation) -> None:
+    if operation.kind != "apply":
+        raise Permanent(f"a Vercel target cannot {operation.kind}")
 
 
 async def _project(link: Link, config: VercelTarget) -> tuple[dict[str, Any] | None, str]:
@@ -133,12 +146,12 @@ def _repository(project: Mapping[str, Any], config: VercelTarget) -> dict[str, A
 
 
 def _version(config: VercelTarget) -> str:
-    return config.version or vercel_rollout.plain_version(config.git.ref)
+    return config.version or vercel_production.plain_version(config.git.ref)
 
 
 def _matches(config: VercelTarget, found: Mapping[str, Any]) -> bool:
     """Whether production is the wanted version; a branch does not tell, because it moves."""
-    commit = vercel_rollout.commit_of(found)
+    commit = vercel_production.commit_of(found)
     if config.git.sha and commit is not None and not commit.startswith(config.git.sha):
         return False
     marked = bool(as_object(found.get("meta")).get(VERSION))
@@ -146,7 +159,7 @@ def _matches(config: VercelTarget, found: Mapping[str, Any]) -> bool:
         return commit is not None
     if not config.git.sha and not config.version and not _version(config)[:1].isdigit():
         return False
-    return vercel_rollout.version_of(found) == _version(config)
+    return vercel_production.version_of(found) == _version(config)
 
 
 def _after_rollback(project: Mapping[str, Any]) -> str:
@@ -159,11 +172,12 @@ def _after_rollback(project: Mapping[str, Any]) -> str:
 async def _give_back(
     config: VercelTarget,
     link: Link,
-    project: Mapping[str, Any],
     operation: Operation,
     snapshot: Mapping[str, Any] | None,
     act: bool,
 ) -> Progress:
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {operation.subject}: it had no production deployment")
-    return await vercel_return.give_back(link, project, snapshot, operation, config.smoke, act)
+    async with vercel_return.turn(link, config.project):
+        project = await vercel.project(link, config.project)
+        return await vercel_return.give_back(link, project, snapshot, operation, config.smoke, act)

@@ -10,41 +10,53 @@ this run has set, or that were set back to what they were, do not count: the rec
 
 First what this run has built and not promoted is withdrawn: a promotion of it that is still on its way, from an operator
 that was paused or replaced, must not go through after the rollback.
+
+A target and flags of one project go back side by side, and each by what it recorded. So restores take turns (`turn`): what
+one of them has read of production still holds when it acts. And what was brought back and is not production any more was
+moved elsewhere by somebody: that is said, and nothing is moved again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import vendor, vercel
 from gatewright.providers.connections.vercel import as_object
-from gatewright.providers.hosts.vercel_rollout import (
-    BUILDING,
-    FAILED,
+from gatewright.providers.hosts.vercel_production import (
+    FLAGS,
     KEY,
     RUN,
     SOURCE,
     VERSION,
+    find,
+    made_by,
+    moving,
+    production,
+    request_to,
+    run_of,
+)
+from gatewright.providers.hosts.vercel_rollout import (
+    BUILDING,
+    FAILED,
     Smoke,
     advance,
     aliasing,
     create,
-    find,
-    moving,
-    production,
+    moved_away,
     promote,
     refusal,
-    request_to,
     rolling_release,
-    run_of,
 )
 
-_MARK = re.compile(r" ?\[gatewright (set|restored) (\S+) was (\d+)(?: at (\d+))?\]")
+_MARK = re.compile(r" ?\[gatewright (set|restored) (\S+) was (\d+)(?: at (\d+))?(?: from (\d+))?\]")
 _PROMPT = 60_000.0
 """Milliseconds between writing a mark and `updatedAt`; later the variable was changed again, by somebody else."""
 _LONGEST_COMMENT = 500
@@ -68,11 +80,14 @@ class Mark:
     """When the value was changed before Gatewright set it, in Vercel's milliseconds; 0: there was no such variable."""
     at: float = 0.0
     """When it was set back."""
+    begun: float = 0.0
+    """When it was set, of one that was set back."""
 
     def text(self, comment: str) -> str:
         """The comment with this mark in place of an earlier one."""
         at = f" at {self.at:.0f}" if self.at else ""
-        mark = f"[gatewright {self.kind} {self.run} was {self.was:.0f}{at}]"
+        begun = f" from {self.begun:.0f}" if self.begun else ""
+        mark = f"[gatewright {self.kind} {self.run} was {self.was:.0f}{at}{begun}]"
         plain = _MARK.sub("", comment or "")[: _LONGEST_COMMENT - len(mark) - 1]
         return f"{plain} {mark}".strip()
 
@@ -80,15 +95,16 @@ class Mark:
 def mark_of(variable: Mapping[str, Any]) -> Mark | None:
     """The mark of a variable, if it has one."""
     found = _MARK.search(str(variable.get("comment") or ""))
-    return Mark(found[1], found[2], float(found[3]), float(found[4] or 0)) if found else None
+    return Mark(found[1], found[2], float(found[3]), float(found[4] or 0), float(found[5] or 0)) if found else None
 
 
-def since_when(variable: Mapping[str, Any]) -> float:
-    """Since when a variable has its value, in Vercel's milliseconds; one that was set back has it since before that."""
+def since_when(variable: Mapping[str, Any], built: float = 0.0) -> float:
+    """Since when a variable has its value, in Vercel's milliseconds; one that was set back has it since before that, but
+    not for a deployment that was built in between."""
     at, mark = vercel.updated(variable), mark_of(variable)
-    if mark is not None and mark.kind == "restored" and abs(at - mark.at) <= _PROMPT:
-        return mark.was
-    return at
+    if mark is None or mark.kind != "restored" or abs(at - mark.at) > _PROMPT:
+        return at
+    return at if mark.begun and mark.begun <= built < at else mark.was
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +114,9 @@ class Changes:
     reason: str
     """Why the recorded deployment cannot simply come back; empty where nothing counts."""
     pending: tuple[str, ...]
-    """Flags that this run has set and not set back yet."""
+    """Flags that this run has set since, and not set back yet."""
+    had: tuple[str, ...]
+    """Flags that this run had set before, and not set back yet: what is brought back has them."""
     newest: float
     """The last change that counts, in Vercel's milliseconds."""
 
@@ -107,12 +125,14 @@ def changes(now: vercel.Variables, snapshot: Mapping[str, Any], since: float, ru
     """Compare the variables with what was recorded."""
     names: list[str] = []
     pending: list[str] = []
+    had: list[str] = []
     newest = since
     everything = [*now.own, *now.shared]
+    built = float(snapshot["createdAt"])
     for item in everything:
-        at, mark = since_when(item), mark_of(item)
+        at, mark = since_when(item, built), mark_of(item)
         if mark is not None and mark.kind == "set" and mark.run == run:
-            pending.append(str(item.get("key")))
+            (pending if at > built else had).append(str(item.get("key")))
         elif at > since:
             names.append(str(item.get("key")))
             newest = max(newest, at)
@@ -122,12 +142,23 @@ def changes(now: vercel.Variables, snapshot: Mapping[str, Any], since: float, ru
     parts = [f"{_listed(names)} changed"] if names else []
     parts += [f"{_listed(removed)} removed"] if removed else []
     parts += [now.unseen] if now.unseen else []
-    return Changes("; ".join(parts), tuple(pending), newest)
+    return Changes("; ".join(parts), tuple(pending), tuple(had), newest)
 
 
 def _listed(names: list[str]) -> str:
     shown = ", ".join(sorted(names)[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+
+
+_turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+
+@asynccontextmanager
+async def turn(link: Link, project: str) -> AsyncIterator[None]:
+    """One restore of a project at a time: whoever has the turn reads the project afresh, and acts on what it has read."""
+    lock = _turns.setdefault((link.identity, project), asyncio.Lock())
+    async with lock:
+        yield
 
 
 async def give_back(
@@ -137,15 +168,23 @@ async def give_back(
     operation: Operation,
     smoke: Smoke | None,
     act: bool,
+    enough: Callable[[Mapping[str, Any]], Awaitable[str]] | None = None,
 ) -> Progress:
-    """Return production to what was recorded; without `act` only look how far that is. Raises Retryable, Permanent."""
+    """Return production to what was recorded; without `act` only look how far that is. Raises Retryable, Permanent.
+
+    `enough` says why production may stay what it is, once nothing of this run can be promoted any more; empty: it may not.
+    """
     loose = await _loose(link, project, run_of(operation.key))
     if loose and not act:
         return Progress("Absent")
     left = [await _withdraw(link, item) for item in loose]
     if loose:
         project = await vercel.project(link, project["id"])  # what was promoted before that is seen now
-    found = await _given_back(link, project, snapshot, operation, smoke, act)
+    stays = await enough(project) if enough is not None else ""
+    if stays:
+        found = Progress("Succeeded", stays, {"deployment": str(production(project))})
+    else:
+        found = await _given_back(link, project, snapshot, operation, smoke, act)
     kept = "; ".join(text for text in (found.message, *left) if text)
     return replace(found, message=kept, notable=True)  # which way is taken, and what it leaves behind
 
@@ -153,7 +192,7 @@ async def give_back(
 async def _loose(link: Link, project: Mapping[str, Any], run: str) -> list[dict[str, Any]]:
     """Deployments that this run made on its way forward, and that never were production."""
     loose: list[dict[str, Any]] = []
-    for item in await vercel.marked(link, project["id"], **{RUN: run}):
+    for item in await made_by(link, project, **{RUN: run}):
         meta = as_object(item.get("meta"))
         if SOURCE in meta or _on_the_way_back(str(meta.get(KEY))) or item.get("readySubstate") == "PROMOTED":
             continue
@@ -237,6 +276,8 @@ async def _instantly(
     if production(project) == recorded and to is None and not await _rolling_away(link, project, recorded):
         text = f"rolled back to {recorded} instantly ({_WHY}){_unassigned(project)}"
         return Progress("Succeeded", text, {"deployment": recorded})
+    if to is None and _was_rolled_back(project, recorded, operation):
+        return await moved_away(link, project, f"rolled back to {recorded}")
     last = request_to(project, recorded)
     known = as_object(project.get("rollbackDescription")).get("description")
     ours = bool(last) and (last.get("type") == "promote" or not known or _described(project, operation))
@@ -247,6 +288,14 @@ async def _instantly(
     if not act:
         return Progress("Absent")
     return await _roll_back(link, project, recorded, operation)
+
+
+def _was_rolled_back(project: Mapping[str, Any], recorded: str, operation: Operation) -> bool:
+    """Whether this operation has brought production back, and it was moved elsewhere since."""
+    last = request_to(project, recorded)
+    if not _described(project, operation) or production(project) == recorded:
+        return False
+    return not last or last.get("jobStatus") == "succeeded"
 
 
 async def _roll_back(link: Link, project: Mapping[str, Any], recorded: str, operation: Operation) -> Progress:
@@ -308,7 +357,8 @@ async def _again(
     git = snapshot.get("git")
     source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": recorded}
     version = snapshot.get("version")
-    made = await create(link, project, operation, source, **{VERSION: version, SOURCE: recorded})
+    marks = {VERSION: version, SOURCE: recorded, FLAGS: ",".join(since.had)}
+    made = await create(link, project, operation, source, **marks)
     return Progress("Running", f"{text}: {made['id']} is made", {"deployment": made["id"]})
 
 

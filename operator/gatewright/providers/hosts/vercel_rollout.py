@@ -5,6 +5,9 @@ Nothing is remembered here: each look reads Vercel afresh, and the state it find
     (no deployment whose meta carries the key) --create, without domains--> QUEUED | INITIALIZING | BUILDING
       --> ERROR | CANCELED | BLOCKED | DELETED    failed, with the end of the build log
       --> READY, its checks concluded --smoke on its own URL--> promote --alias job--> production
+
+It has succeeded only while production is this deployment. What was promoted once and is not production any more was moved
+elsewhere by somebody: that is said, and it is not promoted again, because two who move production would never end.
 """
 
 from __future__ import annotations
@@ -24,11 +27,21 @@ from gatewright.core import masking
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import client, vendor, vercel
+from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.gates.http import HttpCheck, HttpGate, JsonPath, Path, Status
+from gatewright.providers.hosts.vercel_production import (
+    KEY,
+    RUN,
+    described,
+    find,
+    moving,
+    production,
+    request_to,
+    run_of,
+    whose,
+)
 
-KEY, RUN, VERSION, SOURCE = "gatewrightKey", "gatewrightRun", "gatewrightVersion", "gatewrightSource"
-"""What a deployment's `meta` says: the operation and the run that made it, its version, the deployment it brings back."""
 BUILDING = frozenset({"QUEUED", "INITIALIZING", "BUILDING"})
 FAILED = frozenset({"ERROR", "CANCELED", "BLOCKED", "DELETED"})
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
@@ -54,89 +67,6 @@ class Smoke(Model):
         if self.equals is not None and self.jsonPath is None:
             raise ValueError("equals needs jsonPath, which says what must be equal")
         return self
-
-
-# --- what is there
-
-
-def run_of(key: str) -> str:
-    """The run that an operation belongs to, unlike any other run of any Release."""
-    return f"{key.partition('.')[0]}-{key.rpartition('-')[2]}"
-
-
-async def find(link: Link, project: Mapping[str, Any], **meta: str) -> dict[str, Any] | None:
-    """The newest production deployment with these entries in its meta, in full. Raises Retryable, Permanent."""
-    for item in await vercel.marked(link, project["id"], **meta):
-        found = await vercel.deployment(link, item["id"])
-        return found if found is not None else {**item, "readyState": "DELETED"}
-    return None
-
-
-def production(project: Mapping[str, Any]) -> str | None:
-    """ID of the deployment that the production domains lead to."""
-    target = as_object(as_object(project.get("targets")).get("production"))
-    last = as_object(project.get("lastAliasRequest"))
-    if last.get("jobStatus") != "succeeded":
-        return target.get("id")
-    assigned = [target.get(name) for name in ("createdAt", "ready", "readyAt", "aliasAssigned")]
-    newest = max((at for at in assigned if isinstance(at, int | float) and not isinstance(at, bool)), default=0)
-    return target.get("id") if newest > last.get("requestedAt", 0) else last.get("toDeploymentId")
-
-
-async def record(link: Link, project: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What production is, to return to; None where there is nothing. Raises Retryable, Permanent."""
-    live = production(project)
-    found = await vercel.deployment(link, live) if live else None
-    if found is None:
-        return None
-    now = await vercel.variables(link, project["id"])
-    names = [[item.get("key"), item.get("id"), item.get("updatedAt")] for item in (*now.own, *now.shared)]
-    return {
-        "deployment": found["id"],
-        "url": found.get("url"),
-        "createdAt": vercel.created(found),
-        "version": version_of(found),
-        "git": git_of(found),
-        "env": names,
-    }
-
-
-def version_of(found: Mapping[str, Any]) -> str | None:
-    """Which version a deployment is: as it was marked, else its Git ref, else its commit."""
-    meta = as_object(found.get("meta"))
-    if meta.get(VERSION):
-        return str(meta[VERSION])
-    git = as_object(found.get("gitSource"))
-    names = ("githubCommitRef", "gitlabCommitRef", "bitbucketCommitRef")
-    ref = git.get("ref") or next((meta[name] for name in names if meta.get(name)), None)
-    return plain_version(str(ref)) if ref else commit_of(found)
-
-
-def commit_of(found: Mapping[str, Any]) -> str | None:
-    """The commit that a deployment was built from."""
-    meta = as_object(found.get("meta"))
-    names = ("githubCommitSha", "gitlabCommitSha", "bitbucketCommitSha", "gitCommitSha")
-    sha = as_object(found.get("gitSource")).get("sha") or next((meta[name] for name in names if meta.get(name)), None)
-    return str(sha) if sha else None
-
-
-def plain_version(ref: str) -> str:
-    """The version that a Git ref stands for: `v2.4.0` is 2.4.0."""
-    return ref[1:] if re.match(r"v\d", ref) else ref
-
-
-def git_of(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The Git source of a deployment, pinned to its commit, as a new deployment takes it; None where it has none."""
-    git, sha = as_object(found.get("gitSource")), commit_of(found)
-    kept = {"github": ("repoId",), "github-limited": ("repoId",), "gitlab": ("projectId",)}
-    names = kept.get(str(git.get("type")), ("repoUuid", "workspaceUuid"))
-    known = {name: git[name] for name in names if git.get(name) is not None}
-    if not sha or not known:
-        return None
-    return {"type": git["type"], "ref": git.get("ref") or sha, "sha": sha, **known}
-
-
-# --- forward
 
 
 async def create(
@@ -181,6 +111,8 @@ async def advance(
     if waiting is not None:
         return waiting
     live, ours = production(project) == identity, request_to(project, identity)
+    if not live and found.get("readySubstate") == "PROMOTED":
+        return await moved_away(link, project, f"{identity} was promoted")
     if live and ours:
         return _done(found, f"{identity} is production")
     problem = await _smoke(link, found, smoke, plainly)
@@ -233,17 +165,6 @@ async def rolling_release(link: Link, project: Mapping[str, Any], sure: bool = F
     return rolling if rolling.get("state") == "ACTIVE" else None
 
 
-def request_to(project: Mapping[str, Any], identity: str) -> dict[str, Any]:
-    last = as_object(project.get("lastAliasRequest"))
-    return last if last.get("toDeploymentId") == identity else {}
-
-
-def moving(project: Mapping[str, Any]) -> str | None:
-    """To which deployment the domains are moving right now."""
-    last = as_object(project.get("lastAliasRequest"))
-    return str(last.get("toDeploymentId")) if last.get("jobStatus") in ("pending", "in-progress") else None
-
-
 async def aliasing(link: Link, project: Mapping[str, Any], identity: str) -> Progress | None:
     """What the last request to move the domains means for a deployment; None where it is not in the way."""
     to = moving(project)
@@ -261,8 +182,18 @@ async def aliasing(link: Link, project: Mapping[str, Any], identity: str) -> Pro
     if status == "skipped":
         return Progress("Failed", f"Vercel skipped the {last.get('type')} of {identity}; production is {live}")
     if status == "succeeded":
-        return Progress("Running", f"{identity} was promoted, but production is {live} by now", stuck=True)
+        return await moved_away(link, project, f"{identity} was promoted")
     return Progress("Running", f"the {last.get('type')} of {identity} is {status}: not known here", stuck=True)
+
+
+async def moved_away(link: Link, project: Mapping[str, Any], what: str) -> Progress:
+    """Production was ours, and is something else by now: what, and who has made it so. Raises Retryable, Permanent."""
+    live = production(project)
+    found = await vercel.deployment(link, live) if live else None
+    if found is None:
+        return Progress("Running", f"{what}, but production is {live or 'nothing'} by now", stuck=True)
+    text = f"{what}, but production is {hide(described(found), link)} by now: {whose(link, project, found)}"
+    return Progress("Running", text, stuck=True)
 
 
 async def failed_aliases(link: Link, project: Mapping[str, Any], identity: str) -> str:

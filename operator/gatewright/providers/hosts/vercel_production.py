@@ -1,0 +1,204 @@
+"""What Vercel's production is, and how it came to be that: read, and nothing else.
+
+A project tells two things that belong together: the deployment that got the production domains by itself
+(`targets.production`), and the last request to move them (`lastAliasRequest`). The later of the two counts.
+
+Who has moved them is told as far as Vercel tells it: who made a deployment, and who rolled back. Who promoted, it does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from gatewright.ports import Link
+from gatewright.providers.connections import vercel
+from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.vercel import as_object
+
+KEY, RUN, VERSION = "gatewrightKey", "gatewrightRun", "gatewrightVersion"
+"""What a deployment's `meta` says: the operation and the run that made it, and its version."""
+BASE, SOURCE, FLAGS = "gatewrightBase", "gatewrightSource", "gatewrightFlags"
+"""The deployment that it is with other flags; or the one that it brings back, and which flags of the run it still has."""
+ORIGIN = "originalDeploymentId"
+"""What Vercel adds to the `meta` of a copy."""
+_TOGETHER = 60_000.0
+"""Milliseconds between a request to roll back and what is told of it."""
+_LONGEST_REASON = 100
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "github": ("repoId",),
+    "github-limited": ("repoId",),
+    "gitlab": ("projectId",),
+    "bitbucket": ("repoUuid", "workspaceUuid"),
+}
+"""What names a repository, by the kind of Git source; of any other kind nothing is known here."""
+
+
+def run_of(key: str) -> str:
+    """The run that an operation belongs to, unlike any other run of any Release."""
+    return f"{key.partition('.')[0]}-{key.rpartition('-')[2]}"
+
+
+async def made_by(link: Link, project: Mapping[str, Any], **meta: str) -> list[dict[str, Any]]:
+    """Production deployments with these entries in their meta, newest first, as the list tells them; copies of them, which
+    somebody has made by Redeploy or Promote, carry the same meta and are left out. Raises Retryable, Permanent."""
+    found = await vercel.marked(link, project["id"], **meta)
+    keys = {item["id"]: _meta(item).get(KEY) for item in found}
+    return [item for item in found if keys.get(_meta(item).get(ORIGIN), item) != keys[item["id"]]]
+
+
+async def find(link: Link, project: Mapping[str, Any], **meta: str) -> dict[str, Any] | None:
+    """The newest production deployment with these entries in its meta, in full. Raises Retryable, Permanent."""
+    for item in await made_by(link, project, **meta):
+        found = await vercel.deployment(link, item["id"])
+        return found if found is not None else {**item, "readyState": "DELETED"}
+    return None
+
+
+def is_copy(found: Mapping[str, Any]) -> bool:
+    """Whether somebody has made a deployment out of another one, whose meta it carries."""
+    origin = _meta(found).get(ORIGIN)
+    return bool(origin) and origin not in (_meta(found).get(BASE), _meta(found).get(SOURCE))
+
+
+def production(project: Mapping[str, Any]) -> str | None:
+    """ID of the deployment that the production domains lead to."""
+    target = as_object(as_object(project.get("targets")).get("production"))
+    last = as_object(project.get("lastAliasRequest"))
+    if last.get("jobStatus") != "succeeded":
+        return target.get("id")
+    return target.get("id") if _later(target, last) else last.get("toDeploymentId")
+
+
+async def record(link: Link, project: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What production is, to return to; None where there is nothing. Raises Retryable, Permanent."""
+    live = production(project)
+    found = await vercel.deployment(link, live) if live else None
+    if found is None:
+        return None
+    now = await vercel.variables(link, project["id"])
+    names = [[item.get("key"), item.get("id"), item.get("updatedAt")] for item in (*now.own, *now.shared)]
+    return {
+        "deployment": found["id"],
+        "url": found.get("url"),
+        "createdAt": vercel.created(found),
+        "version": version_of(found),
+        "git": git_of(found),
+        "env": names,
+    }
+
+
+def version_of(found: Mapping[str, Any]) -> str | None:
+    """Which version a deployment is: as it was marked, else its Git ref, else its commit."""
+    meta = _meta(found)
+    if meta.get(VERSION):
+        return str(meta[VERSION])
+    git = as_object(found.get("gitSource"))
+    names = ("githubCommitRef", "gitlabCommitRef", "bitbucketCommitRef")
+    ref = git.get("ref") or next((meta[name] for name in names if meta.get(name)), None)
+    return plain_version(str(ref)) if ref else commit_of(found)
+
+
+def commit_of(found: Mapping[str, Any]) -> str | None:
+    """The commit that a deployment was built from."""
+    meta = _meta(found)
+    names = ("githubCommitSha", "gitlabCommitSha", "bitbucketCommitSha", "gitCommitSha")
+    sha = as_object(found.get("gitSource")).get("sha") or next((meta[name] for name in names if meta.get(name)), None)
+    return str(sha) if sha else None
+
+
+def plain_version(ref: str) -> str:
+    """The version that a Git ref stands for: `v2.4.0` is 2.4.0."""
+    return ref[1:] if re.match(r"v\d", ref) else ref
+
+
+def git_of(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The Git source of a deployment, pinned to its commit, as a new deployment takes it; None where it has none."""
+    git, sha = as_object(found.get("gitSource")), commit_of(found)
+    known = {name: git[name] for name in _NAMES.get(str(git.get("type")), ()) if git.get(name) is not None}
+    if not sha or not known:
+        return None
+    return {"type": git["type"], "ref": git.get("ref") or sha, "sha": sha, **known}
+
+
+def request_to(project: Mapping[str, Any], identity: str) -> dict[str, Any]:
+    """The last request to move the domains, if it was to this deployment."""
+    last = as_object(project.get("lastAliasRequest"))
+    return last if last.get("toDeploymentId") == identity else {}
+
+
+def moving(project: Mapping[str, Any]) -> str | None:
+    """To which deployment the domains are moving right now."""
+    last = as_object(project.get("lastAliasRequest"))
+    return str(last.get("toDeploymentId")) if last.get("jobStatus") in ("pending", "in-progress") else None
+
+
+# --- in words
+
+
+def described(found: Mapping[str, Any]) -> str:
+    """A deployment in words: `dpl_9 (main, commit 1a2b3c4)`."""
+    version, commit = version_of(found), commit_of(found)
+    parts = [version if version != commit else None, f"commit {commit[:7]}" if commit else None]
+    known = ", ".join(part for part in parts if part)
+    return f"{found['id']} ({known})" if known else str(found["id"])
+
+
+def whose(link: Link, project: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Who has made a deployment, and who has moved the domains to it and when, as far as Vercel tells."""
+    return hide("; ".join(part for part in (_moved(project, found), _made(found)) if part), link)
+
+
+def moment(at: Any) -> str:
+    """Vercel's milliseconds as RFC 3339; empty where that is no time."""
+    if not 0 < _number(at) < 1e14:
+        return ""
+    return datetime.fromtimestamp(_number(at) / 1000, UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
+
+
+def _moved(project: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    last, identity = request_to(project, found["id"]), found["id"]
+    target = as_object(as_object(project.get("targets")).get("production"))
+    if not last:
+        since = moment(target.get("aliasAssigned")) if target.get("id") == identity else ""
+        return f"Vercel gave it the domains at {since}" if since else ""
+    what = {"promote": "promoted", "rollback": "rolled back to"}.get(str(last.get("type")), str(last.get("type")))
+    return f"{what} at {moment(last.get('requestedAt'))}{_by(project, last)}"
+
+
+def _later(target: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
+    """Whether the domains were assigned after the last request to move them."""
+    newest = max(_number(target.get(name)) for name in ("createdAt", "ready", "readyAt", "aliasAssigned"))
+    return newest > _number(last.get("requestedAt"))
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+
+
+def _by(project: Mapping[str, Any], last: Mapping[str, Any]) -> str:
+    told = as_object(project.get("rollbackDescription"))
+    near = abs(_number(told.get("createdAt")) - _number(last.get("requestedAt"))) <= _TOGETHER
+    if last.get("type") != "rollback" or not near:
+        return ""
+    who = told.get("username") or told.get("userId")
+    why = str(told.get("description") or "")[:_LONGEST_REASON]
+    return (f" by {who}" if who else "") + (f' ("{why}")' if why else "")
+
+
+def _made(found: Mapping[str, Any]) -> str:
+    creator, meta = as_object(found.get("creator")), _meta(found)
+    who = creator.get("username") or creator.get("githubLogin") or creator.get("email") or creator.get("uid")
+    authors = ("githubCommitAuthorLogin", "gitlabCommitAuthorLogin", "bitbucketCommitAuthorName", "gitCommitAuthorName")
+    author = next((meta[name] for name in authors if meta.get(name)), None)
+    parts = [f"by {who}" if who else "", f"at {at}" if (at := moment(vercel.created(found))) else ""]
+    made = " ".join(part for part in parts if part)
+    copied = f"a copy of {meta[ORIGIN]}, " if is_copy(found) else ""
+    by = f", its commit is {author}'s" if author and author != who else ""
+    return f"{copied}made {made}{by}" if made else ""
+
+
+def _meta(found: Mapping[str, Any]) -> dict[str, Any]:
+    return as_object(found.get("meta"))
