@@ -27,7 +27,9 @@ def pin(spec: ReleaseSpec, run_id: int, last_good: str | None) -> Body:
 
 def unpin(data: Mapping[str, Any]) -> Body:
     """The body from what a ControllerRevision keeps. Raises pydantic.ValidationError."""
-    earlier = (Operation("", item["kind"], item["subject"], item["config"]) for item in data.get("earlier", ()))
+    earlier = (
+        Operation(item["key"], item["kind"], item["subject"], item["config"]) for item in data.get("earlier", ())
+    )
     return Body(ReleaseSpec.model_validate(data["spec"]), dict(data["names"]), tuple(earlier))
 
 

@@ -92,7 +92,9 @@ class Body:
             "names": dict(self.names),
         }
         if self.earlier:
-            found["earlier"] = [{"kind": one.kind, "subject": one.subject, "config": one.config} for one in self.earlier]
+            found["earlier"] = [
+                {"key": one.key, "kind": one.kind, "subject": one.subject, "config": one.config} for one in self.earlier
+            ]
         return found
 
     def hash(self) -> str:

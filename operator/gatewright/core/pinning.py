@@ -136,7 +136,7 @@ def pin_again(p: Pass, index: int) -> str:
         return f"it does not know {', '.join(lost)} any more, which this run has changed"
 
     done = (operation for operation, _ in changes_of(p.view, p.body, run))
-    body = replace(body, earlier=(*p.body.earlier, *(replace(one, key="", since=None) for one in done)))
+    body = replace(body, earlier=(*p.body.earlier, *(replace(one, since=None) for one in done)))
     revision = _revision(p, run.id, body, p.snapshots(), p.pinned_connections())
     p.decision.revision = revision
     run.revision, run.bodyHash, run.generation = revision.name, body.hash(), p.view.generation

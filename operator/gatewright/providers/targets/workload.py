@@ -45,11 +45,15 @@ class Captured(Model):
     """Name of a ConfigMap."""
     secret: ObjectName | None = None
     """Name of a Secret; only a hash of it is recorded, and an immutable copy is kept as a Secret."""
+    restore: Literal["Always"] | None = None
+    """With `secret`: Always returns it in a rollback even if somebody changed it during the run. Left out: it then stays."""
 
     @model_validator(mode="after")
     def _one(self) -> Captured:
         if (self.configMap is None) == (self.secret is None):
             raise ValueError("needs exactly one of configMap, secret")
+        if self.restore is not None and self.secret is None:
+            raise ValueError("restore belongs to secret: a ConfigMap always returns")
         return self
 
 
