@@ -46,7 +46,7 @@ def test_a_kubeconfig_that_is_not_there_is_said_to_be_so(tmp_path: Any, capsys: 
     ("name", "code"),
     [
         ("promoted", 0), ("adopted", 0), ("skipped", 0), ("rolled_back", 1), ("rollback_failed", 1), ("aborted", 1),
-        ("invalid_spec", 1), ("observed", 1), ("target_missing", 1), ("not_started", 1), ("walking", None),
+        ("invalid_spec", 1), ("observed", 1), ("target_missing", None), ("not_started", None), ("walking", None),
         ("guarding", None), ("paused", None), ("waiting_for_person", None), ("blocked", None), ("rolling_back", None),
     ],
 )  # fmt: skip

@@ -39,7 +39,7 @@ def test_a_line_has_its_own_time_and_the_budget_only_pages():
 def test_a_compensation_that_does_not_end_is_stopped_and_keeps_all_others_if_it_cannot_be():
     world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
     world.unstoppable = True
-    world.jump(1831)
+    world.jump(1861)
     assert "stop job/purge" in world.done("stop") and world.status.run.outcome is None
     world.later(130)
     run = world.status.run
@@ -53,7 +53,7 @@ def test_a_compensation_that_does_not_end_is_stopped_and_keeps_all_others_if_it_
 
 def test_a_compensation_that_was_stopped_lets_the_others_go_on():
     world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
-    world.jump(1840)
+    world.jump(1870)
     assert world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Succeeded"
     assert "it was stopped" in world.status.message
 
@@ -176,7 +176,7 @@ def test_a_retry_stops_the_first_job_before_it_starts_a_second():
     careful["stages"][0]["steps"][1]["job"]["timeout"] = "20s"
     world = World(spec=careful, slow={"migrate"}).settle()
     world.unstoppable = True
-    world.later(60)
+    world.jump(81)
     assert world.status.state == "Paused" and "stop job/migrate" in world.done("stop")
     world.act("Retry")
     world.later(10)

@@ -23,7 +23,7 @@ from gatewright.core import asked, followups, judge, observed, steering, times
 from gatewright.core.body import pin
 from gatewright.core.classify import Situation, difference, unresolved_names
 from gatewright.core.passing import Pass
-from gatewright.core.stages import current
+from gatewright.core.stages import current, stops_of
 from gatewright.core.walk import suspended
 
 ORDER = ("Ready", "Reconciling", "Stalled", "Succeeded", "RolledBack", "Paused", "Drifted")
@@ -145,8 +145,9 @@ def _walking(p: Pass, run: Run) -> _Said:
     if suspended(p):
         return _suspended(p, text)
     if run.stopping:
+        held = _stuck_stop(p)
         waiting = (
-            f"job {run.stopping[0].subject.partition('/')[2]} of a failed stage to stop; nothing else starts before"
+            f"job {run.stopping[0].subject.partition('/')[2]} of a failed stage to stop; nothing else starts before{held}"
         )
         return _Said("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
     if run.differences:
@@ -172,6 +173,12 @@ def _stepping(p: Pass, run: Run, index: int, text: str) -> _Said:
     problem = f": {step.message}" if step.message else ""
     waiting = f"{wanted.kind} step {step.name} of stage {stage.name}{problem}{deadline}"
     return _Said("Progressing", "Unknown", "Progressing", f"{text}, step {step.name}{problem}", waiting, working=True)
+
+
+def _stuck_stop(p: Pass) -> str:
+    """What keeps the Job of a failed stage from stopping, as far as that is known."""
+    words = (p.progress(operation) for operation in stops_of(p.run))
+    return next((f": {item.message}" for item in words if item.message), "")
 
 
 def _suspended(p: Pass, text: str) -> _Said:

@@ -244,9 +244,8 @@ def budget(step: Step) -> float | None:
     if step.flags:
         return seconds(step.flags.timeout)
     if step.job:
-        return (
-            seconds(step.job.timeout) + 30.0
-        )  # the Job's own deadline comes first; this one is for a cluster that hangs
+        # The Job's own deadline comes first, and its pods have time to end; this one is for a cluster that hangs.
+        return seconds(step.job.timeout) + 60.0
     return seconds(step.timeout) if step.model_extra else None
 
 

@@ -198,7 +198,7 @@ def _undo(p: Pass, line: Undo) -> None:
         _done(p, line, told(found))
     elif failed is not None:
         _fail(p, line, failed.message)
-    elif line.due is not None and p.now >= times.parse(line.due):
+    elif _is_over(p, line) or (any(item.hopeless for item in found) and not line.stopping):
         _too_late(p, line, next((item.message for item in found if item.message), "it is still under way"))
     else:
         for operation, item in zip(operations, found, strict=True):
@@ -235,7 +235,8 @@ def _fail(p: Pass, line: Undo, message: str) -> None:
 
 def _too_late(p: Pass, line: Undo, words: str) -> None:
     """A line's own time is over: a Job is stopped first, whatever may still be going on keeps what comes after it."""
-    message = f"not done within {times.words(_limit(p, line))}: {words}"
+    lead = f"not done within {times.words(_limit(p, line))}" if _is_over(p, line) else "it cannot end well"
+    message = f"{lead}: {words}"
     if line.kind == "Compensate" and not line.stopping and _is_job(p, line):
         line.stopping, line.message = True, f"{message}; it was stopped"[:1000]
         line.due = times.stamp(p.now + timedelta(seconds=STOPPING))
@@ -245,6 +246,10 @@ def _too_late(p: Pass, line: Undo, words: str) -> None:
     if line.stopping:
         message = f"{(line.message or '').removesuffix('; it was stopped')}; it could not be stopped: {words}"
     _fail(p, line, message)
+
+
+def _is_over(p: Pass, line: Undo) -> bool:
+    return line.due is not None and p.now >= times.parse(line.due)
 
 
 def _is_job(p: Pass, line: Undo) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -270,8 +271,11 @@ async def _diagnosed(
 ) -> Progress:
     """Look at the pods of what does not end: seldom, and only while it does not. What waits for room, a pull or a node
     is said and waited for; only what cannot heal by itself fails before its time is over, and nothing on the way back."""
-    if found.state != "Running" or found.stuck:
+    undoing = view.run is not None and view.run.phase == "RollingBack"
+    if found.state != "Running":
         return found
+    if found.stuck:  # it says itself what keeps it; what has no hope has failed, and on the way back it is stopped first
+        return Progress("Failed", found.message) if found.hopeless and not undoing else found
     now = time.monotonic()
     if now - known.looked >= LOOKS[min(known.looks, len(LOOKS) - 1)]:
         known.looked, known.looks = now, known.looks + 1
@@ -290,9 +294,9 @@ async def _diagnosed(
     elif known.stuck_since is not None:
         found = known.progress
     hopeless = known.hopeless_since is not None and now - known.hopeless_since >= HOPELESS_FOR
-    if hopeless and not _restores(operation):
+    if hopeless and not undoing:
         return Progress("Failed", found.message)
-    return found
+    return replace(found, hopeless=hopeless and not _restores(operation))
 
 
 def refused(entry: Entry, operation: Operation, message: str) -> None:
