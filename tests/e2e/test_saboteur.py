@@ -216,6 +216,8 @@ def test_what_is_written_at_rest_and_storms_are_seen() -> None:
     judge_requests(report, [Request("patch", "releases/status/shop", 200, at) for at in (99.0, 121.0)])
     judge_requests(report, [Request("get", "deployments/web", 200, 100.0 + number) for number in range(20)])
     assert report.violations == []
+    judge_requests(report, [])
+    assert "no request of the operator" in report.violations.pop()
     judge_requests(report, [Request("patch", "releases/status/shop", 409, 105.0)])
     judge_requests(report, [Request("get", "deployments/web", 404, 50.0 + number / 100) for number in range(300)])
     assert [item[:12] for item in report.violations] == ["I6: written ", "I6: 150 requ"]

@@ -14,7 +14,7 @@ from tests.e2e.saboteur.ground import Ground
 from tests.e2e.saboteur.site import Report, Site, judge_requests
 from tests.harness.loop import Background
 
-BESIDE = 10
+BESIDE = 12
 
 
 @contextlib.contextmanager

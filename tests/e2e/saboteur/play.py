@@ -49,7 +49,7 @@ def workload(name: str, version: str = OLD) -> Object:
         "template": template,
     }
     if name == "store":
-        spec |= {"serviceName": name, "podManagementPolicy": "Parallel"}
+        spec |= {"serviceName": name}
     else:
         spec |= {
             "progressDeadlineSeconds": 30,

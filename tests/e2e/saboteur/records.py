@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gatewright.api import KEY
 from tests.e2e.saboteur import play
 from tests.harness.recording import Histories, Version
 
-KEY = "gatewright.dev/key"
 JOB = "batch.kubernetes.io/job-name"
 Body = Mapping[str, Any]
 

@@ -275,6 +275,8 @@ class Site:
 
 def judge_requests(report: Report, requests: list[Request]) -> None:
     """I6, once the audit log was read: silence at rest, and no storm at any time."""
+    if not requests:
+        report.violations.append("the audit log shows no request of the operator, so nothing is known of its silence")
     start, end = report.quiet
     late = [item for item in requests if item.writes and start < item.at < end]
     report.violations += [f"I6: written {item.at - start:.0f}s into the rest: {item}" for item in late[:5]]

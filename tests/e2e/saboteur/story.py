@@ -6,10 +6,11 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gatewright.api import KEY
 from tests.e2e.saboteur import play
 from tests.e2e.saboteur.draws import NEW, OLD, STAGES, Draw
 from tests.e2e.saboteur.oracle import Case
-from tests.e2e.saboteur.records import JOB, KEY, Records
+from tests.e2e.saboteur.records import JOB, Records
 from tests.harness.recording import Histories
 
 NAMESPACE = "story"
@@ -57,15 +58,21 @@ class Story:
         """A pod that runs, or stands as `state` says."""
         runs: dict[str, Any] = {"state": {"running": {}}, "restartCount": 0}
         status = {"phase": "Running", "containerStatuses": [runs], **state}
-        body = {"metadata": {"labels": dict(labels)}, "spec": {"containers": [{"image": image}]}, "status": status}
+        body: dict[str, Any] = {"metadata": {"labels": dict(labels)}, "status": status}
+        body["spec"] = {"containers": [{"image": image}]}
         self._add(at, "pods", name, body)
 
     def release(self, at: float, version: str, ready: str, run: Mapping[str, Any], **status: Any) -> None:
         """The Release; `live`, `lastGood` are plain versions, `conditions` further types that are True."""
         conditions = [{"type": "Ready", "status": ready}]
         conditions += [{"type": kind, "status": "True"} for kind in status.pop("conditions", ())]
-        served = {field: {"version": status[field]} for field in ("live", "lastGood") if field in status}
-        body = {"spec": {"version": version}, "status": {"conditions": conditions, "run": dict(run), **served}}
+        served: dict[str, Any] = {
+            field: {"version": status[field]} for field in ("live", "lastGood") if field in status
+        }
+        body: dict[str, Any] = {
+            "spec": {"version": version},
+            "status": {"conditions": conditions, "run": dict(run), **served},
+        }
         self._add(at, "releases", play.RELEASE, body)
 
     def _add(
