@@ -143,12 +143,18 @@ def test_a_receiver_that_hangs_delays_no_rollback(site: Site, receiver: Receiver
     site.clean()
 
 
-def test_a_receiver_that_refuses_is_told_of_in_an_event(site: Site, receiver: Receiver) -> None:
+def test_a_receiver_that_is_not_there_is_said_before_the_run_and_in_an_event_later(
+    site: Site, receiver: Receiver
+) -> None:
     site.apply(
         telling(simple(site.name), "Started") | {"notify": [{"events": ["Started"], "webhook": {"connection": "gone"}}]}
     )
+    status = site.until(lambda status: status.get("state") == "Waiting")
+    assert 'spec.notify[0].webhook: there is no webhook Connection "gone"' in status["message"]
+    site.change({"notify": [{"events": ["Started"], "webhook": {"connection": "hooks"}}]})
+    site.until(lambda status: bool(status.get("run")))
+    site.change({"notify": [{"events": ["Promoted"], "webhook": {"connection": "gone"}}]})
     site.ended("Promoted")
-    site.until(told, 20)
     found = site.lab.wait(
         lambda: [item for item in site.events() if item["reason"] == "NotificationFailed"], 20, "the event"
     )

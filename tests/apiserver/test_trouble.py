@@ -42,7 +42,7 @@ def test_a_missing_target_is_waited_for(site: Site) -> None:
     spec["targets"] = [{"name": "web", "workload": {"name": "wbe", "images": {"app": "shop/web:$(version)"}}}]
     site.apply(spec)
     site.until(message_has("there is no Deployment wbe"))
-    assert (site.condition("Ready")["reason"], site.condition("Stalled")["status"]) == ("TargetNotFound", "True")
+    assert (site.condition("Ready")["reason"], site.condition("Reconciling")["status"]) == ("TargetNotFound", "True")
     site.change({"targets": [TARGET]})
     site.ended("Promoted")
     site.clean()
