@@ -11,6 +11,7 @@ import pytest
 
 from tests.apiserver.walking import errors, message_has, state_is
 from tests.harness.lab import Site
+from tests.harness.proxy import Fault
 from tests.harness.scenarios import TARGET, deploy, gate, query, simple
 
 pytestmark = pytest.mark.apiserver
@@ -184,6 +185,61 @@ def test_a_pinned_body_that_is_gone_is_said_and_keeps_nobody_from_deleting(site:
     assert name in site.condition("Stalled")["message"]
     site.delete()
     site.lab.wait(lambda: not _there(site), 30, "the Release to be let go")
+
+
+def captured(site: Site, *entries: dict[str, str], **more: Any) -> dict[str, Any]:
+    """A target with captured configuration, one gate and a long bake."""
+    target = {"name": "web", "workload": TARGET["workload"] | {"config": list(entries)}}  # type: ignore[operator]
+    return simple(site.name, bake="1h") | {"targets": [target]} | more
+
+
+def test_captured_configuration_returns_to_the_last_promotion(site: Site) -> None:
+    """GitOps changes the ConfigMap together with the version, before the run can look; the Secret is rotated in the run."""
+    site.secret("web-keys", {"token": "first"})
+    site.secret("web-tls", {"key": "first"})
+    spec = captured(
+        site, {"configMap": "web-flags"}, {"secret": "web-keys"}, {"secret": "web-tls", "restore": "Always"}
+    )
+    spec["stages"][0]["bake"] = "300ms"
+    site.apply(spec)
+    site.ended("Promoted")
+    where = f"/api/v1/namespaces/{site.name}"
+    site.lab.api.merge(f"{where}/configmaps/web-flags", {"data": {"VOICE": "on", "FRESH": "1"}})
+    spec["stages"][0]["bake"] = "1h"
+    site.change({"version": "3.0.0", "stages": spec["stages"]})
+    site.until(state_is("Baking"))
+    for name in ("web-keys", "web-tls"):
+        site.lab.api.merge(f"{where}/secrets/{name}", {"stringData": {"token": "rotated"}})
+    errors(site, 0.5)
+    site.ended("RolledBack", run=2)
+    assert site.data("web-flags") == {"VOICE": "off", "KEPT": "yes"}
+    held = {name: site.lab.api.get(f"{where}/secrets/{name}")["data"] for name in ("web-keys", "web-tls")}
+    assert held["web-keys"]["token"] == "cm90YXRlZA==" and "token" not in held["web-tls"]  # rotated, as base64 has it
+
+
+def test_a_captured_configmap_that_was_deleted_is_made_again(site: Site) -> None:
+    site.apply(captured(site, {"configMap": "web-flags"}))
+    site.until(state_is("Baking"))
+    site.lab.api.delete(f"/api/v1/namespaces/{site.name}/configmaps/web-flags")
+    errors(site, 0.5)
+    site.ended("RolledBack")
+    assert site.data("web-flags") == {"VOICE": "off", "KEPT": "yes"}
+
+
+def test_a_restore_that_a_webhook_refuses_for_a_while_gets_home(site: Site) -> None:
+    baking(site)
+
+    def restores(call: Any) -> bool:
+        return call.method == "PATCH" and call.resource == "deployments" and f"/{site.name}/" in call.path
+
+    with site.lab.proxy.fault(Fault(restores, "answer", code=403, times=4)):
+        errors(site, 0.5)
+        site.until(message_has("refused, and tried again"))
+        site.ended("RolledBack")
+    assert site.image() == "shop/web:1.0.0"
+    told = [item["note"] for item in site.events() if item["reason"] == "RollbackHindered"]
+    assert len(told) == 1 and "target/web" in told[0]
+    site.clean()
 
 
 # Where what others changed stays after a rollback, not all is as it was before the run: the oracle is not asked there.

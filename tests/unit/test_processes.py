@@ -1,0 +1,74 @@
+"""What a process holds to: its own clock, what a gap of a watch means, and that unknown is an error."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from gatewright.core.model import Operation, View
+from gatewright.ports import Cluster, Permanent
+from gatewright.runtime import actions, clock
+from gatewright.runtime.entries import Entry
+from gatewright.runtime.reconcile import Reconciler
+
+
+def test_a_wall_clock_that_is_set_changes_nothing_within_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Set(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime(2030, 1, 1, tzinfo=tz)
+
+    before = clock.now()
+    monkeypatch.setattr(clock, "datetime", Set)
+    assert timedelta(0) <= clock.now() - before < timedelta(minutes=10)
+
+
+def release(version: str, **labels: str) -> dict[str, Any]:
+    meta = {
+        "namespace": "shop",
+        "name": "web",
+        "uid": "u",
+        "resourceVersion": version,
+        "generation": 1,
+        "labels": labels,
+    }
+    return {"metadata": meta, "spec": {}, "status": {}}
+
+
+class _Kube:
+    """Lists and reads one Release that somebody has labelled."""
+
+    async def list(self, path: str, *_: Any, **__: Any) -> list[dict[str, Any]]:
+        return [release("7", team="blue")] if "/releases" in path else []
+
+    async def get(self, path: str) -> dict[str, Any]:
+        return release("7", team="blue")
+
+
+class _Leader:
+    namespace, unwatched = "gatewright", 0.0
+
+    def fence(self) -> None:
+        """It acts."""
+
+
+@pytest.mark.parametrize("gap", [True, False])
+def test_what_was_missed_in_a_gap_of_the_watch_is_no_dead_watch(gap: bool) -> None:
+    async def missed() -> dict[Any, float]:
+        reconciler = Reconciler(cast(Any, _Kube()), cast(Any, _Leader()), "one", frozenset({"shop"}))
+        reconciler.entries["shop", "web"] = Entry.of(release("3"))
+        await reconciler.relist(gap=gap)
+        assert reconciler.entries["shop", "web"].version == 7
+        return reconciler._missed
+
+    assert bool(asyncio.run(missed())) is not gap, "only what a watch should have told, and has not, is told of it"
+
+
+@pytest.mark.parametrize("act", [actions.perform, actions.follow])
+def test_an_operation_that_nobody_handles_is_an_error(act: Any) -> None:
+    operation = Operation("1.x", cast(Any, "traffic"), "mesh/web")
+    with pytest.raises(Permanent, match="nobody knows how to traffic mesh/web"):
+        asyncio.run(act(cast(Cluster, None), cast(View, None), operation, None))
