@@ -15,7 +15,9 @@ PHASES = (
     *(f"bake-{number}" for number in range(1, 6)),
     "Guarding", "RollingBack", "Promoted", "RolledBack",
 )  # fmt: skip
-"""Where in the run the act begins; the last two: at rest after a run that ended so."""
+"""Where in the run the act begins."""
+AT_REST = ("Promoted", "RolledBack")
+"""After a run that has ended so."""
 ACTS = (
     "undo", "set-image", "recreate", "scale", "sidecar", "resources", "delete-configmap", "edit-configmap", "flip-flag",
     "rotate-secret", "quota", "cordon", "kill-pod", "kill-operator", "gate-fails", "gate-silent", "delete-namespace",

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.e2e.saboteur import acts, play, records
-from tests.e2e.saboteur.draws import OLD, Draw
+from tests.e2e.saboteur.draws import AT_REST, OLD, Draw
 from tests.e2e.saboteur.ground import GATEWRIGHT, LABEL, Ground, Request
-from tests.e2e.saboteur.oracle import STORM, STORM_SECONDS, Case, Outage, examine
+from tests.e2e.saboteur.oracle import SAY_GRACE, STORM, STORM_SECONDS, Case, Outage, examine
 from tests.harness.api import ApiError
 from tests.harness.lab import Late
 
@@ -22,8 +22,9 @@ HOME = 90.0
 """Seconds in which a person must have brought a failed rollback home."""
 GONE = 60.0
 """Seconds in which a namespace must have ended."""
-SETTLES, QUIET = 12.0, 20.0
-"""Seconds after the end in which something may still be said, and those in which nothing may be written."""
+SETTLES, SETTLES_AT_REST, QUIET = 4.0, SAY_GRACE + 2.0, 20.0
+"""Seconds after the end in which something may still be said (more after an act at rest, which nobody has asked for), and those
+in which nothing may be written."""
 CALLED = 3.0
 """Seconds that a run is paused before a person comes."""
 
@@ -188,7 +189,8 @@ class Site:
         self.report.outcome = str(self._run["outcome"])
         if self.report.outcome == "RollbackFailed":
             self._bring_home()
-        time.sleep(max(SETTLES, (self._over or 0.0) + SETTLES - time.time()))
+        at_rest = self.draw.phase in AT_REST or self.report.missed
+        time.sleep(SETTLES_AT_REST if at_rest else SETTLES)
         self.report.quiet = (time.time(), time.time() + QUIET)
         time.sleep(QUIET)
 
@@ -209,10 +211,11 @@ class Site:
 
     def _bring_home(self) -> None:
         self._intervene("Rollback")
-        if self._wait(
-            lambda: self._run.get("outcome") == "RolledBack", HOME, "I2: a person could not bring the rollback home"
-        ):
+        if self._wait(self._is_home, HOME, "I2: a person could not bring the rollback home"):
             self.report.outcome = "RollbackFailed, then RolledBack"
+
+    def _is_home(self) -> bool:
+        return bool((self._status.get("run") or {}).get("outcome") == "RolledBack")
 
     def _intervene(self, action: str) -> None:
         self.note(f"a person: {action}")
