@@ -343,9 +343,9 @@ async def test_a_log_that_can_never_be_read_fails_it_in_the_end(monkeypatch: pyt
     assert found is not None and "cannot be read yet" in found.message and not found.hopeless
     entry = Entry.__new__(Entry)
     entry.operations = {wanted.id: Known(Progress("Running"), clock[0])}
-    for _ in range(30):
+    for _ in range(130):
         clock[0] += 5
-        await observe._refresh(lens, entry, VIEW, wanted)
+        await observe._refresh(lens, lens, entry, VIEW, wanted)
     progress = entry.operations[wanted.id].progress
     assert progress.state == "Failed"
     assert "GET /log: 500 no route to host" in progress.message

@@ -25,6 +25,8 @@ from gatewright.runtime.sampler import Sampler
 
 HOPELESS_FOR = 30.0
 """Seconds after which an operation has failed that is kept by something that cannot heal by itself (an invalid name)."""
+UNREAD_FOR = 600.0
+"""Seconds after which a Job has failed that has ended, and whose report nobody can read: a check has no time-out of its own."""
 REFUSED = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds after which an operation of a rollback is begun once more when it was refused; the last one repeats."""
 LOOKS = (3.0, 5.0, 10.0, 20.0, 30.0)
@@ -227,6 +229,8 @@ async def _refresh(cluster: Cluster, lens: Lens, entry: Entry, view: View, opera
         return
     if known is not None and known.refusals and time.monotonic() < known.retry_at:
         return
+    if known is not None and operation.kind == "job" and known.ended and time.monotonic() < _due(known):
+        return  # it has ended, and what it left cannot be read yet: that is asked for now and then
     snapshot = (await snapshots_of(cluster, entry, view)).get(operation.subject) if _restores(operation) else None
     try:
         found = await actions.follow(lens, view, operation, snapshot)
@@ -243,6 +247,11 @@ async def _refresh(cluster: Cluster, lens: Lens, entry: Entry, view: View, opera
     if found.state == "Absent" and known.progress.state == "Running":
         found = await _vanished(lens, view, operation, found, snapshot)
     known.progress = found
+
+
+def _due(known: Known) -> float:
+    """When an operation that does not end should be looked at once more (monotonic)."""
+    return known.looked + LOOKS[min(known.looks, len(LOOKS) - 1)]
 
 
 def _restores(operation: Operation) -> bool:
@@ -274,10 +283,13 @@ async def _diagnosed(
     undoing = view.run is not None and view.run.phase == "RollingBack"
     if found.state != "Running":
         return found
-    if found.stuck:  # it says itself what keeps it; what has no hope has failed, and on the way back it is stopped first
-        return Progress("Failed", found.message) if found.hopeless and not undoing else found
     now = time.monotonic()
-    if now - known.looked >= LOOKS[min(known.looks, len(LOOKS) - 1)]:
+    if found.stuck:  # it says itself what keeps it; what has no hope has failed, and on the way back it is stopped first
+        known.stuck_since = known.stuck_since or now
+        known.looked, known.looks, known.ended = now, known.looks + 1, operation.kind == "job"
+        unread = operation.kind == "job" and now - known.stuck_since >= UNREAD_FOR
+        return Progress("Failed", found.message) if (found.hopeless or unread) and not undoing else found
+    if now >= _due(known):
         known.looked, known.looks = now, known.looks + 1
         try:
             if known.looks > TRUSTED:
@@ -315,7 +327,7 @@ def look_again(entry: Entry) -> float | None:
     """Seconds until an operation that does not end should be looked at once more; None where none runs."""
     now = time.monotonic()
     due = [
-        known.looked + LOOKS[min(known.looks, len(LOOKS) - 1)]
+        _due(known)
         for known in entry.operations.values()
         if known.poller is None and known.progress.state in ("Running", "Unknown") and not known.refusals
     ]
