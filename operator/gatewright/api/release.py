@@ -86,6 +86,8 @@ class FlagsStep(Keyed):
     """The container, with `target`."""
     set: Annotated[dict[Key, Text], Field(max_length=64)] = {}
     """Flag names and their values, with `configMap` or `target`; a provider has its own."""
+    holdFor: Duration = "10m"
+    """How long the flags may be something else than the run wants, because others changed them, before the stage fails."""
     timeout: Duration = "10m"
     """The step fails when the change has not taken effect by then."""
 

@@ -146,9 +146,7 @@ def _walking(p: Pass, run: Run) -> _Said:
         return _suspended(p, text)
     if run.stopping:
         held = _stuck_stop(p)
-        waiting = (
-            f"job {run.stopping[0].subject.partition('/')[2]} of a failed stage to stop; nothing else starts before{held}"
-        )
+        waiting = f"job {run.stopping[0].subject.partition('/')[2]} of a failed stage to stop; nothing else starts before{held}"
         return _Said("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
     if run.differences:
         return _different(p, run, text)

@@ -20,10 +20,11 @@ from gatewright.api.release import Availability, Target
 from gatewright.api.status import Difference, GateStatus
 from gatewright.core import times
 from gatewright.core.model import Standing
+from gatewright.core.operations import changed_by
 from gatewright.core.passing import Pass
 
 HOLD_FOR = 600.0
-"""Seconds for which a ConfigMap or flags may be something else than the run wants."""
+"""Seconds for which something may be other than the run wants where nothing is said."""
 LOOK_AGAIN = timedelta(seconds=10)
 """When to look again at a target that is in trouble, besides every news of it."""
 
@@ -84,7 +85,7 @@ def _differences(p: Pass) -> None:
     if not rows:
         times.stop(run, times.DIFFERENCE)
     elif times.DIFFERENCE not in run.timers:
-        times.start(run, times.DIFFERENCE, min(_hold_for(p, row.subject) for row in rows), p.now)
+        times.start(run, times.DIFFERENCE, min(hold_for(p, row.subject) for row in rows), p.now)
 
 
 def _difference(p: Pass, subject: str, row: Difference | None) -> Difference | None:
@@ -101,9 +102,17 @@ def _difference(p: Pass, subject: str, row: Difference | None) -> Difference | N
     return row.model_copy(update={"message": message})
 
 
-def _hold_for(p: Pass, subject: str) -> float:
+def hold_for(p: Pass, subject: str) -> float:
+    """Seconds for which something may be other than the run wants."""
     target = target_of(p, subject)
-    return seconds(target.holdFor) if target is not None else HOLD_FOR
+    limits = [seconds(target.holdFor)] if target is not None else []
+    limits += [
+        seconds(step.flags.holdFor)
+        for stage in p.body.spec.stages
+        for step in stage.steps
+        if step.flags is not None and subject in changed_by(stage, step)
+    ]
+    return min(limits, default=HOLD_FOR)
 
 
 def _availability(p: Pass) -> None:

@@ -262,7 +262,7 @@ def _turned_around(p: Pass) -> bool:
         watching.say_or_pause(p, row, availability.action)
     lasting = observed.lasting(p)
     if lasting is not None and run.phase == "Guarding":
-        begin(p, "Difference", f"{lasting.message}, longer than {times.words(_held_for(p, lasting.subject))}")
+        begin(p, "Difference", f"{lasting.message}, longer than {times.words(observed.hold_for(p, lasting.subject))}")
         return True
     return False
 
@@ -273,7 +273,7 @@ def _changed_too_long(p: Pass) -> bool:
     index = current(p.run)
     if lasting is None:
         return False
-    words = f"{lasting.message}, longer than {times.words(_held_for(p, lasting.subject))}"
+    words = f"{lasting.message}, longer than {times.words(observed.hold_for(p, lasting.subject))}"
     if index is None:
         begin(p, "Difference", words)
         return True
@@ -283,11 +283,6 @@ def _changed_too_long(p: Pass) -> bool:
         stage.startedAt = times.stamp(p.now)
     fail_stage(p, index, "Difference", words)
     return True
-
-
-def _held_for(p: Pass, subject: str) -> float:
-    target = observed.target_of(p, subject)
-    return seconds(target.holdFor) if target is not None else observed.HOLD_FOR
 
 
 def _ignore(p: Pass) -> None:

@@ -284,7 +284,9 @@ async def _diagnosed(
     if found.state != "Running":
         return found
     now = time.monotonic()
-    if found.stuck:  # it says itself what keeps it; what has no hope has failed, and on the way back it is stopped first
+    if (
+        found.stuck
+    ):  # it says itself what keeps it; what has no hope has failed, and on the way back it is stopped first
         known.stuck_since = known.stuck_since or now
         known.looked, known.looks, known.ended = now, known.looks + 1, operation.kind == "job"
         unread = operation.kind == "job" and now - known.stuck_since >= UNREAD_FOR

@@ -115,7 +115,7 @@ def _stage(name: str, health: Object, patience: str) -> Object:
         "migrate": [{"name": "migrate", "job": {"image": image("$(version)"), **_JOB}}],
         "web": [{"name": "web", "deploy": {"targets": ["web"], "timeout": patience}}],
         "store": [{"name": "store", "deploy": {"targets": ["store"], "timeout": patience}}],
-        "flags": [{"name": "beta", "flags": {"configMap": FLAGS, "set": WANTED, "timeout": "20s"}}],
+        "flags": [{"name": "beta", "flags": {"configMap": FLAGS, "set": WANTED, "holdFor": "5s", "timeout": "20s"}}],
         "finish": [{"name": "settle", "wait": "1s"}],
     }
     stage: Object = {"name": name, "steps": steps[name], "gates": [{**health, "name": "answers"}], "bake": "3s"}
