@@ -39,8 +39,8 @@ generate: venv ## CRDs, RBAC, field reference, Argo CD health: from the models a
 verify: lint types imports ## everything that needs no run: lint, types, imports, generated files up to date
 	$(PY) -m gatewright.codegen --check
 
-# What measures how fast a real site answers, or runs eight releases at once, has the machine to itself.
-ALONE := tests/e2e/test_main_job.py tests/e2e/test_runbook.py
+# What measures how fast a real site answers, runs eight releases at once, or cordons the node has the machine to itself.
+ALONE := tests/e2e/test_main_job.py tests/e2e/test_runbook.py tests/e2e/test_saboteur.py
 test: verify ## every test: unit, golden, contract, API server, end to end
 	$(PY) -m pytest $(ALONE)
 	$(PY) -m pytest tests $(ALONE:%=--ignore=%) --numprocesses 2 --dist loadfile --no-loadscope-reorder

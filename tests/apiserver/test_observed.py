@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-import urllib.request
 from typing import Any
 
 import pytest
@@ -35,11 +34,7 @@ def baking(site: Site, bake: str = "1h", **more: Any) -> None:
 
 
 def passes(site: Site) -> float:
-    port = site.lab.operator.port
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        found = re.search(r"^gatewright_passes_total (\S+)$", answer.read().decode(), re.MULTILINE)
-    assert found is not None
-    return float(found[1])
+    return site.lab.operator.metric("gatewright_passes_total")
 
 
 def test_an_image_that_is_set_back_in_the_bake_is_said_with_who_did_it_and_not_promoted(site: Site) -> None:

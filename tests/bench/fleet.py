@@ -70,9 +70,9 @@ def _bake(lab: Lab, site: Site) -> None:
         list(pool.map(lambda number: site.change(_baking(site, number), f"r-{number}"), range(RELEASES)))
     lab.wait(lambda: _baking_now(site) == RELEASES, 300, "all to bake")
     _until_quiet(lab)
-    cpu, since = lab.operator.cpu(), time.time()
+    cpu, since, passes = lab.operator.cpu(), time.time(), lab.operator.metric("gatewright_passes_total")
     time.sleep(BAKING)
-    used = lab.operator.cpu() - cpu
+    used, passes = lab.operator.cpu() - cpu, lab.operator.metric("gatewright_passes_total") - passes
     requests = list(_requests(lab, since, time.time()))
     writes = [one for one in requests if one["verb"] in MUTATING]
     asked = sum(one.at >= since for one in lab.standin.given)
@@ -81,6 +81,7 @@ def _bake(lab: Lab, site: Site) -> None:
     for one in writes[:20]:
         print(f"      {one['verb']} {_resource(one)} {one['objectRef'].get('name')}")
     print(f"  other requests         {len(requests) - len(writes)}")
+    print(f"  passes a Release       {passes / BAKING / RELEASES:.2f}/s")
     print(f"  questions to the metric provider {asked / BAKING:.1f}/s, CPU {100 * used / BAKING:.2f} % of a core")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -116,6 +117,14 @@ class Operator:
             return error.code
         except OSError:
             return 0
+
+    def metric(self, name: str) -> float:
+        """A number without labels from `/metrics`."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+            found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
+        if found is None:
+            raise LookupError(f"/metrics has no {name}")
+        return float(found[1])
 
     def kill(self) -> None:
         """SIGKILL to the whole process group, at once; `reap` waits for the end."""
