@@ -9,6 +9,10 @@ local health = {
   Holding = "Progressing",
   RollingBack = "Progressing",
   Blocked = "Progressing",
+  Queued = "Progressing",
+  Unobserved = "Progressing",
+  TargetNotFound = "Progressing",
+  ConnectionNotFound = "Progressing",
   WaitingForPerson = "Suspended",
   Suspended = "Suspended",
   Paused = "Suspended",
@@ -20,8 +24,11 @@ local health = {
   Rejected = "Degraded",
   Aborted = "Degraded",
   Superseded = "Degraded",
+  Ignored = "Degraded",
+  Drifted = "Degraded",
   InvalidSpec = "Degraded",
-  TargetNotFound = "Degraded",
+  CannotProceed = "Degraded",
+  StatusUnreadable = "Degraded",
 }
 
 local function condition(kind)

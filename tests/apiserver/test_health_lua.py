@@ -18,6 +18,8 @@ import yaml
 
 from gatewright.codegen import health
 from gatewright.core import conditions
+from gatewright.core import rescue as core_rescue
+from gatewright.runtime import rescue as runtime_rescue
 from tests.golden import endings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +49,7 @@ EXPECTED = {
     "rollback_failed": "Degraded",
     "aborted": "Degraded",
     "invalid_spec": "Degraded",
-    "target_missing": "Degraded",
+    "target_missing": "Progressing",
 }
 
 
@@ -122,7 +124,9 @@ def test_argo_cds_settings_hold_the_same_scripts(script: str) -> None:
 
 
 def test_the_table_has_every_reason_that_the_core_gives_and_no_other() -> None:
-    assert set(health.RELEASE) == set(_reasons())
+    assert set(health.RELEASE) == {*_reasons(), *_ELSEWHERE}
+    for reason, module in _ELSEWHERE.items():
+        assert f'"{reason}"' in inspect.getsource(module)
 
 
 def _reasons() -> Iterator[str]:
@@ -137,6 +141,14 @@ def _reasons() -> Iterator[str]:
         else:
             yield from _VARIABLE[ast.unparse(reason)]
 
+
+_ELSEWHERE = {
+    "Queued": conditions,
+    "Ignored": conditions,
+    "CannotProceed": core_rescue,
+    "StatusUnreadable": runtime_rescue,
+}
+"""Reasons that are not an argument of `_Said`, and where they stand."""
 
 _VARIABLE = {
     "state": ("Gating", "Baking", "Breaching", "Holding"),  # what `_gating` returns

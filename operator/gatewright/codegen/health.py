@@ -27,6 +27,10 @@ RELEASE: Mapping[str, str] = {
     "Holding": "Progressing",
     "RollingBack": "Progressing",
     "Blocked": "Progressing",
+    "Queued": "Progressing",
+    "Unobserved": "Progressing",
+    "TargetNotFound": "Progressing",
+    "ConnectionNotFound": "Progressing",
     # a person decides
     "WaitingForPerson": "Suspended",
     "Suspended": "Suspended",
@@ -41,9 +45,12 @@ RELEASE: Mapping[str, str] = {
     "Rejected": "Degraded",
     "Aborted": "Degraded",
     "Superseded": "Degraded",
-    # cannot start
+    "Ignored": "Degraded",
+    "Drifted": "Degraded",
+    # cannot start, or go on
     "InvalidSpec": "Degraded",
-    "TargetNotFound": "Degraded",
+    "CannotProceed": "Degraded",
+    "StatusUnreadable": "Degraded",
 }
 """Every reason that `core.conditions` gives `Ready`; a test holds the two together."""
 
