@@ -144,12 +144,52 @@ def invalid_spec() -> World:
     return World(spec=_with_step({"name": "deploy-more", "deploy": {"targets": ["site"]}})).settle()
 
 
+def drifted() -> World:
+    """At rest, after a promotion, somebody has set another image."""
+    world = promoted()
+    world.live = "1.0"
+    return world.later(90)
+
+
+def changed_by_others() -> World:
+    """In the bake somebody has set the old image."""
+    world = baking()
+    world.live = "1.0"
+    return world.later(90)
+
+
+def unavailable() -> World:
+    """In the bake pods of the new version crash."""
+    world = baking()
+    world.trouble = "container app restarted 2 times: exit code 1"
+    return world.later(30)
+
+
+def silent_guard() -> World:
+    """While guarding nobody calls the shop at night, and the guard has no data."""
+    guard = {"name": "errors-all", "prometheus": {"query": "all"}, "max": "1%", "for": "5m"}
+    world = World(spec=spec(guards=[guard], guardFor="1h")).settle().later(12)
+    world.gates["errors-all"] = "Silent"
+    return world.later(90)
+
+
+def queued() -> World:
+    """While guarding the next version is asked for."""
+    return guarding().ask("3.0").later(3)
+
+
+def unconnected() -> World:
+    """A gate needs a Connection that is not there."""
+    return World(unconnected=("spec.stages[1].gates[0].prometheus: there is no prometheus Connection; make one",)).settle()
+
+
 ENDINGS: dict[str, Callable[[], World]] = {
     builder.__name__: builder
     for builder in (
         preflight, walking, baking, holding, waiting_for_person, waiting_for_approval, skipped,
         suspended, not_started, blocked, target_missing, guarding, followed_up,
         promoted, adopted, paused, rolling_back, rolled_back, unproved, rollback_failed, aborted, observed, invalid_spec,
+        drifted, changed_by_others, unavailable, silent_guard, queued, unconnected,
     )
 }  # fmt: skip
 

@@ -19,12 +19,14 @@ EXPECTED: Mapping[str, str] = {
     "Aborted": "Failed",
     "Superseded": "Failed",
     "Observed": "Failed",
-    "Invalid": "Failed",
+    "InvalidSpec": "Failed",
     "Paused": "Failed",
     "Drifted": "Failed",
-    "Stalled": "Failed",
+    "Ignored": "Failed",
+    "CannotProceed": "Failed",
+    "StatusUnreadable": "Failed",
 }
-"""By `status.state`; every other state is InProgress: it goes on by itself, or when somebody says so who was asked."""
+"""By the reason of `Ready`; every other one is InProgress: it goes on by itself, or when somebody says so who was asked."""
 
 
 def kstatus(obj: Mapping[str, Any]) -> str:
@@ -47,7 +49,7 @@ def kstatus(obj: Mapping[str, Any]) -> str:
 @pytest.mark.parametrize("name", sorted(endings.ENDINGS))
 def test_every_state_is_what_kstatus_makes_of_it(name: str) -> None:
     release = yaml.safe_load(endings.path(name).read_text())
-    state = release["status"]["state"]
-    conditions = {item["type"] for item in release["status"]["conditions"]}
-    assert not {"Reconciling", "Stalled"} <= conditions
-    assert kstatus(release) == EXPECTED.get(state, "InProgress"), state
+    conditions = {item["type"]: item for item in release["status"]["conditions"]}
+    assert not {"Reconciling", "Stalled"} <= conditions.keys()
+    reason = conditions["Ready"]["reason"]
+    assert kstatus(release) == EXPECTED.get(reason, "InProgress"), reason

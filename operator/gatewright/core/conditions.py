@@ -215,6 +215,8 @@ def _gating(run: Run, gates: list[GateStatus], state: str) -> tuple[str, str]:
         return f"{judge.describe(row)}; clocks stand still until there is an answer, or a person decides", "Holding"
     if row is not None and row.state == "Holding":
         return f"{judge.describe(row)}; clocks stand still", "Holding"
+    if row is not None and row.state in ("Breaching", "Failed") and row in run.availability:
+        return f"{row.message}, since {row.since}; nothing passes until it runs", "Breaching"
     if row is not None and row.state == "Breaching":
         return f"gate {judge.describe(row)}, since {row.since}", "Breaching"
     if row is not None:
@@ -243,7 +245,10 @@ def _guarding(p: Pass, run: Run) -> _Said:
     until = f" until {times.stamp(due)[:19]}Z" if due is not None else ""
     waiting = f"guards watch{until}, then {run.version} is last good"
     if row is not None and row.state == "Expired":
-        waiting = f"an answer of guard {judge.describe(row)}; until then nothing is promoted and nothing undone"
+        waiting = f"an answer of guard {judge.describe(row)}; until then nothing is promoted and nothing undone "
+        waiting += f"(kubectl release rollback {p.view.name} undoes it; a new version does not wait)"
+    elif row is not None and row in run.availability:
+        waiting = f"{row.message}; nothing is promoted until it runs"
     elif row is not None:
         waiting = f"guard {judge.describe(row)}"
     if suspended(p):

@@ -172,6 +172,8 @@ def explain(item: Object, now: datetime) -> list[str]:
     lines = _headline(item, now) + _waits(found, now)
     for title, part in (
         ("Conditions", _conditions(found, now)),
+        ("Not verified", _unverified(found, now)),
+        ("Changed by others", _differences(run, now)),
         ("Gates and guards", _gates(run, now)),
         ("Steps", _steps(run, now)),
         ("Ends of logs", _logs(run)),
@@ -200,6 +202,17 @@ def _conditions(found: Object, now: datetime) -> list[str]:
     return table(("TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"), rows, "  ") if rows else []
 
 
+def _unverified(found: Object, now: datetime) -> list[str]:
+    left = found.get("unverified")
+    if not left:
+        return []
+    return [f"  run {left['run']} of {left['version']}, {ago(left['since'], now)} ago: {clean(left['reason'])}"]
+
+
+def _differences(run: Object, now: datetime) -> list[str]:
+    return [f"  {ago(row['since'], now)} ago: {clean(row['message'])}" for row in run.get("differences", ())]
+
+
 def _gates(run: Object, now: datetime) -> list[str]:
     rows = [
         [where, gate["name"], gate["state"], gate.get("value"), gate.get("limit"), gate.get("margin"),
@@ -214,6 +227,7 @@ def _all_gates(run: Object) -> Iterator[tuple[str, Object]]:
     """Those that mean something now: not the gates of stages that have not begun."""
     yield from (("preflight", gate) for gate in run.get("preflight", ()))
     yield from (("guard", gate) for gate in run.get("guards", ()))
+    yield from (("target", gate) for gate in run.get("availability", ()))
     for stage in run.get("stages", ()):
         if stage["state"] != "Pending":
             yield from ((stage["name"], gate) for gate in stage.get("gates", ()))
