@@ -243,3 +243,11 @@ def test_a_restore_that_a_webhook_refuses_for_a_while_gets_home(site: Site) -> N
 def _there(site: Site) -> bool:
     found = site.lab.api.get(f"/apis/gatewright.dev/v1alpha1/namespaces/{site.name}/releases")
     return bool(found["items"])
+
+
+def test_a_release_that_is_deleted_with_what_it_changed_is_let_go_at_once(site: Site) -> None:
+    """As in a namespace that is being deleted: what is gone is not waited for."""
+    baking(site)
+    site.lab.api.delete(workload(site))
+    site.delete()
+    site.lab.wait(lambda: not _there(site), 20, "the Release to be let go")

@@ -15,7 +15,7 @@ from gatewright.core import resting
 from gatewright.core.body import pin, unpin
 from gatewright.core.classify import broken
 from gatewright.core.model import Body, Holding, Needs, Observation, Operation, Progress, Sight, Standing, View
-from gatewright.ports import Cluster, Permanent, Retryable
+from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime import actions, clock, revisions, standings
 from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.entries import Entry, Known
@@ -234,7 +234,7 @@ async def _refresh(cluster: Cluster, lens: Lens, entry: Entry, view: View, opera
     snapshot = (await snapshots_of(cluster, entry, view)).get(operation.subject) if _restores(operation) else None
     try:
         found = await actions.follow(lens, view, operation, snapshot)
-        if _restores(operation) and found.state == "Failed":
+        if _restores(operation) and found.state == "Failed" and not view.deleting:
             found = Progress("Absent", found.message)  # it is gone: whoever makes it again, it is restored then
     except Permanent as error:
         found = Progress("Failed", str(error))
@@ -311,6 +311,11 @@ async def _diagnosed(
     if hopeless and not undoing:
         return Progress("Failed", found.message)
     return replace(found, hopeless=hopeless and not _restores(operation))
+
+
+def is_final(view: View, error: Exception) -> bool:
+    """Whether a refusal on the way back is the last word: a Release that is deleted with its namespace waits for nothing."""
+    return view.deleting and (isinstance(error, NotFound) or "being terminated" in str(error))
 
 
 def refused(entry: Entry, operation: Operation, message: str) -> None:

@@ -34,7 +34,7 @@ from gatewright.runtime.kube import Kube, path
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.lens import Lens
 from gatewright.runtime.links import Links
-from gatewright.runtime.observe import body_of, look_again, observe, recall_left, refused, snapshots_of, until
+from gatewright.runtime.observe import body_of, is_final, look_again, observe, recall_left, refused, snapshots_of, until
 from gatewright.runtime.outbox import Outbox
 from gatewright.runtime.outside import Outside
 from gatewright.runtime.people import People
@@ -206,7 +206,7 @@ class Passes:
                 entry.operations[operation.id] = Known(result, time.monotonic())
             elif isinstance(result, Lost | Conflict) or not isinstance(result, Permanent | Retryable):
                 entry.operations.pop(operation.id, None)  # nobody knows: the next pass looks before it tries again
-            elif undoing:
+            elif undoing and not is_final(view, result):
                 refused(entry, operation, str(result))
             elif isinstance(result, Permanent):
                 entry.operations[operation.id] = Known(Progress("Failed", str(result)), time.monotonic())
