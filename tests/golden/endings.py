@@ -180,7 +180,9 @@ def queued() -> World:
 
 def unconnected() -> World:
     """A gate needs a Connection that is not there."""
-    return World(unconnected=("spec.stages[1].gates[0].prometheus: there is no prometheus Connection; make one",)).settle()
+    return World(
+        unconnected=("spec.stages[1].gates[0].prometheus: there is no prometheus Connection; make one",)
+    ).settle()
 
 
 ENDINGS: dict[str, Callable[[], World]] = {

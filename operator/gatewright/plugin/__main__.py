@@ -20,14 +20,14 @@ from gatewright.plugin.cluster import Cluster, Failed, path
 ACTIONS = {
     "approve": "say go where an approval is waited for",
     "reject": "say no: the approval or manual step fails",
-    "confirm": "say that a manual step is done",
+    "confirm": "say that a manual step is done; after a failed rollback: that what is served is good",
     "retry": "repeat the failed stage, or start a rejected version again",
     "skip": "go past the step or stage that failed or is under way",
     "promote": "end the bake, or the guarding, early",
-    "rollback": "undo the run; its version is rejected",
+    "rollback": "undo the run; its version is rejected; after a failed rollback: try again what was not undone",
     "abort": "undo the run without judging its version",
     "pause": "stop the walk; guards keep watching",
-    "resume": "let a paused run go on",
+    "resume": "let a walk go on that a person or a guard has stopped",
 }
 _PLACES: Mapping[str, tuple[str, ...]] = {
     "approve": ("stage", "step", "gate"), "reject": ("stage", "step", "gate", "follow-up"),
