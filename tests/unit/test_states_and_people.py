@@ -285,3 +285,38 @@ def test_a_rollback_also_undoes_what_a_body_did_that_a_retry_has_replaced():
     images = [set(change.config["workload"]["images"]) for change in restore.changes]
     assert {"app"} in images and {"app", "extra"} in images
     assert world.body.earlier and world.status.run.outcome == "RolledBack"
+
+
+def test_a_message_of_any_length_fits_the_status():
+    world = World(slow={"web"})
+    world.jobs["web"] = Progress("Running", "x" * 5000, stuck=True)
+    world.slow = set()
+    world.settle()
+    assert len(world.status.run.stages[1].steps[0].message) <= 1000
+
+
+def test_observing_runs_no_job_of_a_gate():
+    stages = spec()["stages"]
+    stages[1]["gates"].append({"name": "smoke", "job": {"image": "x"}})
+    world = World(spec=spec(stages=stages, mode="Observe")).settle().later(12)
+    assert world.performed == [] and world.status.run.outcome == "Observed"
+
+
+def test_a_skipped_stage_has_the_job_of_its_gate_stopped_first():
+    stages = spec()["stages"]
+    stages[0]["gates"] = [{"name": "smoke", "job": {"image": "x"}}]
+    world = World(spec=spec(stages=stages), slow={"smoke"}).settle()
+    world.unstoppable = True
+    world.act("Skip", stage="migrate")
+    world.later(5)
+    assert "stop job/smoke" in world.done("stop") and world.live == "1.0"
+    world.unstoppable = False
+    world.later(2)
+    assert world.live == "2.0"
+
+
+def test_an_invalid_edit_is_not_ready_and_says_so():
+    world = guarded().settle().later(12)
+    world.ask(targets=[*spec()["targets"], *spec()["targets"]]).settle()
+    assert conditions(world)["Ready"] == "False" and "names are unique" in world.status.message
+    assert world.status.run.phase == "Guarding"

@@ -81,6 +81,8 @@ def _running(p: Pass) -> _Said:
     phase = {"Walking": _walking, "Preflight": _preflight, "Paused": _paused, "Guarding": _guarding}
     said = phase.get(run.phase, _returning)(p, run)
     said.message += _edited(p, run)
+    if said.ready == "True" and (p.view.problems or p.view.spec is None):  # what is wanted now cannot be told
+        said.ready, said.reason, said.stalled = "False", "InvalidSpec", True
     if p.view.spec is not None and p.view.spec.version != run.version and said.ready == "True":
         _queued(said, p.view.spec.version, p.view.spec.supersede)
     return said
@@ -260,6 +262,8 @@ def _guarding(p: Pass, run: Run) -> _Said:
         waiting = f"cannot be made last good: {lost or untold}"
     if untold:
         return _Said("Guarding", "Unknown", "Guarding", f"{text}; {untold}", waiting, working=True)
+    if run.observe:  # nothing was deployed
+        return _Said("Guarding", "Unknown", "Guarding", f"{run.version} is only observed", waiting, working=True)
     return _Said("Guarding", "True", "Guarding", f"serving {run.version}; guards watch{until}", waiting)
 
 
@@ -281,7 +285,7 @@ def _returning(p: Pass, run: Run) -> _Said:
 def _resting(p: Pass, situation: Situation) -> _Said:
     status, spec = p.status, p.view.spec
     run, version = status.run, spec.version if spec is not None else ""
-    if situation == "Invalid":
+    if situation == "Invalid" or (situation != "Leaving" and (p.view.problems or spec is None)):
         more = f" (and {len(p.view.problems) - 1} more)" if len(p.view.problems) > 1 else ""
         text = (p.view.problems or ("spec cannot be read",))[0] + more
         return _Said("Invalid", "False", "InvalidSpec", text, "a corrected spec", stalled=True)
@@ -329,7 +333,7 @@ def _serving(p: Pass, version: str) -> _Said:
     )
     if unknown:
         text = f"{version} was promoted; whether it is live cannot be told: {unknown}"
-        return _Said("Promoted", "Unknown", "Unobserved", text, f"a look at {unknown}", stalled=True)
+        return _Said("Promoted", "Unknown", "Unobserved", text, f"a look at {unknown}", working=True)
     caveat = p.status.live.caveat if p.status.live is not None else None
     return _Said("Promoted", "True", "Promoted", f"serving {version}{f' ({caveat})' if caveat else ''}")
 

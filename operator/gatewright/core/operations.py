@@ -314,4 +314,5 @@ def limit_of_restore(body: Body, subject: str) -> float:
 def told(found: Sequence[Progress]) -> str | None:
     """What people should know of operations: what keeps one from ending, else what is notable although nothing is wrong."""
     stuck = next((item.message for item in found if item.stuck), None)
-    return stuck or "; ".join(item.message for item in found if item.notable and item.message)[:1000] or None
+    words = stuck or "; ".join(item.message for item in found if item.notable and item.message)
+    return words[:1000] or None

@@ -214,6 +214,7 @@ def skip_current(p: Pass, index: int, number: int, by: str, message: str) -> Non
 
 
 def _skipped(p: Pass, stage: StageStatus) -> bool:
+    p.run.stopping += _still_running(p.run, stage)
     states.move(stage, "Skipped")
     stage.finishedAt = times.stamp(p.now)
     times.stop(p.run, "bake", "overdue", "step")
