@@ -202,9 +202,10 @@ class Site:
             if time.time() > calm + BOUND:
                 self.report.violations.append(f"I12: the run did not end within {BOUND:.0f}s of calm")
                 return False
-            paused = (paused or time.time()) if self._run.get("phase") == "Paused" else None
+            asked = self._run.get("phase") == "Paused" or "paused" in self._run
+            paused = (paused or time.time()) if asked else None
             if paused and time.time() > paused + CALLED:
-                self._intervene("Rollback")
+                self._intervene("Rollback" if self._run.get("phase") == "Paused" else "Resume")
                 paused = time.time() + 10
             time.sleep(0.1)
         return True
