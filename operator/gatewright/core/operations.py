@@ -170,7 +170,9 @@ def of_check(view: View, body: Body, run: Run, place: str, check: Check, stage: 
     if provider not in ("job", "approval"):
         return None
     attempt = run.stages[stage].attempt if stage is not None else run.attempt
-    own = key(view, run, *place.split("/"), check.name, attempt)
+    # Five parts, where a step has four: a stage may be called `verify`, and its step as the check is.
+    where = place.split("/") if stage is not None else (place, "checks")
+    own = key(view, run, *where, check.name, attempt)
     if provider == "approval":
         return Operation(own, "ask", f"approval/{check.name}", config)
     job = Job.model_validate(expand(config, names_at(body, run, stage)))

@@ -42,6 +42,7 @@ def begin(
         finish(p, "Observed", f"would roll back: {reason}")
         return
 
+    p.decision.effects.clear()  # what this very pass would have started has not been started
     under_way = next((stage for stage in run.stages if stage.state in ("Running", "Gating", "Baking")), None)
     if under_way is not None:
         states.move(under_way, "Failed")
