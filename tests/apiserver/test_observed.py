@@ -192,24 +192,29 @@ def test_captured_configuration_returns_to_the_last_promotion(site: Site) -> Non
     """GitOps changes the ConfigMap together with the version, before the run can look; the Secret is rotated in the run."""
     site.secret("web-keys", {"token": "first"})
     site.secret("web-tls", {"key": "first"})
-    spec = captured(
-        site, {"configMap": "web-flags"}, {"secret": "web-keys"}, {"secret": "web-tls", "restore": "Always"}
-    )
+    site.secret("web-early", {"token": "first"})
+    secrets = ({"secret": "web-keys"}, {"secret": "web-early"}, {"secret": "web-tls", "restore": "Always"})
+    spec = captured(site, {"configMap": "web-flags"}, *secrets)
     spec["stages"][0]["bake"] = "300ms"
     site.apply(spec)
     site.ended("Promoted")
     where = f"/api/v1/namespaces/{site.name}"
     site.lab.api.merge(f"{where}/configmaps/web-flags", {"data": {"VOICE": "on", "FRESH": "1"}})
     spec["stages"][0]["bake"] = "1h"
-    site.change({"version": "3.0.0", "stages": spec["stages"]})
+    site.lab.standin.number(query("calm", site.name), 0.5)
+    site.change({"version": "3.0.0", "stages": spec["stages"], "preflight": [gate("calm", query("calm", site.name))]})
+    site.until(state_is("Preflight"))
+    site.lab.api.merge(f"{where}/secrets/web-early", {"stringData": {"token": "rotated"}})
+    site.lab.standin.number(query("calm", site.name), 0.001)
     site.until(state_is("Baking"))
     for name in ("web-keys", "web-tls"):
         site.lab.api.merge(f"{where}/secrets/{name}", {"stringData": {"token": "rotated"}})
     errors(site, 0.5)
     site.ended("RolledBack", run=2)
     assert site.data("web-flags") == {"VOICE": "off", "KEPT": "yes"}
-    held = {name: site.lab.api.get(f"{where}/secrets/{name}")["data"] for name in ("web-keys", "web-tls")}
-    assert held["web-keys"]["token"] == "cm90YXRlZA==" and "token" not in held["web-tls"]  # rotated, as base64 has it
+    held = {name: site.lab.api.get(f"{where}/secrets/{name}")["data"] for name in ("web-keys", "web-early", "web-tls")}
+    assert held["web-keys"]["token"] == held["web-early"]["token"] == "cm90YXRlZA=="  # rotated, as base64 has it
+    assert "token" not in held["web-tls"]
 
 
 def test_a_captured_configmap_that_was_deleted_is_made_again(site: Site) -> None:

@@ -85,7 +85,7 @@ def record(p: Pass, stage: int, step: int) -> Recorded:
 
     kept = dict(p.snapshots())
     fresh = {
-        subject: _snapshot(p.seen, p.body, subject, sight)
+        subject: _since_start(kept.get(subject), _snapshot(p.seen, p.body, subject, sight))
         for subject, sight in sights.items()
         if sight is not None and not (kept.get(subject) or {}).get(INHERITED)
     }
@@ -93,6 +93,13 @@ def record(p: Pass, stage: int, step: int) -> Recorded:
         revision = _revision(p, run.id, p.body, {**kept, **fresh}, p.pinned_connections())
         p.decision.revision, run.revision = revision, revision.name
     return Recorded(done=True)
+
+
+def _since_start(before: Mapping[str, Any] | None, taken: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Who rotates a key after the run has started has changed it during the run, also before the run changes anything."""
+    if taken is None or before is None or "found" not in taken or "found" not in before:
+        return taken
+    return {**taken, "found": before["found"]}
 
 
 def baseline_version(seen: Observation) -> str:
