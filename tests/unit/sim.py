@@ -106,6 +106,12 @@ class World:
     """When there was trouble last, where there is none now."""
     unknown: str = ""
     """Why nobody can tell what a target is now."""
+    unproved: str = ""
+    """Why a deploy that failed or was skipped has not rolled out."""
+    unready: str = ""
+    """Why a target that has the version does not run it."""
+    remark: str = ""
+    """What people should know of a target although nothing is different."""
     unconnected: tuple[str, ...] = ()
     unstoppable: bool = False
     """Whether pods of a Job that is stopped go on."""
@@ -136,7 +142,9 @@ class World:
 
     def observe(self, wants: Needs) -> Observation:
         sights = {
-            subject: Sight({"of": self.live}, self.live == self.spec["version"], self.live, self.missing, self.way)
+            subject: Sight(
+                {"of": self.live}, self.live == self.spec["version"], self.live, self.missing, self.unready, self.way
+            )
             for subject in wants.sights
         }
         run = self.status.run
@@ -175,8 +183,10 @@ class World:
             return Standing()
         wanted = self._wanted(holding)
         different = f"Deployment web runs {self.live} instead of {wanted}" if self.live != wanted else ""
+        if holding.unproved and self.unproved and not different:
+            different = f"target/web has not rolled out what the run wants: {self.unproved}"
         at = (self.now if self.trouble else self.troubled) if holding.window is not None else None
-        return Standing(different, version=self.live, trouble=self.trouble, troubled_at=at)
+        return Standing(different, version=self.live, trouble=self.trouble, troubled_at=at, remark=self.remark)
 
     def _wanted(self, holding: Holding) -> str:
         wanted = self.live

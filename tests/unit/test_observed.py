@@ -258,3 +258,62 @@ def test_outputs_that_nobody_can_read_are_unknown_where_they_are_named():
         world.status.run.outcome == "RolledBack"
         and "the pod of job backup is gone; id is needed" in world.status.message
     )
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_a_deploy_that_was_passed_over_is_not_promoted_before_it_has_rolled_out(skip: bool):
+    stages = spec()["stages"]
+    stages[1] |= {"onFailure": "Pause" if skip else "Continue", "gates": [], "bake": "0s"}
+    target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)"}}
+    targets = [{"name": "web", "workload": target, "holdFor": "20s"}]
+    world = World(spec=spec(stages=stages, targets=targets), jobs={"web": Progress("Failed", "timed out progressing")})
+    world.unproved = "1 old replicas are still there"
+    world.settle()
+    if skip:
+        world.act("Skip")
+    world.later(10)
+    world.jobs.clear()
+    assert world.status.run.outcome is None and "has not rolled out" in world.status.message
+    world.later(15)
+    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+
+
+def test_a_deploy_that_rolls_out_after_it_was_passed_over_is_promoted():
+    stages = spec()["stages"]
+    stages[1] |= {"onFailure": "Continue", "gates": [], "bake": "0s"}
+    world = World(spec=spec(stages=stages), jobs={"web": Progress("Failed", "timed out progressing")})
+    world.unproved = "1 old replicas are still there"
+    world.later(10)
+    world.unproved = ""
+    world.later(2)
+    assert world.status.run.outcome == "Promoted" and world.status.history[0].passedOver == ["deploy"]
+
+
+def test_what_does_not_run_yet_is_not_taken_over():
+    world = World(live="2.0", unready="Deployment web is paused (kubectl rollout resume)")
+    world.later(60)
+    assert world.status.lastGood is None and "is paused" in world.status.waitingFor.message
+    world.unready = ""
+    world.settle()
+    assert world.status.lastGood.version == "2.0" and world.status.runs == 0
+
+
+def test_guard_for_counts_without_guards_too():
+    world = World(spec=spec(guardFor="1m")).settle().later(12)
+    assert world.status.run.phase == "Guarding"
+    world.trouble = "none of 1 replicas is available"
+    world.later(3)
+    assert conditions(world)["Ready"] == "Unknown"
+    world.later(70)
+    assert world.status.run.outcome == "RolledBack"
+
+
+def test_nobody_runs_it_is_said_at_rest_and_after_a_rollback():
+    world = promoted()
+    world.remark = "nobody runs it: Deployment web wants no pods"
+    world.settle()
+    assert world.status.message == "serving 2.0 (nobody runs it: Deployment web wants no pods)"
+    world.ask("3.0", rollback={"verify": [{"name": "ok", "prometheus": {"query": "x"}, "min": "1"}]}).settle()
+    world.gates["errors"] = "Failed"
+    world.later(2)
+    assert "serving 2.0 (nobody runs it" in world.status.message

@@ -320,3 +320,34 @@ def test_an_invalid_edit_is_not_ready_and_says_so():
     world.ask(targets=[*spec()["targets"], *spec()["targets"]]).settle()
     assert conditions(world)["Ready"] == "False" and "names are unique" in world.status.message
     assert world.status.run.phase == "Guarding"
+
+
+def test_silence_that_a_person_decides_about_is_not_passed_over():
+    stages = spec()["stages"]
+    stages[1]["onFailure"] = "Continue"
+    stages[1]["gates"][0]["onHoldExpired"] = "Pause"
+    world = World(spec=spec(stages=stages), gates={"errors": "Silent"}).settle().later(3)
+    assert world.status.state == "Paused"
+
+
+def test_a_resume_counts_through_a_restart():
+    world = guarded().settle()
+    world.gates["rate"] = "Silent"
+    world.later(3)
+    world.act("Resume")
+    world.gates["rate"] = "Unknown"
+    world.later(2)
+    world.gates["rate"] = "Silent"
+    world.later(3)
+    assert world.status.run.paused is None
+    assert "rate: no data" in world.status.waitingFor.message
+
+
+def test_a_run_does_not_change_anything_before_its_guards_have_answered_once():
+    world = guarded()
+    world.gates["rate"] = "Unknown"
+    world.later(5)
+    assert world.live == "1.0" and world.performed == []
+    world.gates |= {"rate#0": "Failed", "rate#1": "Breaching"}
+    world.later(5)
+    assert world.live == "2.0" and world.status.run.outcome is None, "a hotfix is rolled out because something breaches"

@@ -28,6 +28,8 @@ RELEASE: Mapping[str, str] = {
     "RollingBack": "Progressing",
     "Blocked": "Progressing",
     "Queued": "Progressing",
+    "Settling": "Progressing",
+    "Unavailable": "Progressing",
     "Unobserved": "Progressing",
     "TargetNotFound": "Progressing",
     "ConnectionNotFound": "Progressing",

@@ -13,7 +13,7 @@ from gatewright.core.pinning import baseline_version
 Situation = Literal[
     "Unread", "Preflight", "Walking", "Paused", "Guarding", "RollingBack", "Verifying",
     "Leaving", "Invalid", "Unverified", "Unobserved", "Drifted", "Settled", "Rejected", "Ended", "Unseen", "Missing",
-    "Unconnected", "Unresolved", "Adopted", "Suspended", "Blocked", "Start",
+    "Unconnected", "Unresolved", "Settling", "Adopted", "Suspended", "Blocked", "Start",
 ]  # fmt: skip
 _Check = Callable[[View, Observation], bool]
 
@@ -84,6 +84,11 @@ def _ended(view: View, seen: Observation) -> bool:
     return last.outcome == "Aborted"
 
 
+def _settling(view: View, seen: Observation) -> bool:
+    """It would be taken over, but does not run yet what it has: nobody knows whether it ever will."""
+    return _adopted(view, seen) and any(sight.unready for sight in seen.sights.values())
+
+
 def _adopted(view: View, seen: Observation) -> bool:
     targets = [sight for name, sight in seen.sights.items() if name.startswith("target/")]
     if not targets or not all(sight.matches for sight in targets) or broken(view.status) or view.spec is None:
@@ -126,6 +131,7 @@ AT_REST: tuple[tuple[_Check, Situation], ...] = (
     (lambda view, seen: any(sight.problem for sight in seen.sights.values()), "Missing"),
     (lambda view, seen: bool(seen.unconnected), "Unconnected"),
     (_unresolved, "Unresolved"),
+    (_settling, "Settling"),
     (_adopted, "Adopted"),
     (lambda view, seen: view.spec is not None and view.spec.suspend, "Suspended"),
     (lambda view, seen: seen.rival is not None, "Blocked"),

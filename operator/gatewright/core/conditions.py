@@ -171,8 +171,18 @@ def _stepping(p: Pass, run: Run, index: int, text: str) -> _Said:
     due = times.due(run, "step")
     deadline = f"; fails at {times.stamp(due)[:19]}Z" if due is not None else ""
     problem = f": {step.message}" if step.message else ""
-    waiting = f"{wanted.kind} step {step.name} of stage {stage.name}{problem}{deadline}"
-    return _Said("Progressing", "Unknown", "Progressing", f"{text}, step {step.name}{problem}", waiting, working=True)
+    held = f"; clocks stand still: {_held(run)}" if run.held else ""
+    waiting = f"{wanted.kind} step {step.name} of stage {stage.name}{problem}{deadline}{held}"
+    return _Said(
+        "Progressing", "Unknown", "Progressing", f"{text}, step {step.name}{problem}{held}", waiting, working=True
+    )
+
+
+def _held(run: Run) -> str:
+    """Why clocks stand still, with the words of the guard or gate that holds."""
+    rows = [*run.guards, *(row for stage in run.stages for row in stage.gates)]
+    row = next((row for row in rows if row.state in ("Holding", "Expired") and run.held == f"{row.name} holds"), None)
+    return judge.describe(row) if row is not None else run.held or ""
 
 
 def _stuck_stop(p: Pass) -> str:
@@ -262,6 +272,10 @@ def _guarding(p: Pass, run: Run) -> _Said:
         waiting = f"cannot be made last good: {lost or untold}"
     if untold:
         return _Said("Guarding", "Unknown", "Guarding", f"{text}; {untold}", waiting, working=True)
+    if run.availability:
+        return _Said(
+            "Guarding", "Unknown", "Unavailable", f"{text}; {run.availability[0].message}", waiting, working=True
+        )
     if run.observe:  # nothing was deployed
         return _Said("Guarding", "Unknown", "Guarding", f"{run.version} is only observed", waiting, working=True)
     return _Said("Guarding", "True", "Guarding", f"serving {run.version}; guards watch{until}", waiting)
@@ -306,6 +320,11 @@ def _resting(p: Pass, situation: Situation) -> _Said:
         return _Said(
             "Invalid", "False", "InvalidSpec", text, "a spec without it, or a first promoted version", stalled=True
         )
+    if situation == "Settling":
+        name, unready = next((name, sight.unready) for name, sight in p.seen.sights.items() if sight.unready)
+        text = f"{version} is what {name} has, but not what runs: {unready}"
+        waiting = f"{name} to run it ({unready}), looked at again every 30s; adopt: Never walks the stages instead"
+        return _Said("Waiting", "Unknown", "Settling", text, waiting, working=True)
     if situation == "Missing":
         name, problem = next((name, sight.problem) for name, sight in p.seen.sights.items() if sight.problem)
         text = f"{version} cannot start: {name}: {problem}"
@@ -334,7 +353,9 @@ def _serving(p: Pass, version: str) -> _Said:
     if unknown:
         text = f"{version} was promoted; whether it is live cannot be told: {unknown}"
         return _Said("Promoted", "Unknown", "Unobserved", text, f"a look at {unknown}", working=True)
-    caveat = p.status.live.caveat if p.status.live is not None else None
+    remark = _remark(p)
+    caveat = (p.status.live.caveat if p.status.live is not None else None) or ""
+    caveat = "; ".join(part for part in (caveat, remark if remark not in caveat else "") if part)
     return _Said("Promoted", "True", "Promoted", f"serving {version}{f' ({caveat})' if caveat else ''}")
 
 
@@ -364,10 +385,16 @@ def _live(p: Pass, run: Run | None) -> str:
         return f"serving something else than was left: {changed}"
     if live is None or not live.version:
         return "serving what was there before"
-    if live.caveat:
-        return f"serving {live.version} ({live.caveat})"
+    remark = _remark(p)
+    if live.caveat or remark:
+        return f"serving {live.version} ({'; '.join(part for part in (live.caveat or '', remark) if part)})"
     verified = run is not None and run.rollback is not None and bool(run.rollback.verify)
     return f"serving {live.version}{' normally' if verified else ''}"
+
+
+def _remark(p: Pass) -> str:
+    """What people should know although nothing is different: nobody runs it."""
+    return "; ".join(standing.remark for standing in p.seen.standings.values() if standing.remark.startswith("nobody"))
 
 
 def _after(p: Pass, status: ReleaseStatus, run: Run | None, version: str, live: str) -> _Said:

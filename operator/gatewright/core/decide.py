@@ -120,6 +120,7 @@ ACTIONS: Mapping[Situation, Callable[[Pass], None]] = {
     "Missing": _look_again,
     "Unconnected": _look_again,
     "Unresolved": _look_again,
+    "Settling": _look_again,
     "Adopted": _adopt,
     "Suspended": _look_again,
     "Blocked": _look_again,

@@ -49,7 +49,8 @@ def line(check: Check, status: GateStatus, verdict: Verdict, now: datetime, sile
         return False
     status.state = state
     status.since = stamp(now)
-    status.acknowledged = False
+    # Only an answer ends what a person has let pass; a restart, which begins with no answer, does not.
+    status.acknowledged = status.acknowledged and state not in ("Passing", "Breaching")
     fill(check, status, verdict)
     return True
 

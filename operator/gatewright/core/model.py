@@ -166,6 +166,8 @@ class Sight:
     matches: bool = False
     version: str | None = None
     problem: str | None = None
+    unready: str = ""
+    """It has the wanted version, but does not run it yet, and why: it is not taken over before it does."""
     way: str = ""
     """How a rollback would return it, where its snapshot alone does not say that."""
 
@@ -180,8 +182,8 @@ class Holding:
     operations: tuple[Operation, ...]
     window: float | None = None
     """Seconds for which a crash counts as trouble: the `for` of its built-in guard; None where nobody watches that."""
-    revision: str | None = None
-    """ControllerRevision with the snapshot that a `restore` stands for; that of the run under way without it."""
+    unproved: bool = False
+    """Its last deploy failed or was skipped: nobody has seen it roll out, so that is looked at, too."""
 
 
 @dataclass(frozen=True, slots=True)

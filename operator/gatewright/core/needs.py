@@ -58,7 +58,7 @@ def _at_rest(view: View, now: datetime, left: Mapping[str, Any] | None) -> Needs
     held: Sequence[Holding] = () if view.deleting else resting.holdings(left or {})
     situation = classify(view, Observation(now, resting=left))
     looks = situation == "Unseen" or (situation == "Unobserved" and asked_again(view))
-    begins = looks or situation in ("Adopted", "Suspended", "Blocked", "Unresolved", "Start")
+    begins = looks or situation in ("Settling", "Adopted", "Suspended", "Blocked", "Unresolved", "Start")
     if view.spec is None or not looks:
         return Needs(holdings=tuple(held), connections=begins)
     last_good = view.status.lastGood.version if view.status.lastGood else None

@@ -140,17 +140,25 @@ def holdings(view: View, body: Body, run: Run) -> list[Holding]:
     at_work: set[str] = set()
     operations: dict[str, list[Operation]] = {}
     deployed: set[str] = set()
+    unproved: set[str] = set()
     for operation, step in changes_of(view, body, run):
         if step.state == "Running":
             at_work.add(operation.subject)
         elif step.state == "Succeeded" or operation.subject.startswith("target/"):
             operations.setdefault(operation.subject, []).append(operation)
-        if step.state == "Succeeded" and operation.kind == "apply":
+        if operation.kind == "apply" and step.state != "Running":
             deployed.add(operation.subject)
+            (unproved.discard if step.state == "Succeeded" else unproved.add)(operation.subject)
     found = subjects(body)
     windows = {f"target/{target.name}": seconds(target.availability.for_) for target in body.spec.targets}
     return [
-        Holding(subject, found.get(subject), tuple(items), windows.get(subject) if subject in deployed else None)
+        Holding(
+            subject,
+            found.get(subject),
+            tuple(items),
+            window=windows.get(subject) if subject in deployed else None,
+            unproved=subject in unproved,
+        )
         for subject, items in operations.items()
         if subject not in at_work
     ]

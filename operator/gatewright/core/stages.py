@@ -341,7 +341,7 @@ def fail_stage(p: Pass, index: int, cause: str, reason: str, gate: str | None = 
     stage.message = reason[:1000]
     times.stop(run, "bake", "overdue", "step", times.DIFFERENCE)
     p.firmly()
-    if wanted.onFailure == "Continue":
+    if wanted.onFailure == "Continue" and not pause:
         run.stopping += _still_running(run, stage)
         p.note("StageFailed", f"stage {stage.name}: {reason} (onFailure: Continue)", warning=True)
         return True

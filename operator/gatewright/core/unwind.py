@@ -319,12 +319,14 @@ def _serve_again(p: Pass) -> None:
     assert run.rollback is not None
     if not any(line.subject.startswith("target/") for line in run.rollback.undo):
         return  # no target was touched: what was live before the run still is
+    remarks = "; ".join(item.remark for item in p.seen.standings.values() if item.remark.startswith("nobody"))
     if run.found is None:
-        served = Served(version=good.version if good is not None else "", snapshot=run.revision)
+        served = Served(version=good.version if good is not None else "", snapshot=run.revision, caveat=remarks or None)
         serve(p, served)
         return
     caveat = f"it was live before run {run.id}, and was not promoted"
     caveat += f"; {good.version} is last good" if good is not None and good.version else ""
+    caveat += f"; {remarks}" if remarks else ""
     serve(p, Served(version=run.found, snapshot=run.revision, caveat=caveat))
 
 

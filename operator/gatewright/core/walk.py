@@ -85,7 +85,7 @@ def preflight(p: Pass) -> None:
     ]
     if failed:
         finish(p, "Aborted", f"preflight {judge.describe(failed[0])}; nothing was touched; Retry starts again")
-    elif judge.all_passing(rows) and not suspended(p):
+    elif judge.all_passing(rows) and not suspended(p) and watching.asked_once(p):
         states.move(run, "Walking")
         walk(p)
 
@@ -357,7 +357,7 @@ def _complete(p: Pass) -> None:
     states.move(run, "Guarding")
     if not run.observe:
         serve(p, Served(version=run.version))
-    times.start(run, "guard", seconds(p.body.spec.guardFor) if p.body.spec.guards else 0.0, p.now)
+    times.start(run, "guard", seconds(p.body.spec.guardFor), p.now)
     guarding(p)
 
 

@@ -24,6 +24,12 @@ def look_ahead(p: Pass) -> None:
         row.early = row.state in BAD
 
 
+def asked_once(p: Pass) -> bool:
+    """Whether every guard has had an answer, or has been silent for long enough to hold: only then is it known which of
+    them breach already before the run changes anything."""
+    return p.run.observe or all(row.state != "Unknown" for row in p.run.guards)
+
+
 def count_guards(p: Pass) -> None:
     """Which guards do not count yet; and tell of those that only tell."""
     run = p.run

@@ -34,6 +34,8 @@ class Known:
     looks: int = 0
     stuck_since: float | None = None
     hopeless_since: float | None = None
+    words: str = ""
+    """What kept it from ending when somebody looked last."""
     ended: bool = False
     """It is a Job that has ended, or is about to; only what it has left is not known."""
     refusals: int = 0

@@ -304,12 +304,15 @@ async def _diagnosed(
         known.stuck_since = (known.stuck_since or now) if why is not None else None
         known.hopeless_since = (known.hopeless_since or now) if why is not None and why.hopeless else None
         if why is not None:
+            known.words = why.message
             found = Progress("Running", why.message, stuck=True, hopeless=why.hopeless)
     elif known.stuck_since is not None:
         found = known.progress
     hopeless = known.hopeless_since is not None and now - known.hopeless_since >= HOPELESS_FOR
     if hopeless and not undoing:
         return Progress("Failed", found.message)
+    if known.words and known.words not in found.message:  # it ran for a moment: why it did not before is not forgotten
+        found = replace(found, message=f"{found.message}; before: {known.words}"[:1000])
     return replace(found, hopeless=hopeless and not _restores(operation))
 
 

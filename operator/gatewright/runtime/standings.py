@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gatewright.api.base import seconds
@@ -40,11 +41,23 @@ async def compare(
             continue
         await _remember(lens, entry, view, holding)
         try:
-            found[holding.subject] = await actions.compare(lens, view, holding, snapshots.get(holding.subject))
+            standing = await actions.compare(lens, view, holding, snapshots.get(holding.subject))
+            if holding.unproved and not standing.difference:
+                standing = await _rolled_out(lens, view, holding, standing)
+            found[holding.subject] = standing
         except Permanent as error:
             found[holding.subject] = Standing(unknown=str(error))
     _let_go(entry, needs)
     return found
+
+
+async def _rolled_out(lens: Lens, view: View, holding: Holding, standing: Standing) -> Standing:
+    """A deploy that failed or was skipped may have changed the object alone: old pods go on serving, or none does."""
+    progress = await actions.follow(lens, view, holding.operations[-1])
+    if progress.state == "Succeeded":
+        return standing
+    words = progress.message or "its deploy was not begun"
+    return replace(standing, difference=f"{holding.subject} has not rolled out what the run wants: {words}")
 
 
 async def _remember(lens: Lens, entry: Entry, view: View, holding: Holding) -> None:

@@ -122,6 +122,7 @@ class Workload:
         held = rollout.held_back(found)
         if held:
             return Sight(None, problem=f"{held}; set updateStrategy to RollingUpdate without a partition")
+        rolled_out = rollout.progress(found, Operation("", "apply", ""), 0.0)
         return Sight(
             {
                 "template": found["spec"]["template"],
@@ -130,6 +131,7 @@ class Workload:
             },
             matches=not template.different(found["spec"]["template"], _fields_of(config)),
             version=_version(config, found),
+            unready="" if rolled_out.state == "Succeeded" else f"{rollout.called(found)}: {rolled_out.message}",
         )
 
     async def perform(
