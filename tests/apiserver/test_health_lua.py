@@ -50,6 +50,12 @@ EXPECTED = {
     "aborted": "Degraded",
     "invalid_spec": "Degraded",
     "target_missing": "Progressing",
+    "queued": "Progressing",
+    "unconnected": "Progressing",
+    "unavailable": "Progressing",
+    "changed_by_others": "Progressing",
+    "silent_guard": "Healthy",
+    "drifted": "Degraded",
 }
 
 
