@@ -60,7 +60,7 @@ def summarize(p: Pass, situation: Situation) -> None:
         wanted["Stalled"] = ("True", said.reason, said.message)
     if said.paused:
         wanted["Paused"] = ("True", said.reason, said.message)
-    drift = _drift(p)
+    drift = "" if situation == "Adopted" else _drift(p)
     if drift:
         wanted["Drifted"] = ("True", "ChangedByOthers", drift)
     wanted |= _ending(status, said)
