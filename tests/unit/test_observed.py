@@ -317,3 +317,18 @@ def test_nobody_runs_it_is_said_at_rest_and_after_a_rollback():
     world.gates["errors"] = "Failed"
     world.later(2)
     assert "serving 2.0 (nobody runs it" in world.status.message
+
+
+def test_what_was_captured_and_is_gone_at_the_end_is_no_hold_for_ever():
+    guard = {"name": "rate", "prometheus": {"query": "rate"}, "max": "1%"}
+    target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)"}}
+    world = World(
+        spec=spec(guards=[guard], guardFor="5s", targets=[{"name": "web", "workload": target, "holdFor": "20s"}])
+    )
+    world.settle().later(10)
+    assert world.status.run.phase == "Guarding"
+    world.missing = "there is no such configmap in namespace shop"
+    world.later(10)
+    assert world.status.run.outcome is None and conditions(world)["Ready"] == "Unknown"
+    world.later(25)
+    assert world.status.run.rollback is not None and "there is no such configmap" in world.status.run.rollback.reason

@@ -200,3 +200,10 @@ def test_a_stage_that_is_passed_over_has_its_job_stopped_first():
     assert world.status.run.outcome == "Promoted"
     assert "failed and passed over: migrate" in world.status.history[0].reason
     assert world.status.history[0].passedOver == ["migrate"]
+
+
+def test_what_a_person_repeats_is_every_restore():
+    world = failed_rollback()
+    world.act("Rollback")
+    assert [operation.kind for operation in world.performed if operation.kind == "restore"] == ["restore"]
+    assert {line.state for line in world.status.run.rollback.undo if line.kind == "Restore"} == {"Succeeded"}

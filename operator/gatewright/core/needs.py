@@ -71,7 +71,7 @@ def _sights(view: View, body: Body, run: Run, now: datetime) -> Mapping[str, Any
     """What is about to be changed for the first time, and, when guards have watched long enough, everything."""
     if run.phase == "Guarding":
         waiting = view.spec is not None and view.spec.version != run.version
-        return subjects(body) if waiting or times.expired(run, "guard", now) else {}
+        return subjects(body) if waiting or times.over(run, "guard", now) else {}
     following = None if run.observe else upcoming(run)
     if following is None:
         return {}

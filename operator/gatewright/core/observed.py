@@ -20,7 +20,7 @@ from gatewright.api.release import Availability, Target
 from gatewright.api.status import Difference, GateStatus
 from gatewright.core import times
 from gatewright.core.model import Standing
-from gatewright.core.operations import changed_by
+from gatewright.core.operations import captured, changed_by
 from gatewright.core.passing import Pass
 
 HOLD_FOR = 600.0
@@ -75,6 +75,8 @@ def _differences(p: Pass) -> None:
     before = {row.subject: row for row in run.differences}
     held = [holding.subject for holding in p.holdings()]
     rows = [row for subject in held if (row := _difference(p, subject, before.get(subject))) is not None]
+    said = {row.subject for row in rows}
+    rows += [_lost(p, subject, before.get(subject)) for subject in _gone(p) if subject not in said]
     for row in rows:
         if row.subject not in before:
             p.note("Different", f"{run.version}: {row.message}", warning=True)
@@ -102,10 +104,27 @@ def _difference(p: Pass, subject: str, row: Difference | None) -> Difference | N
     return row.model_copy(update={"message": message})
 
 
+def _gone(p: Pass) -> list[str]:
+    """What is captured with a target and cannot be found when the run is to be promoted: there is no good state to keep."""
+    if p.run.phase != "Guarding":
+        return []
+    lost = [subject for subject, sight in p.seen.sights.items() if sight.problem]
+    if lost:
+        p.wakes.append(p.now + LOOK_AGAIN)
+    return lost
+
+
+def _lost(p: Pass, subject: str, row: Difference | None) -> Difference:
+    message = f"{subject}: {p.seen.sights[subject].problem}"[:1000]
+    since = row.since if row is not None else times.stamp(p.now)
+    return Difference(subject=subject, message=message, since=since)
+
+
 def hold_for(p: Pass, subject: str) -> float:
     """Seconds for which something may be other than the run wants."""
     target = target_of(p, subject)
     limits = [seconds(target.holdFor)] if target is not None else []
+    limits += [seconds(one.holdFor) for one in p.body.spec.targets if subject in captured(p.body, one.name)]
     limits += [
         seconds(step.flags.holdFor)
         for stage in p.body.spec.stages

@@ -59,6 +59,12 @@ def expired(run: Run, name: str, now: datetime) -> bool:
     return at is not None and now >= at
 
 
+def over(run: Run, name: str, now: datetime) -> bool:
+    """Whether a set clock has run out, also one that stands still since then."""
+    timer = run.timers.get(name)
+    return expired(run, name, now) or (timer is not None and timer.remaining == 0.0)
+
+
 def hold(run: Run, why: str, now: datetime) -> None:
     """Stop every clock but the one that ends a hold."""
     run.held = why

@@ -82,7 +82,8 @@ def repeat(p: Pass) -> None:
     assert run.rollback is not None
     run.finishedAt = run.took = run.reason = None
     run.rollback.attempt += 1
-    left = [line for line in run.rollback.undo if line.state in ("Failed", "Skipped")]
+    # To return something twice is to return it once, and others may have taken away what was returned.
+    left = [line for line in run.rollback.undo if line.state in ("Failed", "Skipped") or line.kind == "Restore"]
     for line in left:
         states.move(line, "Pending")
         line.message = line.due = line.startedAt = None

@@ -90,6 +90,8 @@ class Entry:
     failures: int = 0
     hopeless: int = 0
     """Passes in a row that have failed by what does not go away by itself."""
+    terminating: bool = False
+    """Its namespace is being deleted: nothing can be made there any more."""
     blocked: bool = False
     tampered: bool = False
     basis: str = ""

@@ -316,9 +316,10 @@ async def _diagnosed(
     return replace(found, hopeless=hopeless and not _restores(operation))
 
 
-def is_final(view: View, error: Exception) -> bool:
+def is_final(entry: Entry, view: View, error: Exception) -> bool:
     """Whether a refusal on the way back is the last word: a Release that is deleted with its namespace waits for nothing."""
-    return view.deleting and (isinstance(error, NotFound) or "being terminated" in str(error))
+    entry.terminating = entry.terminating or "being terminated" in str(error)
+    return view.deleting and (isinstance(error, NotFound) or entry.terminating)
 
 
 def refused(entry: Entry, operation: Operation, message: str) -> None:

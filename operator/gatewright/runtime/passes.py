@@ -206,7 +206,7 @@ class Passes:
                 entry.operations[operation.id] = Known(result, time.monotonic())
             elif isinstance(result, Lost | Conflict) or not isinstance(result, Permanent | Retryable):
                 entry.operations.pop(operation.id, None)  # nobody knows: the next pass looks before it tries again
-            elif undoing and not is_final(view, result):
+            elif undoing and not is_final(entry, view, result):
                 refused(entry, operation, str(result))
             elif isinstance(result, Permanent):
                 entry.operations[operation.id] = Known(Progress("Failed", str(result)), time.monotonic())
