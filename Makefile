@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv fmt lint types imports generate verify test test-unit test-apiserver test-e2e test-runbook saboteur demo bench cluster-up cluster-down run lock clean
+.PHONY: help venv fmt lint types imports generate verify test test-unit test-apiserver test-e2e test-runbook model saboteur demo bench cluster-up cluster-down run lock clean
 
 help: ## what the targets do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ test-e2e: venv ## the tests on a whole cluster
 
 test-runbook: venv ## the whole runbook on a cluster, against stand-ins of every system (part of test)
 	$(PY) -m pytest tests/e2e/test_runbook.py
+
+model: venv ## walk the model of the core by chance: make model STEPS=1000000
+	MODEL_STEPS=$(or $(STEPS),100000) $(PY) -m pytest tests/unit/model -s
 
 saboteur: venv ## what others do meanwhile, drawn by seed, on a cluster: make saboteur SEED=1 DRAWS=200
 	$(PY) -m tests.e2e.saboteur --seed $(or $(SEED),1) --draws $(or $(DRAWS),200)

@@ -166,10 +166,26 @@ def holdings(view: View, body: Body, run: Run) -> list[Holding]:
 
 def _restored(view: View, body: Body, run: Run) -> list[Holding]:
     """After the rollback: what was returned has to be what is there."""
-    assert run.rollback is not None
-    lines = [line for line in run.rollback.undo if line.kind == "Restore" and line.state == "Succeeded"]
-    restores = [restore(view, body, run, line.subject, line.key or "", line.startedAt) for line in lines]
+    restores = [restore(view, body, run, line.subject, line.key or "", line.startedAt) for line in returned(body, run)]
     return [Holding(operation.subject, operation.config, (operation,)) for operation in restores]
+
+
+def returned(body: Body, run: Run) -> list[Undo]:
+    """Restores after which a subject has to be as it was: not where a compensation has set something else since."""
+    undo = run.rollback.undo if run.rollback is not None else []
+    done = {(line.stage, line.subject) for line in undo if line.kind == "Compensate" and line.state == "Succeeded"}
+    compensated = {
+        subject
+        for stage in body.spec.stages
+        for step in stage.rollback.steps
+        if (stage.name, f"step/{step.name}") in done
+        for subject in changed_by(stage, step)
+    }
+    return [
+        line
+        for line in undo
+        if line.kind == "Restore" and line.state == "Succeeded" and line.subject not in compensated
+    ]
 
 
 def of_check(view: View, body: Body, run: Run, place: str, check: Check, stage: int | None = None) -> Operation | None:

@@ -359,7 +359,8 @@ def fail_stage(p: Pass, index: int, cause: str, reason: str, gate: str | None = 
 def _still_running(run: Run, stage: StageStatus) -> list[Entry]:
     """Jobs of a stage that has failed, unless it is known that they have ended: by their step, or by their gate."""
     over = {step.key for step in stage.steps if step.state in ("Succeeded", "Skipped")}
-    judged = {f"gates/{row.name}" for row in stage.gates if row.state in ("Passing", "Failed")}
+    # A gate that cannot pass has failed before its Job has ended.
+    judged = {f"gates/{row.name}" for row in stage.gates if row.state == "Passing"}
     known = {entry.subject for entry in run.stopping}
     return [
         entry

@@ -21,7 +21,7 @@ from gatewright.api.status import Outcome, Rejected, Rollback, Served, Undo, Unv
 from gatewright.core import judge, states, times
 from gatewright.core.expand import Unknown
 from gatewright.core.model import Progress
-from gatewright.core.operations import budget, key, limit_of_restore, of_undo, told
+from gatewright.core.operations import budget, key, limit_of_restore, of_undo, returned, told
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
 from gatewright.core.plan import plan
 
@@ -87,8 +87,9 @@ def repeat(p: Pass) -> None:
     for line in left:
         states.move(line, "Pending")
         line.message = line.due = line.startedAt = None
-        line.stopping = line.unended = line.again = False
-    _give_keys(p, left)
+        line.stopping = line.again = False
+        line.unended = line.unended and line.kind == "Compensate"
+    _give_keys(p, [line for line in left if not line.unended])
     run.rollback.verify = [row.model_copy(update={"state": "Unknown", "message": None}) for row in run.rollback.verify]
     p.status.unverified = None
     p.decision.finalize = True
@@ -97,11 +98,24 @@ def repeat(p: Pass) -> None:
     p.firmly()
 
 
+def _stop_first(p: Pass) -> None:
+    """Jobs of compensations that may still be going on are stopped before these are started once more."""
+    rollback = p.run.rollback
+    assert rollback is not None
+    for line in [item for item in rollback.undo if item.state == "Pending" and item.unended]:
+        jobs = of_undo(p.view, p.body, p.run, line.model_copy(update={"stopping": True})) if _is_job(p, line) else []
+        stops = [Undo(kind="Stop", stage=line.stage, subject=job.subject, state="Pending", key=job.key) for job in jobs]
+        line.unended = False
+        rollback.undo = [*stops, *rollback.undo]
+        _give_keys(p, [line])
+
+
 def roll_back(p: Pass) -> None:
     """Undo line by line, as far as lines may go side by side."""
     run = p.run
     assert run.rollback is not None
     p.decision.urgent = True
+    _stop_first(p)
     waiting, unended = False, ""
     for line in run.rollback.undo:
         if line.kind == "Compensate" and line.state == "Pending" and unended:
@@ -142,7 +156,7 @@ def _not_returned(p: Pass) -> str | None:
     """What is not as it was returned: empty where everything is; None where nobody has looked yet."""
     run, before = p.run, p.view.run
     assert run.rollback is not None
-    restored = [line.subject for line in run.rollback.undo if line.kind == "Restore" and line.state == "Succeeded"]
+    restored = [line.subject for line in returned(p.body, run)]
     if restored and (before is None or before.phase != "Verifying"):
         return None
     for subject in restored:

@@ -1,0 +1,380 @@
+"""What holds after every pass, whatever has happened. A law raises AssertionError, and its docstring says what it protects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+from gatewright.api.status import Run
+from gatewright.core.model import Operation
+from tests.unit.model.world import FORWARD, Change, Seen, Wild, part, stage_of
+from tests.unit.test_kstatus import EXPECTED, kstatus
+
+MOST = 100 * 1024
+UNKNOWN = "fromTheFuture"
+Law = Callable[[Wild, Seen], None]
+
+
+def wakes_later(world: Wild, seen: Seen) -> None:
+    """No timer of the past wakes anybody."""
+    wake = seen.decision.wake
+    assert wake is None or wake > world.now, f"wakes at {wake}, it is {world.now}"
+
+
+def stays_small_and_readable(world: Wild, seen: Seen) -> None:
+    """What is written is small, is read again, and says the same."""
+    text = json.dumps(world.raw, ensure_ascii=False)
+    assert len(text.encode()) < MOST, f"{len(text)} characters"
+
+
+def keeps_what_it_does_not_know(world: Wild, seen: Seen) -> None:
+    """A field that a newer operator wrote stays for as long as what it stands in."""
+    if UNKNOWN in seen.raw:
+        assert UNKNOWN in world.raw, "the status forgets what it does not know"
+    before, after = seen.raw.get("run") or {}, world.raw.get("run") or {}
+    if UNKNOWN in before and before.get("id") == after.get("id"):
+        assert UNKNOWN in after, "the run forgets what it does not know"
+    if UNKNOWN in (before.get("stages") or [{}])[0] and before.get("id") == after.get("id"):
+        assert UNKNOWN in after["stages"][0], "the stage forgets what it does not know"
+
+
+def starts_only_what_may(world: Wild, seen: Seen) -> None:
+    """Rejected versions, unverified states, deletion, suspension and errors of the spec keep a run from starting."""
+    before, after, spec = seen.view.status, world.status, seen.view.spec
+    if after.runs == before.runs:
+        return
+    assert after.runs == before.runs + 1 and after.run is not None and spec is not None
+    assert not seen.view.deleting, "a run starts in a Release that is being deleted"
+    assert not seen.view.problems and not spec.suspend and seen.observation.rival is None
+    assert not seen.observation.unconnected
+    rejected = after.run.version in [item.version for item in before.rejected]
+    assert seen.person or not rejected, f"{after.run.version} is rejected and starts"
+    left = before.unverified
+    assert seen.person or left is None or seen.view.generation > left.generation, "a run starts on what is not verified"
+    same = before.run is not None and before.run.version == after.run.version and before.run.outcome == "Aborted"
+    assert seen.person or not same, "an aborted version starts by itself"
+
+
+def promotes_what_runs(world: Wild, seen: Seen) -> None:
+    """What is promoted was live, every stage of it passed, and what did not was passed over by its own rule or a person."""
+    run = _ended_now(world, seen)
+    if run is None or run.outcome != "Promoted":
+        return
+    last = {change.subject: change.wanted for change in world.changes if change.run == run.id}
+    for subject, wanted in last.items():
+        assert subject not in world.dark or not subject.startswith("target/"), f"{subject} was not looked at"
+        if subject.startswith("target/") or subject in _set_well(world, seen, run):
+            assert world.value(subject) == wanted, f"{subject} has {world.value(subject)}, the run wants {wanted}"
+    for stage in run.stages:
+        assert stage.state in ("Passed", "Failed", "Skipped"), f"promoted with stage {stage.name} {stage.state}"
+        if stage.state == "Failed":
+            assert stage.name in world.passed_over, f"promoted over the failed stage {stage.name}"
+        if stage.state == "Skipped":
+            assert stage.skippedBy, f"nobody has skipped {stage.name}"
+    assert not _running(world, run), f"promoted while {[*_running(world, run)]} run"
+
+
+def passes_over_no_failure(world: Wild, seen: Seen) -> None:
+    """The walk goes on past a failed stage only by the stage's own `onFailure: Continue`; who paused it is not forgotten."""
+    run, before = world.status.run, seen.view.run
+    if run is None or run.observe or run.outcome is not None:
+        return
+    old = {stage.name: (stage.state, stage.attempt) for stage in before.stages} if before is not None else {}
+    if before is None or before.id != run.id:
+        world.passed_over.clear()
+    body = world.pinned_body(run)
+    for stage, wanted in zip(run.stages, body.spec.stages if body is not None else (), strict=False):
+        if stage.state != "Failed":
+            world.passed_over.discard(stage.name)
+        elif (
+            old.get(stage.name) != ("Failed", stage.attempt)
+            and wanted.onFailure == "Continue"
+            and run.phase != "Paused"
+        ):
+            world.passed_over.add(stage.name)
+    if run.phase in ("Walking", "Guarding"):
+        forgotten = [
+            stage.name for stage in run.stages if stage.state == "Failed" and stage.name not in world.passed_over
+        ]
+        assert not forgotten, f"{forgotten} have failed, and the run is {run.phase}"
+
+
+def compensates_in_order(world: Wild, seen: Seen) -> None:
+    """A compensation starts only when everything before it is over, and nothing of the run goes on beside it."""
+    run = world.status.run
+    for operation in seen.decision.effects:
+        if operation.kind in ("stop", "restore") or part(operation) != "rollback":
+            continue
+        assert run is not None and run.rollback is not None
+        lines = run.rollback.undo
+        own = next(number for number, line in enumerate(lines) if line.key == operation.key)
+        for line in lines[:own]:
+            assert line.state in ("Succeeded", "Failed", "Skipped"), (
+                f"{operation.id} starts before {line.subject} is over"
+            )
+            assert not line.unended, f"{operation.id} starts while {line.subject} may be going on"
+    # What is true, whatever the lines say.
+    for operation in world.begun(seen):
+        if operation.kind == "job" and part(operation) == "rollback":
+            assert run is not None
+            beside = [other for other in _running(world, run) if other.id != operation.id]
+            assert not beside, f"{operation.id} starts while {[item.id for item in beside]} run"
+
+
+def one_job_at_a_time(world: Wild, seen: Seen) -> None:
+    """Two attempts of a stage never run side by side: two migrations are no migration."""
+    run = world.status.run
+    for operation in world.begun(seen):
+        if operation.kind != "job" or part(operation) != "step":
+            continue
+        assert run is not None
+        beside = [
+            other.id
+            for other in _running(world, run)
+            if other.id != operation.id and part(other) == "step" and stage_of(other) == stage_of(operation)
+        ]
+        assert not beside, f"{operation.id} starts while {beside} run"
+
+
+def one_effect_for_a_subject(world: Wild, seen: Seen) -> None:
+    """Effects of one pass are done side by side: two on the same subject have no order."""
+    subjects = [item.subject for item in seen.decision.effects if item.kind != "ask"]
+    assert len(set(subjects)) == len(subjects), f"{[item.id for item in seen.decision.effects]} at once"
+
+
+def acts_only_where_it_may(world: Wild, seen: Seen) -> None:
+    """Observe acts on nothing; a rollback does nothing forward; who stands still begins nothing."""
+    run = world.status.run
+    forward = [
+        item for item in seen.decision.effects if item.kind in FORWARD and part(item) not in ("rollback", "verify")
+    ]
+    if not forward:
+        return
+    assert run is not None
+    assert not run.observe, f"{[item.id for item in forward]} in mode Observe"
+    steps = [item.id for item in forward if part(item) == "step"]
+    still = seen.view.spec is None or seen.view.spec.suspend or (run.paused is not None and not seen.person)
+    assert not (steps and still), f"{steps} begin while the walk stands still"
+    assert run.phase in ("Preflight", "Walking", "Guarding", "Done", "Paused", "RollingBack"), run.phase
+    assert not (steps and run.phase in ("Paused", "RollingBack")), f"{steps} begin in phase {run.phase}"
+
+
+def returns_what_it_changed(world: Wild, seen: Seen) -> None:
+    """A rollback that is called done has returned everything, and every compensation that was due has run."""
+    run = _ended_now(world, seen)
+    if run is None or run.rollback is None or run.outcome == "RollbackFailed":
+        return
+    body = seen.observation.body
+    assert body is not None
+    taken = world.data[run.revision]["snapshots"]
+    for change in _last_changes(world, run.id):
+        wanted = (taken.get(change.subject) or {"of": "old"})["of"]
+        assert world.value(change.subject) == wanted, (
+            f"{change.subject} has {world.value(change.subject)}, not {wanted}"
+        )
+    good = {f"{line.stage}/{line.subject}" for line in run.rollback.undo if line.state == "Succeeded"}
+    good |= {f"{line.stage}/{line.subject}" for line in run.rollback.undo if "nothing produced" in (line.message or "")}
+    for stage, wanted_stage in zip(run.stages, body.spec.stages, strict=True):
+        due = wanted_stage.rollback.reach == "Release" or stage.state == "Failed"
+        if stage.startedAt is None or not due:
+            continue
+        for step in wanted_stage.rollback.steps:
+            assert f"{stage.name}/step/{step.name}" in good, f"compensation {step.name} of {stage.name} did not run"
+    for check, row in zip(body.spec.rollback.verify, run.rollback.verify, strict=True):
+        if check.provider[0] == "job":
+            assert run.id in world.verified_after, f"verification {row.name} did not run after the rollback"
+
+
+def notes_verifications(world: Wild, seen: Seen) -> None:
+    """Not a law: notes which runs have started a Job to verify their rollback, once they had turned around."""
+    run = world.status.run
+    if run is not None and run.rollback is not None:
+        if any(item.kind == "job" and part(item) == "verify" for item in seen.decision.effects):
+            world.verified_after.add(run.id)
+
+
+def forgets_no_failed_rollback(world: Wild, seen: Seen) -> None:
+    """What is not verified stays so until a version is promoted, a rollback has returned it, or a person has said so."""
+    before, after, run = seen.view.status.unverified, world.status.unverified, world.status.run
+    if _ended_now(world, seen) is not None and run is not None and run.outcome == "RollbackFailed":
+        assert after is not None and after.run == run.id, "a failed rollback is forgotten at once"
+    if before is None or after is not None:
+        return
+    assert run is not None
+    act = seen.view.act
+    confirmed = act is not None and act.action == "Confirm" and act.follow_up is None
+    repeated = act is not None and act.action == "Rollback" and run.phase in ("RollingBack", "Verifying", "Done")
+    if confirmed or repeated or run.outcome == "Promoted":
+        return
+    assert run.rollback is not None and run.outcome is not None, "what is not verified is forgotten"
+    if run.rollback.verify:
+        return
+    broken = next((past for past in world.status.history if past.id == before.run), None)
+    taken = world.data[(broken.revision if broken else None) or run.revision]["snapshots"]
+    for change in _last_changes(world, before.run):
+        wanted = (taken.get(change.subject) or {"of": "old"})["of"]
+        now = world.value(change.subject)
+        assert now == wanted, f"{change.subject} has {now}, not {wanted}, and run {before.run} is forgotten"
+
+
+def ready_is_what_is_live(world: Wild, seen: Seen) -> None:
+    """Ready is True only for the wanted version, live and seen to be, in a run that is over or guards it."""
+    status, run, spec = world.status, world.status.run, seen.view.spec
+    said = _conditions(world)
+    if said.get("Ready") != "True" or _unread(seen) or seen.view.deleting:
+        return
+    assert spec is not None and not seen.view.problems, "Ready with a spec that cannot be"
+    assert status.live is not None and status.live.version == spec.version, f"{status.live} is not {spec.version}"
+    assert run is None or run.outcome is not None or run.phase == "Guarding", f"Ready in {run.phase}"
+    for subject, standing in seen.observation.standings.items():
+        if subject.startswith("target/"):
+            assert not standing.difference and not standing.unknown, f"Ready, but {standing}"
+    if run is not None and run.version == spec.version and run.outcome in (None, "Promoted"):
+        last = {change.subject: change.wanted for change in world.changes if change.run == run.id}
+        for subject, wanted in last.items():
+            assert not subject.startswith("target/") or world.value(subject) == wanted, (
+                f"Ready, but {subject} has no {wanted}"
+            )
+
+
+def conditions_follow_kstatus(world: Wild, seen: Seen) -> None:
+    """Argo CD, Flux and kubectl wait understand every state."""
+    if _unread(seen):
+        return
+    said, state = _conditions(world), world.status.state or ""
+    assert not {"Reconciling", "Stalled"} <= set(said), "both Reconciling and Stalled"
+    assert set(said) >= {"Ready"}
+    found = kstatus({"metadata": {"generation": seen.view.generation}, "status": world.raw})
+    reason = next(item.reason for item in world.status.conditions if item.type == "Ready")
+    allowed = {EXPECTED.get(reason, "InProgress")}
+    if state in ("Guarding", "Promoted"):
+        allowed |= {"InProgress"} if said["Ready"] == "Unknown" else set()
+    if world.status.run is not None and (world.status.run.paused or "").startswith("guard "):
+        allowed |= {"Failed"}
+    assert found in allowed, f"state {state} ({reason}) is {found} to kstatus"
+    if said["Ready"] == "Unknown" and "Failed" not in allowed:
+        assert "Reconciling" in said, f"state {state} is Unknown, and nothing says that it goes on"
+    if said["Ready"] == "True":
+        assert "Stalled" not in said and "Reconciling" not in said
+    if world.status.waitingFor is not None and "waits for a person" in world.status.waitingFor.message:
+        assert found == "InProgress" or seen.view.deleting, "whoever is asked is told that it has failed"
+
+
+def normally_is_verified(world: Wild, seen: Seen) -> None:
+    """`serving 1.0 normally` is said only where a verification has passed."""
+    message, run = world.status.message or "", world.status.run
+    if "normally" in message:
+        assert run is not None and run.rollback is not None and run.rollback.verify
+        assert all(row.state == "Passing" for row in run.rollback.verify)
+
+
+def clocks_are_whole(world: Wild, seen: Seen) -> None:
+    """A clock ticks or stands; while something holds the run only the hold's own clock ticks; over is over."""
+    run = world.status.run
+    if run is None:
+        return
+    for name, timer in run.timers.items():
+        assert (timer.due is None) != (timer.remaining is None), f"clock {name}: {timer}"
+        assert run.held is None or name == "difference" or timer.due is None, f"clock {name} ticks while {run.held}"
+    if run.outcome is not None:
+        assert not run.timers and run.paused is None and run.phase == "Done" and run.finishedAt
+    settled = run == seen.view.run  # a pass in which a stage fails stops its clocks, and the next one starts them
+    if settled and run.phase == "Walking" and run.differences and run.held and "changed by others" in run.held:
+        assert "difference" in run.timers, "a hold that nothing ends"
+
+
+def answers_once(world: Wild, seen: Seen) -> None:
+    """An Intervention is answered once."""
+    uids = [item.uid for item in world.status.interventions]
+    assert len(set(uids)) == len(uids)
+
+
+def lets_go(world: Wild, seen: Seen) -> None:
+    """A finalizer stands only while a run is under way."""
+    run = world.status.run
+    ended = run is None or run.outcome is not None
+    if ended and seen.view.run is None and world.finalized and not _unread(seen):
+        assert seen.decision.release, "the finalizer stays at rest"
+
+
+def records_history(world: Wild, seen: Seen) -> None:
+    """A run that ends stands in the history, with its outcome."""
+    run = _ended_now(world, seen)
+    if run is not None:
+        past = world.status.history[0]
+        assert (past.id, past.outcome, past.version) == (run.id, run.outcome, run.version)
+        failed = [stage.name for stage in run.stages if stage.state == "Failed"] if run.outcome == "Promoted" else []
+        assert past.passedOver == failed
+        assert not failed or "failed and passed over" in (past.reason or "")
+
+
+LAWS: tuple[Law, ...] = (
+    passes_over_no_failure,
+    notes_verifications,
+    wakes_later,
+    stays_small_and_readable,
+    keeps_what_it_does_not_know,
+    starts_only_what_may,
+    promotes_what_runs,
+    compensates_in_order,
+    one_job_at_a_time,
+    one_effect_for_a_subject,
+    acts_only_where_it_may,
+    returns_what_it_changed,
+    forgets_no_failed_rollback,
+    ready_is_what_is_live,
+    conditions_follow_kstatus,
+    normally_is_verified,
+    clocks_are_whole,
+    answers_once,
+    lets_go,
+    records_history,
+)
+
+
+def check(world: Wild) -> None:
+    """Every law, on the pass that was just made. Raises AssertionError with the law that is broken."""
+    seen = world.last
+    if seen is None:
+        return
+    world.last = None
+    for law in LAWS:
+        try:
+            law(world, seen)
+        except AssertionError as error:
+            raise AssertionError(f"{law.__name__}: {error}") from error
+
+
+def _ended_now(world: Wild, seen: Seen) -> Run | None:
+    run, before = world.status.run, seen.view.status.run
+    if run is None or run.outcome is None:
+        return None
+    return run if before is None or before.id != run.id or before.outcome is None else None
+
+
+def _last_changes(world: Wild, run: int) -> Iterator[Change]:
+    """What a run has changed, but for what its own compensations have set since."""
+    compensated = {item.subject for item in world.performed if item.kind == "set" and part(item) == "rollback"}
+    last = {change.subject: change for change in world.changes if change.run == run}
+    return (change for subject, change in last.items() if subject not in compensated)
+
+
+def _conditions(world: Wild) -> dict[str, str]:
+    return {item.type: item.status for item in world.status.conditions}
+
+
+def _unread(seen: Seen) -> bool:
+    """Whether this pass could not say anything: something has to be read first."""
+    return seen.decision.status.observedGeneration != seen.view.generation
+
+
+def _set_well(world: Wild, seen: Seen, run: Run) -> Iterator[str]:
+    """Configuration whose last change belongs to a step that has succeeded."""
+    entries = {entry.subject: (entry.stage, entry.step) for entry in run.journal}
+    states = {(stage.name, step.name): step.state for stage in run.stages for step in stage.steps}
+    return (subject for subject, where in entries.items() if states.get(where) == "Succeeded")
+
+
+def _running(world: Wild, run: Run) -> list[Operation]:
+    """Jobs of a run whose pods run."""
+    return [item for item in world.jobs_running.values() if item.key.startswith(f"{run.id}.")]

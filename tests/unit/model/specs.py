@@ -1,0 +1,159 @@
+"""Specs as people might write them, drawn: few names, so that names meet which should not.
+
+A spec is small (one to three stages), and uses everything that the core decides on. Names are drawn from short lists on
+purpose: a stage may be called `verify`, and a step as a check is called elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+TARGETS = ("web", "worker")
+FLAGS = "configmap/flags"
+CAPTURED = "configmap/web-env"
+STAGES = ("migrate", "deploy", "verify", "preflight", "beta")
+NAMES = ("smoke", "one", "two")
+CHECKS = ("smoke", "rate", "p95")
+PROVIDERS = {"query": "errors"}
+
+_some = st.integers(0, 5)
+_once = st.sampled_from([False, False, False, True])
+_bake = st.sampled_from(["0s", "20s", "20s", "5m"])
+_failure = st.sampled_from(["Rollback", "Pause", "Continue"])
+_expired = st.sampled_from([None, None, "Fail", "Pause", "Notify"])
+_kinds = st.sampled_from(
+    ["job", "job", "deploy", "deploy", "deploy", "flags", "outside", "confirm", "approval", "wait", "act"]
+)
+
+
+def _job(*outputs: str) -> dict[str, Any]:
+    return {"image": "tools:$(version)", "args": [f"$(steps.{name}.outputs.id)" for name in outputs]}
+
+
+@st.composite
+def _step(draw: st.DrawFn, name: str, stage: str) -> dict[str, Any]:
+    kind = draw(_kinds)
+    made: dict[str, Any] = {
+        "job": {"job": {**_job(), "timeout": "10m"}, "produces": f"{stage}-{name}"},
+        "deploy": {"deploy": {"targets": ["web"], "timeout": "10m"}},
+        "flags": {"flags": {"configMap": "flags", "set": {"beta": f"{stage}-{name}"}}},
+        "outside": {"flags": {"launchdarkly": {"key": "beta"}}},
+        "confirm": {"confirm": {"instructions": "Rotate the key"}},
+        "approval": {"approval": {"count": 1}},
+        "wait": {"wait": "30s"},
+        "act": {"redis": {"command": "FLUSHALL"}},
+    }[kind]
+    if kind == "deploy":
+        made["deploy"]["targets"] = draw(st.sampled_from([["web"], ["web"], ["worker"], ["web", "worker"]]))
+    return {"name": name, **made}
+
+
+@st.composite
+def _check(draw: st.DrawFn, name: str, jobs: bool = True) -> dict[str, Any]:
+    if jobs and draw(st.integers(0, 2)) == 0:
+        return {"name": name, "job": {"image": "k6"}}
+    check: dict[str, Any] = {"name": name, "prometheus": {"query": "errors"}, "max": "1%", "holdFor": "2m"}
+    expired = draw(_expired)
+    return check | ({"onHoldExpired": expired} if expired else {})
+
+
+@st.composite
+def _undo(draw: st.DrawFn, number: int, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """A compensation; it may need what a step of its stage has published or produced."""
+    name = f"undo{number}"
+    if draw(_once):
+        return {"name": name, "flags": {"configMap": "flags", "set": {"beta": "off"}}}
+    jobs = [step for step in steps if "job" in step]
+    if jobs and draw(st.booleans()):
+        return {"name": name, "job": _job(jobs[0]["name"])}
+    if jobs and draw(_once):
+        return {"name": name, "job": _job(), "requires": [jobs[0]["produces"]]}
+    return {"name": name, "job": {**_job(), "timeout": draw(st.sampled_from(["1m", "30m"]))}}
+
+
+@st.composite
+def _stage(draw: st.DrawFn, name: str) -> dict[str, Any]:
+    steps = [draw(_step(NAMES[number], name)) for number in range(draw(st.integers(0, 3)))]
+    gates = [draw(_check(CHECKS[number])) for number in range(draw(st.integers(0 if steps else 1, 2)))]
+    stage: dict[str, Any] = {"name": name, "steps": steps, "gates": gates, "onFailure": draw(_failure)}
+    stage["bake"] = draw(_bake)
+    undo = [draw(_undo(number, steps)) for number in range(draw(st.sampled_from([2, 0, 1, 2])))]
+    stage["rollback"] = {"reach": draw(st.sampled_from(["Release", "Stage"])), "steps": undo}
+    if undo and draw(_once):
+        stage["rollback"]["within"] = "5m"
+    if draw(_once):
+        stage["expectedDuration"] = "1m"
+    return stage
+
+
+@st.composite
+def stages(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """One to three stages."""
+    number = draw(st.sampled_from([2, 3, 1, 2]))
+    names = draw(st.lists(st.sampled_from(STAGES), min_size=number, max_size=number, unique=True))
+    found = [draw(_stage(name)) for name in names]
+    if len(found) > 1 and draw(_once):  # two failures in one run
+        found[0]["onFailure"], found[1]["onFailure"] = "Continue", "Pause"
+    return found
+
+
+@st.composite
+def _guards(draw: st.DrawFn) -> list[dict[str, Any]]:
+    found = [draw(_check(CHECKS[number], jobs=False)) for number in range(draw(st.sampled_from([0, 0, 1, 1, 2])))]
+    for guard in found:
+        guard["action"] = draw(st.sampled_from(["Rollback", "Rollback", "Notify"]))
+    return found
+
+
+@st.composite
+def _preflight(draw: st.DrawFn) -> list[dict[str, Any]]:
+    found = [draw(_check(CHECKS[number])) for number in range(draw(st.sampled_from([0, 0, 0, 0, 0, 1])))]
+    return found + ([{"name": "go", "approval": {"count": 1}}] if draw(_once) else [])
+
+
+@st.composite
+def _targets(draw: st.DrawFn) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": name, "workload": {"kind": "Deployment", "name": name, "images": {"app": "shop/web:$(version)"}}}
+        for name in TARGETS
+    ]
+    found[0]["holdFor"] = draw(st.sampled_from(["10m", "1m"]))
+    found[0]["availability"] = {"action": draw(st.sampled_from(["Rollback", "Rollback", "Pause", "Notify"]))}
+    if draw(_once):
+        found[0]["workload"]["config"] = [{"configMap": CAPTURED.partition("/")[2]}]
+    return found
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> dict[str, Any]:
+    """A Release as somebody applies it first."""
+    verify = [draw(_check(CHECKS[number])) for number in range(draw(st.sampled_from([0, 0, 1, 2])))]
+    found: dict[str, Any] = {
+        "version": "2.0",
+        "targets": draw(_targets()),
+        "preflight": draw(_preflight()),
+        "guards": draw(_guards()),
+        "guardFor": draw(st.sampled_from(["0s", "1m", "2h"])),
+        "stages": draw(stages()),
+        "rollback": {"verify": verify},
+        "supersede": draw(st.sampled_from(["Queue", "Queue", "Replace", "Reject"])),
+        "adopt": draw(st.sampled_from(["First", "First", "Always", "Never"])),
+        "mode": draw(st.sampled_from(["Enforce"] * 11 + ["Observe"])),
+    }
+    if draw(_once):
+        found["followUps"] = draw(follow_ups)
+    if draw(_once):
+        found["notify"] = [
+            {"events": ["Started", "RolledBack", "RollbackFailed", "Downtime"], "slack": {"channel": "#x"}}
+        ]
+    return found
+
+
+follow_ups = st.sampled_from(
+    [
+        [{"name": "log", "within": "1h", "confirm": {"instructions": "Write it down"}, "when": "Always"}],
+        [{"name": "rate-24h", "within": "24h", "prometheus": {"query": "errors"}, "max": "1%"}],
+    ]
+)

@@ -1,0 +1,400 @@
+"""The world of the model: targets and configuration that others change too, Jobs that hang, operators that are killed.
+
+What is true stands here, and not only what the core believes of it: which Jobs still run, who changed a target, what was
+there before a run began to change it. The laws compare both.
+
+    status      is kept as the API server does (`raw`), read anew for each pass, with fields that nobody knows
+    operations  go as `fates` says, by the name of their step, check or subject; what is over stays over
+    killed      before the write (nothing was decided), or after it (only some effects were done), then restarted
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, Literal
+
+from gatewright.api.release import ReleaseSpec
+from gatewright.api.status import ReleaseStatus, Run, dump
+from gatewright.core.body import problems, unpin
+from gatewright.core.decide import decide
+from gatewright.core.model import (
+    Act,
+    Body,
+    Decision,
+    Holding,
+    Measure,
+    Needs,
+    Observation,
+    Operation,
+    Progress,
+    Sight,
+    Standing,
+    View,
+)
+from gatewright.core.rescue import stuck
+from gatewright.core.window import Sample, Verdict
+from gatewright.runtime import parse
+from tests.unit.sim import World
+
+Kill = Literal["before", "after"]
+GONE = "gone"
+FORWARD = ("apply", "set", "act", "job")
+LONG = "it says much about it; " * 60
+
+
+@dataclass(slots=True)
+class Change:
+    """What a run did to a subject."""
+
+    run: int
+    subject: str
+    wanted: str
+    before: str
+
+
+@dataclass(slots=True)
+class Seen:
+    """One pass, as the laws look at it."""
+
+    view: View
+    observation: Observation
+    decision: Decision
+    raw: dict[str, Any]
+    """The status before it."""
+    person: bool = False
+    """Whether a person had asked for something that this pass could answer."""
+
+
+@dataclass
+class Wild(World):
+    """A Release, and everything that may happen around it."""
+
+    raw: dict[str, Any] = field(default_factory=dict)
+    things: dict[str, str] = field(default_factory=lambda: {"target/web": "1.0", "target/worker": "1.0"})
+    fates: dict[str, str] = field(default_factory=dict)
+    over: dict[str, Progress] = field(default_factory=dict)
+    jobs_running: dict[str, Operation] = field(default_factory=dict)
+    """By subject: Jobs whose pods run, whatever anybody knows of them."""
+    mood: str = "Succeeded"
+    """How everything goes of which `fates` says nothing."""
+    uid: str = "uid-1"
+    troubles: dict[str, str] = field(default_factory=dict)
+    dark: set[str] = field(default_factory=set)
+    """Subjects that nobody can look at now."""
+    blind: bool = False
+    """Whether operations cannot be looked at now."""
+    changes: list[Change] = field(default_factory=list)
+    done_ids: set[str] = field(default_factory=set)
+    invalid: bool = False
+    passes: int = 0
+    last: Seen | None = None
+    passed_over: set[str] = field(default_factory=set)
+    """Stages of the run that have failed where `onFailure: Continue` was what counted."""
+    verified_after: set[int] = field(default_factory=set)
+    """Runs that have started a Job to verify their rollback."""
+    started: list[Operation] = field(default_factory=list)
+    """What the last pass has really begun."""
+    _parsed: tuple[int, ReleaseSpec, tuple[str, ...]] | None = None
+    _bodies: dict[str, Body] = field(default_factory=dict)
+    _status: tuple[dict[str, Any], ReleaseStatus] | None = None
+    _left: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    # --- what the core is given
+
+    def view(self) -> View:
+        """The Release as the API server has it."""
+        if self._parsed is None or self._parsed[0] != self.generation:
+            spec = ReleaseSpec.model_validate(self.spec)
+            self._parsed = (self.generation, spec, tuple(problems(spec)))
+        _, spec, wrong = self._parsed
+        self.status = self._read()
+        self.body = self._body(self.status.run)
+        return View(
+            "shop", "web", self.uid, self.generation, None if self.unreadable else spec, self.status,
+            ("spec: cannot be read",) if self.unreadable else ("spec.vars: wrong",) if self.invalid else wrong,
+            self.deleting, self.finalized, self.retry, tuple(self.acts),
+        )  # fmt: skip
+
+    def _read(self) -> ReleaseStatus:
+        """The status as an operator reads what the API server has; once for each write."""
+        if self._status is None or self._status[0] is not self.raw:
+            status = parse.status_of(self.raw)
+            assert status is not None, "the status cannot be read any more"
+            self._status = (self.raw, status)
+        return self._status[1]
+
+    def left(self) -> dict[str, Any]:
+        """At rest: what a ControllerRevision says; read once, as it never changes."""
+        live = self.status.live
+        if live is None or live.snapshot is None or (self.status.run and self.status.run.outcome is None):
+            return {}
+        data = self.data[live.snapshot]
+        if self._left is None or self._left[0] is not data:
+            self._left = (data, super().left())
+        return self._left[1]
+
+    def pinned_body(self, run: Run) -> Body | None:
+        """What a run under way has pinned."""
+        return self._body(run)
+
+    def _body(self, run: Run | None) -> Body | None:
+        if run is None or run.outcome is not None:
+            return None
+        if run.revision not in self._bodies:
+            self._bodies[run.revision] = unpin(self.data[run.revision]["body"])
+        return self._bodies[run.revision]
+
+    def observe(self, wants: Needs) -> Observation:
+        """Everything that was asked for, as it is now."""
+        found = super().observe(replace(wants, sights={}))
+        sights = {subject: self._sight(subject) for subject in wants.sights}
+        run = self.status.run
+        broken = sights and self.body is None and self.status.unverified is not None and run is not None
+        inherited = self.data[run.revision]["snapshots"] if broken and run is not None else None
+        return replace(found, sights=sights, inherited=inherited)
+
+    def _sight(self, subject: str) -> Sight:
+        value = self.value(subject)
+        if value == GONE and subject.startswith("target/"):
+            return Sight(None, problem=f"{subject} is not there")
+        version = value if subject.startswith("target/") else None
+        return Sight({"of": value, "hash": value}, value == self.spec["version"], version)
+
+    def value(self, subject: str) -> str:
+        """What something is now."""
+        return self.things.setdefault(subject, "old")
+
+    def _standing(self, holding: Holding) -> Standing:
+        subject = holding.subject
+        if subject in self.dark:
+            return Standing(unknown=f"no answer about {subject}")
+        value, wanted = self.value(subject), self.wanted(holding)
+        different = f"{subject} has {value} instead of {wanted}" if value != wanted else ""
+        trouble = self.troubles.get(subject, "")
+        at = self.now if trouble and holding.window is not None else None
+        return Standing(different, version=value, trouble=trouble, troubled_at=at)
+
+    def wanted(self, holding: Holding) -> str:
+        """What something is to be, by what was done to it."""
+        found = self.value(holding.subject)
+        for operation in holding.operations:
+            found = self.result_of(operation)
+        return found
+
+    def result_of(self, operation: Operation) -> str:
+        """What an operation makes of its subject."""
+        if operation.kind == "restore":
+            run, live = self.status.run, self.status.live
+            name = run.revision if run is not None and run.outcome is None else live.snapshot if live else ""
+            taken = self.data[name or ""]["snapshots"].get(operation.subject) or {"of": "old"}
+            return str(taken["of"])
+        if operation.kind == "apply":
+            return str(operation.config["workload"]["images"]["app"].rpartition(":")[2])
+        return json.dumps(operation.config, sort_keys=True)
+
+    def _verdict(self, measure: Measure) -> Verdict:
+        if measure.check.name in self.gates:
+            return super()._verdict(measure)
+        return Verdict("Passing", 0.0, Sample(1.0, "Good", 0.001))
+
+    def _progress(self, operation: Operation) -> Progress:
+        if self.blind or operation.subject in self.dark:
+            return Progress("Unknown", "the API server does not answer")
+        if operation.kind == "ask":
+            return Progress("Running")
+        if operation.id in self.over:
+            return self.over[operation.id]
+        fate = self.fate(operation)
+        if operation.id in self.turned_down and fate == "Refused":
+            returning = part(operation) == "rollback"
+            return Progress("Refused" if returning else "Failed", f"quota exceeded; {LONG}")
+        if operation.id not in self.done_ids:
+            return Progress("Absent")
+        if operation.kind == "stop":
+            return self._stop(operation)
+        return self._way(operation, fate)
+
+    def _stop(self, operation: Operation) -> Progress:
+        if operation.subject in self.jobs_running and self.unstoppable:
+            return Progress("Running", "its pods are still ending")
+        self.jobs_running.pop(operation.subject, None)
+        return Progress("Succeeded")
+
+    def _way(self, operation: Operation, fate: str) -> Progress:
+        """What was begun, on its way."""
+        is_job = operation.kind == "job"
+        if is_job and operation.subject not in self.jobs_running:
+            return Progress("Failed", "it was stopped")
+        if fate == "Hopeless":
+            if part(operation) == "rollback":
+                return Progress("Running", "ImagePullBackOff", stuck=True, hopeless=True)
+            return Progress("Failed", "ImagePullBackOff")
+        if fate in ("Running", "Stuck"):
+            return Progress("Running", LONG if fate == "Stuck" else "", stuck=fate == "Stuck")
+        if operation.kind in ("apply", "set", "restore") and self.value(operation.subject) != self.result_of(operation):
+            return Progress("Running", f"{operation.subject} is something else", stuck=True)
+        if fate == "Failed":
+            found = Progress("Failed", f"exit code 1; {LONG}")
+        elif is_job:
+            published = {} if fate in ("Mute", "Unread") else {"id": "b-1"}
+            found = Progress("Succeeded", outputs=published, unread="its pod is gone" if fate == "Unread" else "")
+        else:
+            found = Progress("Succeeded")
+        if is_job:
+            self.over[operation.id] = found
+            self.jobs_running.pop(operation.subject, None)
+        return found
+
+    def fate(self, operation: Operation) -> str:
+        """How an operation goes."""
+        return self.fates.get(name_of(operation), self.mood)
+
+    # --- passes
+
+    def tick(self, kill: Kill | None = None) -> Decision:
+        """One decision, carried out, or as far as the operator lived."""
+        view = self.view()
+        wants = self.wants(view)
+        seen = self.observe(wants)
+        given = parse.status_of(self.raw) if self.passes % 8 == 7 else None
+        decision = decide(view, seen)
+        self.passes += 1
+        if given is not None:
+            assert dump(view.status) == dump(given), "decide changes what it is given"
+            assert dump(decide(view, seen).status) == dump(decision.status), "decide is pure"
+        return self._carry_out(view, seen, decision, kill)
+
+    def fail_passes(self, why: str) -> Decision:
+        """Passes have failed again and again: what is done then."""
+        view = self.view()
+        return self._carry_out(view, Observation(self.now), stuck(view, why, self.now), None)
+
+    def _carry_out(self, view: View, seen: Observation, decision: Decision, kill: Kill | None) -> Decision:
+        before = self.raw
+        if decision.finalize:
+            self.finalized = True
+        if decision.revision is not None:
+            self.data[decision.revision.name] = json.loads(json.dumps(decision.revision.data))
+            if "body" in decision.revision.data:
+                self.revisions[decision.revision.name] = unpin(self.data[decision.revision.name]["body"])
+        if kill == "before":
+            return decision
+        self.raw = json.loads(json.dumps(dump(decision.status)))
+        self.status = self._read()
+        self.unwatched = 0.0
+        done = decision.effects if kill is None else decision.effects[: len(decision.effects) // 2]
+        self.last = Seen(view, seen, decision, before, view.act is not None or view.retry != view.status.retry)
+        self.started = []
+        for operation in done:
+            self._perform(operation)
+        if decision.release and kill is None:
+            self.finalized = False
+        answered = {item.uid for item in self.status.interventions}
+        self.acts = [act for act in self.acts if not self.told or act.uid not in answered]
+        return decision
+
+    def _perform(self, operation: Operation) -> None:
+        assert operation.kind == "stop" or operation.id not in self.done_ids, f"{operation.id} twice"
+        if self.fate(operation) == "Refused" and operation.kind not in ("stop", "ask"):
+            self.turned_down.add(operation.id)
+            return
+        self.done_ids.add(operation.id)
+        self.performed.append(operation)
+        self.started.append(operation)
+        if operation.kind == "job":
+            self.jobs_running[operation.subject] = operation
+        if operation.kind in ("apply", "set", "restore"):
+            self._change(operation)
+
+    def _change(self, operation: Operation) -> None:
+        before, wanted = self.value(operation.subject), self.result_of(operation)
+        run = self.status.run
+        assert run is not None
+        if operation.kind != "restore" and part(operation) != "rollback":
+            self.changes.append(Change(run.id, operation.subject, wanted, before))
+        if before != GONE or not operation.subject.startswith("target/"):
+            self.things[operation.subject] = wanted
+
+    def begun(self, seen: Seen) -> list[Operation]:
+        """What a pass has really begun."""
+        return self.started if seen.decision.effects else []
+
+    def rest(self, look: Any = None, most: int = 100) -> None:
+        """Decide until nothing changes at this moment."""
+        for _ in range(most):
+            before = self.raw, len(self.performed), self.finalized, len(self.acts), len(self.turned_down)
+            self.tick()
+            if look is not None:
+                look(self)
+            if before == (self.raw, len(self.performed), self.finalized, len(self.acts), len(self.turned_down)):
+                return
+        raise AssertionError(f"no rest in {most} passes at one moment")
+
+    def restart(self, seconds: float) -> None:
+        """Nobody watches for a while."""
+        self._bodies.clear()
+        self._parsed = None
+        self.now += timedelta(seconds=seconds)
+        self.unwatched += seconds
+
+    # --- what people do
+
+    def intervene(self, action: Any, by: str = "ana", **more: Any) -> None:
+        """Somebody makes an Intervention."""
+        self.people += 1
+        self.acts.append(Act(f"itv-{self.people}", f"web-{self.people}", action, by, **more))
+
+    def make_anew(self) -> None:
+        """The Release was deleted and is gone; somebody applies it again."""
+        assert self.deleting and not self.finalized
+        self.people += 1
+        self.raw, self.uid, self.generation = {}, f"uid-{self.people}", 1
+        self.deleting, self.retry, self.acts, self.last = False, None, [], None
+        self.restart(1)
+        self.changes, self.jobs_running = [], {}
+
+    def put_back(self) -> None:
+        """Others undo what they have done to everything that the Release holds."""
+        view = self.view()
+        for holding in self.wants(view).holdings:
+            self.things[holding.subject] = self.wanted(holding)
+        for subject, value in self.things.items():
+            if value == GONE:
+                self.things[subject] = "1.0"
+
+    def make_benign(self, answered: bool = True) -> None:
+        """Everything goes well from now on."""
+        self.gates, self.fates, self.troubles, self.dark = {}, {}, {}, set()
+        self.mood = "Succeeded"
+        self.blind = self.unstoppable = self.invalid = self.unreadable = False
+        self.told, self.rival, self.unconnected = self.told or answered, None, ()
+        self.turned_down.clear()
+        if self.spec.get("suspend"):
+            self.ask(suspend=False)
+        self.put_back()
+
+
+def part(operation: Operation) -> str:
+    """What an operation is for: `step`, `stages` (a gate), `preflight`, `verify`, or `rollback`."""
+    parts = _parts(operation)
+    return parts[1] if len(parts) > 4 else "step"
+
+
+def stage_of(operation: Operation) -> str:
+    """Name of the stage of a step or a gate."""
+    parts = _parts(operation)
+    return parts[2] if len(parts) > 4 else parts[1]
+
+
+def name_of(operation: Operation) -> str:
+    """Name of the step or check; the subject of a restore."""
+    if operation.kind in ("restore", "apply", "set"):
+        return operation.subject
+    parts = _parts(operation)
+    return parts[3] if len(parts) > 4 else parts[2]
+
+
+def _parts(operation: Operation) -> list[str]:
+    return operation.key.rpartition("-")[0].split(".")
