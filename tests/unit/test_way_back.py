@@ -207,3 +207,36 @@ def test_what_a_person_repeats_is_every_restore():
     world.act("Rollback")
     assert [operation.kind for operation in world.performed if operation.kind == "restore"] == ["restore"]
     assert {line.state for line in world.status.run.rollback.undo if line.kind == "Restore"} == {"Succeeded"}
+
+
+def test_what_may_still_be_going_on_is_stopped_before_it_is_repeated():
+    world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
+    world.unstoppable = True
+    world.jump(1861)
+    world.later(130)
+    assert world.status.run.outcome == "RollbackFailed"
+    world.act("Rollback")
+    begun = len(world.done("job"))
+    world.later(5)
+    assert len(world.done("job")) == begun, "the first one still runs"
+    assert world.status.waitingFor.message.startswith("job web-purge")
+    world.unstoppable = False
+    world.slow.clear()
+    world.later(5)
+    assert len(world.done("job")) == begun + 2, "both compensations"
+    assert world.status.run.outcome == "RolledBack"
+
+
+def test_what_a_compensation_sets_is_no_change_by_others():
+    careful = spec()
+    flags = {"configMap": "flags", "set": {"beta": "on"}}
+    careful["stages"][1]["steps"].append({"name": "beta", "flags": flags})
+    off = {"name": "off", "flags": {"configMap": "flags", "set": {"beta": "off"}}}
+    careful["stages"][1]["rollback"] = {"reach": "Release", "steps": [off]}
+    world, held = World(spec=careful, gates={"errors": "Failed"}), []
+    while world.status.run is None or world.status.run.outcome is None:
+        wants = world.wants(world.view())
+        held += [(world.status.run.phase if world.status.run else "", item.subject) for item in wants.holdings]
+        world.tick()
+    assert world.status.run.outcome == "RolledBack"
+    assert ("Verifying", "target/web") in held and ("Verifying", "configmap/flags") not in held

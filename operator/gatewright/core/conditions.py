@@ -292,6 +292,8 @@ def _returning(p: Pass, run: Run) -> _Said:
         line = next((line for line in run.rollback.undo if line.state in ("Running", "Pending")), None)
         problem = f": {line.message}" if line and line.message else ""
         waiting = f"undoing {line.subject}{problem}" if line else "the rollback"
+        if line is not None and line.kind == "Stop":
+            waiting = f"job {line.subject.partition('/')[2]} to stop{problem}"
     text = f"rolling back {run.version}: {run.rollback.reason}"
     return _Said("RollingBack", "False", "RollingBack", text, waiting, working=True)
 
