@@ -15,12 +15,12 @@ from tests.e2e.saboteur.oracle import SAY_GRACE, STORM, STORM_SECONDS, Case, Out
 from tests.harness.api import ApiError
 from tests.harness.lab import Late
 
-SET_UP = 150.0
-BOUND = 120.0
+SET_UP = 300.0
+BOUND = 300.0
 """Seconds in which a run must have ended once nobody is disturbed any more."""
-HOME = 90.0
+HOME = 240.0
 """Seconds in which a person must have brought a failed rollback home."""
-GONE = 60.0
+GONE = 180.0
 """Seconds in which a namespace must have ended."""
 SETTLES, SETTLES_AT_REST, QUIET = 4.0, SAY_GRACE + 2.0, 20.0
 """Seconds after the end in which something may still be said (more after an act at rest, which nobody has asked for), and those
