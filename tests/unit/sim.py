@@ -162,7 +162,7 @@ class World:
             unwatched=self.unwatched,
             kept=self.pinned(),
             resting=None if under_way else self.left(),
-            snapshots=self.data[run.revision]["snapshots"] if under_way and run is not None else None,
+            snapshots=self.data[run.revision]["snapshots"] if wants.snapshots and run is not None else None,
             promoted=good["snapshots"] if good else {},
             inherited=self.data[run.revision]["snapshots"] if broken and run is not None else None,
             unconnected=self.unconnected,

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from gatewright.api.release import STEP_KINDS, Check, ReleaseSpec, Stage, Step
 from gatewright.api.status import Run
+from gatewright.core import size
 from gatewright.core.expand import OUTPUT, references
 from gatewright.core.model import Body, Operation
 
@@ -95,6 +96,7 @@ def problems(spec: ReleaseSpec) -> list[str]:
         *_misplaced(spec),
         *_unproved(spec),
         *_early(spec),
+        *filter(None, [size.problem(spec)]),
     ]
 
 

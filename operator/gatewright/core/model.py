@@ -182,6 +182,8 @@ class Holding:
     operations: tuple[Operation, ...]
     window: float | None = None
     """Seconds for which a crash counts as trouble: the `for` of its built-in guard; None where nobody watches that."""
+    missing: str = ""
+    """Why nobody can tell what it is to be: its deploy never began, and names what is not known."""
     unproved: bool = False
     """Its last deploy failed or was skipped: nobody has seen it roll out, so that is looked at, too."""
 
@@ -215,6 +217,8 @@ class Needs:
     operations: tuple[Operation, ...] = ()
     measures: tuple[Measure, ...] = ()
     holdings: tuple[Holding, ...] = ()
+    snapshots: bool = False
+    """Whether what the run has recorded may be recorded anew: with another snapshot, or with an edited body."""
     connections: bool = False
     """Whether a run may begin now, so that its Connections have to be found."""
 
@@ -243,7 +247,7 @@ class Observation:
     resting: Mapping[str, Any] | None = None
     """At rest: what was promoted or left, by subject; None while nobody has read it yet."""
     snapshots: Mapping[str, Any] | None = None
-    """What the run under way has recorded so far, by subject; there wherever `sights` are within a run."""
+    """What the run under way has recorded so far, by subject; None where nobody has asked for it."""
     promoted: Mapping[str, Any] = field(default_factory=dict)
     """Snapshots of the last promotion, by subject: what captured configuration returns to."""
     unconnected: tuple[str, ...] = ()

@@ -46,11 +46,13 @@ def _of_now(view: View, body: Body | None, now: datetime, left: Mapping[str, Any
         return _at_rest(view, now, left)
     if body is None:
         return Needs(body=True)
+    sights = _sights(view, body, run, now)
     return Needs(
-        sights=_sights(view, body, run, now),
+        sights=sights,
+        snapshots=bool(sights) or asked_again(view),
         operations=tuple(_operations(view, body, run)),
         measures=tuple(_measures(body, run)),
-        holdings=tuple(_known(lambda: holdings(view, body, run))),
+        holdings=tuple(_known(lambda: (item for item in holdings(view, body, run) if item.operations))),
     )
 
 

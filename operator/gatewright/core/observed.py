@@ -19,8 +19,8 @@ from gatewright.api.base import seconds
 from gatewright.api.release import Availability, Target
 from gatewright.api.status import Difference, GateStatus
 from gatewright.core import times
-from gatewright.core.model import Standing
-from gatewright.core.operations import captured, changed_by
+from gatewright.core.model import Holding, Standing
+from gatewright.core.operations import captured, changed_by, holdings
 from gatewright.core.passing import Pass
 
 HOLD_FOR = 600.0
@@ -44,10 +44,27 @@ def untold(p: Pass) -> str | None:
     """What could not be looked at, and why; None where everything was."""
     for holding in p.holdings():
         standing = p.seen.standings.get(holding.subject)
+        if holding.missing:
+            return holding.missing
         if standing is None:
             return f"{holding.subject} was not looked at yet"
         if standing.unknown:
             return f"nobody can tell what {holding.subject} is now: {standing.unknown}"
+    return _passed_over_now(p)
+
+
+def _passed_over_now(p: Pass) -> str | None:
+    """What this very pass has passed over was looked at as something that is still under way."""
+    before, run = p.view.run, p.run
+    if before is None or run.observe or p.body_ is None or run.outcome is not None:
+        return None
+    over = [(stage.state, [step.state for step in stage.steps]) for stage in run.stages]
+    if over == [(stage.state, [step.state for step in stage.steps]) for stage in before.stages]:
+        return None
+    seen = {holding.subject for holding in p.holdings() if holding.unproved or holding.missing}
+    for holding in holdings(p.view, p.body, run):
+        if (holding.unproved or holding.missing) and holding.subject not in seen:
+            return f"{holding.subject} was not looked at since its deploy was passed over"
     return None
 
 
@@ -73,8 +90,7 @@ def target_of(p: Pass, subject: str) -> Target | None:
 def _differences(p: Pass) -> None:
     run = p.run
     before = {row.subject: row for row in run.differences}
-    held = [holding.subject for holding in p.holdings()]
-    rows = [row for subject in held if (row := _difference(p, subject, before.get(subject))) is not None]
+    rows = [row for held in p.holdings() if (row := _difference(p, held, before.get(held.subject))) is not None]
     said = {row.subject for row in rows}
     rows += [_lost(p, subject, before.get(subject)) for subject in _gone(p) if subject not in said]
     for row in rows:
@@ -90,15 +106,15 @@ def _differences(p: Pass) -> None:
         times.start(run, times.DIFFERENCE, min(hold_for(p, row.subject) for row in rows), p.now)
 
 
-def _difference(p: Pass, subject: str, row: Difference | None) -> Difference | None:
-    standing = p.seen.standings.get(subject, Standing(unknown="not looked at yet"))
-    if standing.unknown:
+def _difference(p: Pass, held: Holding, row: Difference | None) -> Difference | None:
+    standing = p.seen.standings.get(held.subject, Standing(unknown="not looked at yet"))
+    if standing.unknown and not held.missing:
         return row
-    if not standing.difference:
+    message = (held.missing or standing.difference)[:1000]
+    if not message:
         return None
-    message = standing.difference[:1000]
     if row is None:
-        return Difference(subject=subject, message=message, since=times.stamp(p.now))
+        return Difference(subject=held.subject, message=message, since=times.stamp(p.now))
     if row.message == message:
         return row
     return row.model_copy(update={"message": message})

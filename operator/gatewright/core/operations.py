@@ -6,7 +6,7 @@ child of a deleted Release of the same name, or of a run whose status was wiped,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gatewright.api.base import quantity, seconds
@@ -14,7 +14,7 @@ from gatewright.api.jobs import Job
 from gatewright.api.release import Check, FlagsStep, Stage, Step
 from gatewright.api.status import GateStatus, Run, StepStatus, Undo
 from gatewright.core.body import names_at
-from gatewright.core.expand import expand
+from gatewright.core.expand import Unknown, expand
 from gatewright.core.model import Body, Holding, Measure, Operation, Progress, View, digest
 from gatewright.core.window import Rule
 
@@ -149,19 +149,57 @@ def holdings(view: View, body: Body, run: Run) -> list[Holding]:
         if operation.kind == "apply" and step.state != "Running":
             deployed.add(operation.subject)
             (unproved.discard if step.state == "Succeeded" else unproved.add)(operation.subject)
+    missing: dict[str, str] = {}
+    for subject, words, find in _passed_over(view, body, run):
+        try:
+            operations.setdefault(subject, []).append(find())
+            unproved.add(subject)
+        except Unknown as error:
+            missing[subject] = f"{words}: {error}"
     found = subjects(body)
     windows = {f"target/{target.name}": seconds(target.availability.for_) for target in body.spec.targets}
     return [
         Holding(
             subject,
             found.get(subject),
-            tuple(items),
+            tuple(operations.get(subject, ())),
             window=windows.get(subject) if subject in deployed else None,
             unproved=subject in unproved,
+            missing=missing.get(subject, ""),
         )
-        for subject, items in operations.items()
+        for subject in dict.fromkeys((*operations, *missing))
         if subject not in at_work
     ]
+
+
+def _passed_over(view: View, body: Body, run: Run) -> Iterator[tuple[str, str, Callable[[], Operation]]]:
+    """Deploys that never began because their stage was passed over, where no later stage deploys the same: what is
+    promoted has to be what runs, also where nobody has deployed it."""
+    done = {entry.subject for entry in run.journal}
+    for index, stage in enumerate(run.stages):
+        later = run.stages[index + 1 :]
+        for number, step in enumerate(stage.steps):
+            wanted = body.spec.stages[index].steps[number]
+            if stage.state not in ("Failed", "Skipped", "Passed") or step.attempt > 0 or wanted.deploy is None:
+                continue
+            coming = {
+                name
+                for one, state in zip(body.spec.stages[index + 1 :], later, strict=True)
+                for other in one.steps
+                if other.deploy and state.state not in ("Failed", "Skipped", "Passed")
+                for name in other.deploy.targets
+            }
+            for place, name in enumerate(wanted.deploy.targets):
+                if name in coming or f"target/{name}" in done:
+                    continue
+                words = (
+                    f"target/{name} was not deployed: stage {stage.name} was passed over before step {step.name} began"
+                )
+                yield (
+                    f"target/{name}",
+                    words,
+                    lambda index=index, number=number, place=place: of_step(view, body, run, index, number)[place],  # type: ignore[misc]
+                )
 
 
 def _restored(view: View, body: Body, run: Run) -> list[Holding]:

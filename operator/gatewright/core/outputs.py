@@ -6,6 +6,7 @@ step fails and says so.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from gatewright.api.release import ReleaseSpec, Step
@@ -16,10 +17,12 @@ NUMBER = 32
 """Most outputs of a step."""
 LONGEST = 1000
 """Most characters of an output."""
-ALL_NAMED = 16_000
-"""Most characters of all outputs of a run that something names."""
+ALL_NAMED = 12_000
+"""Most bytes of all outputs of a run that something names, as they are written."""
 UNNAMED = 400
 """Most characters of the outputs of a step that nothing names: they are kept for people to read."""
+CROWDED = 3_000
+"""From so many bytes of outputs in a run on only what something names is kept."""
 
 
 def problem(
@@ -32,18 +35,18 @@ def problem(
     long = next((name for name in sorted(named) if len(published.get(name, "")) > LONGEST), None)
     if long is not None:
         return f"output {long} has {len(published[long])} characters; at most {LONGEST} can be kept"
-    used = sum(len(value) for one in run.stages for each in one.steps for value in each.outputs.values())
-    size = sum(len(published.get(name, "")) for name in named)
+    used = _used(run)
+    size = sum(_written(published.get(name, "")) for name in named)
     if named and used + size > ALL_NAMED:
-        return f"its outputs have {size} characters, with {used} of earlier steps; at most {ALL_NAMED} can be kept in a run"
+        return f"its outputs have {size} bytes, with {used} of earlier steps; at most {ALL_NAMED} can be kept in a run"
     return None
 
 
-def kept(spec: ReleaseSpec, stage: int, step: str, published: Mapping[str, str]) -> dict[str, str]:
+def kept(spec: ReleaseSpec, run: Run, stage: int, step: str, published: Mapping[str, str]) -> dict[str, str]:
     """Everything that something names, and of the rest what fits."""
     named = named_outputs(spec, stage, step) if published else set()
     found = {name: published[name] for name in sorted(named & published.keys())}
-    room = UNNAMED
+    room = UNNAMED if _used(run) < CROWDED else 0
     for name, value in published.items():
         if name in found or len(found) >= NUMBER:
             continue
@@ -51,3 +54,12 @@ def kept(spec: ReleaseSpec, stage: int, step: str, published: Mapping[str, str])
             found[name] = value
             room -= len(value)
     return found
+
+
+def _used(run: Run) -> int:
+    """Bytes of all outputs that a run keeps."""
+    return sum(_written(value) for one in run.stages for each in one.steps for value in each.outputs.values())
+
+
+def _written(value: str) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode())

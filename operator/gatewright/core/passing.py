@@ -70,10 +70,12 @@ class Pass:
         return self.holdings_
 
     def snapshots(self) -> Mapping[str, Any]:
-        """What the run has recorded so far; what this very pass records counts."""
+        """What the run has recorded so far; what this very pass records counts. Raises LookupError: never taken for nothing."""
         if self.decision.revision is not None and "body" in self.decision.revision.data:
             return dict(self.decision.revision.data["snapshots"])
-        return self.seen.snapshots or {}
+        if self.seen.snapshots is None:
+            raise LookupError("what the run has recorded was not read")
+        return self.seen.snapshots
 
     def pinned_connections(self) -> Mapping[str, Any]:
         """The Connections that the run has pinned."""

@@ -1,8 +1,9 @@
 """Status stays small: under 100 KiB whatever a spec, its Jobs and the people around it say.
 
 Most statuses are far below that, and are left as they are. A large one is folded, what is read least first, until it
-fits: what people did in old runs, the details of stages that are over, then long messages. Nothing that a decision is made
-of goes: states, attempts, outputs that something names, the journal, the rollback.
+fits: what people did in old runs, the details of what is over, then long messages. Nothing that a decision is made of goes:
+states, attempts, outputs that something names, the journal, the order of a rollback. A spec whose rows alone would not fit
+is refused before it starts.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 
-from gatewright.api.status import GateStatus, ReleaseStatus, StageStatus, dump
+from gatewright.api.release import ReleaseSpec, Stage, Step
+from gatewright.api.status import GateStatus, ReleaseStatus, StageStatus, Undo, dump
 
-LIMIT = 92_000
+LIMIT = 98_000
 """Bytes of JSON that a status may have. Kubernetes itself and the write around it add some."""
-SMALL = 30_000
-"""A status that cannot have more is not measured."""
+SMALL = 22_000
+"""A status that has no more characters is not measured: a character has at most four bytes."""
+MOST_ROWS = 66_000
+"""Bytes that the rows of a spec may take: what people, outputs and earlier runs need comes to them."""
 OVER = ("Passed", "Skipped", "RolledBack")
 
 
@@ -29,14 +33,62 @@ def fit(status: ReleaseStatus) -> None:
         fold(status)
 
 
+def problem(spec: ReleaseSpec) -> str | None:
+    """Why the status of a run of this spec could not be written, however much of it is folded."""
+    used = sum(_rows_of_stage(stage) for stage in spec.stages)
+    used += max((_rows_of_now(stage) for stage in spec.stages), default=0)
+    used += sum(40 + len(check.name) for check in (*spec.preflight, *spec.guards, *spec.rollback.verify))
+    used += sum(300 + 3 * len(subject) for stage in spec.stages for subject in _subjects(stage))
+    if used <= MOST_ROWS:
+        return None
+    steps = sum(len(stage.steps) + len(stage.rollback.steps) for stage in spec.stages)
+    gates = sum(len(stage.gates) for stage in spec.stages)
+    return (
+        f"spec.stages: {len(spec.stages)} stages with {steps} steps and {gates} gates are too many: their status would have "
+        f"more than 100 KiB ({used} bytes of names and states, at most {MOST_ROWS}); make fewer, give them shorter names, or "
+        "split the Release"
+    )
+
+
+def _rows_of_stage(stage: Stage) -> int:
+    """Bytes that a stage always takes: its rows, one line of the journal for each thing, its compensations."""
+    name = len(stage.name)
+    used = 110 + name
+    used += sum(60 + len(step.name) for step in stage.steps) + sum(40 + len(gate.name) for gate in stage.gates)
+    used += sum(110 + 2 * name + 40 + len(subject) for subject in _subjects(stage))
+    return used + sum(150 + 2 * name + 2 * len(step.name) for step in stage.rollback.steps)
+
+
+def _rows_of_now(stage: Stage) -> int:
+    """Bytes that a stage takes beyond that while it is walked."""
+    name = len(stage.name)
+    lines = sum(max(1, len(_changed(stage, step))) * (110 + 2 * name + 2 * len(step.name)) for step in stage.steps)
+    return lines + sum(170 + name + len(step.name) for step in stage.steps) + 60 * len(stage.gates)
+
+
+def _subjects(stage: Stage) -> set[str]:
+    return {subject for step in stage.steps for subject in _changed(stage, step)}
+
+
+def _changed(stage: Stage, step: Step) -> list[str]:
+    if step.deploy:
+        return [f"target/{name}" for name in step.deploy.targets]
+    if step.flags is None:
+        return []
+    if step.flags.configMap:
+        return [f"configmap/{step.flags.configMap}"]
+    return [f"target/{step.flags.target}"] if step.flags.target else [f"flags/{stage.name}.{step.name}"]
+
+
 def _at_most(status: ReleaseStatus) -> int:
-    """More bytes than a status has, counted without writing it out."""
+    """More characters than a status has, counted without writing it out."""
     texts = sum(len(text) for text in _texts(status))
     run = status.run
     rows = 0
     if run is not None:
         rows = sum(1 + len(stage.steps) + len(stage.gates) for stage in run.stages) + len(run.journal) + len(run.plan)
-        rows += len(run.guards) + len(run.preflight) + len(run.people)
+        rows += len(run.guards) + len(run.preflight) + len(run.people) + len(run.differences) + len(run.availability)
+        rows += len(run.rollback.undo) + len(run.rollback.verify) if run.rollback is not None else 0
     rows += len(status.history) + len(status.notices) + len(status.interventions) + len(status.followUps)
     return texts + rows * 450
 
@@ -44,11 +96,18 @@ def _at_most(status: ReleaseStatus) -> int:
 def _texts(status: ReleaseStatus) -> Iterator[str]:
     run = status.run
     if run is not None:
-        yield from run.people
+        yield from (*run.people, *run.plan, run.reason or "", run.paused or "")
+        yield from (row.message or "" for row in _rows(status))
+        yield from (item.message for item in run.differences)
         for stage in run.stages:
+            yield stage.message or ""
             yield from (step.message or "" for step in stage.steps)
-            yield from (row.message or "" for row in stage.gates)
             yield from (value for step in stage.steps for value in step.outputs.values())
+        for line in _undo(status):
+            yield from (line.message or "", *line.outputs.values())
+    yield from (condition.message for condition in status.conditions)
+    yield from (row.message or "" for row in status.followUps)
+    yield from (item.reason for item in status.rejected)
     yield from (line for past in status.history for line in (past.reason or "", *past.people))
     yield from (notice.text for notice in status.notices)
     yield from (answered.message for answered in status.interventions)
@@ -87,6 +146,12 @@ def _details_of_stages_that_are_over(status: ReleaseStatus) -> None:
             step.message = step.startedAt = step.finishedAt = step.key = None
 
 
+def _details_of_what_is_undone(status: ReleaseStatus) -> None:
+    for line in _undo(status):
+        if line.state == "Succeeded":
+            line.message = line.startedAt = None
+
+
 def _long_messages(longest: int) -> Callable[[ReleaseStatus], None]:
     def cut(status: ReleaseStatus) -> None:
         for row in _rows(status):
@@ -97,10 +162,15 @@ def _long_messages(longest: int) -> Callable[[ReleaseStatus], None]:
                 step.message = (step.message or "")[:longest] or None
         for condition in status.conditions:
             condition.message = condition.message[: 4 * longest]
+        for line in _undo(status):
+            line.message = (line.message or "")[:longest] or None
         run = status.run
         if run is not None:
-            run.people = [line[: 2 * longest] for line in run.people]
-            run.plan = [line[: 2 * longest] for line in run.plan]
+            run.people = [text[: 2 * longest] for text in run.people]
+            run.plan = [text[: 2 * longest] for text in run.plan]
+            run.differences = [
+                item.model_copy(update={"message": item.message[: 2 * longest]}) for item in run.differences
+            ]
 
     return cut
 
@@ -122,6 +192,32 @@ def _plan(status: ReleaseStatus) -> None:
         status.run.people = status.run.people[-5:]
 
 
+def _what_others_were_told(status: ReleaseStatus) -> None:
+    status.notices = [notice.model_copy(update={"text": ""}) for notice in status.notices]
+    for past in status.history:
+        past.people, past.reason = [], (past.reason or "")[:80] or None
+    for answered in status.interventions:
+        answered.message = answered.message[:40]
+    for row in status.followUps:
+        row.message = (row.message or "")[:40] or None
+    for rejected in status.rejected:
+        rejected.reason = rejected.reason[:80]
+
+
+def _details_of_now(status: ReleaseStatus) -> None:
+    """Last of all: the rows of the stage under way say where it stands, and no more."""
+    for stage in _stages(status):
+        for row in stage.gates:
+            row.value = row.limit = row.margin = row.message = None
+    for row in _rows(status):
+        row.approvedBy = row.approvedBy[:3] if row.state == "Passing" else row.approvedBy
+
+
+def _undo(status: ReleaseStatus) -> list[Undo]:
+    run = status.run
+    return run.rollback.undo if run is not None and run.rollback is not None else []
+
+
 def _stages(status: ReleaseStatus) -> list[StageStatus]:
     return status.run.stages if status.run is not None else []
 
@@ -138,10 +234,13 @@ FOLDS: tuple[Callable[[ReleaseStatus], None], ...] = (
     _old_people,
     _closed,
     _details_of_stages_that_are_over,
+    _details_of_what_is_undone,
     _long_messages(200),
     _plan,
     _long_messages(80),
     _limits,
     _times,
     _long_messages(20),
+    _what_others_were_told,
+    _details_of_now,
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gatewright.api.base import seconds
+from gatewright.api.release import Step
 from gatewright.api.status import Entry, GateStatus, Run, StageStatus, StepStatus
-from gatewright.core import judge, observed, outputs, proof, states, times
+from gatewright.core import judge, observed, outputs, proof, states, times, watching
 from gatewright.core.body import produced
 from gatewright.core.model import Operation, Progress
 from gatewright.core.operations import budget, changed_by, measure, of_check, of_step, step_key, stop_of_step, told
@@ -119,8 +120,8 @@ def _succeeded(p: Pass, index: int, number: int, found: list[Progress]) -> bool:
     if problem is not None:
         return fail_step(p, index, step, problem)
 
-    kept = outputs.kept(p.body.spec, index, wanted.name, published)
-    return end_step(p, step, kept, told(found), deployed=wanted.deploy is not None)
+    kept = outputs.kept(p.body.spec, p.run, index, wanted.name, published)
+    return end_step(p, step, kept, told(found), deployed=_deploys(p, wanted))
 
 
 def _begin_step(p: Pass, index: int, number: int, step: StepStatus) -> bool:
@@ -235,6 +236,13 @@ def end_step(
     return True
 
 
+def _deploys(p: Pass, step: Step) -> bool:
+    """Whether a step brings the version: a deploy; in a Release without one, whatever changes something."""
+    if any(item.deploy for stage in p.body.spec.stages for item in stage.steps):
+        return step.deploy is not None
+    return step.kind not in ("wait", "confirm", "approval")
+
+
 def _begin_guards(p: Pass) -> None:
     """The first deploy is done: guards that breached before the run changed anything count from now on, by their own rule."""
     p.run.deployed = True
@@ -302,7 +310,11 @@ def guards_calm(p: Pass) -> bool:
     not run, or cannot be looked at. A guard that breached before the run changed anything counts later.
     """
     rows = zip(p.run.guards, p.body.spec.guards, strict=True)
-    passing = all(row.state == "Passing" or row.early for row, guard in rows if guard.action == "Rollback")
+    passing = all(
+        row.state == "Passing" or row.early or watching.let_go(p, guard, row)
+        for row, guard in rows
+        if guard.action == "Rollback"
+    )
     return passing and (p.run.observe or observed.all_as_wanted(p))
 
 

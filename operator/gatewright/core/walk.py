@@ -61,7 +61,9 @@ def start(p: Pass) -> None:
 
 def _found(p: Pass) -> str | None:
     """What is live before the run, where that is not the last good version: a rollback returns to it all the same."""
-    good = p.status.lastGood
+    good, last = p.status.lastGood, p.status.run
+    if p.seen.inherited and last is not None:
+        return last.found  # its rollback failed: what was live before it is what this run returns to as well
     version = baseline_version(p.seen)
     different = any(standing.difference for standing in p.seen.standings.values())
     if good is None or not (different or (version and good.version and version != good.version)):
@@ -174,6 +176,9 @@ def guarding(p: Pass) -> None:
     run = p.run
     if _interrupted(p):
         return
+    live = p.status.live
+    if not run.observe and observed.all_as_wanted(p) and (live is None or live.version != run.version):
+        serve(p, Served(version=run.version))  # it was not, when all stages were done
     silent = watching.silent(p)
     waiting = p.view.spec is not None and not p.view.problems and p.view.spec.version != run.version
     if silent is not None and waiting and not run.observe:
@@ -322,7 +327,7 @@ def _why_held(p: Pass) -> str | None:
     watched: list[GateStatus] = [
         row
         for row, guard in zip(run.guards, p.body.spec.guards, strict=True)
-        if guard.action == "Rollback" and not row.early
+        if guard.action == "Rollback" and not row.early and not watching.let_go(p, guard, row)
     ]
     index = current(run)
     if index is not None:
@@ -355,7 +360,8 @@ def _overdue(p: Pass) -> None:
 def _complete(p: Pass) -> None:
     run = p.run
     states.move(run, "Guarding")
-    if not run.observe:
+    watching.watch_on(p)
+    if not run.observe and observed.all_as_wanted(p):
         serve(p, Served(version=run.version))
     times.start(run, "guard", seconds(p.body.spec.guardFor), p.now)
     guarding(p)

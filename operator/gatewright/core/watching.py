@@ -33,11 +33,10 @@ def asked_once(p: Pass) -> bool:
 def count_guards(p: Pass) -> None:
     """Which guards do not count yet; and tell of those that only tell."""
     run = p.run
-    deploys = any(step.deploy for stage in p.body.spec.stages for step in stage.steps)
     for row in run.guards:
         if not run.journal:
             row.early = row.state in BAD
-        elif row.early and (row.state not in BAD or not deploys):
+        elif row.early and row.state not in BAD:
             row.early = False
     for guard, row in _guards(p):
         if row.early:
@@ -59,6 +58,18 @@ def failed_guard(p: Pass) -> GateStatus | None:
 def silent(p: Pass) -> GateStatus | None:
     """A guard that has been silent for longer than it may, while nothing follows from that by itself."""
     return next((row for guard, row in _guards(p) if row.state == "Expired" and guard.action == "Rollback"), None)
+
+
+def let_go(p: Pass, guard: Guard, row: GateStatus) -> bool:
+    """Whether a person has resumed the run although this guard is silent: it keeps nothing from going on until it answers."""
+    return row.state == "Expired" and row.acknowledged and p.run.paused is None and _silence(p, guard) == "Pause"
+
+
+def watch_on(p: Pass) -> None:
+    """All stages have passed: what was let go in them is decided anew, by what counts from now on."""
+    for guard, row in _guards(p):
+        if row.acknowledged and _silence(p, guard) == "Notify":
+            row.acknowledged = False
 
 
 def say_or_pause(p: Pass, row: GateStatus, action: str) -> None:

@@ -39,17 +39,37 @@ async def body_of(cluster: Cluster, entry: Entry, view: View) -> Body:
     """The pinned body of the run under way. Raises Retryable, Permanent."""
     run = view.run
     assert run is not None
-    repeated = any(stage.attempt > 1 for stage in run.stages)  # a Retry may have pinned more than the spec says
-    if view.spec is not None and view.generation == run.generation and not repeated:
-        body = pin(view.spec, run.id, _last_good(view))
-        if body.hash() == run.bodyHash:
-            return body
-    data = await revisions.read_revision(cluster, view, run.revision)
-    entry.snapshots, entry.connections = data["snapshots"], data.get("connections", {})
+    same = _as_the_spec(view)
     try:
-        return unpin(data["body"])
+        data = await _recall(cluster, entry, view)
+    except Permanent:
+        if same is None:
+            raise
+        return same  # what was there before the first change is lost; where the run goes to is not
+    try:
+        return same or unpin(data["body"])
     except (ValidationError, KeyError) as error:
         raise Permanent(f"what run {run.id} has pinned cannot be read: {type(error).__name__}") from None
+
+
+def _as_the_spec(view: View) -> Body | None:
+    """The pinned body where it is what the spec says: the spec that was parsed is shared."""
+    run = view.run
+    assert run is not None
+    repeated = any(stage.attempt > 1 for stage in run.stages)  # a Retry may have pinned more than the spec says
+    if view.spec is None or view.generation != run.generation or repeated:
+        return None
+    body = pin(view.spec, run.id, _last_good(view))
+    return body if body.hash() == run.bodyHash else None
+
+
+async def _recall(cluster: Cluster, entry: Entry, view: View) -> Mapping[str, Any]:
+    """What the run has pinned and recorded. Raises Retryable, Permanent."""
+    run = view.status.run
+    assert run is not None
+    data = await revisions.read_revision(cluster, view, run.revision)
+    entry.snapshots, entry.connections = data["snapshots"], data.get("connections", {})
+    return data
 
 
 def _last_good(view: View) -> str | None:
@@ -87,7 +107,7 @@ async def observe(
         verdicts=sampler.verdicts(entry.key),
         standings=compared,
         resting=entry.left[1] if entry.left is not None else None,
-        snapshots=await snapshots_of(cluster, entry, view) if sights and view.run is not None else None,
+        snapshots=await snapshots_of(cluster, entry, view) if needs.snapshots else None,
         promoted=await _promoted(cluster, entry, view, needs),
         connections=entry.connections if view.run is not None else {},
         rival=rival,
@@ -217,9 +237,7 @@ def _snapshot(cluster: Cluster, entry: Entry, view: View, operation: Operation) 
 async def snapshots_of(cluster: Cluster, entry: Entry, view: View) -> Any:
     """The state of everything from before the first change. Raises Retryable, Permanent."""
     if entry.snapshots is None:
-        run = view.status.run
-        assert run is not None
-        entry.snapshots = (await revisions.read_revision(cluster, view, run.revision))["snapshots"]
+        await _recall(cluster, entry, view)
     return entry.snapshots
 
 

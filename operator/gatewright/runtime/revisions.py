@@ -41,13 +41,27 @@ async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: i
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": metadata,
-        "data": dict(revision.data),
+        "data": _canonical(revision.data),
         "revision": 1,
     }
     try:
         await cluster.create(_collection(view), body)
     except Conflict:
         await read_revision(cluster, view, revision.name)
+
+
+def _canonical(data: Mapping[str, Any]) -> Any:
+    """Content as the API server writes it itself: it compares bytes, and takes other ones for a forbidden change when
+    somebody only edits metadata (the garbage collector of `kubectl delete --cascade=orphan`)."""
+    return _whole(orjson.loads(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)))
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, Any]:
