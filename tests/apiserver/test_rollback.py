@@ -165,3 +165,31 @@ def test_a_rejected_version_runs_again_only_when_asked(site: Site) -> None:
     site.annotate("example.com/other", "x")
     assert site.quiet(1.5) == []
     site.clean()
+
+
+def test_an_edit_that_a_retry_takes_up_keeps_the_way_back(site: Site) -> None:
+    errors(site, 0.3)
+    spec = simple(site.name)
+    spec["stages"][0]["onFailure"] = "Pause"
+    site.apply(spec)
+    site.until(state_is("Paused"))
+    edited = dict(spec["stages"][0], expectedDuration="9m")
+    site.change({"stages": [edited, *spec["stages"][1:]]})
+    site.annotate(RETRY, "with-the-edit")
+    site.until(lambda status: status["run"]["stages"][0].get("attempt") == 2 and status["state"] == "Paused")
+    site.change({"version": "1.0.0"})
+    site.ended("Superseded")
+    assert site.image() == "shop/web:1.0.0"
+    site.clean()
+
+
+def test_whoever_edits_metadata_leaves_the_content_of_a_revision_as_it_is(site: Site) -> None:
+    """`kubectl delete --cascade=orphan` takes the owner away from it: a patch of its metadata, and no other."""
+    errors(site, 0.001)
+    site.apply(simple(site.name) | {"vars": {"zeta": "<a> & <b>", "alpha": "\u00fc\u2028"}})
+    status = site.ended("Promoted")
+    for name in {status["run"]["revision"], status["lastGood"]["snapshot"]}:
+        where = f"/apis/apps/v1/namespaces/{site.name}/controllerrevisions/{name}"
+        before = site.lab.api.get(where)["data"]
+        site.lab.api.merge(where, {"metadata": {"ownerReferences": None}})
+        assert site.lab.api.get(where)["data"] == before

@@ -161,7 +161,7 @@ def written(status: ReleaseStatus) -> int:
     return len(json.dumps(dump(status), ensure_ascii=False, separators=(",", ":")).encode())
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     sizes=st.tuples(
         st.integers(1, 20), st.integers(1, 20), st.integers(0, 20), st.integers(0, 10), st.integers(1, 10), st.integers(4, 40)

@@ -56,7 +56,7 @@ def _rows_of_stage(stage: Stage) -> int:
     used = 110 + name
     used += sum(60 + len(step.name) for step in stage.steps) + sum(40 + len(gate.name) for gate in stage.gates)
     used += sum(110 + 2 * name + 40 + len(subject) for subject in _subjects(stage))
-    return used + sum(150 + 2 * name + 2 * len(step.name) for step in stage.rollback.steps)
+    return used + sum(220 + 2 * name + 2 * len(step.name) for step in stage.rollback.steps)
 
 
 def _rows_of_now(stage: Stage) -> int:
@@ -122,18 +122,18 @@ def _measured(status: ReleaseStatus) -> int:
 
 def _old_people(status: ReleaseStatus) -> None:
     for past in status.history:
-        past.people = [line[:80] for line in past.people[-2:]]
-        past.reason = (past.reason or "")[:200] or None
+        past.people = [_cut(line, 80) or "" for line in past.people[-2:]]
+        past.reason = _cut(past.reason, 200)
 
 
 def _closed(status: ReleaseStatus) -> None:
-    status.notices = [notice.model_copy(update={"text": notice.text[:120]}) for notice in status.notices]
+    status.notices = [notice.model_copy(update={"text": _cut(notice.text, 120) or ""}) for notice in status.notices]
     for answered in status.interventions:
-        answered.message = answered.message[:120]
+        answered.message = _cut(answered.message, 120) or ""
     for row in status.followUps:
-        row.message = (row.message or "")[:120] or None
+        row.message = _cut(row.message, 120)
     for rejected in status.rejected:
-        rejected.reason = rejected.reason[:200]
+        rejected.reason = _cut(rejected.reason, 200) or ""
 
 
 def _details_of_stages_that_are_over(status: ReleaseStatus) -> None:
@@ -153,26 +153,40 @@ def _details_of_what_is_undone(status: ReleaseStatus) -> None:
 
 
 def _long_messages(longest: int) -> Callable[[ReleaseStatus], None]:
-    def cut(status: ReleaseStatus) -> None:
+    def fold(status: ReleaseStatus) -> None:
         for row in _rows(status):
-            row.message = (row.message or "")[:longest] or None
+            row.message = _cut(row.message, longest)
         for stage in _stages(status):
-            stage.message = (stage.message or "")[: 2 * longest] or None
+            stage.message = _cut(stage.message, 2 * longest)
             for step in stage.steps:
-                step.message = (step.message or "")[:longest] or None
+                step.message = _cut(step.message, longest)
         for condition in status.conditions:
-            condition.message = condition.message[: 4 * longest]
+            condition.message = _cut(condition.message, 4 * longest) or ""
         for line in _undo(status):
-            line.message = (line.message or "")[:longest] or None
+            line.message = _cut(line.message, longest)
+        status.message = _cut(status.message, 4 * longest)
+        if status.waitingFor is not None:
+            status.waitingFor.message = _cut(status.waitingFor.message, 4 * longest) or ""
         run = status.run
-        if run is not None:
-            run.people = [text[: 2 * longest] for text in run.people]
-            run.plan = [text[: 2 * longest] for text in run.plan]
-            run.differences = [
-                item.model_copy(update={"message": item.message[: 2 * longest]}) for item in run.differences
-            ]
+        if run is None:
+            return
+        run.reason = _cut(run.reason, 4 * longest)
+        run.people = [_cut(text, 2 * longest) or "" for text in run.people]
+        run.plan = [_cut(text, 2 * longest) or "" for text in run.plan]
+        run.differences = [
+            item.model_copy(update={"message": _cut(item.message, 2 * longest) or ""}) for item in run.differences
+        ]
+        if run.rollback is not None:
+            run.rollback.reason = _cut(run.rollback.reason, 4 * longest) or ""
 
-    return cut
+    return fold
+
+
+def _cut(text: str | None, longest: int) -> str | None:
+    """The beginning of a text, in at most so many bytes."""
+    if not text or 4 * len(text) <= longest:
+        return text or None
+    return text.encode()[:longest].decode(errors="ignore") or None
 
 
 def _limits(status: ReleaseStatus) -> None:
@@ -195,13 +209,13 @@ def _plan(status: ReleaseStatus) -> None:
 def _what_others_were_told(status: ReleaseStatus) -> None:
     status.notices = [notice.model_copy(update={"text": ""}) for notice in status.notices]
     for past in status.history:
-        past.people, past.reason = [], (past.reason or "")[:80] or None
+        past.people, past.reason = [], _cut(past.reason, 80)
     for answered in status.interventions:
-        answered.message = answered.message[:40]
+        answered.message = _cut(answered.message, 40) or ""
     for row in status.followUps:
-        row.message = (row.message or "")[:40] or None
+        row.message = _cut(row.message, 40)
     for rejected in status.rejected:
-        rejected.reason = rejected.reason[:80]
+        rejected.reason = _cut(rejected.reason, 80) or ""
 
 
 def _details_of_now(status: ReleaseStatus) -> None:

@@ -235,9 +235,21 @@ def _error(method: str, path: str, status: int, text: bytes, after: str) -> Exce
     return Permanent(words)
 
 
+_ESCAPED = (
+    (b"<", b"\\u003c"),
+    (b">", b"\\u003e"),
+    (b"&", b"\\u0026"),
+    (b"\xe2\x80\xa8", b"\\u2028"),
+    (b"\xe2\x80\xa9", b"\\u2029"),
+)
+
+
 def _as_go(text: bytes) -> bytes:
     """JSON as the API server's own encoder writes it: these stand only within strings."""
-    return text.replace(b"<", b"\\u003c").replace(b">", b"\\u003e").replace(b"&", b"\\u0026")
+    for plain, escaped in _ESCAPED:
+        if plain in text:
+            text = text.replace(plain, escaped)
+    return text
 
 
 def _nothing() -> None:

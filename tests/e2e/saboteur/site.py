@@ -22,7 +22,7 @@ HOME = 240.0
 """Seconds in which a person must have brought a failed rollback home."""
 GONE = 180.0
 """Seconds in which a namespace must have ended."""
-SETTLES, SETTLES_AT_REST, QUIET = 4.0, SAY_GRACE + 2.0, 20.0
+SETTLES, SETTLES_AT_REST, QUIET = 8.0, SAY_GRACE + 2.0, 20.0
 """Seconds after the end in which something may still be said (more after an act at rest, which nobody has asked for), and those
 in which nothing may be written."""
 CALLED = 3.0
@@ -282,7 +282,8 @@ def judge_requests(report: Report, requests: list[Request]) -> None:
     if not requests:
         report.violations.append("the audit log shows no request of the operator, so nothing is known of its silence")
     start, end = report.quiet
-    late = [item for item in requests if item.writes and start < item.at < end]
+    # A Connection says of itself whether it is answered, also where no Release uses it.
+    late = [item for item in requests if item.writes and start < item.at < end and "connections/" not in str(item)]
     report.violations += [f"I6: written {item.at - start:.0f}s into the rest: {item}" for item in late[:5]]
     times = sorted(item.at for item in requests)
     for first, last in zip(times, times[STORM:], strict=False):

@@ -1,0 +1,148 @@
+"""What is promoted is what runs, also where nobody has deployed it; what a Retry pins keeps the way back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gatewright.core.model import Act, Progress
+from tests.unit.sim import World, spec
+
+
+def lax(failure: str = "Continue") -> dict[str, Any]:
+    """A stage that deploys after a Job, and one that only waits."""
+    found = spec(guards=[])
+    first = {"name": "check", "job": {"image": "tools"}}
+    found["stages"] = [
+        {"name": "a", "onFailure": failure, "steps": [first, {"name": "d", "deploy": {"targets": ["web"]}}]},
+        {"name": "b", "steps": [{"name": "w", "wait": "3s"}]},
+    ]
+    found["targets"][0]["holdFor"] = "20s"
+    return found
+
+
+def ready(world: World) -> str:
+    return next(item.status for item in world.status.conditions if item.type == "Ready")
+
+
+def test_a_deploy_that_never_began_is_not_promoted():
+    world = World(spec=lax(), jobs={"check": Progress("Failed", "exit code 1")}).settle().later(10)
+    run = world.status.run
+    assert run.outcome is None and "apply target/web" not in world.done() and ready(world) != "True"
+    assert [row.subject for row in run.differences] == ["target/web"]
+    assert "Deployment web runs 1.0 instead of 2.0" in world.status.waitingFor.message
+    world.later(25)
+    assert world.status.run.outcome == "RolledBack" and world.status.live.version == "1.0"
+
+
+def test_who_deploys_it_by_hand_lets_it_go_on():
+    world = World(spec=lax(), jobs={"check": Progress("Failed", "exit code 1")}).settle().later(2)
+    world.live = "2.0"
+    world.later(12)
+    assert world.status.run.outcome == "Promoted" and world.status.run.differences == []
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_person_who_passes_over_a_deploy_promotes_nothing_that_does_not_run(number: int):
+    wanted = lax("Pause")
+    if number:
+        wanted["stages"][0]["steps"][0] = {"name": "check", "confirm": {"instructions": "look"}}
+    world = World(spec=wanted, jobs={"check": Progress("Failed", "exit code 1")}).settle()
+    assert world.act("Skip", stage="a").result == "Accepted"
+    world.later(10)
+    assert world.status.run.outcome is None and ready(world) != "True"
+    assert world.act("Rollback").result == "Accepted"
+    assert world.status.run.outcome == "RolledBack"
+
+
+def test_what_a_later_stage_deploys_is_waited_for():
+    wanted = lax()
+    wanted["stages"][1]["steps"] = [{"name": "d", "deploy": {"targets": ["web"]}}]
+    world = World(spec=wanted, jobs={"check": Progress("Failed", "exit code 1")}).settle().later(5)
+    assert world.status.run.outcome == "Promoted" and world.live == "2.0"
+
+
+def test_a_deploy_that_names_what_was_never_published_is_said():
+    wanted = lax()
+    wanted["stages"][0]["steps"][1]["deploy"]["version"] = "$(steps.check.outputs.tag)"
+    world = World(spec=wanted, jobs={"check": Progress("Failed", "exit code 1")}).settle().later(10)
+    assert world.status.run.outcome is None
+    assert "was not deployed: stage a was passed over before step d began" in world.status.waitingFor.message
+
+
+def test_an_edit_that_a_retry_takes_up_keeps_the_way_back():
+    wanted = spec()
+    wanted["stages"][1]["onFailure"] = "Pause"
+    world = World(spec=wanted, gates={"errors": "Failed"}).settle()
+    before = world.data[world.status.run.revision]["snapshots"]
+    edited = [dict(stage) for stage in wanted["stages"]]
+    edited[1] = {**edited[1], "bake": "11s"}
+    world.ask(stages=edited)
+    assert world.act("Retry").result == "Accepted"
+    after = world.data[world.status.run.revision]
+    assert after["body"]["spec"]["stages"][1]["bake"] == "11s"
+    assert after["snapshots"] == before and before["target/web"] == {"of": "1.0"}
+    world.act("Rollback")
+    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+
+
+def test_a_skipped_rollout_is_not_ready_before_it_was_looked_at():
+    wanted = lax()
+    wanted["stages"] = [{"name": "a", "steps": [{"name": "d", "deploy": {"targets": ["web"]}}]}]
+    world = World(spec=wanted, slow={"web"}, unproved="1 old replicas are still there").settle()
+    assert world.status.run.stages[0].steps[0].state == "Running"
+    world.acts.append(Act("itv-1", "web-skip-1", "Skip", "ana", step="d"))
+    said = []
+    for _ in range(5):
+        world.tick()
+        said.append((ready(world), world.status.live.version))
+    assert {state for state, _ in said} == {"Unknown"} and {version for _, version in said} == {"1.0"}
+    world.unproved = ""
+    world.later(3)
+    assert world.status.run.outcome == "Promoted" and world.status.live.version == "2.0"
+
+
+def test_after_a_failed_rollback_a_run_returns_to_what_was_before_that_and_says_so():
+    world = World(spec=spec(), gates={"errors": "Failed"}, refused={"target/web": "quota exceeded"}).settle().later(700)
+    assert world.status.run.outcome == "RollbackFailed" and world.live == "2.0"
+    world.refused.clear()
+    world.ask("3.0").settle().later(5)
+    run = world.status.run
+    assert run.outcome == "RolledBack" and world.live == "1.0"
+    assert world.status.live.version == "1.0" and "serving 1.0" in world.status.message
+
+
+def test_in_a_release_without_a_deploy_an_early_guard_counts_from_the_first_change():
+    guard = {"name": "rate", "prometheus": {"query": "rate"}, "max": "1%"}
+    wanted = spec(guards=[guard])
+    wanted["stages"] = [
+        {"name": "ask", "steps": [{"name": "go", "confirm": {"instructions": "sure?"}}]},
+        {
+            "name": "f",
+            "steps": [{"name": "off", "flags": {"configMap": "flags", "set": {"voice": "off"}}}],
+            "bake": "10s",
+        },
+    ]
+    world = World(spec=wanted, gates={"rate": "Failed"}).settle()
+    assert world.status.run.guards[0].early
+    world.gates["rate#1"] = "Breaching"
+    world.act("Confirm")
+    run = world.status.run
+    assert run.outcome is None and run.deployed and not run.guards[0].early, "its samples begin anew"
+    world.gates.clear()
+    assert world.later(15).status.run.outcome == "Promoted"
+
+
+def test_a_silence_that_a_person_has_let_go_on_keeps_nothing_back():
+    guard = {"name": "rate", "prometheus": {"query": "rate"}, "max": "1%", "holdFor": "20s"}
+    wanted = spec(guards=[guard], guardFor="5s")
+    world = World(spec=wanted, gates={"rate": "Silent"}).settle().later(30)
+    assert (world.status.run.paused or "").startswith("guard rate")
+    assert world.act("Resume").result == "Accepted"
+    world.later(15)
+    run = world.status.run
+    assert run.phase == "Guarding", "every stage has passed"
+    assert run.outcome is None, "a silent guard promotes nothing"
+    world.gates.clear()
+    assert world.later(10).status.run.outcome == "Promoted"
