@@ -61,6 +61,8 @@ class View:
     retry: str | None = None
     acts: tuple[Act, ...] = ()
     """Interventions whose own status does not tell an answer yet, the oldest first."""
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was derived from this very view, and is asked for more than once in a pass."""
 
     @property
     def run(self) -> Run | None:
@@ -84,6 +86,8 @@ class Body:
     names: Mapping[str, str]
     earlier: tuple[Operation, ...] = ()
     """What the run had done by an earlier body, before a Retry pinned this one: a rollback undoes that, too."""
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Operations that were derived from it, by key: every pass asks for all of them again."""
 
     def pinned(self) -> dict[str, Any]:
         """The body as a ControllerRevision keeps it."""

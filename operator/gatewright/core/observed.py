@@ -17,7 +17,7 @@ from datetime import timedelta
 
 from gatewright.api.base import seconds
 from gatewright.api.release import Availability, Target
-from gatewright.api.status import Difference, GateStatus
+from gatewright.api.status import Difference, GateStatus, StageStatus
 from gatewright.core import times
 from gatewright.core.model import Holding, Standing
 from gatewright.core.operations import captured, changed_by, holdings
@@ -58,14 +58,20 @@ def _passed_over_now(p: Pass) -> str | None:
     before, run = p.view.run, p.run
     if before is None or run.observe or p.body_ is None or run.outcome is not None:
         return None
-    over = [(stage.state, [step.state for step in stage.steps]) for stage in run.stages]
-    if over == [(stage.state, [step.state for step in stage.steps]) for stage in before.stages]:
+    over = [_passed(stage) for stage in run.stages]
+    if not any(any(states) for states in over) or over == [_passed(stage) for stage in before.stages]:
         return None
     seen = {holding.subject for holding in p.holdings() if holding.unproved or holding.missing}
     for holding in holdings(p.view, p.body, run):
         if (holding.unproved or holding.missing) and holding.subject not in seen:
             return f"{holding.subject} was not looked at since its deploy was passed over"
     return None
+
+
+def _passed(stage: StageStatus) -> tuple[bool, ...]:
+    """Whether the stage, and each of its steps, was passed over."""
+    states = [stage.state, *(step.state for step in stage.steps)]
+    return tuple(state in ("Failed", "Skipped") for state in states)
 
 
 def lasting(p: Pass) -> Difference | None:

@@ -135,6 +135,15 @@ def holdings(view: View, body: Body, run: Run) -> list[Holding]:
     """
     if run.observe or run.phase not in ("Walking", "Paused", "Guarding", "Verifying"):
         return []
+    if run is not view.run:
+        return _holdings(view, body, run)
+    if view.memo.get("body") is not body:
+        view.memo["holdings"], view.memo["body"] = _holdings(view, body, run), body
+    found: list[Holding] = view.memo["holdings"]
+    return found
+
+
+def _holdings(view: View, body: Body, run: Run) -> list[Holding]:
     if run.phase == "Verifying":
         return _restored(view, body, run)
     at_work: set[str] = set()
@@ -328,6 +337,17 @@ def _operations(
     view: View, body: Body, run: Run, stage: int, step: Step, own: str, since: str | None = None
 ) -> list[Operation]:
     names = names_at(body, run, stage)
+    known = body.memo.get(own)
+    if known is not None and known[0] is step and known[1] == since and known[2] == names:
+        return list(known[3])
+    found = _derived(view, body, stage, step, own, since, dict(names))
+    body.memo[own] = (step, since, names, found)
+    return list(found)
+
+
+def _derived(
+    view: View, body: Body, stage: int, step: Step, own: str, since: str | None, names: dict[str, str]
+) -> list[Operation]:
     if step.deploy:
         if step.deploy.version:
             names["version"] = expand(step.deploy.version, names)
