@@ -212,7 +212,8 @@ def _different(p: Pass, run: Run, text: str) -> _Said:
     row = run.differences[0]
     due = times.due(run, times.DIFFERENCE)
     more = f" (and {len(run.differences) - 1} more)" if len(run.differences) > 1 else ""
-    deadline = f"; the stage fails at {times.stamp(due)[:19]}Z" if due is not None else ""
+    then = "the release is rolled back" if run.phase == "Guarding" else "the stage fails"
+    deadline = f"; {then} at {times.stamp(due)[:19]}Z" if due is not None else ""
     waiting = f"{row.message}{more}, since {row.since[:19]}Z; put it back, or roll back (kubectl release rollback "
     waiting += f"{p.view.name}); clocks stand still{deadline}"
     return _Said("Holding", "Unknown", "Holding", f"{text}: {row.message}{more}", waiting, working=True)

@@ -102,13 +102,15 @@ def _message(check: Check, verdict: Verdict) -> str:
     if verdict.state == "Failed":
         return f"{_silence(verdict, text)}, longer than {check.holdFor}"
     if verdict.state == "Holding":
-        then = {"Fail": "fails", "Pause": "a person decides", "Notify": "people are told"}[_policy(check)]
-        return f"{_silence(verdict, text)}; {then} after {check.holdFor}"
+        return f"{_silence(verdict, text)}; {_then(check)} after {check.holdFor}"
     return text
 
 
-def _policy(check: Check) -> str:
-    return check.onHoldExpired or ("Notify" if isinstance(check, Guard) else "Fail")
+def _then(check: Check) -> str:
+    """What follows from a silence that lasts. A guard's depends on when it is, where nothing is said."""
+    if check.onHoldExpired is None and isinstance(check, Guard):
+        return "people are told, and decide during the stages,"
+    return {"Fail": "fails", "Pause": "a person decides", "Notify": "people are told"}[check.onHoldExpired or "Fail"]
 
 
 def _silence(verdict: Verdict, text: str) -> str:
