@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from gatewright.api.release import ReleaseSpec
+from gatewright.core.body import problems
 from gatewright.core.model import Act, Progress
 from tests.unit.sim import World, spec
 
@@ -146,3 +148,14 @@ def test_a_silence_that_a_person_has_let_go_on_keeps_nothing_back():
     assert run.outcome is None, "a silent guard promotes nothing"
     world.gates.clear()
     assert world.later(10).status.run.outcome == "Promoted"
+
+
+def test_a_workload_is_a_target_once():
+    twin = {"name": "again", "workload": {"kind": "Deployment", "name": "web", "env": {"app": {"V": "$(version)"}}}}
+    wanted = spec()
+    wanted["targets"].append(twin)
+    found = problems(ReleaseSpec.model_validate(wanted))
+    assert found == [
+        "spec.targets[1].workload: Deployment web is spec.targets[0] already; "
+        "name a workload once, with all its images and variables"
+    ]

@@ -96,6 +96,7 @@ def problems(spec: ReleaseSpec) -> list[str]:
         *_misplaced(spec),
         *_unproved(spec),
         *_early(spec),
+        *_twins(spec),
         *filter(None, [size.problem(spec)]),
     ]
 
@@ -173,6 +174,22 @@ def _early(spec: ReleaseSpec) -> Iterator[str]:
             for path, name in references(outside, f"{where}.flags"):
                 if OUTPUT.fullmatch(name):
                     yield f"{path}: $({name}) is not known when the flags' former values are recorded; use a variable"
+
+
+def _twins(spec: ReleaseSpec) -> Iterator[str]:
+    """One workload under two names would be changed by both, each undoing what the other does."""
+    seen: dict[Any, int] = {}
+    for index, target in enumerate(spec.targets):
+        provider, config = target.provider
+        if provider != "workload" or not isinstance(config, dict):
+            continue
+        kind, name = config.get("kind", "Deployment"), config.get("name")
+        first = seen.setdefault((kind, name), index)
+        if first != index:
+            yield (
+                f"spec.targets[{index}].workload: {kind} {name} is spec.targets[{first}] already; "
+                "name a workload once, with all its images and variables"
+            )
 
 
 def _unproved(spec: ReleaseSpec) -> Iterator[str]:
