@@ -11,7 +11,7 @@ import pytest
 from tests.apiserver.walking import errors, message_has, state_is
 from tests.harness.lab import Site
 from tests.harness.proxy import Fault
-from tests.harness.scenarios import TARGET, deploy, gate, query, simple
+from tests.harness.scenarios import TARGET, deploy, gate, job, query, simple
 
 pytestmark = pytest.mark.apiserver
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -49,6 +49,21 @@ def test_an_image_that_is_set_back_in_the_bake_is_said_with_who_did_it_and_not_p
     set_image(site, "2.0.0")
     site.ended("Promoted")
     site.clean()
+
+
+def test_a_deploy_that_never_began_is_not_promoted_before_somebody_has_brought_it(site: Site) -> None:
+    broken = job("check", ["check"], FAKE_EXIT="3")
+    stages = [
+        {"name": "first", "onFailure": "Continue", "steps": [broken, deploy()]},
+        {"name": "last", "steps": [{"name": "nap", "wait": "100ms"}]},
+    ]
+    site.apply({"version": "2.0.0", "targets": [TARGET], "stages": stages})
+    status = site.until(state_is("Holding"))
+    assert "Deployment web runs shop/web:1.0.0 instead of shop/web:2.0.0" in status["message"]
+    assert status["live"]["version"] == "1.0.0" and site.condition("Ready")["status"] == "Unknown"
+    set_image(site, "2.0.0")
+    status = site.ended("Promoted")
+    assert status["history"][0]["passedOver"] == ["first"] and status["live"]["version"] == "2.0.0"
 
 
 def test_a_difference_that_lasts_fails_the_stage(site: Site) -> None:

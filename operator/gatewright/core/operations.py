@@ -56,6 +56,13 @@ def captured(body: Body, name: str) -> dict[str, dict[str, Any]]:
 
 def subjects(body: Body) -> dict[str, Any]:
     """Everything the stages may change, with the configuration that finds it."""
+    known: dict[str, Any] | None = body.memo.get("subjects")
+    if known is None:
+        known = body.memo["subjects"] = _subjects(body)
+    return known
+
+
+def _subjects(body: Body) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for target in body.spec.targets:
         found[f"target/{target.name}"] = expand(dict([target.provider]), body.names)

@@ -57,6 +57,11 @@ async def _rolled_out(lens: Lens, view: View, holding: Holding, standing: Standi
     if progress.state == "Succeeded":
         return standing
     words = progress.message or "its deploy was not begun"
+    if progress.state == "Absent":  # somebody else has brought it there: then it only has to run
+        sight, _ = await actions.look(lens, view, holding.subject, holding.config)
+        words = sight.problem or sight.unready or ""
+        if not words:
+            return standing
     return replace(standing, difference=f"{holding.subject} has not rolled out what the run wants: {words}")
 
 
