@@ -10,7 +10,7 @@ import pytest
 from gatewright.api.status import ReleaseStatus, dump
 from gatewright.core import rescue
 from gatewright.core.decide import decide
-from gatewright.core.model import Progress
+from gatewright.core.model import Act, Progress
 from gatewright.runtime.parse import status_of
 from tests.unit.sim import World, spec
 
@@ -351,3 +351,15 @@ def test_a_run_does_not_change_anything_before_its_guards_have_answered_once():
     world.gates |= {"rate#0": "Failed", "rate#1": "Breaching"}
     world.later(5)
     assert world.live == "2.0" and world.status.run.outcome is None, "a hotfix is rolled out because something breaches"
+
+
+def test_a_retry_that_is_refused_at_rest_leaves_the_state_as_it_is():
+    world = World().settle().later(12)
+    world.live = "1.0"
+    world.settle()
+    assert world.status.state == "Drifted"
+    world.acts.append(Act("itv-1", "web-retry-1", "Retry", "ana", stage="migrate"))
+    for _ in range(3):
+        world.tick()
+        assert (world.status.state, conditions(world)["Ready"]) == ("Drifted", "False")
+    assert world.status.interventions[0].result == "Refused"

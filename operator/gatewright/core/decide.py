@@ -10,6 +10,7 @@ The state diagram is at the top of `core.states`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from gatewright.api.status import ReleaseStatus, Served
@@ -36,6 +37,8 @@ def decide(view: View, seen: Observation) -> Decision:
         after = people.answer(p, situation)
         if after is not None:
             ACTIONS[after](p)
+        elif situation == "Start" and p.status.runs == view.status.runs:  # who asked for it was refused
+            situation = classify(replace(view, acts=()), seen)
     except Unknown as error:
         _impossible(p, error)
     walk.ignore_retry(p)
