@@ -150,6 +150,14 @@ def test_a_silence_that_a_person_has_let_go_on_keeps_nothing_back():
     assert world.later(10).status.run.outcome == "Promoted"
 
 
+def test_the_history_names_a_step_that_was_skipped():
+    wanted = lax("Pause")
+    world = World(spec=wanted, jobs={"check": Progress("Failed", "exit code 1")}).settle()
+    assert world.act("Skip", step="check").result == "Accepted"
+    world.later(6)
+    assert world.status.history[0].reason == "2 of 2 stages passed; skipped steps: check of a"
+
+
 def test_a_workload_is_a_target_once():
     twin = {"name": "again", "workload": {"kind": "Deployment", "name": "web", "env": {"app": {"V": "$(version)"}}}}
     wanted = spec()

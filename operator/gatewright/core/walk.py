@@ -405,12 +405,19 @@ def promoted_subjects(p: Pass) -> dict[str, Any]:
 def _passed(run: Run) -> str:
     skipped = [stage.name for stage in run.stages if stage.state == "Skipped"]
     failed = [stage.name for stage in run.stages if stage.state == "Failed"]
-    passed = len(run.stages) - len(skipped) - len(failed)
-    words = [
-        f"all {passed} stages passed" if not skipped and not failed else f"{passed} of {len(run.stages)} stages passed"
+    steps = [
+        f"{step.name} of {stage.name}"
+        for stage in run.stages
+        if stage.state == "Passed"
+        for step in stage.steps
+        if step.state == "Skipped"
     ]
+    passed = len(run.stages) - len(skipped) - len(failed)
+    whole = not skipped and not failed and not steps
+    words = [f"all {passed} stages passed" if whole else f"{passed} of {len(run.stages)} stages passed"]
     words += [f"failed and passed over: {', '.join(failed)}"] if failed else []
     words += [f"skipped: {', '.join(skipped)}"] if skipped else []
+    words += [f"skipped steps: {', '.join(steps)}"] if steps else []
     return "; ".join(words)
 
 
