@@ -65,6 +65,12 @@ def promotes_what_runs(world: Wild, seen: Seen) -> None:
         assert subject not in world.dark or not subject.startswith("target/"), f"{subject} was not looked at"
         if subject.startswith("target/") or subject in _set_well(world, seen, run):
             assert world.value(subject) == wanted, f"{subject} has {world.value(subject)}, the run wants {wanted}"
+    body = seen.observation.body
+    assert body is not None
+    deploys = [step.deploy for stage in body.spec.stages for step in stage.steps if step.deploy is not None]
+    for name in {name for deploy in deploys for name in deploy.targets}:
+        found = world.value(f"target/{name}")
+        assert found == run.version, f"target/{name} has {found}, and {run.version} is promoted"
     for stage in run.stages:
         assert stage.state in ("Passed", "Failed", "Skipped"), f"promoted with stage {stage.name} {stage.state}"
         if stage.state == "Failed":
