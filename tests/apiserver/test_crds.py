@@ -83,9 +83,9 @@ def _collection(item: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_a_crd_is_small_enough_for_plain_kubectl_apply(path: Path) -> None:
-    # kubectl apply keeps the whole object as JSON in an annotation; annotations end at 256 KiB.
+    # kubectl apply keeps the whole object as JSON in an annotation, without spaces; annotations end at 256 KiB.
     assert path.stat().st_size < 250 * 1024
-    assert len(json.dumps(yaml.safe_load(path.read_text()))) < 240 * 1024
+    assert len(json.dumps(yaml.safe_load(path.read_text()), separators=(",", ":"))) < 240 * 1024
 
 
 def test_crds_are_established_and_structural(server: ApiServer) -> None:
@@ -120,7 +120,7 @@ def test_kubectl_get_has_the_columns_of_the_design(server: ApiServer, minimal: d
         assert table[1].split()[:6] == ["columns", "2.0", "1.0", "1.0", "2/2", "deploy"]
         wide = kubectl(server, "get", "releases", "-n", "shop", "-o", "wide").stdout
         assert wide.split("\n")[0].split()[-4:] == ["AGE", "STARTED", "TOOK", "MESSAGE"]
-        assert "serving 1.0 normally; 2.0 rejected by" in wide
+        assert "serving 1.0; 2.0 rejected by" in wide
         assert "columns" in kubectl(server, "get", "gatewright", "-n", "shop").stdout
     finally:
         server.request("DELETE", "/apis/gatewright.dev/v1alpha1/namespaces/shop/releases/columns")
@@ -212,7 +212,7 @@ def test_the_operator_may_do_what_it_declares_everywhere(server: ApiServer) -> N
         ("list", "", "secrets", "shop"),
         ("watch", "", "secrets", "shop"),
         ("list", "", "secrets", "gatewright-system"),
-        ("delete", "", "pods", "shop"),
+        ("deletecollection", "", "pods", "shop"),
         ("create", "", "pods/exec", "shop"),
         ("create", "apps", "deployments", "shop"),
         ("delete", "apps", "deployments", "shop"),

@@ -105,9 +105,14 @@ def examine(evidence: Evidence) -> Report:
     return Report(violations, case.noops, sorted(set(checked)))
 
 
+AT_REST = ("leases", "connections", "connections/status")
+"""What may be written while nothing is being released."""
+
+
 def quiet(writes: Sequence[Write], since: float, operator: str = OPERATOR) -> list[Violation]:
-    """I6: no write of the operator after a time, Leases excepted."""
-    late = [one for one in writes if one.user == operator and one.resource != "leases" and one.received > since]
+    """I6: no write of the operator after a time; but for Leases, and for Connections, which say of themselves whether they
+    are answered."""
+    late = [one for one in writes if one.user == operator and one.resource not in AT_REST and one.received > since]
     return [Violation("I6", f"written {one.received - since:.1f}s after the end: {one}") for one in late]
 
 

@@ -198,7 +198,7 @@ class Kube:
             self.fence()
         headers = await self._headers(method, path, accept)
         headers["Content-Type"] = content
-        data = None if body is None else _as_go(orjson.dumps(body))
+        data = None if body is None else as_json(body)
         _COUNTED[method].inc()
         try:
             async with self._opened().request(
@@ -244,8 +244,9 @@ _ESCAPED = (
 )
 
 
-def _as_go(text: bytes) -> bytes:
-    """JSON as the API server's own encoder writes it: these stand only within strings."""
+def as_json(value: Any) -> bytes:
+    """JSON as the API server's own encoder writes it: what is escaped stands only within strings."""
+    text = orjson.dumps(value)
     for plain, escaped in _ESCAPED:
         if plain in text:
             text = text.replace(plain, escaped)

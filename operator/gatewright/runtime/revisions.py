@@ -15,7 +15,7 @@ from gatewright.api import GROUP, RELEASE
 from gatewright.core.model import Revision, View
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.children import meta, ours
-from gatewright.runtime.kube import METADATA_ONLY, Kube, path
+from gatewright.runtime.kube import METADATA_ONLY, Kube, as_json, path
 
 RUN = f"{GROUP}/run"
 """Label on a ControllerRevision: the number of the run that made it."""
@@ -166,7 +166,7 @@ def _collection(view: View) -> str:
 
 
 def _size(value: Any) -> int:
-    return len(orjson.dumps(value))
+    return len(as_json(value))
 
 
 def _kib(size: int) -> str:
