@@ -180,8 +180,8 @@ def _twins(spec: ReleaseSpec) -> Iterator[str]:
     """One workload under two names would be changed by both, each undoing what the other does."""
     seen: dict[Any, int] = {}
     for index, target in enumerate(spec.targets):
-        provider, config = target.provider
-        if provider != "workload" or not isinstance(config, dict):
+        config = (target.model_extra or {}).get("workload")
+        if not isinstance(config, dict):
             continue
         kind, name = config.get("kind", "Deployment"), config.get("name")
         first = seen.setdefault((kind, name), index)
