@@ -19,8 +19,9 @@ from gatewright.api.base import seconds
 from gatewright.api.release import Availability, Target
 from gatewright.api.status import Difference, GateStatus, StageStatus
 from gatewright.core import times
+from gatewright.core.changes import changed_by
 from gatewright.core.model import Holding, Standing
-from gatewright.core.operations import captured, changed_by, holdings
+from gatewright.core.operations import captured, holdings
 from gatewright.core.passing import Pass
 
 HOLD_FOR = 600.0

@@ -11,9 +11,10 @@ from typing import Any
 
 from gatewright.api.base import quantity, seconds
 from gatewright.api.jobs import Job
-from gatewright.api.release import Check, FlagsStep, Stage, Step
+from gatewright.api.release import Check, FlagsStep, Step
 from gatewright.api.status import GateStatus, Run, StepStatus, Undo
 from gatewright.core.body import names_at
+from gatewright.core.changes import changed_by, flags_subject
 from gatewright.core.expand import Unknown, expand
 from gatewright.core.model import Body, Holding, Measure, Operation, Progress, View, digest
 from gatewright.core.window import Rule
@@ -22,6 +23,10 @@ RESTORE_LIMIT = 600.0
 """Seconds within which a ConfigMap or Secret that was captured with a target must have returned."""
 CONFIGS = "config"
 """Field of a target that lists the ConfigMaps and Secrets captured with it."""
+
+
+PASSED = ("Failed", "Skipped", "Passed")
+"""States of a stage that the walk has left behind."""
 
 
 def key(view: View, run: Run, *parts: str | int) -> str:
@@ -75,11 +80,6 @@ def _subjects(body: Body) -> dict[str, Any]:
             elif step.flags and not step.flags.target:
                 found[flags_subject(stage, step)] = expand(dict([step.flags.provider]), names)
     return found
-
-
-def flags_subject(stage: Stage, step: Step) -> str:
-    """Flags of a provider: each step returns its own to what they were."""
-    return f"flags/{stage.name}.{step.name}"
 
 
 def of_step(view: View, body: Body, run: Run, stage: int, step: int) -> list[Operation]:
@@ -193,18 +193,13 @@ def _passed_over(view: View, body: Body, run: Run) -> Iterator[tuple[str, str, C
     promoted has to be what runs, also where nobody has deployed it."""
     done = {entry.subject for entry in run.journal}
     for index, stage in enumerate(run.stages):
-        later = run.stages[index + 1 :]
+        if stage.state not in PASSED:
+            continue
+        coming = _coming(body, run, index)
         for number, step in enumerate(stage.steps):
             wanted = body.spec.stages[index].steps[number]
-            if stage.state not in ("Failed", "Skipped", "Passed") or step.attempt > 0 or wanted.deploy is None:
+            if step.attempt > 0 or wanted.deploy is None:
                 continue
-            coming = {
-                name
-                for one, state in zip(body.spec.stages[index + 1 :], later, strict=True)
-                for other in one.steps
-                if other.deploy and state.state not in ("Failed", "Skipped", "Passed")
-                for name in other.deploy.targets
-            }
             for place, name in enumerate(wanted.deploy.targets):
                 if name in coming or f"target/{name}" in done:
                     continue
@@ -216,6 +211,13 @@ def _passed_over(view: View, body: Body, run: Run) -> Iterator[tuple[str, str, C
                     words,
                     lambda index=index, number=number, place=place: of_step(view, body, run, index, number)[place],  # type: ignore[misc]
                 )
+
+
+def _coming(body: Body, run: Run, index: int) -> set[str]:
+    """Names of targets that stages after this one are still to deploy."""
+    later = zip(body.spec.stages[index + 1 :], run.stages[index + 1 :], strict=True)
+    steps = [step for stage, state in later if state.state not in PASSED for step in stage.steps]
+    return {name for step in steps if step.deploy for name in step.deploy.targets}
 
 
 def _restored(view: View, body: Body, run: Run) -> list[Holding]:
@@ -327,17 +329,6 @@ def budget(step: Step) -> float | None:
         # The Job's own deadline comes first, and its pods have time to end; this one is for a cluster that hangs.
         return seconds(step.job.timeout) + 60.0
     return seconds(step.timeout) if step.model_extra else None
-
-
-def changed_by(stage: Stage, step: Step) -> list[str]:
-    """Subjects that a step changes and a rollback returns to their snapshot."""
-    if step.deploy:
-        return [f"target/{name}" for name in step.deploy.targets]
-    if step.flags is None:
-        return []
-    if step.flags.configMap:
-        return [f"configmap/{step.flags.configMap}"]
-    return [f"target/{step.flags.target}"] if step.flags.target else [flags_subject(stage, step)]
 
 
 def _operations(

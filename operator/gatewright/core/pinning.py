@@ -19,8 +19,9 @@ from gatewright.api.release import Stage
 from gatewright.api.status import Served, StageStatus, StepStatus
 from gatewright.core import times
 from gatewright.core.body import pin
+from gatewright.core.changes import changed_by
 from gatewright.core.model import Body, Observation, Revision, Sight, digest
-from gatewright.core.operations import captured, changed_by, changes_of, subjects
+from gatewright.core.operations import captured, changes_of, subjects
 from gatewright.core.passing import Pass, lines
 from gatewright.core.plan import foresee, ways
 

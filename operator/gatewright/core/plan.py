@@ -11,8 +11,9 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 
 from gatewright.api.status import Run, Undo
 from gatewright.core.body import produced
+from gatewright.core.changes import changed_by
 from gatewright.core.model import Body
-from gatewright.core.operations import captured, changed_by
+from gatewright.core.operations import captured
 
 _LEADS = ": "
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 
-from gatewright.api.release import ReleaseSpec, Stage, Step
+from gatewright.api.release import ReleaseSpec, Stage
 from gatewright.api.status import GateStatus, ReleaseStatus, StageStatus, Undo, dump
+from gatewright.core.changes import changed_by
 
 LIMIT = 98_000
 """Bytes of JSON that a status may have. Kubernetes itself and the write around it add some."""
@@ -62,22 +63,12 @@ def _rows_of_stage(stage: Stage) -> int:
 def _rows_of_now(stage: Stage) -> int:
     """Bytes that a stage takes beyond that while it is walked."""
     name = len(stage.name)
-    lines = sum(max(1, len(_changed(stage, step))) * (110 + 2 * name + 2 * len(step.name)) for step in stage.steps)
+    lines = sum(max(1, len(changed_by(stage, step))) * (110 + 2 * name + 2 * len(step.name)) for step in stage.steps)
     return lines + sum(170 + name + len(step.name) for step in stage.steps) + 60 * len(stage.gates)
 
 
 def _subjects(stage: Stage) -> set[str]:
-    return {subject for step in stage.steps for subject in _changed(stage, step)}
-
-
-def _changed(stage: Stage, step: Step) -> list[str]:
-    if step.deploy:
-        return [f"target/{name}" for name in step.deploy.targets]
-    if step.flags is None:
-        return []
-    if step.flags.configMap:
-        return [f"configmap/{step.flags.configMap}"]
-    return [f"target/{step.flags.target}"] if step.flags.target else [f"flags/{stage.name}.{step.name}"]
+    return {subject for step in stage.steps for subject in changed_by(stage, step)}
 
 
 def _at_most(status: ReleaseStatus) -> int:
@@ -120,20 +111,32 @@ def _measured(status: ReleaseStatus) -> int:
 # --- the folds, what is read least first
 
 
-def _old_people(status: ReleaseStatus) -> None:
-    for past in status.history:
-        past.people = [_cut(line, 80) or "" for line in past.people[-2:]]
-        past.reason = _cut(past.reason, 200)
+def _past(people: int, reason: int) -> Callable[[ReleaseStatus], None]:
+    """What people did in old runs, the latest so many, and why those ended, in so many bytes."""
+
+    def fold(status: ReleaseStatus) -> None:
+        for past in status.history:
+            past.people = [_cut(line, 80) or "" for line in past.people[-people:]] if people else []
+            past.reason = _cut(past.reason, reason)
+
+    return fold
 
 
-def _closed(status: ReleaseStatus) -> None:
-    status.notices = [notice.model_copy(update={"text": _cut(notice.text, 120) or ""}) for notice in status.notices]
-    for answered in status.interventions:
-        answered.message = _cut(answered.message, 120) or ""
-    for row in status.followUps:
-        row.message = _cut(row.message, 120)
-    for rejected in status.rejected:
-        rejected.reason = _cut(rejected.reason, 200) or ""
+def _told(notices: int, messages: int, reasons: int) -> Callable[[ReleaseStatus], None]:
+    """What somebody was or is to be told, in so many bytes each."""
+
+    def fold(status: ReleaseStatus) -> None:
+        status.notices = [
+            notice.model_copy(update={"text": _cut(notice.text, notices) or ""}) for notice in status.notices
+        ]
+        for answered in status.interventions:
+            answered.message = _cut(answered.message, messages) or ""
+        for row in status.followUps:
+            row.message = _cut(row.message, messages)
+        for rejected in status.rejected:
+            rejected.reason = _cut(rejected.reason, reasons) or ""
+
+    return fold
 
 
 def _details_of_stages_that_are_over(status: ReleaseStatus) -> None:
@@ -207,15 +210,8 @@ def _plan(status: ReleaseStatus) -> None:
 
 
 def _what_others_were_told(status: ReleaseStatus) -> None:
-    status.notices = [notice.model_copy(update={"text": ""}) for notice in status.notices]
-    for past in status.history:
-        past.people, past.reason = [], _cut(past.reason, 80)
-    for answered in status.interventions:
-        answered.message = _cut(answered.message, 40) or ""
-    for row in status.followUps:
-        row.message = _cut(row.message, 40)
-    for rejected in status.rejected:
-        rejected.reason = _cut(rejected.reason, 80) or ""
+    _past(0, 80)(status)
+    _told(0, 40, 80)(status)
 
 
 def _details_of_now(status: ReleaseStatus) -> None:
@@ -245,8 +241,8 @@ def _rows(status: ReleaseStatus) -> list[GateStatus]:
 
 
 FOLDS: tuple[Callable[[ReleaseStatus], None], ...] = (
-    _old_people,
-    _closed,
+    _past(2, 200),
+    _told(120, 120, 200),
     _details_of_stages_that_are_over,
     _details_of_what_is_undone,
     _long_messages(200),

@@ -7,8 +7,9 @@ from gatewright.api.release import Step
 from gatewright.api.status import Entry, GateStatus, Run, StageStatus, StepStatus
 from gatewright.core import judge, observed, outputs, proof, states, times, watching
 from gatewright.core.body import produced
+from gatewright.core.changes import changed_by
 from gatewright.core.model import Operation, Progress
-from gatewright.core.operations import budget, changed_by, measure, of_check, of_step, step_key, stop_of_step, told
+from gatewright.core.operations import budget, measure, of_check, of_step, step_key, stop_of_step, told
 from gatewright.core.passing import Pass, look
 from gatewright.core.pinning import record
 from gatewright.core.unwind import begin

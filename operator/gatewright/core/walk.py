@@ -9,8 +9,8 @@ from gatewright.api.release import Step
 from gatewright.api.status import GateStatus, Rejected, Run, Served
 from gatewright.core import judge, observed, states, times, watching
 from gatewright.core.body import has_subjects, pin
+from gatewright.core.changes import changed_by
 from gatewright.core.model import Revision, digest
-from gatewright.core.operations import changed_by
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
 from gatewright.core.pinning import baseline, baseline_version, fresh_stages, pin_again, revision_of
 from gatewright.core.plan import foresee
