@@ -241,6 +241,38 @@ def test_a_captured_configmap_that_was_deleted_is_made_again(site: Site) -> None
     assert site.data("web-flags") == {"VOICE": "off", "KEPT": "yes"}
 
 
+def test_a_restore_that_others_overwrite_is_made_once_more(site: Site) -> None:
+    """`kubectl rollout undo` in the rollback, which takes the annotation away as well."""
+    baking(site)
+    site.lab.api.request("PATCH", workload(site), {"spec": {"paused": True}}, STRATEGIC)
+    errors(site, 0.5)
+    site.lab.wait(lambda: site.image() == "shop/web:1.0.0", 20, "the restore")
+    undo = [
+        {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "shop/web:2.0.0"},
+        {"op": "remove", "path": "/metadata/annotations/gatewright.dev~1key"},
+    ]
+    site.lab.api.request("PATCH", workload(site), undo, "application/json-patch+json")
+    site.until(message_has("runs shop/web:2.0.0 instead of shop/web:1.0.0"))
+    site.lab.wait(lambda: site.image() == "shop/web:1.0.0", 30, "the restore to be made once more")
+    site.lab.api.request("PATCH", workload(site), {"spec": {"paused": False}}, STRATEGIC)
+    site.ended("RolledBack")
+    assert [item["reason"] for item in site.events()].count("RollbackHindered") == 1
+
+
+def test_what_others_overwrite_before_it_is_verified_is_returned_once_more(site: Site) -> None:
+    health = query("health", site.name)
+    site.lab.standin.number(health, 0.5)
+    verify = {"verify": [gate("health", health, "5%") | {"failureThreshold": 100}]}
+    baking(site, rollback=verify)
+    errors(site, 0.5)
+    site.until(lambda status: (status.get("run") or {}).get("phase") == "Verifying")
+    set_image(site, "2.0.0")
+    site.lab.wait(lambda: site.image() == "shop/web:1.0.0", 20, "it to be returned")
+    site.lab.standin.number(health, 0.0)
+    site.ended("RolledBack")
+    site.clean()
+
+
 def test_a_restore_that_a_webhook_refuses_for_a_while_gets_home(site: Site) -> None:
     baking(site)
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.bench.figures import spread
+from tests.cluster.audit import user_of
 from tests.harness.lab import Lab, Site
 from tests.harness.oracle import OPERATOR
 from tests.harness.recording import MUTATING, unix
@@ -147,7 +148,7 @@ def _requests(lab: Lab, since: float, until: float) -> Iterator[dict[str, Any]]:
     """The operator's answered requests in a span of time, Leases apart."""
     for line in lab.server.audit_log.read_text().splitlines():
         event = json.loads(line)
-        ours = event["user"]["username"] == OPERATOR and "objectRef" in event and event["stage"] == "ResponseComplete"
+        ours = user_of(event) == OPERATOR and "objectRef" in event and event["stage"] == "ResponseComplete"
         if (
             ours
             and event["objectRef"]["resource"] != "leases"

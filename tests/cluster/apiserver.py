@@ -29,7 +29,7 @@ from typing import Any, Literal, Self
 
 import yaml
 
-from tests.cluster import assets, certs
+from tests.cluster import assets, audit, certs
 from tests.cluster.client import Client
 from tests.cluster.processes import Process, Watchdog, free_port, free_ports, spawn, stop, tail
 
@@ -116,10 +116,7 @@ class ApiServer:
 
     def audit_events(self) -> Iterator[dict[str, Any]]:
         """The audit log so far; a last line still being written is left out."""
-        with self.audit_log.open() as lines:
-            for line in lines:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+        return audit.events(self.audit_log)
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """One request as the administrator, parsed from JSON; for tests that want no client library."""

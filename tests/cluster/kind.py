@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from tests.cluster import assets, certs, images
+from tests.cluster import assets, audit, certs, images
 from tests.cluster.apiserver import audit_policy
 from tests.cluster.cluster import FLAVOR_VARIABLE, Cluster
 from tests.cluster.paths import cache_dir, locked
@@ -165,9 +165,7 @@ class KindCluster(Cluster):
 
     def audit_events(self) -> Iterator[dict[str, Any]]:
         # The log belongs to root in the node; reading it there works for every user of the Docker engine.
-        for line in _docker("exec", self._node, "cat", f"{_LOG}/audit.log").splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
+        return audit.parsed(_docker("exec", self._node, "cat", f"{_LOG}/audit.log").splitlines(keepends=True))
 
     def authority(self) -> certs.Authority:
         with tempfile.TemporaryDirectory(prefix="gatewright-ca-") as name:

@@ -29,7 +29,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from tests.cluster import assets, certs, cgroups, deps, images, network, node_files
+from tests.cluster import assets, audit, certs, cgroups, deps, images, network, node_files
 from tests.cluster.apiserver import StartFailed
 from tests.cluster.client import Client
 from tests.cluster.cluster import FLAVOR_VARIABLE, Cluster
@@ -312,10 +312,7 @@ class NativeCluster(Cluster):
     # The rest
 
     def audit_events(self) -> Iterator[dict[str, Any]]:
-        with self.audit_log.open() as lines:
-            for line in lines:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+        return audit.events(self.audit_log)
 
     def authority(self) -> certs.Authority:
         return certs.Authority.load(self.directory / "pki")

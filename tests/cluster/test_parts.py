@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from tests.cluster import assets, certs, deps, images, kind, network
+from tests.cluster import assets, audit, certs, deps, images, kind, network
 from tests.cluster.oci import Layout
 from tests.cluster.paths import CHECKOUT, Unavailable, cache_dir
 from tests.cluster.processes import Process, Watchdog, free_ports, spawn, stop, wait_until
@@ -359,6 +359,7 @@ def test_kind_is_chosen_where_an_engine_answers_and_made_with_the_audit_log_on(e
 
     (engine / "audit.log").write_text('{"verb": "get"}\n{"verb": "lis')
     assert list(cluster.audit_events()) == [{"verb": "get"}]
+    assert audit.user_of({"user": {}}) == "", "given up before anybody was told who it was"
 
     cluster.down()
     assert not (engine / "node").exists()

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from tests.cluster import Cluster, Unavailable
+from tests.cluster.audit import user_of
 from tests.cluster.native import NativeCluster
 from tests.cluster.paths import CHECKOUT
 from tests.cluster.processes import wait_until
@@ -248,7 +249,7 @@ def test_another_user_is_known_and_audited_under_their_name(cluster: Cluster) ->
     who = json.loads(told)["status"]["userInfo"]
     assert who["username"] == "jane"
     assert "release-managers" in who["groups"]
-    assert wait_until(lambda: any(e["user"]["username"] == "jane" for e in cluster.audit_events()), 10)
+    assert wait_until(lambda: any(user_of(e) == "jane" for e in cluster.audit_events()), 10)
     assert {event["stage"] for event in cluster.audit_events()} <= {"ResponseComplete", "ResponseStarted", "Panic"}
 
 

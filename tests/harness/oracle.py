@@ -452,11 +452,18 @@ def _content(body: Mapping[str, Any]) -> Any:
 # I3: only forward, nothing skipped
 
 
+def _undone_again(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """What others have overwritten is returned once more, which is counted."""
+    if new["phase"] != "RollingBack" or old["phase"] not in BACK:
+        return False
+    return bool(new["rollback"].get("attempt", 1) == old["rollback"].get("attempt", 1) + 1)
+
+
 def _advancing(case: _Case) -> Iterator[str]:
     for (release, number), moments in case.runs.items():
         where = f"{release} run {number}"
         for old, new in pairwise(moments):
-            if PHASES[new.run["phase"]] < PHASES[old.run["phase"]]:
+            if PHASES[new.run["phase"]] < PHASES[old.run["phase"]] and not _undone_again(old.run, new.run):
                 yield f"{where} went from {old.run['phase']} back to {new.run['phase']} (rv {new.rv})"
             if old.run.get("outcome") and old.run.get("outcome") != new.run.get("outcome"):
                 yield f"{where} had ended {old.run['outcome']} and then {new.run.get('outcome')} (rv {new.rv})"

@@ -20,6 +20,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.cluster.audit import user_of
 from tests.harness.api import Api
 from tests.harness.loop import Background
 from tests.harness.proxy import INSTANCE, resource_of
@@ -186,7 +187,7 @@ def write_of(event: Mapping[str, Any]) -> Write:
         resource=f"{ref['resource']}/{ref['subresource']}" if ref.get("subresource") else ref["resource"],
         namespace=ref.get("namespace", ""),
         name=name,
-        user=event["user"]["username"],
+        user=user_of(event),
         agent=event.get("userAgent", ""),
         code=code,
         received=unix(event["requestReceivedTimestamp"]),

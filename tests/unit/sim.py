@@ -278,7 +278,7 @@ class World:
         return [f"{item.kind} {_short(item)}" for item in self.performed if kind in (None, item.kind)]
 
     def _perform(self, operation: Operation) -> None:
-        again = operation.kind != "stop" and operation.id in {item.id for item in self.performed}
+        again = operation.kind not in ("stop", "restore") and operation.id in {item.id for item in self.performed}
         assert not again, f"{operation.id} twice"
         if operation.kind == "restore" and operation.subject in self.refused:
             self.turned_down.add(operation.id)
@@ -287,8 +287,11 @@ class World:
         if operation.kind == "apply":
             self.live = operation.config["workload"]["images"]["app"].rpartition(":")[2]
         if operation.kind == "restore" and operation.subject == "target/web":
-            assert self.status.run is not None
-            self.live = self.data[self.status.run.revision]["snapshots"]["target/web"]["of"]
+            self.live = self._returned()
+
+    def _returned(self) -> str:
+        assert self.status.run is not None
+        return str(self.data[self.status.run.revision]["snapshots"]["target/web"]["of"])
 
     def _progress(self, operation: Operation) -> Progress:
         if operation.id in self.turned_down and operation.subject in self.refused:
@@ -298,6 +301,10 @@ class World:
             return Progress("Absent")
         if operation.kind == "stop":
             return Progress("Running", "its pods are still ending") if self.unstoppable else Progress("Succeeded")
+        if operation.kind == "restore" and operation.subject == "target/web" and self.live != self._returned():
+            return Progress(
+                "Absent", f"Deployment web runs {self.live}"
+            )  # what others have overwritten, when it is time
         if operation.kind == "restore" and self.unready_until and self.unready_until not in " ".join(self.done()):
             return Progress("Running", "0 of 1 replicas available")
         step = _short(operation).partition("/")[2]

@@ -240,3 +240,64 @@ def test_what_a_compensation_sets_is_no_change_by_others():
         world.tick()
     assert world.status.run.outcome == "RolledBack"
     assert ("Verifying", "target/web") in held and ("Verifying", "configmap/flags") not in held
+
+
+def verified() -> dict[str, Any]:
+    """A Release whose rollback is verified by a measurement and a Job."""
+    health = {"name": "health", "prometheus": {"query": "health"}, "max": "1%"}
+    return spec() | {"rollback": {"verify": [health, {"name": "smoke", "job": {"image": "tools"}}]}}
+
+
+def restores(world: World) -> list[str]:
+    return [operation.key for operation in world.performed if operation.kind == "restore"]
+
+
+def test_what_others_overwrite_while_it_is_restored_is_restored_once_more():
+    world = World().settle()
+    world.gates["errors"], world.slow = "Failed", {"web"}
+    world.settle()
+    world.live = "2.0"
+    world.later(5)
+    assert world.live == "1.0" and len(set(restores(world))) == 1, "the same operation, not another one"
+    world.slow.clear()
+    world.later(5)
+    assert world.status.run.outcome == "RolledBack"
+
+
+def test_what_others_overwrite_before_it_is_verified_is_returned_once_and_verified_anew():
+    world = World(spec=verified()).settle()
+    world.gates = {"errors": "Failed", "health": "Holding"}
+    world.later(3)
+    assert world.status.run.phase == "Verifying" and len(restores(world)) == 1
+    world.live = "2.0"
+    world.later(3)
+    assert world.live == "1.0" and len(restores(world)) == 2
+    assert len([done for done in world.done("job") if "smoke" in done]) == 2
+    assert [note.reason for note in world.notes].count("RollbackHindered") == 1
+    world.gates["health"] = "Passing"
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack"
+
+
+def test_what_others_overwrite_again_and_again_fails_the_rollback_with_what_they_did():
+    world = World(spec=verified()).settle()
+    world.gates = {"errors": "Failed", "health": "Holding"}
+    world.later(3)
+    for _ in range(2):
+        world.live = "2.0"
+        world.later(3)
+    assert world.live == "2.0" and len(restores(world)) == 2, "nobody is fought"
+    world.jump(3600)
+    assert world.status.run.outcome == "RollbackFailed"
+
+
+def test_a_rollback_that_is_repeated_is_verified_anew():
+    world = World(spec=verified(), jobs={"smoke": Progress("Failed", "exit code 1")})
+    world.gates["errors"] = "Failed"
+    world.settle()
+    assert world.status.run.outcome == "RollbackFailed"
+    world.jobs.clear()
+    world.act("Rollback")
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack", world.status.message
+    assert len([done for done in world.done("job") if "smoke" in done]) == 2

@@ -193,7 +193,7 @@ class Undo(Model):
     unended: bool = False
     """It may still be going on: nothing that comes after it is started."""
     again: bool = False
-    """It was looked at once more after the compensations."""
+    """It was looked at, or returned, once more after the compensations."""
     outputs: Annotated[dict[str, Message], Field(max_length=32)] = {}
     """What a compensation published."""
 

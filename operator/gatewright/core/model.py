@@ -147,6 +147,8 @@ class Progress:
     """It has succeeded, but what it published cannot be known, and why (its pod is gone)."""
     notable: bool = False
     """The message is for people although nothing is wrong: which way back is taken and why, or what is different now."""
+    overwritten: bool = False
+    """It was done, and others have changed that since: a restore is made once more after a while."""
 
 
 @dataclass(frozen=True, slots=True)

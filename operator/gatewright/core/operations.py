@@ -250,6 +250,8 @@ def of_check(view: View, body: Body, run: Run, place: str, check: Check, stage: 
     if provider not in ("job", "approval"):
         return None
     attempt = run.stages[stage].attempt if stage is not None else run.attempt
+    if place == "verify" and run.rollback is not None:
+        attempt += run.rollback.attempt - 1  # what was undone once more is verified anew
     # Five parts, where a step has four: a stage may be called `verify`, and its step as the check is.
     where = place.split("/") if stage is not None else (place, "checks")
     own = key(view, run, *where, check.name, attempt)

@@ -19,6 +19,8 @@
                                                        v
                                                 RollbackFailed
 
+Verifying leads back to RollingBack once, where others have overwritten what was returned.
+
 A run that has an outcome is in phase Done. One thing leads out of it: a person repeats what a failed rollback has not
 undone. A rollback is never itself rolled back, and nothing leads from it to Promoted. A run that cannot be decided upon
 at all ends as RollbackFailed when somebody aborts it: nobody knows what it has left behind.
@@ -40,7 +42,7 @@ PHASES: Mapping[str, frozenset[str]] = {
     "Paused": frozenset({"Walking", "RollingBack", "Done"}),
     "Guarding": frozenset({"RollingBack", "Done"}),
     "RollingBack": frozenset({"Verifying", "Done"}),
-    "Verifying": frozenset({"Done"}),
+    "Verifying": frozenset({"RollingBack", "Done"}),
     "Done": frozenset({"RollingBack"}),
 }
 

@@ -90,12 +90,18 @@ def repeat(p: Pass) -> None:
         line.stopping = line.again = False
         line.unended = line.unended and line.kind == "Compensate"
     _give_keys(p, [line for line in left if not line.unended])
-    run.rollback.verify = [row.model_copy(update={"state": "Unknown", "message": None}) for row in run.rollback.verify]
+    _verify_anew(run.rollback)
     p.status.unverified = None
     p.decision.finalize = True
     p.decision.urgent = True
     p.note("RollingBack", f"{run.version}: what was not undone is undone once more", warning=True)
     p.firmly()
+
+
+def _verify_anew(rollback: Rollback) -> None:
+    """What passed or failed was asked of something else: each check begins with nothing."""
+    fresh = {"state": "Unknown", "message": None, "since": None, "value": None}
+    rollback.verify = [row.model_copy(update={**fresh, "window": row.window + 1}) for row in rollback.verify]
 
 
 def _stop_first(p: Pass) -> None:
@@ -142,6 +148,10 @@ def verify(p: Pass) -> None:
     look(p, "verify", checks, run.rollback.verify)
     jobs = [row for row, check in zip(run.rollback.verify, checks, strict=True) if "job" in check.provider]
     broken = judge.first(jobs, "Failed")
+    taken = [line for line in _taken_away(p) if not line.again]
+    if taken:
+        _return_again(p, taken)
+        return
     problem = _not_returned(p)
     if judge.all_passing(run.rollback.verify) and problem == "":
         _returned(p)
@@ -150,6 +160,33 @@ def verify(p: Pass) -> None:
     elif times.expired(run, "rollback", p.now):
         open_ = next((judge.describe(row) for row in run.rollback.verify if row.state != "Passing"), "")
         fail(p, f"not verified within {p.body.spec.rollback.within}: {open_ or problem or 'nobody has looked'}")
+
+
+def _taken_away(p: Pass) -> list[Undo]:
+    """What others have put something else in the place of, since it was returned."""
+    before = p.view.run
+    if before is None or before.phase != "Verifying":
+        return []
+    lines_ = returned(p.body, p.run)
+    return [line for line in lines_ if (seen := p.seen.standings.get(line.subject)) is not None and seen.difference]
+
+
+def _return_again(p: Pass, taken: list[Undo]) -> None:
+    """Once, before anybody calls the rollback failed: whoever did it may not have known of the rollback."""
+    run = p.run
+    assert run.rollback is not None
+    said = "; ".join(p.seen.standings[line.subject].difference for line in taken)
+    states.move(run, "RollingBack")
+    run.rollback.attempt += 1
+    for line in taken:
+        states.move(line, "Pending")
+        line.again = True
+        line.message = line.due = line.startedAt = None
+    _give_keys(p, taken)
+    _verify_anew(run.rollback)
+    p.note("RollbackHindered", f"{run.version}: {said}; it is returned once more"[:1000], warning=True)
+    p.firmly()
+    roll_back(p)
 
 
 def _not_returned(p: Pass) -> str | None:

@@ -217,7 +217,7 @@ async def follow_config(cluster: Cluster, namespace: str, operation: Operation, 
         return Progress("Absent")
     instead = await _difference(cluster, where, [operation], snapshot, now)
     if instead:
-        return Progress("Running", instead, stuck=True)
+        return Progress("Running", instead, stuck=True, overwritten=True)
     left = await _left(cluster, where, operation, snapshot, now)
     return Progress("Succeeded", left, notable=bool(left))
 

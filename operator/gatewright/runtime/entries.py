@@ -42,6 +42,10 @@ class Known:
     """How often the API server, or a vendor, has refused to begin it."""
     retry_at: float = 0.0
     """When it may be begun once more (monotonic)."""
+    overwritten: int = 0
+    """How often it was made once more because others had overwritten it."""
+    again_at: float | None = None
+    """When it will be, while what others have put there stands (monotonic)."""
     poller: asyncio.Task[None] | None = None
     """Looks at it again and again, where no watch tells."""
 

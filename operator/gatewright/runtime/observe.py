@@ -29,6 +29,9 @@ UNREAD_FOR = 600.0
 """Seconds after which a Job has failed that has ended, and whose report nobody can read: a check has no time-out of its own."""
 REFUSED = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds after which an operation of a rollback is begun once more when it was refused; the last one repeats."""
+OVERWRITTEN = (5.0, 15.0, 30.0, 60.0)
+"""Seconds after which a restore is made once more that others have overwritten; the last one repeats. Whoever does that by
+machine does it again, so there is no hurry."""
 LOOKS = (3.0, 5.0, 10.0, 20.0, 30.0)
 """When to look at the pods of an operation that does not end; the last one repeats."""
 TRUSTED = 2
@@ -264,7 +267,21 @@ async def _refresh(cluster: Cluster, lens: Lens, entry: Entry, view: View, opera
     found = await _diagnosed(lens, view, operation, known, found, snapshot)
     if found.state == "Absent" and known.progress.state == "Running":
         found = await _vanished(lens, view, operation, found, snapshot)
-    known.progress = found
+    known.progress = _once_more(known, found) if _restores(operation) else found
+
+
+def _once_more(known: Known, found: Progress) -> Progress:
+    """What others have put in the place of what was restored is restored once more, a little later each time."""
+    if not found.overwritten:
+        known.again_at = None
+        return found
+    now = time.monotonic()
+    if known.again_at is None:
+        known.again_at = now + OVERWRITTEN[min(known.overwritten, len(OVERWRITTEN) - 1)]
+    if now < known.again_at:
+        return found
+    known.overwritten, known.again_at = known.overwritten + 1, None
+    return Progress("Absent", found.message)
 
 
 def _due(known: Known) -> float:
@@ -289,7 +306,7 @@ async def _vanished(lens: Lens, view: View, operation: Operation, found: Progres
         holding = Holding(operation.subject, actions.config_of(operation), (operation,))
         standing = await actions.compare(lens, view, holding, snapshot)
         if standing.difference:
-            return Progress("Running", standing.difference, stuck=True)
+            return Progress("Running", standing.difference, stuck=True, overwritten=True)
     return found
 
 
@@ -361,6 +378,7 @@ def look_again(entry: Entry) -> float | None:
         if known.poller is None and known.progress.state in ("Running", "Unknown") and not known.refusals
     ]
     tries = [known.retry_at for known in entry.operations.values() if known.refusals and known.retry_at > now]
+    tries += [known.again_at for known in entry.operations.values() if known.again_at is not None]
     if tries:
         return max(0.05, min(tries) - now)
     return max(0.2, min(due) - now) if due else None

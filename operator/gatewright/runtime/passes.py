@@ -203,7 +203,9 @@ class Passes:
         undoing = (entry.working.get("run") or {}).get("phase") == "RollingBack"
         for operation, result in zip(effects, results, strict=True):
             if isinstance(result, Progress):
-                entry.operations[operation.id] = Known(result, time.monotonic())
+                before = entry.operations.get(operation.id)
+                overwritten = before.overwritten if before is not None else 0
+                entry.operations[operation.id] = Known(result, time.monotonic(), overwritten=overwritten)
             elif isinstance(result, Lost | Conflict) or not isinstance(result, Permanent | Retryable):
                 entry.operations.pop(operation.id, None)  # nobody knows: the next pass looks before it tries again
             elif undoing and not is_final(entry, view, result):

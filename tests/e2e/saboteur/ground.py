@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.cluster import Cluster
+from tests.cluster.audit import user_of
 from tests.e2e import installing
 from tests.e2e.saboteur import play
 from tests.e2e.saboteur.draws import VERSIONS
@@ -174,7 +175,7 @@ class Ground:
         found: dict[str, list[Request]] = {}
         for event in self.cluster.audit_events():
             reference = event.get("objectRef", {})
-            if event["user"]["username"] == OPERATOR and reference.get("resource") != "leases":
+            if user_of(event) == OPERATOR and reference.get("resource") != "leases":
                 names = (reference.get("resource", ""), reference.get("subresource", ""), reference.get("name", ""))
                 code = event.get("responseStatus", {}).get("code", 0)
                 at = unix(event["requestReceivedTimestamp"])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from gatewright.api.release import ReleaseSpec
@@ -41,6 +41,8 @@ from tests.unit.sim import World
 Kill = Literal["before", "after"]
 GONE = "gone"
 FORWARD = ("apply", "set", "act", "job")
+AGAIN = timedelta(seconds=5)
+"""After this a restore that others have overwritten is made once more."""
 LONG = "it says much about it; " * 60
 
 
@@ -85,6 +87,8 @@ class Wild(World):
     """Subjects that nobody can look at now."""
     blind: bool = False
     """Whether operations cannot be looked at now."""
+    overwritten: dict[str, datetime] = field(default_factory=dict)
+    """When what others have overwritten is restored once more, by operation."""
     changes: list[Change] = field(default_factory=list)
     done_ids: set[str] = field(default_factory=set)
     invalid: bool = False
@@ -234,6 +238,8 @@ class Wild(World):
         if fate in ("Running", "Stuck"):
             return Progress("Running", LONG if fate == "Stuck" else "", stuck=fate == "Stuck")
         if operation.kind in ("apply", "set", "restore") and self.value(operation.subject) != self.result_of(operation):
+            if operation.kind == "restore" and self._is_due(operation):
+                return Progress("Absent", f"{operation.subject} is something else")
             return Progress("Running", f"{operation.subject} is something else", stuck=True)
         if fate == "Failed":
             found = Progress("Failed", f"exit code 1; {LONG}")
@@ -246,6 +252,14 @@ class Wild(World):
             self.over[operation.id] = found
             self.jobs_running.pop(operation.subject, None)
         return found
+
+    def _is_due(self, operation: Operation) -> bool:
+        """Whether a restore that others have overwritten is made once more."""
+        if self.now < self.overwritten.setdefault(operation.id, self.now + AGAIN):
+            return False
+        del self.overwritten[operation.id]
+        self.done_ids.discard(operation.id)
+        return True
 
     def fate(self, operation: Operation) -> str:
         """How an operation goes."""

@@ -226,7 +226,7 @@ class Workload:
             cluster, self.paths(namespace, config)[0], found, lambda now: _lacking(now, wanted, operation)
         )
         if difference:
-            return Progress("Running", difference, stuck=True)
+            return Progress("Running", difference, stuck=True, overwritten=True)
         if _lacking(found, wanted, operation):  # it has just been set right, which is not known here yet
             return Progress("Running", "the change has not been seen yet")
         progress = rollout.progress(found, operation, seconds(config.drainTimeout))
