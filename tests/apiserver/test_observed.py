@@ -95,6 +95,8 @@ def test_at_rest_a_change_is_drifted_by_the_watch_alone(site: Site) -> None:
     set_image(site, "2.0.0")
     site.until(state_is("Promoted"))
     assert site.quiet(3) == []
+    (told,) = [item["note"] for item in site.events() if item["reason"] == "Drifted"]
+    assert "runs shop/web:1.0.0 instead of shop/web:2.0.0" in told
     site.clean()
 
 

@@ -63,6 +63,8 @@ def summarize(p: Pass, situation: Situation) -> None:
     drift = "" if situation == "Adopted" else _drift(p)
     if drift:
         wanted["Drifted"] = ("True", "ChangedByOthers", drift)
+        if p.view.run is None and not any(item.type == "Drifted" for item in p.view.status.conditions):
+            p.note("Drifted", drift, warning=True)  # in a run its rows tell of each difference
     wanted |= _ending(status, said)
     _write(p, wanted)
 
