@@ -122,6 +122,8 @@ def test_a_rollback_that_others_undo_is_not_called_done():
     world.settle()
     assert world.status.run.phase == "Verifying" and world.live == "1.0"
     world.live = "2.0"
+    assert world.settle().live == "1.0", "once it is returned"
+    world.live = "2.0"
     world.gates["health"] = "Passing"
     world.later(30)
     assert world.status.run.outcome is None and "runs 2.0 instead of 1.0" in world.status.waitingFor.message
