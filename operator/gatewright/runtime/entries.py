@@ -202,14 +202,16 @@ class Entry:
 
 
 def printed(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
-    """What of a workload matters to whoever holds it: what it is to be, and within a run how many of its pods serve."""
+    """What of a workload matters to whoever holds it: what it is to be, whether all its pods are that, and within a run how
+    many of them serve."""
     if obj is None:
         return None
     meta, status = obj["metadata"], obj.get("status", {})
     same = (meta.get("uid"), meta.get("generation") or meta.get("resourceVersion"))
     if at_rest:
-        return same
-    return same, [status.get(name) for name in COUNTS]
+        behind = "observedGeneration" in status and status["observedGeneration"] < meta.get("generation", 0)
+        return same, behind, status.get("replicas", 0) > status.get("updatedReplicas", 0)
+    return same, status.get("observedGeneration"), [status.get(name) for name in COUNTS]
 
 
 def _kept(obj: Mapping[str, Any], status: dict[str, Any]) -> dict[str, Any]:

@@ -20,17 +20,17 @@ WITHIN = timedelta(seconds=1)
 
 def progress(found: Mapping[str, Any], operation: Operation, drain: float) -> Progress:
     """How far a rollout is; `drain` is for how many seconds old pods that are ending are waited for."""
-    spec, status, meta = found["spec"], found.get("status") or {}, found["metadata"]
+    spec, status = found["spec"], found.get("status") or {}
     wanted = spec.get("replicas", 1)
     if wanted == 0:
         return Progress("Succeeded")  # no pod is wanted, so there is nothing to wait for
-    if spec.get("paused"):
-        return Progress("Running", f"{called(found)} is paused (kubectl rollout resume)", stuck=True)
-    if status.get("observedGeneration", 0) < meta.get("generation", 0):
+    if unseen(found):
         return Progress("Running", "the change has not been seen yet")
     counted = _stateful(wanted, found) if found.get("kind") == "StatefulSet" else _deployment(wanted, status, drain)
     if counted.state == "Succeeded" or counted.stuck:
         return counted
+    if spec.get("paused"):
+        return Progress("Running", f"{called(found)} is paused (kubectl rollout resume)", stuck=True)
     refused = refusal(found)
     if refused:
         return Progress("Running", refused, stuck=True)
@@ -39,6 +39,17 @@ def progress(found: Mapping[str, Any], operation: Operation, drain: float) -> Pr
         return counted
     words = f"{called(found)}: {late.get('message', 'progress deadline exceeded')}"
     return Progress("Running", words, stuck=True) if operation.kind == "restore" else Progress("Failed", words)
+
+
+def unseen(found: Mapping[str, Any]) -> bool:
+    """Whether its controller has not seen the last change of a workload yet, so that its counters speak of an older one."""
+    return bool((found.get("status") or {}).get("observedGeneration", 0) < found["metadata"].get("generation", 0))
+
+
+def mixed(found: Mapping[str, Any]) -> bool:
+    """Whether there are pods of another template than the one that a workload has now."""
+    status = found.get("status") or {}
+    return bool(status.get("replicas", 0) > status.get("updatedReplicas", 0))
 
 
 def refusal(found: Mapping[str, Any]) -> str:

@@ -66,6 +66,10 @@ class Fields:
         images = {name: item["image"] for name, item in containers(snapshot).items() if item.get("image")}
         self.images, self.env, self.whole = images, {}, snapshot
 
+    def of_a_pod(self) -> Fields:
+        """What a pod shows of it: of a whole template its images, as admission adds much to each pod."""
+        return self if self.whole is None else Fields(self.images)
+
     def needed(self) -> set[str]:
         """Containers that must be there."""
         return {*self.images, *(name for name, variables in self.env.items() if any(variables.values()))}
@@ -202,7 +206,7 @@ def different(template: Template, wanted: Fields) -> list[Difference]:
                 place = _place(template, name, "f:env", f'k:{{"name":"{variable}"}}', *part)
                 found.append(Difference(words, name, place if _items(now, variable) else ()))
     if wanted.whole is not None and not found:
-        other = named_differences(template, changed(template, wanted))
+        other = [one for one in named_differences(template, changed(template, wanted)) if RESTART not in one]
         found = [Difference(f"has another {path} than its snapshot") for path in other]
     return found
 

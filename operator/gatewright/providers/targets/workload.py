@@ -190,8 +190,13 @@ class Workload:
         difference = await managers.explained(
             cluster, path, found, lambda now: template.different(now["spec"]["template"], wanted)
         )
+        if not difference and rollout.unseen(found):
+            return Standing(unknown="its controller has not seen the last change yet", version=_version(config, found))
+        difference = difference or await _still_running(cluster, namespace, found, wanted)
         standing = Standing(difference=difference, version=_version(config, found))
         if found["spec"].get("replicas", 1) == 0:
+            if operations and operations[0].kind == "restore":
+                window = None  # how many pods there are belongs to others, and a rollback leaves it to them
             return await self._unwanted(cluster, path, found, standing, snapshot, window)
         if difference or window is None:  # what somebody else has put there is not watched
             return standing
@@ -230,9 +235,11 @@ class Workload:
         if _lacking(found, wanted, operation):  # it has just been set right, which is not known here yet
             return Progress("Running", "the change has not been seen yet")
         progress = rollout.progress(found, operation, seconds(config.drainTimeout))
+        stateful = found.get("kind") == "StatefulSet"
         if progress.state == "Succeeded":
-            availability.complete(found)
-        elif found.get("kind") == "StatefulSet":
+            if not stateful:  # its pods came one after the other: the first may have crashed since it was ready
+                availability.complete(found)
+        elif stateful:
             progress = await _unblocked(cluster, namespace, found, operation, progress)
         others = _others(found, config, operation, snapshot)
         if others and not progress.stuck and progress.state in ("Running", "Succeeded"):
@@ -383,9 +390,14 @@ async def _new_template(
         if operation.kind == "restore":
             wanted = _wanted(config, [operation], snapshot)
             assert snapshot is not None
-            if wanted.whole is not None:
-                return wanted.whole
-            return template.restored(now, snapshot["template"], _named(operation, config))
+            result = (
+                dict(wanted.whole)
+                if wanted.whole is not None
+                else template.restored(now, snapshot["template"], _named(operation, config))
+            )
+            if operation.restart:
+                template.mark(result, template.RESTART, operation.key)
+            return result
         result = template.changed(now, _wanted(config, [operation], snapshot))
     except Permanent as error:
         raise Permanent(f"{rollout.called(found)}: {error}") from None
@@ -425,6 +437,20 @@ def _patch(found: Mapping[str, Any], wanted: Mapping[str, Any], operation: Opera
     if wanted != found["spec"]["template"]:
         body.append({"op": "replace", "path": "/spec/template", "value": wanted})
     return body
+
+
+async def _still_running(cluster: Cluster, namespace: str, found: Mapping[str, Any], wanted: Fields) -> str:
+    """Pods that run something else than the template says: it was changed and changed back, and they have not followed
+    (the rollout is paused, a quota is full). Raises Retryable, Permanent."""
+    if not rollout.mixed(found):
+        return ""
+    for pod in await owned.pods_of(cluster, namespace, found):
+        instead = [] if pods.leaving(pod) else template.different({"spec": pod["spec"]}, wanted.of_a_pod())
+        if instead:
+            why = rollout.progress(found, Operation("", "apply", ""), 0.0).message
+            words = f"{rollout.called(found)} is set right, but its pod {pod['metadata']['name']} {instead[0].words}"
+            return f"{words}: {why}" if why else words
+    return ""
 
 
 async def _unblocked(
