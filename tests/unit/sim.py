@@ -102,6 +102,8 @@ class World:
     """How a target would be returned."""
     trouble: str = ""
     """Why what was deployed does not run."""
+    ails: str = ""
+    """Why what was returned does not run."""
     troubled: datetime | None = None
     """When there was trouble last, where there is none now."""
     unknown: str = ""
@@ -120,6 +122,8 @@ class World:
     turned_down: set[str] = field(default_factory=set)
     unready_until: str = ""
     """What must have been performed before restored pods are ready."""
+    lost: str = ""
+    """Why the snapshots of a run whose rollback failed cannot be read any more."""
     unreadable: bool = False
     """Whether the spec cannot be parsed."""
     data: dict[str, Any] = field(default_factory=dict)
@@ -164,7 +168,8 @@ class World:
             resting=None if under_way else self.left(),
             snapshots=self.data[run.revision]["snapshots"] if wants.snapshots and run is not None else None,
             promoted=good["snapshots"] if good else {},
-            inherited=self.data[run.revision]["snapshots"] if broken and run is not None else None,
+            inherited=self.data[run.revision]["snapshots"] if broken and run is not None and not self.lost else None,
+            lost=self.lost if broken else "",
             unconnected=self.unconnected,
         )
 
@@ -185,8 +190,9 @@ class World:
         different = f"Deployment web runs {self.live} instead of {wanted}" if self.live != wanted else ""
         if holding.unproved and self.unproved and not different:
             different = f"target/web has not rolled out what the run wants: {self.unproved}"
-        at = (self.now if self.trouble else self.troubled) if holding.window is not None else None
-        return Standing(different, version=self.live, trouble=self.trouble, troubled_at=at, remark=self.remark)
+        trouble = self.ails if holding.operations[0].kind == "restore" else self.trouble
+        at = (self.now if trouble else self.troubled) if holding.window is not None else None
+        return Standing(different, version=self.live, trouble=trouble, troubled_at=at, remark=self.remark)
 
     def _wanted(self, holding: Holding) -> str:
         wanted = self.live

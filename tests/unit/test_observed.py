@@ -36,7 +36,10 @@ def test_what_others_put_back_in_the_bake_is_said_and_never_promoted():
     world.live = "1.0"
     world.later(30)
     assert world.status.state == "Holding" and "Deployment web runs 1.0 instead of 2.0" in world.status.message
-    assert "put it back" in world.status.waitingFor.message and "the stage fails at" in world.status.waitingFor.message
+    assert (
+        "make it so again" in world.status.waitingFor.message
+        and "the stage fails at" in world.status.waitingFor.message
+    )
     assert conditions(world)["Ready"] == "Unknown" and conditions(world)["Drifted"] == "True"
     world.jump(600)
     run = world.status.run
@@ -334,3 +337,27 @@ def test_what_was_captured_and_is_gone_at_the_end_is_no_hold_for_ever():
     assert world.status.run.outcome is None and conditions(world)["Ready"] == "Unknown"
     world.later(25)
     assert world.status.run.rollback is not None and "there is no such configmap" in world.status.run.rollback.reason
+
+
+def test_an_edit_at_rest_is_said_and_a_retry_walks_it():
+    world = promoted()
+    world.spec["targets"][0]["workload"]["env"] = {"app": {"MODE": "new"}}
+    world.ask().settle()
+    assert "the spec was edited" in world.status.message and conditions(world)["Ready"] == "True"
+    assert "starts again" in world.act("Retry").message
+    world.later(12)
+    assert world.status.run.id == 2 and world.status.run.outcome == "Promoted"
+    assert "edited" not in world.status.message
+
+
+def test_a_look_that_fails_at_rest_does_not_end_a_drift():
+    world = promoted()
+    world.live = "1.0"
+    world.settle()
+    world.live, world.unknown = "2.0", "its controller has not seen the last change yet"
+    world.settle()
+    assert conditions(world)["Drifted"] == "True"
+    world.unknown = ""
+    world.settle()
+    assert conditions(world) == {"Ready": "True", "Succeeded": "True"}
+    assert [note.reason for note in world.notes].count("Drifted") == 1

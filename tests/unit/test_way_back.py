@@ -236,10 +236,11 @@ def test_what_a_compensation_sets_is_no_change_by_others():
     world, held = World(spec=careful, gates={"errors": "Failed"}), []
     while world.status.run is None or world.status.run.outcome is None:
         wants = world.wants(world.view())
-        held += [(world.status.run.phase if world.status.run else "", item.subject) for item in wants.holdings]
+        phase = world.status.run.phase if world.status.run else ""
+        held += [(phase, item.subject, *(one.kind for one in item.operations)) for item in wants.holdings]
         world.tick()
     assert world.status.run.outcome == "RolledBack"
-    assert ("Verifying", "target/web") in held and ("Verifying", "configmap/flags") not in held
+    assert {("Verifying", "target/web", "restore"), ("Verifying", "configmap/flags", "restore", "set")} <= set(held)
 
 
 def verified() -> dict[str, Any]:
@@ -301,3 +302,152 @@ def test_a_rollback_that_is_repeated_is_verified_anew():
     world.later(3)
     assert world.status.run.outcome == "RolledBack", world.status.message
     assert len([done for done in world.done("job") if "smoke" in done]) == 2
+
+
+def test_a_compensation_that_had_nothing_to_undo_is_not_run_by_a_repeat():
+    careful = spec() | {"rollback": {"verify": [{"name": "health", "prometheus": {"query": "health"}, "max": "1%"}]}}
+    world = World(spec=careful, jobs={"backup": Progress("Failed", "exit code 1")})
+    world.gates["health"] = "Failed"
+    world.settle()
+    world.jump(3600)
+    assert world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Skipped"
+    world.gates.clear()
+    world.act("Rollback")
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack" and "job restore" not in world.done("job")
+
+
+def test_the_budget_of_a_stage_counts_when_a_later_one_has_failed():
+    careful = two_compensations()
+    careful["stages"][0]["rollback"]["within"] = "3s"
+    world = World(spec=careful, slow={"restore"}, gates={"errors": "Failed"}).settle()
+    world.later(2)
+    assert "RollbackOverdue" not in [note.reason for note in world.notes]
+    world.later(10)
+    (told,) = [note.message for note in world.notes if note.reason == "RollbackOverdue"]
+    assert "undoing stage migrate exceeds its budget" in told
+    world.slow.clear()
+    world.later(2)
+    assert world.status.run.outcome == "RolledBack" and not world.status.run.timers
+
+
+def test_what_a_compensation_published_is_kept_for_people():
+    world = World(spec=two_compensations(), gates={"errors": "Failed"}).settle()
+    world.later(3)
+    (line,) = [line for line in world.status.run.rollback.undo if line.subject == "step/purge"]
+    assert line.outputs == {"id": "purge-1"}
+
+
+def test_what_is_live_is_told_again_by_the_run_after_a_failed_rollback():
+    world = failed_rollback()
+    world.live = "1.0"
+    world.act("Confirm")
+    assert world.status.live is None
+    world.jobs["backup"] = Progress("Failed", "exit code 1")
+    world.act("Retry")
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack" and world.status.live.version == "1.0"
+    assert world.status.message.startswith("serving 1.0;")
+
+
+def test_an_edit_of_the_same_version_does_not_start_on_what_is_not_verified():
+    world = failed_rollback()
+    world.ask(guardFor="5s").settle()
+    assert "not verified" in world.status.message and "a person has said" not in world.status.message
+    assert "kubectl release rollback web" in world.status.waitingFor.message and world.status.runs == 1
+
+
+def test_where_the_snapshots_of_a_failed_rollback_are_lost_a_person_says_what_is_good():
+    world = failed_rollback()
+    world.lost = "there is no ControllerRevision web-1"
+    world.gates.clear()
+    world.ask("3.0").later(3)
+    assert world.status.runs == 1 and "what was there before it is lost" in world.status.message
+    assert "bring it back by hand" in world.act("Retry").message and world.status.runs == 1
+    assert "said to be good" in world.act("Confirm").message
+    world.later(12)
+    assert world.status.live.version == "3.0"
+
+
+def test_the_first_version_is_not_promoted_by_being_called_as_what_was_there():
+    world = World(spec=spec("1.0", adopt="Never"), gates={"errors": "Failed"}).settle()
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack"
+    assert world.status.state == "RolledBack" and conditions(world)["Ready"] == "False"
+    world.gates.clear()
+    assert "starts again" in world.act("Retry").message
+    world.later(12)
+    assert world.status.run.outcome == "Promoted" and conditions(world)["Ready"] == "True"
+
+
+def test_what_others_do_while_compensations_run_on_the_same_target_is_seen():
+    careful = spec()
+    mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
+    careful["stages"][1]["rollback"] = {"reach": "Release", "steps": [{"name": "off", "flags": mode}]}
+    careful["stages"][0]["rollback"]["reach"] = "Release"
+    world = World(spec=careful | {"rollback": {"within": "2m"}}, gates={"errors": "Failed"})
+    world.slow.add("restore")
+    world.settle()
+    assert lines(world)["step/off"] == "Succeeded"
+    world.live = "3.0"
+    world.slow.clear()
+    world.later(30)
+    assert world.status.run.outcome is None and "runs 3.0 instead of 1.0" in world.status.waitingFor.message
+    world.live = "1.0"
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack"
+
+
+def test_pods_start_anew_when_their_configuration_could_only_be_returned_later():
+    careful = spec()
+    careful["targets"][0]["workload"]["config"] = [{"configMap": "settings"}]
+    world = World(spec=careful, gates={"errors": "Failed"})
+    world.refused = {"configmap/settings": "403 policy"}
+    world.settle().later(5)
+    assert lines(world)["target/web"] == "Succeeded" and lines(world)["configmap/settings"] == "Running"
+    world.refused.clear()
+    world.later(60)
+    assert world.status.run.outcome == "RolledBack"
+    first, second = [item for item in world.performed if item.kind == "restore" and item.subject == "target/web"]
+    assert not first.restart and second.restart and first.key != second.key
+
+
+def test_what_a_compensation_has_set_stays_when_the_rollback_is_repeated():
+    careful = spec()
+    mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
+    careful["stages"][1]["rollback"] = {"reach": "Release", "steps": [{"name": "off", "flags": mode}]}
+    careful["stages"][0]["rollback"]["reach"] = "Release"
+    world = World(spec=careful, gates={"errors": "Failed"}, jobs={"restore": Progress("Failed", "exit code 1")})
+    world.settle().later(3)
+    assert world.status.run.outcome == "RollbackFailed"
+    world.jobs.clear()
+    world.act("Rollback")
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack"
+    assert len(restores(world)) == 1 and world.done("set") == ["set target/web"]
+
+
+def test_a_verification_that_has_not_ended_is_stopped_before_it_is_made_once_more():
+    world = World(spec=verified(), slow={"smoke"}, gates={"errors": "Failed"}).settle()
+    world.jump(3600)
+    assert world.status.run.outcome == "RollbackFailed" and "smoke has not ended" in world.status.message
+    world.slow.clear()
+    world.act("Rollback")
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack"
+    kinds = [item.kind for item in world.performed if "smoke" in item.subject or item.kind == "stop"]
+    assert kinds == ["job", "stop", "job"]
+
+
+def test_what_was_returned_and_does_not_run_is_not_called_done():
+    world = World(spec=verified()).settle()
+    world.gates = {"errors": "Failed", "health": "Holding"}
+    world.later(3)
+    assert world.status.run.phase == "Verifying"
+    world.ails = "container app of pod web-1 crashes again and again (CrashLoopBackOff)"
+    world.gates["health"] = "Passing"
+    world.later(20)
+    assert world.status.run.outcome is None and "CrashLoopBackOff" in world.status.waitingFor.message
+    world.ails = ""
+    world.later(12)
+    assert world.status.run.outcome == "RolledBack"

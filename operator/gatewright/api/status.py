@@ -194,6 +194,8 @@ class Undo(Model):
     """It may still be going on: nothing that comes after it is started."""
     again: bool = False
     """It was looked at, or returned, once more after the compensations."""
+    restart: bool = False
+    """Its pods start anew: configuration that is captured with it could only be returned after it."""
     outputs: Annotated[dict[str, Message], Field(max_length=32)] = {}
     """What a compensation published."""
 
@@ -240,6 +242,8 @@ class Run(Model):
     """ControllerRevision with the pinned body and the snapshot of every target before the first change."""
     bodyHash: Short
     """Hash of the pinned body."""
+    specHash: Short | None = None
+    """Hash of the spec in it: tells, when the run has ended, whether the spec was edited since."""
     startedAt: Time
     """When it began."""
     finishedAt: Time | None = None

@@ -32,6 +32,7 @@ RELEASE: Mapping[str, str] = {
     "Unavailable": "Progressing",
     "Unobserved": "Progressing",
     "TargetNotFound": "Progressing",
+    "TargetUnfit": "Progressing",
     "ConnectionNotFound": "Progressing",
     # a person decides
     "WaitingForPerson": "Suspended",

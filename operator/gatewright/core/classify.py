@@ -7,7 +7,7 @@ from typing import Literal
 
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.body import has_subjects, unresolved
-from gatewright.core.model import Observation, View
+from gatewright.core.model import Observation, View, hash_of
 from gatewright.core.pinning import baseline_version
 
 Situation = Literal[
@@ -38,6 +38,8 @@ def served(view: View) -> bool:
     """Whether the wanted version is the one that was promoted last, and nothing else has been live since."""
     status = view.status
     both = status.live is not None and status.lastGood is not None
+    if _is_rejected(view):  # what was there before the first run may be called the same, and its stages have failed
+        return False
     return both and _version(view) == status.live.version == status.lastGood.version  # type: ignore[union-attr]
 
 
@@ -51,9 +53,13 @@ def _version(view: View) -> str:
 
 
 def _unverified(view: View, seen: Observation) -> bool:
-    """A rollback failed: only a person, or a spec that is newer than that, starts anything on what it has left."""
+    """A rollback failed: only a person, or another version that is newer than that, starts anything on what it has left."""
     left = view.status.unverified
-    return left is not None and view.generation <= left.generation and not asked_again(view)
+    if left is None:
+        return False
+    if seen.lost:  # whatever started now would take what is there for good
+        return True
+    return not asked_again(view) and (view.generation <= left.generation or _version(view) == left.version)
 
 
 def _unobserved(view: View, seen: Observation) -> bool:
@@ -66,11 +72,24 @@ def _drifted(view: View, seen: Observation) -> bool:
 
 
 def _settled(view: View, seen: Observation) -> bool:
-    return served(view) and difference(seen) == ""
+    return served(view) and difference(seen) == "" and not (asked_again(view) and edited(view))
+
+
+def edited(view: View) -> bool:
+    """Whether the spec of the version that was promoted last says something else by now, which counts from the next run."""
+    last, spec = view.status.run, view.spec
+    if last is None or spec is None or last.specHash is None or last.outcome != "Promoted":
+        return False
+    same = last.version == spec.version
+    return same and view.generation != last.generation and hash_of(spec) != last.specHash
 
 
 def _rejected(view: View, seen: Observation) -> bool:
-    return not asked_again(view) and any(item.version == _version(view) for item in view.status.rejected)
+    return not asked_again(view) and _is_rejected(view)
+
+
+def _is_rejected(view: View) -> bool:
+    return any(item.version == _version(view) for item in view.status.rejected)
 
 
 def _ended(view: View, seen: Observation) -> bool:

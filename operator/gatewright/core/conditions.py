@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from gatewright.api.base import Condition
 from gatewright.api.status import GateStatus, ReleaseStatus, Run, WaitingFor
 from gatewright.core import asked, followups, judge, observed, steering, times
 from gatewright.core.body import pin
-from gatewright.core.classify import Situation, difference, unresolved_names
+from gatewright.core.classify import Situation, difference, edited, unresolved_names
+from gatewright.core.operations import JOB_ENDS
 from gatewright.core.passing import Pass
 from gatewright.core.stages import current, stops_of
 from gatewright.core.walk import suspended
@@ -61,8 +63,11 @@ def summarize(p: Pass, situation: Situation) -> None:
     if said.paused:
         wanted["Paused"] = ("True", said.reason, said.message)
     drift = "" if situation == "Adopted" else _drift(p)
+    if not drift and p.view.run is None and any(standing.unknown for standing in p.seen.standings.values()):
+        # Nobody can tell for a moment: what was said of it stays.
+        drift = next((item.message for item in status.conditions if item.type == "Drifted"), "")
     if drift:
-        wanted["Drifted"] = ("True", "ChangedByOthers", drift)
+        wanted["Drifted"] = ("True", "NotAsWanted", drift)
         if p.view.run is None and not any(item.type == "Drifted" for item in p.view.status.conditions):
             p.note("Drifted", drift, warning=True)  # in a run its rows tell of each difference
     wanted |= _ending(status, said)
@@ -171,7 +176,9 @@ def _stepping(p: Pass, run: Run, index: int, text: str) -> _Said:
         waiting = asked.request(p, open_[0])
         return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{text}, {waiting}", waiting, working=True)
     due = times.due(run, "step")
-    deadline = f"; fails at {times.stamp(due)[:19]}Z" if due is not None else ""
+    ends = "until" if wanted.kind == "wait" else "fails at"
+    due = due - timedelta(seconds=JOB_ENDS) if due is not None and wanted.job is not None else due
+    deadline = f"; {ends} {times.stamp(due)[:19]}Z" if due is not None else ""
     problem = f": {step.message}" if step.message else ""
     held = f"; clocks stand still: {_held(run)}" if run.held else ""
     waiting = f"{wanted.kind} step {step.name} of stage {stage.name}{problem}{deadline}{held}"
@@ -216,16 +223,17 @@ def _different(p: Pass, run: Run, text: str) -> _Said:
     more = f" (and {len(run.differences) - 1} more)" if len(run.differences) > 1 else ""
     then = "the release is rolled back" if run.phase == "Guarding" else "the stage fails"
     deadline = f"; {then} at {times.stamp(due)[:19]}Z" if due is not None else ""
-    waiting = f"{row.message}{more}, since {row.since[:19]}Z; put it back, or roll back (kubectl release rollback "
+    waiting = f"{row.message}{more}, since {row.since[:19]}Z; make it so again, or roll back (kubectl release rollback "
     waiting += f"{p.view.name}); clocks stand still{deadline}"
     return _Said("Holding", "Unknown", "Holding", f"{text}: {row.message}{more}", waiting, working=True)
 
 
 def _gating(run: Run, gates: list[GateStatus], state: str) -> tuple[str, str]:
     order = ("Expired", "Holding", "Breaching", "Unknown")
-    rows = [*gates, *run.availability, *(row for row in run.guards if not row.early)]
+    rows = [*gates, *run.availability, *(row for row in run.guards if not row.early and not row.acknowledged)]
     row = next((row for wanted in order for row in rows if row.state == wanted), None)
     due = times.due(run, "bake")
+    kind = "gate" if row in gates else "guard"
     if row is not None and row.state == "Expired":
         return f"{judge.describe(row)}; clocks stand still until there is an answer, or a person decides", "Holding"
     if row is not None and row.state == "Holding":
@@ -233,11 +241,13 @@ def _gating(run: Run, gates: list[GateStatus], state: str) -> tuple[str, str]:
     if row is not None and row.state in ("Breaching", "Failed") and row in run.availability:
         return f"{row.message}, since {row.since}; nothing passes until it runs", "Breaching"
     if row is not None and row.state == "Breaching":
-        return f"gate {judge.describe(row)}, since {row.since}", "Breaching"
+        return f"{kind} {judge.describe(row)}, since {row.since}", "Breaching"
     if row is not None:
-        return f"a first answer of gate {row.name}", "Gating"
+        return f"a first answer of {kind} {row.name}", "Gating"
     until = f" until {times.stamp(due)[:19]}Z" if due is not None else ""
-    return f"the bake of this stage{until}", "Baking"
+    silent = next((row for row in run.guards if row.acknowledged and row.state in ("Expired", "Holding")), None)
+    said = f"; guard {judge.describe(silent)} (a person has let the run go on)" if silent is not None else ""
+    return f"the bake of this stage{until}{said}", "Baking"
 
 
 def _paused(p: Pass, run: Run) -> _Said:
@@ -289,7 +299,9 @@ def _returning(p: Pass, run: Run) -> _Said:
     if run.phase == "Verifying":
         row = next((row for row in run.rollback.verify if row.state != "Passing"), None)
         changed = difference(p.seen)
+        trouble = next((standing.trouble for standing in p.seen.standings.values() if standing.trouble), "")
         waiting = f"verification of the rollback{f', {judge.describe(row)}' if row else ''}"
+        waiting += f"; {trouble}" if trouble else ""
         waiting += f"; {changed}: put it back" if changed else ""
     else:
         line = next((line for line in run.rollback.undo if line.state in ("Running", "Pending")), None)
@@ -333,9 +345,8 @@ def _resting(p: Pass, situation: Situation) -> _Said:
     if situation == "Missing":
         name, problem = next((name, sight.problem) for name, sight in p.seen.sights.items() if sight.problem)
         text = f"{version} cannot start: {name}: {problem}"
-        return _Said(
-            "Waiting", "False", "TargetNotFound", text, f"{name}: {problem}; looked at again every 30s", working=True
-        )
+        reason = "TargetNotFound" if problem.startswith("there is no") else "TargetUnfit"
+        return _Said("Waiting", "False", reason, text, f"{name}: {problem}; looked at again every 30s", working=True)
     if situation == "Suspended":
         text = f"{version} is not started: the Release is suspended"
         return _Said("Suspended", "Unknown", "Suspended", text, "spec.suspend to be false", paused=True, working=True)
@@ -361,7 +372,12 @@ def _serving(p: Pass, version: str) -> _Said:
     remark = _remark(p)
     caveat = (p.status.live.caveat if p.status.live is not None else None) or ""
     caveat = "; ".join(part for part in (caveat, remark if remark not in caveat else "") if part)
-    return _Said("Promoted", "True", "Promoted", f"serving {version}{f' ({caveat})' if caveat else ''}")
+    text = f"serving {version}{f' ({caveat})' if caveat else ''}"
+    if edited(p.view):
+        text += (
+            f"; the spec was edited: the edit counts from the next version, or from kubectl release retry {p.view.name}"
+        )
+    return _Said("Promoted", "True", "Promoted", text)
 
 
 def _unverified(p: Pass) -> _Said:
@@ -371,9 +387,15 @@ def _unverified(p: Pass) -> _Said:
     text = f"rollback of {left.version} failed: {left.reason}; what is served is not verified"
     if version != left.version:
         text += f"; {version} is not started on it"
-    name = p.view.name
-    waiting = f"a person: kubectl release rollback {name} tries again what could not be undone; kubectl release confirm {name} "
-    waiting += f"says that what is served is good; kubectl release retry {name} starts {version}"
+    name, run = p.view.name, p.status.run
+    confirm = f"kubectl release confirm {name} says that what is served is good"
+    if p.seen.lost:
+        text += f"; what was there before it is lost: {p.seen.lost}"
+        waiting = f"a person to bring back by hand what was there before; then {confirm}"
+        return _Said("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
+    again = f"kubectl release rollback {name} tries again what could not be undone; "
+    again = again if run is not None and run.id == left.run and run.rollback is not None else ""
+    waiting = f"a person: {again}{confirm}; kubectl release retry {name} starts {version}"
     return _Said("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
 
 

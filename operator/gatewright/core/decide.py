@@ -76,6 +76,7 @@ def _adopt(p: Pass) -> None:
     p.decision.revision = revision
     served = Served(version=spec.version, snapshot=revision.name, since=times.stamp(p.now))
     p.status.lastGood = served
+    p.status.rejected = [item for item in p.status.rejected if item.version != spec.version]
     serve(p, served)
     p.status.retry = p.view.retry
     p.decision.release = p.view.finalized

@@ -103,11 +103,19 @@ class Body:
 
     def hash(self) -> str:
         """Ten hex digits over the pinned body, without what counts at once."""
-        pinned = self.pinned()
-        pinned.pop("earlier", None)
-        for name in UNPINNED:
-            pinned["spec"].pop(name, None)
-        return digest(pinned)
+        return digest({"spec": _pinned(self.spec), "names": dict(self.names)})
+
+
+def hash_of(spec: ReleaseSpec) -> str:
+    """Ten hex digits over what a run would pin of a spec."""
+    return digest(_pinned(spec))
+
+
+def _pinned(spec: ReleaseSpec) -> dict[str, Any]:
+    found: dict[str, Any] = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    for name in UNPINNED:
+        found.pop(name, None)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ class Operation:
     changes: tuple[Operation, ...] = ()
     """For `restore`: what the run did to the subject (`apply`, `set`), in order. Only that goes back."""
     restart: bool = False
-    """For `apply`: what is deployed starts anew, even if nothing of it has changed."""
+    """For `apply` and `restore`: what is deployed starts anew, even if nothing of it has changed."""
 
     @property
     def id(self) -> str:
@@ -266,6 +274,8 @@ class Observation:
     """Seconds in which no operator watched, not yet accounted for."""
     inherited: Mapping[str, Any] | None = None
     """Snapshots of an earlier run whose rollback failed: what is live now is not to be returned to."""
+    lost: str = ""
+    """Why these cannot be read any more; empty where they can, or are not needed."""
     delivered: Mapping[tuple[str, str], Delivery] = field(default_factory=dict)
     """What became of notices, by id and channel, and does not stand in the status yet."""
     kept: Mapping[str, Body | None] = field(default_factory=dict)

@@ -7,6 +7,7 @@ child of a deleted Release of the same name, or of a run whose status was wiped,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gatewright.api.base import quantity, seconds
@@ -21,6 +22,8 @@ from gatewright.core.window import Rule
 
 RESTORE_LIMIT = 600.0
 """Seconds within which a ConfigMap or Secret that was captured with a target must have returned."""
+JOB_ENDS = 60.0
+"""Seconds that a Job has after its own deadline, for its pods to end."""
 CONFIGS = "config"
 """Field of a target that lists the ConfigMaps and Secrets captured with it."""
 
@@ -108,7 +111,7 @@ def of_undo(view: View, body: Body, run: Run, undo: Undo) -> list[Operation]:
     if undo.kind == "Stop":
         return [Operation(own, "stop", undo.subject, since=undo.startedAt)]
     if undo.kind == "Restore":
-        return [restore(view, body, run, undo.subject, own, undo.startedAt)]
+        return [replace(restore(view, body, run, undo.subject, own, undo.startedAt), restart=undo.restart)]
     stage = next(index for index, item in enumerate(body.spec.stages) if item.name == undo.stage)
     step = next(item for item in body.spec.stages[stage].rollback.steps if f"step/{item.name}" == undo.subject)
     operations = _operations(view, body, run, stage, step, own, undo.startedAt)
@@ -173,7 +176,7 @@ def _holdings(view: View, body: Body, run: Run) -> list[Holding]:
         except Unknown as error:
             missing[subject] = f"{words}: {error}"
     found = subjects(body)
-    windows = {f"target/{target.name}": seconds(target.availability.for_) for target in body.spec.targets}
+    windows = _windows(body)
     return [
         Holding(
             subject,
@@ -223,25 +226,49 @@ def _coming(body: Body, run: Run, index: int) -> set[str]:
 def _restored(view: View, body: Body, run: Run) -> list[Holding]:
     """After the rollback: what was returned has to be what is there."""
     restores = [restore(view, body, run, line.subject, line.key or "", line.startedAt) for line in returned(body, run)]
-    return [Holding(operation.subject, operation.config, (operation,)) for operation in restores]
+    lines = [item for item in run.rollback.undo if _has_compensated(item)] if run.rollback is not None else []
+    since = [operation for line in lines for operation in of_undo(view, body, run, line)]
+    windows = _windows(body)
+    return [
+        Holding(
+            one.subject,
+            one.config,
+            (one, *(item for item in since if item.subject == one.subject)),
+            window=windows.get(one.subject),
+        )
+        for one in restores
+    ]
+
+
+def _windows(body: Body) -> dict[str, float]:
+    """Seconds for which a crash counts as trouble, by target."""
+    return {f"target/{target.name}": seconds(target.availability.for_) for target in body.spec.targets}
 
 
 def returned(body: Body, run: Run) -> list[Undo]:
-    """Restores after which a subject has to be as it was: not where a compensation has set something else since."""
+    """Restores after which a subject has to be as it was, but for what a compensation has set since; of flags elsewhere
+    nobody can tell the one from the other."""
     undo = run.rollback.undo if run.rollback is not None else []
-    done = {(line.stage, line.subject) for line in undo if line.kind == "Compensate" and line.state == "Succeeded"}
-    compensated = {
+    done = [line for line in undo if line.kind == "Restore" and line.state == "Succeeded"]
+    since = compensated(body, run)
+    return [line for line in done if line.subject not in since or line.subject.startswith(("target/", "configmap/"))]
+
+
+def compensated(body: Body, run: Run) -> set[str]:
+    """What compensations have set anew after it was returned."""
+    undo = run.rollback.undo if run.rollback is not None else []
+    done = {(line.stage, line.subject) for line in undo if _has_compensated(line)}
+    return {
         subject
         for stage in body.spec.stages
         for step in stage.rollback.steps
         if (stage.name, f"step/{step.name}") in done
         for subject in changed_by(stage, step)
     }
-    return [
-        line
-        for line in undo
-        if line.kind == "Restore" and line.state == "Succeeded" and line.subject not in compensated
-    ]
+
+
+def _has_compensated(line: Undo) -> bool:
+    return line.kind == "Compensate" and line.state == "Succeeded"
 
 
 def of_check(view: View, body: Body, run: Run, place: str, check: Check, stage: int | None = None) -> Operation | None:
@@ -329,7 +356,7 @@ def budget(step: Step) -> float | None:
         return seconds(step.flags.timeout)
     if step.job:
         # The Job's own deadline comes first, and its pods have time to end; this one is for a cluster that hangs.
-        return seconds(step.job.timeout) + 60.0
+        return seconds(step.job.timeout) + JOB_ENDS
     return seconds(step.timeout) if step.model_extra else None
 
 

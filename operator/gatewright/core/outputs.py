@@ -46,11 +46,16 @@ def kept(spec: ReleaseSpec, run: Run, stage: int, step: str, published: Mapping[
     """Everything that something names, and of the rest what fits."""
     named = named_outputs(spec, stage, step) if published else set()
     found = {name: published[name] for name in sorted(named & published.keys())}
+    rest = {name: value for name, value in published.items() if name not in found}
+    return found | dict(list(shown(run, rest).items())[: max(0, NUMBER - len(found))])
+
+
+def shown(run: Run, published: Mapping[str, str]) -> dict[str, str]:
+    """Of what nothing names as much as fits, for people to read."""
+    found: dict[str, str] = {}
     room = UNNAMED if _used(run) < CROWDED else 0
     for name, value in published.items():
-        if name in found or len(found) >= NUMBER:
-            continue
-        if len(value) <= room and len(name) <= 100:
+        if len(value) <= room and len(name) <= 100 and len(found) < NUMBER:
             found[name] = value
             room -= len(value)
     return found
@@ -58,7 +63,9 @@ def kept(spec: ReleaseSpec, run: Run, stage: int, step: str, published: Mapping[
 
 def _used(run: Run) -> int:
     """Bytes of all outputs that a run keeps."""
-    return sum(_written(value) for one in run.stages for each in one.steps for value in each.outputs.values())
+    steps = [each.outputs for one in run.stages for each in one.steps]
+    lines = [line.outputs for line in run.rollback.undo] if run.rollback is not None else []
+    return sum(_written(value) for published in (*steps, *lines) for value in published.values())
 
 
 def _written(value: str) -> int:

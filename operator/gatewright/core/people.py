@@ -38,6 +38,7 @@ AT_REST = {
     "Leaving": "the Release is being deleted",
     "Invalid": "its spec is invalid; correct it first",
     "Settled": "its version is live and last good; there is nothing to repeat",
+    "Unverified": "nobody knows what was there before the run whose rollback failed; bring it back by hand, then Confirm",
     "Suspended": "it is suspended; set spec.suspend to false first",
 }
 """Why a Retry can start nothing."""

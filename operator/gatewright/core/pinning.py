@@ -20,7 +20,7 @@ from gatewright.api.status import Served, StageStatus, StepStatus
 from gatewright.core import times
 from gatewright.core.body import pin
 from gatewright.core.changes import changed_by
-from gatewright.core.model import Body, Observation, Revision, Sight, digest
+from gatewright.core.model import Body, Observation, Revision, Sight, digest, hash_of
 from gatewright.core.operations import captured, changes_of, subjects
 from gatewright.core.passing import Pass, lines
 from gatewright.core.plan import foresee, ways
@@ -111,10 +111,22 @@ def baseline_version(seen: Observation) -> str:
 
 def baseline(p: Pass) -> None:
     """What was live before the first run is the first last good."""
-    if p.status.lastGood is not None:
+    version, now = baseline_version(p.seen), times.stamp(p.now)
+    if p.status.lastGood is None:
+        p.status.lastGood = Served(version=version, since=now)
+    elif not version:
         return
-    p.status.lastGood = Served(version=baseline_version(p.seen), since=times.stamp(p.now))
-    p.status.live = p.status.live or p.status.lastGood.model_copy()
+    if p.status.live is None and p.status.unverified is None:  # after a failed rollback nobody knew what is live
+        p.status.live = Served(version=version, since=now, caveat=_caveat(p, version))
+
+
+def _caveat(p: Pass, version: str) -> str | None:
+    """What people should know of a version that nobody has promoted, and that is live."""
+    good = p.status.lastGood
+    known = good is not None and good.version == version
+    unready = "; ".join(sight.unready for sight in p.seen.sights.values() if sight.unready)
+    found = [] if known else ["it was found live, and was not promoted"]
+    return "; ".join([*found, *([f"it did not run when the run began: {unready}"] if unready else [])]) or None
 
 
 def lost_subjects(p: Pass, body: Body) -> list[str]:
@@ -148,6 +160,7 @@ def pin_again(p: Pass, index: int) -> str:
     revision = _revision(p, run.id, body, p.snapshots(), p.pinned_connections())
     p.decision.revision = revision
     run.revision, run.bodyHash, run.generation = revision.name, body.hash(), p.view.generation
+    run.specHash = hash_of(spec)
     run.stages = run.stages[: index + 1] + fresh_stages(body)[index + 1 :]
     run.guards = lines(spec.guards)
     run.plan = foresee(body, ways(run.plan))

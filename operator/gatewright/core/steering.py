@@ -19,7 +19,9 @@ def standstill(p: Pass) -> tuple[str, str]:
     if p.view.spec is None:
         return "stopped, because its spec cannot be read", "a spec that can be read"
     if p.run.paused is not None:
-        return f"paused by {p.run.paused}", f"a Resume (kubectl release resume {p.view.name})"
+        rows = [row for row in p.run.guards if p.run.paused.startswith(f"guard {row.name}:")]
+        now = "; it is good again by now" if any(row.state == "Passing" for row in rows) else ""
+        return f"paused by {p.run.paused}{now}", f"a Resume (kubectl release resume {p.view.name})"
     return "suspended", "spec.suspend to be false"
 
 

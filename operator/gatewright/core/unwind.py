@@ -18,16 +18,33 @@ from typing import Any
 
 from gatewright.api.base import seconds
 from gatewright.api.status import Outcome, Rejected, Rollback, Served, Undo, Unverified
-from gatewright.core import judge, states, times
+from gatewright.core import judge, outputs, states, times
 from gatewright.core.expand import Unknown
 from gatewright.core.model import Progress
-from gatewright.core.operations import budget, key, limit_of_restore, of_undo, returned, told
+from gatewright.core.observed import LOOK_AGAIN
+from gatewright.core.operations import (
+    budget,
+    captured,
+    compensated,
+    key,
+    limit_of_restore,
+    of_check,
+    of_undo,
+    returned,
+    told,
+)
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
 from gatewright.core.plan import plan
 
 OVER = ("Succeeded", "Failed", "Skipped")
+WITHIN = "within/"
+"""How the names of the clocks begin that are budgets of single stages."""
 STOPPING = 120.0
 """Seconds within which a Job must have stopped."""
+KEPT_BACK = "not started"
+"""How the message of a line begins that waited for something that did not end."""
+LASTS = timedelta(seconds=2)
+"""Trouble that was seen so long ago is there still; what had crashed before its database was restored runs again."""
 LAST_LOOK = 5.0
 """Seconds that a restore gets when it is looked at once more and nothing was compensated since."""
 
@@ -68,7 +85,7 @@ def begin(
         verify=lines(p.body.spec.rollback.verify),
     )
     _give_keys(p, undo)
-    _start_budgets(p, failures)
+    times.start(run, "rollback", seconds(p.body.spec.rollback.within), p.now)
     p.decision.urgent = True
     p.note("RollingBack", f"{run.version}: {reason}", warning=True)
     p.firmly()
@@ -83,10 +100,12 @@ def repeat(p: Pass) -> None:
     run.finishedAt = run.took = run.reason = None
     run.rollback.attempt += 1
     # To return something twice is to return it once, and others may have taken away what was returned.
-    left = [line for line in run.rollback.undo if line.state in ("Failed", "Skipped") or line.kind == "Restore"]
+    left = [item for item in run.rollback.undo if item.state == "Failed" or _kept_back(item) or item.kind == "Restore"]
     for line in left:
+        if line.state != "Succeeded":
+            line.startedAt = None  # what had been returned is told from it, see _leave
         states.move(line, "Pending")
-        line.message = line.due = line.startedAt = None
+        line.message = line.due = None
         line.stopping = line.again = False
         line.unended = line.unended and line.kind == "Compensate"
     _give_keys(p, [line for line in left if not line.unended])
@@ -102,6 +121,20 @@ def _verify_anew(rollback: Rollback) -> None:
     """What passed or failed was asked of something else: each check begins with nothing."""
     fresh = {"state": "Unknown", "message": None, "since": None, "value": None}
     rollback.verify = [row.model_copy(update={**fresh, "window": row.window + 1}) for row in rollback.verify]
+
+
+def _kept_back(line: Undo) -> bool:
+    """Whether it was not started because of others; what had nothing to undo is skipped for good."""
+    return line.state == "Skipped" and (line.message or "").startswith(KEPT_BACK)
+
+
+def _leave(p: Pass) -> None:
+    """What had been returned, and a compensation has set anew since, is not returned once more: that would undo it."""
+    assert p.run.rollback is not None
+    since = compensated(p.body, p.run)
+    for line in p.run.rollback.undo:
+        if line.kind == "Restore" and line.state == "Pending" and line.startedAt is not None and line.subject in since:
+            states.move(states.move(line, "Running"), "Succeeded")
 
 
 def _stop_first(p: Pass) -> None:
@@ -122,10 +155,11 @@ def roll_back(p: Pass) -> None:
     assert run.rollback is not None
     p.decision.urgent = True
     _stop_first(p)
+    _leave(p)
     waiting, unended = False, ""
     for line in run.rollback.undo:
         if line.kind == "Compensate" and line.state == "Pending" and unended:
-            states.move(line, "Skipped").message = f"not started: {unended} may still be going on"
+            states.move(line, "Skipped").message = f"{KEPT_BACK}: {unended} may still be going on"
         if line.kind == "Compensate" and line.state not in OVER and waiting:
             break
         if line.state not in OVER:
@@ -156,10 +190,25 @@ def verify(p: Pass) -> None:
     if judge.all_passing(run.rollback.verify) and problem == "":
         _returned(p)
     elif broken is not None:
+        _stop_later(p)
         fail(p, f"verification failed: {judge.describe(broken)}")
     elif times.expired(run, "rollback", p.now):
-        open_ = next((judge.describe(row) for row in run.rollback.verify if row.state != "Passing"), "")
+        row = next((row for row in run.rollback.verify if row.state != "Passing"), None)
+        open_ = judge.describe(row) if row is not None and (row.message or row.state != "Unknown") else ""
+        if row is not None and not open_:
+            open_ = f"{row.name} has not {'ended' if row in jobs else 'answered'}"
+        _stop_later(p)
         fail(p, f"not verified within {p.body.spec.rollback.within}: {open_ or problem or 'nobody has looked'}")
+
+
+def _stop_later(p: Pass) -> None:
+    """Jobs of a verification that has failed before they ended are stopped before it is made once more."""
+    assert p.run.rollback is not None
+    for check, row in zip(p.body.spec.rollback.verify, p.run.rollback.verify, strict=True):
+        job = of_check(p.view, p.body, p.run, "verify", check)
+        if job is not None and job.kind == "job" and row.state not in ("Passing", "Failed"):
+            stop = Undo(kind="Stop", stage="verify", subject=job.subject, state="Pending", key=job.key)
+            p.run.rollback.undo = [stop, *p.run.rollback.undo]
 
 
 def _taken_away(p: Pass) -> list[Undo]:
@@ -167,7 +216,8 @@ def _taken_away(p: Pass) -> list[Undo]:
     before = p.view.run
     if before is None or before.phase != "Verifying":
         return []
-    lines_ = returned(p.body, p.run)
+    since = compensated(p.body, p.run)  # to return it once more would take away what compensations have set
+    lines_ = [line for line in returned(p.body, p.run) if line.subject not in since]
     return [line for line in lines_ if (seen := p.seen.standings.get(line.subject)) is not None and seen.difference]
 
 
@@ -181,7 +231,7 @@ def _return_again(p: Pass, taken: list[Undo]) -> None:
     for line in taken:
         states.move(line, "Pending")
         line.again = True
-        line.message = line.due = line.startedAt = None
+        line.message = line.due = line.startedAt = None  # as one that is begun for the first time
     _give_keys(p, taken)
     _verify_anew(run.rollback)
     p.note("RollbackHindered", f"{run.version}: {said}; it is returned once more"[:1000], warning=True)
@@ -202,23 +252,28 @@ def _not_returned(p: Pass) -> str | None:
             return None
         if standing.unknown or standing.difference:
             return standing.difference or f"nobody can tell what {subject} is now: {standing.unknown}"
+        if standing.troubled_at is not None and p.now - standing.troubled_at < LASTS:
+            p.wakes.append(p.now + LOOK_AGAIN)
+            return f"{subject}: {standing.trouble}"
     return ""
 
 
 def _give_keys(p: Pass, undo: list[Undo]) -> None:
     assert p.run.rollback is not None
-    again = (p.run.rollback.attempt,) if p.run.rollback.attempt > 1 else ()
+    attempt = (p.run.rollback.attempt,) if p.run.rollback.attempt > 1 else ()
     for number, line in enumerate(p.run.rollback.undo):
+        again = (*attempt, "restart") if line.restart else attempt
         if line.kind != "Stop" and any(line is item for item in undo):
             line.key = key(p.view, p.run, "rollback", line.stage, line.subject.partition("/")[2], number, *again)
 
 
-def _start_budgets(p: Pass, failures: set[str]) -> None:
-    times.start(p.run, "rollback", seconds(p.body.spec.rollback.within), p.now)
-    stages = [stage for stage in p.body.spec.stages if stage.name in failures]
-    within = [seconds(stage.rollback.within) for stage in stages if stage.rollback.within]
-    if within:
-        times.start(p.run, "within", min(within), p.now)
+def _start_budget(p: Pass, line: Undo) -> None:
+    """The budget of a stage's rollback begins with its first line."""
+    assert p.run.rollback is not None
+    stage = next((item for item in p.body.spec.stages if item.name == line.stage), None)
+    first = not any(item.startedAt for item in p.run.rollback.undo if item.stage == line.stage)
+    if stage is not None and stage.rollback.within and first:
+        times.start(p.run, f"{WITHIN}{stage.name}", seconds(stage.rollback.within), p.now)
 
 
 def _limit(p: Pass, line: Undo) -> float:
@@ -235,6 +290,7 @@ def _limit(p: Pass, line: Undo) -> float:
 def _undo(p: Pass, line: Undo) -> None:
     begins = line.state == "Pending"
     if begins:
+        _start_budget(p, line)
         states.move(line, "Running")
         line.startedAt = times.stamp(p.now)
         line.due = times.stamp(p.now + timedelta(seconds=_limit(p, line)))
@@ -248,6 +304,7 @@ def _undo(p: Pass, line: Undo) -> None:
     found = [Progress("Absent") if begins else p.progress(operation) for operation in operations]
     failed = next((item for item in found if item.state == "Failed"), None)
     if all(item.state == "Succeeded" for item in found):
+        line.outputs = outputs.shown(p.run, {name: text for item in found for name, text in item.outputs.items()})
         _done(p, line, told(found))
     elif failed is not None:
         _fail(p, line, failed.message)
@@ -276,8 +333,25 @@ def _done(p: Pass, line: Undo, message: str | None) -> None:
     if line.stopping:
         _fail(p, line, line.message or "not done in time; it was stopped")
         return
+    late = line.message is not None
     states.move(line, "Succeeded").message = message
     line.due = None
+    if line.kind == "Restore" and late:
+        _start_anew(p, line.subject)
+
+
+def _start_anew(p: Pass, subject: str) -> None:
+    """Configuration that was refused for a while is back: pods that have started meanwhile have read what was there."""
+    assert p.run.rollback is not None
+    for line in p.run.rollback.undo:
+        name = line.subject.removeprefix("target/")
+        if line.kind != "Restore" or name == line.subject or subject not in captured(p.body, name):
+            continue
+        if line.state == "Succeeded":
+            states.move(line, "Pending")
+        if line.state in ("Running", "Pending"):
+            line.restart = True
+            _give_keys(p, [line])
 
 
 def _fail(p: Pass, line: Undo, message: str) -> None:
@@ -329,24 +403,29 @@ def _look_once_more(p: Pass) -> bool:
 
 
 def _over_budget(p: Pass) -> None:
-    for name in ("within", "rollback"):
-        if times.expired(p.run, name, p.now):
-            times.stop(p.run, name)
-            p.note("RollbackOverdue", f"{p.run.version}: the rollback exceeds its budget", warning=True)
+    run = p.run
+    assert run.rollback is not None
+    for name in [name for name in run.timers if name.startswith(WITHIN)]:
+        stage = name.removeprefix(WITHIN)
+        if all(line.state in OVER for line in run.rollback.undo if line.stage == stage):
+            times.stop(run, name)
+        elif times.expired(run, name, p.now):
+            times.stop(run, name)
+            p.note("RollbackOverdue", f"{run.version}: undoing stage {stage} exceeds its budget", warning=True)
+    if times.expired(run, "rollback", p.now):
+        times.stop(run, "rollback")
+        p.note("RollbackOverdue", f"{run.version}: the rollback exceeds its budget", warning=True)
 
 
 def _undone(p: Pass) -> None:
     run = p.run
     assert run.rollback is not None
-    broken = [line for line in run.rollback.undo if line.state == "Failed"]
-    broken += [
-        line for line in run.rollback.undo if line.state == "Skipped" and (line.message or "").startswith("not st")
-    ]
+    broken = [line for line in run.rollback.undo if line.state == "Failed" or _kept_back(line)]
     if broken:
         fail(p, "; ".join(f"{line.subject}: {line.message}" for line in broken))
         return
     states.move(run, "Verifying")
-    times.stop(run, "within")
+    times.stop(run, *[name for name in run.timers if name.startswith(WITHIN)])
     times.start(run, "rollback", seconds(p.body.spec.rollback.within), p.now)
     if any("job" in check.provider for check in p.body.spec.rollback.verify):
         p.firmly()

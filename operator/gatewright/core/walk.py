@@ -10,7 +10,7 @@ from gatewright.api.status import GateStatus, Rejected, Run, Served
 from gatewright.core import judge, observed, states, times, watching
 from gatewright.core.body import has_subjects, pin
 from gatewright.core.changes import changed_by
-from gatewright.core.model import Revision, digest
+from gatewright.core.model import Revision, digest, hash_of
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
 from gatewright.core.pinning import baseline, baseline_version, fresh_stages, pin_again, revision_of
 from gatewright.core.plan import foresee
@@ -42,6 +42,7 @@ def start(p: Pass) -> None:
         generation=p.view.generation,
         revision=revision.name,
         bodyHash=body.hash(),
+        specHash=hash_of(spec),
         startedAt=times.stamp(p.now),
         preflight=lines(spec.preflight),
         guards=lines(spec.guards),
@@ -338,7 +339,7 @@ def _why_held(p: Pass) -> str | None:
         if asked is not None and _step_of(p, index, asked.name).kind in ("confirm", "approval"):
             return f"step {asked.name} {FOR_A_PERSON}"
     if run.differences:
-        return f"{run.differences[0].subject} was changed by others"
+        return f"{run.differences[0].subject} is not as the run wants it"
     holding = judge.first(watched, "Expired") or judge.first(watched, "Holding")
     return f"{holding.name} holds" if holding is not None else None
 

@@ -97,9 +97,12 @@ async def observe(
     progress = await _progress(cluster, lens, outside, entry, view, needs)
     snapshots = await _of_holdings(cluster, entry, view, needs)
     starts = bool(sights) and view.run is None
-    inherited = None
+    inherited, lost = None, ""
     if starts and broken(view.status) and view.status.run is not None:
-        inherited = (await revisions.read_revision(cluster, view, view.status.run.revision))["snapshots"]
+        try:
+            inherited = (await revisions.read_revision(cluster, view, view.status.run.revision))["snapshots"]
+        except Permanent as error:
+            lost = str(error)
     compared = await standings.compare(lens, outside, entry, view, needs, snapshots)
     compared |= {name: Standing(unknown=item["lost"]) for name, item in _lost(entry)}
     seen = Observation(
@@ -117,6 +120,7 @@ async def observe(
         unwatched=entry.unwatched if view.run is not None else 0.0,
         delivered=entry.deliveries,
         inherited=inherited,
+        lost=lost,
         kept=entry.kept,
     )
     return seen, copies

@@ -285,7 +285,7 @@ def clocks_are_whole(world: Wild, seen: Seen) -> None:
     if run.outcome is not None:
         assert not run.timers and run.paused is None and run.phase == "Done" and run.finishedAt
     settled = run == seen.view.run  # a pass in which a stage fails stops its clocks, and the next one starts them
-    if settled and run.phase == "Walking" and run.differences and run.held and "changed by others" in run.held:
+    if settled and run.phase == "Walking" and run.differences and run.held and "is not as the run wants it" in run.held:
         assert "difference" in run.timers, "a hold that nothing ends"
 
 

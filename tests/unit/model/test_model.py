@@ -45,7 +45,7 @@ def test_a_planted_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def _walks(steps: int, by_chance: bool = False, shrink: bool = True) -> settings:
     return settings(
-        max_examples=-(-steps // (LONG - 4)),  # some end early
+        max_examples=-(-steps // (LONG - 6)),  # some end early
         stateful_step_count=LONG,
         derandomize=not by_chance,
         database=None,
