@@ -14,6 +14,7 @@ local health = {
   Unavailable = "Progressing",
   Unobserved = "Progressing",
   TargetNotFound = "Progressing",
+  TargetUnfit = "Progressing",
   ConnectionNotFound = "Progressing",
   WaitingForPerson = "Suspended",
   Suspended = "Suspended",

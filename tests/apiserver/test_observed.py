@@ -51,6 +51,42 @@ def test_an_image_that_is_set_back_in_the_bake_is_said_with_who_did_it_and_not_p
     site.clean()
 
 
+def test_an_image_that_is_set_right_again_is_not_what_runs_before_its_pods_are(site: Site) -> None:
+    """Somebody else's version has rolled out, the image is set right, and a quota keeps its pods from following."""
+    baking(site, bake="3s")
+    site.lab.api.request("PATCH", workload(site), {"spec": {"paused": True}}, STRATEGIC)
+    set_image(site, "3.0.0")
+    site.until(state_is("Holding"))
+    site.lab.api.request("PATCH", workload(site), {"spec": {"paused": False}}, STRATEGIC)
+    site.lab.wait(lambda: rolled_out(site), 20, "the other version to roll out")
+    site.lab.api.request("PATCH", workload(site), {"spec": {"paused": True}}, STRATEGIC)
+    set_image(site, "2.0.0")
+    site.until(message_has("is set right, but its pod"))
+    time.sleep(4)
+    assert "outcome" not in site.run()
+    site.lab.api.request("PATCH", workload(site), {"spec": {"paused": False}}, STRATEGIC)
+    site.ended("Promoted")
+    site.clean()
+
+
+def rolled_out(site: Site) -> bool:
+    found = site.lab.api.get(workload(site))
+    meta, status = found["metadata"], found.get("status", {})
+    wanted = found["spec"]["replicas"]
+    seen = status.get("observedGeneration") == meta["generation"]
+    return bool(seen and status.get("updatedReplicas") == wanted == status.get("replicas"))
+
+
+def test_whoever_scales_a_promoted_workload_makes_nobody_write(site: Site) -> None:
+    site.apply(simple(site.name))
+    site.ended("Promoted")
+    site.quiet(2)
+    for replicas in (2, 1):
+        site.lab.api.request("PATCH", workload(site), {"spec": {"replicas": replicas}}, STRATEGIC)
+        site.lab.wait(lambda: rolled_out(site), 20, "it to be scaled")
+    assert site.quiet(2) == [] and site.condition("Ready")["status"] == "True"
+
+
 def test_a_deploy_that_never_began_is_not_promoted_before_somebody_has_brought_it(site: Site) -> None:
     broken = job("check", ["check"], FAKE_EXIT="3")
     stages = [
