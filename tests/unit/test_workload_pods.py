@@ -278,3 +278,10 @@ def test_every_kind_of_selector_can_be_asked_for() -> None:
     found = {"spec": {"selector": {"matchLabels": {"app": "web"}, "matchExpressions": expressions}}}
     assert owned.selector_of(found) == "app=web,tier in (a,b),old notin (yes),app,!canary"
     assert owned.selector_of({"spec": {}}) == ""
+
+
+async def test_what_is_to_be_taken_over_and_does_not_run_is_said_with_the_reason() -> None:
+    waiting = {"containerStatuses": [{"name": "db", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}
+    cluster = cluster_of(pod("db-0", "db-a", **waiting), image="shop/db:1.1", readyReplicas=2, updatedReplicas=3)
+    found = await WORKLOAD.look(cluster, NAMESPACE, DB)
+    assert found.matches and "CrashLoopBackOff" in found.unready

@@ -129,9 +129,12 @@ def _preflight(p: Pass, run: Run) -> _Said:
         waiting += _foreseen(run)
         return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{run.version}: {text}", waiting, working=True)
     text = f"preflight {judge.describe(row)}" if row else "preflight"
+    silent = next((row.name for row in run.guards if row.state == "Unknown"), None)
     if row is None and suspended(p):
         why, then = steering.standstill(p)
         text = f"{why} before the first stage; waits for {then}"
+    elif row is None and silent is not None:
+        text = f"a first answer of guard {silent}"
     waiting = f"{text}; nothing was touched{_foreseen(run)}"
     return _Said("Preflight", "Unknown", "Preflight", f"{run.version}: {text}", waiting, working=True)
 

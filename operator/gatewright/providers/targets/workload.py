@@ -123,6 +123,10 @@ class Workload:
         if held:
             return Sight(None, problem=f"{held}; set updateStrategy to RollingUpdate without a partition")
         rolled_out = rollout.progress(found, Operation("", "apply", ""), 0.0)
+        unready = ""
+        if rolled_out.state != "Succeeded":
+            said = await self.trouble(cluster, namespace, config)
+            unready = f"{rollout.called(found)}: {rolled_out.message}" + (f" ({said.message})" if said else "")
         return Sight(
             {
                 "template": found["spec"]["template"],
@@ -131,7 +135,7 @@ class Workload:
             },
             matches=not template.different(found["spec"]["template"], _fields_of(config)),
             version=_version(config, found),
-            unready="" if rolled_out.state == "Succeeded" else f"{rollout.called(found)}: {rolled_out.message}",
+            unready=unready,
         )
 
     async def perform(
