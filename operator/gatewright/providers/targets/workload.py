@@ -194,14 +194,15 @@ class Workload:
         difference = await managers.explained(
             cluster, path, found, lambda now: template.different(now["spec"]["template"], wanted)
         )
-        if not difference and rollout.unseen(found):
-            return Standing(unknown="its controller has not seen the last change yet", version=_version(config, found))
-        difference = difference or await _still_running(cluster, namespace, found, wanted)
         standing = Standing(difference=difference, version=_version(config, found))
         if found["spec"].get("replicas", 1) == 0:
             if operations and operations[0].kind == "restore":
                 window = None  # how many pods there are belongs to others, and a rollback leaves it to them
             return await self._unwanted(cluster, path, found, standing, snapshot, window)
+        if not difference and rollout.unseen(found):
+            return replace(standing, unknown="its controller has not seen the last change yet")
+        difference = difference or await _still_running(cluster, namespace, found, wanted)
+        standing = replace(standing, difference=difference)
         if difference or window is None:  # what somebody else has put there is not watched
             return standing
         seen = await availability.health(cluster, namespace, found, window, datetime.now(UTC))
