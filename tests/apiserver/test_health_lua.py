@@ -157,6 +157,7 @@ _ELSEWHERE = {
 """Reasons that are not an argument of `_Said`, and where they stand."""
 
 _VARIABLE = {
+    "reason": ("TargetNotFound", "TargetUnfit"),
     "state": ("Gating", "Baking", "Breaching", "Holding"),  # what `_gating` returns
     "run.outcome": ("Aborted", "Superseded"),
 }
