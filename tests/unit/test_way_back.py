@@ -392,10 +392,9 @@ def test_what_others_do_while_compensations_run_on_the_same_target_is_seen():
     world.live = "3.0"
     world.slow.clear()
     world.later(30)
-    assert world.status.run.outcome is None and "runs 3.0 instead of 1.0" in world.status.waitingFor.message
-    world.live = "1.0"
-    world.later(3)
-    assert world.status.run.outcome == "RolledBack"
+    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+    kinds = [item.kind for item in world.performed if item.subject == "target/web"]
+    assert kinds == ["apply", "restore", "set", "restore", "set"]
 
 
 def test_pods_start_anew_when_their_configuration_could_only_be_returned_later():
@@ -424,7 +423,8 @@ def test_what_a_compensation_has_set_stays_when_the_rollback_is_repeated():
     world.act("Rollback")
     world.later(3)
     assert world.status.run.outcome == "RolledBack"
-    assert len(restores(world)) == 1 and world.done("set") == ["set target/web"]
+    kinds = [item.kind for item in world.performed if item.subject == "target/web"]
+    assert kinds == ["apply", "restore", "set", "restore", "set"], "what the compensation has set is set again"
 
 
 def test_a_verification_that_has_not_ended_is_stopped_before_it_is_made_once_more():
@@ -451,3 +451,18 @@ def test_what_was_returned_and_does_not_run_is_not_called_done():
     world.ails = ""
     world.later(12)
     assert world.status.run.outcome == "RolledBack"
+
+
+def test_what_a_compensation_has_set_is_set_again_when_pods_start_anew():
+    careful = spec()
+    careful["targets"][0]["workload"]["config"] = [{"configMap": "settings"}]
+    mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
+    careful["stages"][1]["rollback"] = {"reach": "Release", "steps": [{"name": "off", "flags": mode}]}
+    world = World(spec=careful, gates={"errors": "Failed"})
+    world.refused = {"configmap/settings": "403 policy"}
+    world.settle().later(5)
+    world.refused.clear()
+    world.later(60)
+    assert world.status.run.outcome == "RolledBack"
+    kinds = [item.kind for item in world.performed if item.subject == "target/web"]
+    assert kinds == ["apply", "restore", "restore", "set"], "it waits for the configuration"

@@ -194,6 +194,8 @@ class Undo(Model):
     """It may still be going on: nothing that comes after it is started."""
     again: bool = False
     """It was looked at, or returned, once more after the compensations."""
+    tries: int = 0
+    """How often it was made once more because what it had set in was returned once more."""
     restart: bool = False
     """Its pods start anew: configuration that is captured with it could only be returned after it."""
     outputs: Annotated[dict[str, Message], Field(max_length=32)] = {}

@@ -19,13 +19,13 @@ from typing import Any
 from gatewright.api.base import seconds
 from gatewright.api.status import Outcome, Rejected, Rollback, Served, Undo, Unverified
 from gatewright.core import judge, outputs, states, times
+from gatewright.core.changes import changed_by
 from gatewright.core.expand import Unknown
 from gatewright.core.model import Progress
 from gatewright.core.observed import LOOK_AGAIN
 from gatewright.core.operations import (
     budget,
     captured,
-    compensated,
     key,
     limit_of_restore,
     of_check,
@@ -102,10 +102,8 @@ def repeat(p: Pass) -> None:
     # To return something twice is to return it once, and others may have taken away what was returned.
     left = [item for item in run.rollback.undo if item.state == "Failed" or _kept_back(item) or item.kind == "Restore"]
     for line in left:
-        if line.state != "Succeeded":
-            line.startedAt = None  # what had been returned is told from it, see _leave
         states.move(line, "Pending")
-        line.message = line.due = None
+        line.message = line.due = line.startedAt = None
         line.stopping = line.again = False
         line.unended = line.unended and line.kind == "Compensate"
     _give_keys(p, [line for line in left if not line.unended])
@@ -128,13 +126,21 @@ def _kept_back(line: Undo) -> bool:
     return line.state == "Skipped" and (line.message or "").startswith(KEPT_BACK)
 
 
-def _leave(p: Pass) -> None:
-    """What had been returned, and a compensation has set anew since, is not returned once more: that would undo it."""
+def _set_again(p: Pass) -> None:
+    """What is returned once more loses what compensations have set in it since: that is set again, which is no second
+    migration; a Job is not run twice for it."""
     assert p.run.rollback is not None
-    since = compensated(p.body, p.run)
-    for line in p.run.rollback.undo:
-        if line.kind == "Restore" and line.state == "Pending" and line.startedAt is not None and line.subject in since:
-            states.move(states.move(line, "Running"), "Succeeded")
+    returning = {line.subject for line in p.run.rollback.undo if line.kind == "Restore" and line.state == "Pending"}
+    for line in p.run.rollback.undo if returning else ():
+        if line.kind != "Compensate" or line.state != "Succeeded":
+            continue
+        stage = next(item for item in p.body.spec.stages if item.name == line.stage)
+        step = next(item for item in stage.rollback.steps if f"step/{item.name}" == line.subject)
+        if (step.flags or step.deploy) and returning & set(changed_by(stage, step)):
+            states.move(line, "Pending")
+            line.message = line.due = line.startedAt = None
+            line.tries += 1
+            _give_keys(p, [line])
 
 
 def _stop_first(p: Pass) -> None:
@@ -155,7 +161,7 @@ def roll_back(p: Pass) -> None:
     assert run.rollback is not None
     p.decision.urgent = True
     _stop_first(p)
-    _leave(p)
+    _set_again(p)
     waiting, unended = False, ""
     for line in run.rollback.undo:
         if line.kind == "Compensate" and line.state == "Pending" and unended:
@@ -216,8 +222,7 @@ def _taken_away(p: Pass) -> list[Undo]:
     before = p.view.run
     if before is None or before.phase != "Verifying":
         return []
-    since = compensated(p.body, p.run)  # to return it once more would take away what compensations have set
-    lines_ = [line for line in returned(p.body, p.run) if line.subject not in since]
+    lines_ = returned(p.body, p.run)
     return [line for line in lines_ if (seen := p.seen.standings.get(line.subject)) is not None and seen.difference]
 
 
@@ -263,6 +268,7 @@ def _give_keys(p: Pass, undo: list[Undo]) -> None:
     attempt = (p.run.rollback.attempt,) if p.run.rollback.attempt > 1 else ()
     for number, line in enumerate(p.run.rollback.undo):
         again = (*attempt, "restart") if line.restart else attempt
+        again = (*again, f"again{line.tries}") if line.tries else again
         if line.kind != "Stop" and any(line is item for item in undo):
             line.key = key(p.view, p.run, "rollback", line.stage, line.subject.partition("/")[2], number, *again)
 
