@@ -466,3 +466,17 @@ def test_what_a_compensation_has_set_is_set_again_when_pods_start_anew():
     assert world.status.run.outcome == "RolledBack"
     kinds = [item.kind for item in world.performed if item.subject == "target/web"]
     assert kinds == ["apply", "restore", "restore", "set"], "it waits for the configuration"
+
+
+def test_a_retry_may_pin_an_edit_with_more_stages():
+    careful = spec()
+    careful["stages"][1]["onFailure"] = "Pause"
+    careful["notify"] = [{"events": ["StagePassed"], "slack": {"channel": "#deployments"}}]
+    world = World(spec=careful, gates={"errors": "Failed"}).settle()
+    assert world.status.run.phase == "Paused"
+    world.gates.clear()
+    world.ask(stages=[*careful["stages"], {"name": "after", "steps": [{"name": "nap", "wait": "1s"}]}])
+    world.act("Retry")
+    world.later(20)
+    assert world.status.run.outcome == "Promoted"
+    assert [stage.name for stage in world.status.run.stages] == ["migrate", "deploy", "after"]

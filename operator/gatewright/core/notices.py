@@ -146,7 +146,9 @@ def _events(p: Pass, run: Run) -> Iterator[_Event]:
     if old is None:
         yield _Event("Started", f"{len(run.stages)} stages")
     for number, stage in enumerate(run.stages):
-        yield from _of_stage(stage, old.stages[number] if old is not None else None, f"{number + 1}/{len(run.stages)}")
+        # A Retry may have pinned an edit with more stages.
+        was = old.stages[number] if old is not None and number < len(old.stages) else None
+        yield from _of_stage(stage, was, f"{number + 1}/{len(run.stages)}")
     asked = _asked(p.status)
     if asked is not None and asked != (_asked(before) if old is not None else None):
         yield _Event("ApprovalNeeded", p.status.waitingFor.message if p.status.waitingFor else "", asked)
