@@ -87,7 +87,8 @@ class Pass:
 
     def perform(self, operation: Operation, stage: str, step: str) -> None:
         """Ask for an effect; its intent stands in the journal with the same write."""
-        self.decision.effects.append(operation)
+        if all(one.id != operation.id for one in self.decision.effects):
+            self.decision.effects.append(operation)
         self.firmly()
         kinds = ("target/", "configmap/", "secret/", "job/", "flags/", "action/")
         if operation.subject.startswith(kinds) and stage:
