@@ -52,7 +52,7 @@ def test_an_image_that_is_set_back_in_the_bake_is_said_with_who_did_it_and_not_p
 
 
 def test_an_image_that_is_set_right_again_is_not_what_runs_before_its_pods_are(site: Site) -> None:
-    """Somebody else's version has rolled out, the image is set right, and a quota keeps its pods from following."""
+    """Somebody else's version has rolled out, the image is set right, and a paused rollout keeps its pods from following."""
     baking(site, bake="3s")
     site.lab.api.request("PATCH", workload(site), {"spec": {"paused": True}}, STRATEGIC)
     set_image(site, "3.0.0")

@@ -350,7 +350,7 @@ async def test_an_operation_has_succeeded_only_if_the_object_has_what_it_wanted(
     )
     assert await follow(cluster, apply()) == Progress("Running", words, stuck=True, overwritten=True)
     assert (await compare(cluster, apply())).difference == words
-    assert len(cluster.requests("managed")) <= 2  # once for each state of the object
+    assert len(cluster.requests("managed")) == 1  # once for each state of the object
 
 
 def condition(kind: str, reason: str, at: str, status: str = "False", message: str = "said") -> dict[str, Any]:
