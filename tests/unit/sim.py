@@ -308,9 +308,8 @@ class World:
         if operation.kind == "stop":
             return Progress("Running", "its pods are still ending") if self.unstoppable else Progress("Succeeded")
         if operation.kind == "restore" and operation.subject == "target/web" and self.live != self._returned():
-            return Progress(
-                "Absent", f"Deployment web runs {self.live}"
-            )  # what others have overwritten, when it is time
+            # What others have overwritten, when it is time to restore it once more.
+            return Progress("Absent", f"Deployment web runs {self.live}")
         if operation.kind == "restore" and self.unready_until and self.unready_until not in " ".join(self.done()):
             return Progress("Running", "0 of 1 replicas available")
         step = _short(operation).partition("/")[2]

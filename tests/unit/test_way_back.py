@@ -249,6 +249,15 @@ def verified() -> dict[str, Any]:
     return spec() | {"rollback": {"verify": [health, {"name": "smoke", "job": {"image": "tools"}}]}}
 
 
+def verifying() -> World:
+    """A rollback that has returned everything, and whose verification has no answer yet."""
+    world = World(spec=verified()).settle()
+    world.gates = {"errors": "Failed", "health": "Holding"}
+    world.later(3)
+    assert world.status.run.phase == "Verifying"
+    return world
+
+
 def restores(world: World) -> list[str]:
     return [operation.key for operation in world.performed if operation.kind == "restore"]
 
@@ -266,10 +275,8 @@ def test_what_others_overwrite_while_it_is_restored_is_restored_once_more():
 
 
 def test_what_others_overwrite_before_it_is_verified_is_returned_once_and_verified_anew():
-    world = World(spec=verified()).settle()
-    world.gates = {"errors": "Failed", "health": "Holding"}
-    world.later(3)
-    assert world.status.run.phase == "Verifying" and len(restores(world)) == 1
+    world = verifying()
+    assert len(restores(world)) == 1
     world.live = "2.0"
     world.later(3)
     assert world.live == "1.0" and len(restores(world)) == 2
@@ -281,9 +288,7 @@ def test_what_others_overwrite_before_it_is_verified_is_returned_once_and_verifi
 
 
 def test_what_others_overwrite_again_and_again_fails_the_rollback_with_what_they_did():
-    world = World(spec=verified()).settle()
-    world.gates = {"errors": "Failed", "health": "Holding"}
-    world.later(3)
+    world = verifying()
     for _ in range(2):
         world.live = "2.0"
         world.later(3)
@@ -440,10 +445,7 @@ def test_a_verification_that_has_not_ended_is_stopped_before_it_is_made_once_mor
 
 
 def test_what_was_returned_and_does_not_run_is_not_called_done():
-    world = World(spec=verified()).settle()
-    world.gates = {"errors": "Failed", "health": "Holding"}
-    world.later(3)
-    assert world.status.run.phase == "Verifying"
+    world = verifying()
     world.ails = "container app of pod web-1 crashes again and again (CrashLoopBackOff)"
     world.gates["health"] = "Passing"
     world.later(20)

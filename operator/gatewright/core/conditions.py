@@ -63,12 +63,12 @@ def summarize(p: Pass, situation: Situation) -> None:
     if said.paused:
         wanted["Paused"] = ("True", said.reason, said.message)
     drift = "" if situation == "Adopted" else _drift(p)
+    was = next((item.message for item in p.view.status.conditions if item.type == "Drifted"), "")
     if not drift and p.view.run is None and any(standing.unknown for standing in p.seen.standings.values()):
-        # Nobody can tell for a moment: what was said of it stays.
-        drift = next((item.message for item in status.conditions if item.type == "Drifted"), "")
+        drift = was  # nobody can tell for a moment: what was said of it stays
     if drift:
         wanted["Drifted"] = ("True", "NotAsWanted", drift)
-        if p.view.run is None and not any(item.type == "Drifted" for item in p.view.status.conditions):
+        if p.view.run is None and not was:
             p.note("Drifted", drift, warning=True)  # in a run its rows tell of each difference
     wanted |= _ending(status, said)
     _write(p, wanted)

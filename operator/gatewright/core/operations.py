@@ -112,12 +112,23 @@ def of_undo(view: View, body: Body, run: Run, undo: Undo) -> list[Operation]:
         return [Operation(own, "stop", undo.subject, since=undo.startedAt)]
     if undo.kind == "Restore":
         return [replace(restore(view, body, run, undo.subject, own, undo.startedAt), restart=undo.restart)]
-    stage = next(index for index, item in enumerate(body.spec.stages) if item.name == undo.stage)
-    step = next(item for item in body.spec.stages[stage].rollback.steps if f"step/{item.name}" == undo.subject)
+    stage, step = compensation(body, undo)
     operations = _operations(view, body, run, stage, step, own, undo.startedAt)
     if undo.stopping:
         return [Operation(own, "stop", item.subject) for item in operations if item.kind == "job"]
     return operations
+
+
+def compensation(body: Body, undo: Undo) -> tuple[int, Step]:
+    """The stage, by its number, and the step that a line of the rollback stands for, if it is a compensation."""
+    stage = next(index for index, item in enumerate(body.spec.stages) if item.name == undo.stage)
+    return stage, next(item for item in body.spec.stages[stage].rollback.steps if f"step/{item.name}" == undo.subject)
+
+
+def set_by(body: Body, undo: Undo) -> set[str]:
+    """Subjects that a compensation sets."""
+    stage, step = compensation(body, undo)
+    return set(changed_by(body.spec.stages[stage], step))
 
 
 def restore(view: View, body: Body, run: Run, subject: str, own: str, since: str | None) -> Operation:
@@ -250,21 +261,8 @@ def returned(body: Body, run: Run) -> list[Undo]:
     nobody can tell the one from the other."""
     undo = run.rollback.undo if run.rollback is not None else []
     done = [line for line in undo if line.kind == "Restore" and line.state == "Succeeded"]
-    since = compensated(body, run)
+    since = {subject for line in undo if _has_compensated(line) for subject in set_by(body, line)}
     return [line for line in done if line.subject not in since or line.subject.startswith(("target/", "configmap/"))]
-
-
-def compensated(body: Body, run: Run) -> set[str]:
-    """What compensations have set anew after it was returned."""
-    undo = run.rollback.undo if run.rollback is not None else []
-    done = {(line.stage, line.subject) for line in undo if _has_compensated(line)}
-    return {
-        subject
-        for stage in body.spec.stages
-        for step in stage.rollback.steps
-        if (stage.name, f"step/{step.name}") in done
-        for subject in changed_by(stage, step)
-    }
 
 
 def _has_compensated(line: Undo) -> bool:

@@ -19,18 +19,19 @@ from typing import Any
 from gatewright.api.base import seconds
 from gatewright.api.status import Outcome, Rejected, Rollback, Served, Undo, Unverified
 from gatewright.core import judge, outputs, states, times
-from gatewright.core.changes import changed_by
 from gatewright.core.expand import Unknown
 from gatewright.core.model import Progress
 from gatewright.core.observed import LOOK_AGAIN
 from gatewright.core.operations import (
     budget,
     captured,
+    compensation,
     key,
     limit_of_restore,
     of_check,
     of_undo,
     returned,
+    set_by,
     told,
 )
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
@@ -102,8 +103,7 @@ def repeat(p: Pass) -> None:
     # To return something twice is to return it once, and others may have taken away what was returned.
     left = [item for item in run.rollback.undo if item.state == "Failed" or _kept_back(item) or item.kind == "Restore"]
     for line in left:
-        states.move(line, "Pending")
-        line.message = line.due = line.startedAt = None
+        _begin_again(line)
         line.stopping = line.again = False
         line.unended = line.unended and line.kind == "Compensate"
     _give_keys(p, [line for line in left if not line.unended])
@@ -113,6 +113,12 @@ def repeat(p: Pass) -> None:
     p.decision.urgent = True
     p.note("RollingBack", f"{run.version}: what was not undone is undone once more", warning=True)
     p.firmly()
+
+
+def _begin_again(line: Undo) -> None:
+    """As one that was never begun."""
+    states.move(line, "Pending")
+    line.message = line.due = line.startedAt = None
 
 
 def _verify_anew(rollback: Rollback) -> None:
@@ -132,13 +138,8 @@ def _set_again(p: Pass) -> None:
     assert p.run.rollback is not None
     returning = {line.subject for line in p.run.rollback.undo if line.kind == "Restore" and line.state == "Pending"}
     for line in p.run.rollback.undo if returning else ():
-        if line.kind != "Compensate" or line.state != "Succeeded":
-            continue
-        stage = next(item for item in p.body.spec.stages if item.name == line.stage)
-        step = next(item for item in stage.rollback.steps if f"step/{item.name}" == line.subject)
-        if (step.flags or step.deploy) and returning & set(changed_by(stage, step)):
-            states.move(line, "Pending")
-            line.message = line.due = line.startedAt = None
+        if line.kind == "Compensate" and line.state == "Succeeded" and returning & set_by(p.body, line):
+            _begin_again(line)
             line.tries += 1
             _give_keys(p, [line])
 
@@ -234,9 +235,8 @@ def _return_again(p: Pass, taken: list[Undo]) -> None:
     states.move(run, "RollingBack")
     run.rollback.attempt += 1
     for line in taken:
-        states.move(line, "Pending")
+        _begin_again(line)
         line.again = True
-        line.message = line.due = line.startedAt = None  # as one that is begun for the first time
     _give_keys(p, taken)
     _verify_anew(run.rollback)
     p.note("RollbackHindered", f"{run.version}: {said}; it is returned once more"[:1000], warning=True)
@@ -288,9 +288,7 @@ def _limit(p: Pass, line: Undo) -> float:
         return STOPPING
     if line.kind == "Restore":
         return limit_of_restore(p.body, line.subject)
-    stage = next(item for item in p.body.spec.stages if item.name == line.stage)
-    step = next(item for item in stage.rollback.steps if f"step/{item.name}" == line.subject)
-    return budget(step) or STOPPING
+    return budget(compensation(p.body, line)[1]) or STOPPING
 
 
 def _undo(p: Pass, line: Undo) -> None:

@@ -12,6 +12,7 @@ from gatewright.api.status import ReleaseStatus, dump
 from gatewright.core import resting
 from gatewright.core.body import unpin
 from gatewright.core.model import Body, Delivery, Progress, Standing, View
+from gatewright.providers.targets import rollout
 from gatewright.runtime.parse import spec_of, status_of, view_of
 
 Key = tuple[str, str]
@@ -209,8 +210,7 @@ def printed(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
     meta, status = obj["metadata"], obj.get("status", {})
     same = (meta.get("uid"), meta.get("generation") or meta.get("resourceVersion"))
     if at_rest:
-        behind = "observedGeneration" in status and status["observedGeneration"] < meta.get("generation", 0)
-        return same, behind, status.get("replicas", 0) > status.get("updatedReplicas", 0)
+        return same, rollout.unseen(obj), rollout.mixed(obj)
     return same, status.get("observedGeneration"), [status.get(name) for name in COUNTS]
 
 

@@ -467,8 +467,7 @@ async def _unblocked(
     living = {status.get("updateRevision")} | (
         set() if operation.kind == "restore" else {status.get("currentRevision")}
     )
-    seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 0)
-    if not seen or None in living or rollout.held_back(found) or progress.state != "Running":
+    if rollout.unseen(found) or None in living or rollout.held_back(found) or progress.state != "Running":
         return progress
     broken = [
         pod["metadata"]
