@@ -99,6 +99,20 @@ def test_a_stage_that_others_have_undone_fails_as_its_on_failure_says(failure: s
         assert world.status.run.outcome == "RolledBack", "passed over, but what does not run is not promoted"
 
 
+@pytest.mark.parametrize("still", ["Pause", "suspend"])
+def test_what_is_live_is_told_also_while_the_run_stands_still(still: str):
+    stages = spec()["stages"]
+    stages[1]["onFailure"] = "Continue"
+    world = baking(stages=stages, guardFor="1h")
+    world.live = "1.0"
+    world.jump(601)
+    assert world.status.run.phase == "Guarding" and world.status.live.version == "1.0"
+    world.act("Pause") if still == "Pause" else world.ask(suspend=True)
+    world.live = "2.0"
+    world.settle()
+    assert conditions(world)["Ready"] == "True" and world.status.live.version == "2.0", world.status.message
+
+
 def test_nothing_new_begins_on_top_of_what_others_have_changed():
     stages = spec()["stages"]
     stages.append({"name": "after", "steps": [{"name": "announce", "job": {"image": "tools"}}]})

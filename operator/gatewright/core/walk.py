@@ -175,11 +175,11 @@ def _changed_by_others(p: Pass, index: int, name: str) -> bool:
 def guarding(p: Pass) -> None:
     """The version is live; guards go on until it counts as last good."""
     run = p.run
-    if _interrupted(p):
+    interrupted = _interrupted(p)
+    if run.phase == "Guarding":
+        _tell_live(p)  # also while it stands still: what runs does not wait for whoever paused it
+    if interrupted:
         return
-    live = p.status.live
-    if not run.observe and observed.all_as_wanted(p) and (live is None or live.version != run.version):
-        serve(p, Served(version=run.version))  # it was not, when all stages were done
     silent = watching.silent(p)
     waiting = p.view.spec is not None and not p.view.problems and p.view.spec.version != run.version
     if silent is not None and waiting and not run.observe:
@@ -192,6 +192,13 @@ def guarding(p: Pass) -> None:
         finish(p, "Observed", "all stages would have passed")
         return
     _promote(p)
+
+
+def _tell_live(p: Pass) -> None:
+    """Say that the version is live, once it is: something may have been different when all stages were done."""
+    run, live = p.run, p.status.live
+    if not run.observe and observed.all_as_wanted(p) and (live is None or live.version != run.version):
+        serve(p, Served(version=run.version))
 
 
 def _left_behind(p: Pass) -> bool:
@@ -362,8 +369,6 @@ def _complete(p: Pass) -> None:
     run = p.run
     states.move(run, "Guarding")
     watching.watch_on(p)
-    if not run.observe and observed.all_as_wanted(p):
-        serve(p, Served(version=run.version))
     times.start(run, "guard", seconds(p.body.spec.guardFor), p.now)
     guarding(p)
 
