@@ -470,6 +470,68 @@ def test_what_a_compensation_has_set_is_set_again_when_pods_start_anew():
     assert kinds == ["apply", "restore", "restore", "set"], "it waits for the configuration"
 
 
+def of_a_later_stage(**more: Any) -> dict[str, Any]:
+    """The compensation of a later stage sets what an earlier one has changed, which returns after it."""
+    careful = spec() | more
+    mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
+    careful["stages"].append(
+        {
+            "name": "beta",
+            "steps": [{"name": "ask", "confirm": {"instructions": "look"}}],
+            "rollback": {
+                "reach": "Release",
+                "steps": [{"name": "off", "flags": mode}, {"name": "purge", "job": {"image": "tools"}}],
+            },
+        }
+    )
+    return careful
+
+
+def test_what_returns_after_a_compensation_has_the_last_word():
+    world = World(spec=of_a_later_stage()).settle().later(12)
+    assert world.status.state == "WaitingForPerson"
+    world.slow.add("purge")
+    world.act("Rollback")
+    world.later(30)
+    kinds = [item.kind for item in world.performed if item.subject == "target/web"]
+    assert kinds == ["apply", "set"], "it is set once, while another compensation runs"
+    world.slow.clear()
+    held = []
+    while world.status.run.outcome is None:
+        world.tick()
+        wants = world.wants(world.view())
+        held += [tuple(one.kind for one in item.operations) for item in wants.holdings if item.subject == "target/web"]
+    assert world.status.run.outcome == "RolledBack"
+    assert ("restore",) in held, "the compensation came before, so that the restore alone is what is wanted"
+    kinds = [item.kind for item in world.performed if item.subject == "target/web"]
+    assert kinds == ["apply", "set", "restore"]
+
+
+def test_what_is_ready_only_with_what_a_compensation_sets_is_not_taken_back_to_before_it():
+    careful = spec()
+    mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
+    careful["stages"][1]["rollback"] = {"reach": "Release", "steps": [{"name": "off", "flags": mode}]}
+    world = World(spec=careful, gates={"errors": "Failed"}, unready_until="set target/web").settle()
+    world.jump(1861)
+    assert world.status.run.outcome == "RolledBack" and lines(world)["target/web"] == "Succeeded"
+    kinds = [item.kind for item in world.performed if item.subject == "target/web"]
+    assert kinds == ["apply", "restore", "set"]
+
+
+def test_a_repeated_rollback_sets_nothing_again_that_is_returned_after_it():
+    careful = of_a_later_stage(rollback={"verify": [{"name": "smoke", "job": {"image": "tools"}}]})
+    world = World(spec=careful, jobs={"smoke": Progress("Failed", "exit code 1")}).settle().later(12)
+    world.act("Rollback")
+    world.later(3)
+    assert world.status.run.outcome == "RollbackFailed"
+    world.jobs.clear()
+    world.act("Rollback")
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack"
+    kinds = [item.kind for item in world.performed if item.subject == "target/web"]
+    assert kinds == ["apply", "set", "restore", "restore"]
+
+
 def test_a_retry_may_pin_an_edit_with_more_stages():
     careful = spec()
     careful["stages"][1]["onFailure"] = "Pause"

@@ -236,19 +236,14 @@ def _coming(body: Body, run: Run, index: int) -> set[str]:
 
 def _restored(view: View, body: Body, run: Run) -> list[Holding]:
     """After the rollback: what was returned has to be what is there."""
-    restores = [restore(view, body, run, line.subject, line.key or "", line.startedAt) for line in returned(body, run)]
-    lines = [item for item in run.rollback.undo if _has_compensated(item)] if run.rollback is not None else []
-    since = [operation for line in lines for operation in of_undo(view, body, run, line)]
     windows = _windows(body)
-    return [
-        Holding(
-            one.subject,
-            one.config,
-            (one, *(item for item in since if item.subject == one.subject)),
-            window=windows.get(one.subject),
-        )
-        for one in restores
-    ]
+    found = []
+    for line in returned(body, run):
+        one = restore(view, body, run, line.subject, line.key or "", line.startedAt)
+        since = [item for later in set_since(body, run, line) for item in of_undo(view, body, run, later)]
+        changes = (one, *(item for item in since if item.subject == line.subject))
+        found.append(Holding(line.subject, one.config, changes, window=windows.get(line.subject)))
+    return found
 
 
 def _windows(body: Body) -> dict[str, float]:
@@ -261,8 +256,16 @@ def returned(body: Body, run: Run) -> list[Undo]:
     nobody can tell the one from the other."""
     undo = run.rollback.undo if run.rollback is not None else []
     done = [line for line in undo if line.kind == "Restore" and line.state == "Succeeded"]
-    since = {subject for line in undo if _has_compensated(line) for subject in set_by(body, line)}
-    return [line for line in done if line.subject not in since or line.subject.startswith(("target/", "configmap/"))]
+    told_apart = ("target/", "configmap/")
+    return [line for line in done if line.subject.startswith(told_apart) or not set_since(body, run, line)]
+
+
+def set_since(body: Body, run: Run, line: Undo) -> list[Undo]:
+    """Compensations that have set something in what a line has restored, after it: their word is the last. Those of later
+    stages come before it, and what they have set is returned."""
+    undo = run.rollback.undo if run.rollback is not None else []
+    place = next((number for number, item in enumerate(undo) if item is line), len(undo))
+    return [item for item in undo[place + 1 :] if _has_compensated(item) and line.subject in set_by(body, item)]
 
 
 def _has_compensated(line: Undo) -> bool:

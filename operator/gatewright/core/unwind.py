@@ -31,7 +31,7 @@ from gatewright.core.operations import (
     of_check,
     of_undo,
     returned,
-    set_by,
+    set_since,
     told,
 )
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
@@ -136,9 +136,9 @@ def _set_again(p: Pass) -> None:
     """What is returned once more loses what compensations have set in it since: that is set again, which is no second
     migration; a Job is not run twice for it."""
     assert p.run.rollback is not None
-    returning = {line.subject for line in p.run.rollback.undo if line.kind == "Restore" and line.state == "Pending"}
-    for line in p.run.rollback.undo if returning else ():
-        if line.kind == "Compensate" and line.state == "Succeeded" and returning & set_by(p.body, line):
+    returning = [line for line in p.run.rollback.undo if line.kind == "Restore" and line.state == "Pending"]
+    for line in [later for restored in returning for later in set_since(p.body, p.run, restored)]:
+        if line.state == "Succeeded":
             _begin_again(line)
             line.tries += 1
             _give_keys(p, [line])
@@ -395,6 +395,9 @@ def _look_once_more(p: Pass) -> bool:
     lines_ = run.rollback.undo
     late = [line for line in lines_ if line.kind == "Restore" and line.state == "Failed" and not line.again]
     for line in late:
+        if set_since(p.body, run, line):  # it has rolled out with that; verification compares both
+            states.move(states.move(line, "Running"), "Succeeded").message = None
+            continue
         after = lines_[[item is line for item in lines_].index(True) :]
         mended = any(item.kind == "Compensate" and item.state == "Succeeded" for item in after)
         states.move(line, "Running")
