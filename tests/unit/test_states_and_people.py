@@ -173,6 +173,33 @@ def test_a_retry_with_an_edit_that_forgets_what_was_changed_does_not_count():
     assert world.live == "1.0" and world.status.run.outcome == "RolledBack"
 
 
+def edited_target(image: str) -> list[dict[str, Any]]:
+    return [{"name": "web", "workload": {"kind": "Deployment", "name": "web", "images": {"app": image}}}]
+
+
+def test_an_edit_of_what_the_failed_stage_has_deployed_is_deployed_by_its_retry():
+    stages = spec()["stages"]
+    stages[1]["onFailure"] = "Pause"
+    world = World(spec=spec(stages=stages), gates={"errors": "Failed"}).settle()
+    world.ask(targets=edited_target("shop/web:$(version)-fixed")).settle()
+    world.gates.clear()
+    assert world.act("Retry").result == "Accepted"
+    world.later(12)
+    assert world.live == "2.0-fixed" and world.status.run.outcome == "Promoted"
+
+
+def test_an_edit_of_what_a_stage_that_is_over_has_deployed_does_not_count():
+    stages = spec()["stages"]
+    stages.append({"name": "after", "steps": [{"name": "announce", "job": {"image": "tools"}}], "onFailure": "Pause"})
+    world = World(spec=spec(stages=stages), jobs={"announce": Progress("Failed", "exit code 1")}).settle().later(12)
+    world.ask(targets=edited_target("shop/web:$(version)-fixed")).settle()
+    world.jobs.clear()
+    said = world.act("Retry")
+    assert "it changes what step deploy of stage deploy has set already" in said.message
+    world.later(3)
+    assert world.live == "2.0" and world.status.run.outcome == "Promoted"
+
+
 def test_a_spec_that_cannot_be_read_stops_the_walk():
     world = World().settle()
     world.unreadable = True

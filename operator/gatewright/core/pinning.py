@@ -20,8 +20,9 @@ from gatewright.api.status import Served, StageStatus, StepStatus
 from gatewright.core import times
 from gatewright.core.body import pin
 from gatewright.core.changes import changed_by
+from gatewright.core.expand import Unknown
 from gatewright.core.model import Body, Observation, Revision, Sight, digest, hash_of
-from gatewright.core.operations import captured, changes_of, subjects
+from gatewright.core.operations import captured, changes_of, of_step, subjects
 from gatewright.core.passing import Pass, lines
 from gatewright.core.plan import foresee, ways
 
@@ -154,9 +155,16 @@ def pin_again(p: Pass, index: int) -> str:
     lost = lost_subjects(p, body)
     if lost:
         return f"it does not know {', '.join(lost)} any more, which this run has changed"
+    try:
+        over = [(stage.name, done_otherwise(p, p.body, body, place)) for place, stage in enumerate(spec.stages[:index])]
+    except Unknown as error:
+        return str(error)
+    done = next((f"step {steps[0]} of stage {stage}" for stage, steps in over if steps), "")
+    if done:
+        return f"it changes what {done} has set already, and that stage is over"
 
-    done = (operation for operation, _ in changes_of(p.view, p.body, run))
-    body = replace(body, earlier=(*p.body.earlier, *(replace(one, since=None) for one in done)))
+    changes = (operation for operation, _ in changes_of(p.view, p.body, run))
+    body = replace(body, earlier=(*p.body.earlier, *(replace(one, since=None) for one in changes)))
     revision = _revision(p, run.id, body, p.snapshots(), p.pinned_connections())
     p.decision.revision = revision
     run.revision, run.bodyHash, run.generation = revision.name, body.hash(), p.view.generation
@@ -166,6 +174,23 @@ def pin_again(p: Pass, index: int) -> str:
     run.plan = foresee(body, ways(run.plan))
     p.body_ = body
     return ""
+
+
+def done_otherwise(p: Pass, before: Body, after: Body, index: int) -> list[str]:
+    """Names of steps of a stage that were begun, and have set something else than an edited body wants. Raises Unknown."""
+    found = []
+    for number, step in enumerate(p.run.stages[index].steps):
+        stages = (before.spec.stages[index], after.spec.stages[index])
+        if step.attempt == 0 or not any(changed_by(stage, stage.steps[number]) for stage in stages):
+            continue
+        was, now = (_of_step(p, body, index, number) for body in (before, after))
+        if was != now:
+            found.append(step.name)
+    return found
+
+
+def _of_step(p: Pass, body: Body, index: int, number: int) -> list[tuple[str, str, Any]]:
+    return [(item.kind, item.subject, item.config) for item in of_step(p.view, body, p.run, index, number)]
 
 
 def _revision(

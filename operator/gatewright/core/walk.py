@@ -12,7 +12,7 @@ from gatewright.core.body import has_subjects, pin
 from gatewright.core.changes import changed_by
 from gatewright.core.model import Revision, digest, hash_of
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
-from gatewright.core.pinning import baseline, baseline_version, fresh_stages, pin_again, revision_of
+from gatewright.core.pinning import baseline, baseline_version, done_otherwise, fresh_stages, pin_again, revision_of
 from gatewright.core.plan import foresee
 from gatewright.core.stages import advance, current, fail_stage, guards_calm, settle_stopping
 from gatewright.core.unwind import begin
@@ -142,6 +142,7 @@ def retry(p: Pass) -> str:
     run = p.run
     index = current(run)
     assert index is not None
+    before = p.body
     ignored = pin_again(p, index)
     if ignored:
         p.note("EditIgnored", f"the edit does not count before the next run: {ignored}", warning=True)
@@ -153,8 +154,9 @@ def retry(p: Pass) -> str:
     states.move(stage, "Running")
     run.pausedStage = None
     stage.gates = lines(p.body.spec.stages[index].gates)
-    for step in stage.steps:  # what others have changed since is done once more
-        if step.state == "Succeeded" and _changed_by_others(p, index, step.name):
+    edited = done_otherwise(p, before, p.body, index) if p.body is not before else []
+    for step in stage.steps:  # what others have changed since is done once more, and so is what the edit changes
+        if step.state == "Succeeded" and (step.name in edited or _changed_by_others(p, index, step.name)):
             states.move(step, "Pending")
     run.availability = []
     run.differences = []
