@@ -81,7 +81,7 @@ def leaving(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def partitioned(cluster: Cluster) -> None:
-    cluster.objects[STATEFULSET]["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = 1
+    cluster.objects[STATEFULSET]["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = 3
 
 
 def unseen(cluster: Cluster) -> None:
@@ -124,6 +124,22 @@ async def test_a_pod_that_is_none_of_the_broken_ones_stays(item: dict[str, Any])
     assert cluster.requests("delete") == []
 
 
+@pytest.mark.parametrize(
+    "strategy",
+    [{"type": "OnDelete"}, {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}],
+    ids=["OnDelete", "partition"],
+)
+async def test_what_others_hold_back_comes_home_where_its_broken_pods_are_made_anew(strategy: dict[str, Any]) -> None:
+    cluster = cluster_of(pod("db-1", "db-a"), pod("db-2", "db-b"), **BLOCKED)
+    cluster.objects[STATEFULSET]["spec"]["updateStrategy"] = strategy
+    assert (await follow(cluster, restore())).state == "Running"
+    assert cluster.requests("delete") == [f"delete {PODS}/db-2"]
+    cluster.change(STATEFULSET, updatedReplicas=3, readyReplicas=2)
+    assert (await follow(cluster, restore())).message == "2 of 3 replicas ready"
+    cluster.change(STATEFULSET, updatedReplicas=3, readyReplicas=3)
+    assert (await follow(cluster, restore())).state == "Succeeded", "all of its pods have what is wanted"
+
+
 async def test_a_pods_successor_of_the_same_name_is_not_deleted() -> None:
     cluster = cluster_of(pod("db-2", "db-b"), **BLOCKED)
     listed = cluster.list
@@ -160,7 +176,7 @@ async def test_a_deploy_deletes_only_pods_of_a_version_between() -> None:
 async def test_what_would_never_run_the_version_is_refused_up_front_and_said_later(
     strategy: dict[str, Any], words: str
 ) -> None:
-    cluster = cluster_of(image="shop/db:1.1")
+    cluster = cluster_of(image="shop/db:1.1", updatedReplicas=1)
     cluster.objects[STATEFULSET]["spec"]["updateStrategy"] = strategy
     sight = await WORKLOAD.look(cluster, NAMESPACE, DB)
     remedy = "set updateStrategy to RollingUpdate without a partition"

@@ -344,7 +344,9 @@ async def _diagnosed(
         known.hopeless_since = (known.hopeless_since or now) if why is not None and why.hopeless else None
         if why is not None:
             known.words = why.message
-            found = Progress("Running", why.message, stuck=True, hopeless=why.hopeless)
+            beside = f"; {found.message}" if found.notable and found.message not in why.message else ""
+            words = f"{why.message}{beside}"[:1000]
+            found = Progress("Running", words, stuck=True, hopeless=why.hopeless, notable=found.notable)
     elif known.stuck_since is not None:
         found = known.progress
     hopeless = known.hopeless_since is not None and now - known.hopeless_since >= HOPELESS_FOR

@@ -142,6 +142,12 @@ def hash_of(pod: Pod) -> str | None:
     return str(found) if found else None
 
 
+def ordinal(pod: Pod) -> int:
+    """The number of a StatefulSet's pod, the end of its name; -1 where it has none."""
+    number = str(pod["metadata"]["name"]).rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
+
+
 def containers(pod: Pod) -> Iterator[Mapping[str, Any]]:
     """What the kubelet says of each container, init containers first."""
     status = pod.get("status") or {}

@@ -133,12 +133,22 @@ def held_back(found: Mapping[str, Any]) -> str:
 
 
 def _stateful(wanted: int, found: Mapping[str, Any]) -> Progress:
+    """Counters go first: what keeps pods from following is in nobody's way where all have the template already."""
     status = found.get("status") or {}
-    held = held_back(found)
-    if held:
+    updated, ready, held = status.get("updatedReplicas", 0), status.get("readyReplicas", 0), held_back(found)
+    if updated < wanted and held:
         return Progress("Running", held, stuck=True)
-    if status.get("updatedReplicas", 0) < wanted or status.get("readyReplicas", 0) < wanted:
-        return Progress("Running", f"{status.get('updatedReplicas', 0)} of {wanted} replicas updated")
-    if status.get("updateRevision") != status.get("currentRevision"):
+    if updated < wanted:
+        return Progress("Running", f"{updated} of {wanted} replicas updated")
+    if ready < wanted:
+        return Progress("Running", f"{ready} of {wanted} replicas ready")
+    if status.get("updateRevision") != status.get("currentRevision") and not held:  # nobody counts on for those
         return Progress("Running", "the last replicas are becoming ready")
     return Progress("Succeeded")
+
+
+def first_updated(found: Mapping[str, Any]) -> int:
+    """The lowest ordinal of a StatefulSet whose pod is made anew with the template that it has now."""
+    spec = found["spec"]
+    partition = ((spec.get("updateStrategy") or {}).get("rollingUpdate") or {}).get("partition") or 0
+    return int((spec.get("ordinals") or {}).get("start", 0)) + int(partition)

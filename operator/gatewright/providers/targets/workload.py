@@ -247,7 +247,7 @@ class Workload:
         elif stateful:
             progress = await _unblocked(cluster, namespace, found, operation, progress)
         others = _others(found, config, operation, snapshot)
-        if others and not progress.stuck and progress.state in ("Running", "Succeeded"):
+        if others and progress.state in ("Running", "Succeeded"):
             return replace(progress, message="; ".join(filter(None, (progress.message, others))), notable=True)
         return progress
 
@@ -467,12 +467,14 @@ async def _unblocked(
     living = {status.get("updateRevision")} | (
         set() if operation.kind == "restore" else {status.get("currentRevision")}
     )
-    if rollout.unseen(found) or None in living or rollout.held_back(found) or progress.state != "Running":
+    if rollout.unseen(found) or None in living or progress.state != "Running":
         return progress
+    first = rollout.first_updated(found)  # one below it would come back as it is
     broken = [
         pod["metadata"]
         for pod in await owned.pods_of(cluster, namespace, found)
         if not pods.leaving(pod) and not pods.is_ready(pod) and pods.hash_of(pod) not in {None, *living}
+        if pods.ordinal(pod) >= first
     ]
     for meta in broken:
         with contextlib.suppress(Conflict):  # its successor has the name already
