@@ -19,7 +19,7 @@ BODY = {
     "status": "ok", "version": "2.4.0", "ready": True, "failing": False, "none": None, "count": 100, "rate": 0.25,
     "round": 2.0, "big": 12345678901234567890123, "text": "100", "yes": "true", "long": "x" * 500, "empty": "",
     "checks": [{"name": "db", "status": "up", "ms": 12}, {"name": "redis", "status": "down", "ms": 3}],
-    "nested": {"a": {"b": 7}}, "sp ace": 1, "digits": 10 ** 400,
+    "half": "a\ud800", "nested": {"a": {"b": 7}}, "sp ace": 1, "digits": 10 ** 400,
 }  # fmt: skip
 EQUALS = [
     # jsonPath                              equals      verdict      words
@@ -51,6 +51,7 @@ EQUALS = [
     ("$.checks[?@.name=='a,b..?'].status",  "up",       "NoData",    "is not in the body"),
     ("$['sp ace']",                         "1",        "Good",      ""),
     ("$..b",                                "7",        "Good",      ""),
+    ("$.half",                              "ok",       "Breach",    '$.half is "a?", expected "ok"'),
     ("$.missing",                           "ok",       "NoData",    "$.missing is not in the body"),
     ("$.status.deeper",                     "ok",       "NoData",    "is not in the body"),
     ("$.checks[9]",                         "ok",       "NoData",    "is not in the body"),
@@ -68,6 +69,8 @@ VALUES = [
     ("$.digits",    {"min": "1"},       "NoData",    "inf"),
     ("$.ready",     {},                 "Good",      "is true"),
     ("$.failing",   {},                 "Breach",    "is false"),
+    ("$.ready",     {"max": "10"},      "Error",     "$.ready is true, which is no number, and the limit is <= 10"),
+    ("$.failing",   {"max": "10"},      "Breach",    "is false"),
     ("$.none",      {"max": "1"},       "NoData",    "is null"),
     ("$.missing",   {"max": "1"},       "NoData",    "is not in the body"),
     ("$.count",     {},                 "Error",     "without limits"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from gatewright.core.model import Progress
+from gatewright.core.model import Needs, Observation, Progress
 from tests.unit.sim import World, spec
 
 
@@ -97,6 +98,25 @@ def test_a_stage_that_others_have_undone_fails_as_its_on_failure_says(failure: s
         assert world.status.run.phase == "Guarding" and world.status.run.outcome is None
         world.jump(700)
         assert world.status.run.outcome == "RolledBack", "passed over, but what does not run is not promoted"
+
+
+class Pinned(World):
+    """Its images do not name the version."""
+
+    def observe(self, wants: Needs) -> Observation:
+        seen = super().observe(wants)
+        return replace(seen, sights={name: replace(item, version="3.0") for name, item in seen.sights.items()})
+
+
+def test_what_is_last_good_is_not_called_by_its_image():
+    world = Pinned(spec=spec("x", adopt="Always"), live="x").settle()
+    assert world.status.live.version == "x" and world.status.runs == 0
+    world.ask("y")
+    world.gates["errors"] = "Failed"
+    world.settle()
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack" and world.status.run.found is None
+    assert world.status.live.version == "x" and "was not promoted" not in world.status.message
 
 
 @pytest.mark.parametrize("still", ["Pause", "suspend"])

@@ -200,6 +200,18 @@ def test_an_edit_of_what_a_stage_that_is_over_has_deployed_does_not_count():
     assert world.live == "2.0" and world.status.run.outcome == "Promoted"
 
 
+def test_an_edit_that_captures_more_with_what_was_deployed_does_not_count():
+    stages = spec()["stages"]
+    stages[1]["onFailure"] = "Pause"
+    world = World(spec=spec(stages=stages), gates={"errors": "Failed"}).settle()
+    edited = edited_target("shop/web:$(version)")
+    edited[0]["workload"]["config"] = [{"secret": "keys"}]
+    world.ask(targets=edited).settle()
+    assert "it captures other configuration with target web" in world.act("Retry").message
+    world.act("Rollback")
+    assert world.live == "1.0" and world.status.run.outcome == "RolledBack"
+
+
 def test_a_spec_that_cannot_be_read_stops_the_walk():
     world = World().settle()
     world.unreadable = True

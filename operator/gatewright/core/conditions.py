@@ -415,9 +415,10 @@ def _live(p: Pass, run: Run | None) -> str:
         return f"serving something else than was left: {changed}"
     if live is None or not live.version:
         return "serving what was there before"
-    remark = _remark(p)
-    if live.caveat or remark:
-        return f"serving {live.version} ({'; '.join(part for part in (live.caveat or '', remark) if part)})"
+    caveat, remark = live.caveat or "", _remark(p)
+    if caveat or remark:
+        more = "" if remark in caveat else remark
+        return f"serving {live.version} ({'; '.join(part for part in (caveat, more) if part)})"
     verified = run is not None and run.rollback is not None and bool(run.rollback.verify)
     return f"serving {live.version}{' normally' if verified else ''}"
 

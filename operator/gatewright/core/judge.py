@@ -20,6 +20,9 @@ def sample_of(check: Check, at: float, value: float | bool | None, message: str 
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return Sample(at, "NoData", None, message or "the answer is NaN" if value is not None else message or "no data")
     if isinstance(value, bool):  # a plain no ("answered 503") is a breach, whatever the limits of its number are
+        if value and limit_of(check) is not None:
+            words = f"{message or 'the answer is yes'}, which is no number, and the limit is {limit_of(check)}"
+            return Sample(at, "Error", None, words)
         return Sample(at, "Good" if value else "Breach", None, message)
     if check.max is not None and value > quantity(check.max):
         return Sample(at, "Breach", value, _with(f"{show(value, check.max)} > {check.max}", message))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gatewright.api.release import Stage
-from gatewright.api.status import Served, StageStatus, StepStatus
+from gatewright.api.status import Run, Served, StageStatus, StepStatus
 from gatewright.core import times
 from gatewright.core.body import pin
 from gatewright.core.changes import changed_by
@@ -155,6 +155,9 @@ def pin_again(p: Pass, index: int) -> str:
     lost = lost_subjects(p, body)
     if lost:
         return f"it does not know {', '.join(lost)} any more, which this run has changed"
+    other = [name for name in _changed_targets(run) if captured(body, name).keys() != captured(p.body, name).keys()]
+    if other:
+        return f"it captures other configuration with target {other[0]}, which this run has changed"
     try:
         over = [(stage.name, done_otherwise(p, p.body, body, place)) for place, stage in enumerate(spec.stages[:index])]
     except Unknown as error:
@@ -187,6 +190,10 @@ def done_otherwise(p: Pass, before: Body, after: Body, index: int) -> list[str]:
         if was != now:
             found.append(step.name)
     return found
+
+
+def _changed_targets(run: Run) -> list[str]:
+    return [entry.subject.removeprefix("target/") for entry in run.journal if entry.subject.startswith("target/")]
 
 
 def _of_step(p: Pass, body: Body, index: int, number: int) -> list[tuple[str, str, Any]]:

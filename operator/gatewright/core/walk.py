@@ -65,11 +65,14 @@ def _found(p: Pass) -> str | None:
     good, last = p.status.lastGood, p.status.run
     if p.seen.inherited and last is not None:
         return last.found  # its rollback failed: what was live before it is what this run returns to as well
-    version = baseline_version(p.seen)
-    different = any(standing.difference for standing in p.seen.standings.values())
-    if good is None or not (different or (version and good.version and version != good.version)):
+    version, live = baseline_version(p.seen), p.status.live
+    if good is None:
         return None
-    return version or "unknown"
+    if any(standing.difference for standing in p.seen.standings.values()):
+        return version or "unknown"
+    # What was compared and does not differ is last good, whatever its images call it.
+    compared = bool(p.seen.standings) and live is not None and live.version == good.version
+    return version if not compared and version and good.version and version != good.version else None
 
 
 def preflight(p: Pass) -> None:

@@ -19,7 +19,6 @@ after a crash, so it is refused before anything is done.
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Key, Model, Name, Text
+from gatewright.core import foreign
 from gatewright.core.model import Operation, Progress, Sight, digest
 from gatewright.ports import Link, NotFound, Permanent
 from gatewright.providers.actions.deeds import Deed, require_act
@@ -224,7 +224,7 @@ def _payload(item: Mapping[str, Any]) -> Mapping[str, Any]:
     payload = item.get("payload")
     if isinstance(payload, str):
         try:
-            payload = json.loads(payload)
+            payload = foreign.parsed(payload)
         except ValueError:
             return {}
     return payload if isinstance(payload, dict) else {}

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
 import logging
 import socket
 import ssl
@@ -29,6 +28,7 @@ import httpcore2
 import httpx2
 
 from gatewright.api.base import SecretSource
+from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import addresses
 from gatewright.providers.connections.secrets import hide, said, secret
@@ -144,7 +144,7 @@ def json_of(reply: Reply) -> Any:
         raise Permanent(f"{reply.where}: answered HTML where JSON is expected (a login page, or a wrong address?)")
     problem = ""
     try:
-        return json.loads(reply.body)
+        return foreign.parsed(reply.body)
     except RecursionError:
         problem = "is nested too deeply"
     except ValueError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import email.utils
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pydantic import BaseModel, StringConstraints, model_validator
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.core import masking
+from gatewright.core import foreign, masking
 from gatewright.ports import Link, Permanent
 from gatewright.providers.connections import client, vendor
 from gatewright.providers.connections.secrets import hide
@@ -254,7 +253,7 @@ def tail(lines: Iterable[str], link: Link) -> str:
 def _records(body: bytes) -> Iterator[dict[str, Any]]:
     for line in body.splitlines():
         try:
-            found = json.loads(line)
+            found = foreign.parsed(line)
         except ValueError:
             continue  # the last line may have been cut
         if isinstance(found, dict) and found.get("source") != "delimiter":

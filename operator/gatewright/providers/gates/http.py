@@ -77,7 +77,8 @@ class HttpCheck(Model):
     jsonPath: JsonPath | None = None
     """JSONPath (RFC 9535) of one value in the body, as `$.database.status`: a number for `max` and `min`, or a boolean."""
     equals: Text | None = None
-    """What the value must be, compared as text (`true`, `2.4.0`, `null`)."""
+    """What the value must be, compared as text (`true`, `2.4.0`, `null`); where the body has a number, as a number: 2.1 equals
+    `2.10`, so let a version be a text there."""
 
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
