@@ -107,7 +107,7 @@ async def test_set_changed_by_others_and_restored(kube: Kube, captured: bool) ->
     found = await kube.get(where(subject))
     assert found["data"] == {"VOICE": "off", "KEPT": "yes" if captured else "no"}
     assert found["binaryData"] == {"logo": "AAEC"} and found["metadata"]["annotations"][KEY] == operation.key
-    words = "KEPT, changed by others, returned" if captured else "KEPT stays as it is, changed by others since the"
+    words = "KEPT, changed meanwhile, returned" if captured else "KEPT stays as it is, changed since the"
     assert done.notable and words in done.message
     assert captured or "(set by argocd at 20" in done.message
     assert (await configs.compare_config(kube, VIEW, [change, operation], before)).difference == ""

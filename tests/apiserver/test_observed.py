@@ -327,6 +327,40 @@ def test_a_restore_that_a_webhook_refuses_for_a_while_gets_home(site: Site) -> N
     site.clean()
 
 
+def test_a_compensation_whose_configmap_was_deleted_is_tried_again_until_it_is_there(site: Site) -> None:
+    where = f"/api/v1/namespaces/{site.name}/configmaps"
+    site.configmap("extra", {"VOICE": "on"})
+    spec = simple(site.name, bake="1h")
+    off = {"name": "off", "flags": {"configMap": "extra", "set": {"VOICE": "off"}}}
+    spec["stages"][0]["rollback"] = {"reach": "Release", "steps": [off]}
+    site.apply(spec)
+    site.until(state_is("Baking"))
+    site.lab.api.delete(f"{where}/extra")
+    errors(site, 0.5)
+    site.until(message_has("step/off: refused, and tried again"))
+    site.configmap("extra", {"VOICE": "on"})
+    site.ended("RolledBack")
+    assert site.data("extra") == {"VOICE": "off"}
+
+
+def test_what_a_compensation_has_set_in_a_target_is_no_change_by_others(site: Site) -> None:
+    spec = simple(site.name, bake="1h")
+    safe = {"name": "safe", "flags": {"target": "web", "container": "app", "set": {"VERSION": "safe"}}}
+    spec["stages"][0]["rollback"] = {"reach": "Release", "steps": [safe]}
+    spec["targets"][0]["workload"]["env"] = {"app": {"VERSION": "$(version)"}}
+    site.apply(spec)
+    site.until(state_is("Baking"))
+    errors(site, 0.5)
+    site.ended("RolledBack")
+    assert site.condition("Drifted") == {} and "something else" not in site.status()["message"]
+    site.lab.operator.kill()
+    site.lab.operator.reap()
+    site.lab.operator.start()
+    set_image(site, "3.0.0")
+    site.until(message_has("serving something else than was left"))
+    assert "VERSION" not in site.status()["message"]
+
+
 # Where what others changed stays after a rollback, not all is as it was before the run: the oracle is not asked there.
 
 

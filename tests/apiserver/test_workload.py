@@ -104,7 +104,7 @@ async def test_a_deploy_changes_what_it_names_and_a_restore_brings_the_template_
 
     restore = Operation("1.rollback.0-x", "restore", "target/web", {}, changes=(deploy, flags))
     progress = await WORKLOAD.perform(kube, NAMESPACE, wanted, restore, before.snapshot)
-    assert progress.message == "others changed metadata.annotations[later]; it stays" and progress.notable
+    assert progress.message == "metadata.annotations[later] changed meanwhile; it stays" and progress.notable
     found = await kube.get(object_path(kind, name))
     assert before.snapshot is not None
     template = copy.deepcopy(before.snapshot["template"])

@@ -239,32 +239,31 @@ CASES = {
     "captured, others changed more": Case(
         True,
         BEFORE,
-        "configmap/flags: KEPT, OTHER, changed by others, returned to the snapshot",
+        "configmap/flags: KEPT, OTHER, changed meanwhile, returned to the snapshot",
         {"KEPT": "no", "OTHER": "x"},
     ),
     "captured, others took a key away": Case(
-        True, BEFORE, "configmap/flags: KEPT, changed by others, returned to the snapshot", {"KEPT": None}
+        True, BEFORE, "configmap/flags: KEPT, changed meanwhile, returned to the snapshot", {"KEPT": None}
     ),
     "captured, never set by the run": Case(
-        True, BEFORE, "configmap/flags: KEPT, changed by others, returned to the snapshot", {"KEPT": "no"}, sets={}
+        True, BEFORE, "configmap/flags: KEPT, changed meanwhile, returned to the snapshot", {"KEPT": "no"}, sets={}
     ),
     "single keys, nobody else": Case(False, BEFORE),
     "single keys, others changed another": Case(
         False,
         {"VOICE": "off", "KEPT": "no"},
-        "configmap/flags: KEPT stays as it is, changed by others since the snapshot "
-        "(set by argocd at 2026-01-01T00:00:03Z)",
+        "configmap/flags: KEPT stays as it is, changed since the snapshot (set by argocd at 2026-01-01T00:00:03Z)",
         {"KEPT": "no"},
     ),
     "single keys, others added and took away": Case(
         False,
         {"VOICE": "off", "OTHER": "x"},
-        "configmap/flags: KEPT, OTHER stay as they are, changed by others since the snapshot "
+        "configmap/flags: KEPT, OTHER stay as they are, changed since the snapshot "
         "(set by argocd at 2026-01-01T00:00:03Z)",
         {"KEPT": None, "OTHER": "x"},
     ),
     "single keys, others changed the run's own": Case(
-        False, BEFORE, "configmap/flags: VOICE, changed by others, returned to the snapshot", {"VOICE": "beta"}
+        False, BEFORE, "configmap/flags: VOICE, changed meanwhile, returned to the snapshot", {"VOICE": "beta"}
     ),
     "single keys, others have returned one": Case(False, BEFORE, "", {"VOICE": "off"}),
 }
@@ -363,14 +362,14 @@ async def test_who_it_was_is_not_worth_a_failure() -> None:
     there.write(where(FLAGS), {"data": {"KEPT": "no"}}, "argocd")
     there.refusals["managed", where(FLAGS)] = Retryable("503")
     done = await restore_config(there, VIEW, restoring(FLAGS, change, captured=False), before)
-    assert done.message == "configmap/flags: KEPT stays as it is, changed by others since the snapshot"
+    assert done.message == "configmap/flags: KEPT stays as it is, changed since the snapshot"
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # Restore: Secrets
 
 STAYS = "secret/keys was changed during the run and stays as it is (restore: Always would return it)"
-RETURNED = "secret/keys: token, changed by others, returned to the snapshot"
+RETURNED = "secret/keys: token, changed meanwhile, returned to the snapshot"
 SECRET_CASES = {  # content at the snapshot's promotion, found before the first change, now; restore -> then, words
     "nobody changed it": (TOKEN, TOKEN, TOKEN, None, TOKEN, ""),
     "rotated in the run": (TOKEN, TOKEN, ROTATED, None, ROTATED, STAYS),
@@ -482,17 +481,27 @@ async def test_a_secret_that_somebody_changed_after_it_had_to_return_is_said_wit
     there = keys()
     before = await snapshot_of(there, KEYS)
     operation = restoring(KEYS, restore="Always")
+    there.write(where(KEYS), {"data": {"token": ROTATED}}, "ana")
     await restore_config(there, VIEW, operation, before)
     there.write(where(KEYS), {"data": {"token": ROTATED}}, "ana")
     found = await follow_config(there, "shop", operation, before)
     assert found.state == "Running" and found.stuck
-    assert found.message == "secret/keys does not hold what its snapshot does (set by ana at 2026-01-01T00:00:04Z)"
+    assert found.message == "secret/keys does not hold what its snapshot does (set by ana at 2026-01-01T00:00:05Z)"
+
+
+@pytest.mark.parametrize("subject", [FLAGS, KEYS])
+async def test_what_was_captured_and_never_changed_is_not_written(subject: str) -> None:
+    there = keys() if subject == KEYS else flags()
+    before, operation = await snapshot_of(there, subject), restoring(subject)
+    assert (await follow_config(there, "shop", operation, before)).state == "Succeeded"
+    assert (await restore_config(there, VIEW, operation, before)).state == "Succeeded"
+    assert there.writes() == [], "a policy that refuses writes for a while keeps nobody"
 
 
 async def test_what_is_gone_has_failed_where_it_was_set_and_is_to_be_done_again_where_it_returns() -> None:
     gone = await follow_config(Objects(), "shop", setting({"VOICE": "on"}), None)
-    assert gone.state == "Failed"
-    assert gone.message == "configmap/flags is gone: somebody has deleted it; create it again, then Retry"
+    assert gone.state == "Failed" and gone.missing
+    assert gone.message == "configmap/flags is gone: somebody has deleted it; create it again"
     assert (await follow_config(Objects(), "shop", restoring(FLAGS), {"data": {}})).state == "Absent"
 
 

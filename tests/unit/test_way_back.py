@@ -450,7 +450,9 @@ def test_what_was_returned_and_does_not_run_is_not_called_done():
     world.gates["health"] = "Passing"
     world.later(20)
     assert world.status.run.outcome is None and "CrashLoopBackOff" in world.status.waitingFor.message
-    world.ails = ""
+    world.ails, world.troubled = "", world.now
+    world.later(20)
+    assert world.status.run.outcome is None, "it is up for a moment, as what crashes again and again is"
     world.later(12)
     assert world.status.run.outcome == "RolledBack"
 
@@ -468,6 +470,46 @@ def test_what_a_compensation_has_set_is_set_again_when_pods_start_anew():
     assert world.status.run.outcome == "RolledBack"
     kinds = [item.kind for item in world.performed if item.subject == "target/web"]
     assert kinds == ["apply", "restore", "restore", "set"], "it waits for the configuration"
+
+
+def test_what_a_compensation_has_set_in_a_target_is_what_it_is_to_be_at_rest():
+    careful = spec()
+    mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
+    careful["stages"][1]["rollback"] = {"reach": "Release", "steps": [{"name": "off", "flags": mode}]}
+    world = World(spec=careful, gates={"errors": "Failed"}).settle().later(5)
+    assert world.status.run.outcome == "RolledBack"
+    held = world.wants(world.view()).holdings
+    assert [(item.subject, [one.kind for one in item.operations]) for item in held] == [
+        ("target/web", ["restore", "set"])
+    ]
+    assert held[0].operations[1].config["set"] == {"MODE": "safe"}
+    assert world.data[world.status.live.snapshot]["snapshots"] == {"target/web": {"of": "1.0"}}
+
+
+def chained(**jobs: Progress) -> World:
+    """A compensation that requires what the one before it produces."""
+    careful = spec()
+    steps = [
+        {"name": "stop", "job": {"image": "tools"}, "produces": "stopped"},
+        {"name": "restore", "job": {"image": "tools"}, "requires": ["backup", "stopped"]},
+    ]
+    careful["stages"][0]["rollback"] = {"reach": "Release", "steps": steps}
+    return World(spec=careful, gates={"errors": "Failed"}, jobs=dict(jobs)).settle().later(5)
+
+
+def test_a_compensation_may_require_what_the_one_before_it_produces():
+    world = chained()
+    assert world.status.run.outcome == "RolledBack" and lines(world)["step/restore"] == "Succeeded"
+
+
+def test_what_a_compensation_requires_and_does_not_get_is_undone_by_a_repeat():
+    world = chained(stop=Progress("Failed", "exit code 1"))
+    assert world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Skipped"
+    assert "step/restore: not started: nothing has produced stopped" in world.status.run.reason
+    world.jobs.clear()
+    world.act("Rollback")
+    world.later(5)
+    assert world.status.run.outcome == "RolledBack" and lines(world)["step/restore"] == "Succeeded"
 
 
 def of_a_later_stage(**more: Any) -> dict[str, Any]:

@@ -277,11 +277,11 @@ async def test_what_others_changed_stays_and_is_named(
     wanted = template()
     act(wanted)
     assert cluster.objects[DEPLOYMENT]["spec"]["template"] == wanted
-    assert progress.notable and progress.message.endswith(f"others changed {place}; it stays")
+    assert progress.notable and progress.message.endswith(f"{place} changed meanwhile; it stays")
     assert (await compare(cluster, back, snapshot=before)).difference == ""
     complete(cluster)
     assert await follow(cluster, back, before) == Progress(
-        "Succeeded", f"others changed {place}; it stays", notable=True
+        "Succeeded", f"{place} changed meanwhile; it stays", notable=True
     )
 
 

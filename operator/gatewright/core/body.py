@@ -132,14 +132,22 @@ def _steps(path: str, stage: Stage) -> Iterator[tuple[str, Step]]:
 
 
 def _requirements(spec: ReleaseSpec) -> Iterator[str]:
-    available: set[str] = set()
+    """Steps may require what earlier steps produce; compensations also what those before them in their stage do."""
+    produced: set[str] = set()
     for index, stage in enumerate(spec.stages):
-        for where, step in _steps(f"spec.stages[{index}]", stage):
-            for name in step.requires:
-                if name not in available:
-                    yield f'{where}.requires: no earlier step produces "{name}" (produced so far: {_list(available)})'
-            if step.produces:
-                available.add(step.produces)
+        path = f"spec.stages[{index}]"
+        yield from _required(f"{path}.steps", stage.steps, produced)
+        yield from _required(f"{path}.rollback.steps", stage.rollback.steps, set(produced))
+
+
+def _required(path: str, steps: Sequence[Step], available: set[str]) -> Iterator[str]:
+    for number, step in enumerate(steps):
+        for name in step.requires:
+            if name not in available:
+                known = _list(available)
+                yield f'{path}[{number}].requires: no earlier step produces "{name}" (produced so far: {known})'
+        if step.produces:
+            available.add(step.produces)
 
 
 def _unknown_names(spec: ReleaseSpec) -> Iterator[str]:

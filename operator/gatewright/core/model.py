@@ -157,6 +157,8 @@ class Progress:
     """The message is for people although nothing is wrong: which way back is taken and why, or what is different now."""
     overwritten: bool = False
     """It was done, and others have changed that since: a restore is made once more after a while."""
+    missing: bool = False
+    """It has failed because what it works on is not there: on the way back it is tried again, as others may make it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,16 @@ from gatewright.core.body import pin
 from gatewright.core.classify import asked_again, classify
 from gatewright.core.expand import Unknown
 from gatewright.core.model import Body, Holding, Measure, Needs, Observation, Operation, View
-from gatewright.core.operations import holdings, measure, of_check, of_step, of_undo, stop_of_step, subjects
+from gatewright.core.operations import (
+    holdings,
+    measure,
+    of_check,
+    of_step,
+    of_undo,
+    set_in_targets,
+    stop_of_step,
+    subjects,
+)
 from gatewright.core.pinning import first_changes
 from gatewright.core.stages import current, stops_of, upcoming
 
@@ -49,7 +58,7 @@ def _of_now(view: View, body: Body | None, now: datetime, left: Mapping[str, Any
     sights = _sights(view, body, run, now)
     return Needs(
         sights=sights,
-        snapshots=bool(sights) or asked_again(view),
+        snapshots=bool(sights) or asked_again(view) or (run.phase == "Verifying" and bool(set_in_targets(body, run))),
         operations=tuple(_operations(view, body, run)),
         measures=tuple(_measures(body, run)),
         holdings=tuple(_known(lambda: (item for item in holdings(view, body, run) if item.operations))),

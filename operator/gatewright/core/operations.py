@@ -268,6 +268,13 @@ def set_since(body: Body, run: Run, line: Undo) -> list[Undo]:
     return [item for item in undo[place + 1 :] if _has_compensated(item) and line.subject in set_by(body, item)]
 
 
+def set_in_targets(body: Body, run: Run) -> dict[str, list[Undo]]:
+    """Compensations that have set something in a target since it was restored, by the target."""
+    lines = run.rollback.undo if run.rollback is not None else []
+    targets = [line for line in lines if line.kind == "Restore" and line.subject.startswith("target/")]
+    return {line.subject: since for line in targets if (since := set_since(body, run, line))}
+
+
 def _has_compensated(line: Undo) -> bool:
     return line.kind == "Compensate" and line.state == "Succeeded"
 

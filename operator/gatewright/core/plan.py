@@ -70,8 +70,10 @@ def _backwards(body: Body, run: Run, failed: Container[str]) -> Iterator[Undo]:
                     yield Undo(kind="Restore", stage=stage.name, subject=subject, state="Pending")
         begun = any(row.name == stage.name and row.startedAt is not None for row in run.stages)
         if begun and (stage.name in failed or stage.rollback.reach == "Release"):
+            there = set(have)
             for step in stage.rollback.steps:
-                missing = sorted(set(step.requires) - have)
+                missing = sorted(set(step.requires) - there)
+                there |= {step.produces} if step.produces and not missing else set()
                 yield Undo(
                     kind="Compensate",
                     stage=stage.name,

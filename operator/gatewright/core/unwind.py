@@ -19,8 +19,9 @@ from typing import Any
 from gatewright.api.base import seconds
 from gatewright.api.status import Outcome, Rejected, Rollback, Served, Undo, Unverified
 from gatewright.core import judge, outputs, states, times
+from gatewright.core.body import produced
 from gatewright.core.expand import Unknown
-from gatewright.core.model import Progress
+from gatewright.core.model import Progress, Revision, digest
 from gatewright.core.observed import LOOK_AGAIN
 from gatewright.core.operations import (
     budget,
@@ -31,7 +32,9 @@ from gatewright.core.operations import (
     of_check,
     of_undo,
     returned,
+    set_in_targets,
     set_since,
+    subjects,
     told,
 )
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
@@ -44,8 +47,8 @@ STOPPING = 120.0
 """Seconds within which a Job must have stopped."""
 KEPT_BACK = "not started"
 """How the message of a line begins that waited for something that did not end."""
-LASTS = timedelta(seconds=2)
-"""Trouble that was seen so long ago is there still; what had crashed before its database was restored runs again."""
+SETTLED = timedelta(seconds=30)
+"""What has crashed runs again once it has done so for this long, or for as long as its target's `availability` says."""
 LAST_LOOK = 5.0
 """Seconds that a restore gets when it is looked at once more and nothing was compensated since."""
 
@@ -169,6 +172,8 @@ def roll_back(p: Pass) -> None:
             states.move(line, "Skipped").message = f"{KEPT_BACK}: {unended} may still be going on"
         if line.kind == "Compensate" and line.state not in OVER and waiting:
             break
+        if line.kind == "Compensate" and line.state == "Pending" and (unmet := _unmet(p, line)):
+            states.move(line, "Skipped").message = f"{KEPT_BACK}: nothing has produced {', '.join(unmet)}"
         if line.state not in OVER:
             _undo(p, line)
         unended = unended or (line.subject if line.unended else "")
@@ -179,6 +184,17 @@ def roll_back(p: Pass) -> None:
     _over_budget(p)
     if all(line.state in OVER for line in run.rollback.undo) and not _look_once_more(p):
         _undone(p)
+
+
+def _unmet(p: Pass, line: Undo) -> list[str]:
+    """What a compensation requires and one before it in its stage should have produced, but has not."""
+    assert p.run.rollback is not None
+    stage, step = compensation(p.body, line)
+    if not step.requires:
+        return []
+    good = {item.subject for item in p.run.rollback.undo if item.stage == line.stage and item.state == "Succeeded"}
+    own = {item.produces for item in p.body.spec.stages[stage].rollback.steps if f"step/{item.name}" in good}
+    return sorted(set(step.requires) - produced(p.body, p.run) - {name for name in own if name})
 
 
 def verify(p: Pass) -> None:
@@ -257,7 +273,7 @@ def _not_returned(p: Pass) -> str | None:
             return None
         if standing.unknown or standing.difference:
             return standing.difference or f"nobody can tell what {subject} is now: {standing.unknown}"
-        if standing.troubled_at is not None and p.now - standing.troubled_at < LASTS:
+        if standing.troubled_at is not None and p.now - standing.troubled_at < SETTLED:
             p.wakes.append(p.now + LOOK_AGAIN)
             return f"{subject}: {standing.trouble}"
     return ""
@@ -457,15 +473,40 @@ def _serve_again(p: Pass) -> None:
     assert run.rollback is not None
     if not any(line.subject.startswith("target/") for line in run.rollback.undo):
         return  # no target was touched: what was live before the run still is
+    snapshot = _left(p)
     remarks = "; ".join(item.remark for item in p.seen.standings.values() if item.remark.startswith("nobody"))
     if run.found is None:
-        served = Served(version=good.version if good is not None else "", snapshot=run.revision, caveat=remarks or None)
+        served = Served(version=good.version if good is not None else "", snapshot=snapshot, caveat=remarks or None)
         serve(p, served)
         return
     caveat = f"it was live before run {run.id}, and was not promoted"
     caveat += f"; {good.version} is last good" if good is not None and good.version else ""
     caveat += f"; {remarks}" if remarks else ""
-    serve(p, Served(version=run.found, snapshot=run.revision, caveat=caveat))
+    serve(p, Served(version=run.found, snapshot=snapshot, caveat=caveat))
+
+
+def _left(p: Pass) -> str | None:
+    """The ControllerRevision that tells what the targets are to be from now on: the run's own, unless compensations have
+    set something in them since."""
+    since = set_in_targets(p.body, p.run)
+    if not since:
+        return p.run.revision
+    known = {name: config for name, config in subjects(p.body).items() if name.startswith("target/")}
+    data = {
+        "subjects": {
+            name: {"config": config, "changes": [], "since": [_kept(p, line, name) for line in since.get(name, ())]}
+            for name, config in known.items()
+        },
+        "snapshots": {name: taken for name, taken in p.snapshots().items() if name in known},
+    }
+    revision = Revision(f"{p.view.name}-{p.run.id}-left-{digest([p.view.uid, data])}", data)
+    p.decision.revision = revision
+    return revision.name
+
+
+def _kept(p: Pass, line: Undo, subject: str) -> dict[str, Any]:
+    done = next(item for item in of_undo(p.view, p.body, p.run, line) if item.subject == subject)
+    return {"kind": done.kind, "config": done.config}
 
 
 def fail(p: Pass, reason: str) -> None:

@@ -123,7 +123,7 @@ async def _restore(cluster: Cluster, view: View, operation: Operation, snapshot:
     wanted = await _wanted(cluster, view, operation, snapshot, now)
     changed = await _write(cluster, view.namespace, operation, now, wanted)
     taken = _of_others(operation, changed, content(now))
-    returned = f"{subject}: {listed(taken)}, changed by others, returned to the snapshot" if taken else ""
+    returned = f"{subject}: {listed(taken)}, changed meanwhile, returned to the snapshot" if taken else ""
     left = await _left(cluster, where, operation, snapshot, now)
     words = "; ".join(part for part in (returned, left) if part)
     return Progress("Succeeded", words, notable=bool(words))
@@ -178,7 +178,8 @@ async def _write(
         raise Permanent(
             f"{operation.subject} is immutable, and {listed(differing)} would have to change; delete it, {again}"
         )
-    if differing or not _marked(now, operation):
+    unneeded = operation.kind == "restore" and not operation.changes  # nothing of the run could still arrive
+    if differing or not (unneeded or _marked(now, operation)):
         mark = {"annotations": {KEY: operation.key}, "resourceVersion": now["metadata"]["resourceVersion"]}
         body = {"metadata": mark, **wanted.change(content(now))}
         await cluster.patch(config_path(namespace, operation.subject), body, "merge")
@@ -207,13 +208,13 @@ async def follow_config(cluster: Cluster, namespace: str, operation: Operation, 
     where = config_path(namespace, operation.subject)
     now = await _read(cluster, where)
     if now is None:
-        gone = f"{operation.subject} is gone: somebody has deleted it; create it again, then Retry"
-        return Progress("Absent") if operation.kind == "restore" else Progress("Failed", gone)
+        gone = f"{_gone(operation.subject)}; create it again"
+        return Progress("Absent") if operation.kind == "restore" else Progress("Failed", gone, missing=True)
     if operation.kind == "restore" and snapshot is None:
         return Progress("Failed", f"there is no snapshot of {operation.subject}")
     if snapshot is not None and _stays(operation, snapshot, now):
         return _left_alone(operation)
-    if not _marked(now, operation):
+    if not _marked(now, operation) and not (snapshot is not None and _only_captured(operation, snapshot, now)):
         return Progress("Absent")
     instead = await _difference(cluster, where, [operation], snapshot, now)
     if instead:
@@ -279,7 +280,7 @@ async def _left(
     except (Retryable, Permanent):  # the restore is done; who it was is not worth a failure
         author = ""
     verb = "stays as it is" if len(left) == 1 else "stay as they are"
-    return f"{operation.subject}: {listed(left)} {verb}, changed by others since the snapshot{author}"
+    return f"{operation.subject}: {listed(left)} {verb}, changed since the snapshot{author}"
 
 
 def _of_others(operation: Operation, changed: Sequence[str], have: Content) -> list[str]:
@@ -295,6 +296,13 @@ def _stays(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> 
     if (operation.config or {}).get("restore") == "Always":
         return False
     return content_hash("secret", now) not in (snapshot.get("found") or snapshot["hash"], snapshot["hash"])
+
+
+def _only_captured(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
+    """Whether it is to return, was never set by the run, and holds what it is to: then nothing has to be written."""
+    kind = operation.subject.partition("/")[0]
+    same = content_hash(kind, now) == _kept_hash(operation.subject, snapshot)
+    return operation.kind == "restore" and not operation.changes and same
 
 
 def _left_alone(operation: Operation) -> Progress:

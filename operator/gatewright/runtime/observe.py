@@ -259,7 +259,8 @@ async def _refresh(cluster: Cluster, lens: Lens, entry: Entry, view: View, opera
     snapshot = (await snapshots_of(cluster, entry, view)).get(operation.subject) if _restores(operation) else None
     try:
         found = await actions.follow(lens, view, operation, snapshot)
-        if _restores(operation) and found.state == "Failed" and not view.deleting:
+        again = _restores(operation) or (found.missing and _undoing(view))
+        if again and found.state == "Failed" and not view.deleting:
             found = Progress("Absent", found.message)  # it is gone: whoever makes it again, it is restored then
     except Permanent as error:
         found = Progress("Failed", str(error))
@@ -319,7 +320,9 @@ async def _diagnosed(
 ) -> Progress:
     """Look at the pods of what does not end: seldom, and only while it does not. What waits for room, a pull or a node
     is said and waited for; only what cannot heal by itself fails before its time is over, and nothing on the way back."""
-    undoing = view.run is not None and view.run.phase == "RollingBack"
+    undoing = _undoing(view)
+    if found.state == "Failed" and operation.subject.startswith("target/"):
+        return await _with_reason(lens, view, operation, known, found)
     if found.state != "Running":
         return found
     now = time.monotonic()
@@ -355,6 +358,20 @@ async def _diagnosed(
     if known.words and known.words not in found.message:  # it ran for a moment: why it did not before is not forgotten
         found = replace(found, message=f"{found.message}; before: {known.words}"[:1000])
     return replace(found, hopeless=hopeless and not _restores(operation))
+
+
+async def _with_reason(lens: Lens, view: View, operation: Operation, known: Known, found: Progress) -> Progress:
+    """What has failed with what its pods say: that its time is over is no reason."""
+    try:
+        why = await actions.trouble(lens, view, operation)
+    except (Retryable, Permanent):
+        why = None
+    words = why.message if why is not None else known.words
+    return replace(found, message=f"{found.message}; {words}"[:1000]) if words and words not in found.message else found
+
+
+def _undoing(view: View) -> bool:
+    return view.run is not None and view.run.phase == "RollingBack"
 
 
 def is_final(entry: Entry, view: View, error: Exception) -> bool:

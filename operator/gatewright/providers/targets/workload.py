@@ -169,7 +169,7 @@ class Workload:
         try:
             found = await cluster.get(self.paths(namespace, config)[0])
         except NotFound:
-            return Progress("Failed", _gone(config))
+            return Progress("Failed", _gone(config), missing=True)
         if (found["metadata"].get("annotations") or {}).get(KEY) != operation.key:
             return Progress("Absent")
         return await self._progress(cluster, namespace, found, config, operation, snapshot)
@@ -352,7 +352,7 @@ def _others(
     found_places = template.beside(found["spec"]["template"], snapshot["template"], _named(operation, config))
     more = len(found_places) - SAID
     places = ", ".join(found_places[:SAID]) + (f" and {more} more" if more > 0 else "")
-    return f"others changed {places}; it stays" if places else ""
+    return f"{places} changed meanwhile; it stays" if places else ""
 
 
 def _version(config: WorkloadConfig, found: Mapping[str, Any]) -> str | None:
