@@ -110,6 +110,8 @@ class World:
     """Why nobody can tell what a target is now."""
     unproved: str = ""
     """Why a deploy that failed or was skipped has not rolled out."""
+    changed: dict[str, str] = field(default_factory=dict)
+    """What others have made of other things than the target, by subject."""
     unready: str = ""
     """Why a target that has the version does not run it."""
     remark: str = ""
@@ -185,7 +187,7 @@ class World:
         if self.unknown:
             return Standing(unknown=self.unknown)
         if holding.subject != "target/web":
-            return Standing()
+            return Standing(self.changed.get(holding.subject, ""))
         wanted = self._wanted(holding)
         different = f"Deployment web runs {self.live} instead of {wanted}" if self.live != wanted else ""
         if holding.unproved and self.unproved and not different:

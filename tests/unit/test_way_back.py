@@ -486,6 +486,23 @@ def test_what_a_compensation_has_set_in_a_target_is_what_it_is_to_be_at_rest():
     assert world.data[world.status.live.snapshot]["snapshots"] == {"target/web": {"of": "1.0"}}
 
 
+def test_pods_start_anew_when_others_have_changed_their_configuration_meanwhile():
+    careful = verified()
+    careful["targets"][0]["workload"]["config"] = [{"configMap": "settings"}]
+    world = World(spec=careful).settle()
+    world.gates = {"errors": "Failed", "health": "Holding"}
+    world.later(3)
+    assert world.status.run.phase == "Verifying"
+    world.changed = {"configmap/settings": "configmap/settings: MODE is evil"}
+    world.settle()
+    world.changed.clear()
+    world.gates["health"] = "Passing"
+    world.later(10)
+    assert world.status.run.outcome == "RolledBack"
+    starts = [item.restart for item in world.performed if item.kind == "restore" and item.subject == "target/web"]
+    assert starts == [False, True], "they may have read what was there"
+
+
 def chained(**jobs: Progress) -> World:
     """A compensation that requires what the one before it produces."""
     careful = spec()

@@ -42,8 +42,11 @@ def _answer(p: Pass, act: Act, why: str) -> None:
             (act.doubt or f"nothing can be decided: {why}; Abort ends the run")[:1000],
         )
         return
-    reason = f"ended by {act.because}; nothing was undone: {why}"
-    said.message = f"run {run.id} has ended, and nothing was undone"
+    lines = run.rollback.undo if run.rollback is not None else []
+    begun = any(line.state not in ("Pending", "Skipped") for line in lines)
+    undone = "its rollback was not ended" if begun else "nothing was undone"
+    reason = f"ended by {act.because}; {undone}: {why}"
+    said.message = f"run {run.id} has ended, and {undone}"
     if run.phase == "Preflight":
         finish(p, "Aborted", reason)
         return

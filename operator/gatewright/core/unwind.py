@@ -353,7 +353,7 @@ def _done(p: Pass, line: Undo, message: str | None) -> None:
     if line.stopping:
         _fail(p, line, line.message or "not done in time; it was stopped")
         return
-    late = line.message is not None
+    late = line.message is not None or line.again  # it was something else meanwhile
     states.move(line, "Succeeded").message = message
     line.due = None
     if line.kind == "Restore" and late:
@@ -416,6 +416,7 @@ def _look_once_more(p: Pass) -> bool:
             continue
         after = lines_[[item is line for item in lines_].index(True) :]
         mended = any(item.kind == "Compensate" and item.state == "Succeeded" for item in after)
+        mended = mended and line.subject.startswith("target/")
         states.move(line, "Running")
         line.again = True
         line.startedAt = times.stamp(p.now)

@@ -389,7 +389,7 @@ def _promote(p: Pass, caveat: str = "") -> None:
     data = {"subjects": promoted_subjects(p), "snapshots": {name: sight.snapshot for name, sight in sights.items()}}
     revision = Revision(f"{p.view.name}-{run.id}-good-{digest([p.view.uid, data])}", data)
     p.decision.revision = revision
-    remarks = [standing.remark for standing in p.seen.standings.values() if standing.remark]
+    remarks = [f"when it was promoted, {item.remark}" for item in p.seen.standings.values() if item.remark]
     words = "; ".join([*([caveat] if caveat else []), *remarks]) or None
     p.status.lastGood = Served(
         version=run.version, snapshot=revision.name, since=times.stamp(p.now), caveat=words[:1000] if words else None

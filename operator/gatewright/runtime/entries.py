@@ -95,6 +95,8 @@ class Entry:
     failures: int = 0
     hopeless: int = 0
     """Passes in a row that have failed by what does not go away by itself."""
+    tried: tuple[str, ...] = ()
+    """UIDs of what people had asked when the last pass began: only that is answered where passes fail."""
     terminating: bool = False
     """Its namespace is being deleted: nothing can be made there any more."""
     blocked: bool = False

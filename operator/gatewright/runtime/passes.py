@@ -75,6 +75,7 @@ class Passes:
         decision: Decision | None = None
         for _ in range(ROUNDS):
             view = replace(entry.view(), acts=self.people.pending(entry.key))
+            entry.tried = tuple(act.uid for act in view.acts)
             if entry.tampered:
                 await self.rescue.unreadable(entry, view)
                 return

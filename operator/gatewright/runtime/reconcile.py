@@ -352,7 +352,9 @@ class Reconciler:
         if entry is None:
             return
         entry.hopeless += 1
-        view = replace(entry.view(), acts=self.people.pending(key))
+        # What arrived while the pass was failing is tried by the next one first: a rollback may well be possible.
+        acts = tuple(act for act in self.people.pending(key) if act.uid in entry.tried)
+        view = replace(entry.view(), acts=acts)
         if entry.hopeless < TRIES or entry.tampered:
             return
         try:

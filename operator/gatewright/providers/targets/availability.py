@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -58,6 +58,8 @@ class Health:
     trouble: str = ""
     since: datetime | None = None
     at: datetime | None = None
+    stray: str = ""
+    """A pod that others have made run something else, and what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class _Look:
 
     version: str
     found: tuple[Pod, ...]
+    stray: str
     at: float
 
 
@@ -73,46 +76,61 @@ _looks: OrderedDict[str, _Look] = OrderedDict()
 """By UID."""
 
 
-async def health(cluster: Cluster, namespace: str, found: Mapping[str, Any], window: float, now: datetime) -> Health:
-    """Whether a workload of which pods are wanted runs. Raises Retryable, Permanent."""
+async def health(
+    cluster: Cluster,
+    namespace: str,
+    found: Mapping[str, Any],
+    window: float,
+    now: datetime,
+    differs: Callable[[Pod], str] = lambda _: "",
+) -> Health:
+    """Whether a workload of which pods are wanted runs; `differs` says what a pod has instead of what is wanted.
+    Raises Retryable, Permanent."""
     wanted, serving = found["spec"].get("replicas", 1), rollout.available(found)
-    looked = await _look(cluster, namespace, found, serving < wanted)
+    look = await _look(cluster, namespace, found, serving < wanted, differs)
+    looked = look.found
     ailments = [item for pod in looked for item in _ailments(pod, found, timedelta(seconds=window), now, serving)]
     if serving == 0:
         words = f"none of {wanted} replicas is available"
         ailments.insert(0, Ailment(words, _unavailable_since(found, looked) or now))
     if not ailments:
-        return Health()
+        return Health(stray=look.stray)
     ends = [item.ended for item in ailments]
     last = now if None in ends else max(end for end in ends if end is not None)
     said = [item.words for item in ailments]
     more = len(said) - SAID
     text = "; ".join(said[:SAID]) + (f"; and {more} more" if more > 0 else "")
-    return Health(f"{rollout.called(found)}: {text}"[:700], min(item.since for item in ailments), last)
+    return Health(f"{rollout.called(found)}: {text}"[:700], min(item.since for item in ailments), last, look.stray)
 
 
 def complete(found: Mapping[str, Any]) -> None:
     """A rollout was seen to be complete: all its pods are available, as this state of the object says."""
-    _keep(found, ())
+    _keep(found, (), "")
 
 
-async def _look(cluster: Cluster, namespace: str, found: Mapping[str, Any], unusual: bool) -> Sequence[Pod]:
+async def _look(
+    cluster: Cluster, namespace: str, found: Mapping[str, Any], unusual: bool, differs: Callable[[Pod], str]
+) -> _Look:
     """The pods that have something to say, as far as they have to be asked. Raises Retryable, Permanent."""
     known = _looks.get(str(found["metadata"]["uid"]))
     if known is not None and known.version == _version(found):
         if not unusual or time.monotonic() - known.at < AGAIN:
-            return known.found
-    listed = owned.current(found, await owned.pods_of(cluster, namespace, found))
-    return _keep(found, tuple(_kept(pod) for pod in listed if _says_something(pod)))
+            return known
+    every = await owned.pods_of(cluster, namespace, found)
+    # What a webhook makes of a pod is so from its first generation on, and is nobody's change.
+    edited = (pod for pod in every if pod["metadata"].get("generation", 1) > 1 and not pods.leaving(pod))
+    stray = next((f"pod {pod['metadata']['name']} {words}" for pod in edited if (words := differs(pod))), "")
+    listed = owned.current(found, every)
+    return _keep(found, tuple(_kept(pod) for pod in listed if _says_something(pod)), stray)
 
 
-def _keep(found: Mapping[str, Any], seen: tuple[Pod, ...]) -> Sequence[Pod]:
+def _keep(found: Mapping[str, Any], seen: tuple[Pod, ...], stray: str) -> _Look:
     uid = str(found["metadata"]["uid"])
-    _looks[uid] = _Look(_version(found), seen, time.monotonic())
+    look = _looks[uid] = _Look(_version(found), seen, stray, time.monotonic())
     _looks.move_to_end(uid)
     while len(_looks) > _KEPT:
         _looks.popitem(last=False)
-    return seen
+    return look
 
 
 def _version(found: Mapping[str, Any]) -> str:

@@ -205,8 +205,11 @@ class Workload:
         standing = replace(standing, difference=difference)
         if difference or window is None:  # what somebody else has put there is not watched
             return standing
-        seen = await availability.health(cluster, namespace, found, window, datetime.now(UTC))
-        return replace(standing, trouble=seen.trouble, troubled_since=seen.since, troubled_at=seen.at)
+        seen = await availability.health(
+            cluster, namespace, found, window, datetime.now(UTC), lambda pod: _instead(pod, wanted)
+        )
+        stray = f"{rollout.called(found)} is as wanted, but its {seen.stray}; delete that pod" if seen.stray else ""
+        return replace(standing, difference=stray, trouble=seen.trouble, troubled_since=seen.since, troubled_at=seen.at)
 
     async def trouble(self, cluster: Cluster, namespace: str, config: WorkloadConfig) -> Trouble | None:
         found = await cluster.get(self.paths(namespace, config)[0])
@@ -450,12 +453,18 @@ async def _still_running(cluster: Cluster, namespace: str, found: Mapping[str, A
     if not rollout.mixed(found):
         return ""
     for pod in await owned.pods_of(cluster, namespace, found):
-        instead = [] if pods.leaving(pod) else template.different({"spec": pod["spec"]}, wanted.of_a_pod())
-        if instead:
+        instead = _instead(pod, wanted)
+        if instead and not pods.leaving(pod):
             why = rollout.progress(found, Operation("", "apply", ""), 0.0).message
-            words = f"{rollout.called(found)} is set right, but its pod {pod['metadata']['name']} {instead[0].words}"
+            words = f"{rollout.called(found)} is set right, but its pod {pod['metadata']['name']} {instead}"
             return f"{words}: {why}" if why else words
     return ""
+
+
+def _instead(pod: Mapping[str, Any], wanted: Fields) -> str:
+    """What a pod runs instead of what is wanted; empty where it runs that."""
+    found = template.different({"spec": pod["spec"]}, wanted.of_a_pod())
+    return found[0].words if found else ""
 
 
 async def _unblocked(
