@@ -107,7 +107,8 @@ def _edited(p: Pass, run: Run) -> str:
         return ""
     if pin(spec, run.id, p.body.names.get("lastGood.version")).hash() == run.bodyHash:
         return ""
-    return "; the spec was edited: the edit counts from the next run, or from a Retry of a failed stage"
+    retry = "" if run.phase in ("Guarding", "RollingBack", "Verifying") else ", or from a Retry of a failed stage"
+    return f"; the spec was edited: the edit counts from the next run{retry}"
 
 
 def _queued(said: _Said, version: str, supersede: str) -> None:
