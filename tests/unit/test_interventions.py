@@ -374,6 +374,16 @@ def test_an_act_that_nobody_has_proved_is_refused_and_does_nothing():
     accepted(world.act("Confirm"))
 
 
+@pytest.mark.parametrize("more", [{}, {"step": "go"}, {"stage": "deploy"}])
+def test_who_skips_an_approval_is_one_of_those_who_are_asked(more: dict[str, str]):
+    careful = spec()
+    careful["stages"][1]["steps"].insert(0, {"name": "go", "approval": {"groups": ["owners"], "count": 2}})
+    world = World(spec=careful).settle()
+    assert "asks for a member of owners" in refused(world, world.act("Skip", groups=frozenset({"dev"}), **more))
+    assert world.live == "1.0"
+    accepted(world.act("Skip", groups=frozenset({"owners"}), **more))
+
+
 def test_a_manual_step_is_skipped():
     world = manual()
     accepted(world.act("Skip", step="keys"))

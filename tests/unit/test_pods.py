@@ -23,6 +23,15 @@ def test_a_crashing_pod_of_the_newest_template_is_the_reason():
     assert found == "container app, image shop/web:new: the container crashes again and again (CrashLoopBackOff)"
 
 
+def test_a_crash_is_said_with_how_the_container_ended():
+    crashing = pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff")
+    ended = {"exitCode": 128, "reason": "StartError", "message": 'exec: "sh": executable file not found in $PATH'}
+    crashing["status"]["containerStatuses"][0]["lastState"] = {"terminated": ended}
+    found = pods.trouble([crashing])
+    assert found is not None
+    assert found.endswith('ended with exit code 128 (StartError): exec: "sh": executable file not found in $PATH')
+
+
 def test_a_crashing_pod_of_the_version_that_is_replaced_is_none():
     assert (
         pods.trouble([pod("old", "2026-01-01T00:00:00Z", "CrashLoopBackOff"), pod("new", "2026-01-01T00:01:00Z")])

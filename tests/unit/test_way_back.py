@@ -436,12 +436,13 @@ def test_a_verification_that_has_not_ended_is_stopped_before_it_is_made_once_mor
     world = World(spec=verified(), slow={"smoke"}, gates={"errors": "Failed"}).settle()
     world.jump(3600)
     assert world.status.run.outcome == "RollbackFailed" and "smoke has not ended" in world.status.message
+    assert "stop job/smoke" in world.done("stop"), "nobody waits for it any more"
     world.slow.clear()
     world.act("Rollback")
     world.later(3)
     assert world.status.run.outcome == "RolledBack"
     kinds = [item.kind for item in world.performed if "smoke" in item.subject or item.kind == "stop"]
-    assert kinds == ["job", "stop", "job"]
+    assert kinds == ["job", "stop", "stop", "job"]
 
 
 def test_what_was_returned_and_does_not_run_is_not_called_done():
@@ -501,6 +502,37 @@ def test_pods_start_anew_when_others_have_changed_their_configuration_meanwhile(
     assert world.status.run.outcome == "RolledBack"
     starts = [item.restart for item in world.performed if item.kind == "restore" and item.subject == "target/web"]
     assert starts == [False, True], "they may have read what was there"
+
+
+def test_a_verification_that_is_made_anew_stops_the_one_before_it():
+    world = World(spec=verified(), slow={"smoke"}, gates={"errors": "Failed"}).settle().later(3)
+    assert world.status.run.phase == "Verifying"
+    world.live = "2.0"
+    world.later(3)
+    jobs = [
+        item.kind for item in world.performed if "smoke" in " ".join(world.done()) and item.subject.startswith("job/")
+    ]
+    assert jobs[-2:] == ["stop", "job"]
+    world.slow.clear()
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack"
+
+
+def test_what_others_do_to_what_only_a_compensation_has_set_is_seen():
+    careful = verified()
+    flags = {"configMap": "extra", "set": {"beta": "off"}}
+    careful["stages"][0]["rollback"] = {"reach": "Release", "steps": [{"name": "off", "flags": flags}]}
+    world = World(spec=careful).settle()
+    world.gates = {"errors": "Failed", "health": "Holding"}
+    world.later(3)
+    assert world.status.run.phase == "Verifying"
+    world.changed = {"configmap/extra": "configmap/extra: beta is on"}
+    world.settle()
+    world.changed.clear()
+    world.gates["health"] = "Passing"
+    world.later(3)
+    assert world.status.run.outcome == "RolledBack"
+    assert world.done("set") == ["set configmap/extra", "set configmap/extra"]
 
 
 def chained(**jobs: Progress) -> World:

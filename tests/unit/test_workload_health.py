@@ -302,7 +302,9 @@ async def test_a_pod_that_others_have_made_run_something_else_is_a_difference() 
         item["spec"]["containers"][0]["image"] = image
     cluster = cluster_of(edited, mutated, pod("web-3"))
     found = (await compare(cluster)).difference
-    assert found.startswith("Deployment web is as wanted, but its pod web-1 runs shop/web:2.3.1 instead of shop/web:2.4.0")
+    assert found.startswith(
+        "Deployment web is as wanted, but its pod web-1 runs shop/web:2.3.1 instead of shop/web:2.4.0"
+    )
     assert found.endswith("delete that pod")
     edited["spec"]["containers"][0]["image"] = "shop/web:2.4.0"
     cluster.change(DEPLOYMENT)

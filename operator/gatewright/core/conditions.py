@@ -295,7 +295,8 @@ def _guarding(p: Pass, run: Run) -> _Said:
         )
     if run.observe:  # nothing was deployed
         return _Said("Guarding", "Unknown", "Guarding", f"{run.version} is only observed", waiting, working=True)
-    return _Said("Guarding", "True", "Guarding", f"serving {run.version}; guards watch{until}", waiting)
+    nobody = f" ({remark})" if (remark := _remark(p)) else ""
+    return _Said("Guarding", "True", "Guarding", f"serving {run.version}{nobody}; guards watch{until}", waiting)
 
 
 def _returning(p: Pass, run: Run) -> _Said:

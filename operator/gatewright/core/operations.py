@@ -243,6 +243,11 @@ def _restored(view: View, body: Body, run: Run) -> list[Holding]:
         since = [item for later in set_since(body, run, line) for item in of_undo(view, body, run, later)]
         changes = (one, *(item for item in since if item.subject == line.subject))
         found.append(Holding(line.subject, one.config, changes, window=windows.get(line.subject)))
+    configs, restored = subjects(body), {holding.subject for holding in found}
+    for subject, compensations in set_alone(body, run).items():
+        sets = [item for line in compensations for item in of_undo(view, body, run, line) if item.subject == subject]
+        if subject not in restored:
+            found.append(Holding(subject, configs.get(subject), tuple(sets), window=windows.get(subject)))
     return found
 
 
@@ -268,11 +273,26 @@ def set_since(body: Body, run: Run, line: Undo) -> list[Undo]:
     return [item for item in undo[place + 1 :] if _has_compensated(item) and line.subject in set_by(body, item)]
 
 
-def set_in_targets(body: Body, run: Run) -> dict[str, list[Undo]]:
-    """Compensations that have set something in a target since it was restored, by the target."""
+def set_alone(body: Body, run: Run) -> dict[str, list[Undo]]:
+    """Compensations that have set something in a target or a ConfigMap which the run has not changed, by the subject."""
     lines = run.rollback.undo if run.rollback is not None else []
-    targets = [line for line in lines if line.kind == "Restore" and line.subject.startswith("target/")]
-    return {line.subject: since for line in targets if (since := set_since(body, run, line))}
+    restored = {line.subject for line in lines if line.kind == "Restore"}
+    found: dict[str, list[Undo]] = {}
+    for line in filter(_has_compensated, lines):
+        for subject in set_by(body, line):
+            if subject.startswith(("target/", "configmap/")) and subject not in restored:
+                found.setdefault(subject, []).append(line)
+    return found
+
+
+def set_in_targets(body: Body, run: Run) -> dict[str, list[Undo]]:
+    """Compensations that have set something in a target, since it was restored where it was, by the target."""
+    lines = run.rollback.undo if run.rollback is not None else []
+    restored = {
+        line.subject: since for line in lines if line.kind == "Restore" and (since := set_since(body, run, line))
+    }
+    every = {**set_alone(body, run), **restored}
+    return {subject: since for subject, since in every.items() if subject.startswith("target/")}
 
 
 def _has_compensated(line: Undo) -> bool:

@@ -31,10 +31,12 @@ def foresee(body: Body, how: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
     for stage in reversed(body.spec.stages):
         for step in reversed(stage.steps):
-            told = [
-                f"restore {item}{_LEADS}{how[item]}" if item in how else f"restore {item}"
+            changed = [
+                one
                 for item in changed_by(stage, step)
+                for one in (*(captured(body, item.partition("/")[2]) if item.startswith("target/") else ()), item)
             ]
+            told = [f"restore {item}{_LEADS}{how[item]}" if item in how else f"restore {item}" for item in changed]
             lines += [line for line in told if line not in lines]
         for step in stage.rollback.steps:
             when = " (only when this stage fails)" if stage.rollback.reach == "Stage" else ""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from gatewright.api.status import Run
 from gatewright.core import judge, states, times
 from gatewright.core.asked import where
+from gatewright.core.body import names_at
+from gatewright.core.expand import expand
 from gatewright.core.model import Act
 from gatewright.core.passing import Pass, Refused, finish
 from gatewright.core.stages import current, guards_calm, skip_current, skip_stage
@@ -57,7 +59,9 @@ def _skip(p: Pass, act: Act) -> str:
     stage, message = run.stages[index], f"skipped by {act.because}"[:1000]
     number = next((n for n, step in enumerate(stage.steps) if step.state in ("Running", "Failed")), None)
     _stoppable(p, index, number)
-    if act.step is not None or (act.stage is None and run.phase == "Walking" and number is not None):
+    one = act.step is not None or (act.stage is None and run.phase == "Walking" and number is not None)
+    _may_skip(p, act, index, number if one else None)
+    if one:
         if number is None or act.step not in (None, stage.steps[number].name):
             raise Refused(f"step {act.step} is neither under way nor failed; {where(p)}")
         skip_current(p, index, number, act.by, message)
@@ -80,6 +84,19 @@ def _stoppable(p: Pass, index: int, number: int | None) -> None:
     step = p.body.spec.stages[index].steps[number]
     if step.kind not in ("deploy", "job", "flags", "wait", "confirm", "approval"):
         raise Refused(f"{step.kind} step {step.name} is under way and cannot be stopped; wait for its end, or Abort")
+
+
+def _may_skip(p: Pass, act: Act, index: int, number: int | None) -> None:
+    """Who skips an approval decides in the place of those who are asked, and must be one of them. `number`: of the step;
+    None for the whole stage."""
+    for place, (step, row) in enumerate(zip(p.body.spec.stages[index].steps, p.run.stages[index].steps, strict=True)):
+        if step.approval is None or row.state in ("Succeeded", "Skipped") or number not in (None, place):
+            continue
+        groups = expand(list(step.approval.groups), names_at(p.body, p.run, index))
+        if groups and not act.groups & set(groups):
+            shown = ", ".join(sorted(act.groups)) or "none"
+            wanted = f"a Skip of approval {step.name} asks for a member of {' or '.join(groups)}, as the approval does"
+            raise Refused(f"{wanted}; spec.groups shows {shown}")
 
 
 def _go_on(p: Pass) -> None:

@@ -21,7 +21,7 @@ from gatewright.api.status import Outcome, Rejected, Rollback, Served, Undo, Unv
 from gatewright.core import judge, outputs, states, times
 from gatewright.core.body import produced
 from gatewright.core.expand import Unknown
-from gatewright.core.model import Progress, Revision, digest
+from gatewright.core.model import Operation, Progress, Revision, digest
 from gatewright.core.observed import LOOK_AGAIN
 from gatewright.core.operations import (
     budget,
@@ -32,6 +32,7 @@ from gatewright.core.operations import (
     of_check,
     of_undo,
     returned,
+    set_alone,
     set_in_targets,
     set_since,
     subjects,
@@ -213,25 +214,31 @@ def verify(p: Pass) -> None:
     if judge.all_passing(run.rollback.verify) and problem == "":
         _returned(p)
     elif broken is not None:
-        _stop_later(p)
+        _stop_verification(p)
         fail(p, f"verification failed: {judge.describe(broken)}")
     elif times.expired(run, "rollback", p.now):
         row = next((row for row in run.rollback.verify if row.state != "Passing"), None)
         open_ = judge.describe(row) if row is not None and (row.message or row.state != "Unknown") else ""
         if row is not None and not open_:
             open_ = f"{row.name} has not {'ended' if row in jobs else 'answered'}"
-        _stop_later(p)
+        _stop_verification(p)
         fail(p, f"not verified within {p.body.spec.rollback.within}: {open_ or problem or 'nobody has looked'}")
 
 
-def _stop_later(p: Pass) -> None:
-    """Jobs of a verification that has failed before they ended are stopped before it is made once more."""
+def _stop_verification(p: Pass) -> None:
+    """Jobs of a verification that have not ended are stopped: it has failed, or is made anew. A line says so, too, so that
+    a rollback which is repeated waits for their end."""
     assert p.run.rollback is not None
     for check, row in zip(p.body.spec.rollback.verify, p.run.rollback.verify, strict=True):
         job = of_check(p.view, p.body, p.run, "verify", check)
-        if job is not None and job.kind == "job" and row.state not in ("Passing", "Failed"):
-            stop = Undo(kind="Stop", stage="verify", subject=job.subject, state="Pending", key=job.key)
-            p.run.rollback.undo = [stop, *p.run.rollback.undo]
+        if job is None or job.kind != "job" or row.state in ("Passing", "Failed"):
+            continue
+        if any(one.id == job.id for one in p.decision.effects):  # this very pass would have started it
+            p.decision.effects = [one for one in p.decision.effects if one.id != job.id]
+            continue
+        stop = Undo(kind="Stop", stage="verify", subject=job.subject, state="Pending", key=job.key)
+        p.run.rollback.undo = [stop, *p.run.rollback.undo]
+        p.perform(Operation(job.key, "stop", job.subject), "", "")
 
 
 def _taken_away(p: Pass) -> list[Undo]:
@@ -239,15 +246,19 @@ def _taken_away(p: Pass) -> list[Undo]:
     before = p.view.run
     if before is None or before.phase != "Verifying":
         return []
-    lines_ = returned(p.body, p.run)
-    return [line for line in lines_ if (seen := p.seen.standings.get(line.subject)) is not None and seen.difference]
+    different = {subject for subject, standing in p.seen.standings.items() if standing.difference}
+    found = [line for line in returned(p.body, p.run) if line.subject in different]
+    for subject, lines_ in set_alone(p.body, p.run).items():
+        found += [line for line in lines_ if subject in different and line not in found]
+    return found
 
 
 def _return_again(p: Pass, taken: list[Undo]) -> None:
     """Once, before anybody calls the rollback failed: whoever did it may not have known of the rollback."""
     run = p.run
     assert run.rollback is not None
-    said = "; ".join(p.seen.standings[line.subject].difference for line in taken)
+    said = "; ".join(standing.difference for standing in p.seen.standings.values() if standing.difference)
+    _stop_verification(p)
     states.move(run, "RollingBack")
     run.rollback.attempt += 1
     for line in taken:
@@ -264,7 +275,7 @@ def _not_returned(p: Pass) -> str | None:
     """What is not as it was returned: empty where everything is; None where nobody has looked yet."""
     run, before = p.run, p.view.run
     assert run.rollback is not None
-    restored = [line.subject for line in returned(p.body, run)]
+    restored = [*(line.subject for line in returned(p.body, run)), *set_alone(p.body, run)]
     if restored and (before is None or before.phase != "Verifying"):
         return None
     for subject in restored:

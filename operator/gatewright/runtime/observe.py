@@ -326,9 +326,8 @@ async def _diagnosed(
     if found.state != "Running":
         return found
     now = time.monotonic()
-    if (
-        found.stuck
-    ):  # it says itself what keeps it; what has no hope has failed, and on the way back it is stopped first
+    if found.stuck and (found.overwritten or not operation.subject.startswith("target/")):
+        # It says itself what keeps it; what has no hope has failed, and on the way back it is stopped first.
         known.stuck_since = known.stuck_since or now
         known.looked, known.looks, known.ended = now, known.looks + 1, operation.kind == "job"
         unread = operation.kind == "job" and now - known.stuck_since >= UNREAD_FOR
@@ -343,12 +342,12 @@ async def _diagnosed(
             why = await actions.trouble(lens, view, operation)
         except (Retryable, Permanent):
             why = None
-        known.stuck_since = (known.stuck_since or now) if why is not None else None
+        known.stuck_since = (known.stuck_since or now) if why is not None or found.stuck else None
         known.hopeless_since = (known.hopeless_since or now) if why is not None and why.hopeless else None
         if why is not None:
             known.words = why.message
-            beside = f"; {found.message}" if found.notable and found.message not in why.message else ""
-            words = f"{why.message}{beside}"[:1000]
+            told = (found.stuck or found.notable) and found.message not in why.message
+            words = f"{why.message}; {found.message}"[:1000] if told else why.message
             found = Progress("Running", words, stuck=True, hopeless=why.hopeless, notable=found.notable)
     elif known.stuck_since is not None:
         found = known.progress

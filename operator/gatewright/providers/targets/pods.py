@@ -65,6 +65,10 @@ def _stuck(pod: Pod) -> Iterator[Trouble]:
     for status in containers(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         reason, said = waiting.get("reason"), waiting.get("message") or ""
+        last = (status.get("lastState") or {}).get("terminated")
+        if reason == "CrashLoopBackOff" and last:  # how long the kubelet waits is no reason
+            said = f"it last ended with exit code {last.get('exitCode', 0)} ({last.get('reason', 'Error')})"
+            said += f": {last['message']}" if last.get("reason") == "StartError" and last.get("message") else ""
         if reason in STUCK:
             message = f": {said}"[:300] if said else ""
             words = f"{STUCK[reason]} ({reason}){message}"

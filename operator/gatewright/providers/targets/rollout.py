@@ -2,8 +2,8 @@
 
 Success goes first: what is complete has succeeded, whatever conditions say. Waiting is not failing: pods that cannot be
 created (a quota, a webhook) are said in the API server's own words, and the step's own time ends them. A missed progress
-deadline fails a deploy, unless the condition is older than the operation: it then speaks of the version before, and the
-controller takes it away only when a pod gets on. A restore is never failed by it; its own time ends it.
+deadline is said too, unless the condition is older than the operation: it then speaks of the version before, and the
+controller takes it away only when a pod gets on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def progress(found: Mapping[str, Any], operation: Operation, drain: float) -> Pr
     if late is None or not _since(late, operation.since):
         return counted
     words = f"{called(found)}: {late.get('message', 'progress deadline exceeded')}"
-    return Progress("Running", words, stuck=True) if operation.kind == "restore" else Progress("Failed", words)
+    return Progress("Running", words, stuck=True)
 
 
 def unseen(found: Mapping[str, Any]) -> bool:
