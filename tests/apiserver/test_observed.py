@@ -270,6 +270,25 @@ def test_captured_configuration_returns_to_the_last_promotion(site: Site) -> Non
     assert "token" not in held["web-tls"]
 
 
+def test_a_key_that_was_rotated_in_a_run_does_not_come_back_in_a_later_one(site: Site) -> None:
+    site.secret("web-keys", {"token": "first"})
+    secret = f"/api/v1/namespaces/{site.name}/secrets/web-keys"
+    spec = captured(site, {"secret": "web-keys"})
+    spec["stages"][0]["bake"] = "300ms"
+    site.apply(spec)
+    site.ended("Promoted")
+    spec["stages"][0]["bake"] = "1h"
+    for run, version in ((2, "3.0.0"), (3, "4.0.0"), (4, "5.0.0")):
+        site.change({"version": version, "stages": spec["stages"]})
+        site.until(state_is("Baking"))
+        if run == 2:
+            site.lab.api.merge(secret, {"stringData": {"token": "rotated"}})
+        errors(site, 0.5)
+        site.ended("RolledBack", run=run)
+        errors(site, 0.001)
+        assert site.lab.api.get(secret)["data"]["token"] == "cm90YXRlZA==", f"run {run} brings the old key back"
+
+
 def test_a_captured_configmap_that_was_deleted_is_made_again(site: Site) -> None:
     site.apply(captured(site, {"configMap": "web-flags"}))
     site.until(state_is("Baking"))

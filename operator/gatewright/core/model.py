@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -222,6 +222,8 @@ class Standing:
     """When there was trouble last: now, or the last crash; None where there has been none within the window."""
     remark: str = ""
     """What people should know although nothing is wrong: no pod is wanted, so nobody runs it."""
+    stays: bool = False
+    """Somebody has changed it during the run, and the rollback has left it so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,8 @@ class Observation:
     """What the run under way has recorded so far, by subject; None where nobody has asked for it."""
     promoted: Mapping[str, Any] = field(default_factory=dict)
     """Snapshots of the last promotion, by subject: what captured configuration returns to."""
+    stayed: Collection[str] = ()
+    """What a rollback has left as somebody had changed it, since that promotion: it does not return to what it was there."""
     unconnected: tuple[str, ...] = ()
     """What is wrong with the Connections that a run would use, each with its path and the remedy."""
     connections: Mapping[str, Any] = field(default_factory=dict)

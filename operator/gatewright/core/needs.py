@@ -23,7 +23,6 @@ from gatewright.core.operations import (
     of_check,
     of_step,
     of_undo,
-    set_in_targets,
     stop_of_step,
     subjects,
 )
@@ -58,7 +57,7 @@ def _of_now(view: View, body: Body | None, now: datetime, left: Mapping[str, Any
     sights = _sights(view, body, run, now)
     return Needs(
         sights=sights,
-        snapshots=bool(sights) or asked_again(view) or (run.phase == "Verifying" and bool(set_in_targets(body, run))),
+        snapshots=bool(sights) or asked_again(view) or run.phase == "Verifying",
         operations=tuple(_operations(view, body, run)),
         measures=tuple(_measures(body, run)),
         holdings=tuple(_known(lambda: (item for item in holdings(view, body, run) if item.operations))),

@@ -28,6 +28,8 @@ from gatewright.core.plan import foresee, ways
 
 INHERITED = "inherited"
 """Mark of a snapshot from before an earlier run, whose rollback failed: it is not taken anew."""
+STAYED = "stayed"
+"""Mark of a snapshot of what somebody has changed during an earlier run, and its rollback has left: a rotated key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,9 @@ def fresh_stages(body: Body) -> list[StageStatus]:
 def revision_of(p: Pass, body: Body, number: int) -> Revision:
     """What a run that begins now keeps."""
     inherited = {name: {**taken, INHERITED: True} for name, taken in (p.seen.inherited or {}).items() if taken}
-    snapshots = {name: _snapshot(p.seen, body, name, sight) for name, sight in p.seen.sights.items()}
+    snapshots = {
+        name: _snapshot(p.seen, body, name, sight, name in p.seen.stayed) for name, sight in p.seen.sights.items()
+    }
     return _revision(p, number, body, {**snapshots, **inherited}, p.seen.connections)
 
 
@@ -87,9 +91,9 @@ def record(p: Pass, stage: int, step: int) -> Recorded:
 
     kept = dict(p.snapshots())
     fresh = {
-        subject: _since_start(kept.get(subject), _snapshot(p.seen, p.body, subject, sight))
+        subject: _since_start(before, _snapshot(p.seen, p.body, subject, sight, STAYED in (before or {})))
         for subject, sight in sights.items()
-        if sight is not None and not (kept.get(subject) or {}).get(INHERITED)
+        if sight is not None and INHERITED not in ((before := kept.get(subject)) or {})
     }
     if any(digest(kept.get(subject)) != digest(taken) for subject, taken in fresh.items()):
         revision = _revision(p, run.id, p.body, {**kept, **fresh}, p.pinned_connections())
@@ -209,8 +213,10 @@ def _revision(
     return Revision(f"{p.view.name}-{number}-{digest([p.view.uid, data])}", data)
 
 
-def _snapshot(seen: Observation, body: Body, subject: str, sight: Sight) -> Mapping[str, Any] | None:
+def _snapshot(seen: Observation, body: Body, subject: str, sight: Sight, stayed: bool) -> Mapping[str, Any] | None:
     """What is now; for captured configuration what was promoted last, with what is now beside it."""
+    if stayed and sight.snapshot is not None:
+        return {**sight.snapshot, "found": sight.snapshot.get("hash"), STAYED: True}
     promoted = seen.promoted.get(subject)
     config = subjects(body).get(subject) if subject.startswith(("configmap/", "secret/")) else None
     if not promoted or sight.snapshot is None or not (config or {}).get("captured"):

@@ -39,6 +39,7 @@ from gatewright.core.operations import (
     told,
 )
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
+from gatewright.core.pinning import STAYED
 from gatewright.core.plan import plan
 
 OVER = ("Succeeded", "Failed", "Skipped")
@@ -499,9 +500,12 @@ def _serve_again(p: Pass) -> None:
 
 def _left(p: Pass) -> str | None:
     """The ControllerRevision that tells what the targets are to be from now on: the run's own, unless compensations have
-    set something in them since."""
+    set something in them since, or what somebody has changed during the run has stayed so."""
     since = set_in_targets(p.body, p.run)
-    if not since:
+    stayed = {subject for subject, standing in p.seen.standings.items() if standing.stays}
+    if p.seen.snapshots is not None:
+        stayed |= {subject for subject, taken in p.seen.snapshots.items() if STAYED in (taken or {})}
+    if not since and not stayed:
         return p.run.revision
     known = {name: config for name, config in subjects(p.body).items() if name.startswith("target/")}
     data = {
@@ -510,6 +514,7 @@ def _left(p: Pass) -> str | None:
             for name, config in known.items()
         },
         "snapshots": {name: taken for name, taken in p.snapshots().items() if name in known},
+        "stayed": sorted(stayed),
     }
     revision = Revision(f"{p.view.name}-{p.run.id}-left-{digest([p.view.uid, data])}", data)
     p.decision.revision = revision

@@ -235,7 +235,7 @@ async def compare_config(
     if now is None:
         return Standing(difference=_gone(last.subject))
     if snapshot is not None and _stays(last, snapshot, now):
-        return Standing(remark=_left_alone(last).message)
+        return Standing(remark=_left_alone(last).message, stays=True)
     return Standing(difference=await _difference(cluster, where, operations, snapshot, now))
 
 

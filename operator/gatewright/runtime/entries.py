@@ -74,6 +74,8 @@ class Entry:
     """Which Connections the run under way has pinned."""
     left: tuple[str, Mapping[str, Any]] | None = None
     """At rest: the name of a ControllerRevision, and what targets are to be by it."""
+    stayed: frozenset[str] = frozenset()
+    """What that rollback has left as somebody had changed it during its run."""
     promoted: tuple[str, Mapping[str, Any]] | None = None
     """The name of the last promotion's ControllerRevision, and its snapshots."""
     prints: dict[str, Any] = field(default_factory=dict)
@@ -200,7 +202,7 @@ class Entry:
 
     def remembers(self, name: str, data: Mapping[str, Any]) -> None:
         """A promotion: what it kept is what targets are to be from now on."""
-        self.left = (name, resting.left(data))
+        self.left, self.stayed = (name, resting.left(data)), frozenset(data.get("stayed", ()))
         self.promoted = (name, data["snapshots"])
 
 

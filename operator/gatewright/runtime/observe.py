@@ -115,6 +115,7 @@ async def observe(
         resting=entry.left[1] if entry.left is not None else None,
         snapshots=await snapshots_of(cluster, entry, view) if needs.snapshots else None,
         promoted=await _promoted(cluster, entry, view, needs),
+        stayed=entry.stayed if view.run is None else (),
         connections=entry.connections if view.run is not None else {},
         rival=rival,
         unwatched=entry.unwatched if view.run is not None else 0.0,
@@ -134,13 +135,14 @@ async def recall_left(cluster: Cluster, entry: Entry, view: View) -> None:
         entry.left = None
         return
     if name is None:
-        entry.left = ("", {})
+        entry.left, entry.stayed = ("", {}), frozenset()
     elif entry.left is None or entry.left[0] != name:
         entry.left = (name, await _left(cluster, entry, view, name))
 
 
 async def _left(cluster: Cluster, entry: Entry, view: View, name: str) -> Mapping[str, Any]:
     last = view.status.run
+    entry.stayed = frozenset()
     if entry.body is not None and entry.snapshots is not None and last is not None and last.revision == name:
         data: Mapping[str, Any] = {"body": entry.body.pinned(), "snapshots": entry.snapshots}
     else:
@@ -150,6 +152,7 @@ async def _left(cluster: Cluster, entry: Entry, view: View, name: str) -> Mappin
             return {f"ControllerRevision {name}": {"lost": str(error)}}
     try:
         left = resting.left(data)
+        entry.stayed = frozenset(data.get("stayed", ()))
     except (ValidationError, KeyError, TypeError) as error:
         return {f"ControllerRevision {name}": {"lost": f"it cannot be read ({type(error).__name__})"}}
     # Nothing outside the cluster is looked at while nothing is being released: no watch tells of it.
