@@ -122,6 +122,8 @@ class World:
     refused: dict[str, str] = field(default_factory=dict)
     """Restores that the API server refuses, by subject, with its words."""
     turned_down: set[str] = field(default_factory=set)
+    rolled_out: datetime | None = None
+    """When what was restored became ready."""
     unready_until: str = ""
     """What must have been performed before restored pods are ready."""
     lost: str = ""
@@ -194,7 +196,14 @@ class World:
             different = f"target/web has not rolled out what the run wants: {self.unproved}"
         trouble = self.ails if holding.operations[0].kind == "restore" else self.trouble
         at = (self.now if trouble else self.troubled) if holding.window is not None else None
-        return Standing(different, version=self.live, trouble=trouble, troubled_at=at, remark=self.remark)
+        return Standing(
+            different,
+            version=self.live,
+            trouble=trouble,
+            troubled_at=at,
+            remark=self.remark,
+            rolled_out=self.rolled_out,
+        )
 
     def _wanted(self, holding: Holding) -> str:
         wanted = self.live

@@ -535,6 +535,19 @@ def test_what_others_do_to_what_only_a_compensation_has_set_is_seen():
     assert world.done("set") == ["set configmap/extra", "set configmap/extra"]
 
 
+def test_what_has_only_just_rolled_out_is_watched_for_a_moment():
+    world = verifying()
+    world.rolled_out, world.gates["health"] = world.now, "Passing"
+    world.later(3)
+    assert world.status.run.phase == "Verifying"
+    world.ails = "container app of pod web-1 restarted 1 time"
+    world.later(30)
+    assert world.status.run.outcome is None
+    world.ails, world.troubled = "", None
+    world.later(1)
+    assert world.status.run.outcome == "RolledBack"
+
+
 def chained(**jobs: Progress) -> World:
     """A compensation that requires what the one before it produces."""
     careful = spec()

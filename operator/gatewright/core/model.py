@@ -222,6 +222,8 @@ class Standing:
     """When there was trouble last: now, or the last crash; None where there has been none within the window."""
     remark: str = ""
     """What people should know although nothing is wrong: no pod is wanted, so nobody runs it."""
+    rolled_out: datetime | None = None
+    """When the last of what was restored became ready, where that was a moment ago."""
     stays: bool = False
     """Somebody has changed it during the run, and the rollback has left it so."""
 

@@ -51,6 +51,10 @@ KEPT_BACK = "not started"
 """How the message of a line begins that waited for something that did not end."""
 SETTLED = timedelta(seconds=30)
 """What has crashed runs again once it has done so for this long, or for as long as its target's `availability` says."""
+FRESH = timedelta(seconds=5)
+"""What was restored has to have run for this long: what crashes as it starts is ready for a moment, too."""
+AHEAD = timedelta(seconds=-2)
+"""How far the API server's clock may be ahead of ours, its times being whole seconds."""
 LAST_LOOK = 5.0
 """Seconds that a restore gets when it is looked at once more and nothing was compensated since."""
 
@@ -288,6 +292,9 @@ def _not_returned(p: Pass) -> str | None:
         if standing.troubled_at is not None and p.now - standing.troubled_at < SETTLED:
             p.wakes.append(p.now + LOOK_AGAIN)
             return f"{subject}: {standing.trouble}"
+        if standing.rolled_out is not None and AHEAD < p.now - standing.rolled_out < FRESH:
+            p.wakes.append(standing.rolled_out + FRESH)
+            return f"{subject} has only just rolled out"
     return ""
 
 

@@ -60,6 +60,8 @@ class Health:
     at: datetime | None = None
     stray: str = ""
     """A pod that others have made run something else, and what."""
+    ready_at: datetime | None = None
+    """When the last pod became ready, where pods were asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class _Look:
     version: str
     found: tuple[Pod, ...]
     stray: str
+    ready_at: datetime | None
     at: float
 
 
@@ -94,18 +97,20 @@ async def health(
         words = f"none of {wanted} replicas is available"
         ailments.insert(0, Ailment(words, _unavailable_since(found, looked) or now))
     if not ailments:
-        return Health(stray=look.stray)
+        return Health(stray=look.stray, ready_at=look.ready_at)
     ends = [item.ended for item in ailments]
     last = now if None in ends else max(end for end in ends if end is not None)
     said = [item.words for item in ailments]
     more = len(said) - SAID
     text = "; ".join(said[:SAID]) + (f"; and {more} more" if more > 0 else "")
-    return Health(f"{rollout.called(found)}: {text}"[:700], min(item.since for item in ailments), last, look.stray)
+    return Health(
+        f"{rollout.called(found)}: {text}"[:700], min(item.since for item in ailments), last, look.stray, look.ready_at
+    )
 
 
 def complete(found: Mapping[str, Any]) -> None:
     """A rollout was seen to be complete: all its pods are available, as this state of the object says."""
-    _keep(found, (), "")
+    _keep(found, (), "", None)
 
 
 async def _look(
@@ -121,12 +126,13 @@ async def _look(
     edited = (pod for pod in every if pod["metadata"].get("generation", 1) > 1 and not pods.leaving(pod))
     stray = next((f"pod {pod['metadata']['name']} {words}" for pod in edited if (words := differs(pod))), "")
     listed = owned.current(found, every)
-    return _keep(found, tuple(_kept(pod) for pod in listed if _says_something(pod)), stray)
+    ready = max((at for pod in listed if pods.is_ready(pod) and (at := _since(pod)) is not None), default=None)
+    return _keep(found, tuple(_kept(pod) for pod in listed if _says_something(pod)), stray, ready)
 
 
-def _keep(found: Mapping[str, Any], seen: tuple[Pod, ...], stray: str) -> _Look:
+def _keep(found: Mapping[str, Any], seen: tuple[Pod, ...], stray: str, ready: datetime | None) -> _Look:
     uid = str(found["metadata"]["uid"])
-    look = _looks[uid] = _Look(_version(found), seen, stray, time.monotonic())
+    look = _looks[uid] = _Look(_version(found), seen, stray, ready, time.monotonic())
     _looks.move_to_end(uid)
     while len(_looks) > _KEPT:
         _looks.popitem(last=False)
@@ -203,7 +209,7 @@ def _was_ready(pod: Pod) -> bool:
 
 
 def _since(pod: Pod) -> datetime | None:
-    """Since when a pod is not ready."""
+    """Since when a pod is ready, or is not."""
     return pods.moment(pods.condition_of(pod, "Ready").get("lastTransitionTime"))
 
 

@@ -116,6 +116,12 @@ def _draining(status: Mapping[str, Any], drain: float) -> bool:
     return datetime.now(UTC) - datetime.fromisoformat(complete["lastUpdateTime"]) < timedelta(seconds=drain)
 
 
+def completed_at(found: Mapping[str, Any]) -> datetime | None:
+    """When the last rollout of a Deployment was complete; None where it does not say so, as a StatefulSet never does."""
+    complete = _condition(found.get("status") or {}, "Progressing", "NewReplicaSetAvailable")
+    return datetime.fromisoformat(complete["lastUpdateTime"]) if complete is not None else None
+
+
 def held_back(found: Mapping[str, Any]) -> str:
     """Why pods of a StatefulSet would never get a new version by themselves; empty where they do."""
     if not _is_stateful(found):

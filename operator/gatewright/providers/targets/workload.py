@@ -209,7 +209,15 @@ class Workload:
             cluster, namespace, found, window, datetime.now(UTC), lambda pod: _instead(pod, wanted)
         )
         stray = f"{rollout.called(found)} is as wanted, but its {seen.stray}; delete that pod" if seen.stray else ""
-        return replace(standing, difference=stray, trouble=seen.trouble, troubled_since=seen.since, troubled_at=seen.at)
+        restored = bool(operations) and operations[0].kind == "restore"
+        return replace(
+            standing,
+            difference=stray,
+            trouble=seen.trouble,
+            troubled_since=seen.since,
+            troubled_at=seen.at,
+            rolled_out=(rollout.completed_at(found) or seen.ready_at) if restored else None,
+        )
 
     async def trouble(self, cluster: Cluster, namespace: str, config: WorkloadConfig) -> Trouble | None:
         found = await cluster.get(self.paths(namespace, config)[0])
