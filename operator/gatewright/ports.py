@@ -206,10 +206,12 @@ class Target(Protocol):
         operations: Sequence[Operation],
         snapshot: Mapping[str, Any] | None,
         window: float | None,
+        closely: bool = False,
     ) -> Standing:
         """What it is now, beside what the operations want of it, taken together in their order; a `restore` among them
         stands for the snapshot. With `window`, also whether it runs: crashes within so many seconds are trouble.
-        Answers from what is known; asks more only where something is wrong. Raises Retryable, Permanent."""
+        Answers from what is known; asks more only where something is wrong, or `closely`, where an end hangs on it.
+        Raises Retryable, Permanent."""
         ...
 
     async def trouble(self, cluster: Cluster, namespace: str, config: Any) -> Trouble | None:

@@ -112,9 +112,11 @@ def cluster_of(*pods: dict[str, Any], replicas: int = 3, available: int | None =
     return Cluster({DEPLOYMENT: found} | {f"{PODS}/{item['metadata']['name']}": item for item in pods})
 
 
-async def compare(cluster: Cluster, window: float | None = WINDOW, replicas: int = 3) -> Standing:
+async def compare(
+    cluster: Cluster, window: float | None = WINDOW, replicas: int = 3, closely: bool = False
+) -> Standing:
     snapshot = {"template": template(), "uid": "any", "replicas": replicas}
-    return await WORKLOAD.compare(cluster, NAMESPACE, CONFIG, [DEPLOY], snapshot, window)
+    return await WORKLOAD.compare(cluster, NAMESPACE, CONFIG, [DEPLOY], snapshot, window, closely)
 
 
 HEALTHY: dict[str, tuple[Cluster, ...]] = {
@@ -309,3 +311,12 @@ async def test_a_pod_that_others_have_made_run_something_else_is_a_difference() 
     edited["spec"]["containers"][0]["image"] = "shop/web:2.4.0"
     cluster.change(DEPLOYMENT)
     assert (await compare(cluster)).difference == ""
+
+
+async def test_what_no_controller_has_noticed_is_seen_where_an_end_hangs_on_it() -> None:
+    one = pod("a")
+    cluster = cluster_of(one, pod("b"), pod("c"))
+    availability.complete(cluster.objects[DEPLOYMENT])
+    one["status"]["containerStatuses"][0] |= {"restartCount": 1, "lastState": ended(5)}
+    assert (await compare(cluster)).trouble == "" and not cluster.requests("list")
+    assert "container app of pod a restarted 1 time" in (await compare(cluster, closely=True)).trouble

@@ -202,6 +202,8 @@ class Holding:
     """Why nobody can tell what it is to be: its deploy never began, and names what is not known."""
     unproved: bool = False
     """Its last deploy failed or was skipped: nobody has seen it roll out, so that is looked at, too."""
+    closely: bool = False
+    """What is seen now decides an end, so that counters alone are not believed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,8 +60,15 @@ def _of_now(view: View, body: Body | None, now: datetime, left: Mapping[str, Any
         snapshots=bool(sights) or asked_again(view) or run.phase == "Verifying",
         operations=tuple(_operations(view, body, run)),
         measures=tuple(_measures(body, run)),
-        holdings=tuple(_known(lambda: (item for item in holdings(view, body, run) if item.operations))),
+        holdings=tuple(_known(lambda: _held(view, body, run, closely=bool(sights) or run.phase == "Verifying"))),
     )
+
+
+def _held(view: View, body: Body, run: Run, closely: bool) -> Iterator[Holding]:
+    closely = closely and run.phase in ("Guarding", "Verifying")
+    for item in holdings(view, body, run):
+        if item.operations:
+            yield replace(item, closely=True) if closely and item.window is not None else item
 
 
 def _at_rest(view: View, now: datetime, left: Mapping[str, Any] | None) -> Needs:

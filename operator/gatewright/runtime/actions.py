@@ -93,7 +93,8 @@ async def compare(cluster: Cluster, view: View, holding: Holding, snapshot: Mapp
     kind = holding.subject.partition("/")[0]
     if kind == "target":
         target, config = target_of(holding.config)
-        return await target.compare(cluster, view.namespace, config, holding.operations, snapshot, holding.window)
+        operations, window = holding.operations, holding.window
+        return await target.compare(cluster, view.namespace, config, operations, snapshot, window, holding.closely)
     if kind in configs.PLURALS:
         return await configs.compare_config(cluster, view, holding.operations, snapshot)
     raise Permanent(f"nobody knows how to compare {holding.subject}")

@@ -12,12 +12,14 @@ Pods are listed only where there may be something to see. The cheap hint is the 
 crashes, or is not ready for a moment, makes its controller count anew and write the status. So an object whose counters
 are good, and which has not been written since its pods were last seen to be good (or its rollout to be complete), has had
 no crash that anybody noticed; it costs no request. One that was written again is looked at once, even if its counters
-are good already: a restarted container tells for itself when it ended. What is kept of that here can be lost at any
-moment (a restart): it costs one request.
+are good already: a restarted container tells for itself when it ended. Where an end hangs on it, a promotion or a
+rollback that is called done, pods are looked at all the same: a crash between two looks of their controller leaves no
+trace in it. What is kept of that here can be lost at any moment (a restart): it costs one request.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,11 +88,12 @@ async def health(
     window: float,
     now: datetime,
     differs: Callable[[Pod], str] = lambda _: "",
+    closely: bool = False,
 ) -> Health:
     """Whether a workload of which pods are wanted runs; `differs` says what a pod has instead of what is wanted.
     Raises Retryable, Permanent."""
     wanted, serving = found["spec"].get("replicas", 1), rollout.available(found)
-    look = await _look(cluster, namespace, found, serving < wanted, differs)
+    look = await _look(cluster, namespace, found, serving < wanted or closely, differs)
     looked = look.found
     ailments = [item for pod in looked for item in _ailments(pod, found, timedelta(seconds=window), now, serving)]
     if serving == 0:
@@ -110,7 +113,7 @@ async def health(
 
 def complete(found: Mapping[str, Any]) -> None:
     """A rollout was seen to be complete: all its pods are available, as this state of the object says."""
-    _keep(found, (), "", None)
+    _keep(found, _Look(_version(found), (), "", None, -math.inf))
 
 
 async def _look(
@@ -127,12 +130,13 @@ async def _look(
     stray = next((f"pod {pod['metadata']['name']} {words}" for pod in edited if (words := differs(pod))), "")
     listed = owned.current(found, every)
     ready = max((at for pod in listed if pods.is_ready(pod) and (at := _since(pod)) is not None), default=None)
-    return _keep(found, tuple(_kept(pod) for pod in listed if _says_something(pod)), stray, ready)
+    seen = tuple(_kept(pod) for pod in listed if _says_something(pod))
+    return _keep(found, _Look(_version(found), seen, stray, ready, time.monotonic()))
 
 
-def _keep(found: Mapping[str, Any], seen: tuple[Pod, ...], stray: str, ready: datetime | None) -> _Look:
+def _keep(found: Mapping[str, Any], look: _Look) -> _Look:
     uid = str(found["metadata"]["uid"])
-    look = _looks[uid] = _Look(_version(found), seen, stray, ready, time.monotonic())
+    _looks[uid] = look
     _looks.move_to_end(uid)
     while len(_looks) > _KEPT:
         _looks.popitem(last=False)

@@ -182,6 +182,7 @@ class Workload:
         operations: Sequence[Operation],
         snapshot: Mapping[str, Any] | None,
         window: float | None,
+        closely: bool = False,
     ) -> Standing:
         path = self.paths(namespace, config)[0]
         wanted = _wanted(config, operations, snapshot)
@@ -205,9 +206,8 @@ class Workload:
         standing = replace(standing, difference=difference)
         if difference or window is None:  # what somebody else has put there is not watched
             return standing
-        seen = await availability.health(
-            cluster, namespace, found, window, datetime.now(UTC), lambda pod: _instead(pod, wanted)
-        )
+        differs = functools.partial(_instead, wanted=wanted)
+        seen = await availability.health(cluster, namespace, found, window, datetime.now(UTC), differs, closely)
         stray = f"{rollout.called(found)} is as wanted, but its {seen.stray}; delete that pod" if seen.stray else ""
         restored = bool(operations) and operations[0].kind == "restore"
         return replace(
