@@ -194,7 +194,7 @@ class World:
         different = f"Deployment web runs {self.live} instead of {wanted}" if self.live != wanted else ""
         if holding.unproved and self.unproved and not different:
             different = f"target/web has not rolled out what the run wants: {self.unproved}"
-        trouble = self.ails if holding.operations[0].kind == "restore" else self.trouble
+        trouble = self.ails if "restore" in [item.kind for item in holding.operations] else self.trouble
         at = (self.now if trouble else self.troubled) if holding.window is not None else None
         return Standing(
             different,

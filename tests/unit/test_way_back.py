@@ -606,7 +606,7 @@ def test_what_returns_after_a_compensation_has_the_last_word():
         wants = world.wants(world.view())
         held += [tuple(one.kind for one in item.operations) for item in wants.holdings if item.subject == "target/web"]
     assert world.status.run.outcome == "RolledBack"
-    assert ("restore",) in held, "the compensation came before, so that the restore alone is what is wanted"
+    assert ("set", "restore") in held, "the compensation came before: the restore has the last word"
     kinds = [item.kind for item in world.performed if item.subject == "target/web"]
     assert kinds == ["apply", "set", "restore"]
 
@@ -622,7 +622,7 @@ def test_what_is_ready_only_with_what_a_compensation_sets_is_not_taken_back_to_b
     assert kinds == ["apply", "restore", "set"]
 
 
-def test_a_repeated_rollback_sets_nothing_again_that_is_returned_after_it():
+def test_a_repeated_rollback_keeps_the_order_of_what_is_set_and_returned():
     careful = of_a_later_stage(rollback={"verify": [{"name": "smoke", "job": {"image": "tools"}}]})
     world = World(spec=careful, jobs={"smoke": Progress("Failed", "exit code 1")}).settle().later(12)
     world.act("Rollback")
@@ -633,7 +633,22 @@ def test_a_repeated_rollback_sets_nothing_again_that_is_returned_after_it():
     world.later(3)
     assert world.status.run.outcome == "RolledBack"
     kinds = [item.kind for item in world.performed if item.subject == "target/web"]
-    assert kinds == ["apply", "set", "restore", "restore"]
+    assert kinds == ["apply", "set", "restore", "set", "restore"]
+    held = world.wants(world.view()).holdings
+    assert [[one.kind for one in item.operations] for item in held] == [["set", "restore"]], "at rest, too"
+
+
+def test_what_others_take_away_that_a_compensation_has_set_before_a_restore_is_set_again():
+    careful = of_a_later_stage(rollback=verified()["rollback"])
+    world = World(spec=careful).settle().later(12)
+    world.gates["health"] = "Holding"
+    world.act("Rollback")
+    world.later(3)
+    assert world.status.run.phase == "Verifying"
+    world.live = "3.0"
+    world.later(3)
+    kinds = [item.kind for item in world.performed if item.subject == "target/web"]
+    assert kinds == ["apply", "set", "restore", "set", "restore"]
 
 
 def test_a_retry_may_pin_an_edit_with_more_stages():

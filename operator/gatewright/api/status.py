@@ -217,6 +217,8 @@ class Rollback(Model):
     """The outcome once the rollback is verified."""
     attempt: int = 1
     """Counts the tries: a person may repeat what was not undone."""
+    setAgain: bool = False
+    """It is repeated, and what compensations have set has still to be set again."""
     undo: Annotated[list[Undo], Field(max_length=1000)] = []
     """What is undone, in order."""
     verify: Annotated[list[GateStatus], Field(max_length=20)] = []

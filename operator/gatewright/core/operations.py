@@ -240,14 +240,14 @@ def _restored(view: View, body: Body, run: Run) -> list[Holding]:
     found = []
     for line in returned(body, run):
         one = restore(view, body, run, line.subject, line.key or "", line.startedAt)
-        since = [item for later in set_since(body, run, line) for item in of_undo(view, body, run, later)]
-        changes = (one, *(item for item in since if item.subject == line.subject))
+        before, since = compensated(body, run, line)
+        changes = (*_sets(view, body, run, before, line.subject), one, *_sets(view, body, run, since, line.subject))
         found.append(Holding(line.subject, one.config, changes, window=windows.get(line.subject)))
     configs, restored = subjects(body), {holding.subject for holding in found}
     for subject, compensations in set_alone(body, run).items():
-        sets = [item for line in compensations for item in of_undo(view, body, run, line) if item.subject == subject]
+        sets = _sets(view, body, run, compensations, subject)
         if subject not in restored:
-            found.append(Holding(subject, configs.get(subject), tuple(sets), window=windows.get(subject)))
+            found.append(Holding(subject, configs.get(subject), sets, window=windows.get(subject)))
     return found
 
 
@@ -262,15 +262,23 @@ def returned(body: Body, run: Run) -> list[Undo]:
     undo = run.rollback.undo if run.rollback is not None else []
     done = [line for line in undo if line.kind == "Restore" and line.state == "Succeeded"]
     told_apart = ("target/", "configmap/")
-    return [line for line in done if line.subject.startswith(told_apart) or not set_since(body, run, line)]
+    return [line for line in done if line.subject.startswith(told_apart) or not compensated(body, run, line)[1]]
 
 
-def set_since(body: Body, run: Run, line: Undo) -> list[Undo]:
-    """Compensations that have set something in what a line has restored, after it: their word is the last. Those of later
-    stages come before it, and what they have set is returned."""
+def compensated(body: Body, run: Run, line: Undo) -> tuple[list[Undo], list[Undo]]:
+    """Compensations that have set something in what a line restores: those before it, of later stages, on which the line
+    has the last word where both name the same; and those since, which have it themselves."""
     undo = run.rollback.undo if run.rollback is not None else []
     place = next((number for number, item in enumerate(undo) if item is line), len(undo))
-    return [item for item in undo[place + 1 :] if _has_compensated(item) and line.subject in set_by(body, item)]
+    before, since = (
+        [item for item in part if _has_compensated(item) and line.subject in set_by(body, item)]
+        for part in (undo[:place], undo[place + 1 :])
+    )
+    return before, since
+
+
+def _sets(view: View, body: Body, run: Run, lines: Sequence[Undo], subject: str) -> tuple[Operation, ...]:
+    return tuple(item for line in lines for item in of_undo(view, body, run, line) if item.subject == subject)
 
 
 def set_alone(body: Body, run: Run) -> dict[str, list[Undo]]:
@@ -283,16 +291,6 @@ def set_alone(body: Body, run: Run) -> dict[str, list[Undo]]:
             if subject.startswith(("target/", "configmap/")) and subject not in restored:
                 found.setdefault(subject, []).append(line)
     return found
-
-
-def set_in_targets(body: Body, run: Run) -> dict[str, list[Undo]]:
-    """Compensations that have set something in a target, since it was restored where it was, by the target."""
-    lines = run.rollback.undo if run.rollback is not None else []
-    restored = {
-        line.subject: since for line in lines if line.kind == "Restore" and (since := set_since(body, run, line))
-    }
-    every = {**set_alone(body, run), **restored}
-    return {subject: since for subject, since in every.items() if subject.startswith("target/")}
 
 
 def _has_compensated(line: Undo) -> bool:

@@ -1,8 +1,8 @@
 """At rest: what was promoted, or what a rollback has left, is what the targets are to be.
 
 Both stand in the ControllerRevision that `status.live.snapshot` names: after a promotion what the run did to each target
-beside its snapshot; after a rollback the run's own snapshots, and what compensations have set in them since. Only what a
-Release sets is compared, never what others own.
+beside its snapshot; after a rollback the run's own snapshots, and what compensations have set in them before and since.
+Only what a Release sets is compared, never what others own.
 """
 
 from __future__ import annotations
@@ -36,14 +36,16 @@ def left(data: Mapping[str, Any]) -> dict[str, Any]:
 def holdings(known: Mapping[str, Any]) -> list[Holding]:
     """What is compared at rest, by the watch alone; whether it runs is nobody's question then."""
     return [
-        Holding(name, item["config"], (_restored(name, item), *_since(name, item)))
+        Holding(
+            name, item["config"], (*_sets(name, item, "before"), _restored(name, item), *_sets(name, item, "since"))
+        )
         for name, item in known.items()
         if "config" in item
     ]
 
 
-def _since(name: str, item: Mapping[str, Any]) -> Iterator[Operation]:
-    for change in item.get("since", ()):
+def _sets(name: str, item: Mapping[str, Any], when: str) -> Iterator[Operation]:
+    for change in item.get(when, ()):
         yield Operation("", change["kind"], name, change["config"])
 
 

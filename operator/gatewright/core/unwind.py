@@ -26,6 +26,7 @@ from gatewright.core.observed import LOOK_AGAIN
 from gatewright.core.operations import (
     budget,
     captured,
+    compensated,
     compensation,
     key,
     limit_of_restore,
@@ -33,8 +34,6 @@ from gatewright.core.operations import (
     of_undo,
     returned,
     set_alone,
-    set_in_targets,
-    set_since,
     subjects,
     told,
 )
@@ -116,6 +115,7 @@ def repeat(p: Pass) -> None:
         line.stopping = line.again = False
         line.unended = line.unended and line.kind == "Compensate"
     _give_keys(p, [line for line in left if not line.unended])
+    run.rollback.setAgain = True
     _verify_anew(run.rollback)
     p.status.unverified = None
     p.decision.finalize = True
@@ -141,16 +141,16 @@ def _kept_back(line: Undo) -> bool:
     return line.state == "Skipped" and (line.message or "").startswith(KEPT_BACK)
 
 
-def _set_again(p: Pass) -> None:
-    """What is returned once more loses what compensations have set in it since: that is set again, which is no second
-    migration; a Job is not run twice for it."""
-    assert p.run.rollback is not None
-    returning = [line for line in p.run.rollback.undo if line.kind == "Restore" and line.state == "Pending"]
-    for line in [later for restored in returning for later in set_since(p.body, p.run, restored)]:
-        if line.state == "Succeeded":
-            _begin_again(line)
-            line.tries += 1
-            _give_keys(p, [line])
+def _set_again(p: Pass, lines_: list[Undo], before: bool) -> None:
+    """What is returned once more loses what compensations have set in it: that is set again, which is no second migration;
+    a Job is not run twice for it. `before`: also what was set before it was returned, and others may have taken away."""
+    for line in [item for item in lines_ if item.kind == "Restore"]:
+        earlier, since = compensated(p.body, p.run, line)
+        for done in (*(earlier if before else ()), *since):
+            if done.state == "Succeeded":
+                _begin_again(done)
+                done.tries += 1
+                _give_keys(p, [done])
 
 
 def _stop_first(p: Pass) -> None:
@@ -171,7 +171,9 @@ def roll_back(p: Pass) -> None:
     assert run.rollback is not None
     p.decision.urgent = True
     _stop_first(p)
-    _set_again(p)
+    if run.rollback.setAgain:
+        run.rollback.setAgain = False
+        _set_again(p, run.rollback.undo, before=True)
     waiting, unended = False, ""
     for line in run.rollback.undo:
         if line.kind == "Compensate" and line.state == "Pending" and unended:
@@ -270,6 +272,7 @@ def _return_again(p: Pass, taken: list[Undo]) -> None:
         _begin_again(line)
         line.again = True
     _give_keys(p, taken)
+    _set_again(p, taken, before=True)
     _verify_anew(run.rollback)
     p.note("RollbackHindered", f"{run.version}: {said}; it is returned once more"[:1000], warning=True)
     p.firmly()
@@ -388,6 +391,7 @@ def _start_anew(p: Pass, subject: str) -> None:
             continue
         if line.state == "Succeeded":
             states.move(line, "Pending")
+            _set_again(p, [line], before=False)
         if line.state in ("Running", "Pending"):
             line.restart = True
             _give_keys(p, [line])
@@ -430,7 +434,7 @@ def _look_once_more(p: Pass) -> bool:
     lines_ = run.rollback.undo
     late = [line for line in lines_ if line.kind == "Restore" and line.state == "Failed" and not line.again]
     for line in late:
-        if set_since(p.body, run, line):  # it has rolled out with that; verification compares both
+        if compensated(p.body, run, line)[1]:  # it has rolled out with that; verification compares both
             states.move(states.move(line, "Running"), "Succeeded").message = None
             continue
         after = lines_[[item is line for item in lines_].index(True) :]
@@ -508,17 +512,16 @@ def _serve_again(p: Pass) -> None:
 def _left(p: Pass) -> str | None:
     """The ControllerRevision that tells what the targets are to be from now on: the run's own, unless compensations have
     set something in them since, or what somebody has changed during the run has stayed so."""
-    since = set_in_targets(p.body, p.run)
+    compensated_ = _compensated_targets(p)
     stayed = {subject for subject, standing in p.seen.standings.items() if standing.stays}
     if p.seen.snapshots is not None:
         stayed |= {subject for subject, taken in p.seen.snapshots.items() if STAYED in (taken or {})}
-    if not since and not stayed:
+    if not compensated_ and not stayed:
         return p.run.revision
     known = {name: config for name, config in subjects(p.body).items() if name.startswith("target/")}
     data = {
         "subjects": {
-            name: {"config": config, "changes": [], "since": [_kept(p, line, name) for line in since.get(name, ())]}
-            for name, config in known.items()
+            name: {"config": config, "changes": [], **compensated_.get(name, {})} for name, config in known.items()
         },
         "snapshots": {name: taken for name, taken in p.snapshots().items() if name in known},
         "stayed": sorted(stayed),
@@ -526,6 +529,23 @@ def _left(p: Pass) -> str | None:
     revision = Revision(f"{p.view.name}-{p.run.id}-left-{digest([p.view.uid, data])}", data)
     p.decision.revision = revision
     return revision.name
+
+
+def _compensated_targets(p: Pass) -> dict[str, dict[str, Any]]:
+    """What compensations have set in targets, before and since these were returned, by target."""
+    assert p.run.rollback is not None
+    found: dict[str, tuple[list[Undo], list[Undo]]] = {
+        subject: ([], since) for subject, since in set_alone(p.body, p.run).items()
+    }
+    found |= {line.subject: compensated(p.body, p.run, line) for line in p.run.rollback.undo if line.kind == "Restore"}
+    return {
+        name: {
+            "before": [_kept(p, line, name) for line in before],
+            "since": [_kept(p, line, name) for line in since],
+        }
+        for name, (before, since) in found.items()
+        if name.startswith("target/") and (before or since)
+    }
 
 
 def _kept(p: Pass, line: Undo, subject: str) -> dict[str, Any]:

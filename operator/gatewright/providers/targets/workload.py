@@ -197,7 +197,7 @@ class Workload:
         )
         standing = Standing(difference=difference, version=_version(config, found))
         if found["spec"].get("replicas", 1) == 0:
-            if operations and operations[0].kind == "restore":
+            if any(item.kind == "restore" for item in operations):
                 window = None  # how many pods there are belongs to others, and a rollback leaves it to them
             return await self._unwanted(cluster, path, found, standing, snapshot, window)
         if not difference and rollout.unseen(found):
@@ -209,7 +209,7 @@ class Workload:
         differs = functools.partial(_instead, wanted=wanted)
         seen = await availability.health(cluster, namespace, found, window, datetime.now(UTC), differs, closely)
         stray = f"{rollout.called(found)} is as wanted, but its {seen.stray}; delete that pod" if seen.stray else ""
-        restored = bool(operations) and operations[0].kind == "restore"
+        restored = any(item.kind == "restore" for item in operations)
         return replace(
             standing,
             difference=stray,
