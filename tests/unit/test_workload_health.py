@@ -320,3 +320,10 @@ async def test_what_no_controller_has_noticed_is_seen_where_an_end_hangs_on_it()
     one["status"]["containerStatuses"][0] |= {"restartCount": 1, "lastState": ended(5)}
     assert (await compare(cluster)).trouble == "" and not cluster.requests("list")
     assert "container app of pod a restarted 1 time" in (await compare(cluster, closely=True)).trouble
+
+
+async def test_what_has_waited_long_to_be_started_again_has_not_run_meanwhile() -> None:
+    again = crashed("b", 90, state={"running": {"startedAt": ago(2)}})
+    found = await compare(cluster_of(pod("a"), again, available=2))
+    assert "container app of pod b restarted 1 time" in found.trouble
+    assert (found.troubled_since, found.troubled_at) == (before(90), before(2))

@@ -183,6 +183,8 @@ async def test_what_would_never_run_the_version_is_refused_up_front_and_said_lat
     assert (sight.snapshot, sight.problem) == (None, f"StatefulSet db {words}; {remedy}")
     later = await follow(cluster, Operation("k", "apply", "target/db", {"workload": DB.model_dump()}))
     assert later == Progress("Running", f"StatefulSet db {words}", stuck=True)
+    cluster.change(STATEFULSET, updatedReplicas=3)
+    assert (await WORKLOAD.look(cluster, NAMESPACE, DB)).problem is None, "all of its pods have the version already"
 
 
 # ---------------------------------------------------------------------------------------------------------------

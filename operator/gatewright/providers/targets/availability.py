@@ -2,7 +2,7 @@
 
     none of the wanted replicas is available                         trouble, now
     a pod of the current template crashes, or cannot start           trouble, now
-    one has restarted, within the window                             trouble, when it ended
+    one has restarted, and runs for less than the window             trouble, when it started
     one that was ready is not ready for longer than half a window    trouble, now
     no pod is wanted any more, though some were                      trouble, now
     fresh pods that are starting or wait for room, while others      none: that is an autoscaler at work; until the
@@ -33,6 +33,8 @@ from gatewright.providers.targets.pods import Pod
 
 AGAIN = 3.0
 """Seconds for which what pods have said is believed while something is wrong and nothing has been written."""
+CLOSELY = 1.0
+"""The same, where an end hangs on it."""
 DEADLINE = 600
 """Seconds that a rollout has for its progress where it says nothing else; a StatefulSet never does."""
 SAID = 2
@@ -93,7 +95,7 @@ async def health(
     """Whether a workload of which pods are wanted runs; `differs` says what a pod has instead of what is wanted.
     Raises Retryable, Permanent."""
     wanted, serving = found["spec"].get("replicas", 1), rollout.available(found)
-    look = await _look(cluster, namespace, found, serving < wanted or closely, differs)
+    look = await _look(cluster, namespace, found, serving < wanted, differs, closely)
     looked = look.found
     ailments = [item for pod in looked for item in _ailments(pod, found, timedelta(seconds=window), now, serving)]
     if serving == 0:
@@ -117,12 +119,18 @@ def complete(found: Mapping[str, Any]) -> None:
 
 
 async def _look(
-    cluster: Cluster, namespace: str, found: Mapping[str, Any], unusual: bool, differs: Callable[[Pod], str]
+    cluster: Cluster,
+    namespace: str,
+    found: Mapping[str, Any],
+    unusual: bool,
+    differs: Callable[[Pod], str],
+    closely: bool,
 ) -> _Look:
     """The pods that have something to say, as far as they have to be asked. Raises Retryable, Permanent."""
     known = _looks.get(str(found["metadata"]["uid"]))
     if known is not None and known.version == _version(found):
-        if not unusual or time.monotonic() - known.at < AGAIN:
+        age = time.monotonic() - known.at
+        if age < (CLOSELY if closely else AGAIN) or not (unusual or closely):
             return known
     every = await owned.pods_of(cluster, namespace, found)
     # What a webhook makes of a pod is so from its first generation on, and is nobody's change.
@@ -186,8 +194,11 @@ def _of_containers(pod: Pod, group: str, window: timedelta, now: datetime) -> It
             yield Ailment(f"{words}, {detail}" if detail else words, since)
         elif ended is not None and not done and (not over or _recent(ended, window, now)):
             yield Ailment(f"{name} {_ended(ended)}", _when(ended) or now, (_when(ended) or now) if over else None)
-        elif last and not done and _recent(last, window, now):
-            yield Ailment(f"{name} {_restarts(status, last)}", _when(last) or now, _when(last) or now)
+        elif last and not done:
+            # The kubelet waits ever longer before it starts it again: what counts is for how long it has run since.
+            again = pods.moment((state.get("running") or {}).get("startedAt")) or _when(last) or now
+            if now - again <= window:
+                yield Ailment(f"{name} {_restarts(status, last)}", _when(last) or now, again)
 
 
 def _unready(pod: Pod, found: Mapping[str, Any], window: timedelta, now: datetime, serving: int) -> Iterator[Ailment]:

@@ -119,10 +119,13 @@ class Workload:
         if missing:
             names = ", ".join(sorted(present))
             return Sight(None, problem=f"{config.kind} {config.name} has no container {missing[0]} (it has: {names})")
-        held = rollout.held_back(found)
-        if held:
-            return Sight(None, problem=f"{held}; set updateStrategy to RollingUpdate without a partition")
+        matches = not template.different(found["spec"]["template"], _fields_of(config))
         rolled_out = rollout.progress(found, Operation("", "apply", ""), 0.0)
+        held = rollout.held_back(found)
+        if held and not (
+            matches and rolled_out.state == "Succeeded"
+        ):  # all of its pods have the version: nothing is held
+            return Sight(None, problem=f"{held}; set updateStrategy to RollingUpdate without a partition")
         unready = ""
         if rolled_out.state != "Succeeded":
             said = await self.trouble(cluster, namespace, config)
@@ -133,7 +136,7 @@ class Workload:
                 "uid": found["metadata"]["uid"],
                 "replicas": found["spec"].get("replicas", 1),
             },
-            matches=not template.different(found["spec"]["template"], _fields_of(config)),
+            matches=matches,
             version=_version(config, found),
             unready=unready,
         )
