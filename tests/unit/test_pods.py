@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,6 +31,19 @@ def test_a_crash_is_said_with_how_the_container_ended():
     found = pods.trouble([crashing])
     assert found is not None
     assert found.endswith('ended with exit code 128 (StartError): exec: "sh": executable file not found in $PATH')
+
+
+def test_a_pod_that_never_gets_ready_is_named():
+    now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+    slow = pod("new", "2026-01-01T00:00:00Z")
+    slow["metadata"]["name"] = "web-1"
+    message = "containers with unready status: [app]"
+    ready = {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:05Z", "message": message}
+    slow["status"] |= {"phase": "Running", "conditions": [ready]}
+    found = pods.unready([slow], now)
+    assert found is not None and not found.hopeless
+    assert found.message.endswith(f"pod web-1 is not ready since 2026-01-01T00:00:05Z: {message}")
+    assert pods.unready([slow], now - timedelta(seconds=40)) is None, "most need a while to start"
 
 
 def test_a_crashing_pod_of_the_version_that_is_replaced_is_none():

@@ -548,6 +548,15 @@ def test_what_has_only_just_rolled_out_is_watched_for_a_moment():
     assert world.status.run.outcome == "RolledBack"
 
 
+def test_what_was_refused_all_the_time_keeps_no_other_compensation():
+    world = World(spec=two_compensations(), gates={"errors": "Failed"})
+    world.refused_jobs = {"purge": "403 policy"}
+    world.settle().jump(1900)
+    run = world.status.run
+    assert run.outcome == "RollbackFailed" and "step/purge" in run.reason
+    assert lines(world)["step/restore"] == "Succeeded", "what was never begun cannot be going on"
+
+
 def chained(**jobs: Progress) -> World:
     """A compensation that requires what the one before it produces."""
     careful = spec()

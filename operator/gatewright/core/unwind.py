@@ -351,7 +351,8 @@ def _undo(p: Pass, line: Undo) -> None:
     elif failed is not None:
         _fail(p, line, failed.message)
     elif _is_over(p, line) or (any(item.hopeless for item in found) and not line.stopping):
-        _too_late(p, line, next((item.message for item in found if item.message), "it is still under way"))
+        words = next((item.message for item in found if item.message), "it is still under way")
+        _too_late(p, line, words, begun=any(item.state not in ("Absent", "Refused") for item in found))
     else:
         for operation, item in zip(operations, found, strict=True):
             if item.state == "Absent":
@@ -403,16 +404,17 @@ def _fail(p: Pass, line: Undo, message: str) -> None:
     p.firmly()
 
 
-def _too_late(p: Pass, line: Undo, words: str) -> None:
-    """A line's own time is over: a Job is stopped first, whatever may still be going on keeps what comes after it."""
+def _too_late(p: Pass, line: Undo, words: str, begun: bool) -> None:
+    """A line's own time is over: a Job is stopped first, whatever may still be going on keeps what comes after it. What
+    was refused all the time has not `begun`."""
     lead = f"not done within {times.words(_limit(p, line))}" if _is_over(p, line) else "it cannot end well"
     message = f"{lead}: {words}"
-    if line.kind == "Compensate" and not line.stopping and _is_job(p, line):
+    if begun and line.kind == "Compensate" and not line.stopping and _is_job(p, line):
         line.stopping, line.message = True, f"{message}; it was stopped"[:1000]
         line.due = times.stamp(p.now + timedelta(seconds=STOPPING))
         _undo(p, line)
         return
-    line.unended = line.kind != "Restore"
+    line.unended = begun and line.kind != "Restore"
     if line.stopping:
         message = f"{(line.message or '').removesuffix('; it was stopped')}; it could not be stopped: {words}"
     _fail(p, line, message)

@@ -18,6 +18,7 @@ from gatewright.core.stages import advance, current, fail_stage, guards_calm, se
 from gatewright.core.unwind import begin
 
 SUSPENDED = "suspended"
+NOBODY = "nobody ran it when it was promoted"
 
 
 def start(p: Pass) -> None:
@@ -389,7 +390,7 @@ def _promote(p: Pass, caveat: str = "") -> None:
     data = {"subjects": promoted_subjects(p), "snapshots": {name: sight.snapshot for name, sight in sights.items()}}
     revision = Revision(f"{p.view.name}-{run.id}-good-{digest([p.view.uid, data])}", data)
     p.decision.revision = revision
-    remarks = [f"when it was promoted, {item.remark}" for item in p.seen.standings.values() if item.remark]
+    remarks = [item.remark.replace("nobody runs it", NOBODY, 1) for item in p.seen.standings.values() if item.remark]
     words = "; ".join([*([caveat] if caveat else []), *remarks]) or None
     p.status.lastGood = Served(
         version=run.version, snapshot=revision.name, since=times.stamp(p.now), caveat=words[:1000] if words else None

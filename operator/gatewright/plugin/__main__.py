@@ -85,7 +85,7 @@ def _action(command: argparse.ArgumentParser, name: str) -> None:
     for place in _PLACES.get(name, ()):
         which = "of an earlier run" if place == "follow-up" else "that is meant; needed only where it could be another"
         command.add_argument(f"--{place}", help=f"the {place} {which}")
-    if name == "approve":
+    if name in ("approve", "skip"):
         command.add_argument("--group", action="append", default=[], help="a group of yours to show; may be repeated")
     command.add_argument("--run", type=int, help="the run that is meant (default: the one under way now)")
     command.add_argument("--reason", default="", help="why, for those who read it later")

@@ -39,7 +39,7 @@ def intervention(cluster: Cluster, wish: Wish, release: Mapping[str, Any]) -> di
     run = (release.get("status") or {}).get("run") or {}
     spec: dict[str, Any] = {"release": wish.release, "action": wish.action, "by": user}
     shown = list(wish.groups) or [group for group in groups if group in asked_groups(release)][:64]
-    spec |= {"groups": shown} if wish.action == "Approve" and shown else {}
+    spec |= {"groups": shown} if wish.action in ("Approve", "Skip") and shown else {}
     number = wish.run or (_follows(release, wish.follow_up) if wish.follow_up else run.get("id"))
     spec |= {"run": number} if number else {}
     spec |= {name: getattr(wish, name) for name in ("stage", "step", "gate", "reason") if getattr(wish, name)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from gatewright.ports import Trouble
@@ -30,6 +30,7 @@ PULLING = ("ErrImagePull", "ImagePullBackOff")
 _MISSING = re.compile(r"manifest unknown|name unknown|code = NotFound|: not found|does not exist(?! or may require)")
 """How container runtimes repeat a registry that does not have an image; one that does not let us in says `may require`."""
 _LONGEST = 400
+SLOW = timedelta(seconds=30)
 
 
 def trouble(found: Sequence[Pod]) -> str | None:
@@ -82,6 +83,19 @@ def _unscheduled(found: Sequence[Pod]) -> Iterator[Trouble]:
         if condition.get("reason") == "Unschedulable":
             words = f"pod {pod['metadata']['name']} cannot be scheduled: {condition.get('message', '')}"
             yield Trouble(words[:_LONGEST])
+
+
+def unready(found: Sequence[Pod], now: datetime) -> Trouble | None:
+    """A pod all of whose containers run, and which is not ready for longer than most need to start."""
+    for pod in found:
+        condition = condition_of(pod, "Ready")
+        since = moment(condition.get("lastTransitionTime"))
+        late = since is not None and now - since > SLOW
+        if late and condition.get("status") == "False" and (pod.get("status") or {}).get("phase") == "Running":
+            words = f"pod {pod['metadata']['name']} is not ready since {condition['lastTransitionTime']}"
+            said = condition.get("message")
+            return Trouble(f"{words}: {said}"[:_LONGEST] if said else words)
+    return None
 
 
 def termination_message(pods: Sequence[Pod]) -> str:

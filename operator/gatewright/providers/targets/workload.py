@@ -233,7 +233,8 @@ class Workload:
             return Trouble(refused)
         if found.get("kind") == "StatefulSet" and len(listed) < found["spec"].get("replicas", 1):
             said = await owned.creation_trouble(cluster, namespace, found)
-        return said or await owned.mount_trouble(cluster, namespace, listed)
+        said = said or await owned.mount_trouble(cluster, namespace, listed)
+        return said or pods.unready(listed, datetime.now(UTC))
 
     async def _progress(
         self,
