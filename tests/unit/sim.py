@@ -121,6 +121,8 @@ class World:
     """Whether pods of a Job that is stopped go on."""
     refused: dict[str, str] = field(default_factory=dict)
     """Restores that the API server refuses, by subject, with its words."""
+    refused_stops: bool = False
+    """Whether the API server refuses to stop Jobs."""
     refused_jobs: dict[str, str] = field(default_factory=dict)
     """Jobs that the API server refuses, by step, with its words."""
     turned_down: set[str] = field(default_factory=set)
@@ -316,6 +318,8 @@ class World:
         if operation.id in self.turned_down and operation.subject in self.refused:
             return Progress("Refused", self.refused[operation.subject])
         self.turned_down.discard(operation.id)
+        if operation.kind == "stop" and self.refused_stops:
+            return Progress("Refused", "403 policy")
         if _short(operation).partition("/")[2] in self.refused_jobs:
             return Progress("Refused", self.refused_jobs[_short(operation).partition("/")[2]])
         if operation.id not in {item.id for item in self.performed}:

@@ -557,6 +557,24 @@ def test_what_was_refused_all_the_time_keeps_no_other_compensation():
     assert lines(world)["step/restore"] == "Succeeded", "what was never begun cannot be going on"
 
 
+def test_a_stop_that_is_refused_all_the_time_keeps_the_others():
+    world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
+    world.refused_stops = True
+    world.jump(1861)
+    world.later(130)
+    assert world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Skipped"
+
+
+def test_what_a_compensation_has_set_in_a_target_that_the_run_has_not_touched_is_what_it_is_to_be():
+    careful = spec()
+    mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
+    careful["stages"][0]["rollback"] = {"reach": "Stage", "steps": [{"name": "off", "flags": mode}]}
+    world = World(spec=careful, jobs={"migrate": Progress("Failed", "exit code 1")}).settle().later(5)
+    assert world.status.run.outcome == "RolledBack" and world.done("apply") == []
+    held = world.wants(world.view()).holdings
+    assert [[one.kind for one in item.operations] for item in held] == [["restore", "set"]]
+
+
 def chained(**jobs: Progress) -> World:
     """A compensation that requires what the one before it produces."""
     careful = spec()

@@ -414,7 +414,7 @@ def _too_late(p: Pass, line: Undo, words: str, begun: bool) -> None:
         line.due = times.stamp(p.now + timedelta(seconds=STOPPING))
         _undo(p, line)
         return
-    line.unended = begun and line.kind != "Restore"
+    line.unended = (begun or line.stopping) and line.kind != "Restore"
     if line.stopping:
         message = f"{(line.message or '').removesuffix('; it was stopped')}; it could not be stopped: {words}"
     _fail(p, line, message)
@@ -498,7 +498,9 @@ def _serve_again(p: Pass) -> None:
     run, good = p.run, p.status.lastGood
     assert run.rollback is not None
     if not any(line.subject.startswith("target/") for line in run.rollback.undo):
-        return  # no target was touched: what was live before the run still is
+        if p.status.live is not None and _compensated_targets(p):
+            p.status.live.snapshot = _left(p)
+        return  # the run has touched no target: what was live before it still is
     snapshot = _left(p)
     remarks = "; ".join(item.remark for item in p.seen.standings.values() if item.remark.startswith("nobody"))
     if run.found is None:
