@@ -298,11 +298,12 @@ async def test_what_somebody_else_has_put_there_is_not_watched() -> None:
 
 async def test_a_pod_that_others_have_made_run_something_else_is_a_difference() -> None:
     """`kubectl set image pod/web-1`: the template and all counters stay as they are."""
-    edited, mutated = crashed("web-1", 5), pod("web-2")
-    edited["metadata"]["generation"], mutated["metadata"]["generation"] = 2, 1
-    for item, image in ((edited, "shop/web:2.3.1"), (mutated, "mirror/shop/web:2.4.0")):
+    edited, mutated, resized = crashed("web-1", 5), pod("web-2"), pod("web-3")
+    images = ((edited, 2, "shop/web:2.3.1"), (mutated, 1, "mirror/web:2.4.0"), (resized, 2, "mirror/web:2.4.0"))
+    for item, generation, image in images:
+        item["metadata"]["generation"] = generation
         item["spec"]["containers"][0]["image"] = image
-    cluster = cluster_of(edited, mutated, pod("web-3"))
+    cluster = cluster_of(mutated, resized, edited)
     found = (await compare(cluster)).difference
     assert found.startswith(
         "Deployment web is as wanted, but its pod web-1 runs shop/web:2.3.1 instead of shop/web:2.4.0"

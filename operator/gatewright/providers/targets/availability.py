@@ -133,8 +133,7 @@ async def _look(
         if age < (CLOSELY if closely else AGAIN) or not (unusual or closely):
             return known
     every = await owned.pods_of(cluster, namespace, found)
-    # What a webhook makes of a pod is so from its first generation on, and is nobody's change.
-    edited = (pod for pod in every if pod["metadata"].get("generation", 1) > 1 and not pods.leaving(pod))
+    edited = (pod for pod in every if _edited(pod) and not pods.leaving(pod))
     stray = next((f"pod {pod['metadata']['name']} {words}" for pod in edited if (words := differs(pod))), "")
     listed = owned.current(found, every)
     ready = max((at for pod in listed if pods.is_ready(pod) and (at := _since(pod)) is not None), default=None)
@@ -159,6 +158,13 @@ def _says_something(pod: Pod) -> bool:
     return not pods.is_ready(pod) or any(
         (item.get("lastState") or {}).get("terminated") for item in pods.containers(pod)
     )
+
+
+def _edited(pod: Pod) -> bool:
+    """Whether others may have changed an image in place: a container was started anew for it. What a webhook makes of a
+    pod is so from its first generation on; a resize or an ephemeral container starts nothing anew."""
+    restarted = any(item.get("restartCount") for item in pods.containers(pod))
+    return restarted and pod["metadata"].get("generation", 1) > 1
 
 
 def _kept(pod: Pod) -> Pod:
