@@ -56,7 +56,7 @@ def an_unknown_field_empties_the_status(patch: pytest.MonkeyPatch) -> None:
 def what_is_late_is_left_running(patch: pytest.MonkeyPatch) -> None:
     """A compensation whose time is over has failed, and goes on beside those that come after it."""
 
-    def too_late(p: Pass, line: Undo, words: str) -> None:
+    def too_late(p: Pass, line: Undo, words: str, begun: bool) -> None:
         states.move(line, "Failed").message = f"not done in time: {words}"[:1000]
         line.due = None
 
