@@ -21,6 +21,7 @@ from gatewright.codegen import rbac
 from gatewright.core.model import Operation, Progress, View
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.providers.registry import REPORTS
+from gatewright.providers.reports.finding import plain
 from gatewright.runtime import job_pods, observe, reports
 from gatewright.runtime.children import meta
 from gatewright.runtime.entries import Entry, Known
@@ -350,3 +351,9 @@ async def test_a_log_that_can_never_be_read_fails_it_in_the_end(monkeypatch: pyt
     assert progress.state == "Failed"
     assert "GET /log: 500 no route to host" in progress.message
     assert len(cluster.read) < 60
+
+
+def test_words_of_a_report_are_text() -> None:
+    """JSON may write half of a surrogate pair, which no status can hold."""
+    said = plain("high in a\ud800b")
+    assert said == "high in a b" and said.encode()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 LONGEST = 300
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x20\x7f-\x9f\u2028\u2029]+")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 class Malformed(ValueError):
@@ -43,7 +43,7 @@ class Format(Protocol):
 
 
 def plain(text: str, longest: int = LONGEST) -> str:
-    """One line without control characters and colours, cut."""
+    """One line without control characters, colours and halves of surrogate pairs, cut."""
     line = _ESCAPES.sub(" ", text).strip()
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
