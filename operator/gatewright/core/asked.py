@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,12 +108,17 @@ def _list(asked: list[Asked]) -> str:
     return ", ".join(map(str, asked))
 
 
+def require_member(act: Act, groups: Sequence[str], what: str) -> None:
+    """That whoever acts shows one of the groups, if there are any. Raises Refused."""
+    if groups and not act.groups & set(groups):
+        shown = ", ".join(sorted(act.groups)) or "none"
+        raise Refused(f"{what} asks for a member of {' or '.join(groups)}; spec.groups shows {shown}")
+
+
 def _approve(p: Pass, act: Act) -> str:
     asked = _one(p, act, ("approval",))
     wanted, line = Approval.model_validate(asked.config), asked.line
-    if wanted.groups and not act.groups & set(wanted.groups):
-        shown = ", ".join(sorted(act.groups)) or "none"
-        raise Refused(f"{asked} asks for a member of {' or '.join(wanted.groups)}; spec.groups shows {shown}")
+    require_member(act, wanted.groups, str(asked))
     if act.by in line.approvedBy:
         raise Refused(f"{act.by} has approved {asked} already; {wanted.count} different people are needed")
     line.approvedBy = [*line.approvedBy, act.by]

@@ -15,9 +15,9 @@ _ESCAPED = re.compile(rb"\\u[dD][89a-fA-F]")
 
 def parsed(text: str | bytes) -> Any:
     """What JSON says; what is no text becomes `?`. Raises ValueError, RecursionError."""
-    found = json.loads(text)
-    raw = text if isinstance(text, bytes) else text.encode(errors="replace")
-    return _whole(found) if _ESCAPED.search(raw) or (isinstance(text, str) and _HALF.search(text)) else found
+    raw = text if isinstance(text, bytes) else text.encode()
+    found = json.loads(raw)
+    return _whole(found) if _ESCAPED.search(raw) else found
 
 
 def _whole(value: Any) -> Any:

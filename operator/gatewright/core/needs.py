@@ -17,15 +17,7 @@ from gatewright.core.body import pin
 from gatewright.core.classify import asked_again, classify
 from gatewright.core.expand import Unknown
 from gatewright.core.model import Body, Holding, Measure, Needs, Observation, Operation, View
-from gatewright.core.operations import (
-    holdings,
-    measure,
-    of_check,
-    of_step,
-    of_undo,
-    stop_of_step,
-    subjects,
-)
+from gatewright.core.operations import holdings, measure, of_check, of_step, of_undo, stop_of_step, subjects
 from gatewright.core.pinning import first_changes
 from gatewright.core.stages import current, stops_of, upcoming
 
@@ -54,18 +46,18 @@ def _of_now(view: View, body: Body | None, now: datetime, left: Mapping[str, Any
         return _at_rest(view, now, left)
     if body is None:
         return Needs(body=True)
-    sights = _sights(view, body, run, now)
+    sights, verifying = _sights(view, body, run, now), run.phase == "Verifying"
+    ends = verifying or (run.phase == "Guarding" and bool(sights))
     return Needs(
         sights=sights,
-        snapshots=bool(sights) or asked_again(view) or run.phase == "Verifying",
+        snapshots=bool(sights) or asked_again(view) or verifying,
         operations=tuple(_operations(view, body, run)),
         measures=tuple(_measures(body, run)),
-        holdings=tuple(_known(lambda: _held(view, body, run, closely=bool(sights) or run.phase == "Verifying"))),
+        holdings=tuple(_known(lambda: _held(view, body, run, closely=ends))),
     )
 
 
 def _held(view: View, body: Body, run: Run, closely: bool) -> Iterator[Holding]:
-    closely = closely and run.phase in ("Guarding", "Verifying")
     for item in holdings(view, body, run):
         if item.operations:
             yield replace(item, closely=True) if closely and item.window is not None else item

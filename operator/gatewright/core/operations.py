@@ -243,11 +243,10 @@ def _restored(view: View, body: Body, run: Run) -> list[Holding]:
         before, since = compensated(body, run, line)
         changes = (*_sets(view, body, run, before, line.subject), one, *_sets(view, body, run, since, line.subject))
         found.append(Holding(line.subject, one.config, changes, window=windows.get(line.subject)))
-    configs, restored = subjects(body), {holding.subject for holding in found}
+    configs = subjects(body)
     for subject, compensations in set_alone(body, run).items():
         sets = _sets(view, body, run, compensations, subject)
-        if subject not in restored:
-            found.append(Holding(subject, configs.get(subject), sets, window=windows.get(subject)))
+        found.append(Holding(subject, configs.get(subject), sets, window=windows.get(subject)))
     return found
 
 

@@ -31,11 +31,7 @@ def foresee(body: Body, how: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
     for stage in reversed(body.spec.stages):
         for step in reversed(stage.steps):
-            changed = [
-                one
-                for item in changed_by(stage, step)
-                for one in (*(captured(body, item.partition("/")[2]) if item.startswith("target/") else ()), item)
-            ]
+            changed = [one for item in changed_by(stage, step) for one in _with_captured(body, item)]
             told = [f"restore {item}{_LEADS}{how[item]}" if item in how else f"restore {item}" for item in changed]
             lines += [line for line in told if line not in lines]
         for step in stage.rollback.steps:
@@ -57,16 +53,21 @@ def _stops(run: Run) -> Iterator[Undo]:
             yield Undo(kind="Stop", stage=entry.stage, subject=entry.subject, state="Pending", key=entry.key)
 
 
+def _with_captured(body: Body, subject: str) -> tuple[str, ...]:
+    """What returns with a subject, in its order: configuration that is captured with a target before the target."""
+    kind, _, name = subject.partition("/")
+    return (*captured(body, name), subject) if kind == "target" else (subject,)
+
+
 def _backwards(body: Body, run: Run, failed: Container[str]) -> Iterator[Undo]:
     restored: set[str] = set()
     have = produced(body, run)
     for stage in reversed(body.spec.stages):
         entries = [entry for entry in run.journal if entry.stage == stage.name]
         for entry in reversed(entries):
-            kind, _, name = entry.subject.partition("/")
-            if kind in ("job", "action"):  # what a Job or an action did is undone by a compensation, if at all
+            if entry.subject.startswith(("job/", "action/")):  # that is undone by a compensation, if at all
                 continue
-            for subject in (*(captured(body, name) if kind == "target" else ()), entry.subject):
+            for subject in _with_captured(body, entry.subject):
                 if subject not in restored:
                     restored.add(subject)
                     yield Undo(kind="Restore", stage=stage.name, subject=subject, state="Pending")

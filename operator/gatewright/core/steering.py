@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from gatewright.api.status import Run
 from gatewright.core import judge, states, times
-from gatewright.core.asked import where
+from gatewright.core.asked import require_member, where
 from gatewright.core.body import names_at
 from gatewright.core.expand import expand
 from gatewright.core.model import Act
@@ -93,10 +93,7 @@ def _may_skip(p: Pass, act: Act, index: int, number: int | None) -> None:
         if step.approval is None or row.state in ("Succeeded", "Skipped") or number not in (None, place):
             continue
         groups = expand(list(step.approval.groups), names_at(p.body, p.run, index))
-        if groups and not act.groups & set(groups):
-            shown = ", ".join(sorted(act.groups)) or "none"
-            wanted = f"a Skip of approval {step.name} asks for a member of {' or '.join(groups)}, as the approval does"
-            raise Refused(f"{wanted}; spec.groups shows {shown}")
+        require_member(act, groups, f"a Skip of approval {step.name}, as the approval itself,")
 
 
 def _go_on(p: Pass) -> None:

@@ -440,8 +440,8 @@ def _look_once_more(p: Pass) -> bool:
             states.move(states.move(line, "Running"), "Succeeded").message = None
             continue
         after = lines_[[item is line for item in lines_].index(True) :]
-        mended = any(item.kind == "Compensate" and item.state == "Succeeded" for item in after)
-        mended = mended and line.subject.startswith("target/")
+        done = any(item.kind == "Compensate" and item.state == "Succeeded" for item in after)
+        mended = done and line.subject.startswith("target/")
         states.move(line, "Running")
         line.again = True
         line.startedAt = times.stamp(p.now)
@@ -497,11 +497,11 @@ def _serve_again(p: Pass) -> None:
     """What was found is what is restored: where that was not the last good version, it is said."""
     run, good = p.run, p.status.lastGood
     assert run.rollback is not None
-    if not any(line.subject.startswith("target/") for line in run.rollback.undo):
-        if p.status.live is not None and _compensated_targets(p):
-            p.status.live.snapshot = _left(p)
-        return  # the run has touched no target: what was live before it still is
     snapshot = _left(p)
+    if not any(line.subject.startswith("target/") for line in run.rollback.undo):
+        if p.status.live is not None and snapshot != run.revision:
+            p.status.live.snapshot = snapshot
+        return  # the run has touched no target: what was live before it still is
     remarks = "; ".join(item.remark for item in p.seen.standings.values() if item.remark.startswith("nobody"))
     if run.found is None:
         served = Served(version=good.version if good is not None else "", snapshot=snapshot, caveat=remarks or None)

@@ -178,8 +178,7 @@ async def _write(
         raise Permanent(
             f"{operation.subject} is immutable, and {listed(differing)} would have to change; delete it, {again}"
         )
-    unneeded = operation.kind == "restore" and not operation.changes  # nothing of the run could still arrive
-    if differing or not (unneeded or _marked(now, operation)):
+    if differing or not (_never_set(operation) or _marked(now, operation)):
         mark = {"annotations": {KEY: operation.key}, "resourceVersion": now["metadata"]["resourceVersion"]}
         body = {"metadata": mark, **wanted.change(content(now))}
         await cluster.patch(config_path(namespace, operation.subject), body, "merge")
@@ -299,10 +298,14 @@ def _stays(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> 
 
 
 def _only_captured(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
-    """Whether it is to return, was never set by the run, and holds what it is to: then nothing has to be written."""
+    """Whether it holds what it is to return to, and was never set: then nothing has to be written."""
     kind = operation.subject.partition("/")[0]
-    same = content_hash(kind, now) == _kept_hash(operation.subject, snapshot)
-    return operation.kind == "restore" and not operation.changes and same
+    return _never_set(operation) and content_hash(kind, now) == _kept_hash(operation.subject, snapshot)
+
+
+def _never_set(operation: Operation) -> bool:
+    """Whether it only returns: no write of the run that sets it can still arrive, so that no mark has to be later."""
+    return operation.kind == "restore" and not operation.changes
 
 
 def _left_alone(operation: Operation) -> Progress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
@@ -24,6 +24,22 @@ METADATA = (
 
 
 COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
+
+
+class Left(NamedTuple):
+    """What a promotion or a rollback has left, as its ControllerRevision says."""
+
+    name: str
+    """Of the ControllerRevision; empty where there is none."""
+    known: Mapping[str, Any]
+    """What targets are to be."""
+    stayed: frozenset[str] = frozenset()
+    """What a rollback has left as somebody had changed it during its run."""
+
+
+def left_by(name: str, data: Mapping[str, Any]) -> Left:
+    """Raises pydantic.ValidationError, KeyError, TypeError where it cannot be read."""
+    return Left(name, resting.left(data), frozenset(data.get("stayed", ())))
 
 
 @dataclass(slots=True)
@@ -72,10 +88,8 @@ class Entry:
     snapshots: Mapping[str, Any] | None = None
     connections: Mapping[str, Any] = field(default_factory=dict)
     """Which Connections the run under way has pinned."""
-    left: tuple[str, Mapping[str, Any]] | None = None
-    """At rest: the name of a ControllerRevision, and what targets are to be by it."""
-    stayed: frozenset[str] = frozenset()
-    """What that rollback has left as somebody had changed it during its run."""
+    left: Left | None = None
+    """At rest: what a ControllerRevision says; None where it was not read yet."""
     promoted: tuple[str, Mapping[str, Any]] | None = None
     """The name of the last promotion's ControllerRevision, and its snapshots."""
     prints: dict[str, Any] = field(default_factory=dict)
@@ -202,7 +216,7 @@ class Entry:
 
     def remembers(self, name: str, data: Mapping[str, Any]) -> None:
         """A promotion: what it kept is what targets are to be from now on."""
-        self.left, self.stayed = (name, resting.left(data)), frozenset(data.get("stayed", ()))
+        self.left = left_by(name, data)
         self.promoted = (name, data["snapshots"])
 
 

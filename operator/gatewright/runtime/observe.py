@@ -11,14 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatewright.core import resting
 from gatewright.core.body import pin, unpin
 from gatewright.core.classify import broken
 from gatewright.core.model import Body, Holding, Needs, Observation, Operation, Progress, Sight, Standing, View
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime import actions, clock, revisions, standings
 from gatewright.runtime.chosen import is_outside
-from gatewright.runtime.entries import Entry, Known
+from gatewright.runtime.entries import Entry, Known, Left, left_by
 from gatewright.runtime.lens import Fresh, Lens
 from gatewright.runtime.outside import Outside, Snapshot
 from gatewright.runtime.sampler import Sampler
@@ -112,10 +111,10 @@ async def observe(
         progress=progress,
         verdicts=sampler.verdicts(entry.key),
         standings=compared,
-        resting=entry.left[1] if entry.left is not None else None,
+        resting=entry.left.known if entry.left is not None else None,
         snapshots=await snapshots_of(cluster, entry, view) if needs.snapshots else None,
         promoted=await _promoted(cluster, entry, view, needs),
-        stayed=entry.stayed if view.run is None else (),
+        stayed=entry.left.stayed if entry.left is not None else (),
         connections=entry.connections if view.run is not None else {},
         rival=rival,
         unwatched=entry.unwatched if view.run is not None else 0.0,
@@ -135,33 +134,34 @@ async def recall_left(cluster: Cluster, entry: Entry, view: View) -> None:
         entry.left = None
         return
     if name is None:
-        entry.left, entry.stayed = ("", {}), frozenset()
-    elif entry.left is None or entry.left[0] != name:
-        entry.left = (name, await _left(cluster, entry, view, name))
+        entry.left = Left("", {})
+    elif entry.left is None or entry.left.name != name:
+        entry.left = await _left(cluster, entry, view, name)
 
 
-async def _left(cluster: Cluster, entry: Entry, view: View, name: str) -> Mapping[str, Any]:
+async def _left(cluster: Cluster, entry: Entry, view: View, name: str) -> Left:
     last = view.status.run
-    entry.stayed = frozenset()
     if entry.body is not None and entry.snapshots is not None and last is not None and last.revision == name:
         data: Mapping[str, Any] = {"body": entry.body.pinned(), "snapshots": entry.snapshots}
     else:
         try:
             data = await revisions.read_revision(cluster, view, name)
         except Permanent as error:
-            return {f"ControllerRevision {name}": {"lost": str(error)}}
+            return Left(name, {f"ControllerRevision {name}": {"lost": str(error)}})
     try:
-        left = resting.left(data)
-        entry.stayed = frozenset(data.get("stayed", ()))
+        left = left_by(name, data)
     except (ValidationError, KeyError, TypeError) as error:
-        return {f"ControllerRevision {name}": {"lost": f"it cannot be read ({type(error).__name__})"}}
+        return Left(name, {f"ControllerRevision {name}": {"lost": f"it cannot be read ({type(error).__name__})"}})
     # Nothing outside the cluster is looked at while nothing is being released: no watch tells of it.
-    return {subject: item for subject, item in left.items() if not is_outside(subject, item["config"])}
+    inside = {subject: item for subject, item in left.known.items() if not is_outside(subject, item["config"])}
+    return left._replace(known=inside)
 
 
 def _lost(entry: Entry) -> list[tuple[str, Any]]:
     """What was promoted, where nobody can read any more what that was."""
-    return [(name, item) for name, item in (entry.left[1] if entry.left is not None else {}).items() if "lost" in item]
+    return [
+        (name, item) for name, item in (entry.left.known if entry.left is not None else {}).items() if "lost" in item
+    ]
 
 
 async def _promoted(cluster: Cluster, entry: Entry, view: View, needs: Needs) -> Mapping[str, Any]:
@@ -182,7 +182,9 @@ async def _promoted(cluster: Cluster, entry: Entry, view: View, needs: Needs) ->
 async def _of_holdings(cluster: Cluster, entry: Entry, view: View, needs: Needs) -> Mapping[str, Any]:
     """The snapshots that restores among the holdings stand for. Raises Retryable."""
     if view.run is None:
-        return {name: item.get("snapshot") for name, item in (entry.left[1] if entry.left is not None else {}).items()}
+        return {
+            name: item.get("snapshot") for name, item in (entry.left.known if entry.left is not None else {}).items()
+        }
     restores = any(item.kind == "restore" for holding in needs.holdings for item in holding.operations)
     watched = any(holding.window is not None for holding in needs.holdings)
     return await snapshots_of(cluster, entry, view) if restores or watched else {}

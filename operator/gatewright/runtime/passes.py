@@ -103,7 +103,7 @@ class Passes:
         await self._rest(entry, decision)
 
     def _needs(self, entry: Entry, view: View) -> Needs:
-        left = entry.left[1] if entry.left is not None else None
+        left = entry.left.known if entry.left is not None else None
         return needs(view, entry.body if view.run is not None else None, clock.now(), entry.kept, left)
 
     async def _carry_out(self, entry: Entry, view: View, decision: Decision, copies: list[dict[str, Any]]) -> bool:

@@ -136,7 +136,9 @@ async def _look(
     edited = (pod for pod in every if _edited(pod) and not pods.leaving(pod))
     stray = next((f"pod {pod['metadata']['name']} {words}" for pod in edited if (words := differs(pod))), "")
     listed = owned.current(found, every)
-    ready = max((at for pod in listed if pods.is_ready(pod) and (at := _since(pod)) is not None), default=None)
+    ready = max(
+        (at for pod in listed if pods.is_ready(pod) and (at := pods.ready_since(pod)) is not None), default=None
+    )
     seen = tuple(_kept(pod) for pod in listed if _says_something(pod))
     return _keep(found, _Look(_version(found), seen, stray, ready, time.monotonic()))
 
@@ -196,7 +198,7 @@ def _of_containers(pod: Pod, group: str, window: timedelta, now: datetime) -> It
         if waiting.get("reason") in pods.STUCK:
             words = f"{name}: {pods.STUCK[waiting['reason']]} ({waiting['reason']})"
             detail = _restarts(status, last) if last else str(waiting.get("message") or "")[:200]
-            since = min((moment for moment in (_when(last), _since(pod)) if moment is not None), default=now)
+            since = min((moment for moment in (_when(last), pods.ready_since(pod)) if moment is not None), default=now)
             yield Ailment(f"{words}, {detail}" if detail else words, since)
         elif ended is not None and not done and (not over or _recent(ended, window, now)):
             yield Ailment(f"{name} {_ended(ended)}", _when(ended) or now, (_when(ended) or now) if over else None)
@@ -214,8 +216,8 @@ def _unready(pod: Pod, found: Mapping[str, Any], window: timedelta, now: datetim
     if status.get("phase") == "Pending" and serving == 0:
         said = pods.hindrance_of([pod])
         if said is not None:
-            yield Ailment(said.message, _since(pod) or now)
-    since = _since(pod)
+            yield Ailment(said.message, pods.ready_since(pod) or now)
+    since = pods.ready_since(pod)
     if status.get("phase") != "Running" or pods.is_ready(pod) or since is None:
         return
     deadline = timedelta(seconds=found["spec"].get("progressDeadlineSeconds", DEADLINE))
@@ -225,13 +227,8 @@ def _unready(pod: Pod, found: Mapping[str, Any], window: timedelta, now: datetim
 
 def _was_ready(pod: Pod) -> bool:
     """Whether a pod that is not ready was so before: its condition has changed since it began."""
-    since, began = _since(pod), pods.moment((pod.get("status") or {}).get("startTime"))
+    since, began = pods.ready_since(pod), pods.moment((pod.get("status") or {}).get("startTime"))
     return since is not None and began is not None and since - began > WITHIN
-
-
-def _since(pod: Pod) -> datetime | None:
-    """Since when a pod is ready, or is not."""
-    return pods.moment(pods.condition_of(pod, "Ready").get("lastTransitionTime"))
 
 
 def _unavailable_since(found: Mapping[str, Any], looked: Sequence[Pod]) -> datetime | None:
@@ -242,7 +239,7 @@ def _unavailable_since(found: Mapping[str, Any], looked: Sequence[Pod]) -> datet
         for item in conditions
         if item["type"] == "Available" and item.get("status") == "False"
     ]
-    known += [_since(pod) for pod in looked if _was_ready(pod)]
+    known += [pods.ready_since(pod) for pod in looked if _was_ready(pod)]
     return max((moment for moment in known if moment is not None), default=None)
 
 
@@ -262,9 +259,8 @@ def _restarts(status: Mapping[str, Any], last: Mapping[str, Any]) -> str:
 
 def _ended(ended: Mapping[str, Any]) -> str:
     """How a container ended: `ended with exit code 137 (OOMKilled) at 2026-01-01T10:00:00Z`."""
-    reason = f" ({ended['reason']})" if ended.get("reason") else ""
     moment = _when(ended)
-    return f"ended with exit code {ended.get('exitCode', 0)}{reason}" + (f" at {_text(moment)}" if moment else "")
+    return pods.ended(ended) + (f" at {_text(moment)}" if moment else "")
 
 
 def _text(moment: datetime) -> str:

@@ -31,6 +31,7 @@ _MISSING = re.compile(r"manifest unknown|name unknown|code = NotFound|: not foun
 """How container runtimes repeat a registry that does not have an image; one that does not let us in says `may require`."""
 _LONGEST = 400
 SLOW = timedelta(seconds=30)
+"""A pod that is not ready for longer is named."""
 
 
 def trouble(found: Sequence[Pod]) -> str | None:
@@ -68,7 +69,7 @@ def _stuck(pod: Pod) -> Iterator[Trouble]:
         reason, said = waiting.get("reason"), waiting.get("message") or ""
         last = (status.get("lastState") or {}).get("terminated")
         if reason == "CrashLoopBackOff" and last:  # how long the kubelet waits is no reason
-            said = f"it last ended with exit code {last.get('exitCode', 0)} ({last.get('reason', 'Error')})"
+            said = f"it last {ended(last)}"
             said += f": {last['message']}" if last.get("reason") == "StartError" and last.get("message") else ""
         if reason in STUCK:
             message = f": {said}"[:300] if said else ""
@@ -88,8 +89,7 @@ def _unscheduled(found: Sequence[Pod]) -> Iterator[Trouble]:
 def unready(found: Sequence[Pod], now: datetime) -> Trouble | None:
     """A pod all of whose containers run, and which is not ready for longer than most need to start."""
     for pod in found:
-        condition = condition_of(pod, "Ready")
-        since = moment(condition.get("lastTransitionTime"))
+        condition, since = condition_of(pod, "Ready"), ready_since(pod)
         late = since is not None and now - since > SLOW
         if late and condition.get("status") == "False" and (pod.get("status") or {}).get("phase") == "Running":
             words = f"pod {pod['metadata']['name']} is not ready since {condition['lastTransitionTime']}"
@@ -146,6 +146,17 @@ def condition_of(pod: Pod, kind: str) -> Mapping[str, Any]:
 def is_ready(pod: Pod) -> bool:
     """Whether a pod serves."""
     return condition_of(pod, "Ready").get("status") == "True"
+
+
+def ready_since(pod: Pod) -> datetime | None:
+    """Since when a pod is ready, or is not."""
+    return moment(condition_of(pod, "Ready").get("lastTransitionTime"))
+
+
+def ended(terminated: Mapping[str, Any]) -> str:
+    """How a container ended: `ended with exit code 137 (OOMKilled)`."""
+    reason = f" ({terminated['reason']})" if terminated.get("reason") else ""
+    return f"ended with exit code {terminated.get('exitCode', 0)}{reason}"
 
 
 def leaving(pod: Pod) -> bool:

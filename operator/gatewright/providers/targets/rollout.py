@@ -110,15 +110,13 @@ def _draining(status: Mapping[str, Any], drain: float) -> bool:
     """Whether pods that are going away may still answer: what is asked next must not meet the old version."""
     if not status.get("terminatingReplicas"):
         return False
-    complete = _condition(status, "Progressing", "NewReplicaSetAvailable")
-    if complete is None:
-        return False
-    return datetime.now(UTC) - datetime.fromisoformat(complete["lastUpdateTime"]) < timedelta(seconds=drain)
+    complete = completed_at(status)
+    return complete is not None and datetime.now(UTC) - complete < timedelta(seconds=drain)
 
 
-def completed_at(found: Mapping[str, Any]) -> datetime | None:
+def completed_at(status: Mapping[str, Any]) -> datetime | None:
     """When the last rollout of a Deployment was complete; None where it does not say so, as a StatefulSet never does."""
-    complete = _condition(found.get("status") or {}, "Progressing", "NewReplicaSetAvailable")
+    complete = _condition(status, "Progressing", "NewReplicaSetAvailable")
     return datetime.fromisoformat(complete["lastUpdateTime"]) if complete is not None else None
 
 
@@ -126,10 +124,9 @@ def held_back(found: Mapping[str, Any]) -> str:
     """Why pods of a StatefulSet would never get a new version by themselves; empty where they do."""
     if not _is_stateful(found):
         return ""
-    strategy = found["spec"].get("updateStrategy") or {}
-    if strategy.get("type") == "OnDelete":
+    if (found["spec"].get("updateStrategy") or {}).get("type") == "OnDelete":
         return f"{called(found)} has updateStrategy OnDelete: its pods keep their version until somebody deletes them"
-    partition = (strategy.get("rollingUpdate") or {}).get("partition") or 0
+    partition = _partition(found)
     if partition > 0:
         return (
             f"{called(found)} has updateStrategy.rollingUpdate.partition {partition}: "
@@ -155,6 +152,9 @@ def _stateful(wanted: int, found: Mapping[str, Any]) -> Progress:
 
 def first_updated(found: Mapping[str, Any]) -> int:
     """The lowest ordinal of a StatefulSet whose pod is made anew with the template that it has now."""
-    spec = found["spec"]
-    partition = ((spec.get("updateStrategy") or {}).get("rollingUpdate") or {}).get("partition") or 0
-    return int((spec.get("ordinals") or {}).get("start", 0)) + int(partition)
+    return int((found["spec"].get("ordinals") or {}).get("start", 0)) + _partition(found)
+
+
+def _partition(found: Mapping[str, Any]) -> int:
+    strategy = found["spec"].get("updateStrategy") or {}
+    return int((strategy.get("rollingUpdate") or {}).get("partition") or 0)

@@ -219,7 +219,7 @@ class Workload:
             trouble=seen.trouble,
             troubled_since=seen.since,
             troubled_at=seen.at,
-            rolled_out=(rollout.completed_at(found) or seen.ready_at) if restored else None,
+            rolled_out=(rollout.completed_at(found.get("status") or {}) or seen.ready_at) if restored else None,
         )
 
     async def trouble(self, cluster: Cluster, namespace: str, config: WorkloadConfig) -> Trouble | None:
