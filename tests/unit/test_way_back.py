@@ -128,6 +128,41 @@ def test_a_run_that_ends_in_preflight_does_not_forget_the_failure():
     assert world.status.runs == 2
 
 
+def test_a_later_run_that_does_not_know_what_was_left_does_not_end_it():
+    world = failed_rollback()
+    other = [
+        {"name": "site", "workload": {"kind": "Deployment", "name": "site", "images": {"app": "shop/site:$(version)"}}}
+    ]
+    gates = [{"name": "errors", "prometheus": {"query": "errors"}, "max": "1"}]
+    stages = [{"name": "ship", "steps": [{"name": "deploy", "deploy": {"targets": ["site"]}}], "gates": gates}]
+    world.ask("3.0", targets=other, stages=stages).settle()
+    run, left = world.status.run, world.status.unverified
+    assert run.id == 2 and run.outcome == "RolledBack"
+    assert left is not None and left.run == 1 and left.subjects == ["target/web"]
+    assert world.status.live is None and conditions(world)["Stalled"] == "True"
+    world.later(60)
+    assert world.status.runs == 2
+
+
+def test_a_compensation_that_failed_is_not_made_good_by_the_rollback_of_a_later_run():
+    world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
+    world.jump(1870)
+    assert "run 1: step/purge" in world.status.unverified.subjects
+    world.slow.clear()
+    world.ask("3.0", stages=spec()["stages"]).settle()
+    run = world.status.run
+    assert run.id == 2 and run.outcome == "RolledBack" and lines(world)["target/web"] == "Succeeded"
+    assert world.status.unverified.subjects == ["run 1: step/purge"] and world.status.live is None
+    assert world.status.message.startswith("rollback of 2.0 failed")
+
+
+def test_a_later_run_that_returns_all_that_was_left_ends_it():
+    world = failed_rollback()
+    world.ask("3.0").settle()
+    assert world.status.run.id == 2 and world.status.run.outcome == "RolledBack"
+    assert world.status.unverified is None and world.status.live.version == "1.0"
+
+
 def test_a_person_says_that_it_is_good_now():
     world = failed_rollback("3.0")
     world.gates.clear()

@@ -337,6 +337,8 @@ class Unverified(Model):
     """The version that was to be undone."""
     reason: Message
     """What could not be undone or verified."""
+    subjects: Annotated[list[Short], Field(max_length=1000)] = []
+    """What has to be returned or verified: the rollback of a later run ends this only if it returns all of it, or verifies."""
     generation: int
     """The `metadata.generation` of the spec when it failed."""
     since: Time

@@ -390,6 +390,9 @@ def _unverified(p: Pass) -> _Said:
     assert left is not None
     version = p.view.spec.version if p.view.spec is not None else ""
     text = f"rollback of {left.version} failed: {left.reason}; what is served is not verified"
+    last = p.status.run
+    if last is not None and last.id != left.run and last.rollback is not None and last.outcome is not None:
+        text += f"; the rollback of run {last.id} has not made good: {_listed(left.subjects)}"
     if version != left.version:
         text += f"; {version} is not started on it"
     name, run = p.view.name, p.status.run
@@ -399,7 +402,7 @@ def _unverified(p: Pass) -> _Said:
         waiting = f"a person to bring back by hand what was there before; then {confirm}"
         return _Said("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
     again = f"kubectl release rollback {name} tries again what could not be undone; "
-    again = again if run is not None and run.id == left.run and run.rollback is not None else ""
+    again = again if run is not None and run.id == left.run and run.outcome == "RollbackFailed" and run.rollback else ""
     waiting = f"a person: {again}{confirm}; kubectl release retry {name} starts {version}"
     return _Said("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
 

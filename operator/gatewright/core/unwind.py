@@ -13,11 +13,12 @@ others from being undone, but the run then ends RollbackFailed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 from gatewright.api.base import seconds
-from gatewright.api.status import Outcome, Rejected, Rollback, Served, Undo, Unverified
+from gatewright.api.status import Outcome, Rejected, Rollback, Run, Served, Undo, Unverified
 from gatewright.core import judge, outputs, states, times
 from gatewright.core.body import produced
 from gatewright.core.expand import Unknown
@@ -54,6 +55,8 @@ FRESH = timedelta(seconds=5)
 """What was restored has to have run for this long: what crashes as it starts is ready for a moment, too."""
 AHEAD = timedelta(seconds=-2)
 """How far the API server's clock may be ahead of ours, its times being whole seconds."""
+SUBJECTS = 8_000
+"""Characters that the names of what a failed rollback has left may take in the status."""
 LAST_LOOK = 5.0
 """Seconds that a restore gets when it is looked at once more and nothing was compensated since."""
 
@@ -117,7 +120,7 @@ def repeat(p: Pass) -> None:
     _give_keys(p, [line for line in left if not line.unended])
     run.rollback.setAgain = True
     _verify_anew(run.rollback)
-    p.status.unverified = None
+    p.status.unverified = _still_left(p)
     p.decision.finalize = True
     p.decision.urgent = True
     p.note("RollingBack", f"{run.version}: what was not undone is undone once more", warning=True)
@@ -488,9 +491,22 @@ def _returned(p: Pass) -> None:
         if stage.state == "Passed":
             states.move(stage, "RolledBack")
     _serve_again(p)
-    p.status.unverified = None
+    p.status.unverified = None if run.rollback.verify else _still_left(p)
+    if p.status.unverified is not None:  # an earlier run has left what this one does not know: nothing starts on it
+        p.status.unverified.generation = p.view.generation
+        serve(p, None)
     _reject(p)
     finish(p, run.rollback.then, run.rollback.reason)
+
+
+def _still_left(p: Pass) -> Unverified | None:
+    """What an earlier run has left that the rollback of this one does not return; None where there is nothing."""
+    left, rollback = p.status.unverified, p.run.rollback
+    if left is None or rollback is None:
+        return left
+    returned = {line.subject for line in rollback.undo if line.kind == "Restore"}
+    others = [item for item in left.subjects if item not in returned and not item.startswith(_by(p.run))]
+    return left.model_copy(update={"subjects": others}) if others else None
 
 
 def _serve_again(p: Pass) -> None:
@@ -570,13 +586,42 @@ def fail(p: Pass, reason: str) -> None:
 
 def unverified(p: Pass, reason: str) -> None:
     """Nobody knows whether what is served is sound: nothing starts on it by itself."""
+    earlier = p.status.unverified
+    subjects_ = [*(earlier.subjects if earlier is not None else ()), *_to_verify(p.run)]
     p.status.unverified = Unverified(
         run=p.run.id,
         version=p.run.version,
         reason=reason[:1000],
+        subjects=_bounded(p.run, list(dict.fromkeys(subjects_))),
         generation=p.view.generation,
         since=times.stamp(p.now),
     )
+
+
+def _to_verify(run: Run) -> Iterator[str]:
+    """What another rollback has to return before what this run has left counts as sound, and what none can."""
+    if run.rollback is None:
+        yield f"{_by(run)}its rollback, which was not planned"
+        return
+    yield from (line.subject for line in run.rollback.undo if line.kind == "Restore")
+    for line in run.rollback.undo:
+        over = line.state == "Succeeded" or (line.state == "Skipped" and not _kept_back(line))
+        if line.kind != "Restore" and not over:
+            yield f"{_by(run)}{line.subject}"
+    if any(row.state == "Failed" for row in run.rollback.verify):
+        yield f"{_by(run)}rollback.verify"
+
+
+def _bounded(run: Run, subjects_: list[str]) -> list[str]:
+    """Where there are too many to keep, only this run itself or a person ends it."""
+    if sum(map(len, subjects_)) <= SUBJECTS:
+        return subjects_
+    return [f"{_by(run)}more things than are kept"]
+
+
+def _by(run: Run) -> str:
+    """Before what only that very run can undo, or verify."""
+    return f"run {run.id}: "
 
 
 def _reject(p: Pass) -> None:
