@@ -11,6 +11,7 @@ import time
 from itertools import pairwise
 
 import pytest
+import yaml
 
 from tests.apiserver.walking import RETRY, errors, message_has, stage_is, staged, state_is
 from tests.harness.lab import Site
@@ -68,7 +69,7 @@ def test_the_second_version_starts_where_the_first_ended(site: Site) -> None:
 def test_what_is_live_already_is_adopted_without_a_run(site: Site) -> None:
     site.apply(simple(site.name, "1.0.0"))
     status = site.until(state_is("Promoted"))
-    assert "run" not in status
+    assert "run" not in status, f"walked, not adopted:\n{yaml.safe_dump(dict(status))}"
     assert status["lastGood"]["version"] == status["live"]["version"] == "1.0.0"
     assert site.condition("Ready")["status"] == "True"
     report = site.clean()
