@@ -155,17 +155,20 @@ async def test_old_revisions_go_with_their_copies(kube: Kube) -> None:
     subjects = [await secret(kube), await secret(kube, data={"token": ROTATED})]
     snapshots = {subject: await snapshot_of(kube, subject) for subject in subjects}
     first, second = subjects
-    kept = {"web-1-x": (1, [first]), "web-2-x": (2, [first, second]), "web-3-x": (3, [second])}
-    for name, (run, needs) in kept.items():
-        data = {"snapshots": {subject: snapshots[subject] for subject in needs}}
-        await revisions.keep_revision(kube, VIEW, Revision(name, data), run)
-    await revisions.prune(kube, VIEW, {"web-3-x"}, {4})
+    needed = ([first], [first, second], [second])
+    kept = [
+        Revision.named(VIEW, str(run), {"snapshots": {subject: snapshots[subject] for subject in needs}})
+        for run, needs in enumerate(needed, 1)
+    ]
+    for run, revision in enumerate(kept, 1):
+        await revisions.keep_revision(kube, VIEW, revision, run)
+    await revisions.prune(kube, VIEW, {kept[2].name}, {4})
     with pytest.raises(NotFound):
-        await revisions.read_revision(kube, VIEW, "web-1-x")
+        await revisions.read_revision(kube, VIEW, kept[0].name)
     with pytest.raises(NotFound):
         await kube.get(path("v1", "secrets", NAMESPACE, snapshots[first]["copy"]))
     assert (await kube.get(path("v1", "secrets", NAMESPACE, snapshots[second]["copy"])))["data"] == {"token": ROTATED}
-    assert await revisions.read_revision(kube, VIEW, "web-3-x") == {"snapshots": {second: snapshots[second]}}
+    assert await revisions.read_revision(kube, VIEW, kept[2].name) == {"snapshots": {second: snapshots[second]}}
 
 
 async def test_the_largest_snapshot_that_is_taken_is_one_that_the_api_server_takes(kube: Kube) -> None:
@@ -174,9 +177,10 @@ async def test_the_largest_snapshot_that_is_taken_is_one_that_the_api_server_tak
     held["a"] = "<&>é" * ((revisions.LIMIT - len(as_json(data))) // (len(as_json("<&>é")) - 2))
     assert revisions.LIMIT - len(as_json(data)) < 20
     assert revisions.too_large(data) is None
-    await revisions.keep_revision(kube, VIEW, Revision("web-9-big", data), 9)
-    assert await revisions.read_revision(kube, VIEW, "web-9-big") == data
-    await kube.delete(path("apps/v1", "controllerrevisions", NAMESPACE, "web-9-big"))
+    named = Revision.named(VIEW, "9", data)
+    await revisions.keep_revision(kube, VIEW, named, 9)
+    assert await revisions.read_revision(kube, VIEW, named.name) == data
+    await kube.delete(path("apps/v1", "controllerrevisions", NAMESPACE, named.name))
 
 
 async def test_a_foreign_change_is_told_while_somebody_needs_it(kube: Kube) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gatewright.api import KEY
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.model import Operation, Sight, View, digest
+from gatewright.core.model import Operation, Sight, View, fingerprint
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import configs
 from gatewright.runtime.configs import Changed, compare_config, follow_config, look_config, restore_config, set_config
@@ -79,7 +79,7 @@ async def test_a_snapshot_of_a_configmap_is_all_its_content_and_the_hash_of_that
     there = flags(binaryData={"logo": "AAEC"})
     sight, copy = await look_config(there, VIEW, FLAGS)
     content = {"data": BEFORE, "binaryData": {"logo": "AAEC"}}
-    assert sight == Sight({**content, "hash": digest(content)}) and copy is None
+    assert sight == Sight({**content, "hash": fingerprint(content)}) and copy is None
 
 
 async def test_the_hash_tells_data_from_binary_data_and_nothing_from_something() -> None:
@@ -94,7 +94,7 @@ async def test_a_snapshot_of_a_secret_is_a_hash_and_an_immutable_copy_that_the_r
     sight, copy = await look_config(keys(type="example.com/login"), VIEW, KEYS)
     assert copy is not None and sight.snapshot is not None
     assert sight.snapshot == {
-        "copy": copy["metadata"]["name"], "type": "example.com/login", "hash": digest({"token": TOKEN})
+        "copy": copy["metadata"]["name"], "type": "example.com/login", "hash": fingerprint({"token": TOKEN})
     }  # fmt: skip
     assert TOKEN not in str(sight)
     assert copy["data"] == {"token": TOKEN} and copy["immutable"] is True and copy["type"] == "Opaque"
@@ -391,7 +391,7 @@ async def test_a_secret_goes_back_unless_somebody_changed_it_in_the_run(
     before = await snapshot_of(there, KEYS)
     there.write(where(KEYS), {"data": {"token": found}}, "ana")
     if found != promoted:
-        before["found"] = digest({"token": found})
+        before["found"] = fingerprint({"token": found})
     there.write(where(KEYS), {"data": {"token": now}}, "ana")
     operation = restoring(KEYS, restore=always)
 
@@ -616,7 +616,7 @@ async def test_a_secret_that_has_not_returned_is_a_difference_without_a_value() 
     there = keys(EARLIER)
     before = await snapshot_of(there, KEYS)
     there.write(where(KEYS), {"data": {"token": TOKEN}}, "ana")
-    before["found"] = digest({"token": TOKEN})
+    before["found"] = fingerprint({"token": TOKEN})
     standing = await compare_config(there, VIEW, [restoring(KEYS)], before)
     assert (
         standing.difference == "secret/keys does not hold what its snapshot does (set by ana at 2026-01-01T00:00:03Z)"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 import pytest
 
 from gatewright.api import RELEASE
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.model import Revision, View
+from gatewright.core.model import Revision, View, stored
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.children import meta
 from gatewright.runtime.revisions import COPIES, LIMIT, RUN, keep_revision, prune, read_revision, too_large
@@ -49,17 +50,43 @@ async def test_a_revision_tells_its_run_and_the_copies_that_it_needs() -> None:
     await keep(there, "web-7-a", 7, "copy-b", "copy-a")
     made = there.objects[f"{REVISIONS}/web-7-a"]["metadata"]
     assert made["labels"] == {RELEASE: "web", RUN: "7"} and made["annotations"] == {COPIES: "copy-a,copy-b"}
-    assert await read_revision(there, VIEW, "web-7-a") == data("copy-b", "copy-a")
+    named = Revision.named(VIEW, "7", data("copy-b", "copy-a"))
+    await keep_revision(there, VIEW, named, 7)
+    assert await read_revision(there, VIEW, named.name) == data("copy-b", "copy-a")
     await keep(there, "web-8-a", 8)
     assert "annotations" not in there.objects[f"{REVISIONS}/web-8-a"]["metadata"]
 
 
 async def test_a_revision_that_is_kept_already_is_taken_and_one_of_another_is_not() -> None:
-    there = Objects()
-    await keep(there, "web-7-a", 7)
-    await keep(there, "web-7-a", 7)
+    there, named = Objects(), Revision.named(VIEW, "7", data())
+    await keep_revision(there, VIEW, named, 7)
+    await keep_revision(there, VIEW, named, 7)
     with pytest.raises(Permanent, match="belongs to another owner"):
-        await keep(there, "web-7-a", 7, view=OTHER)
+        await keep_revision(there, OTHER, named, 7)
+
+
+CONTENTS: Mapping[str, Any] = {
+    "other snapshots": {**data(), "snapshots": {"target/web": {"template": {"spec": {"hostPID": True}}}}},
+    "another type": [],
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
+async def test_one_that_was_there_first_with_other_content_is_neither_taken_nor_read(content: Any) -> None:
+    there, named = Objects(), Revision.named(VIEW, "7", data())
+    await there.create(REVISIONS, {"kind": "ControllerRevision", "metadata": meta(VIEW, named.name), "data": content})
+    with pytest.raises(Permanent, match="does not hold what its name stands for"):
+        await keep_revision(there, VIEW, named, 7)
+    with pytest.raises(Permanent, match="does not hold what its name stands for"):
+        await read_revision(there, VIEW, named.name)
+
+
+def test_a_revision_is_called_alike_before_and_after_it_was_stored() -> None:
+    before = {"snapshots": {"a": {"cpu": 2.0, "share": 0.25, "big": 1e22, "deep": [{"n": 3.0}, ("x",)], "none": None}}}
+    after = orjson.loads(orjson.dumps(stored(before)))
+    assert Revision.named(VIEW, "7", before).name == Revision.named(VIEW, "7", after).name
+    assert type(after["snapshots"]["a"]["cpu"]) is int
 
 
 SIZES: Mapping[str, tuple[dict[str, Any], str]] = {

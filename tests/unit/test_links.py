@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -293,13 +295,14 @@ async def test_what_the_api_server_holds_is_not_written_again() -> None:
 async def test_a_provider_that_comes_and_goes_is_written_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "GAP", 0.05)
     links, server = known(connection("a"))
+    began = time.monotonic()
     await links.check("shop", "a")
-    async with asyncio.timeout(10):
-        for _ in range(100):
-            for error in (Retryable("503"), Retryable("503"), Retryable("503"), None):
-                links.used("shop", "a", error)
-                await asyncio.sleep(0.001)
-    assert len(server.written) <= 5, "each gap is twice the one before"
+    for _ in range(100):
+        for error in (Retryable("503"), Retryable("503"), Retryable("503"), None):
+            links.used("shop", "a", error)
+            await asyncio.sleep(0.001)
+    gaps = math.log2(1 + (time.monotonic() - began) / 0.05)
+    assert len(server.written) <= 2 + gaps, "each gap is twice the one before"
     for _ in range(3):
         links.used("shop", "a", Retryable("503"))
     await until(lambda: server.said()[-1] == ("NotReady", 1))

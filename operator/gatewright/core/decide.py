@@ -18,7 +18,7 @@ from gatewright.core import conditions, followups, notices, people, size, stages
 from gatewright.core.body import pin
 from gatewright.core.classify import Situation, asked_again, classify
 from gatewright.core.expand import Unknown
-from gatewright.core.model import Decision, Observation, Revision, View, digest
+from gatewright.core.model import Decision, Observation, Revision, View
 from gatewright.core.operations import subjects
 from gatewright.core.passing import Pass, finish, serve
 
@@ -72,7 +72,7 @@ def _adopt(p: Pass) -> None:
         "subjects": {name: {"config": config, "changes": []} for name, config in found.items()},
         "snapshots": {name: sight.snapshot for name, sight in p.seen.sights.items()},
     }
-    revision = Revision(f"{p.view.name}-{p.status.runs}-good-{digest([p.view.uid, data])}", data)
+    revision = Revision.named(p.view, f"{p.status.runs}-good", data)
     p.decision.revision = revision
     served = Served(version=spec.version, snapshot=revision.name, since=times.stamp(p.now))
     p.status.lastGood = served

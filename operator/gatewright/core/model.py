@@ -102,13 +102,13 @@ class Body:
         return found
 
     def hash(self) -> str:
-        """Ten hex digits over the pinned body, without what counts at once."""
-        return digest({"spec": _pinned(self.spec), "names": dict(self.names)})
+        """128 bits over the pinned body, without what counts at once."""
+        return fingerprint({"spec": _pinned(self.spec), "names": dict(self.names)})
 
 
 def hash_of(spec: ReleaseSpec) -> str:
-    """Ten hex digits over what a run would pin of a spec."""
-    return digest(_pinned(spec))
+    """128 bits over what a run would pin of a spec."""
+    return fingerprint(_pinned(spec))
 
 
 def _pinned(spec: ReleaseSpec) -> dict[str, Any]:
@@ -294,10 +294,15 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A ControllerRevision to be made; its name holds the hash of its content, so that adopting it is always right."""
+    """A ControllerRevision to be made; its name holds the hash of its content, so that nobody can put another one there."""
 
     name: str
     data: Mapping[str, Any]
+
+    @classmethod
+    def named(cls, view: View, kind: str, data: Mapping[str, Any]) -> Revision:
+        """The revision of a Release that keeps this content: `NAME-KIND-HASH`."""
+        return cls(f"{view.name}-{kind}-{content_mark(view.uid, data)}", data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +335,25 @@ class Decision:
 
 
 def digest(value: Any) -> str:
-    """Ten hex digits over a JSON value, whatever the order of its keys."""
+    """Ten hex digits over a JSON value, whatever the order of its keys: enough for a name, not where equality decides."""
+    return fingerprint(value)[:10]
+
+
+def fingerprint(value: Any) -> str:
+    """128 bits (32 hex digits) over a JSON value, whatever the order of its keys: nobody makes two values with the same."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def content_mark(uid: str, data: Mapping[str, Any]) -> str:
+    """What the name of a ControllerRevision ends with: stands for its Release and its content, before and after storage."""
+    return fingerprint([uid, stored(dict(data))])
+
+
+def stored(value: Any) -> Any:
+    """A JSON value as the API server writes it: a whole number has no fraction."""
+    if isinstance(value, Mapping):
+        return {key: stored(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [stored(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value

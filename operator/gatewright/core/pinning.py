@@ -21,7 +21,7 @@ from gatewright.core import times
 from gatewright.core.body import pin
 from gatewright.core.changes import changed_by
 from gatewright.core.expand import Unknown
-from gatewright.core.model import Body, Observation, Revision, Sight, digest, hash_of
+from gatewright.core.model import Body, Observation, Revision, Sight, fingerprint, hash_of
 from gatewright.core.operations import captured, changes_of, of_step, subjects
 from gatewright.core.passing import Pass, lines
 from gatewright.core.plan import foresee, ways
@@ -95,7 +95,7 @@ def record(p: Pass, stage: int, step: int) -> Recorded:
         for subject, sight in sights.items()
         if sight is not None and INHERITED not in ((before := kept.get(subject)) or {})
     }
-    if any(digest(kept.get(subject)) != digest(taken) for subject, taken in fresh.items()):
+    if any(fingerprint(kept.get(subject)) != fingerprint(taken) for subject, taken in fresh.items()):
         revision = _revision(p, run.id, p.body, {**kept, **fresh}, p.pinned_connections())
         p.decision.revision, run.revision = revision, revision.name
     return Recorded(done=True)
@@ -210,7 +210,7 @@ def _revision(
     data: dict[str, Any] = {"body": body.pinned(), "snapshots": dict(snapshots)}
     if connections:
         data["connections"] = dict(connections)
-    return Revision(f"{p.view.name}-{number}-{digest([p.view.uid, data])}", data)
+    return Revision.named(p.view, str(number), data)
 
 
 def _snapshot(seen: Observation, body: Body, subject: str, sight: Sight, stayed: bool) -> Mapping[str, Any] | None:

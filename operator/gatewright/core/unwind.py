@@ -22,7 +22,7 @@ from gatewright.api.status import Outcome, Rejected, Rollback, Run, Served, Undo
 from gatewright.core import judge, outputs, states, times
 from gatewright.core.body import produced
 from gatewright.core.expand import Unknown
-from gatewright.core.model import Operation, Progress, Revision, digest
+from gatewright.core.model import Operation, Progress, Revision
 from gatewright.core.observed import LOOK_AGAIN
 from gatewright.core.operations import (
     budget,
@@ -546,7 +546,7 @@ def _left(p: Pass) -> str | None:
         "snapshots": {name: taken for name, taken in p.snapshots().items() if name in known},
         "stayed": sorted(stayed),
     }
-    revision = Revision(f"{p.view.name}-{p.run.id}-left-{digest([p.view.uid, data])}", data)
+    revision = Revision.named(p.view, f"{p.run.id}-left", data)
     p.decision.revision = revision
     return revision.name
 

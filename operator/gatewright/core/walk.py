@@ -10,7 +10,7 @@ from gatewright.api.status import GateStatus, Rejected, Run, Served
 from gatewright.core import judge, observed, states, times, watching
 from gatewright.core.body import has_subjects, pin
 from gatewright.core.changes import changed_by
-from gatewright.core.model import Revision, digest, hash_of
+from gatewright.core.model import Revision, hash_of
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
 from gatewright.core.pinning import baseline, baseline_version, done_otherwise, fresh_stages, pin_again, revision_of
 from gatewright.core.plan import foresee
@@ -388,7 +388,7 @@ def _promote(p: Pass, caveat: str = "") -> None:
         return
     run = p.run
     data = {"subjects": promoted_subjects(p), "snapshots": {name: sight.snapshot for name, sight in sights.items()}}
-    revision = Revision(f"{p.view.name}-{run.id}-good-{digest([p.view.uid, data])}", data)
+    revision = Revision.named(p.view, f"{run.id}-good", data)
     p.decision.revision = revision
     remarks = [item.remark.replace("nobody runs it", NOBODY, 1) for item in p.seen.standings.values() if item.remark]
     words = "; ".join([*([caveat] if caveat else []), *remarks]) or None

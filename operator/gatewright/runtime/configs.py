@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gatewright.api import KEY
-from gatewright.core.model import Operation, Progress, Sight, Standing, View, digest
+from gatewright.core.model import Operation, Progress, Sight, Standing, View, fingerprint
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.children import meta, ours
 from gatewright.runtime.contents import (
@@ -64,7 +64,7 @@ async def look_config(cluster: Cluster, view: View, subject: str) -> tuple[Sight
     if kind == "configmap":
         return Sight({"data": found.get("data") or {}, "binaryData": found.get("binaryData") or {}, **kept}), None
     data = found.get("data") or {}
-    copied = f"{view.name[:40].rstrip('-.')}-{name[:100].rstrip('-.')}-{digest([view.uid, data])}"
+    copied = f"{view.name[:40].rstrip('-.')}-{name[:100].rstrip('-.')}-{fingerprint([view.uid, data])}"
     body = {
         "apiVersion": "v1",
         "kind": "Secret",

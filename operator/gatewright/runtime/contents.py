@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewright.core.masking import masked, one_line
-from gatewright.core.model import Operation, digest
+from gatewright.core.model import Operation, fingerprint
 from gatewright.ports import Permanent
 from gatewright.providers.sentences import quoted
 
@@ -69,10 +69,10 @@ def fields(have: Content) -> dict[str, dict[str, str]]:
 
 
 def content_hash(kind: str, holder: Mapping[str, Any]) -> str:
-    """Ten hex digits over the content of a `configmap` or a `secret` (which has no binaryData)."""
+    """128 bits over the content of a `configmap` or a `secret` (which has no binaryData)."""
     if kind == "secret":
-        return digest(holder.get("data") or {})
-    return digest({field: holder.get(field) or {} for field in FIELDS})
+        return fingerprint(holder.get("data") or {})
+    return fingerprint({field: holder.get(field) or {} for field in FIELDS})
 
 
 def fold(operations: Sequence[Operation], snapshot: Mapping[str, Any] | None) -> Wanted:

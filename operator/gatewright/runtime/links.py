@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from gatewright.api.base import SecretKeyRef, SecretSource, seconds
 from gatewright.api.connection import ConnectionSpec
-from gatewright.core.model import digest
+from gatewright.core.model import fingerprint
 from gatewright.ports import Cluster, Link, NotFound, Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems
@@ -186,7 +186,7 @@ class Links:
         except ValidationError as error:
             raise Permanent(f"Connection {meta['name']}: {error.error_count()} problems in its spec") from None
         secrets, versions = await self._read(meta["namespace"], list(_references(config)))
-        identity = digest([meta["uid"], meta.get("generation"), versions])
+        identity = fingerprint([meta["uid"], meta.get("generation"), versions])
         return Link(meta["name"], identity, config, timeout, secrets)
 
     async def _read(self, namespace: str, refs: list[SecretKeyRef]) -> tuple[dict[tuple[str, str], str], list[str]]:

@@ -48,10 +48,17 @@ async def body_of(cluster: Cluster, entry: Entry, view: View) -> Body:
         if same is None:
             raise
         return same  # what was there before the first change is lost; where the run goes to is not
+    if same is not None:
+        return same
     try:
-        return same or unpin(data["body"])
+        body = unpin(data["body"])
     except (ValidationError, KeyError) as error:
         raise Permanent(f"what run {run.id} has pinned cannot be read: {type(error).__name__}") from None
+    if body.hash() != run.bodyHash:
+        raise Permanent(
+            f"what run {run.id} has pinned is not what its status stands for; somebody else has written one of them"
+        )
+    return body
 
 
 def _as_the_spec(view: View) -> Body | None:

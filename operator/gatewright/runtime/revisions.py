@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from gatewright.api import GROUP, RELEASE
-from gatewright.core.model import Revision, View
+from gatewright.core.model import Revision, View, content_mark, stored
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.children import meta, ours
 from gatewright.runtime.kube import METADATA_ONLY, Kube, as_json, path
@@ -28,7 +28,7 @@ _KIB = 1024
 
 
 async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: int) -> None:
-    """Create a ControllerRevision; one of the same name and owner has the same content. Raises Retryable, Permanent."""
+    """Create a ControllerRevision; one that is there already must have its content. Raises Retryable, Permanent."""
     problem = too_large(revision.data)
     if problem is not None:
         raise Permanent(problem)
@@ -37,11 +37,13 @@ async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: i
     copies = copies_in(revision.data)
     if copies:
         metadata["annotations"] = {COPIES: ",".join(sorted(copies))}
+    # Content as the API server writes it itself: it compares bytes, and takes other ones for a forbidden change when
+    # somebody only edits metadata (the garbage collector of `kubectl delete --cascade=orphan`).
     body = {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": metadata,
-        "data": _canonical(revision.data),
+        "data": stored(orjson.loads(orjson.dumps(revision.data, option=orjson.OPT_SORT_KEYS))),
         "revision": 1,
     }
     try:
@@ -50,27 +52,21 @@ async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: i
         await read_revision(cluster, view, revision.name)
 
 
-def _canonical(data: Mapping[str, Any]) -> Any:
-    """Content as the API server writes it itself: it compares bytes, and takes other ones for a forbidden change when
-    somebody only edits metadata (the garbage collector of `kubectl delete --cascade=orphan`)."""
-    return _whole(orjson.loads(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)))
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _whole(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_whole(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, Any]:
-    """The content of a ControllerRevision of this Release. Raises Retryable, Permanent."""
+    """The content of a ControllerRevision of this Release, as it was written. Raises Retryable, Permanent."""
+    data = await _content(cluster, view, name)
+    if not isinstance(data, dict) or not name.endswith(f"-{content_mark(view.uid, data)}"):
+        raise Permanent(
+            f"ControllerRevision {name} does not hold what its name stands for: somebody else has written it"
+        )
+    return data
+
+
+async def _content(cluster: Cluster, view: View, name: str) -> Any:
     found = await cluster.get(f"{_collection(view)}/{name}")
     if not ours(view, found):
         raise Permanent(f"ControllerRevision {name} belongs to another owner; it cannot be used")
-    data: dict[str, Any] = found["data"]
-    return data
+    return found.get("data")
 
 
 def too_large(data: Mapping[str, Any]) -> str | None:
@@ -141,7 +137,7 @@ async def _copies_of(kube: Kube, view: View, item: Mapping[str, Any]) -> set[str
         named = (item["metadata"].get("annotations") or {}).get(COPIES, "")
         return set(named.split(",")) - {""}
     try:
-        return copies_in(await read_revision(kube, view, item["metadata"]["name"]))
+        return copies_in(await _content(kube, view, item["metadata"]["name"]) or {})
     except NotFound:
         return set()
 

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from gatewright.api.release import Check
 from gatewright.core.judge import sample_of
-from gatewright.core.model import Measure, digest
+from gatewright.core.model import Measure, fingerprint
 from gatewright.core.times import parse
 from gatewright.core.window import Sample, Verdict, Window, arrived, fold, verdict
 from gatewright.ports import Answer, Gate, Link, Permanent, Retryable
@@ -45,7 +45,8 @@ log = logging.getLogger("gatewright.sampler")
 class _Question:
     """One measurement, shared by all tracks that ask the same."""
 
-    id: str
+    id: tuple[str, str]
+    """Its namespace, and what is asked."""
     namespace: str
     gate: Gate
     config: Any
@@ -89,7 +90,7 @@ class Sampler:
         self._pins = pins
         self._told = told
         self._tracks: dict[Key, dict[str, _Track]] = {}
-        self._questions: dict[str, _Question] = {}
+        self._questions: dict[tuple[str, str], _Question] = {}
         self._heap: list[tuple[float, int, _Track]] = []
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -152,7 +153,11 @@ class Sampler:
 
     def _question(self, namespace: str, measure: Measure, pinned: Pins) -> _Question:
         name = _connection(measure)
-        found = digest([namespace, measure.provider, _without_connection(measure), _through(pinned, name)])
+        asked = [measure.provider, _without_connection(measure), _through(pinned, name)]
+        found = (
+            namespace,
+            fingerprint(asked),
+        )  # a namespace is never part of a hash: answers stay where they were asked
         if found not in self._questions:
             gate = GATES[measure.provider]
             self._questions[found] = _Question(found, namespace, gate, measure.config, name, pinned)

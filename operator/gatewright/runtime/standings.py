@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from gatewright.api.base import seconds
-from gatewright.core.model import Holding, Needs, Standing, View, digest
+from gatewright.core.model import Holding, Needs, Standing, View, fingerprint
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime import actions
 from gatewright.runtime.chosen import is_outside
@@ -85,7 +85,7 @@ def _let_go(entry: Entry, needs: Needs) -> None:
 
 
 def _outside(outside: Outside, entry: Entry, view: View, holding: Holding, snapshots: Mapping[str, Any]) -> Standing:
-    signature = digest([[item.id, item.config] for item in holding.operations])
+    signature = fingerprint([[item.id, item.config] for item in holding.operations])
     looker = entry.lookers.get(holding.subject)
     if looker is None or looker.signature != signature:
         if looker is not None and looker.task is not None:
