@@ -14,8 +14,9 @@ import kopf
 import uvloop
 
 from gatewright import __version__, handlers
+from gatewright.api.base import seconds
 from gatewright.runtime.operator import Operator
-from gatewright.runtime.settings import Settings, default_identity, default_lease_namespace
+from gatewright.runtime.settings import FASTEST, Settings, default_identity, default_lease_namespace
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         port=options.port,
         allow=options.allow_address,
         trust=options.trust_interventions,
+        fastest=options.fastest_interval,
     )
     _collect_seldom()
     registry = kopf.OperatorRegistry()
@@ -79,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
         "--trust-interventions",
         action="store_true",
         help="act on Interventions also where the admission policy is not in force: anybody may act as anybody there",
+    )
+    run.add_argument(
+        "--fastest-interval",
+        default=FASTEST,
+        type=seconds,
+        help="time between two measurements of one check at least, whatever its spec says (1s)",
     )
     run.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     run.add_argument("--log-format", default="text", choices=["text", "json"])

@@ -13,6 +13,7 @@ from gatewright.ports import Cluster, Permanent
 from gatewright.runtime import actions, clock
 from gatewright.runtime.entries import Entry
 from gatewright.runtime.reconcile import Reconciler
+from gatewright.runtime.settings import Settings
 
 
 def test_a_wall_clock_that_is_set_changes_nothing_within_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +39,9 @@ def release(version: str, **labels: str) -> dict[str, Any]:
     return {"metadata": meta, "spec": {}, "status": {}}
 
 
+SETTINGS = Settings(frozenset({"shop"}), lease_namespace="default", identity="one", port=0, allow="")
+
+
 class _Kube:
     """Lists and reads one Release that somebody has labelled."""
 
@@ -58,7 +62,7 @@ class _Leader:
 @pytest.mark.parametrize("gap", [True, False])
 def test_what_was_missed_in_a_gap_of_the_watch_is_no_dead_watch(gap: bool) -> None:
     async def missed() -> dict[Any, float]:
-        reconciler = Reconciler(cast(Any, _Kube()), cast(Any, _Leader()), "one", frozenset({"shop"}))
+        reconciler = Reconciler(cast(Any, _Kube()), cast(Any, _Leader()), SETTINGS)
         reconciler.entries["shop", "web"] = Entry.of(release("3"))
         await reconciler.relist(gap=gap)
         assert reconciler.entries["shop", "web"].version == 7

@@ -66,12 +66,12 @@ class Links:
 class Room:
     """A sampler and what it is told to measure."""
 
-    def __init__(self) -> None:
+    def __init__(self, fastest: float = 0.0) -> None:
         self.links = Links()
         self.told: list[Key] = []
         self.pins: dict[Key, Pins] = {}
         self.sampler = Sampler(
-            self.links, lambda key, urgent: self.told.append(key), lambda key: self.pins.get(key, {})
+            self.links, lambda key, urgent: self.told.append(key), lambda key: self.pins.get(key, {}), fastest
         )  # type: ignore[arg-type]
 
     def state(self, key: Key) -> str:
@@ -109,6 +109,18 @@ async def test_releases_that_pinned_different_connections_do_not_share_an_answer
         room.sampler.watch(key, [asked()])
     await room.until(lambda: room.state(ONE) == room.state(TWO) == "Passing")
     assert sorted(gate.asked) == [("main", "up"), ("other", "up")]
+
+
+async def test_nobody_asks_more_often_than_the_operator_lets_them(gate: Asked) -> None:
+    room = Room(fastest=60.0)
+    room.sampler.watch(ONE, [asked()])
+    await room.until(lambda: room.state(ONE) == "Passing")
+    await asyncio.sleep(0.05)
+    assert len(gate.asked) == 1, "its own interval is over many times"
+    assert room.sampler._tracks[ONE][asked().path].due - time.monotonic() > 50
+    room.sampler.watch(ONE, [asked()])
+    assert room.state(ONE) == "Passing", "the same measure goes on"
+    await room.sampler.close()
 
 
 async def test_one_connection_is_asked_once_however_it_is_written(gate: Asked, room: Room) -> None:

@@ -18,6 +18,12 @@ _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 DURATION_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
+LONGEST = 90 * 86400.0
+"""Seconds that a duration in a spec may have: 90 days."""
+BOUNDED_DURATION_PATTERN = r"^((90|[0-8]?\d)(\.\d+)?d|\d{1,5}(\.\d+)?(ms|s|m|h))+$"
+"""The same with numbers that no clock stumbles over; what they come to is checked by the models."""
+TIMEOUT_PATTERN = r"^((60|[1-5]?\d)(\.\d+)?s|(60000|[1-5]?\d{1,4})ms|1m)$"
+INTERVAL_PATTERN = r"^(\d{0,6}[1-9]\d{0,6}(\.\d+)?[smhd]|[1-9]\d{3,9}ms)(\d{1,7}(\.\d+)?(ms|s|m|h|d))*$"
 QUANTITY_PATTERN = r"^(-?\d+(\.\d+)?%?|(\d+(\.\d+)?(ms|s|m|h|d))+)$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
@@ -53,8 +59,18 @@ def show(value: float, like: str) -> str:
 
 
 def _checked_duration(text: str) -> str:
-    seconds(text)
+    if seconds(text) > LONGEST:
+        raise ValueError(f'"{text}" is longer than 90d')
     return text
+
+
+def _between(least: float, most: float, words: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not least <= seconds(text) <= most:
+            raise ValueError(f'"{text}" is not {words}')
+        return text
+
+    return AfterValidator(check)
 
 
 def _checked_quantity(text: str) -> str:
@@ -66,7 +82,11 @@ def _text_schema(pattern: str, longest: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "maxLength": longest})
 
 
-Duration = Annotated[str, AfterValidator(_checked_duration), _text_schema(DURATION_PATTERN, 20)]
+Duration = Annotated[str, AfterValidator(_checked_duration), _text_schema(BOUNDED_DURATION_PATTERN, 20)]
+RequestTimeout = Annotated[str, _between(0.001, 60, "between 1ms and 60s"), _text_schema(TIMEOUT_PATTERN, 20)]
+"""The longest time of one request: whoever waits longer keeps others from what is theirs."""
+Interval = Annotated[str, AfterValidator(_checked_duration), _text_schema(INTERVAL_PATTERN, 20)]
+"""The time between two measurements: at least 1s by the schema; a shorter one that is stored all the same counts as 1s."""
 Quantity = Annotated[str, AfterValidator(_checked_quantity), _text_schema(QUANTITY_PATTERN, 24)]
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, min_length=1, max_length=40)]
 ObjectName = Annotated[

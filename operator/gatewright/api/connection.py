@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from gatewright.api.base import Condition, Duration, Key, Keyed, Model, SecretSource
+from gatewright.api.base import Condition, Key, Keyed, Model, RequestTimeout, SecretSource
 
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s@]+$", max_length=512)]
 Header = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=64)]
@@ -41,8 +41,8 @@ class PostgresAccess(Model):
 class ConnectionSpec(Keyed):
     """Exactly one provider key says what the system is."""
 
-    timeout: Duration = "5s"
-    """Longest time one request may take, connecting included."""
+    timeout: RequestTimeout = "5s"
+    """Longest time one request may take, connecting included; at most 60s."""
 
 
 class ConnectionStatus(Model):

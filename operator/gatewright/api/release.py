@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from gatewright.api.base import Duration, Key, Keyed, LongText, Model, Name, ObjectName, Quantity, Text, Version
+from gatewright.api.base import (
+    Duration,
+    Interval,
+    Key,
+    Keyed,
+    LongText,
+    Model,
+    Name,
+    ObjectName,
+    Quantity,
+    Text,
+    Version,
+)
 from gatewright.api.jobs import Job
 
 VarName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=40)]
@@ -37,8 +49,8 @@ class Check(Keyed):
     """Largest value that is still good."""
     min: Quantity | None = None
     """Smallest value that is still good."""
-    interval: Duration = "10s"
-    """Time between two measurements."""
+    interval: Interval = "10s"
+    """Time between two measurements; at least 1s."""
     for_: Annotated[Duration | None, Field(alias="for")] = None
     """Fail only when every sample over this time breached, with no gap longer than three intervals."""
     failureThreshold: Annotated[int | None, Field(ge=1, le=100)] = None
@@ -206,8 +218,8 @@ class FollowUp(Check):
     """After which end of a run. RolledBack: also where the rollback failed. Always: after every run that began a stage."""
     confirm: Confirm | None = None
     """What a person does and then confirms by an Intervention that names the follow-up."""
-    interval: Duration = "5m"
-    """Time between two measurements."""
+    interval: Interval = "5m"
+    """Time between two measurements; at least 1s."""
     holdFor: Duration = "1h"
     """After this time on Hold the follow-up fails."""
 

@@ -36,9 +36,7 @@ class Operator:
         self._kube = await Kube.connect()
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
         self._kube.fence = self._leader.fence
-        self.reconciler = Reconciler(
-            self._kube, self._leader, self.settings.identity, self.settings.namespaces, self.settings.trust
-        )
+        self.reconciler = Reconciler(self._kube, self._leader, self.settings)
         if self.settings.port:
             self._server = await serve(self.settings.port, self._alive, self._ready)
         self._main = asyncio.get_running_loop().create_task(self._lead())

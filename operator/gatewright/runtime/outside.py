@@ -20,6 +20,7 @@ from gatewright.runtime.chosen import outside_of
 from gatewright.runtime.entries import Entry, Known
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.links import Links, Pins, unpinned
+from gatewright.runtime.settings import FASTEST
 
 SETTLES = 30.0
 """Seconds for which a vendor's lists may not show yet what was just made."""
@@ -57,8 +58,10 @@ class Outside:
         fence: Callable[[], None],
         changed: Callable[[tuple[str, str]], None],
         pins: Callable[[tuple[str, str]], Pins] = unpinned,
+        fastest: float = FASTEST,
     ) -> None:
-        """`pins`: the Connections that the run of a Release has pinned."""
+        """`pins`: the Connections that the run of a Release has pinned. `fastest`: seconds between two looks at least."""
+        self.fastest = fastest
         self._links = links
         self._pins = pins
         self._fence = fence

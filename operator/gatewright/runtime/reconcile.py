@@ -30,6 +30,7 @@ from gatewright.runtime.pinned import pins_of
 from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.rescue import TRIES, Rescue
 from gatewright.runtime.sampler import Sampler
+from gatewright.runtime.settings import Settings
 from gatewright.runtime.watch import Watch, watches
 
 WORKERS = 16
@@ -50,20 +51,18 @@ log = logging.getLogger("gatewright.reconcile")
 class Reconciler:
     """All Releases of this process."""
 
-    def __init__(
-        self, kube: Kube, leader: Leader, instance: str, namespaces: frozenset[str], trust: bool = False
-    ) -> None:
+    def __init__(self, kube: Kube, leader: Leader, settings: Settings) -> None:
         self.kube = kube
         self.leader = leader
         self.queue: KeyedQueue[Key] = KeyedQueue()
         self.lens = Lens(kube)
         self.links = Links(kube)
-        self.outbox = Outbox(kube, instance)
+        self.outbox = Outbox(kube, settings.identity)
         self.notices = Notices(self.links, self._delivered)
-        self.people = People(kube, self.queue.add, trust)
+        self.people = People(kube, self.queue.add, settings.trust)
         self.entries: dict[Key, Entry] = {}
-        self.sampler = Sampler(self.links, self.queue.add, self._pins)
-        self.outside = Outside(self.links, leader.fence, self.queue.add, self._pins)
+        self.sampler = Sampler(self.links, self.queue.add, self._pins, settings.fastest)
+        self.outside = Outside(self.links, leader.fence, self.queue.add, self._pins, settings.fastest)
         self.claims = Claims(self.entries, self.queue.add, self.links, self._pins)
         self.configs = ConfigWatches(kube, self.object_event, self._doubt)
         self.passes = Passes(
@@ -71,7 +70,7 @@ class Reconciler:
             self.queue,
             forget=self._forget, count=self._count, rescue=Rescue(kube, self.outbox),
         )  # fmt: skip
-        self._namespaces = namespaces
+        self._namespaces = settings.namespaces
         self._tasks: list[asyncio.Task[None]] = []
         self._watches: list[Watch] = []
         self._acting = False

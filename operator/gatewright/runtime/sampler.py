@@ -16,7 +16,7 @@ import heapq
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,6 +30,7 @@ from gatewright.ports import Answer, Gate, Link, Permanent, Retryable
 from gatewright.providers.registry import GATES
 from gatewright.runtime import metrics
 from gatewright.runtime.links import UNPINNED, Links, Pins, unpinned
+from gatewright.runtime.settings import FASTEST
 
 Key = tuple[str, str]
 Told = Callable[[Key, bool], None]
@@ -84,9 +85,13 @@ class _Track:
 class Sampler:
     """All gates that are watched."""
 
-    def __init__(self, links: Links, told: Told, pins: Callable[[Key], Pins] = unpinned) -> None:
-        """`pins`: the Connections that the run of a Release has pinned; known before its checks are watched."""
+    def __init__(
+        self, links: Links, told: Told, pins: Callable[[Key], Pins] = unpinned, fastest: float = FASTEST
+    ) -> None:
+        """`pins`: the Connections that the run of a Release has pinned; known before its checks are watched.
+        `fastest`: seconds that lie between two measurements of a check at least."""
         self._links = links
+        self._fastest = fastest
         self._pins = pins
         self._told = told
         self._tracks: dict[Key, dict[str, _Track]] = {}
@@ -101,7 +106,7 @@ class Sampler:
 
         `rebuild`: the run was under way before this process; rows of breaches are read from the provider's memory.
         """
-        wanted = {measure.path: measure for measure in measures}
+        wanted = {measure.path: self._bounded(measure) for measure in measures}
         tracks = self._tracks.setdefault(key, {}) if wanted else self._tracks.get(key, {})
         pins = self._pins(key) if wanted else UNPINNED
         for path in [path for path in tracks if path not in wanted]:
@@ -117,6 +122,12 @@ class Sampler:
         if not tracks:
             self._tracks.pop(key, None)
         self._arm()
+
+    def _bounded(self, measure: Measure) -> Measure:
+        rule = measure.rule
+        if rule.interval >= self._fastest:
+            return measure
+        return replace(measure, rule=replace(rule, interval=self._fastest))
 
     def verdicts(self, key: Key) -> dict[str, Verdict]:
         """What the samples of a Release's gates mean now."""

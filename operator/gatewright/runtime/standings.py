@@ -99,7 +99,7 @@ def _outside(outside: Outside, entry: Entry, view: View, holding: Holding, snaps
 
 async def _look(outside: Outside, entry: Entry, view: View, holding: Holding, snapshot: Any, looker: Looker) -> None:
     """Look for as long as it is held."""
-    interval = _interval(entry)
+    interval = max(outside.fastest, _interval(entry))
     while entry.lookers.get(holding.subject) is looker:
         wait = interval
         try:
