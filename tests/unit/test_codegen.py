@@ -346,7 +346,7 @@ def test_the_reference_has_every_field_and_every_link_leads_somewhere(kind: crds
 def test_the_reference_gives_type_default_limits_and_sentence() -> None:
     page = reference.page(crds.RELEASE)
     assert (
-        "| `holdFor` | duration | `10m` | try 30s, 15m or 1h30m, at most 20 characters "
+        "| `holdFor` | duration | `10m` | at most 90d; try 30s, 15m or 1h30m, at most 20 characters "
         "| How long the check may hold before `onHoldExpired` counts. |" in page
     )
     assert "| `stages` | list of [Stage](#stage) **required** |" in page

@@ -123,6 +123,11 @@ def test_a_run_that_ends_in_preflight_does_not_forget_the_failure():
     world.ask("3.0", preflight=[{"name": "p0", "prometheus": {"query": "p0"}, "max": "0"}]).settle()
     world.act("Abort")
     assert world.status.run.outcome == "Aborted" and world.status.unverified is not None
+    assert world.status.state == "RollbackFailed" and conditions(world)["Ready"] == "False"
+    assert "3.0 was started on it and aborted" in world.status.message
+    assert "target/web" in world.status.message and "confirm" in world.status.waitingFor.message
+    answer = world.act("Rollback")
+    assert answer.result == "Refused" and "run 1, whose rollback failed, was followed by run 2" in answer.message
     world.gates.clear()
     world.later(60)
     assert world.status.runs == 2
@@ -154,6 +159,28 @@ def test_a_compensation_that_failed_is_not_made_good_by_the_rollback_of_a_later_
     assert run.id == 2 and run.outcome == "RolledBack" and lines(world)["target/web"] == "Succeeded"
     assert world.status.unverified.subjects == ["run 1: step/purge"] and world.status.live is None
     assert world.status.message.startswith("rollback of 2.0 failed")
+
+
+def test_a_verification_that_passes_does_not_return_what_was_left():
+    world = failed_rollback()
+    gates = [{"name": "errors", "prometheus": {"query": "errors"}, "max": "1"}]
+    asks = [{"name": "ask", "steps": [{"name": "ok", "confirm": {"instructions": "say so"}}], "gates": gates}]
+    world.ask("3.0", stages=asks, rollback={"verify": [{"name": "up", "prometheus": {"query": "up"}, "max": "1"}]})
+    world.settle()
+    world.act("Abort")
+    world.later(12)
+    run, left = world.status.run, world.status.unverified
+    assert run.id == 2 and run.rollback.undo == [] and run.rollback.verify[0].state == "Passing"
+    assert left is not None and "target/web" in left.subjects and world.status.state == "RollbackFailed"
+
+
+def test_what_nobody_has_called_good_is_not_called_last_good():
+    world = failed_rollback()
+    world.act("Confirm")
+    world.ask("3.0").settle()
+    assert world.status.run.id == 2 and world.status.run.outcome == "RolledBack"
+    assert world.live == "2.0" and world.status.live.version == "2.0", "what was found is what has returned"
+    assert "was not promoted" in world.status.message
 
 
 def test_a_later_run_that_returns_all_that_was_left_ends_it():
@@ -718,3 +745,32 @@ def test_a_retry_may_pin_an_edit_with_more_stages():
     world.later(20)
     assert world.status.run.outcome == "Promoted"
     assert [stage.name for stage in world.status.run.stages] == ["migrate", "deploy", "after"]
+
+
+def test_what_a_compensation_has_set_before_a_restore_returns_with_it():
+    world = World(spec=of_a_later_stage()).settle().later(12)
+    world.act("Rollback")
+    world.later(30)
+    assert world.status.run.outcome == "RolledBack"
+    (restored,) = [item for item in world.performed if item.kind == "restore" and item.subject == "target/web"]
+    assert [one.kind for one in restored.changes] == ["apply", "set"], "as wide as what was done to it, all of it"
+    (held,) = world.wants(world.view()).holdings
+    assert [one.kind for one in held.operations[-1].changes] == ["set"], "at rest, too"
+
+
+def test_nobody_runs_it_is_said_for_as_long_as_nobody_does():
+    world = World(remark="nobody runs it: Deployment web wants no pods", gates={"errors": "Failed"}).settle().later(12)
+    assert world.status.run.outcome == "RolledBack" and "nobody runs it" in world.status.message
+    world.remark = ""
+    world.later(12)
+    assert "nobody runs it" not in world.status.message and not world.status.live.caveat
+
+
+def test_a_difference_is_said_while_a_person_is_asked_what_to_do():
+    careful = spec()
+    careful["stages"][1]["onFailure"] = "Pause"
+    world = World(spec=careful, gates={"errors": "Failed"}).settle()
+    assert world.status.state == "Paused"
+    world.live = "hotfix"
+    world.later(3)
+    assert world.status.state == "Paused" and "hotfix" in world.status.message

@@ -328,3 +328,65 @@ async def test_what_has_waited_long_to_be_started_again_has_not_run_meanwhile() 
     found = await compare(cluster_of(pod("a"), again, available=2))
     assert "container app of pod b restarted 1 time" in found.trouble
     assert (found.troubled_since, found.troubled_at) == (before(90), before(2))
+
+
+def manages(name: str, seconds: float) -> dict[str, Any]:
+    """Who set the image of the container, and when."""
+    fields = {"f:spec": {"f:containers": {'k:{"name":"app"}': {"f:image": {}}}}}
+    return {"manager": name, "operation": "Update", "time": ago(seconds), "fieldsV1": fields}
+
+
+async def test_a_pod_is_edited_as_soon_as_somebody_sets_its_image() -> None:
+    """The kubelet takes seconds to start the container anew: until then nothing but the pod's own spec tells."""
+    edited, mutated = pod("web-1"), pod("web-2")
+    for item, image in ((edited, "shop/web:2.3.1"), (mutated, "mirror/web:2.4.0")):
+        item["metadata"] |= {"generation": 2, "managedFields": [manages("kube-controller-manager", 600)]}
+        item["spec"]["containers"][0]["image"] = image
+    assert (await compare(cluster_of(edited, mutated), closely=True)).difference == ""
+    edited["metadata"]["managedFields"].append(manages("kubectl-patch", 1))
+    found = (await compare(cluster_of(edited, mutated), closely=True)).difference
+    assert "its pod web-1 runs shop/web:2.3.1 instead of shop/web:2.4.0" in found
+
+
+def strayed() -> dict[str, Any]:
+    found = pod("a")
+    found["metadata"] |= {"generation": 2, "managedFields": [manages("kubectl-set", 20)]}
+    found["spec"]["containers"][0]["image"] = "shop/web:hotfix"
+    return found
+
+
+UNSOUND: dict[str, tuple[dict[str, Any], str]] = {
+    "a pod that others have made run something else": (strayed(), "its pod a runs shop/web:hotfix instead of"),
+    "one that has crashed and is up again": (crashed("a", 19, 2), "restarted 2 times"),
+    "one that has waited long to be started again": (
+        crashed("a", 300, 5, state={"running": {"startedAt": ago(10)}}), "restarted 5 times",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "words"), UNSOUND.values(), ids=UNSOUND)
+async def test_what_does_not_run_soundly_is_not_taken_over(one: dict[str, Any], words: str) -> None:
+    seen = await WORKLOAD.look(cluster_of(one, pod("b"), pod("c")), NAMESPACE, CONFIG)
+    assert seen.matches and words in seen.unready
+
+
+async def test_what_runs_soundly_is_taken_over_and_what_is_to_be_changed_costs_no_list_of_pods() -> None:
+    cluster = cluster_of(crashed("a", 90), pod("b"), pod("c"))
+    assert (await WORKLOAD.look(cluster, NAMESPACE, CONFIG)).unready == "" and len(cluster.requests("list")) == 1
+    cluster = cluster_of(pod("a"), replicas=0)
+    assert (await WORKLOAD.look(cluster, NAMESPACE, CONFIG)).unready == "" and not cluster.requests("list")
+    cluster = cluster_of(pod("a"))
+    cluster.template(DEPLOYMENT)["spec"]["containers"][0]["image"] = "shop/web:2.3.1"
+    assert not (await WORKLOAD.look(cluster, NAMESPACE, CONFIG)).matches and not cluster.requests("list")
+
+
+@pytest.mark.parametrize(("ages", "since"), [((2.0,), 2.0), ((2.0, 200.0), 120.0), ((1.0, 3.0), 3.0)])
+async def test_it_serves_since_one_of_its_pods_is_there_all_the_time(ages: tuple[float, ...], since: float) -> None:
+    """Who deletes a pod that crashed has a fresh one, and a rollout that was complete long ago."""
+    complete = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "lastUpdateTime": ago(120)}
+    listed = [pod(f"p{number}", since=age, began=age + 1) for number, age in enumerate(ages)]
+    cluster = cluster_of(*listed, replicas=len(ages), conditions=[complete])
+    restore = Operation("1.a.b.1-x", "restore", "target/web", {"workload": CONFIG.model_dump()})
+    snapshot = {"template": cluster.template(DEPLOYMENT), "uid": "any", "replicas": len(ages)}
+    found = await WORKLOAD.compare(cluster, NAMESPACE, CONFIG, [restore], snapshot, WINDOW, True)
+    assert found.rolled_out == before(since)

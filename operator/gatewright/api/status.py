@@ -338,7 +338,7 @@ class Unverified(Model):
     reason: Message
     """What could not be undone or verified."""
     subjects: Annotated[list[Short], Field(max_length=1000)] = []
-    """What has to be returned or verified: the rollback of a later run ends this only if it returns all of it, or verifies."""
+    """What has to be returned or verified: the rollback of a later run ends this only if it returns all of it."""
     generation: int
     """The `metadata.generation` of the spec when it failed."""
     since: Time

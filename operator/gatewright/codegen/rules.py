@@ -271,9 +271,9 @@ class Text:
 
 
 _TEXTS: Mapping[str, tuple[str, str]] = {
-    base.BOUNDED_DURATION_PATTERN: ("a duration of at most 90d", "try 30s, 15m or 1h30m"),
-    base.TIMEOUT_PATTERN: ("a time-out of at most 60s", "try 5s or 500ms"),
-    base.INTERVAL_PATTERN: ("an interval of at least 1s", "try 10s or 1m"),
+    base.BOUNDED_DURATION_PATTERN: ("a duration", "at most 90d; try 30s, 15m or 1h30m"),
+    base.TIMEOUT_PATTERN: ("a time-out", "at most 60s; try 5s or 500ms"),
+    base.INTERVAL_PATTERN: ("an interval", "at least 1s; try 10s or 1m"),
     base.QUANTITY_PATTERN: ("a quantity", "try 1%, 100ms, 2s or 80"),
     base.NAME_PATTERN: ("a name", "lower case letters, digits and -, as in bug-fixes"),
     base.VERSION_PATTERN: ("a version", "letters, digits and . _ + -, as in 2.4.0"),

@@ -59,7 +59,9 @@ def _unverified(view: View, seen: Observation) -> bool:
         return False
     if seen.lost:  # whatever started now would take what is there for good
         return True
-    return not asked_again(view) and (view.generation <= left.generation or _version(view) == left.version)
+    last = view.status.run  # a run that was started on it and has ended without making it good
+    newest = max(left.generation, last.generation if last is not None and last.outcome is not None else 0)
+    return not asked_again(view) and (view.generation <= newest or _version(view) == left.version)
 
 
 def _unobserved(view: View, seen: Observation) -> bool:

@@ -207,6 +207,7 @@ def _stuck_stop(p: Pass) -> str:
 def _suspended(p: Pass, text: str) -> _Said:
     """Somebody, or a guard, has stopped the walk."""
     why, then = steering.standstill(p)
+    why += _meanwhile(p.run)
     by_guard = p.run.paused is not None and p.run.paused.startswith("guard ")
     return _Said(
         "Suspended",
@@ -218,6 +219,12 @@ def _suspended(p: Pass, text: str) -> _Said:
         stalled=by_guard,
         paused=True,
     )
+
+
+def _meanwhile(run: Run) -> str:
+    """What runs instead while nothing goes on anyway."""
+    more = f" (and {len(run.differences) - 1} more)" if len(run.differences) > 1 else ""
+    return f"; {run.differences[0].message}{more}" if run.differences else ""
 
 
 def _different(p: Pass, run: Run, text: str) -> _Said:
@@ -257,7 +264,7 @@ def _gating(run: Run, gates: list[GateStatus], state: str) -> tuple[str, str]:
 def _paused(p: Pass, run: Run) -> _Said:
     index = current(run)
     stage = run.stages[index or 0]
-    text = f"{run.version}: stage {stage.name} failed: {stage.message or ''}"
+    text = f"{run.version}: stage {stage.name} failed: {stage.message or ''}{_meanwhile(run)}"
     waiting = f"a person: kubectl release retry {p.view.name}, or skip, rollback, abort"
     return _Said("Paused", "False", "Paused", text, waiting, stalled=True, paused=True)
 
@@ -391,9 +398,11 @@ def _unverified(p: Pass) -> _Said:
     version = p.view.spec.version if p.view.spec is not None else ""
     text = f"rollback of {left.version} failed: {left.reason}; what is served is not verified"
     last = p.status.run
-    if last is not None and last.id != left.run and last.rollback is not None and last.outcome is not None:
-        text += f"; the rollback of run {last.id} has not made good: {_listed(left.subjects)}"
-    if version != left.version:
+    later = last is not None and last.id != left.run and last.outcome is not None
+    if last is not None and later:
+        text += f"; {last.version} was started on it and {_ended_how(last)}"
+        text += f", which has not made good: {_listed(left.subjects)}" if left.subjects else ""
+    if version != left.version and not (last is not None and later and version == last.version):
         text += f"; {version} is not started on it"
     name, run = p.view.name, p.status.run
     confirm = f"kubectl release confirm {name} says that what is served is good"
@@ -405,6 +414,10 @@ def _unverified(p: Pass) -> _Said:
     again = again if run is not None and run.id == left.run and run.outcome == "RollbackFailed" and run.rollback else ""
     waiting = f"a person: {again}{confirm}; kubectl release retry {name} starts {version}"
     return _Said("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
+
+
+def _ended_how(run: Run) -> str:
+    return "rolled back" if run.rollback is not None else str(run.outcome).lower()
 
 
 def _listed(problems: Sequence[str]) -> str:

@@ -134,8 +134,18 @@ def set_by(body: Body, undo: Undo) -> set[str]:
 def restore(view: View, body: Body, run: Run, subject: str, own: str, since: str | None) -> Operation:
     """What returns a subject to its snapshot, as wide as what the run did to it. Raises expand.Unknown."""
     done = (operation for operation, _ in changes_of(view, body, run))
-    changes = tuple(operation for operation in (*body.earlier, *done) if operation.subject == subject)
+    changes = (
+        *(one for one in (*body.earlier, *done) if one.subject == subject),
+        *_undone_first(view, body, run, subject),
+    )
     return Operation(own, "restore", subject, subjects(body).get(subject), since, changes)
+
+
+def _undone_first(view: View, body: Body, run: Run, subject: str) -> tuple[Operation, ...]:
+    """What compensations before its restore have set in it, which returns with it."""
+    lines = run.rollback.undo if run.rollback is not None else []
+    line = next((item for item in lines if item.kind == "Restore" and item.subject == subject), None)
+    return _sets(view, body, run, compensated(body, run, line)[0], subject) if line is not None else ()
 
 
 def changes_of(view: View, body: Body, run: Run) -> Iterator[tuple[Operation, StepStatus]]:

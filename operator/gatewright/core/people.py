@@ -141,10 +141,14 @@ def _at_rest(p: Pass, act: Act, situation: Situation) -> str:
 def _repeat(p: Pass) -> str:
     """What a failed rollback has not undone, once more."""
     run = p.status.run
-    if run is None or run.outcome != "RollbackFailed" or run.rollback is None or p.status.unverified is None:
+    left = p.status.unverified
+    if left is not None and run is not None and left.run != run.id:
+        raise Refused(
+            f"run {left.run}, whose rollback failed, was followed by run {run.id}, and its record is gone; Retry or another "
+            "version starts on the snapshots of before, and Confirm says that what is served is good"
+        )
+    if run is None or run.outcome != "RollbackFailed" or run.rollback is None or left is None:
         raise Refused("no run is under way, so there is nothing to roll back")
-    if p.status.unverified.run != run.id:
-        raise Refused(f"run {p.status.unverified.run} was the one whose rollback failed; its record is gone")
     unwind.repeat(p)
     return f"what run {run.id} has not undone is undone once more"
 

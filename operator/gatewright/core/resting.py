@@ -50,5 +50,8 @@ def _sets(name: str, item: Mapping[str, Any], when: str) -> Iterator[Operation]:
 
 
 def _restored(name: str, item: Mapping[str, Any]) -> Operation:
-    changes = tuple(Operation("", change["kind"], name, change["config"]) for change in item["changes"])
+    changes = (
+        *(Operation("", change["kind"], name, change["config"]) for change in item["changes"]),
+        *_sets(name, item, "before"),
+    )
     return Operation("", "restore", name, item["config"], changes=changes)

@@ -112,7 +112,7 @@ def _promote(p: Pass, act: Act) -> str:
         if act.stage is not None:
             raise Refused("no stage is under way: every stage has passed, and guards watch")
         times.start(run, "guard", 0.0, p.now)
-        return f"guards end now, and {run.version} becomes last good"
+        return f"guards end now; {run.version} becomes last good if everything is as it is wanted"
     stage = run.stages[_stage_of(p, act)]
     if stage.state != "Baking":
         raise Refused(f"Promote ends a bake; {where(p)}")

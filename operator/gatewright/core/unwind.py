@@ -55,6 +55,8 @@ FRESH = timedelta(seconds=5)
 """What was restored has to have run for this long: what crashes as it starts is ready for a moment, too."""
 AHEAD = timedelta(seconds=-2)
 """How far the API server's clock may be ahead of ours, its times being whole seconds."""
+VERIFY = "rollback.verify"
+"""What has not passed, as a thing that a failed rollback has left."""
 SUBJECTS = 8_000
 """Characters that the names of what a failed rollback has left may take in the status."""
 LAST_LOOK = 5.0
@@ -491,7 +493,7 @@ def _returned(p: Pass) -> None:
         if stage.state == "Passed":
             states.move(stage, "RolledBack")
     _serve_again(p)
-    p.status.unverified = None if run.rollback.verify else _still_left(p)
+    p.status.unverified = _still_left(p)
     if p.status.unverified is not None:  # an earlier run has left what this one does not know: nothing starts on it
         p.status.unverified.generation = p.view.generation
         serve(p, None)
@@ -500,12 +502,17 @@ def _returned(p: Pass) -> None:
 
 
 def _still_left(p: Pass) -> Unverified | None:
-    """What an earlier run has left that the rollback of this one does not return; None where there is nothing."""
+    """What an earlier run has left that the rollback of this one does not return; None where there is nothing.
+
+    A verification that passes says that what is there is sound, not that it is what was to be there.
+    """
     left, rollback = p.status.unverified, p.run.rollback
     if left is None or rollback is None:
         return left
     returned = {line.subject for line in rollback.undo if line.kind == "Restore"}
     others = [item for item in left.subjects if item not in returned and not item.startswith(_by(p.run))]
+    if rollback.verify:
+        others = [item for item in others if not item.endswith(VERIFY)]
     return left.model_copy(update={"subjects": others}) if others else None
 
 
@@ -518,14 +525,11 @@ def _serve_again(p: Pass) -> None:
         if p.status.live is not None and snapshot != run.revision:
             p.status.live.snapshot = snapshot
         return  # the run has touched no target: what was live before it still is
-    remarks = "; ".join(item.remark for item in p.seen.standings.values() if item.remark.startswith("nobody"))
     if run.found is None:
-        served = Served(version=good.version if good is not None else "", snapshot=snapshot, caveat=remarks or None)
-        serve(p, served)
+        serve(p, Served(version=good.version if good is not None else "", snapshot=snapshot))
         return
     caveat = f"it was live before run {run.id}, and was not promoted"
     caveat += f"; {good.version} is last good" if good is not None and good.version else ""
-    caveat += f"; {remarks}" if remarks else ""
     serve(p, Served(version=run.found, snapshot=snapshot, caveat=caveat))
 
 
@@ -609,7 +613,7 @@ def _to_verify(run: Run) -> Iterator[str]:
         if line.kind != "Restore" and not over:
             yield f"{_by(run)}{line.subject}"
     if any(row.state == "Failed" for row in run.rollback.verify):
-        yield f"{_by(run)}rollback.verify"
+        yield f"{_by(run)}{VERIFY}"
 
 
 def _bounded(run: Run, subjects_: list[str]) -> list[str]:

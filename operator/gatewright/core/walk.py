@@ -71,8 +71,10 @@ def _found(p: Pass) -> str | None:
         return None
     if any(standing.difference for standing in p.seen.standings.values()):
         return version or "unknown"
+    if live is None:  # a rollback had failed before: nobody has said since what is there
+        return None if version == good.version else version or "unknown"
     # What was compared and does not differ is last good, whatever its images call it.
-    compared = bool(p.seen.standings) and live is not None and live.version == good.version
+    compared = bool(p.seen.standings) and live.version == good.version
     return version if not compared and version and good.version and version != good.version else None
 
 
@@ -396,7 +398,8 @@ def _promote(p: Pass, caveat: str = "") -> None:
         version=run.version, snapshot=revision.name, since=times.stamp(p.now), caveat=words[:1000] if words else None
     )
     since = (p.status.live or Served()).since
-    p.status.live = p.status.lastGood.model_copy(update={"since": since})
+    # Whether anybody runs it is looked at as long as it is live: only the record of the promotion keeps that.
+    p.status.live = p.status.lastGood.model_copy(update={"since": since, "caveat": caveat[:1000] or None})
     p.status.unverified = None
     p.status.rejected = [item for item in p.status.rejected if item.version != run.version]
     finish(p, "Promoted", "; ".join([_passed(run), *([words] if words else [])]))

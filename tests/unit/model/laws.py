@@ -213,8 +213,6 @@ def forgets_no_failed_rollback(world: Wild, seen: Seen) -> None:
     if confirmed or repeated or run.outcome == "Promoted":
         return
     assert run.rollback is not None and run.outcome is not None, "what is not verified is forgotten"
-    if run.rollback.verify:
-        return
     broken = next((past for past in world.status.history if past.id == before.run), None)
     taken = world.data[(broken.revision if broken else None) or run.revision]["snapshots"]
     for change in _last_changes(world, before.run):

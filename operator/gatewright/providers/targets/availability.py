@@ -30,6 +30,7 @@ from typing import Any
 from gatewright.ports import Cluster
 from gatewright.providers.targets import owned, pods, rollout
 from gatewright.providers.targets.pods import Pod
+from gatewright.providers.targets.template import GROUPS
 
 AGAIN = 3.0
 """Seconds for which what pods have said is believed while something is wrong and nothing has been written."""
@@ -66,6 +67,8 @@ class Health:
     """A pod that others have made run something else, and what."""
     ready_at: datetime | None = None
     """When the last pod became ready, where pods were asked."""
+    ready_since: datetime | None = None
+    """The same of the first one: since when anybody has been there all the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ class _Look:
     version: str
     found: tuple[Pod, ...]
     stray: str
-    ready_at: datetime | None
+    ready: tuple[datetime, datetime] | None
+    """When the first and the last of those that are ready became so."""
     at: float
 
 
@@ -101,15 +105,21 @@ async def health(
     if serving == 0:
         words = f"none of {wanted} replicas is available"
         ailments.insert(0, Ailment(words, _unavailable_since(found, looked) or now))
+    first, last_ready = look.ready or (None, None)
     if not ailments:
-        return Health(stray=look.stray, ready_at=look.ready_at)
+        return Health(stray=look.stray, ready_at=last_ready, ready_since=first)
     ends = [item.ended for item in ailments]
     last = now if None in ends else max(end for end in ends if end is not None)
     said = [item.words for item in ailments]
     more = len(said) - SAID
     text = "; ".join(said[:SAID]) + (f"; and {more} more" if more > 0 else "")
     return Health(
-        f"{rollout.called(found)}: {text}"[:700], min(item.since for item in ailments), last, look.stray, look.ready_at
+        f"{rollout.called(found)}: {text}"[:700],
+        min(item.since for item in ailments),
+        last,
+        look.stray,
+        last_ready,
+        first,
     )
 
 
@@ -136,9 +146,8 @@ async def _look(
     edited = (pod for pod in every if _edited(pod) and not pods.leaving(pod))
     stray = next((f"pod {pod['metadata']['name']} {words}" for pod in edited if (words := differs(pod))), "")
     listed = owned.current(found, every)
-    ready = max(
-        (at for pod in listed if pods.is_ready(pod) and (at := pods.ready_since(pod)) is not None), default=None
-    )
+    times = [at for pod in listed if pods.is_ready(pod) and (at := pods.ready_since(pod)) is not None]
+    ready = (min(times), max(times)) if times else None
     seen = tuple(_kept(pod) for pod in listed if _says_something(pod))
     return _keep(found, _Look(_version(found), seen, stray, ready, time.monotonic()))
 
@@ -163,10 +172,23 @@ def _says_something(pod: Pod) -> bool:
 
 
 def _edited(pod: Pod) -> bool:
-    """Whether others may have changed an image in place: a container was started anew for it. What a webhook makes of a
-    pod is so from its first generation on; a resize or an ephemeral container starts nothing anew."""
-    restarted = any(item.get("restartCount") for item in pods.containers(pod))
-    return restarted and pod["metadata"].get("generation", 1) > 1
+    """Whether others may have changed an image in place: somebody has set one since the pod was made, or a container was
+    started anew for it. What a webhook makes of a pod is so from its first generation on; a resize or an ephemeral
+    container sets no image."""
+    if pod["metadata"].get("generation", 1) <= 1:
+        return False
+    return _image_set_later(pod) or any(item.get("restartCount") for item in pods.containers(pod))
+
+
+def _image_set_later(pod: Pod) -> bool:
+    """What managed fields tell, at once: the kubelet takes seconds to start a container anew."""
+    made = str(pod["metadata"].get("creationTimestamp", ""))
+    for entry in pod["metadata"].get("managedFields") or ():
+        spec = (entry.get("fieldsV1") or {}).get("f:spec") or {}
+        groups = (spec.get(f"f:{group}") or {} for group in GROUPS)
+        if any("f:image" in item for group in groups for item in group.values()) and str(entry.get("time", "")) > made:
+            return True
+    return False
 
 
 def _kept(pod: Pod) -> Pod:

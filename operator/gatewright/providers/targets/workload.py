@@ -34,6 +34,8 @@ from gatewright.providers.targets import availability, captured, managers, owned
 from gatewright.providers.targets.template import Difference, Fields
 
 Image = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
+LATELY = 60.0
+"""Seconds for which a container that has crashed must have run before a version is taken over as it is."""
 SAID = 5
 """Places that others have changed which a message names; of more only the number."""
 
@@ -130,6 +132,8 @@ class Workload:
         if rolled_out.state != "Succeeded":
             said = await self.trouble(cluster, namespace, config)
             unready = f"{rollout.called(found)}: {rolled_out.message}" + (f" ({said.message})" if said else "")
+        elif matches and found["spec"].get("replicas", 1):  # it may be taken over as it is: what its pods run decides
+            unready = await _not_sound(cluster, namespace, found, _fields_of(config))
         return Sight(
             {
                 "template": found["spec"]["template"],
@@ -219,7 +223,7 @@ class Workload:
             trouble=seen.trouble,
             troubled_since=seen.since,
             troubled_at=seen.at,
-            rolled_out=(rollout.completed_at(found.get("status") or {}) or seen.ready_at) if restored else None,
+            rolled_out=_serves_since(found, seen) if restored else None,
         )
 
     async def trouble(self, cluster: Cluster, namespace: str, config: WorkloadConfig) -> Trouble | None:
@@ -471,6 +475,20 @@ async def _still_running(cluster: Cluster, namespace: str, found: Mapping[str, A
             words = f"{rollout.called(found)} is set right, but its pod {pod['metadata']['name']} {instead}"
             return f"{words}: {why}" if why else words
     return ""
+
+
+async def _not_sound(cluster: Cluster, namespace: str, found: Mapping[str, Any], wanted: Fields) -> str:
+    """What its pods run instead, or how they crashed lately; empty where they run what it wants. Raises Retryable,
+    Permanent."""
+    differs = functools.partial(_instead, wanted=wanted)
+    seen = await availability.health(cluster, namespace, found, LATELY, datetime.now(UTC), differs, closely=True)
+    return seen.trouble or (f"{rollout.called(found)}: its {seen.stray}" if seen.stray else "")
+
+
+def _serves_since(found: Mapping[str, Any], seen: availability.Health) -> datetime | None:
+    """Since when it runs as it does: its rollout was complete, and one of its pods has been there from then on."""
+    known = (rollout.completed_at(found.get("status") or {}) or seen.ready_at, seen.ready_since)
+    return max((moment for moment in known if moment is not None), default=None)
 
 
 def _instead(pod: Mapping[str, Any], wanted: Fields) -> str:
