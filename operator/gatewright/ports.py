@@ -62,6 +62,8 @@ class Right:
     """Only where this field has this value."""
     spared: tuple[str, ...] = ()
     """Names that need no right."""
+    implied: bool = False
+    """A name that is left out stands for an object all the same: it is asked for without a name."""
 
 
 @dataclass(frozen=True, slots=True)

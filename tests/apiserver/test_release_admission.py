@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -12,19 +11,18 @@ import pytest
 import yaml
 
 from gatewright.codegen import authors, crds, schema
+from tests.apiserver.people import People, Right, spoken, told
 from tests.cluster.paths import CHECKOUT
 from tests.harness.api import Api, ApiError
-from tests.harness.lab import ADMISSION, RELEASES, Lab, Late
+from tests.harness.lab import ADMISSION, Lab
 from tests.harness.oracle import OPERATOR
 from tests.harness.scenarios import TARGET, deploy, job
 
 pytestmark = pytest.mark.apiserver
 
-RBAC = "/apis/rbac.authorization.k8s.io/v1/namespaces/{}"
 NODES = dict(schema.walk(crds.schemas(crds.RELEASE)[0], "spec"))
 JOBS = [path for path, node in NODES.items() if node.get(schema.MODEL) == "Job"]
 FLAGS = [path for path, node in NODES.items() if node.get(schema.MODEL) == "FlagsStep"]
-Right = tuple[str, str, str, str]
 
 MAKE: Right = ("create", "batch", "jobs", "")
 WEB: Right = ("patch", "apps", "deployments", "web")
@@ -98,90 +96,6 @@ def named(path: str) -> str:
     """The path as messages say it."""
     head, _, tail = path.rpartition("[].")
     return head.replace("stages[]", "stages[ship]") + f"[here].{tail}"
-
-
-class People:
-    """Users of one namespace, each with what RBAC gives them; a moment passes before RBAC knows."""
-
-    def __init__(self, lab: Lab, namespace: str) -> None:
-        self.lab, self.namespace = lab, namespace
-        self.path = RELEASES.format(namespace)
-        self._open: dict[str, Api] = {}
-        self._numbers = itertools.count(1)
-
-    def with_rights(self, *rights: Right, also: tuple[str, ...] = ()) -> Api:
-        """Somebody new, who may write Releases and has these rights."""
-        user = f"{self.namespace}-user{next(self._numbers)}"
-        write = ["create", "update", "patch", "delete", "get"]
-        rules = [{"apiGroups": ["gatewright.dev"], "resources": ["releases", *also], "verbs": write}]
-        for verb, group, resource, name in rights:
-            rule: dict[str, Any] = {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
-            rules.append(rule | ({"resourceNames": [name]} if name else {}))
-        self.bind(user, "Role", user, rules)
-        return self.user(user)
-
-    def bind(self, user: str, kind: str, role: str, rules: Any = None) -> None:
-        api, base = self.lab.api, RBAC.format(self.namespace)
-        if rules is not None:
-            api.create(f"{base}/roles", {"metadata": {"name": role}, "rules": rules})
-        subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
-        reference = {"kind": kind, "name": role, "apiGroup": "rbac.authorization.k8s.io"}
-        body = {"metadata": {"name": f"{user}-{role}"}, "subjects": [subject], "roleRef": reference}
-        api.create(f"{base}/rolebindings", body)
-
-    def user(self, user: str) -> Api:
-        if user not in self._open:
-            config = self.lab.server.kubeconfig_for(user, [])
-            self._open[user] = Api(self.lab.background, config, user)
-        return self._open[user]
-
-    def close(self) -> None:
-        for api in self._open.values():
-            api.close()
-
-    def said(self, api: Api, body: Mapping[str, Any]) -> str:
-        """What a user is told who creates this (as a dry run); nothing where it is admitted."""
-        return told(lambda: api.create(f"{self.path}?dryRun=All", body))
-
-    def changes(self, api: Api, name: str, patch: Mapping[str, Any], part: str = "") -> str:
-        return told(lambda: api.merge(f"{self.path}/{name}{part}?dryRun=All", patch))
-
-    def passes(self, api: Api, body: Mapping[str, Any]) -> None:
-        said: list[str] = []
-        with contextlib.suppress(Late):
-            self.lab.wait(lambda: said.append(self.said(api, body)) or not said[-1], 10, "it to be admitted")
-        assert said[-1] == ""
-
-    def refuses(self, api: Api, body: Mapping[str, Any], right: Right, where: str) -> None:
-        """For lack of this right alone, in words that say so."""
-        words = f"{where}: {self.name_of(api)} may not {spoken(right)} in namespace {self.namespace};"
-        said = self.tells(api, body, words)
-        assert authors.NAME in said and "RBAC must allow that verb" in said
-
-    def tells(self, api: Api, body: Mapping[str, Any], words: str) -> str:
-        said: list[str] = []
-        with contextlib.suppress(Late):
-            self.lab.wait(lambda: said.append(self.said(api, body)) or words in said[-1], 10, words)
-        assert words in said[-1]
-        return said[-1]
-
-    def name_of(self, api: Api) -> str:
-        return next(user for user, one in self._open.items() if one is api)
-
-
-def spoken(right: Right) -> str:
-    verb, group, resource, name = right
-    what = f"{resource}.{group}" if group else resource
-    return f"{verb} {what}" + (f"/{name}" if name else "" if verb in ("create", "delete") else " of any name")
-
-
-def told(ask: Callable[[], Any]) -> str:
-    try:
-        ask()
-    except ApiError as error:
-        assert error.status in (403, 422), error
-        return str(error)
-    return ""
 
 
 @pytest.fixture(scope="module")
@@ -419,10 +333,9 @@ def made(people: People) -> str:
     return name
 
 
-def test_labels_annotations_finalizers_and_status_are_nobodys_business(people: People, nobody: Api, made: str) -> None:
+def test_labels_annotations_and_finalizers_are_nobodys_business(people: People, nobody: Api, made: str) -> None:
     for metadata in ({"labels": {"team": "shop"}}, {"annotations": {"a": "b"}}, {"finalizers": ["example.com/a"]}):
         assert people.changes(nobody, made, {"metadata": metadata}) == ""
-    assert people.changes(nobody, made, {"status": {"message": "hello"}}, "/status") == ""
 
 
 def test_an_unchanged_apply_passes(people: People, nobody: Api, made: str) -> None:

@@ -29,6 +29,7 @@ class ApiServer:
 
     def __init__(self) -> None:
         self.secrets: dict[str, dict[str, str]] = {"hook": {"key": KEY, "other": KEY}}
+        self.type = "Opaque"
         self.written: list[tuple[str, dict[str, Any]]] = []
         self.away = False
         self.down = False
@@ -39,7 +40,7 @@ class ApiServer:
         name = path.rpartition("/")[2]
         if name not in self.secrets:
             raise NotFound(name)
-        return {"data": self.secrets[name], "metadata": {"resourceVersion": "1"}}
+        return {"type": self.type, "data": self.secrets[name], "metadata": {"resourceVersion": "1"}}
 
     async def patch(self, path: str, body: Mapping[str, Any], kind: str) -> dict[str, Any]:
         if self.down:
@@ -171,9 +172,12 @@ async def test_a_missing_key_is_named_and_no_other() -> None:
     links, server = known(connection("a", secret={"secretRef": {"name": "hook", "key": "typo"}}))
     with pytest.raises(Permanent) as caught:
         await links.open("shop", "webhook", "a")
-    assert str(caught.value) == 'Secret hook has no key "typo"'
+    assert str(caught.value) == "Secret hook does not have the key that the Connection names"
     await until(lambda: server.written)
-    assert server.written[0][1]["conditions"][0]["message"] == 'Secret hook has no key "typo"'
+    assert (
+        server.written[0][1]["conditions"][0]["message"]
+        == "Secret hook does not have the key that the Connection names"
+    )
     await links.close()
 
 
@@ -306,6 +310,19 @@ async def test_a_provider_that_comes_and_goes_is_written_seldom(monkeypatch: pyt
     for _ in range(3):
         links.used("shop", "a", Retryable("503"))
     await until(lambda: server.said()[-1] == ("NotReady", 1))
+    await links.close()
+
+
+@pytest.mark.parametrize(
+    "kind", ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1"]
+)
+async def test_what_is_kubernetes_own_opens_no_connection(kind: str) -> None:
+    links, server = known(connection("a"))
+    server.type = kind
+    with pytest.raises(Permanent, match=f"is of type {kind}, which opens no Connection"):
+        await links.open("shop", "webhook", "a")
+    await links.check("shop", "a")
+    assert server.said() == [("NotReady", 1)]
     await links.close()
 
 

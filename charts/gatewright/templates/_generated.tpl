@@ -32,6 +32,10 @@
 - apiGroups: ["gatewright.dev"]
   resources: [connections/status]
   verbs: [patch]
+# be the one whose word a status is: a policy asks for it
+- apiGroups: ["gatewright.dev"]
+  resources: [releases, connections, interventions]
+  verbs: [operate]
 # keep pinned bodies and snapshots
 - apiGroups: ["apps"]
   resources: [controllerrevisions]
@@ -123,9 +127,22 @@ rbac.authorization.k8s.io/aggregate-to-edit: "true"
 rbac.authorization.k8s.io/aggregate-to-admin: "true"
 {{- end }}
 {{- define "gatewright.editRules" -}}
-# write Releases and Connections
+# write Releases
 - apiGroups: ["gatewright.dev"]
-  resources: [releases, connections]
+  resources: [releases]
+  verbs: [create, update, patch, delete, deletecollection]
+# name Connections in them
+- apiGroups: ["gatewright.dev"]
+  resources: [connections]
+  verbs: [use]
+{{- end }}
+{{- define "gatewright.connectionsLabels" -}}
+rbac.authorization.k8s.io/aggregate-to-admin: "true"
+{{- end }}
+{{- define "gatewright.connectionsRules" -}}
+# write Connections, whose Secrets they may read
+- apiGroups: ["gatewright.dev"]
+  resources: [connections]
   verbs: [create, update, patch, delete, deletecollection]
 {{- end }}
 {{- define "gatewright.releaserRules" -}}
@@ -156,7 +173,7 @@ rbac.authorization.k8s.io/aggregate-to-admin: "true"
   resources: [releases]
   verbs: [approve, reject, confirm]
 {{- end }}
-{{- define "gatewright.interventionPolicy" -}}
+{{- define "gatewright-interventions.policy" -}}
 failurePolicy: Fail
 matchConstraints:
   resourceRules:
@@ -188,7 +205,7 @@ validations:
   message: an Intervention cannot be changed; make another one
   reason: Invalid
 {{- end }}
-{{- define "gatewright.releasePolicy" -}}
+{{- define "gatewright-releases.policy" -}}
 failurePolicy: Fail
 matchConstraints:
   resourceRules:
@@ -468,5 +485,934 @@ validations:
     of any name'' + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must
     allow that verb, or somebody who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
+  reason: Forbidden
+{{- end }}
+{{- define "gatewright-connections.policy" -}}
+failurePolicy: Fail
+matchConstraints:
+  resourceRules:
+  - apiGroups:
+    - gatewright.dev
+    apiVersions:
+    - '*'
+    operations:
+    - CREATE
+    - UPDATE
+    resources:
+    - connections
+    scope: Namespaced
+matchConditions:
+- name: spec-changed
+  expression: request.operation != 'UPDATE' || object.spec != oldObject.spec
+variables:
+- name: needs0
+  expression: '[object.spec.?github.token].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name, ''get,,secrets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.github.token'')'
+- name: needs1
+  expression: '[object.spec.?http.bearerToken].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name,
+    ''get,,secrets,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.http.bearerToken'')'
+- name: needs2
+  expression: 'object.spec.?http.headers.orValue({}).map(key, ''get,,secrets,'' + (object.spec.?http.headers.orValue({})[key].secretRef.name.matches(''^[a-z0-9.-]+$'')
+    ? object.spec.?http.headers.orValue({})[key].secretRef.name : '''') + '', '' + ''spec.http.headers.'' + key)'
+- name: needs3
+  expression: '[object.spec.?launchdarkly.token].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name,
+    ''get,,secrets,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.launchdarkly.token'')'
+- name: needs4
+  expression: '[object.spec.?ofrep.bearerToken].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name,
+    ''get,,secrets,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.ofrep.bearerToken'')'
+- name: needs5
+  expression: '[object.spec.?ofrep.apiKey].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name, ''get,,secrets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.ofrep.apiKey'')'
+- name: needs6
+  expression: '[object.spec.?openai.apiKey].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name, ''get,,secrets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.openai.apiKey'')'
+- name: needs7
+  expression: '[object.spec.?pagerduty.routingKey].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name,
+    ''get,,secrets,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.pagerduty.routingKey'')'
+- name: needs8
+  expression: '[object.spec.?postgres.url].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name, ''get,,secrets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.postgres.url'')'
+- name: needs9
+  expression: '[object.spec.?prometheus.bearerToken].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name,
+    ''get,,secrets,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.prometheus.bearerToken'')'
+- name: needs10
+  expression: 'object.spec.?prometheus.headers.orValue({}).map(key, ''get,,secrets,'' + (object.spec.?prometheus.headers.orValue({})[key].secretRef.name.matches(''^[a-z0-9.-]+$'')
+    ? object.spec.?prometheus.headers.orValue({})[key].secretRef.name : '''') + '', '' + ''spec.prometheus.headers.'' + key)'
+- name: needs11
+  expression: '[object.spec.?redis.url].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name, ''get,,secrets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.redis.url'')'
+- name: needs12
+  expression: '[object.spec.?sentry.token].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name, ''get,,secrets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.sentry.token'')'
+- name: needs13
+  expression: '[object.spec.?slack.token].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name, ''get,,secrets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.slack.token'')'
+- name: needs14
+  expression: '[object.spec.?statuspage.apiKey].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name,
+    ''get,,secrets,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.statuspage.apiKey'')'
+- name: needs15
+  expression: '[object.spec.?supabase.token].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name, ''get,,secrets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.supabase.token'')'
+- name: needs16
+  expression: '[object.spec.?unleash.token].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name, ''get,,secrets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.unleash.token'')'
+- name: needs17
+  expression: '[object.spec.?upstash.token].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name, ''get,,secrets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.upstash.token'')'
+- name: needs18
+  expression: '[object.spec.?vercel.token].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name, ''get,,secrets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.vercel.token'')'
+- name: needs19
+  expression: '[object.spec.?vercel.protectionBypass].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name,
+    ''get,,secrets,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.vercel.protectionBypass'')'
+- name: needs20
+  expression: '[object.spec.?webhook.secret].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name, ''get,,secrets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.webhook.secret'')'
+- name: needs21
+  expression: '[object.spec.?webhook.previousSecret].filter(one, one.hasValue()).map(one, one.value().secretRef.name).map(name,
+    ''get,,secrets,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + ''spec.webhook.previousSecret'')'
+- name: needs22
+  expression: 'object.spec.?webhook.headers.orValue({}).map(key, ''get,,secrets,'' + (object.spec.?webhook.headers.orValue({})[key].secretRef.name.matches(''^[a-z0-9.-]+$'')
+    ? object.spec.?webhook.headers.orValue({})[key].secretRef.name : '''') + '', '' + ''spec.webhook.headers.'' + key)'
+- name: wanted0
+  expression: (variables.needs0 + variables.needs1 + variables.needs2 + variables.needs3 + variables.needs4 + variables.needs5
+    + variables.needs6 + variables.needs7 + variables.needs8 + variables.needs9 + variables.needs10 + variables.needs11 +
+    variables.needs12 + variables.needs13 + variables.needs14 + variables.needs15 + variables.needs16 + variables.needs17
+    + variables.needs18 + variables.needs19 + variables.needs20 + variables.needs21 + variables.needs22).join('\n').split('\n').filter(line,
+    line != '')
+- name: asked0
+  expression: 'variables.wanted0.size() == 0 ? '''' : variables.wanted0[0].substring(0, variables.wanted0[0].indexOf('' ''))'
+- name: wanted1
+  expression: variables.wanted0.filter(line, !line.startsWith(variables.asked0))
+- name: asked1
+  expression: 'variables.wanted1.size() == 0 ? '''' : variables.wanted1[0].substring(0, variables.wanted1[0].indexOf('' ''))'
+- name: wanted2
+  expression: variables.wanted1.filter(line, !line.startsWith(variables.asked1))
+- name: asked2
+  expression: 'variables.wanted2.size() == 0 ? '''' : variables.wanted2[0].substring(0, variables.wanted2[0].indexOf('' ''))'
+- name: wanted3
+  expression: variables.wanted2.filter(line, !line.startsWith(variables.asked2))
+- name: asked3
+  expression: 'variables.wanted3.size() == 0 ? '''' : variables.wanted3[0].substring(0, variables.wanted3[0].indexOf('' ''))'
+- name: wanted4
+  expression: variables.wanted3.filter(line, !line.startsWith(variables.asked3))
+- name: asked4
+  expression: 'variables.wanted4.size() == 0 ? '''' : variables.wanted4[0].substring(0, variables.wanted4[0].indexOf('' ''))'
+- name: wanted5
+  expression: variables.wanted4.filter(line, !line.startsWith(variables.asked4))
+- name: asked5
+  expression: 'variables.wanted5.size() == 0 ? '''' : variables.wanted5[0].substring(0, variables.wanted5[0].indexOf('' ''))'
+- name: wanted6
+  expression: variables.wanted5.filter(line, !line.startsWith(variables.asked5))
+- name: asked6
+  expression: 'variables.wanted6.size() == 0 ? '''' : variables.wanted6[0].substring(0, variables.wanted6[0].indexOf('' ''))'
+- name: wanted7
+  expression: variables.wanted6.filter(line, !line.startsWith(variables.asked6))
+- name: asked7
+  expression: 'variables.wanted7.size() == 0 ? '''' : variables.wanted7[0].substring(0, variables.wanted7[0].indexOf('' ''))'
+- name: wanted8
+  expression: variables.wanted7.filter(line, !line.startsWith(variables.asked7))
+- name: asked8
+  expression: 'variables.wanted8.size() == 0 ? '''' : variables.wanted8[0].substring(0, variables.wanted8[0].indexOf('' ''))'
+- name: wanted9
+  expression: variables.wanted8.filter(line, !line.startsWith(variables.asked8))
+- name: asked9
+  expression: 'variables.wanted9.size() == 0 ? '''' : variables.wanted9[0].substring(0, variables.wanted9[0].indexOf('' ''))'
+- name: wanted10
+  expression: variables.wanted9.filter(line, !line.startsWith(variables.asked9))
+- name: asked10
+  expression: 'variables.wanted10.size() == 0 ? '''' : variables.wanted10[0].substring(0, variables.wanted10[0].indexOf(''
+    ''))'
+- name: wanted11
+  expression: variables.wanted10.filter(line, !line.startsWith(variables.asked10))
+- name: asked11
+  expression: 'variables.wanted11.size() == 0 ? '''' : variables.wanted11[0].substring(0, variables.wanted11[0].indexOf(''
+    ''))'
+- name: wanted12
+  expression: variables.wanted11.filter(line, !line.startsWith(variables.asked11))
+- name: asked12
+  expression: 'variables.wanted12.size() == 0 ? '''' : variables.wanted12[0].substring(0, variables.wanted12[0].indexOf(''
+    ''))'
+- name: wanted13
+  expression: variables.wanted12.filter(line, !line.startsWith(variables.asked12))
+- name: asked13
+  expression: 'variables.wanted13.size() == 0 ? '''' : variables.wanted13[0].substring(0, variables.wanted13[0].indexOf(''
+    ''))'
+- name: wanted14
+  expression: variables.wanted13.filter(line, !line.startsWith(variables.asked13))
+- name: asked14
+  expression: 'variables.wanted14.size() == 0 ? '''' : variables.wanted14[0].substring(0, variables.wanted14[0].indexOf(''
+    ''))'
+- name: wanted15
+  expression: variables.wanted14.filter(line, !line.startsWith(variables.asked14))
+- name: asked15
+  expression: 'variables.wanted15.size() == 0 ? '''' : variables.wanted15[0].substring(0, variables.wanted15[0].indexOf(''
+    ''))'
+- name: wanted16
+  expression: variables.wanted15.filter(line, !line.startsWith(variables.asked15))
+validations:
+- expression: '!variables.wanted0.exists(line, line.split('','')[3].startsWith(''sh.helm.release.''))'
+  messageExpression: 'variables.wanted0.filter(line, line.split('','')[3].startsWith(''sh.helm.release.'')).map(line, line.substring(line.indexOf(''
+    '') + 1)).join('', '') + '': what Helm keeps of its releases opens no Connection; name a Secret of its own'''
+  message: what Helm keeps of its releases opens no Connection
+  reason: Forbidden
+- expression: variables.asked0 == '' || authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
+  messageExpression: 'variables.asked0 == '''' ? '''' : (variables.wanted0.size() > 20 ? [variables.wanted0[0]] : variables.wanted0.filter(line,
+    line.startsWith(variables.asked0))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted0.size()
+    > 20 && variables.wanted0.size() - variables.wanted1.size() - 1 > 0 ? '' and '' + string(variables.wanted0.size() - variables.wanted1.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked0.split('','')[0] + ''
+    '' + variables.asked0.split('','')[2] + (variables.asked0.split('','')[1] == '''' ? '''' : ''.'' + variables.asked0.split('','')[1])
+    + (variables.asked0.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked0.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked1 == '' || authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
+  messageExpression: 'variables.asked1 == '''' ? '''' : (variables.wanted1.size() > 20 ? [variables.wanted1[0]] : variables.wanted1.filter(line,
+    line.startsWith(variables.asked1))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted1.size()
+    > 20 && variables.wanted1.size() - variables.wanted2.size() - 1 > 0 ? '' and '' + string(variables.wanted1.size() - variables.wanted2.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked1.split('','')[0] + ''
+    '' + variables.asked1.split('','')[2] + (variables.asked1.split('','')[1] == '''' ? '''' : ''.'' + variables.asked1.split('','')[1])
+    + (variables.asked1.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked1.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked2 == '' || authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
+  messageExpression: 'variables.asked2 == '''' ? '''' : (variables.wanted2.size() > 20 ? [variables.wanted2[0]] : variables.wanted2.filter(line,
+    line.startsWith(variables.asked2))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted2.size()
+    > 20 && variables.wanted2.size() - variables.wanted3.size() - 1 > 0 ? '' and '' + string(variables.wanted2.size() - variables.wanted3.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked2.split('','')[0] + ''
+    '' + variables.asked2.split('','')[2] + (variables.asked2.split('','')[1] == '''' ? '''' : ''.'' + variables.asked2.split('','')[1])
+    + (variables.asked2.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked2.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked3 == '' || authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
+  messageExpression: 'variables.asked3 == '''' ? '''' : (variables.wanted3.size() > 20 ? [variables.wanted3[0]] : variables.wanted3.filter(line,
+    line.startsWith(variables.asked3))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted3.size()
+    > 20 && variables.wanted3.size() - variables.wanted4.size() - 1 > 0 ? '' and '' + string(variables.wanted3.size() - variables.wanted4.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked3.split('','')[0] + ''
+    '' + variables.asked3.split('','')[2] + (variables.asked3.split('','')[1] == '''' ? '''' : ''.'' + variables.asked3.split('','')[1])
+    + (variables.asked3.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked3.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked4 == '' || authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
+  messageExpression: 'variables.asked4 == '''' ? '''' : (variables.wanted4.size() > 20 ? [variables.wanted4[0]] : variables.wanted4.filter(line,
+    line.startsWith(variables.asked4))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted4.size()
+    > 20 && variables.wanted4.size() - variables.wanted5.size() - 1 > 0 ? '' and '' + string(variables.wanted4.size() - variables.wanted5.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked4.split('','')[0] + ''
+    '' + variables.asked4.split('','')[2] + (variables.asked4.split('','')[1] == '''' ? '''' : ''.'' + variables.asked4.split('','')[1])
+    + (variables.asked4.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked4.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked5 == '' || authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
+  messageExpression: 'variables.asked5 == '''' ? '''' : (variables.wanted5.size() > 20 ? [variables.wanted5[0]] : variables.wanted5.filter(line,
+    line.startsWith(variables.asked5))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted5.size()
+    > 20 && variables.wanted5.size() - variables.wanted6.size() - 1 > 0 ? '' and '' + string(variables.wanted5.size() - variables.wanted6.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked5.split('','')[0] + ''
+    '' + variables.asked5.split('','')[2] + (variables.asked5.split('','')[1] == '''' ? '''' : ''.'' + variables.asked5.split('','')[1])
+    + (variables.asked5.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked5.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked6 == '' || authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
+  messageExpression: 'variables.asked6 == '''' ? '''' : (variables.wanted6.size() > 20 ? [variables.wanted6[0]] : variables.wanted6.filter(line,
+    line.startsWith(variables.asked6))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted6.size()
+    > 20 && variables.wanted6.size() - variables.wanted7.size() - 1 > 0 ? '' and '' + string(variables.wanted6.size() - variables.wanted7.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked6.split('','')[0] + ''
+    '' + variables.asked6.split('','')[2] + (variables.asked6.split('','')[1] == '''' ? '''' : ''.'' + variables.asked6.split('','')[1])
+    + (variables.asked6.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked6.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked7 == '' || authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
+  messageExpression: 'variables.asked7 == '''' ? '''' : (variables.wanted7.size() > 20 ? [variables.wanted7[0]] : variables.wanted7.filter(line,
+    line.startsWith(variables.asked7))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted7.size()
+    > 20 && variables.wanted7.size() - variables.wanted8.size() - 1 > 0 ? '' and '' + string(variables.wanted7.size() - variables.wanted8.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked7.split('','')[0] + ''
+    '' + variables.asked7.split('','')[2] + (variables.asked7.split('','')[1] == '''' ? '''' : ''.'' + variables.asked7.split('','')[1])
+    + (variables.asked7.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked7.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked8 == '' || authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
+  messageExpression: 'variables.asked8 == '''' ? '''' : (variables.wanted8.size() > 20 ? [variables.wanted8[0]] : variables.wanted8.filter(line,
+    line.startsWith(variables.asked8))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted8.size()
+    > 20 && variables.wanted8.size() - variables.wanted9.size() - 1 > 0 ? '' and '' + string(variables.wanted8.size() - variables.wanted9.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked8.split('','')[0] + ''
+    '' + variables.asked8.split('','')[2] + (variables.asked8.split('','')[1] == '''' ? '''' : ''.'' + variables.asked8.split('','')[1])
+    + (variables.asked8.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked8.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked9 == '' || authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
+  messageExpression: 'variables.asked9 == '''' ? '''' : (variables.wanted9.size() > 20 ? [variables.wanted9[0]] : variables.wanted9.filter(line,
+    line.startsWith(variables.asked9))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted9.size()
+    > 20 && variables.wanted9.size() - variables.wanted10.size() - 1 > 0 ? '' and '' + string(variables.wanted9.size() - variables.wanted10.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked9.split('','')[0] + ''
+    '' + variables.asked9.split('','')[2] + (variables.asked9.split('','')[1] == '''' ? '''' : ''.'' + variables.asked9.split('','')[1])
+    + (variables.asked9.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked9.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked10 == '' || authorizer.group(variables.asked10.split(',')[1]).resource(variables.asked10.split(',')[2]).namespace(request.namespace).name(variables.asked10.split(',')[3]).check(variables.asked10.split(',')[0]).allowed()
+  messageExpression: 'variables.asked10 == '''' ? '''' : (variables.wanted10.size() > 20 ? [variables.wanted10[0]] : variables.wanted10.filter(line,
+    line.startsWith(variables.asked10))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted10.size()
+    > 20 && variables.wanted10.size() - variables.wanted11.size() - 1 > 0 ? '' and '' + string(variables.wanted10.size() -
+    variables.wanted11.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked10.split('','')[0]
+    + '' '' + variables.asked10.split('','')[2] + (variables.asked10.split('','')[1] == '''' ? '''' : ''.'' + variables.asked10.split('','')[1])
+    + (variables.asked10.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked10.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked11 == '' || authorizer.group(variables.asked11.split(',')[1]).resource(variables.asked11.split(',')[2]).namespace(request.namespace).name(variables.asked11.split(',')[3]).check(variables.asked11.split(',')[0]).allowed()
+  messageExpression: 'variables.asked11 == '''' ? '''' : (variables.wanted11.size() > 20 ? [variables.wanted11[0]] : variables.wanted11.filter(line,
+    line.startsWith(variables.asked11))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted11.size()
+    > 20 && variables.wanted11.size() - variables.wanted12.size() - 1 > 0 ? '' and '' + string(variables.wanted11.size() -
+    variables.wanted12.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked11.split('','')[0]
+    + '' '' + variables.asked11.split('','')[2] + (variables.asked11.split('','')[1] == '''' ? '''' : ''.'' + variables.asked11.split('','')[1])
+    + (variables.asked11.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked11.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked12 == '' || authorizer.group(variables.asked12.split(',')[1]).resource(variables.asked12.split(',')[2]).namespace(request.namespace).name(variables.asked12.split(',')[3]).check(variables.asked12.split(',')[0]).allowed()
+  messageExpression: 'variables.asked12 == '''' ? '''' : (variables.wanted12.size() > 20 ? [variables.wanted12[0]] : variables.wanted12.filter(line,
+    line.startsWith(variables.asked12))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted12.size()
+    > 20 && variables.wanted12.size() - variables.wanted13.size() - 1 > 0 ? '' and '' + string(variables.wanted12.size() -
+    variables.wanted13.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked12.split('','')[0]
+    + '' '' + variables.asked12.split('','')[2] + (variables.asked12.split('','')[1] == '''' ? '''' : ''.'' + variables.asked12.split('','')[1])
+    + (variables.asked12.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked12.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked13 == '' || authorizer.group(variables.asked13.split(',')[1]).resource(variables.asked13.split(',')[2]).namespace(request.namespace).name(variables.asked13.split(',')[3]).check(variables.asked13.split(',')[0]).allowed()
+  messageExpression: 'variables.asked13 == '''' ? '''' : (variables.wanted13.size() > 20 ? [variables.wanted13[0]] : variables.wanted13.filter(line,
+    line.startsWith(variables.asked13))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted13.size()
+    > 20 && variables.wanted13.size() - variables.wanted14.size() - 1 > 0 ? '' and '' + string(variables.wanted13.size() -
+    variables.wanted14.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked13.split('','')[0]
+    + '' '' + variables.asked13.split('','')[2] + (variables.asked13.split('','')[1] == '''' ? '''' : ''.'' + variables.asked13.split('','')[1])
+    + (variables.asked13.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked13.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked14 == '' || authorizer.group(variables.asked14.split(',')[1]).resource(variables.asked14.split(',')[2]).namespace(request.namespace).name(variables.asked14.split(',')[3]).check(variables.asked14.split(',')[0]).allowed()
+  messageExpression: 'variables.asked14 == '''' ? '''' : (variables.wanted14.size() > 20 ? [variables.wanted14[0]] : variables.wanted14.filter(line,
+    line.startsWith(variables.asked14))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted14.size()
+    > 20 && variables.wanted14.size() - variables.wanted15.size() - 1 > 0 ? '' and '' + string(variables.wanted14.size() -
+    variables.wanted15.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked14.split('','')[0]
+    + '' '' + variables.asked14.split('','')[2] + (variables.asked14.split('','')[1] == '''' ? '''' : ''.'' + variables.asked14.split('','')[1])
+    + (variables.asked14.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked14.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked15 == '' || authorizer.group(variables.asked15.split(',')[1]).resource(variables.asked15.split(',')[2]).namespace(request.namespace).name(variables.asked15.split(',')[3]).check(variables.asked15.split(',')[0]).allowed()
+  messageExpression: 'variables.asked15 == '''' ? '''' : (variables.wanted15.size() > 20 ? [variables.wanted15[0]] : variables.wanted15.filter(line,
+    line.startsWith(variables.asked15))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted15.size()
+    > 20 && variables.wanted15.size() - variables.wanted16.size() - 1 > 0 ? '' and '' + string(variables.wanted15.size() -
+    variables.wanted16.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked15.split('','')[0]
+    + '' '' + variables.asked15.split('','')[2] + (variables.asked15.split('','')[1] == '''' ? '''' : ''.'' + variables.asked15.split('','')[1])
+    + (variables.asked15.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked15.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
+    who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+- expression: '!variables.wanted16.exists(line, line.startsWith(''get,,secrets,'')) || authorizer.group('''').resource(''secrets'').namespace(request.namespace).check(''get'').allowed()'
+  messageExpression: '!variables.wanted16.exists(line, line.startsWith(''get,,secrets,'')) ? '''' : variables.wanted16.filter(line,
+    line.startsWith(''get,,secrets,''))[0].substring(variables.wanted16.filter(line, line.startsWith(''get,,secrets,''))[0].indexOf(''
+    '') + 1) + '', after 16 other names'' + '': '' + request.userInfo.username + '' may not '' + ''get secrets of any name''
+    + '' in namespace '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that
+    verb, or somebody who has it applies the Connection'''
+  message: a Connection opens only what its author may read, and RBAC does not allow it all
+  reason: Forbidden
+{{- end }}
+{{- define "gatewright-uses.policy" -}}
+failurePolicy: Fail
+matchConstraints:
+  resourceRules:
+  - apiGroups:
+    - gatewright.dev
+    apiVersions:
+    - '*'
+    operations:
+    - CREATE
+    - UPDATE
+    resources:
+    - releases
+    scope: Namespaced
+matchConditions:
+- name: spec-changed
+  expression: request.operation != 'UPDATE' || object.spec != oldObject.spec
+variables:
+- name: vercelTarget
+  expression: '[object.?spec.targets.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.targets[''
+    + item.name + ''].vercel''), ''of'': dyn(item.vercel)})]'
+- name: githubCheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].github''), ''of'': dyn(item.github)})] + [object.?spec.guards.orValue([]).filter(item, item.?github.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].github''), ''of'': dyn(item.github)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name +
+    ''].gates['' + item.name + ''].github''), ''of'': dyn(item.github)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+    item.?github.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].github''), ''of'': dyn(item.github)})]
+    + [object.?spec.followUps.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + item.name + ''].github''), ''of'': dyn(item.github)})]'
+- name: httpCheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?http.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].http''), ''of'': dyn(item.http)})] + [object.?spec.guards.orValue([]).filter(item, item.?http.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].http''), ''of'': dyn(item.http)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?http.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].gates[''
+    + item.name + ''].http''), ''of'': dyn(item.http)})) + [object.?spec.rollback.verify.orValue([]).filter(item, item.?http.hasValue()).map(item,
+    {''at'': dyn(''spec.rollback.verify['' + item.name + ''].http''), ''of'': dyn(item.http)})] + [object.?spec.followUps.orValue([]).filter(item,
+    item.?http.hasValue()).map(item, {''at'': dyn(''spec.followUps['' + item.name + ''].http''), ''of'': dyn(item.http)})]'
+- name: launchDarklyCheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})] + [object.?spec.guards.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
+    + ''].gates['' + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+    item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].launchdarkly''), ''of'':
+    dyn(item.launchdarkly)})] + [object.?spec.followUps.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item,
+    {''at'': dyn(''spec.followUps['' + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})]'
+- name: ofrepCheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?ofrep.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})] + [object.?spec.guards.orValue([]).filter(item, item.?ofrep.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?ofrep.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].gates[''
+    + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})) + [object.?spec.rollback.verify.orValue([]).filter(item, item.?ofrep.hasValue()).map(item,
+    {''at'': dyn(''spec.rollback.verify['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})] + [object.?spec.followUps.orValue([]).filter(item,
+    item.?ofrep.hasValue()).map(item, {''at'': dyn(''spec.followUps['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})]'
+- name: openAICheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?openai.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].openai''), ''of'': dyn(item.openai)})] + [object.?spec.guards.orValue([]).filter(item, item.?openai.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].openai''), ''of'': dyn(item.openai)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?openai.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name +
+    ''].gates['' + item.name + ''].openai''), ''of'': dyn(item.openai)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+    item.?openai.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].openai''), ''of'': dyn(item.openai)})]
+    + [object.?spec.followUps.orValue([]).filter(item, item.?openai.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + item.name + ''].openai''), ''of'': dyn(item.openai)})]'
+- name: prometheusCheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?prometheus.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})] + [object.?spec.guards.orValue([]).filter(item, item.?prometheus.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?prometheus.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
+    + ''].gates['' + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+    item.?prometheus.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].prometheus''), ''of'':
+    dyn(item.prometheus)})] + [object.?spec.followUps.orValue([]).filter(item, item.?prometheus.hasValue()).map(item, {''at'':
+    dyn(''spec.followUps['' + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})]'
+- name: redisCheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].redis''), ''of'': dyn(item.redis)})] + [object.?spec.guards.orValue([]).filter(item, item.?redis.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].redis''), ''of'': dyn(item.redis)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].gates[''
+    + item.name + ''].redis''), ''of'': dyn(item.redis)})) + [object.?spec.rollback.verify.orValue([]).filter(item, item.?redis.hasValue()).map(item,
+    {''at'': dyn(''spec.rollback.verify['' + item.name + ''].redis''), ''of'': dyn(item.redis)})] + [object.?spec.followUps.orValue([]).filter(item,
+    item.?redis.hasValue()).map(item, {''at'': dyn(''spec.followUps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})]'
+- name: sentryCheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].sentry''), ''of'': dyn(item.sentry)})] + [object.?spec.guards.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name +
+    ''].gates['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+    item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})]
+    + [object.?spec.followUps.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + item.name + ''].sentry''), ''of'': dyn(item.sentry)})]'
+- name: sqlCheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?sql.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].sql''), ''of'': dyn(item.sql)})] + [object.?spec.guards.orValue([]).filter(item, item.?sql.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].sql''), ''of'': dyn(item.sql)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?sql.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].gates[''
+    + item.name + ''].sql''), ''of'': dyn(item.sql)})) + [object.?spec.rollback.verify.orValue([]).filter(item, item.?sql.hasValue()).map(item,
+    {''at'': dyn(''spec.rollback.verify['' + item.name + ''].sql''), ''of'': dyn(item.sql)})] + [object.?spec.followUps.orValue([]).filter(item,
+    item.?sql.hasValue()).map(item, {''at'': dyn(''spec.followUps['' + item.name + ''].sql''), ''of'': dyn(item.sql)})]'
+- name: supabaseCheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?supabase.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].supabase''), ''of'': dyn(item.supabase)})] + [object.?spec.guards.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?supabase.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
+    + ''].gates['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+    item.?supabase.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)})]
+    + [object.?spec.followUps.orValue([]).filter(item, item.?supabase.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + item.name + ''].supabase''), ''of'': dyn(item.supabase)})]'
+- name: unleashCheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?unleash.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].unleash''), ''of'': dyn(item.unleash)})] + [object.?spec.guards.orValue([]).filter(item, item.?unleash.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].unleash''), ''of'': dyn(item.unleash)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?unleash.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name +
+    ''].gates['' + item.name + ''].unleash''), ''of'': dyn(item.unleash)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+    item.?unleash.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].unleash''), ''of'': dyn(item.unleash)})]
+    + [object.?spec.followUps.orValue([]).filter(item, item.?unleash.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + item.name + ''].unleash''), ''of'': dyn(item.unleash)})]'
+- name: upstashCheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?upstash.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].upstash''), ''of'': dyn(item.upstash)})] + [object.?spec.guards.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?upstash.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name +
+    ''].gates['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+    item.?upstash.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})]
+    + [object.?spec.followUps.orValue([]).filter(item, item.?upstash.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + item.name + ''].upstash''), ''of'': dyn(item.upstash)})]'
+- name: vercelCheck
+  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
+    + item.name + ''].vercel''), ''of'': dyn(item.vercel)})] + [object.?spec.guards.orValue([]).filter(item, item.?vercel.hasValue()).map(item,
+    {''at'': dyn(''spec.guards['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})] + object.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name +
+    ''].gates['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+    item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})]
+    + [object.?spec.followUps.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + item.name + ''].vercel''), ''of'': dyn(item.vercel)})]'
+- name: launchDarklyConfig
+  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)}))
+    + object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)}))'
+- name: unleashConfig
+  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))
+    + object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))'
+- name: vercelFlags
+  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))
+    + object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))'
+- name: githubAction
+  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?github.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].github''), ''of'': dyn(item.github)})) + object.?spec.stages.orValue([]).map(outer,
+    outer.?rollback.steps.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
+    + ''].rollback.steps['' + item.name + ''].github''), ''of'': dyn(item.github)}))'
+- name: redisAction
+  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?redis.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + object.?spec.stages.orValue([]).map(outer,
+    outer.?rollback.steps.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
+    + ''].rollback.steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)}))'
+- name: sentryAction
+  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + object.?spec.stages.orValue([]).map(outer,
+    outer.?rollback.steps.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
+    + ''].rollback.steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)}))'
+- name: supabaseAction
+  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))
+    + object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))'
+- name: upstashAction
+  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})) +
+    object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)}))'
+- name: pagerdutyNotice
+  expression: '[object.?spec.notify.orValue([]).filter(item, item.?pagerduty.hasValue()).map(item, {''at'': dyn(''spec.notify[].pagerduty''),
+    ''of'': dyn(item.pagerduty)})]'
+- name: slackNotice
+  expression: '[object.?spec.notify.orValue([]).filter(item, item.?slack.hasValue()).map(item, {''at'': dyn(''spec.notify[].slack''),
+    ''of'': dyn(item.slack)})]'
+- name: statuspageNotice
+  expression: '[object.?spec.notify.orValue([]).filter(item, item.?statuspage.hasValue()).map(item, {''at'': dyn(''spec.notify[].statuspage''),
+    ''of'': dyn(item.statuspage)})]'
+- name: webhookNotice
+  expression: '[object.?spec.notify.orValue([]).filter(item, item.?webhook.hasValue()).map(item, {''at'': dyn(''spec.notify[].webhook''),
+    ''of'': dyn(item.webhook)})]'
+- name: needs0
+  expression: 'variables.vercelTarget.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs1
+  expression: 'variables.githubCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs2
+  expression: 'variables.httpCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name) ==
+    string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''')
+    + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs3
+  expression: 'variables.launchDarklyCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs4
+  expression: 'variables.ofrepCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name) ==
+    string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''')
+    + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs5
+  expression: 'variables.openAICheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs6
+  expression: 'variables.prometheusCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs7
+  expression: 'variables.redisCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name) ==
+    string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''')
+    + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs8
+  expression: 'variables.sentryCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs9
+  expression: 'variables.sqlCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name) ==
+    string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''')
+    + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs10
+  expression: 'variables.supabaseCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs11
+  expression: 'variables.unleashCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs12
+  expression: 'variables.upstashCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs13
+  expression: 'variables.vercelCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs14
+  expression: 'variables.launchDarklyConfig.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs15
+  expression: 'variables.unleashConfig.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs16
+  expression: 'variables.vercelFlags.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs17
+  expression: 'variables.githubAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs18
+  expression: 'variables.redisAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs19
+  expression: 'variables.sentryAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs20
+  expression: 'variables.supabaseAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs21
+  expression: 'variables.upstashAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs22
+  expression: 'variables.pagerdutyNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs23
+  expression: 'variables.slackNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs24
+  expression: 'variables.statuspageNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs25
+  expression: 'variables.webhookNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: wanted0
+  expression: (variables.needs0 + variables.needs1 + variables.needs2 + variables.needs3 + variables.needs4 + variables.needs5
+    + variables.needs6 + variables.needs7 + variables.needs8 + variables.needs9 + variables.needs10 + variables.needs11 +
+    variables.needs12 + variables.needs13 + variables.needs14 + variables.needs15 + variables.needs16 + variables.needs17
+    + variables.needs18 + variables.needs19 + variables.needs20 + variables.needs21 + variables.needs22 + variables.needs23
+    + variables.needs24 + variables.needs25).join('\n').split('\n').filter(line, line != '')
+- name: asked0
+  expression: 'variables.wanted0.size() == 0 ? '''' : variables.wanted0[0].substring(0, variables.wanted0[0].indexOf('' ''))'
+- name: wanted1
+  expression: variables.wanted0.filter(line, !line.startsWith(variables.asked0))
+- name: asked1
+  expression: 'variables.wanted1.size() == 0 ? '''' : variables.wanted1[0].substring(0, variables.wanted1[0].indexOf('' ''))'
+- name: wanted2
+  expression: variables.wanted1.filter(line, !line.startsWith(variables.asked1))
+- name: asked2
+  expression: 'variables.wanted2.size() == 0 ? '''' : variables.wanted2[0].substring(0, variables.wanted2[0].indexOf('' ''))'
+- name: wanted3
+  expression: variables.wanted2.filter(line, !line.startsWith(variables.asked2))
+- name: asked3
+  expression: 'variables.wanted3.size() == 0 ? '''' : variables.wanted3[0].substring(0, variables.wanted3[0].indexOf('' ''))'
+- name: wanted4
+  expression: variables.wanted3.filter(line, !line.startsWith(variables.asked3))
+- name: asked4
+  expression: 'variables.wanted4.size() == 0 ? '''' : variables.wanted4[0].substring(0, variables.wanted4[0].indexOf('' ''))'
+- name: wanted5
+  expression: variables.wanted4.filter(line, !line.startsWith(variables.asked4))
+- name: asked5
+  expression: 'variables.wanted5.size() == 0 ? '''' : variables.wanted5[0].substring(0, variables.wanted5[0].indexOf('' ''))'
+- name: wanted6
+  expression: variables.wanted5.filter(line, !line.startsWith(variables.asked5))
+- name: asked6
+  expression: 'variables.wanted6.size() == 0 ? '''' : variables.wanted6[0].substring(0, variables.wanted6[0].indexOf('' ''))'
+- name: wanted7
+  expression: variables.wanted6.filter(line, !line.startsWith(variables.asked6))
+- name: asked7
+  expression: 'variables.wanted7.size() == 0 ? '''' : variables.wanted7[0].substring(0, variables.wanted7[0].indexOf('' ''))'
+- name: wanted8
+  expression: variables.wanted7.filter(line, !line.startsWith(variables.asked7))
+- name: asked8
+  expression: 'variables.wanted8.size() == 0 ? '''' : variables.wanted8[0].substring(0, variables.wanted8[0].indexOf('' ''))'
+- name: wanted9
+  expression: variables.wanted8.filter(line, !line.startsWith(variables.asked8))
+- name: asked9
+  expression: 'variables.wanted9.size() == 0 ? '''' : variables.wanted9[0].substring(0, variables.wanted9[0].indexOf('' ''))'
+- name: wanted10
+  expression: variables.wanted9.filter(line, !line.startsWith(variables.asked9))
+- name: asked10
+  expression: 'variables.wanted10.size() == 0 ? '''' : variables.wanted10[0].substring(0, variables.wanted10[0].indexOf(''
+    ''))'
+- name: wanted11
+  expression: variables.wanted10.filter(line, !line.startsWith(variables.asked10))
+- name: asked11
+  expression: 'variables.wanted11.size() == 0 ? '''' : variables.wanted11[0].substring(0, variables.wanted11[0].indexOf(''
+    ''))'
+- name: wanted12
+  expression: variables.wanted11.filter(line, !line.startsWith(variables.asked11))
+- name: asked12
+  expression: 'variables.wanted12.size() == 0 ? '''' : variables.wanted12[0].substring(0, variables.wanted12[0].indexOf(''
+    ''))'
+- name: wanted13
+  expression: variables.wanted12.filter(line, !line.startsWith(variables.asked12))
+- name: asked13
+  expression: 'variables.wanted13.size() == 0 ? '''' : variables.wanted13[0].substring(0, variables.wanted13[0].indexOf(''
+    ''))'
+- name: wanted14
+  expression: variables.wanted13.filter(line, !line.startsWith(variables.asked13))
+- name: asked14
+  expression: 'variables.wanted14.size() == 0 ? '''' : variables.wanted14[0].substring(0, variables.wanted14[0].indexOf(''
+    ''))'
+- name: wanted15
+  expression: variables.wanted14.filter(line, !line.startsWith(variables.asked14))
+- name: asked15
+  expression: 'variables.wanted15.size() == 0 ? '''' : variables.wanted15[0].substring(0, variables.wanted15[0].indexOf(''
+    ''))'
+- name: wanted16
+  expression: variables.wanted15.filter(line, !line.startsWith(variables.asked15))
+validations:
+- expression: variables.asked0 == '' || authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
+  messageExpression: 'variables.asked0 == '''' ? '''' : (variables.wanted0.size() > 20 ? [variables.wanted0[0]] : variables.wanted0.filter(line,
+    line.startsWith(variables.asked0))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted0.size()
+    > 20 && variables.wanted0.size() - variables.wanted1.size() - 1 > 0 ? '' and '' + string(variables.wanted0.size() - variables.wanted1.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked0.split('','')[0] + ''
+    '' + variables.asked0.split('','')[2] + (variables.asked0.split('','')[1] == '''' ? '''' : ''.'' + variables.asked0.split('','')[1])
+    + (variables.asked0.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked0.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked1 == '' || authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
+  messageExpression: 'variables.asked1 == '''' ? '''' : (variables.wanted1.size() > 20 ? [variables.wanted1[0]] : variables.wanted1.filter(line,
+    line.startsWith(variables.asked1))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted1.size()
+    > 20 && variables.wanted1.size() - variables.wanted2.size() - 1 > 0 ? '' and '' + string(variables.wanted1.size() - variables.wanted2.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked1.split('','')[0] + ''
+    '' + variables.asked1.split('','')[2] + (variables.asked1.split('','')[1] == '''' ? '''' : ''.'' + variables.asked1.split('','')[1])
+    + (variables.asked1.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked1.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked2 == '' || authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
+  messageExpression: 'variables.asked2 == '''' ? '''' : (variables.wanted2.size() > 20 ? [variables.wanted2[0]] : variables.wanted2.filter(line,
+    line.startsWith(variables.asked2))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted2.size()
+    > 20 && variables.wanted2.size() - variables.wanted3.size() - 1 > 0 ? '' and '' + string(variables.wanted2.size() - variables.wanted3.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked2.split('','')[0] + ''
+    '' + variables.asked2.split('','')[2] + (variables.asked2.split('','')[1] == '''' ? '''' : ''.'' + variables.asked2.split('','')[1])
+    + (variables.asked2.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked2.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked3 == '' || authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
+  messageExpression: 'variables.asked3 == '''' ? '''' : (variables.wanted3.size() > 20 ? [variables.wanted3[0]] : variables.wanted3.filter(line,
+    line.startsWith(variables.asked3))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted3.size()
+    > 20 && variables.wanted3.size() - variables.wanted4.size() - 1 > 0 ? '' and '' + string(variables.wanted3.size() - variables.wanted4.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked3.split('','')[0] + ''
+    '' + variables.asked3.split('','')[2] + (variables.asked3.split('','')[1] == '''' ? '''' : ''.'' + variables.asked3.split('','')[1])
+    + (variables.asked3.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked3.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked4 == '' || authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
+  messageExpression: 'variables.asked4 == '''' ? '''' : (variables.wanted4.size() > 20 ? [variables.wanted4[0]] : variables.wanted4.filter(line,
+    line.startsWith(variables.asked4))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted4.size()
+    > 20 && variables.wanted4.size() - variables.wanted5.size() - 1 > 0 ? '' and '' + string(variables.wanted4.size() - variables.wanted5.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked4.split('','')[0] + ''
+    '' + variables.asked4.split('','')[2] + (variables.asked4.split('','')[1] == '''' ? '''' : ''.'' + variables.asked4.split('','')[1])
+    + (variables.asked4.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked4.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked5 == '' || authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
+  messageExpression: 'variables.asked5 == '''' ? '''' : (variables.wanted5.size() > 20 ? [variables.wanted5[0]] : variables.wanted5.filter(line,
+    line.startsWith(variables.asked5))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted5.size()
+    > 20 && variables.wanted5.size() - variables.wanted6.size() - 1 > 0 ? '' and '' + string(variables.wanted5.size() - variables.wanted6.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked5.split('','')[0] + ''
+    '' + variables.asked5.split('','')[2] + (variables.asked5.split('','')[1] == '''' ? '''' : ''.'' + variables.asked5.split('','')[1])
+    + (variables.asked5.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked5.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked6 == '' || authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
+  messageExpression: 'variables.asked6 == '''' ? '''' : (variables.wanted6.size() > 20 ? [variables.wanted6[0]] : variables.wanted6.filter(line,
+    line.startsWith(variables.asked6))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted6.size()
+    > 20 && variables.wanted6.size() - variables.wanted7.size() - 1 > 0 ? '' and '' + string(variables.wanted6.size() - variables.wanted7.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked6.split('','')[0] + ''
+    '' + variables.asked6.split('','')[2] + (variables.asked6.split('','')[1] == '''' ? '''' : ''.'' + variables.asked6.split('','')[1])
+    + (variables.asked6.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked6.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked7 == '' || authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
+  messageExpression: 'variables.asked7 == '''' ? '''' : (variables.wanted7.size() > 20 ? [variables.wanted7[0]] : variables.wanted7.filter(line,
+    line.startsWith(variables.asked7))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted7.size()
+    > 20 && variables.wanted7.size() - variables.wanted8.size() - 1 > 0 ? '' and '' + string(variables.wanted7.size() - variables.wanted8.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked7.split('','')[0] + ''
+    '' + variables.asked7.split('','')[2] + (variables.asked7.split('','')[1] == '''' ? '''' : ''.'' + variables.asked7.split('','')[1])
+    + (variables.asked7.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked7.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked8 == '' || authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
+  messageExpression: 'variables.asked8 == '''' ? '''' : (variables.wanted8.size() > 20 ? [variables.wanted8[0]] : variables.wanted8.filter(line,
+    line.startsWith(variables.asked8))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted8.size()
+    > 20 && variables.wanted8.size() - variables.wanted9.size() - 1 > 0 ? '' and '' + string(variables.wanted8.size() - variables.wanted9.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked8.split('','')[0] + ''
+    '' + variables.asked8.split('','')[2] + (variables.asked8.split('','')[1] == '''' ? '''' : ''.'' + variables.asked8.split('','')[1])
+    + (variables.asked8.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked8.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked9 == '' || authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
+  messageExpression: 'variables.asked9 == '''' ? '''' : (variables.wanted9.size() > 20 ? [variables.wanted9[0]] : variables.wanted9.filter(line,
+    line.startsWith(variables.asked9))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted9.size()
+    > 20 && variables.wanted9.size() - variables.wanted10.size() - 1 > 0 ? '' and '' + string(variables.wanted9.size() - variables.wanted10.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked9.split('','')[0] + ''
+    '' + variables.asked9.split('','')[2] + (variables.asked9.split('','')[1] == '''' ? '''' : ''.'' + variables.asked9.split('','')[1])
+    + (variables.asked9.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked9.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked10 == '' || authorizer.group(variables.asked10.split(',')[1]).resource(variables.asked10.split(',')[2]).namespace(request.namespace).name(variables.asked10.split(',')[3]).check(variables.asked10.split(',')[0]).allowed()
+  messageExpression: 'variables.asked10 == '''' ? '''' : (variables.wanted10.size() > 20 ? [variables.wanted10[0]] : variables.wanted10.filter(line,
+    line.startsWith(variables.asked10))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted10.size()
+    > 20 && variables.wanted10.size() - variables.wanted11.size() - 1 > 0 ? '' and '' + string(variables.wanted10.size() -
+    variables.wanted11.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked10.split('','')[0]
+    + '' '' + variables.asked10.split('','')[2] + (variables.asked10.split('','')[1] == '''' ? '''' : ''.'' + variables.asked10.split('','')[1])
+    + (variables.asked10.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked10.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked11 == '' || authorizer.group(variables.asked11.split(',')[1]).resource(variables.asked11.split(',')[2]).namespace(request.namespace).name(variables.asked11.split(',')[3]).check(variables.asked11.split(',')[0]).allowed()
+  messageExpression: 'variables.asked11 == '''' ? '''' : (variables.wanted11.size() > 20 ? [variables.wanted11[0]] : variables.wanted11.filter(line,
+    line.startsWith(variables.asked11))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted11.size()
+    > 20 && variables.wanted11.size() - variables.wanted12.size() - 1 > 0 ? '' and '' + string(variables.wanted11.size() -
+    variables.wanted12.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked11.split('','')[0]
+    + '' '' + variables.asked11.split('','')[2] + (variables.asked11.split('','')[1] == '''' ? '''' : ''.'' + variables.asked11.split('','')[1])
+    + (variables.asked11.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked11.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked12 == '' || authorizer.group(variables.asked12.split(',')[1]).resource(variables.asked12.split(',')[2]).namespace(request.namespace).name(variables.asked12.split(',')[3]).check(variables.asked12.split(',')[0]).allowed()
+  messageExpression: 'variables.asked12 == '''' ? '''' : (variables.wanted12.size() > 20 ? [variables.wanted12[0]] : variables.wanted12.filter(line,
+    line.startsWith(variables.asked12))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted12.size()
+    > 20 && variables.wanted12.size() - variables.wanted13.size() - 1 > 0 ? '' and '' + string(variables.wanted12.size() -
+    variables.wanted13.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked12.split('','')[0]
+    + '' '' + variables.asked12.split('','')[2] + (variables.asked12.split('','')[1] == '''' ? '''' : ''.'' + variables.asked12.split('','')[1])
+    + (variables.asked12.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked12.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked13 == '' || authorizer.group(variables.asked13.split(',')[1]).resource(variables.asked13.split(',')[2]).namespace(request.namespace).name(variables.asked13.split(',')[3]).check(variables.asked13.split(',')[0]).allowed()
+  messageExpression: 'variables.asked13 == '''' ? '''' : (variables.wanted13.size() > 20 ? [variables.wanted13[0]] : variables.wanted13.filter(line,
+    line.startsWith(variables.asked13))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted13.size()
+    > 20 && variables.wanted13.size() - variables.wanted14.size() - 1 > 0 ? '' and '' + string(variables.wanted13.size() -
+    variables.wanted14.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked13.split('','')[0]
+    + '' '' + variables.asked13.split('','')[2] + (variables.asked13.split('','')[1] == '''' ? '''' : ''.'' + variables.asked13.split('','')[1])
+    + (variables.asked13.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked13.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked14 == '' || authorizer.group(variables.asked14.split(',')[1]).resource(variables.asked14.split(',')[2]).namespace(request.namespace).name(variables.asked14.split(',')[3]).check(variables.asked14.split(',')[0]).allowed()
+  messageExpression: 'variables.asked14 == '''' ? '''' : (variables.wanted14.size() > 20 ? [variables.wanted14[0]] : variables.wanted14.filter(line,
+    line.startsWith(variables.asked14))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted14.size()
+    > 20 && variables.wanted14.size() - variables.wanted15.size() - 1 > 0 ? '' and '' + string(variables.wanted14.size() -
+    variables.wanted15.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked14.split('','')[0]
+    + '' '' + variables.asked14.split('','')[2] + (variables.asked14.split('','')[1] == '''' ? '''' : ''.'' + variables.asked14.split('','')[1])
+    + (variables.asked14.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked14.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked15 == '' || authorizer.group(variables.asked15.split(',')[1]).resource(variables.asked15.split(',')[2]).namespace(request.namespace).name(variables.asked15.split(',')[3]).check(variables.asked15.split(',')[0]).allowed()
+  messageExpression: 'variables.asked15 == '''' ? '''' : (variables.wanted15.size() > 20 ? [variables.wanted15[0]] : variables.wanted15.filter(line,
+    line.startsWith(variables.asked15))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted15.size()
+    > 20 && variables.wanted15.size() - variables.wanted16.size() - 1 > 0 ? '' and '' + string(variables.wanted15.size() -
+    variables.wanted16.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked15.split('','')[0]
+    + '' '' + variables.asked15.split('','')[2] + (variables.asked15.split('','')[1] == '''' ? '''' : ''.'' + variables.asked15.split('','')[1])
+    + (variables.asked15.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked15.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
+    use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: '!variables.wanted16.exists(line, line.startsWith(''use,gatewright.dev,connections,'')) || authorizer.group(''gatewright.dev'').resource(''connections'').namespace(request.namespace).check(''use'').allowed()'
+  messageExpression: '!variables.wanted16.exists(line, line.startsWith(''use,gatewright.dev,connections,'')) ? '''' : variables.wanted16.filter(line,
+    line.startsWith(''use,gatewright.dev,connections,''))[0].substring(variables.wanted16.filter(line, line.startsWith(''use,gatewright.dev,connections,''))[0].indexOf(''
+    '') + 1) + '', after 16 other names'' + '': '' + request.userInfo.username + '' may not '' + ''use connections.gatewright.dev
+    of any name'' + '' in namespace '' + request.namespace + ''; a Release goes only through Connections that its author may
+    use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'''
+  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+{{- end }}
+{{- define "gatewright-status.policy" -}}
+failurePolicy: Fail
+matchConstraints:
+  resourceRules:
+  - apiGroups:
+    - gatewright.dev
+    apiVersions:
+    - '*'
+    operations:
+    - CREATE
+    - UPDATE
+    resources:
+    - releases/status
+    - connections/status
+    - interventions/status
+    scope: Namespaced
+validations:
+- expression: authorizer.group('gatewright.dev').resource(request.resource.resource).namespace(request.namespace).check('operate').allowed()
+  messageExpression: '''status is written by the operator alone: '' + request.userInfo.username + '' may not operate '' +
+    request.resource.resource + '' in namespace '' + request.namespace'
+  message: status is written by the operator alone
   reason: Forbidden
 {{- end }}

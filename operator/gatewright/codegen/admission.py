@@ -64,13 +64,20 @@ def policy() -> dict[str, Any]:
     }
 
 
-def written(plural: str) -> dict[str, Any]:
+SPEC_CHANGED = {
+    "name": "spec-changed",
+    "expression": "request.operation != 'UPDATE' || object.spec != oldObject.spec",
+}
+"""Labels, annotations, finalizers, and an apply that changes nothing, are not looked at."""
+
+
+def written(*resources: str) -> dict[str, Any]:
     """What a policy looks at: objects of a kind that are created or changed. Where it cannot tell, it refuses."""
     rule = {
         "apiGroups": [GROUP],
         "apiVersions": ["*"],
         "operations": ["CREATE", "UPDATE"],
-        "resources": [plural],
+        "resources": list(resources),
         "scope": "Namespaced",
     }
     return {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]}}

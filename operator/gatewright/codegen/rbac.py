@@ -51,7 +51,17 @@ def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     view = {f"{aggregate}view": "true", f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
     yield f"{NAME}-view", view, [Access(GROUP, seen, VIEWER, "see Releases, Connections and who did what")]
     edit = {f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
-    yield f"{NAME}-edit", edit, [Access(GROUP, kinds, EDITOR, "write Releases and Connections")]
+    yield (
+        f"{NAME}-edit",
+        edit,
+        [
+            Access(GROUP, ("releases",), EDITOR, "write Releases"),
+            Access(GROUP, ("connections",), ("use",), "name Connections in them"),
+        ],
+    )
+    opener = {f"{aggregate}admin": "true"}
+    opens = Access(GROUP, ("connections",), EDITOR, "write Connections, whose Secrets they may read")
+    yield f"{NAME}-connections", opener, [opens]
 
 
 RELEASER = f"{NAME}-releaser"

@@ -18,6 +18,12 @@ ACCESS: tuple[Access, ...] = (
     Access(GROUP, ("interventions/status",), ("patch",), "say what came of it"),
     Access(GROUP, ("connections",), ("list", "watch"), "know the systems that Releases ask"),
     Access(GROUP, ("connections/status",), ("patch",), "say whether they answer"),
+    Access(
+        GROUP,
+        ("releases", "connections", "interventions"),
+        ("operate",),
+        "be the one whose word a status is: a policy asks for it",
+    ),
     Access("apps", ("controllerrevisions",), ("get", "list", "create", "delete"), "keep pinned bodies and snapshots"),
     Access("batch", ("jobs",), ("get", "list", "watch", "create", "patch"), "run Jobs, follow them, stop them"),
     Access("batch", ("cronjobs",), ("get",), "read the template that a job takes by fromCronJob"),

@@ -28,6 +28,8 @@ from gatewright.providers.validate import connection_problems
 from gatewright.runtime.kube import path
 from gatewright.runtime.readiness import WORKS, Place, Readiness, Reason
 
+CLOSED = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/")
+"""Types of Secrets that open no Connection: they are Kubernetes' own, or hold everything that a chart has installed."""
 SECRET_AGE = 30.0
 
 Pins = Mapping[tuple[str, str], tuple[str, str]]
@@ -195,7 +197,7 @@ class Links:
         for ref in refs:
             data, version = await self._secret(namespace, ref.name)
             if ref.key not in data:
-                raise Permanent(f'Secret {ref.name} has no key "{ref.key}"')
+                raise Permanent(f"Secret {ref.name} does not have the key that the Connection names")
             values[ref.name, ref.key] = data[ref.key]
             versions.append(version)
         return values, versions
@@ -209,6 +211,9 @@ class Links:
             found = await self._cluster.get(path("v1", "secrets", namespace, name))
         except NotFound:
             raise Permanent(f"there is no Secret {name} in namespace {namespace}") from None
+        kind = str(found.get("type", ""))
+        if kind.startswith(CLOSED):
+            raise Permanent(f"Secret {name} is of type {kind}, which opens no Connection; name a Secret of its own")
         data = {key: base64.b64decode(value).decode(errors="replace") for key, value in found.get("data", {}).items()}
         self._secrets[namespace, name] = (now, data, found["metadata"]["resourceVersion"])
         return data, found["metadata"]["resourceVersion"]

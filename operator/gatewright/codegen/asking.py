@@ -1,0 +1,108 @@
+"""Asking RBAC about whoever makes a request, in the CEL of a ValidatingAdmissionPolicy.
+
+CEL has no loops that remember, and one expression can pay for two questions to the authorizer at most (350,000 of
+1,000,000 each; 10,000,000 for all). So what is needed by name becomes a list of lines, and each validation asks for one of
+them:
+
+    needs0, needs1 ...        the lines of one kind of right, as texts in lists of lists
+    wanted0                   all lines:                             patch,apps,deployments,web, spec.targets[web] ...
+    asked0                    the right that the first one needs:    patch,apps,deployments,web,
+    wanted1, asked1 ...       the lines that are left without it, and what the first of those needs
+
+After so many of them, what is still wanted is asked for without names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from gatewright.ports import Right
+
+LISTED = 20
+"""With more lines than this a message names only the first path: it may be 5120 bytes long."""
+SAFE = "^[a-z0-9.-]+$"
+"""A name that can be asked for; one that is known only in a run (`$(...)`) is asked for without a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a policy asks, and what it says where the answer is no."""
+
+    named: int
+    """So many rights are asked for by name."""
+    remedy: str
+    """How a refusal ends: why it is asked, and what to do. No quotes."""
+    short: str
+    """The refusal where its long form cannot be made."""
+
+    def variables(self, needs: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """`needs`: CEL of a list of texts each, a line for each name that is needed."""
+        yield from ((f"needs{number}", text) for number, text in enumerate(needs))
+        together = " + ".join(f"variables.needs{number}" for number in range(len(needs)))
+        yield "wanted0", f"({together}).join('\\n').split('\\n').filter(line, line != '')"
+        for number in range(self.named):
+            wanted, asked = f"variables.wanted{number}", f"variables.asked{number}"
+            yield f"asked{number}", f"{wanted}.size() == 0 ? '' : {wanted}[0].substring(0, {wanted}[0].indexOf(' '))"
+            yield f"wanted{number + 1}", f"{wanted}.filter(line, !line.startsWith({asked}))"
+
+    def validations(self, rights: Iterable[Right]) -> Iterator[dict[str, str]]:
+        """Each line by its name, then what is left of each kind of right without one."""
+        yield from (self._by_name(number) for number in range(self.named))
+        kinds = {head(right): right for right in rights}
+        yield from (self._left_over(right) for right in kinds.values())
+
+    def _by_name(self, number: int) -> dict[str, str]:
+        wanted, asked = f"variables.wanted{number}", f"variables.asked{number}"
+        verb, group, resource, name = (f"{asked}.split(',')[{place}]" for place in range(4))
+        permitted = f"authorizer.group({group}).resource({resource}).namespace(request.namespace).name({name})"
+        permitted += f".check({verb}).allowed()"
+        lines = f"({wanted}.size() > {LISTED} ? [{wanted}[0]] : {wanted}.filter(line, line.startsWith({asked})))"
+        others = f"{wanted}.size() - variables.wanted{number + 1}.size() - 1"
+        paths = f"{lines}.map(line, line.substring(line.indexOf(' ') + 1)).join(', ')"
+        more = f"({wanted}.size() > {LISTED} && {others} > 0 ? ' and ' + string({others}) + ' more' : '')"
+        what = (
+            f"{verb} + ' ' + {resource} + ({group} == '' ? '' : '.' + {group}) + "
+            f"({name} == '' ? ' of any name' : '/' + {name})"
+        )
+        return self.validation(f"{asked} == ''", permitted, f"{paths} + {more}", what)
+
+    def _left_over(self, right: Right) -> dict[str, str]:
+        """Names beyond those that are asked for one by one."""
+        left, mine = f"variables.wanted{self.named}", f"line, line.startsWith('{head(right)}')"
+        path = f"{left}.filter({mine})[0].substring({left}.filter({mine})[0].indexOf(' ') + 1)"
+        paths = f"{path} + ', after {self.named} other names'"
+        return self.validation(f"!{left}.exists({mine})", allowed(right), paths, f"'{said(right)} of any name'")
+
+    def validation(self, unless: str, permitted: str, paths: str, what: str) -> dict[str, str]:
+        """One refusal: `PATHS: USER may not WHAT in namespace NAMESPACE; REMEDY`."""
+        return {
+            "expression": f"{unless} || {permitted}",
+            "messageExpression": f"{unless} ? '' : {paths} + ': ' + request.userInfo.username + ' may not ' + {what} + "
+            f"' in namespace ' + request.namespace + '; {self.remedy}'",
+            "message": self.short,
+            "reason": "Forbidden",
+        }
+
+
+def head(right: Right) -> str:
+    """How a line begins."""
+    return f"{right.verb},{right.group},{right.resource},"
+
+
+def line(right: Right, name: str, at: str) -> str:
+    """CEL of the line for a name (CEL of a text) that stands at a path (the same)."""
+    return f"'{head(right)}' + ({name}.matches('{SAFE}') ? {name} : '') + ', ' + {at}"
+
+
+def allowed(right: Right) -> str:
+    """CEL: whether who asks has the right, without a name."""
+    return (
+        f"authorizer.group('{right.group}').resource('{right.resource}').namespace(request.namespace)"
+        f".check('{right.verb}').allowed()"
+    )
+
+
+def said(right: Right) -> str:
+    """The right as messages name it."""
+    return f"{right.verb} {right.resource}{'.' if right.group else ''}{right.group}"

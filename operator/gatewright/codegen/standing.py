@@ -1,0 +1,62 @@
+"""What stands in a Release, as variables of a ValidatingAdmissionPolicy: its path and its configuration, by the model.
+
+{'at': 'spec.stages[ship].steps[migrate].job', 'of': {...}}      in lists of lists: one for each stage
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gatewright.codegen import schema
+from gatewright.codegen.asking import line
+from gatewright.ports import Right
+
+
+def variable(model: str) -> str:
+    return model[0].lower() + model[1:]
+
+
+def standing(path: str, nodes: Mapping[str, schema.Schema]) -> str:
+    """A list of lists of `{at, of}`: what of a model stands at a path. Raises schema.Unsupported."""
+    *lists, leaf = path.split("[].")
+    if len(lists) not in (1, 2):
+        raise schema.Unsupported(f"{path}: the author of a Release is asked for what stands in one list or two")
+    holder = "object" if len(lists) == 1 else "outer"
+    found = (
+        f"{holder}.?{lists[-1]}.orValue([]).filter(item, item.?{leaf}.hasValue())"
+        f".map(item, {{'at': dyn({_at(lists, leaf, nodes)}), 'of': dyn(item.{leaf})}})"
+    )
+    return f"[{found}]" if holder == "object" else f"object.?{lists[0]}.orValue([]).map(outer, {found})"
+
+
+def _at(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema]) -> str:
+    """The path as people read it, with the names of what stands in lists."""
+    parts, so_far = [], ""
+    for name, holder in zip(lists, ("outer", "item")[-len(lists) :], strict=True):
+        so_far += f"{name}[]"
+        named = "name" in nodes[so_far]["properties"]
+        parts.append(f"{name}[' + {holder}.name + ']" if named else f"{name}[]")
+        so_far += "."
+    return f"'{'.'.join([*parts, leaf])}'"
+
+
+def lines(model: str, right: Right, nodes: Mapping[str, schema.Schema]) -> str:
+    """One line for each name that a right is needed for, those of a list together in one text."""
+    inside = {field.rpartition("[].")[0] for field in right.fields}
+    if len(inside) != 1:
+        raise schema.Unsupported(f"{model}: {right.fields} do not stand side by side; make them two rights")
+    (holder,) = inside
+    part = "part" if holder else "one.of"
+    values = ", ".join(f"{part}.?{field.rpartition('[].')[2]}.orValue('')" for field in right.fields)
+    names = f"one.of.?{holder}.orValue([]).map(part, {values})" if holder else f"[{values}]"
+    spared = ", ".join(f"'{name}'" for name in (*(() if right.implied else ("",)), *right.spared))
+    at = f"one.at + '.{holder}'" if holder else "one.at"
+    group = f"group.filter(one, {only(model, *right.only, nodes)})" if right.only else "group"
+    each = f"{names}.filter(name, type(name) == string && !(name in [{spared}])).map(name, {line(right, 'name', at)}).join('\\n')"
+    return f"variables.{variable(model)}.map(group, {group}.map(one, {each}).join('\\n'))"
+
+
+def only(model: str, field: str, value: str, nodes: Mapping[str, schema.Schema]) -> str:
+    """That a field has a value; one that is left out has its default, whether the API server has put that in or not."""
+    standing = next(node for node in nodes.values() if node.get(schema.MODEL) == model)
+    return f"one.of.?{field}.orValue('{standing['properties'][field].get('default', '')}') == '{value}'"

@@ -1,0 +1,36 @@
+"""What the operator says is said by the operator: who may write the status of its objects.
+
+A status is believed: it says what was approved, what was changed, and what a rollback returns to. RBAC alone lets everybody
+write it who may write `releases/status`, and Kubernetes' own role `admin` is often given more than it should. So each write
+also asks for the verb `operate`, which only the operator's role has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gatewright.api import GROUP
+from gatewright.codegen import admission, crds
+
+NAME = "gatewright-status"
+VERB = "operate"
+
+
+def policy() -> dict[str, Any]:
+    """The ValidatingAdmissionPolicy's spec."""
+    allowed = (
+        f"authorizer.group('{GROUP}').resource(request.resource.resource).namespace(request.namespace)"
+        f".check('{VERB}').allowed()"
+    )
+    return {
+        **admission.written(*(f"{kind.plural}/status" for kind in crds.KINDS)),
+        "validations": [
+            {
+                "expression": allowed,
+                "messageExpression": "'status is written by the operator alone: ' + request.userInfo.username + "
+                f"' may not {VERB} ' + request.resource.resource + ' in namespace ' + request.namespace",
+                "message": "status is written by the operator alone",
+                "reason": "Forbidden",
+            }
+        ],
+    }

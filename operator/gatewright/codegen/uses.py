@@ -1,0 +1,56 @@
+"""Nobody asks or changes another system but through Connections that they may use: what the author of a Release is asked.
+
+A Connection opens a system for whoever names it: a database to restore, a flag to set, a page to send. So whoever creates a
+Release, or changes its spec, needs the verb `use` on each Connection that stands in it, by its name; where none is named,
+on all of the namespace, since the only one of its kind is meant. The places come from the schema: a provider whose
+configuration has a field `connection` cannot be forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gatewright.api import GROUP
+from gatewright.codegen import admission, crds, schema
+from gatewright.codegen.asking import Question
+from gatewright.codegen.standing import lines, standing, variable
+from gatewright.ports import Right
+
+NAME = "gatewright-uses"
+NAMED = 16
+"""So many Connections are asked for by name; a run seldom has more than ten."""
+USE = Right("use", GROUP, "connections", ("connection",), implied=True)
+_QUESTION = Question(
+    NAMED,
+    "a Release goes only through Connections that its author may use: RBAC must allow the verb use on connections, or "
+    "somebody who has it applies the Release",
+    "a Release goes only through Connections that its author may use, and RBAC does not allow it all",
+)
+
+
+def policy() -> dict[str, Any]:
+    """The ValidatingAdmissionPolicy's spec."""
+    return {
+        **admission.written(crds.RELEASE.plural),
+        "matchConditions": [admission.SPEC_CHANGED],
+        "variables": [{"name": name, "expression": text} for name, text in _variables()],
+        "validations": [*_QUESTION.validations([USE])],
+    }
+
+
+def models(nodes: Mapping[str, schema.Schema]) -> dict[str, list[str]]:
+    """Where the configurations stand that go through a Connection, by their model."""
+    found: dict[str, list[str]] = {}
+    for path, node in nodes.items():
+        if "connection" in node.get("properties", {}):
+            found.setdefault(str(node[schema.MODEL]), []).append(path)
+    return found
+
+
+def _variables() -> Iterator[tuple[str, str]]:
+    nodes = dict(schema.walk(crds.schemas(crds.RELEASE)[0], "spec"))
+    found = models(nodes)
+    for model, paths in found.items():
+        yield variable(model), " + ".join(standing(path, nodes) for path in paths)
+    yield from _QUESTION.variables([lines(model, USE, nodes) for model in found])
