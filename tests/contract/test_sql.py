@@ -157,6 +157,7 @@ async def test_a_connection_that_broke_while_idle_is_no_error(database: world.Po
         ({"query": "?host=/var/run/postgresql"}, "Permanent", "is not a host name"),
         ({"query": "?sslmode=disable&connect_timeout=3"}, "Permanent", "may not set connect_timeout"),
         ({"query": "?nonsense=1"}, "Permanent", "cannot be read"),
+        ({"query": "?application_name=a%0d%0ab"}, "Permanent", "no control characters"),
     ],
 )
 async def test_logins(database: world.Postgres, change: dict[str, str], expected: str, words: str) -> None:

@@ -290,6 +290,7 @@ LIMITED = [
     ({"Retry-After": "5"},                   {"limit": {"reset": "+900"}},          (5, 5)),
     ({},                                     {},                                    (60, 60)),
     ({"X-RateLimit-Reset": "soon"},          {"limit": {"reset": None}},            (60, 60)),
+    ({"Retry-After": "1e300"},               {},                                    (60, 60)),
 ]  # fmt: skip
 
 

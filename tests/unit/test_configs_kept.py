@@ -82,6 +82,16 @@ async def test_one_that_was_there_first_with_other_content_is_neither_taken_nor_
         await read_revision(there, VIEW, named.name)
 
 
+@pytest.mark.parametrize(
+    "name", ["..", "../secrets/keys", "../../../../api/v1/namespaces/kube-system/secrets/a", "a/../b"]
+)
+async def test_a_name_that_leads_elsewhere_leads_nowhere(name: str) -> None:
+    there = Objects()
+    with pytest.raises(Permanent):
+        await read_revision(there, VIEW, name)
+    assert all(where.startswith(f"{REVISIONS}/") and "/" not in where[len(REVISIONS) + 1 :] for _, where in there.asked)
+
+
 def test_a_revision_is_called_alike_before_and_after_it_was_stored() -> None:
     before = {"snapshots": {"a": {"cpu": 2.0, "share": 0.25, "big": 1e22, "deep": [{"n": 3.0}, ("x",)], "none": None}}}
     after = orjson.loads(orjson.dumps(stored(before)))

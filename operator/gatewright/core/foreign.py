@@ -1,4 +1,4 @@
-"""JSON that others have written: a body, a log, what a container leaves.
+"""What others have written: JSON of a body, a log, what a container leaves; numbers of a header or a URL.
 
 JSON may write half of a surrogate pair (`"\\ud800"`), which is no text: no status, no message and no log can hold it.
 """
@@ -11,6 +11,18 @@ from typing import Any
 
 _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPED = re.compile(rb"\\u[dD][89a-fA-F]")
+_DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def decimal(text: str) -> float | None:
+    """The number that a text is in plain decimal digits (`30`, `1767268800.5`); None where it is anything else, such as `²`."""
+    return float(text) if _DECIMAL.fullmatch(text) else None
+
+
+def has_control(text: str) -> bool:
+    """Whether a text has control characters, which make two lines of one or end a field."""
+    return _CONTROL.search(text) is not None
 
 
 def parsed(text: str | bytes) -> Any:

@@ -18,6 +18,7 @@ from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
 
 from gatewright import __version__
+from gatewright.core import foreign
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import metrics
 
@@ -230,7 +231,7 @@ def _error(method: str, path: str, status: int, text: bytes, after: str) -> Exce
         return Conflict(words)
     if status in (401, 408, 429) or status >= 500:
         error = Retryable(words)
-        error.after = float(after) if after.isdigit() else 0.0
+        error.after = foreign.decimal(after.strip()) or 0.0
         return error
     return Permanent(words)
 
@@ -261,9 +262,15 @@ def _plain(path: str) -> str:
     return path.partition("?")[0]
 
 
+def _segment(name: str) -> str:
+    if name in (".", ".."):
+        raise Permanent(f'"{name}" is no name of an object')
+    return quote(name, safe="")
+
+
 def path(api: str, plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
-    """An API path: `path("apps/v1", "deployments", "shop", "web")`."""
+    """An API path: `path("apps/v1", "deployments", "shop", "web")`. Raises Permanent where a name would lead elsewhere."""
     root = f"/api/{api}" if "/" not in api else f"/apis/{api}"
-    parts = [f"namespaces/{quote(namespace)}"] if namespace else []
-    parts += [plural, *([quote(name)] if name else []), *([sub] if sub else [])]
+    parts = [f"namespaces/{_segment(namespace)}"] if namespace else []
+    parts += [plural, *([_segment(name)] if name else []), *([sub] if sub else [])]
     return "/".join([root, *parts])

@@ -63,7 +63,7 @@ async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, An
 
 
 async def _content(cluster: Cluster, view: View, name: str) -> Any:
-    found = await cluster.get(f"{_collection(view)}/{name}")
+    found = await cluster.get(path("apps/v1", "controllerrevisions", view.namespace, name))
     if not ours(view, found):
         raise Permanent(f"ControllerRevision {name} belongs to another owner; it cannot be used")
     return found.get("data")
@@ -126,7 +126,8 @@ async def _deleted(
                 if copy not in needed:
                     await _delete_copy(kube, view, copy)
             metadata = item["metadata"]
-            await kube.delete(f"{_collection(view)}/{metadata['name']}", uid=metadata["uid"])
+            where = path("apps/v1", "controllerrevisions", view.namespace, metadata["name"])
+            await kube.delete(where, uid=metadata["uid"])
         except Permanent as error:
             yield error
 

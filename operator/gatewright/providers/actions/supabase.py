@@ -30,6 +30,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
 
 from gatewright.api.base import Model, Name
+from gatewright.core import foreign
 from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.actions.deeds import Deed, require_act
@@ -320,7 +321,8 @@ async def _request(config: SupabaseAction, link: Link) -> tuple[str, dict[str, A
 
 
 def _target(text: str) -> float | None:
-    return float(text) if text.isdigit() and len(text) <= 12 else supabase.moment(text)
+    number = foreign.decimal(text) if len(text) <= 12 else None
+    return number if number is not None else supabase.moment(text)
 
 
 # --- marks

@@ -45,13 +45,19 @@ _REFUSED: Mapping[str, tuple[Network, ...]] = {
     "reserved": (ipaddress.ip_network("240.0.0.0/4"), ipaddress.ip_network("100::/64")),
     "a cloud's metadata service": (
         ipaddress.ip_network("fd00:ec2::/32"),
+        ipaddress.ip_network("fd20:ce::254/128"),
+        ipaddress.ip_network("fd00:42::42/128"),
         ipaddress.ip_network("100.100.100.200/32"),
         ipaddress.ip_network("168.63.129.16/32"),
         ipaddress.ip_network("192.0.0.192/32"),
     ),
 }
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+_TRANSLATED = ipaddress.ip_network("::ffff:0:0:0/96")
 _COMPATIBLE = ipaddress.ip_network("::/96")
+_ISATAP = (0x5EFE, 0x0200_5EFE)
+"""Upper half of an interface identifier whose lower half is an IPv4 address."""
 
 _lookups = ThreadPoolExecutor(4, thread_name_prefix="lookup")
 """Look-ups have threads of their own: a name server that is away must not block others' work."""
@@ -198,8 +204,21 @@ def _forms(address: Address) -> Iterator[Address]:
         yield address.sixtofour
     if address.teredo:
         yield from address.teredo
-    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 0xFFFF):
-        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    number = int(address)
+    isatap = number >> 32 & 0xFFFFFFFF in _ISATAP
+    if address in _NAT64 or address in _TRANSLATED or isatap or (address in _COMPATIBLE and number > 0xFFFF):
+        yield ipaddress.IPv4Address(number & 0xFFFFFFFF)
+    if address in _LOCAL_NAT64:
+        yield from filter(None, (_behind(number, prefix) for prefix in (48, 56, 64, 96)))
+
+
+def _behind(number: int, prefix: int) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that follows a prefix of so many bits, where nothing follows it; the bits 64 to 71 are left out
+    (RFC 6052)."""
+    bits = f"{number:0128b}"
+    rest = bits[prefix:] if prefix > 64 else bits[prefix:64] + bits[72:]
+    found = ipaddress.IPv4Address(int(rest[:32], 2))
+    return found if int(found) > 0xFFFFFF and "1" not in rest[32:] else None
 
 
 def _server_host() -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -24,6 +25,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel
 
 from gatewright.api.connection import PostgresAccess
+from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import addresses
 from gatewright.providers.connections.secrets import said, secret
@@ -36,6 +38,7 @@ ENOUGH = 2
 MARGIN = 0.25
 """Seconds of a question's time that are left for the way back."""
 
+_PORT = re.compile(r"[0-9]{1,5}")
 _PLAIN = frozenset(
     {
         *("host", "port", "user", "password", "dbname", "application_name", "client_encoding", "target_session_attrs"),
@@ -232,6 +235,8 @@ def _settings(url: str) -> dict[str, str]:
         raise Permanent("the Secret's URL names no host")
     if not found.get("user"):
         raise Permanent("the Secret's URL names no user")
+    if any(foreign.has_control(value) for value in found.values()):
+        raise Permanent("the Secret's URL may hold no control characters, not even escaped ones")
     for host in found["host"].split(","):
         addresses.check_host(host)
     # libpq would fill what is missing from the operator's own environment
@@ -241,7 +246,7 @@ def _settings(url: str) -> dict[str, str]:
 
 async def _addressed(settings: Mapping[str, str]) -> dict[str, Any]:
     hosts, ports = settings["host"].split(","), settings["port"].split(",")
-    if len(ports) not in (1, len(hosts)) or not all(port.isdigit() for port in ports):
+    if len(ports) not in (1, len(hosts)) or not all(_PORT.fullmatch(port) for port in ports):
         raise Permanent("the Secret's URL needs one port, or one for each host")
     ports = ports if len(ports) == len(hosts) else ports * len(hosts)
     found = [

@@ -26,6 +26,7 @@ import httpcore2
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, SecretSource
+from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import addresses
 from gatewright.providers.connections.secrets import said, secret
@@ -318,12 +319,15 @@ def _place(url: str) -> _Place:
         raise Permanent(f"the Secret's URL cannot be read ({_TRY})")
     if not found.hostname:
         raise Permanent(f"the Secret's URL names no host ({_TRY})")
+    user, password = unquote(found.username or ""), unquote(found.password or "")
+    if foreign.has_control(user + password):
+        raise Permanent(f"the Secret's URL may hold no control characters, not even escaped ones ({_TRY})")
     return _Place(
         host=found.hostname,
         port=found.port or 6379,
         tls=found.scheme == "rediss",
-        user=unquote(found.username or ""),
-        password=unquote(found.password or ""),
+        user=user,
+        password=password,
         database=found.path.strip("/").lstrip("0"),
     )
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
+from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import client
 from gatewright.providers.connections.secrets import hide
@@ -139,8 +140,9 @@ def _later(link: Link, reply: client.Reply, limits: Limits) -> Retryable:
 
 def _wait(reply: client.Reply, limits: Limits) -> float:
     said = reply.headers.get("retry-after", "").strip()
-    if said.replace(".", "", 1).isdigit():
-        return float(said)
+    after = foreign.decimal(said)
+    if after is not None:
+        return after
     if said:
         moment = email.utils.parsedate_to_datetime(said) if _is_date(said) else None
         return moment.timestamp() - time.time() if moment is not None else limits.pause
@@ -148,9 +150,9 @@ def _wait(reply: client.Reply, limits: Limits) -> float:
         return limits.pause  # another limit than the one whose window the header tells
     value = reply.headers.get(limits.reset, "").strip() if limits.reset else ""
     value = value or _within(reply, limits.body)
-    if not value.replace(".", "", 1).isdigit():
+    number = foreign.decimal(value)
+    if number is None:
         return limits.pause
-    number = float(value)
     return {"left": number, "epoch": number - time.time(), "epoch-ms": number / 1000 - time.time()}[limits.unit]
 
 
