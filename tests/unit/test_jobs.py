@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -261,6 +262,44 @@ async def test_a_pod_that_was_drained_says_so() -> None:
     moved = {"type": "DisruptionTarget", "status": "True", "message": "Eviction API: evicting"}
     world.pods[0]["status"]["conditions"] = [moved]
     assert "Kubernetes ended pod foco-smoke-0: Eviction API: evicting; exit code 143" in (await follow(world)).message
+
+
+FORGED: dict[str, dict[str, Any]] = {
+    "no controller": {"ownerReferences": [{"kind": "Job", "uid": "job", "controller": False}]},
+    "older than its Job": {"creationTimestamp": "2020-01-01T00:00:00Z"},
+}
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
+async def test_a_pod_that_somebody_else_has_made_says_nothing(forged: dict[str, Any]) -> None:
+    world = complete().pod(message='{"id": "forged"}')
+    world.job["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    found = {**forged}
+    for owner in found.get("ownerReferences", ()):
+        owner["uid"] = world.job["metadata"]["uid"]
+    world.pods[0]["metadata"] |= found
+    said = await follow(world)
+    assert (said.outputs, "its pod is gone" in said.unread) == ({}, True)
+
+
+async def test_a_job_that_is_older_than_its_step_is_somebody_elses() -> None:
+    world = complete().pod(message='{"id": "forged"}')
+    step = replace(wanted(), since="2026-01-01T12:00:00Z")
+    for made, theirs in (
+        ("2026-01-01T11:58:00Z", True),
+        ("2026-01-01T11:59:30Z", False),
+        ("2026-01-01T12:00:01Z", False),
+    ):
+        world.job["metadata"]["creationTimestamp"] = made
+        found = await jobs.follow_job(world, VIEW, step)  # type: ignore[arg-type]
+        assert ("somebody else has made it" in found.message) == theirs, made
+        assert found.state == ("Failed" if theirs else "Succeeded")
+
+
+async def test_a_job_that_the_release_does_not_control_is_not_its_own() -> None:
+    world = complete()
+    world.job["metadata"]["ownerReferences"][0]["controller"] = False
+    assert "of another owner is in the way" in (await follow(world)).message
 
 
 async def test_the_pods_of_another_owner_s_job_are_not_repeated() -> None:

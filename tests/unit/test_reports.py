@@ -70,7 +70,7 @@ class Cluster:
             "name": name,
             "namespace": "shop",
             "creationTimestamp": made.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "ownerReferences": [{"kind": "Job", "uid": self.job["metadata"]["uid"]}],
+            "ownerReferences": [{"kind": "Job", "uid": self.job["metadata"]["uid"], "controller": True}],
         }
         self.pods.append(
             {

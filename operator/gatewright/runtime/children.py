@@ -29,5 +29,11 @@ def meta(view: View, name: str, key: str | None = None) -> dict[str, Any]:
 
 
 def ours(view: View, obj: Mapping[str, Any]) -> bool:
-    """Whether an object is owned by this very Release."""
-    return any(owner.get("uid") == view.uid for owner in obj["metadata"].get("ownerReferences", []))
+    """Whether an object belongs to this very Release."""
+    return controlled_by(view.uid, obj)
+
+
+def controlled_by(uid: Any, obj: Mapping[str, Any]) -> bool:
+    """Whether the object with this UID is the controller of another, of which there is one at most."""
+    owners = obj["metadata"].get("ownerReferences") or []
+    return any(owner.get("controller") is True and owner.get("uid") == uid for owner in owners)

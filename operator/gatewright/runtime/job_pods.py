@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 from gatewright.ports import Trouble
 from gatewright.providers.targets import pods
+from gatewright.runtime.children import controlled_by
 from gatewright.runtime.kube import path
 from gatewright.runtime.published import MESSAGE
 
@@ -46,9 +47,11 @@ class Voice:
 
 
 def of_job(found: Sequence[Pod], job: Mapping[str, Any]) -> list[Pod]:
-    """Those of the pods that this very Job has made; another one may have had its name."""
-    uid = job["metadata"].get("uid")
-    return [pod for pod in found if any(own.get("uid") == uid for own in pod["metadata"].get("ownerReferences", []))]
+    """Those of the pods that this very Job has made: another one may have had its name, and anybody its label."""
+    uid, made = job["metadata"].get("uid"), str(job["metadata"].get("creationTimestamp", ""))
+    return [
+        pod for pod in found if controlled_by(uid, pod) and str(pod["metadata"].get("creationTimestamp", made)) >= made
+    ]
 
 
 def main(pod: Pod) -> Voice:

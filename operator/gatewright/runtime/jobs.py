@@ -14,6 +14,7 @@ from typing import Any
 from gatewright.api import KEY, RELEASE, RESULT
 from gatewright.api.jobs import Job
 from gatewright.core.model import Operation, Progress, View
+from gatewright.core.times import parse
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable, Trouble
 from gatewright.runtime import job_events, job_pods, reports, words
 from gatewright.runtime.children import meta, ours
@@ -23,6 +24,8 @@ from gatewright.runtime.kube import path
 
 JOB = "batch.kubernetes.io/job-name"
 """Label of the pods of a Job."""
+SKEW = timedelta(seconds=60)
+"""How far the clocks of the operator and of the API server may be apart."""
 NEARLY_OVER = 35.0
 """Seconds before its time is over from which on a Job is listened to; a look at what does not end comes once in 30 s."""
 
@@ -259,6 +262,9 @@ def _stranger(view: View, operation: Operation, found: Mapping[str, Any]) -> str
         return f"a Job {name} of another owner is in the way; delete or rename it"
     if (found["metadata"].get("annotations") or {}).get(KEY) != operation.key:
         return f"the Job {name} belongs to another operation; delete it"
+    made = found["metadata"].get("creationTimestamp")
+    if made and operation.since and parse(made) < parse(operation.since) - SKEW:
+        return f"the Job {name} is older than the step that would run it: somebody else has made it; delete it"
     return ""
 
 
