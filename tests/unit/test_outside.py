@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.runtime import chosen
 from gatewright.runtime.chosen import is_outside
+from gatewright.runtime.entries import Known
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.links import UNPINNED, Pins
 from gatewright.runtime.outside import Outside, claim
@@ -263,4 +265,24 @@ async def test_an_operation_goes_through_the_connection_that_its_run_has_pinned(
     site.follow()
     await site.news()
     assert site.links.pins == [pins]
+    await site.outside.close()
+
+
+async def test_a_restore_that_is_refused_is_looked_at_again_until_it_can_be_made(monkeypatch: Any) -> None:
+    refusal = Permanent("the credentials are refused (403)")
+    site = Site(monkeypatch, Provider(refusal, refusal, Progress("Absent"), Progress("Succeeded")), "restore")
+    site.follow()
+    assert await site.news() == Progress("Refused", "the credentials are refused (403)")
+    assert await site.news() == Progress("Absent", "the credentials are refused (403)"), "it can be made now"
+    await site.outside.close()
+
+
+async def test_what_was_refused_when_it_was_made_is_looked_at_again_after_a_while(monkeypatch: Any) -> None:
+    provider = Provider(Progress("Absent"))
+    site = Site(monkeypatch, provider, "restore")
+    later = time.monotonic() + 0.2
+    site.entry.operations[site.operation.id] = Known(Progress("Refused", "403"), 0.0, refusals=2, retry_at=later)
+    assert site.follow().state == "Refused"
+    assert (await site.news()).state == "Absent" and time.monotonic() >= later
+    assert provider.looks == 1
     await site.outside.close()

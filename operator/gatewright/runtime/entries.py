@@ -42,6 +42,15 @@ def left_by(name: str, data: Mapping[str, Any]) -> Left:
     return Left(name, resting.left(data), frozenset(data.get("stayed", ())))
 
 
+REFUSED = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds after which an operation of a rollback is begun once more when it was refused; the last one repeats."""
+
+
+def refused_for(refusals: int) -> float:
+    """Seconds to wait after so many refusals."""
+    return REFUSED[min(max(refusals, 1), len(REFUSED)) - 1]
+
+
 @dataclass(slots=True)
 class Known:
     """How far an operation is, and since when it has been stuck."""

@@ -17,7 +17,7 @@ from gatewright.core.model import Body, Holding, Needs, Observation, Operation, 
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime import actions, clock, revisions, standings
 from gatewright.runtime.chosen import is_outside
-from gatewright.runtime.entries import Entry, Known, Left, left_by
+from gatewright.runtime.entries import Entry, Known, Left, left_by, refused_for
 from gatewright.runtime.lens import Fresh, Lens
 from gatewright.runtime.outside import Outside, Snapshot
 from gatewright.runtime.sampler import Sampler
@@ -26,8 +26,6 @@ HOPELESS_FOR = 30.0
 """Seconds after which an operation has failed that is kept by something that cannot heal by itself (an invalid name)."""
 UNREAD_FOR = 600.0
 """Seconds after which a Job has failed that has ended, and whose report nobody can read: a check has no time-out of its own."""
-REFUSED = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds after which an operation of a rollback is begun once more when it was refused; the last one repeats."""
 OVERWRITTEN = (5.0, 15.0, 30.0, 60.0)
 """Seconds after which a restore is made once more that others have overwritten; the last one repeats. Whoever does that by
 machine does it again, so there is no hurry."""
@@ -397,11 +395,10 @@ def refused(entry: Entry, operation: Operation, message: str) -> None:
     """An operation of a rollback was refused: it is begun again after a while, a little later each time."""
     known = entry.operations.get(operation.id)
     refusals = known.refusals + 1 if known is not None else 1
-    wait = REFUSED[min(refusals, len(REFUSED)) - 1]
     # The first refusal is tried again at once, before anybody is told: it may be gone in a moment.
     progress = Progress("Refused", message) if refusals > 1 else Progress("Unknown")
     entry.operations[operation.id] = Known(
-        progress, time.monotonic(), refusals=refusals, retry_at=time.monotonic() + wait
+        progress, time.monotonic(), refusals=refusals, retry_at=time.monotonic() + refused_for(refusals)
     )
 
 

@@ -17,13 +17,15 @@ from typing import Any, TypeVar
 from gatewright.core.model import Holding, Operation, Progress, Sight, Standing, View
 from gatewright.ports import External, Link, Permanent, Retryable
 from gatewright.runtime.chosen import outside_of
-from gatewright.runtime.entries import Entry, Known
+from gatewright.runtime.entries import Entry, Known, refused_for
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.links import Links, Pins, unpinned
 from gatewright.runtime.settings import FASTEST
 
 SETTLES = 30.0
 """Seconds for which a vendor's lists may not show yet what was just made."""
+FOLLOWED = ("Unknown", "Running", "Refused")
+"""States of an operation that is looked at."""
 ASKED_WHY = 6
 """Every so many looks a vendor is asked what keeps an operation from ending."""
 
@@ -112,16 +114,16 @@ class Outside:
         known = entry.operations.setdefault(operation.id, Known(Progress("Unknown"), time.monotonic()))
         if known.poller is not None and not known.poller.done():
             return
-        if known.progress.state in ("Unknown", "Running"):
+        if known.progress.state in FOLLOWED:
             known.poller = asyncio.get_running_loop().create_task(self._poll(entry, view, operation, known, snapshot))
             self._pollers.add(known.poller)
             known.poller.add_done_callback(self._pollers.discard)
 
     async def _poll(self, entry: Entry, view: View, operation: Operation, known: Known, snapshot: Snapshot) -> None:
-        began, first = time.monotonic(), known.progress.state == "Unknown"
-        while known.progress.state in ("Unknown", "Running"):
-            wait = 0.0 if first else self._interval(operation)
-            first = False
+        began, wait = time.monotonic(), max(0.0, known.retry_at - time.monotonic())
+        if known.progress.state == "Running":
+            wait = self._interval(operation)
+        while known.progress.state in FOLLOWED:
             try:
                 await asyncio.sleep(wait)
                 if entry.operations.get(operation.id) is not known:
@@ -134,16 +136,26 @@ class Outside:
                 await asyncio.sleep(min(error.after, 60.0))
                 found = known.progress
             except Permanent as error:
-                found = Progress("Failed", str(error))
+                found = self._last_word(operation, known, error)
             except Exception:
                 log.exception("%s/%s: %s cannot be followed", view.namespace, view.name, operation.subject)
                 await asyncio.sleep(5.0)
                 continue
+            wait = refused_for(known.refusals) if found.state == "Refused" else self._interval(operation)
             if found.state == "Absent" and known.progress.state == "Running" and time.monotonic() - began < SETTLES:
                 continue
+            if found.state == "Absent" and known.refusals:  # it is about to be tried again
+                found = replace(found, message=found.message or known.progress.message)
             if found != known.progress and entry.operations.get(operation.id) is known:
                 known.progress = found
                 self._changed(entry.key)
+
+    def _last_word(self, operation: Operation, known: Known, error: Permanent) -> Progress:
+        """What is refused has failed; on the way back it is looked at again, for as long as its line has time."""
+        if operation.kind != "restore":
+            return Progress("Failed", str(error))
+        known.refusals += 1
+        return Progress("Refused", str(error))
 
     async def _look(self, view: View, operation: Operation, snapshot: Snapshot, known: Known) -> Progress:
         provider, checked, _ = outside_of(operation.subject, operation.config)
