@@ -366,7 +366,7 @@ def test_what_a_compensation_has_set_in_a_target_is_no_change_by_others(site: Si
     spec = simple(site.name, bake="1h")
     safe = {"name": "safe", "flags": {"target": "web", "container": "app", "set": {"VERSION": "safe"}}}
     spec["stages"][0]["rollback"] = {"reach": "Release", "steps": [safe]}
-    spec["targets"][0]["workload"]["env"] = {"app": {"VERSION": "$(version)"}}
+    spec["targets"] = [TARGET | {"workload": TARGET["workload"] | {"env": {"app": {"VERSION": "$(version)"}}}}]
     site.apply(spec)
     site.until(state_is("Baking"))
     errors(site, 0.5)

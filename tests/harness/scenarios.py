@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-TARGET = {"name": "web", "workload": {"name": "web", "images": {"app": "shop/web:$(version)"}}}
+
+class _Fixed(dict[str, Any]):
+    """What many tests share: who wants another one makes it anew (`TARGET | {...}`)."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise TypeError(f"{key} is shared by many tests; make a copy")
+
+
+TARGET = _Fixed(name="web", workload=_Fixed(name="web", images=_Fixed(app="shop/web:$(version)")))
 INTERVAL = "300ms"
 BAKE = "400ms"
 
