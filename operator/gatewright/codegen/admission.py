@@ -13,6 +13,7 @@ So the operator can believe what it reads. https://kubernetes.io/docs/reference/
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from gatewright.api import GROUP
@@ -64,11 +65,16 @@ def policy() -> dict[str, Any]:
     }
 
 
-SPEC_CHANGED = {
-    "name": "spec-changed",
-    "expression": "request.operation != 'UPDATE' || object.spec != oldObject.spec",
-}
-"""Labels, annotations, finalizers, and an apply that changes nothing, are not looked at."""
+def of_spec(plural: str, variables: Iterable[tuple[str, str]], validations: Iterable[dict[str, str]]) -> dict[str, Any]:
+    """A policy on who writes the spec of a kind; labels, annotations, finalizers, and an apply that changes nothing, are not
+    looked at."""
+    changed = "request.operation != 'UPDATE' || object.spec != oldObject.spec"
+    return {
+        **written(plural),
+        "matchConditions": [{"name": "spec-changed", "expression": changed}],
+        "variables": [{"name": name, "expression": text} for name, text in variables],
+        "validations": [*validations],
+    }
 
 
 def written(*resources: str) -> dict[str, Any]:

@@ -49,15 +49,11 @@ def rights() -> list[tuple[str, Right]]:
 def policy() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
     nodes = dict(schema.walk(crds.schemas(crds.RELEASE)[0], "spec"))
-    return {
-        **admission.written(crds.RELEASE.plural),
-        "matchConditions": [admission.SPEC_CHANGED],
-        "variables": [{"name": name, "expression": text} for name, text in _variables()],
-        "validations": [
-            *(_nameless(model, right, nodes) for model, right in rights() if not right.fields),
-            *_QUESTION.validations(right for _, right in rights() if right.fields),
-        ],
-    }
+    validations = (
+        *(_nameless(model, right, nodes) for model, right in rights() if not right.fields),
+        *_QUESTION.validations(right for _, right in rights() if right.fields),
+    )
+    return admission.of_spec(crds.RELEASE.plural, _variables(), validations)
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -28,14 +28,8 @@ _QUESTION = Question(
 
 def policy() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
-    return {
-        **admission.written(crds.CONNECTION.plural),
-        "matchConditions": [admission.SPEC_CHANGED],
-        "variables": [
-            {"name": name, "expression": text} for name, text in _QUESTION.variables([*map(_line, places())])
-        ],
-        "validations": [_helm(), *_QUESTION.validations([READ])],
-    }
+    variables = _QUESTION.variables([_line(place) for place in places()])
+    return admission.of_spec(crds.CONNECTION.plural, variables, [_helm(), *_QUESTION.validations([READ])])
 
 
 def places() -> list[str]:

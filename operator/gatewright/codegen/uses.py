@@ -31,12 +31,7 @@ _QUESTION = Question(
 
 def policy() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
-    return {
-        **admission.written(crds.RELEASE.plural),
-        "matchConditions": [admission.SPEC_CHANGED],
-        "variables": [{"name": name, "expression": text} for name, text in _variables()],
-        "validations": [*_QUESTION.validations([USE])],
-    }
+    return admission.of_spec(crds.RELEASE.plural, _variables(), _QUESTION.validations([USE]))
 
 
 def models(nodes: Mapping[str, schema.Schema]) -> dict[str, list[str]]:
