@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gatewright.core import unwind
 from gatewright.core.model import Progress
 from tests.unit.sim import World, spec
 
@@ -774,3 +775,16 @@ def test_a_difference_is_said_while_a_person_is_asked_what_to_do():
     world.live = "hotfix"
     world.later(3)
     assert world.status.state == "Paused" and "hotfix" in world.status.message
+
+
+def test_what_is_too_much_to_keep_is_ended_by_its_own_run_or_a_person():
+    world = failed_rollback()
+    run = world.status.run
+    many = [f"configmap/{number:04}" for number in range(1000)]
+    assert unwind._bounded(run, ["target/old"], ["target/web"]) == ["target/old", "target/web"]
+    assert unwind._bounded(run, ["target/old"], many) == ["target/old", f"run {run.id}: {unwind.TOO_MANY}"]
+    assert unwind._bounded(run, many, ["target/web"]) == [unwind.TOO_MANY, f"run {run.id}: {unwind.TOO_MANY}"]
+    world.status.unverified.subjects = ["target/old", f"run {run.id}: {unwind.TOO_MANY}"]
+    world.act("Rollback")
+    world.later(12)
+    assert world.status.run.outcome == "RolledBack" and world.status.unverified.subjects == ["target/old"]

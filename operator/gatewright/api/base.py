@@ -64,13 +64,10 @@ def _checked_duration(text: str) -> str:
     return text
 
 
-def _between(least: float, most: float, words: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not least <= seconds(text) <= most:
-            raise ValueError(f'"{text}" is not {words}')
-        return text
-
-    return AfterValidator(check)
+def _checked_timeout(text: str) -> str:
+    if not 0.001 <= seconds(text) <= 60:
+        raise ValueError(f'"{text}" is not between 1ms and 60s')
+    return text
 
 
 def _checked_quantity(text: str) -> str:
@@ -83,7 +80,7 @@ def _text_schema(pattern: str, longest: int) -> WithJsonSchema:
 
 
 Duration = Annotated[str, AfterValidator(_checked_duration), _text_schema(BOUNDED_DURATION_PATTERN, 20)]
-RequestTimeout = Annotated[str, _between(0.001, 60, "between 1ms and 60s"), _text_schema(TIMEOUT_PATTERN, 20)]
+RequestTimeout = Annotated[str, AfterValidator(_checked_timeout), _text_schema(TIMEOUT_PATTERN, 20)]
 """The longest time of one request: whoever waits longer keeps others from what is theirs."""
 Interval = Annotated[str, AfterValidator(_checked_duration), _text_schema(INTERVAL_PATTERN, 20)]
 """The time between two measurements: at least 1s by the schema; a shorter one that is stored all the same counts as 1s."""

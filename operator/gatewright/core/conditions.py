@@ -223,8 +223,7 @@ def _suspended(p: Pass, text: str) -> _Said:
 
 def _meanwhile(run: Run) -> str:
     """What runs instead while nothing goes on anyway."""
-    more = f" (and {len(run.differences) - 1} more)" if len(run.differences) > 1 else ""
-    return f"; {run.differences[0].message}{more}" if run.differences else ""
+    return f"; {_listed([row.message for row in run.differences])}" if run.differences else ""
 
 
 def _different(p: Pass, run: Run, text: str) -> _Said:
@@ -397,14 +396,14 @@ def _unverified(p: Pass) -> _Said:
     assert left is not None
     version = p.view.spec.version if p.view.spec is not None else ""
     text = f"rollback of {left.version} failed: {left.reason}; what is served is not verified"
-    last = p.status.run
-    later = last is not None and last.id != left.run and last.outcome is not None
-    if last is not None and later:
-        text += f"; {last.version} was started on it and {_ended_how(last)}"
-        text += f", which has not made good: {_listed(left.subjects)}" if left.subjects else ""
-    if version != left.version and not (last is not None and later and version == last.version):
-        text += f"; {version} is not started on it"
     name, run = p.view.name, p.status.run
+    tried = [left.version]
+    if run is not None and run.id != left.run and run.outcome is not None:
+        tried.append(run.version)
+        text += f"; {run.version} was started on it and {_ended_how(run)}"
+        text += f", which has not made good: {_listed(left.subjects)}" if left.subjects else ""
+    if version not in tried:
+        text += f"; {version} is not started on it"
     confirm = f"kubectl release confirm {name} says that what is served is good"
     if p.seen.lost:
         text += f"; what was there before it is lost: {p.seen.lost}"

@@ -57,6 +57,7 @@ AHEAD = timedelta(seconds=-2)
 """How far the API server's clock may be ahead of ours, its times being whole seconds."""
 VERIFY = "rollback.verify"
 """What has not passed, as a thing that a failed rollback has left."""
+TOO_MANY = "more things than are kept"
 SUBJECTS = 8_000
 """Characters that the names of what a failed rollback has left may take in the status."""
 LAST_LOOK = 5.0
@@ -590,13 +591,12 @@ def fail(p: Pass, reason: str) -> None:
 
 def unverified(p: Pass, reason: str) -> None:
     """Nobody knows whether what is served is sound: nothing starts on it by itself."""
-    earlier = p.status.unverified
-    subjects_ = [*(earlier.subjects if earlier is not None else ()), *_to_verify(p.run)]
+    before = p.status.unverified
     p.status.unverified = Unverified(
         run=p.run.id,
         version=p.run.version,
         reason=reason[:1000],
-        subjects=_bounded(p.run, list(dict.fromkeys(subjects_))),
+        subjects=_bounded(p.run, before.subjects if before is not None else [], list(_to_verify(p.run))),
         generation=p.view.generation,
         since=times.stamp(p.now),
     )
@@ -616,11 +616,14 @@ def _to_verify(run: Run) -> Iterator[str]:
         yield f"{_by(run)}{VERIFY}"
 
 
-def _bounded(run: Run, subjects_: list[str]) -> list[str]:
-    """Where there are too many to keep, only this run itself or a person ends it."""
-    if sum(map(len, subjects_)) <= SUBJECTS:
-        return subjects_
-    return [f"{_by(run)}more things than are kept"]
+def _bounded(run: Run, earlier: list[str], own: list[str]) -> list[str]:
+    """All of it, each once. Where there is too much to keep only this run itself ends what it has left, and what earlier ones
+    have left only a person or a promotion."""
+    everything = list(dict.fromkeys([*earlier, *own]))
+    if sum(map(len, everything)) <= SUBJECTS:
+        return everything
+    kept = earlier if sum(map(len, earlier)) <= SUBJECTS / 2 else [TOO_MANY]
+    return [*kept, f"{_by(run)}{TOO_MANY}"]
 
 
 def _by(run: Run) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from gatewright.api.release import ReleaseSpec
@@ -74,6 +74,12 @@ class Known:
     """When it will be, while what others have put there stands (monotonic)."""
     poller: asyncio.Task[None] | None = None
     """Looks at it again and again, where no watch tells."""
+
+    def still_said(self, found: Progress) -> Progress:
+        """What is about to be tried again still says why it was refused."""
+        if found.state != "Absent" or not self.refusals or found.message:
+            return found
+        return replace(found, message=self.progress.message)
 
 
 @dataclass(slots=True, eq=False)

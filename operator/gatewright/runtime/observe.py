@@ -279,9 +279,7 @@ async def _refresh(cluster: Cluster, lens: Lens, entry: Entry, view: View, opera
     if known is None:
         entry.operations[operation.id] = Known(found, time.monotonic())
         return
-    found = await _diagnosed(lens, view, operation, known, found, snapshot)
-    if found.state == "Absent" and known.refusals and not found.message:  # it is about to be tried again
-        found = replace(found, message=known.progress.message)
+    found = known.still_said(await _diagnosed(lens, view, operation, known, found, snapshot))
     if found.state == "Absent" and known.progress.state == "Running":
         found = await _vanished(lens, view, operation, found, snapshot)
     known.progress = _once_more(known, found) if _restores(operation) else found

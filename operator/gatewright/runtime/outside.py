@@ -144,8 +144,7 @@ class Outside:
             wait = refused_for(known.refusals) if found.state == "Refused" else self._interval(operation)
             if found.state == "Absent" and known.progress.state == "Running" and time.monotonic() - began < SETTLES:
                 continue
-            if found.state == "Absent" and known.refusals:  # it is about to be tried again
-                found = replace(found, message=found.message or known.progress.message)
+            found = known.still_said(found)
             if found != known.progress and entry.operations.get(operation.id) is known:
                 known.progress = found
                 self._changed(entry.key)

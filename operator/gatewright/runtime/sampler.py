@@ -165,10 +165,7 @@ class Sampler:
     def _question(self, namespace: str, measure: Measure, pinned: Pins) -> _Question:
         name = _connection(measure)
         asked = [measure.provider, _without_connection(measure), _through(pinned, name)]
-        found = (
-            namespace,
-            fingerprint(asked),
-        )  # a namespace is never part of a hash: answers stay where they were asked
+        found = namespace, fingerprint(asked)  # never in the hash: answers stay in the namespace that asked
         if found not in self._questions:
             gate = GATES[measure.provider]
             self._questions[found] = _Question(found, namespace, gate, measure.config, name, pinned)
