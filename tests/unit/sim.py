@@ -139,6 +139,8 @@ class World:
     told: bool = True
     """Whether answers reach their Interventions at once."""
     people: int = 0
+    looking: str | None = None
+    """What is looked at and not seen yet, in words, or empty while that is no news; None where everything is seen."""
 
     def view(self) -> View:
         parsed = ReleaseSpec.model_validate(self.spec)
@@ -157,7 +159,7 @@ class World:
             subject: Sight(
                 {"of": self.live}, self.live == self.spec["version"], self.live, self.missing, self.unready, self.way
             )
-            for subject in wants.sights
+            for subject in (wants.sights if self.looking is None else ())
         }
         run = self.status.run
         under_way = run is not None and run.outcome is None
@@ -179,6 +181,7 @@ class World:
             inherited=self.data[run.revision]["snapshots"] if broken and run is not None and not self.lost else None,
             lost=self.lost if broken else "",
             unconnected=self.unconnected,
+            looking=(self.looking or "") if wants.sights else "",
         )
 
     def left(self) -> dict[str, Any]:

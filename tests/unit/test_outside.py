@@ -133,7 +133,9 @@ class Site:
         self.links = Links()
         self.woken = asyncio.Event()
         self.outside = Outside(self.links, lambda: None, lambda key: self.woken.set())  # type: ignore[arg-type]
-        self.entry: Any = SimpleNamespace(key=("shop", "web"), operations={})
+        self.entry: Any = SimpleNamespace(
+            key=("shop", "web"), operations={}, leaving={}, glances={}, phase="Walking", turn=1
+        )
         self.view: Any = SimpleNamespace(namespace="shop", name="web")
         self.operation = Operation("1.a.b.1-x", kind, "action/mark", {"fake": {}})
         self.read = 0

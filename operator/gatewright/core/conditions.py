@@ -166,6 +166,9 @@ def _walking(p: Pass, run: Run) -> _Said:
     step = next((step for step in stage.steps if step.state == "Running"), None)
     if step is not None:
         return _stepping(p, run, index, text)
+    if p.seen.looking:
+        waiting = f"a look at {p.seen.looking}"
+        return _Said("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
     waiting, state = _gating(run, stage.gates, stage.state)
     overdue = f" ({stage.message})" if stage.message else ""
     return _Said(state, "Unknown", state, f"{text} is {state.lower()}{overdue}", waiting, working=True)
@@ -291,6 +294,7 @@ def _guarding(p: Pass, run: Run) -> _Said:
         waiting = f"{why}; waits for {then}"
     lost = next((f"{name}: {sight.problem}" for name, sight in p.seen.sights.items() if sight.problem), None)
     untold = observed.untold(p) if not run.observe else None
+    lost = lost or p.seen.looking
     if lost or untold:
         waiting = f"cannot be made last good: {lost or untold}"
     if untold:
@@ -335,6 +339,11 @@ def _resting(p: Pass, situation: Situation) -> _Said:
         return _unverified(p)
     if situation == "Unobserved":
         return _Said("Pending", "Unknown", "Unobserved", f"{version}: its targets are being looked at", working=True)
+    if situation == "Unseen":
+        text = f"{version} cannot start yet: nobody knows what is there now"
+        return _Said(
+            "Pending", "Unknown", "Unobserved", f"{text}: {p.seen.looking}", f"a look at {p.seen.looking}", working=True
+        )
     if situation == "Drifted":
         text = f"{version} was promoted, but {difference(p.seen)}"
         waiting = f"the target to be put back, a Retry (kubectl release retry {p.view.name}), or a new version"

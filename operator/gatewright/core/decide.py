@@ -43,7 +43,7 @@ def decide(view: View, seen: Observation) -> Decision:
         _impossible(p, error)
     walk.ignore_retry(p)
     due = followups.review(p)
-    if situation not in ("Unread", "Unseen"):
+    if situation != "Unread" and (situation != "Unseen" or seen.looking):
         conditions.summarize(p, situation)
     p.decision.wake = min((at for at in (_wake(p), due, notices.tell(p), *p.wakes) if at is not None), default=None)
     size.fit(p.status)

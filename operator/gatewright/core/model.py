@@ -290,6 +290,8 @@ class Observation:
     """What became of notices, by id and channel, and does not stand in the status yet."""
     kept: Mapping[str, Body | None] = field(default_factory=dict)
     """What ControllerRevisions keep that follow-ups of earlier runs need, by name; None for one that is gone."""
+    looking: str = ""
+    """What was to be looked at and is not seen yet, where that takes its time, and why."""
 
 
 @dataclass(frozen=True, slots=True)

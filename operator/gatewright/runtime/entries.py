@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
 from gatewright.core import resting
 from gatewright.core.body import unpin
-from gatewright.core.model import Body, Delivery, Progress, Standing, View
+from gatewright.core.model import Body, Delivery, Progress, Sight, Standing, View
 from gatewright.providers.targets import rollout
 from gatewright.runtime.parse import spec_of, status_of, view_of
 
@@ -73,7 +74,23 @@ class Known:
     again_at: float | None = None
     """When it will be, while what others have put there stands (monotonic)."""
     poller: asyncio.Task[None] | None = None
-    """Looks at it again and again, where no watch tells."""
+    """Begins it, and looks at it again and again, where no watch tells."""
+    subject: str = ""
+    """What it works on outside the cluster."""
+    back: bool = False
+    """It is on the way back."""
+    asking: bool = False
+    """A request of the poller is under way."""
+    begins: bool = False
+    """It is being begun."""
+
+    def refused(self, message: str) -> None:
+        """An operation of a rollback was refused: it is begun again after a while, a little later each time."""
+        self.refusals += 1
+        # The first refusal is tried again at once, before anybody is told: it may be gone in a moment.
+        self.progress = Progress("Refused", message) if self.refusals > 1 else Progress("Unknown")
+        self.looked = time.monotonic()
+        self.retry_at = self.looked + refused_for(self.refusals)
 
     def still_said(self, found: Progress) -> Progress:
         """What is about to be tried again still says why it was refused."""
@@ -88,6 +105,26 @@ class Looker:
 
     signature: str
     standing: Standing
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Glance:
+    """One look at something outside the cluster, under way or done."""
+
+    signature: str
+    """Of what is looked at."""
+    began: float
+    """Monotonic."""
+    again: bool = False
+    """It was looked at before: what was found then stands until this look ends."""
+    sight: Sight | None = None
+    at: float = 0.0
+    """When it ended (monotonic)."""
+    used: int = 0
+    """The pass that has used it; no other one may."""
+    problem: str = ""
+    """Why it could not be looked at so far; it is tried again."""
     task: asyncio.Task[None] | None = None
 
 
@@ -111,6 +148,12 @@ class Entry:
     """What was known of each object that is held when it was compared: its news matter only if that changes."""
     lookers: dict[str, Looker] = field(default_factory=dict)
     """By subject outside the cluster."""
+    glances: dict[str, Glance] = field(default_factory=dict)
+    """By subject outside the cluster: looks before a run, a first change, a promotion."""
+    leaving: dict[str, list[asyncio.Task[None]]] = field(default_factory=dict)
+    """By subject outside the cluster: requests of operations that are not wanted any more, and have not ended yet."""
+    turn: int = 0
+    """Number of the pass under way."""
     kept: dict[str, Body | None] = field(default_factory=dict)
     """What follow-ups of earlier runs measure, by ControllerRevision; None for one that is gone."""
     operations: dict[str, Known] = field(default_factory=dict)
@@ -154,6 +197,11 @@ class Entry:
     def version(self) -> int:
         """The object's resourceVersion as a number."""
         return int(self.obj["metadata"]["resourceVersion"])
+
+    @property
+    def phase(self) -> str:
+        """Of the run under way, or of the last one; empty where there was none."""
+        return str((self.working.get("run") or {}).get("phase") or "")
 
     @property
     def dirty(self) -> bool:

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 
 from gatewright.core.body import pin, unpin
 from gatewright.core.classify import broken
-from gatewright.core.model import Body, Holding, Needs, Observation, Operation, Progress, Sight, Standing, View
+from gatewright.core.model import Body, Holding, Needs, Observation, Operation, Progress, Standing, View
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
-from gatewright.runtime import actions, clock, revisions, standings
+from gatewright.runtime import actions, clock, revisions, sights, standings
 from gatewright.runtime.chosen import is_outside
-from gatewright.runtime.entries import Entry, Known, Left, left_by, refused_for
+from gatewright.runtime.entries import Entry, Known, Left, left_by
 from gatewright.runtime.lens import Fresh, Lens
 from gatewright.runtime.outside import Outside, Snapshot
 from gatewright.runtime.sampler import Sampler
@@ -92,15 +92,15 @@ async def observe(
     view: View,
     needs: Needs,
     rival: str | None,
-) -> tuple[Observation, list[dict[str, Any]]]:
-    """Everything the core asked for, and the Secret copies that a snapshot needs. Raises Retryable."""
+) -> tuple[Observation, sights.Seen]:
+    """Everything the core asked for, and what was looked at. Raises Retryable where the API server does not answer."""
     lens.follow(entry.key, _of_interest(entry, view, needs))
     # Before a run and before a promotion everything is read afresh; else the watch has told of what is about to be changed.
     fresh = view.run is None or view.run.phase == "Guarding"
-    sights, copies = await _sights(Fresh(lens) if fresh else lens, outside, view, needs)
+    looked = await sights.look(Fresh(lens) if fresh else lens, outside, entry, view, needs)
     progress = await _progress(cluster, lens, outside, entry, view, needs)
     snapshots = await _of_holdings(cluster, entry, view, needs)
-    starts = bool(sights) and view.run is None
+    starts = bool(looked.sights) and view.run is None
     inherited, lost = None, ""
     if starts and broken(view.status) and view.status.run is not None:
         try:
@@ -112,7 +112,8 @@ async def observe(
     seen = Observation(
         now=clock.now(),
         body=entry.body if view.run is not None else None,
-        sights=sights,
+        sights=looked.sights,
+        looking=looked.looking,
         progress=progress,
         verdicts=sampler.verdicts(entry.key),
         standings=compared,
@@ -128,7 +129,7 @@ async def observe(
         lost=lost,
         kept=entry.kept,
     )
-    return seen, copies
+    return seen, looked
 
 
 async def recall_left(cluster: Cluster, entry: Entry, view: View) -> None:
@@ -207,44 +208,26 @@ def _of_interest(entry: Entry, view: View, needs: Needs) -> set[str]:
     return found
 
 
-async def _sights(
-    cluster: Cluster, outside: Outside, view: View, needs: Needs
-) -> tuple[dict[str, Sight], list[dict[str, Any]]]:
-    sights: dict[str, Sight] = {}
-    copies: list[dict[str, Any]] = []
-    for subject, config in needs.sights.items():
-        copy = None
-        try:
-            if is_outside(subject, config):
-                sights[subject] = await outside.look(view, subject, config)
-            else:
-                sights[subject], copy = await actions.look(cluster, view, subject, config)
-        except Permanent as error:
-            sights[subject] = Sight(None, problem=str(error))
-        if copy is not None:
-            copies.append(copy)
-    return sights, copies
-
-
 async def _progress(
     cluster: Cluster, lens: Lens, outside: Outside, entry: Entry, view: View, needs: Needs
 ) -> dict[str, Progress]:
     wanted = {operation.id: operation for operation in needs.operations}
     for gone in [known for known in entry.operations if known not in wanted]:
         forgotten = entry.operations.pop(gone)
-        if forgotten.poller is not None:  # what it was about to do over there is not wanted any more
-            forgotten.poller.cancel()
+        outside.leave(entry, forgotten)
     inside = []
     for operation in wanted.values():
         if is_outside(operation.subject, operation.config):
-            outside.follow(entry, view, operation, _snapshot(cluster, entry, view, operation))
+            outside.follow(entry, view, operation, snapshot_of(cluster, entry, view, operation))
         else:
             inside.append(_refresh(cluster, lens, entry, view, operation))
     await asyncio.gather(*inside)
     return {name: entry.operations[name].progress for name in wanted if name in entry.operations}
 
 
-def _snapshot(cluster: Cluster, entry: Entry, view: View, operation: Operation) -> Snapshot:
+def snapshot_of(cluster: Cluster, entry: Entry, view: View, operation: Operation) -> Snapshot:
+    """How the state of an operation's subject from before the first change is read, when it is needed."""
+
     async def read() -> Any:
         return (await snapshots_of(cluster, entry, view)).get(operation.subject)
 
@@ -383,21 +366,11 @@ def _undoing(view: View) -> bool:
     return view.run is not None and view.run.phase == "RollingBack"
 
 
-def is_final(entry: Entry, view: View, error: Exception) -> bool:
+def is_final(entry: Entry, error: Exception) -> bool:
     """Whether a refusal on the way back is the last word: a Release that is deleted with its namespace waits for nothing."""
     entry.terminating = entry.terminating or "being terminated" in str(error)
-    return view.deleting and (isinstance(error, NotFound) or entry.terminating)
-
-
-def refused(entry: Entry, operation: Operation, message: str) -> None:
-    """An operation of a rollback was refused: it is begun again after a while, a little later each time."""
-    known = entry.operations.get(operation.id)
-    refusals = known.refusals + 1 if known is not None else 1
-    # The first refusal is tried again at once, before anybody is told: it may be gone in a moment.
-    progress = Progress("Refused", message) if refusals > 1 else Progress("Unknown")
-    entry.operations[operation.id] = Known(
-        progress, time.monotonic(), refusals=refusals, retry_at=time.monotonic() + refused_for(refusals)
-    )
+    deleting = "deletionTimestamp" in entry.obj["metadata"]
+    return deleting and (isinstance(error, NotFound) or entry.terminating)
 
 
 def look_again(entry: Entry) -> float | None:
@@ -408,7 +381,11 @@ def look_again(entry: Entry) -> float | None:
         for known in entry.operations.values()
         if known.poller is None and known.progress.state in ("Running", "Unknown") and not known.refusals
     ]
-    tries = [known.retry_at for known in entry.operations.values() if known.refusals and known.retry_at > now]
+    tries = [
+        known.retry_at
+        for known in entry.operations.values()
+        if known.poller is None and known.refusals and known.retry_at > now
+    ]
     tries += [known.again_at for known in entry.operations.values() if known.again_at is not None]
     if tries:
         return max(0.05, min(tries) - now)

@@ -1,8 +1,11 @@
 """Operations outside the cluster: hosted targets, flags, actions.
 
-There is no watch outside the cluster, so whoever is under way has a poller of his own, beside the passes: a vendor that
-answers slowly delays nobody's rollback, and a look that finds nothing new makes no pass. What a vendor refuses for now
-(a limit, a time-out) changes nothing that is known; what it refuses for good has failed.
+There is no watch outside the cluster, so whatever is under way has a poller of its own, beside the passes, which begins it
+as well: a vendor that answers slowly delays nobody's rollback, and a look that finds nothing new makes no pass. What a
+vendor refuses for now (a limit, a time-out) changes nothing that is known; what it refuses for good has failed.
+
+A request that is under way is never broken off to make room for its opposite: nobody could know which of the two the
+vendor carries out last. What is begun next on the same subject waits for its end, for `LEAVES` seconds at most.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any, TypeVar
 
 from gatewright.core.model import Holding, Operation, Progress, Sight, Standing, View
 from gatewright.ports import External, Link, Permanent, Retryable
+from gatewright.runtime import metrics
 from gatewright.runtime.chosen import outside_of
 from gatewright.runtime.entries import Entry, Known, refused_for
 from gatewright.runtime.leader import Lost
@@ -26,12 +30,18 @@ SETTLES = 30.0
 """Seconds for which a vendor's lists may not show yet what was just made."""
 FOLLOWED = ("Unknown", "Running", "Refused")
 """States of an operation that is looked at."""
+LEAVES = 60.0
+"""Seconds for which a request that is not wanted any more may go on before the next one on its subject."""
+AT_ONCE = 32
+"""Requests of one namespace at a time: those that lead back, and all others, are counted by themselves."""
 ASKED_WHY = 6
 """Every so many looks a vendor is asked what keeps an operation from ending."""
 
 log = logging.getLogger("gatewright.outside")
 Found = TypeVar("Found")
 Snapshot = Callable[[], Awaitable[Mapping[str, Any] | None]]
+Final = Callable[[Exception], bool]
+"""Whether a refusal is the last word."""
 System = Callable[[str, str | None], str | None]
 
 
@@ -69,6 +79,7 @@ class Outside:
         self._fence = fence
         self._changed = changed
         self._pollers: set[asyncio.Task[None]] = set()
+        self._slots: dict[tuple[str, bool], asyncio.Semaphore] = {}
 
     async def compare(self, view: View, holding: Holding, snapshot: Mapping[str, Any] | None) -> Standing:
         """What is there now, beside what it is to be. Raises Retryable, Permanent."""
@@ -101,23 +112,78 @@ class Outside:
         provider, checked, _ = outside_of(subject, config)
         return await self._through(view, provider, checked, lambda link: provider.look(checked, link))
 
-    async def perform(self, view: View, operation: Operation, snapshot: Mapping[str, Any] | None) -> Progress:
-        """Start an operation. Raises Retryable, Permanent, Lost."""
-        provider, checked, _ = outside_of(operation.subject, operation.config)
-        self._fence()
-        return await self._through(
-            view, provider, checked, lambda link: provider.perform(checked, link, operation, snapshot)
-        )
+    def begin(self, entry: Entry, view: View, operation: Operation, snapshot: Snapshot, final: Final) -> None:
+        """Start an operation beside the passes and follow it; what comes of it stands in the entry.
+
+        Its intent must be what the API server holds. `final`: whether a refusal ends it; else it is tried again.
+        """
+        known = _known(entry, operation)
+        if known.begins:
+            return
+        if known.poller is not None:
+            known.poller.cancel()
+        known.begins, known.progress = True, Progress("Unknown", known.progress.message)
+        known.poller = self.aside(self._begun(entry, view, operation, known, snapshot, final))
 
     def follow(self, entry: Entry, view: View, operation: Operation, snapshot: Snapshot) -> None:
         """See to it that an operation is looked at for as long as it is under way; what is found stands in the entry."""
-        known = entry.operations.setdefault(operation.id, Known(Progress("Unknown"), time.monotonic()))
+        known = _known(entry, operation)
         if known.poller is not None and not known.poller.done():
             return
         if known.progress.state in FOLLOWED:
-            known.poller = asyncio.get_running_loop().create_task(self._poll(entry, view, operation, known, snapshot))
-            self._pollers.add(known.poller)
-            known.poller.add_done_callback(self._pollers.discard)
+            known.poller = self.aside(self._poll(entry, view, operation, known, snapshot))
+
+    def leave(self, entry: Entry, known: Known) -> None:
+        """An operation is not wanted any more; what it was about to do over there is not done."""
+        if known.poller is None or known.poller.done():
+            return
+        if known.asking:
+            entry.leaving.setdefault(known.subject, []).append(known.poller)
+        else:
+            known.poller.cancel()
+
+    async def _begun(
+        self, entry: Entry, view: View, operation: Operation, known: Known, snapshot: Snapshot, final: Final
+    ) -> None:
+        try:
+            await _ended(entry.leaving.pop(operation.subject, []))
+            if entry.operations.get(operation.id) is not known:
+                return
+            kept = await snapshot() if operation.kind == "restore" else None
+            provider, checked, _ = outside_of(operation.subject, operation.config)
+            known.asking = True
+            self._fence()
+            known.progress = await self._through(
+                view, provider, checked, lambda link: provider.perform(checked, link, operation, kept), known.back
+            )
+            known.looked, known.looks, known.refusals = time.monotonic(), 0, 0
+        except Lost:
+            return
+        except Exception as error:
+            self._not_begun(view, operation, known, error, final(error))
+        finally:
+            known.asking = known.begins = False
+        if entry.operations.get(operation.id) is known:
+            self._changed(entry.key)
+            await self._poll(entry, view, operation, known, snapshot)
+
+    def _not_begun(self, view: View, operation: Operation, known: Known, error: Exception, final: bool) -> None:
+        """It was refused, or nobody knows: then it is looked at before it is tried again."""
+        words = str(error)
+        if not isinstance(error, Retryable | Permanent):
+            metrics.errors.inc()
+            log.exception("%s/%s: %s cannot be begun", view.namespace, view.name, operation.subject)
+            words, final = f"a fault of the operator ({type(error).__name__}); its log says more", False
+        if final:
+            known.progress = Progress("Failed", words)
+            return
+        log.info("%s/%s: %s: %s", view.namespace, view.name, operation.subject, words)
+        known.refused(words)
+        if known.back:
+            return
+        known.progress = Progress("Unknown", words)  # of a step that goes forward, only silence was heard
+        if isinstance(error, Retryable):
+            known.retry_at = max(known.retry_at, time.monotonic() + min(error.after, 60.0))
 
     async def _poll(self, entry: Entry, view: View, operation: Operation, known: Known, snapshot: Snapshot) -> None:
         began, wait = time.monotonic(), max(0.0, known.retry_at - time.monotonic())
@@ -128,24 +194,33 @@ class Outside:
                 await asyncio.sleep(wait)
                 if entry.operations.get(operation.id) is not known:
                     return
+                known.asking = True
                 found = await self._look(view, operation, snapshot, known)
             except Lost:
                 return
             except Retryable as error:
                 log.info("%s/%s: %s", view.namespace, view.name, error)
+                known.asking = False
+                if entry.operations.get(operation.id) is not known:
+                    return
                 await asyncio.sleep(min(error.after, 60.0))
                 found = known.progress
             except Permanent as error:
                 found = self._last_word(operation, known, error)
             except Exception:
                 log.exception("%s/%s: %s cannot be followed", view.namespace, view.name, operation.subject)
+                known.asking = False
                 await asyncio.sleep(5.0)
                 continue
+            finally:
+                known.asking = False
+            if entry.operations.get(operation.id) is not known:
+                return
             wait = refused_for(known.refusals) if found.state == "Refused" else self._interval(operation)
             if found.state == "Absent" and known.progress.state == "Running" and time.monotonic() - began < SETTLES:
                 continue
             found = known.still_said(found)
-            if found != known.progress and entry.operations.get(operation.id) is known:
+            if found != known.progress:
                 known.progress = found
                 self._changed(entry.key)
 
@@ -161,11 +236,11 @@ class Outside:
         self._fence()  # a look may also do the next thing, such as promoting what has been built
         kept = await snapshot() if operation.kind == "restore" else None
         found = await self._through(
-            view, provider, checked, lambda link: provider.follow(checked, link, operation, kept)
+            view, provider, checked, lambda link: provider.follow(checked, link, operation, kept), known.back
         )
         known.looks += 1
         if found.state == "Failed" or (found.state == "Running" and known.looks % ASKED_WHY == 0):
-            words = await self._why(view, provider, checked, operation)
+            words = await self._why(view, provider, checked, operation, known.back)
             if words and words not in found.message:
                 text = f"{found.message}; {words}" if found.message else words
                 return replace(found, message=text, stuck=found.state == "Running")
@@ -173,25 +248,52 @@ class Outside:
             return known.progress
         return found
 
-    async def _why(self, view: View, provider: External, checked: Any, operation: Operation) -> str | None:
+    async def _why(self, view: View, provider: External, checked: Any, operation: Operation, back: bool) -> str | None:
         try:
-            return await self._through(view, provider, checked, lambda link: provider.trouble(checked, link, operation))
+            return await self._through(
+                view, provider, checked, lambda link: provider.trouble(checked, link, operation), back
+            )
         except (Retryable, Permanent):
             return None
 
     async def _through(
-        self, view: View, provider: External, checked: Any, ask: Callable[[Link], Awaitable[Found]]
+        self,
+        view: View,
+        provider: External,
+        checked: Any,
+        ask: Callable[[Link], Awaitable[Found]],
+        back: bool = False,
     ) -> Found:
         name = getattr(checked, "connection", None)
-        pinned = self._pins((view.namespace, view.name))
-        link = await self._links.open(view.namespace, provider.connection, name, pinned)
-        try:
-            found = await ask(link)
-        except (Retryable, Permanent) as error:
-            self._links.used(view.namespace, link.name, error)
-            raise
+        slots = self._slots.setdefault((view.namespace, back), asyncio.Semaphore(AT_ONCE))
+        async with slots:
+            pinned = self._pins((view.namespace, view.name))
+            link = await self._links.open(view.namespace, provider.connection, name, pinned)
+            try:
+                found = await ask(link)
+            except (Retryable, Permanent) as error:
+                self._links.used(view.namespace, link.name, error)
+                raise
         self._links.used(view.namespace, link.name, None)
         return found
 
     def _interval(self, operation: Operation) -> float:
         return outside_of(operation.subject, operation.config)[0].interval
+
+
+async def _ended(tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for requests that are not wanted any more; what does not end is broken off."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=LEAVES)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late)
+
+
+def _known(entry: Entry, operation: Operation) -> Known:
+    known = entry.operations.setdefault(operation.id, Known(Progress("Unknown"), time.monotonic()))
+    known.subject = operation.subject
+    known.back = operation.kind == "restore" or entry.phase == "RollingBack"
+    return known

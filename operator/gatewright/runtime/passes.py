@@ -34,7 +34,16 @@ from gatewright.runtime.kube import Kube, path
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.lens import Lens
 from gatewright.runtime.links import Links
-from gatewright.runtime.observe import body_of, is_final, look_again, observe, recall_left, refused, snapshots_of, until
+from gatewright.runtime.observe import (
+    body_of,
+    is_final,
+    look_again,
+    observe,
+    recall_left,
+    snapshot_of,
+    snapshots_of,
+    until,
+)  # fmt: skip
 from gatewright.runtime.outbox import Outbox
 from gatewright.runtime.outside import Outside
 from gatewright.runtime.people import People
@@ -73,6 +82,7 @@ class Passes:
     async def make(self, entry: Entry) -> None:
         """Decide and act until nothing changes any more. Raises Retryable, Permanent, Lost."""
         decision: Decision | None = None
+        entry.turn += 1
         for _ in range(ROUNDS):
             view = replace(entry.view(), acts=self.people.pending(entry.key))
             entry.tried = tuple(act.uid for act in view.acts)
@@ -89,11 +99,13 @@ class Passes:
             self.configs.follow(entry.key, entry.key[0], any(_is_config(holding) for holding in wants.holdings))
             entry.resumed = entry.resumed and view.run is not None and entry.body is None
             rival = self.claims.rival(entry, view) if wants.sights else None
-            seen, copies = await observe(self.kube, self.lens, self.outside, self.sampler, entry, view, wants, rival)
+            seen, looked = await observe(self.kube, self.lens, self.outside, self.sampler, entry, view, wants, rival)
+            if looked.wake is not None:
+                self.queue.add_after(entry.key, looked.wake)
             if wants.connections:
                 seen = replace(seen, **connected(self.links, entry, view))
             decision = decide(view, seen)
-            again = await self._carry_out(entry, view, decision, copies)
+            again = await self._carry_out(entry, view, decision, looked.copies)
             entry.unwatched = 0.0
             self.people.tell(entry.key, entry.persisted)
             if not again:
@@ -187,30 +199,39 @@ class Passes:
         self.count(entry.key, decision.status.state)
 
     async def _perform(self, entry: Entry, view: View, effects: list[Operation]) -> bool:
+        """Start effects; True if the next decision may be another one at once."""
         if not effects:
             return False
         if entry.dirty:
             raise Retryable("an effect was decided whose intent is not written; the pass is repeated")
-        snapshots = (
-            await snapshots_of(self.kube, entry, view) if any(item.kind == "restore" for item in effects) else {}
-        )
+        undoing = entry.phase == "RollingBack"
+        inside = [item for item in effects if not is_outside(item.subject, item.config)]
         for item in effects:
+            if item not in inside:
+                snapshot = snapshot_of(self.kube, entry, view, item)
+                self.outside.begin(entry, view, item, snapshot, _last_word(entry, undoing))
+        if not inside:
+            return False
+        snapshots = await snapshots_of(self.kube, entry, view) if any(item.kind == "restore" for item in inside) else {}
+        for item in inside:
             self.lens.follow_too(
                 entry.key, actions.paths_or_none(view.namespace, item.subject, actions.config_of(item))
             )
         results = await asyncio.gather(
-            *(self._one(view, item, snapshots.get(item.subject)) for item in effects), return_exceptions=True
+            *(actions.perform(self.lens, view, item, snapshots.get(item.subject)) for item in inside),
+            return_exceptions=True,
         )
-        undoing = (entry.working.get("run") or {}).get("phase") == "RollingBack"
-        for operation, result in zip(effects, results, strict=True):
+        for operation, result in zip(inside, results, strict=True):
             if isinstance(result, Progress):
                 before = entry.operations.get(operation.id)
                 overwritten = before.overwritten if before is not None else 0
                 entry.operations[operation.id] = Known(result, time.monotonic(), overwritten=overwritten)
             elif isinstance(result, Lost | Conflict) or not isinstance(result, Permanent | Retryable):
                 entry.operations.pop(operation.id, None)  # nobody knows: the next pass looks before it tries again
-            elif undoing and not is_final(entry, view, result):
-                refused(entry, operation, str(result))
+            elif undoing and not is_final(entry, result):
+                refusals = entry.operations[operation.id].refusals if operation.id in entry.operations else 0
+                known = entry.operations[operation.id] = Known(Progress("Unknown"), refusals=refusals)
+                known.refused(str(result))
             elif isinstance(result, Permanent):
                 entry.operations[operation.id] = Known(Progress("Failed", str(result)), time.monotonic())
             else:
@@ -220,11 +241,6 @@ class Passes:
             if isinstance(result, BaseException) and not isinstance(result, Permanent) and not tried_again:
                 raise result
         return True
-
-    async def _one(self, view: View, operation: Operation, snapshot: Any) -> Progress:
-        if is_outside(operation.subject, operation.config):
-            return await self.outside.perform(view, operation, snapshot)
-        return await actions.perform(self.lens, view, operation, snapshot)
 
     async def _keep_copy(self, copy: dict[str, Any]) -> None:
         try:
@@ -281,6 +297,15 @@ class Passes:
             delays.append(LOOK_AGAIN.total_seconds())
         if delays:
             self.queue.add_after(entry.key, max(entry.pace(), min(delays)))
+
+
+def _last_word(entry: Entry, undoing: bool) -> Callable[[Exception], bool]:
+    """Whether a refusal outside the cluster ends an operation: not on the way back, as long as there is one."""
+
+    def final(error: Exception) -> bool:
+        return isinstance(error, Permanent) and (not undoing or is_final(entry, error))
+
+    return final
 
 
 def _is_config(holding: Holding) -> bool:

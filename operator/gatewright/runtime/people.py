@@ -32,6 +32,8 @@ from gatewright.runtime.leader import Lost
 
 PLURAL = "interventions"
 DELAYS = (0.2, 1.0, 2.0, 5.0, 10.0)
+BACK = ("Rollback", "Abort", "Reject")
+"""What may lead back, and is urgent."""
 
 log = logging.getLogger("gatewright.people")
 
@@ -91,6 +93,10 @@ class People:
         if len(judged) < len(items):
             self._judge(key[0])
         return tuple(item.act for item in judged)
+
+    def wants_back(self, key: Key) -> bool:
+        """Whether somebody asks for the way back, and has no answer yet."""
+        return any(item.act.action in BACK for item in self._open.get(key, {}).values())
 
     def waiting(self) -> Iterable[Key]:
         """Releases that somebody has asked something of."""

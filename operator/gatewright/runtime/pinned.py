@@ -38,7 +38,7 @@ def pins_of(links: Links, entry: Entry | None) -> Pins:
     the way home is not to be lost by it."""
     if entry is None or entry.body is None:
         return {}
-    undoing = (entry.working.get("run") or {}).get("phase") in ("RollingBack", "Verifying")
+    undoing = entry.phase in ("RollingBack", "Verifying")
     found = {}
     for key, (name, uid) in entry.connections.items():
         kind, _, written = key.partition("/")

@@ -1,34 +1,109 @@
 """The keyed queue: a key is worked on by one worker at a time, and never stands in the queue twice.
 
 The controller-runtime shape: `add` while a key is being worked on makes it dirty, so that it is worked on once more
-afterwards. Urgent keys (rollbacks) go first. `add_after` keeps only the earliest wake-up of a key.
+afterwards. `add_after` keeps only the earliest wake-up of a key.
+
+Keys belong to shares (their namespaces), and no share is in another's way:
+
+* shares take turns, however many keys one of them has;
+* a share may hold a worker more only while it holds fewer than are free: one alone gets half of them, the next half of
+  what is left, and so on, so that a worker is there for whoever comes next;
+* urgent keys (rollbacks) go first, and have workers of their own besides.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import deque
-from collections.abc import Hashable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
 
-class KeyedQueue(Generic[K]):
-    """Deduplicated, with delayed requeue, rollbacks first."""
+class _Lane(Generic[K]):
+    """Keys that wait, by share; shares take turns."""
 
     def __init__(self) -> None:
-        self._urgent: deque[K] = deque()
-        self._normal: deque[K] = deque()
-        self._waiting: set[K] = set()
-        self._working: set[K] = set()
+        self._shares: dict[Hashable, dict[K, None]] = {}
+
+    def put(self, share: Hashable, key: K) -> None:
+        self._shares.setdefault(share, {})[key] = None
+
+    def drop(self, share: Hashable, key: K) -> bool:
+        """Take a key out; False where it is not in."""
+        keys = self._shares.get(share, {})
+        if key not in keys:
+            return False
+        del keys[key]
+        if not keys:
+            del self._shares[share]
+        return True
+
+    def next(self, may: Callable[[Hashable], bool]) -> K | None:
+        """The first key of the first share that may have it; that share is the last one from now on."""
+        share = next((share for share in self._shares if may(share)), None)
+        if share is None:
+            return None
+        keys = self._shares.pop(share)
+        key = next(iter(keys))
+        del keys[key]
+        if keys:
+            self._shares[share] = keys
+        return key
+
+
+@dataclass(eq=False, slots=True)
+class _Pool(Generic[K]):
+    """Workers of one kind."""
+
+    size: int = 0
+    idle: deque[asyncio.Future[K]] = field(default_factory=deque)
+    busy: Counter[Hashable] = field(default_factory=Counter)
+    working: int = 0
+
+    def admits(self, share: Hashable) -> bool:
+        return self.busy[share] < self.size - self.working
+
+    def begin(self, share: Hashable) -> None:
+        self.busy[share] += 1
+        self.working += 1
+
+    def end(self, share: Hashable) -> None:
+        self.working -= 1
+        self.busy[share] -= 1
+        if not self.busy[share]:
+            del self.busy[share]
+
+
+class KeyedQueue(Generic[K]):
+    """Deduplicated, with delayed requeue, fair to shares, rollbacks first."""
+
+    def __init__(
+        self,
+        share: Callable[[K], Hashable] = lambda key: key,
+        pressing: Callable[[K], bool] = lambda key: False,
+        workers: int = 1,
+        reserved: int = 0,
+    ) -> None:
+        """`share`: whose a key is; `pressing`: whether a key is urgent though nobody says so.
+        `workers`, `reserved`: how many will take keys of every kind, and urgent keys alone."""
+        self._share = share
+        self._pressing = pressing
+        self._urgent: _Lane[K] = _Lane()
+        self._normal: _Lane[K] = _Lane()
+        self._general: _Pool[K] = _Pool(workers)
+        self._reserved: _Pool[K] = _Pool(reserved)
+        self._waiting: dict[K, bool] = {}
+        """Keys that wait, and whether they are urgent."""
+        self._working: dict[K, _Pool[K]] = {}
         self._dirty: dict[K, bool] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._ready = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -38,14 +113,11 @@ class KeyedQueue(Generic[K]):
         if key in self._working:
             self._dirty[key] = urgent or self._dirty.get(key, False)
             return
-        if key in self._waiting:
-            if urgent and key not in self._urgent:
-                self._normal.remove(key)
-                self._urgent.append(key)
+        urgent = urgent or self._pressing(key)
+        if key in self._waiting and self._waiting[key] >= urgent:
             return
-        self._waiting.add(key)
-        (self._urgent if urgent else self._normal).append(key)
-        self._ready.set()
+        self._put(key, urgent)
+        self._hand_out()
 
     def add_after(self, key: K, delay: float) -> None:
         """Ask for a pass after `delay` seconds; an earlier wake-up stands."""
@@ -60,25 +132,54 @@ class KeyedQueue(Generic[K]):
         heapq.heappush(self._heap, (due, self._count, key))
         self._arm()
 
-    async def take(self) -> K:
-        """The next key; call `done` when its pass is over."""
-        while not self._waiting:
-            self._ready.clear()
-            await self._ready.wait()
-        key = (self._urgent or self._normal).popleft()
-        self._waiting.discard(key)
-        self._working.add(key)
-        return key
+    async def take(self, reserved: bool = False) -> K:
+        """The next key; call `done` when its pass is over. `reserved`: by a worker for urgent keys alone."""
+        turn: asyncio.Future[K] = asyncio.get_running_loop().create_future()
+        (self._reserved if reserved else self._general).idle.append(turn)
+        self._hand_out()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.done(turn.result())
+            raise
 
     def done(self, key: K) -> None:
         """The pass over a key is finished."""
-        self._working.discard(key)
+        self._working.pop(key).end(self._share(key))
         if key in self._dirty:
             self.add(key, self._dirty.pop(key))
+        self._hand_out()
 
     def forget(self, key: K) -> None:
         """No delayed pass over this key any more."""
         self._due.pop(key, None)
+
+    def _put(self, key: K, urgent: bool) -> None:
+        share = self._share(key)
+        if key in self._waiting:
+            self._normal.drop(share, key)
+        self._waiting[key] = urgent
+        (self._urgent if urgent else self._normal).put(share, key)
+
+    def _hand_out(self) -> None:
+        """Give keys to workers that are idle, as far as their shares may have them."""
+        while self._give(self._general, self._urgent) or self._give(self._general, self._normal):
+            pass
+        while self._give(self._reserved, self._urgent):
+            pass
+
+    def _give(self, pool: _Pool[K], lane: _Lane[K]) -> bool:
+        while pool.idle and pool.idle[0].done():  # a worker that was stopped while it waited
+            pool.idle.popleft()
+        key = lane.next(pool.admits) if pool.idle else None
+        if key is None:
+            return False
+        del self._waiting[key]
+        self._working[key] = pool
+        pool.begin(self._share(key))
+        pool.idle.popleft().set_result(key)
+        return True
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -34,6 +34,9 @@ from gatewright.runtime.settings import Settings
 from gatewright.runtime.watch import Watch, watches
 
 WORKERS = 16
+"""Passes at a time; no namespace has more than half of them."""
+RESERVED = 4
+"""Passes besides, over runs that are being undone."""
 SENDERS = 4
 RELIST = 60.0
 STALE = 45.0
@@ -54,13 +57,13 @@ class Reconciler:
     def __init__(self, kube: Kube, leader: Leader, settings: Settings) -> None:
         self.kube = kube
         self.leader = leader
-        self.queue: KeyedQueue[Key] = KeyedQueue()
+        self.entries: dict[Key, Entry] = {}
+        self.queue: KeyedQueue[Key] = KeyedQueue(_namespace, self._undoing, WORKERS, RESERVED)
         self.lens = Lens(kube)
         self.links = Links(kube)
         self.outbox = Outbox(kube, settings.identity)
         self.notices = Notices(self.links, self._delivered)
         self.people = People(kube, self.queue.add, settings.trust)
-        self.entries: dict[Key, Entry] = {}
         self.sampler = Sampler(self.links, self.queue.add, self._pins, settings.fastest)
         self.outside = Outside(self.links, leader.fence, self.queue.add, self._pins, settings.fastest)
         self.claims = Claims(self.entries, self.queue.add, self.links, self._pins)
@@ -187,7 +190,7 @@ class Reconciler:
         self._aside(self.people.announce(sorted(self._namespaces) or [self.leader.namespace]))
         for key in self.people.waiting():
             self._asked(key)
-        self._tasks += [loop.create_task(self._work()) for _ in range(WORKERS)]
+        self._tasks += [loop.create_task(self._work(number >= WORKERS)) for number in range(WORKERS + RESERVED)]
         self._tasks += [loop.create_task(self.outbox.run()) for _ in range(SENDERS)]
         self._tasks.append(loop.create_task(self._relisting()))
 
@@ -289,18 +292,27 @@ class Reconciler:
         self.sampler.watch(key, ())
         self.lens.follow(key, set())
         self.configs.follow(key, key[0], False)
-        for looker in entry.lookers.values():
-            if looker.task is not None:
-                looker.task.cancel()
+        beside = [*(item.task for item in entry.lookers.values()), *(item.task for item in entry.glances.values())]
+        for task in beside:
+            if task is not None:
+                task.cancel()
+        for known in entry.operations.values():
+            self.outside.leave(entry, known)
+        entry.operations.clear()
         self.queue.forget(key)
         self._count(key, None)
         self.claims.unblock(key[0])
 
     # Passes
 
-    async def _work(self) -> None:
+    def _undoing(self, key: Key) -> bool:
+        """Whether a run is being undone, or somebody asks for that: nothing goes before it."""
+        entry = self.entries.get(key)
+        return entry is not None and (entry.phase in ("RollingBack", "Verifying") or self.people.wants_back(key))
+
+    async def _work(self, reserved: bool) -> None:
         while True:
-            key = await self.queue.take()
+            key = await self.queue.take(reserved)
             metrics.queued.set(len(self.queue))
             try:
                 entry = self.entries.get(key)
@@ -340,7 +352,7 @@ class Reconciler:
         if why:
             await self._rescued(entry.key, why)
         delay = RETRY_DELAYS[min(entry.failures, len(RETRY_DELAYS) - 1)]
-        if (entry.working.get("run") or {}).get("phase") in ("RollingBack", "Verifying"):
+        if entry.phase in ("RollingBack", "Verifying"):
             delay = min(delay, RETRY_AT_MOST)
         entry.failures += 1
         self.queue.add_after(entry.key, max(delay, after))
@@ -393,6 +405,10 @@ class Reconciler:
         if state is not None:
             self._states[key] = state
             metrics.releases.labels(state).inc()
+
+
+def _namespace(key: Key) -> str:
+    return key[0]
 
 
 def _outside(obj: dict[str, Any]) -> tuple[Any, ...]:

@@ -92,6 +92,11 @@ class Walk(RuleBasedStateMachine):
         self.world.blind = not there
         self._go()
 
+    @rule(looking=st.sampled_from([None, None, "", "target/web: no answer within 10s"]))
+    def a_vendor_is_looked_at(self, looking: str | None) -> None:
+        self.world.looking = looking
+        self._go()
+
     # --- how things go
 
     @rule(

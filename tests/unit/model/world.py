@@ -153,11 +153,13 @@ class Wild(World):
     def observe(self, wants: Needs) -> Observation:
         """Everything that was asked for, as it is now."""
         found = super().observe(replace(wants, sights={}))
-        sights = {subject: self._sight(subject) for subject in wants.sights}
+        seen = wants.sights if self.looking is None else ()  # half a look outside the cluster is none
+        sights = {subject: self._sight(subject) for subject in seen}
         run = self.status.run
         broken = sights and self.body is None and self.status.unverified is not None and run is not None
         inherited = self.data[run.revision]["snapshots"] if broken and run is not None else None
-        return replace(found, sights=sights, inherited=inherited)
+        looking = (self.looking or "") if wants.sights else ""
+        return replace(found, sights=sights, inherited=inherited, looking=looking)
 
     def _sight(self, subject: str) -> Sight:
         value = self.value(subject)
@@ -382,6 +384,7 @@ class Wild(World):
         """Everything goes well from now on."""
         self.gates, self.fates, self.troubles, self.dark = {}, {}, {}, set()
         self.mood = "Succeeded"
+        self.looking = None
         self.blind = self.unstoppable = self.invalid = self.unreadable = False
         self.told, self.rival, self.unconnected = self.told or answered, None, ()
         self.turned_down.clear()

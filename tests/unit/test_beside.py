@@ -1,0 +1,335 @@
+"""Foreign systems are asked beside the passes: whoever says nothing keeps no pass from going on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gatewright.api.status import dump
+from gatewright.core.model import Needs, Operation, Progress, Sight
+from gatewright.ports import Permanent, Retryable
+from gatewright.runtime import entries, outside, sights
+from tests.unit.sim import World, spec
+from tests.unit.test_outside import Provider, Site
+
+NEVER = Retryable("not to be said")
+
+
+class Slow(Provider):
+    """Answers when a test lets it."""
+
+    def __init__(self, *answers: Progress | Exception) -> None:
+        super().__init__(*answers)
+        self.gate = asyncio.Event()
+        self.asked: list[str] = []
+        self.at_once = self.most = 0
+        self.said: list[Sight | Exception] = [Sight({"was": "off"}, version="1.0")]
+        self.done: list[Progress | Exception] = [Progress("Running")]
+
+    async def _wait(self, what: str) -> None:
+        self.asked.append(what)
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            await self.gate.wait()
+        finally:
+            self.at_once -= 1
+
+    async def look(self, config: Any, link: Any) -> Sight:
+        await self._wait("look")
+        found = self.said.pop(0) if len(self.said) > 1 else self.said[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def perform(self, config: Any, link: Any, operation: Operation, snapshot: Any) -> Progress:
+        await self._wait(f"perform {operation.kind}")
+        found = self.done.pop(0) if len(self.done) > 1 else self.done[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entries, "REFUSED", (0.01,))
+    monkeypatch.setattr(sights, "SLOW", 0.05)
+
+
+def begin(site: Site, operation: Operation | None = None, final: bool = True) -> None:
+    async def snapshot() -> Any:
+        return {"was": "off"}
+
+    wanted = operation or site.operation
+    site.outside.begin(site.entry, site.view, wanted, snapshot, lambda error: final and isinstance(error, Permanent))
+
+
+def state(site: Site) -> Progress:
+    found: Progress = site.entry.operations[site.operation.id].progress
+    return found
+
+
+async def settle(until: Any) -> None:
+    for _ in range(500):
+        if until():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to that")
+
+
+# --- beginning
+
+
+async def test_a_vendor_that_says_nothing_keeps_no_pass_waiting(monkeypatch: Any) -> None:
+    provider = Slow(Progress("Succeeded"))
+    site = Site(monkeypatch, provider)
+    begin(site)  # returns at once
+    await settle(lambda: provider.asked)
+    assert state(site) == Progress("Unknown")
+    begin(site)  # whoever decides the same again begins nothing twice
+    await asyncio.sleep(0.02)
+    assert provider.asked == ["perform act"]
+    provider.gate.set()
+    await settle(lambda: state(site).state == "Succeeded")
+    await site.outside.close()
+
+
+async def test_what_is_refused_for_good_has_failed(monkeypatch: Any) -> None:
+    provider = Slow(Progress("Absent"))
+    provider.done = [Permanent("no such project")]
+    provider.gate.set()
+    site = Site(monkeypatch, provider)
+    begin(site)
+    await settle(lambda: state(site) == Progress("Failed", "no such project"))
+    assert provider.looks == 0
+    await site.outside.close()
+
+
+async def test_silence_is_said_and_looked_at_before_it_is_tried_again(monkeypatch: Any) -> None:
+    provider = Slow(Progress("Absent"))
+    provider.done = [Retryable("no answer within 10s"), Progress("Succeeded")]
+    provider.gate.set()
+    site = Site(monkeypatch, provider)
+    begin(site)
+    await settle(lambda: state(site) == Progress("Unknown", "no answer within 10s"))
+    await settle(lambda: state(site) == Progress("Absent", "no answer within 10s"))
+    assert provider.looks >= 1 and provider.asked == ["perform act"]
+    begin(site)
+    await settle(lambda: state(site).state == "Succeeded")
+    await site.outside.close()
+
+
+async def test_what_has_arrived_after_all_is_not_done_twice(monkeypatch: Any) -> None:
+    provider = Slow(Progress("Running"), Progress("Succeeded"))
+    provider.done = [Retryable("the connection broke")]
+    provider.gate.set()
+    site = Site(monkeypatch, provider)
+    begin(site)
+    await settle(lambda: state(site).state == "Succeeded")
+    assert provider.asked == ["perform act"]
+    await site.outside.close()
+
+
+async def test_on_the_way_back_a_refusal_is_tried_again(monkeypatch: Any) -> None:
+    provider = Slow(Progress("Absent"))
+    provider.done = [Permanent("403"), Permanent("403"), Progress("Succeeded")]
+    provider.gate.set()
+    site = Site(monkeypatch, provider, "restore")
+    site.entry.phase = "RollingBack"
+    seen = set()
+    for _ in range(3):
+        begin(site, final=False)
+        await settle(lambda: state(site).state in ("Absent", "Succeeded"))
+        seen.add((state(site).state, state(site).message))
+    assert seen == {("Absent", ""), ("Absent", "403"), ("Succeeded", "")}
+    await site.outside.close()
+
+
+async def test_a_fault_of_ours_is_said_and_tried_again(monkeypatch: Any) -> None:
+    provider = Slow(Progress("Absent"))
+    provider.done = [KeyError("x"), Progress("Succeeded")]
+    provider.gate.set()
+    site = Site(monkeypatch, provider)
+    begin(site)
+    await settle(lambda: "fault of the operator (KeyError)" in state(site).message)
+    await site.outside.close()
+
+
+async def test_a_request_under_way_ends_before_its_opposite_begins(monkeypatch: Any) -> None:
+    provider = Slow(Progress("Running"))
+    site = Site(monkeypatch, provider)
+    begin(site)
+    await settle(lambda: provider.asked == ["perform act"])
+    known = site.entry.operations.pop(site.operation.id)
+    site.outside.leave(site.entry, known)
+    back = Operation("1.undo.0-x", "restore", site.operation.subject, site.operation.config)
+    begin(site, back)
+    await asyncio.sleep(0.05)
+    assert provider.asked == ["perform act"], "nobody could know which of the two the vendor does last"
+    provider.gate.set()
+    await settle(lambda: provider.asked == ["perform act", "perform restore"])
+    looks = provider.looks
+    await asyncio.sleep(0.05)
+    assert known.poller is not None and known.poller.done() and known.progress.state != "Succeeded"
+    assert provider.looks >= looks
+    await site.outside.close()
+
+
+async def test_a_request_that_never_ends_is_waited_for_so_long_only(monkeypatch: Any) -> None:
+    monkeypatch.setattr(outside, "LEAVES", 0.05)
+    provider = Slow(Progress("Running"))
+    site = Site(monkeypatch, provider)
+    begin(site)
+    await settle(lambda: provider.asked)
+    site.outside.leave(site.entry, site.entry.operations.pop(site.operation.id))
+    begin(site, Operation("1.undo.0-x", "restore", site.operation.subject, site.operation.config))
+    await settle(lambda: provider.asked == ["perform act", "perform restore"])
+    await site.outside.close()
+
+
+async def test_one_namespace_has_so_many_requests_at_a_time_and_the_way_back_has_its_own(monkeypatch: Any) -> None:
+    provider = Slow(Progress("Running"))
+    site = Site(monkeypatch, provider)
+    for number in range(3 * outside.AT_ONCE):
+        begin(site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config))
+    await settle(lambda: len(provider.asked) >= outside.AT_ONCE)
+    await asyncio.sleep(0.05)
+    assert provider.most == outside.AT_ONCE
+    begin(site, Operation("1.undo.0-x", "restore", "action/other", site.operation.config))
+    await settle(lambda: "perform restore" in provider.asked)
+    await site.outside.close()
+
+
+# --- looking
+
+
+async def looked(site: Site, turn: int, config: Any = None) -> sights.Seen:
+    site.entry.turn = turn
+    wanted = {site.operation.subject: config or site.operation.config}
+    return await sights.look(None, site.outside, site.entry, site.view, Needs(sights=wanted))  # type: ignore[arg-type]
+
+
+async def test_a_look_is_made_beside_the_pass_and_used_by_the_next_one(monkeypatch: Any) -> None:
+    provider = Slow()
+    site = Site(monkeypatch, provider)
+    assert (await looked(site, 1)).sights == {}
+    assert (await looked(site, 2)).sights == {}
+    assert (await looked(site, 2)).looking == "", "a moment is not worth a word"
+    provider.gate.set()
+    await asyncio.wait_for(site.woken.wait(), 5)
+    assert provider.asked == ["look"]
+    assert (await looked(site, 3)).sights["action/mark"].version == "1.0"
+    assert (await looked(site, 3)).sights, "a pass may ask twice"
+    assert (await looked(site, 4)).sights == {}, "the next one looks anew"
+    assert (await looked(site, 4)).looking == ""
+    await settle(lambda: provider.asked == ["look", "look"])
+    await site.outside.close()
+
+
+async def test_a_look_that_takes_its_time_is_said(monkeypatch: Any) -> None:
+    site = Site(monkeypatch, Slow())
+    first = await looked(site, 1)
+    assert first.wake is not None and first.looking == ""
+    await asyncio.sleep(first.wake + 0.01)
+    assert (await looked(site, 2)).looking == "action/mark, which has not answered yet"
+    await site.outside.close()
+
+
+async def test_a_look_that_fails_says_why_and_is_tried_again(monkeypatch: Any) -> None:
+    provider = Slow()
+    provider.said = [Retryable("no answer within 10s"), Sight(None, version="2.0")]
+    site = Site(monkeypatch, provider)
+    await looked(site, 1)
+    provider.gate.set()
+    await settle(lambda: site.entry.glances["action/mark"].problem)
+    assert (await looked(site, 2)).looking == "action/mark: no answer within 10s"
+    await settle(lambda: site.entry.glances["action/mark"].sight)
+    assert (await looked(site, 3)).sights["action/mark"].version == "2.0"
+    await site.outside.close()
+
+
+async def test_what_is_refused_for_good_is_a_problem_of_its_sight(monkeypatch: Any) -> None:
+    provider = Slow()
+    provider.said = [Permanent("no such project")]
+    provider.gate.set()
+    site = Site(monkeypatch, provider)
+    await looked(site, 1)
+    await settle(lambda: site.entry.glances["action/mark"].sight)
+    assert (await looked(site, 2)).sights["action/mark"].problem == "no such project"
+    await site.outside.close()
+
+
+async def test_a_look_at_something_else_is_a_new_one(monkeypatch: Any) -> None:
+    provider = Slow()
+    site = Site(monkeypatch, provider)
+    await looked(site, 1)
+    await settle(lambda: len(provider.asked) == 1)
+    provider.gate.set()
+    assert (await looked(site, 2, {"fake": {"own": "other"}})).sights == {}
+    await settle(lambda: len(provider.asked) == 2)
+    await settle(lambda: site.entry.glances["action/mark"].sight)
+    await site.outside.close()
+
+
+# --- the core, while something is being looked at
+
+
+def test_nothing_begins_on_what_nobody_has_seen_and_after_a_while_that_is_said() -> None:
+    world = World(looking="").settle()
+    assert world.status.run is None and dump(world.status) == {}, "a moment is no news"
+    world.looking = "target/web: no answer within 10s"
+    world.settle()
+    assert world.status.run is None and world.status.state == "Pending"
+    assert "target/web: no answer within 10s" in str(world.status.message)
+    assert "target/web: no answer within 10s" in str(world.status.waitingFor)
+    before = dump(world.status)
+    assert dump(world.later(300).status) == before
+    world.looking = None
+    assert world.settle().status.run is not None
+
+
+def test_who_asks_waits_for_the_look_and_is_not_refused() -> None:
+    world = World(gates={"errors": "Failed"}).settle().later(20)
+    assert world.status.run is not None and world.status.run.outcome == "RolledBack"
+    world.gates.clear()
+    world.looking = ""
+    world.act("Retry")
+    assert world.status.interventions == []
+    world.looking = None
+    world.settle()
+    assert world.status.run.id == 2
+
+
+def test_a_change_waits_for_its_first_look_and_the_way_back_does_not() -> None:
+    world = World(
+        spec(
+            stages=[
+                {
+                    "name": "a",
+                    "steps": [{"name": "wait", "wait": "5s"}, {"name": "web", "deploy": {"targets": ["web"]}}],
+                }
+            ]
+        )
+    )
+    world.settle()
+    world.looking = "target/web: no answer within 10s"
+    world.later(6)
+    assert "apply target/web" not in world.done()
+    assert "a look at target/web: no answer within 10s" in str(world.status.waitingFor)
+    world.act("Rollback")
+    world.settle()
+    assert world.status.run is not None and world.status.run.outcome == "RolledBack"
+
+
+def test_nothing_is_promoted_that_is_not_seen() -> None:
+    world = World().settle()
+    world.looking = ""
+    world.later(60)
+    assert world.status.run is not None and world.status.run.phase == "Guarding"
+    world.looking = "target/web: no answer within 10s"
+    world.later(60)
+    assert "cannot be made last good: target/web: no answer within 10s" in str(world.status.waitingFor)
+    world.looking = None
+    assert world.later(5).status.state == "Promoted"
