@@ -16,7 +16,7 @@ import uvloop
 from gatewright import __version__, handlers
 from gatewright.api.base import seconds
 from gatewright.runtime.operator import Operator
-from gatewright.runtime.settings import FASTEST, Settings, default_identity, default_lease_namespace
+from gatewright.runtime.settings import FASTEST, RATE, Settings, default_identity, default_lease_namespace
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         allow=options.allow_address,
         trust=options.trust_interventions,
         fastest=options.fastest_interval,
+        rate=options.measurements_per_second,
     )
     _collect_seldom()
     registry = kopf.OperatorRegistry()
@@ -88,9 +89,22 @@ def _parser() -> argparse.ArgumentParser:
         type=seconds,
         help="time between two measurements of one check at least, whatever its spec says (1s)",
     )
+    run.add_argument(
+        "--measurements-per-second",
+        default=RATE,
+        type=_positive,
+        help="measurements of one namespace a second at most; what is more is spread over time (50)",
+    )
     run.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     run.add_argument("--log-format", default="text", choices=["text", "json"])
     return parser
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0.1 <= number <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 1000000")
+    return number
 
 
 def _log(level: str, form: str) -> None:

@@ -45,7 +45,8 @@ PLURALS = {
 }
 Object = Mapping[str, Any]
 ARGUMENTS = (
-    "--all-namespaces", "--lease-namespace", "default", "--allow-address", "127.0.0.1", "--fastest-interval", "100ms"
+    "--all-namespaces", "--lease-namespace", "default", "--allow-address", "127.0.0.1", "--fastest-interval", "100ms",
+    "--measurements-per-second", "1000",
 )  # fmt: skip
 QUICK = (INTERVAL_PATTERN, DURATION_PATTERN)
 """Tests measure more often than the shipped CRD lets anybody: an interval is any duration here."""

@@ -17,6 +17,7 @@ from gatewright.core.model import Measure
 from gatewright.core.operations import measure_at
 from gatewright.ports import Answer, Link
 from gatewright.runtime import sampler
+from gatewright.runtime.budget import Budget
 from gatewright.runtime.links import UNPINNED, Pins
 from gatewright.runtime.sampler import Key, Sampler
 
@@ -209,3 +210,87 @@ async def test_questions_that_nobody_asks_any_more_are_forgotten(gate: Asked, ro
     await room.until(lambda: room.state(TWO) == "Passing")
     room.sampler.watch(TWO, [])
     assert not room.sampler._questions
+
+
+# --- the share of a namespace
+
+
+def test_a_namespace_within_its_rate_waits_for_nothing() -> None:
+    budget = Budget(10.0)
+    budget.wants("shop", 0.0, 9.0)
+    assert budget.stretch("shop") == 1.0 and budget.over() == []
+    assert [budget.turn("shop", 100.0 + number / 10) for number in range(50)] == [0.0] * 50
+
+
+def test_what_is_more_is_spread_and_nobody_else_waits() -> None:
+    budget = Budget(10.0)
+    turns = [budget.turn("noisy", 100.0) for _ in range(120)]
+    assert turns[:20] == [0.0] * 20, "a burst after a quiet time"
+    assert turns[-1] == pytest.approx(119 / 10 - 2.0)
+    assert budget.turn("shop", 100.0) == 0.0
+    budget.rest(200.0)
+    assert budget.turn("noisy", 200.0) == 0.0
+
+
+def test_long_answers_take_turns_as_well() -> None:
+    budget = Budget(10.0)
+    for _ in range(10):
+        budget.spend("noisy", 100.0, 1024 * 1024)  # sixteen turns each
+    assert budget.turn("noisy", 100.0) == pytest.approx(14.0)
+
+
+def test_intervals_of_a_namespace_that_asks_too_much_grow_and_shrink_together() -> None:
+    budget = Budget(10.0)
+    for _ in range(1000):
+        budget.wants("noisy", 0.0, 1 / 3)
+    assert budget.stretch("noisy") == pytest.approx(1000 / 3 / 10, rel=1e-5)
+    assert budget.stretch("shop") == 1.0
+    for _ in range(1000):
+        budget.wants("noisy", 1 / 3, 0.0)
+    assert budget.stretch("noisy") == 1.0 and not budget._wanted
+
+
+async def test_too_many_checks_are_measured_less_often_and_none_of_them_is_taken_for_silent(
+    gate: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room()
+    room.sampler = Sampler(room.links, lambda key, urgent: room.told.append(key), rate=100.0)  # type: ignore[arg-type]
+    noisy = [
+        measure_at(f"1/guards/g{number}/0", Check.model_validate(
+            {"name": f"g{number}", "max": "1", "interval": "1s", "fake": {"query": f"q{number}"}}), None, {})
+        for number in range(400)
+    ]  # fmt: skip
+    room.sampler.watch(("noisy", "one"), noisy)
+    room.sampler.watch(("shop", "one"), [asked({"query": "shop"}, interval="1s")])
+    await room.until(lambda: len({query for _, query in gate.asked}) == 401)
+    before = len(gate.asked)
+    held = set()
+    began = time.monotonic()
+    while time.monotonic() - began < 3.0:
+        held |= {found.state for found in room.sampler.verdicts(("noisy", "one")).values()}
+        held |= {found.state for found in room.sampler.verdicts(("shop", "one")).values()}
+        await asyncio.sleep(0.1)
+    took = time.monotonic() - began
+    assert held == {"Passing"}
+    assert len(gate.asked) - before <= 100 * took + 30, (
+        "no more than its rate, and a check of the other one each second"
+    )
+    assert sum(query == "shop" for _, query in gate.asked) >= 3
+    await room.sampler.close()
+
+
+async def test_one_namespace_measures_so_many_at_a_time(gate: Asked) -> None:
+    room = Room()
+    gate.takes = 60.0
+    many = [
+        measure_at(f"1/guards/g{number}/0", Check.model_validate(
+            {"name": f"g{number}", "max": "1", "interval": "1h", "fake": {"query": f"q{number}", "connection": f"c{number}"}}
+        ), None, {}) for number in range(60)
+    ]  # fmt: skip
+    room.sampler.watch(("noisy", "one"), many)
+    await room.until(lambda: len(gate.asked) >= sampler.AT_ONCE)
+    room.sampler.watch(("shop", "one"), [asked()])
+    await room.until(lambda: len(gate.asked) == sampler.AT_ONCE + 1)
+    await asyncio.sleep(0.05)
+    assert len(gate.asked) == sampler.AT_ONCE + 1
+    await room.sampler.close()

@@ -10,6 +10,10 @@ requests = Counter("gatewright_api_requests_total", "Requests to the API server"
 writes = Counter("gatewright_status_writes_total", "Status writes of Releases", ["result"], registry=registry)
 transitions = Counter("gatewright_transitions_total", "Transitions of Releases", ["reason"], registry=registry)
 measurements = Counter("gatewright_measurements_total", "Answers of providers", ["provider", "kind"], registry=registry)
+stretched = Gauge(
+    "gatewright_namespaces_measured_less", "Namespaces whose checks are measured less often, since they are too many",
+    registry=registry,
+)  # fmt: skip
 passes = Counter("gatewright_passes_total", "Passes over Releases", registry=registry)
 errors = Counter("gatewright_pass_errors_total", "Passes that ended in an exception", registry=registry)
 releases = Gauge("gatewright_releases", "Releases by state", ["state"], registry=registry)

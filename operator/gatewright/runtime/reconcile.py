@@ -64,7 +64,7 @@ class Reconciler:
         self.outbox = Outbox(kube, settings.identity)
         self.notices = Notices(self.links, self._delivered)
         self.people = People(kube, self.queue.add, settings.trust)
-        self.sampler = Sampler(self.links, self.queue.add, self._pins, settings.fastest)
+        self.sampler = Sampler(self.links, self.queue.add, self._pins, settings.fastest, settings.rate)
         self.outside = Outside(self.links, leader.fence, self.queue.add, self._pins, settings.fastest)
         self.claims = Claims(self.entries, self.queue.add, self.links, self._pins)
         self.configs = ConfigWatches(kube, self.object_event, self._doubt)

@@ -6,7 +6,8 @@ due takes the newest answer if that was asked after its window was opened and is
 A check that an edit has changed (what is asked, of whom, or when it fails) begins with a new window: answers to another
 question say nothing of this one.
 A gate never waits for another: each question has a task of its own, bounded by the Connection's time-out, and a few at a
-time for each Connection.
+time for each Connection and each namespace. A namespace that asks more than its share is asked for it less often
+(`runtime.budget`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 import heapq
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,16 +27,22 @@ from gatewright.api.release import Check
 from gatewright.core.judge import sample_of
 from gatewright.core.model import Measure, fingerprint
 from gatewright.core.times import parse
-from gatewright.core.window import Sample, Verdict, Window, arrived, fold, verdict
+from gatewright.core.window import Rule, Sample, Verdict, Window, arrived, fold, verdict
 from gatewright.ports import Answer, Gate, Link, Permanent, Retryable
 from gatewright.providers.registry import GATES
 from gatewright.runtime import metrics
+from gatewright.runtime.budget import Budget
 from gatewright.runtime.links import UNPINNED, Links, Pins, unpinned
-from gatewright.runtime.settings import FASTEST
+from gatewright.runtime.settings import FASTEST, RATE
 
 Key = tuple[str, str]
 Told = Callable[[Key, bool], None]
 CONCURRENT = 8
+"""Measurements at a time through one Connection."""
+AT_ONCE = 32
+"""Measurements at a time of one namespace."""
+TIDY = 300.0
+"""Seconds between two looks for what is not needed any more, and between two words about a namespace that asks too much."""
 GRACE = 2.0
 RESAY = 60.0
 """Seconds before other words for the same hold are told once more: an error that alternates is no write a sample."""
@@ -55,8 +63,10 @@ class _Question:
     """The Connection as it is written, None where it is implied."""
     pinned: Pins
     """What that stands for, where a run has pinned it."""
-    users: int = 0
-    """Tracks that ask it."""
+    intervals: Counter[float] = field(default_factory=Counter)
+    """Of the tracks that ask it, and how many have each."""
+    wanted: float = 0.0
+    """How often it is to be asked, times a second."""
     asked: float = float("-inf")
     result: Answer | Exception | None = None
     waiting: list[_Track] = field(default_factory=list)
@@ -73,6 +83,8 @@ class _Track:
     question: _Question
     rebuild: bool
     due: float
+    stretch: float = 1.0
+    """By what its interval has grown, since its namespace asks too much."""
     told: str = "Unknown"
     words: tuple[str, str] = ("", "")
     """What was told of a hold: its kind, and what the provider said."""
@@ -86,10 +98,17 @@ class Sampler:
     """All gates that are watched."""
 
     def __init__(
-        self, links: Links, told: Told, pins: Callable[[Key], Pins] = unpinned, fastest: float = FASTEST
+        self,
+        links: Links,
+        told: Told,
+        pins: Callable[[Key], Pins] = unpinned,
+        fastest: float = FASTEST,
+        rate: float = RATE,
     ) -> None:
         """`pins`: the Connections that the run of a Release has pinned; known before its checks are watched.
-        `fastest`: seconds that lie between two measurements of a check at least."""
+        `fastest`: seconds that lie between two measurements of a check at least; `rate`: measurements of one namespace a
+        second."""
+        self._budget = Budget(rate)
         self._links = links
         self._fastest = fastest
         self._pins = pins
@@ -100,6 +119,8 @@ class Sampler:
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._slots: dict[tuple[str, str, str | None], asyncio.Semaphore] = {}
+        self._shares: dict[str, asyncio.Semaphore] = {}
+        self._tidy = 0.0
 
     def watch(self, key: Key, measures: Iterable[Measure], rebuild: bool = False) -> None:
         """Measure exactly these for a Release from now on; new ones at once, those that are gone no more.
@@ -132,9 +153,7 @@ class Sampler:
     def verdicts(self, key: Key) -> dict[str, Verdict]:
         """What the samples of a Release's gates mean now."""
         now = time.monotonic()
-        return {
-            path: verdict(track.window, now, track.measure.rule) for path, track in self._tracks.get(key, {}).items()
-        }
+        return {path: verdict(track.window, now, _rule(track)) for path, track in self._tracks.get(key, {}).items()}
 
     def answered(self, key: Key) -> float:
         """When the newest answer for a Release arrived (monotonic)."""
@@ -158,9 +177,18 @@ class Sampler:
     def _open(self, key: Key, measure: Measure, rebuild: bool, pinned: Pins) -> _Track:
         now = time.monotonic()
         track = _Track(key, measure, Window(opened=now), self._question(key[0], measure, pinned), rebuild, now)
-        track.question.users += 1
+        track.question.intervals[measure.rule.interval] += 1
+        self._count_on(track.question)
+        track.stretch = self._budget.stretch(key[0])
         self._push(track, now)
         return track
+
+    def _count_on(self, question: _Question) -> None:
+        """Tell the budget how often a question is to be asked from now on."""
+        wanted = 1.0 / min(question.intervals) if question.intervals else 0.0
+        if wanted != question.wanted:
+            self._budget.wants(question.namespace, question.wanted, wanted)
+            question.wanted = wanted
 
     def _question(self, namespace: str, measure: Measure, pinned: Pins) -> _Question:
         name = _connection(measure)
@@ -173,7 +201,11 @@ class Sampler:
 
     def _close(self, track: _Track) -> None:
         track.due = float("inf")
-        track.question.users -= 1
+        intervals, interval = track.question.intervals, track.measure.rule.interval
+        intervals[interval] -= 1
+        if not intervals[interval]:
+            del intervals[interval]
+        self._count_on(track.question)
         if track in track.question.waiting:
             track.question.waiting.remove(track)
         self._forget(track.question)
@@ -203,7 +235,7 @@ class Sampler:
 
     def _ask(self, track: _Track, now: float) -> None:
         question = track.question
-        fresh = question.asked >= track.window.opened and now - question.asked < track.measure.rule.interval / 2
+        fresh = question.asked >= track.window.opened and now - question.asked < _rule(track).interval / 2
         newer = track.window.last is None or question.asked > track.window.last.at
         if fresh and newer and question.result is not None:
             self._answer(track, question.asked, question.result)
@@ -215,8 +247,12 @@ class Sampler:
 
     async def _run(self, question: _Question) -> None:
         while question.waiting:
+            share = self._shares.setdefault(question.namespace, asyncio.Semaphore(AT_ONCE))
             slot = self._slots.setdefault(_slot(question), asyncio.Semaphore(CONCURRENT))
-            async with slot:
+            delay = self._turn(question.namespace)
+            if delay > 0:
+                await asyncio.sleep(delay)
+            async with slot, share:
                 waiting, question.waiting = question.waiting, []
                 asked = time.monotonic()
                 result = await self._measure(question, waiting)
@@ -228,8 +264,23 @@ class Sampler:
         self._forget(question)
         self._arm()
 
+    def _turn(self, namespace: str) -> float:
+        """Seconds until a namespace may measure once more."""
+        now = time.monotonic()
+        if now - self._tidy > TIDY:
+            self._tidy = now
+            self._budget.rest(now)
+            for name, factor in self._budget.over():
+                log.warning(
+                    "namespace %s asks for %.3g times as many measurements as it may (%g a second); each of its checks is "
+                    "measured that much less often. Longer intervals help, or --measurements-per-second",
+                    name, factor, self._budget.rate,
+                )  # fmt: skip
+            metrics.stretched.set(len(self._budget.over()))
+        return self._budget.turn(namespace, now)
+
     def _forget(self, question: _Question) -> None:
-        if question.users == 0 and question.task is None:
+        if not question.intervals and question.task is None:
             self._questions.pop(question.id, None)
 
     async def _measure(self, question: _Question, waiting: list[_Track]) -> Answer | Exception:
@@ -273,12 +324,13 @@ class Sampler:
             track.window = fold(track.window, sample, rule)
 
     def _answer(self, track: _Track, asked: float, result: Answer | Exception) -> None:
-        rule = track.measure.rule
+        rule = _rule(track)
         track.answered = time.monotonic()
         sample = arrived(track.window, _sample(track.measure.check, asked, result), track.answered, rule)
         metrics.measurements.labels(track.measure.provider, sample.kind).inc()
         track.window = fold(track.window, sample, rule)
-        self._push(track, asked + rule.interval)
+        track.stretch = self._budget.stretch(track.key[0])
+        self._push(track, asked + _rule(track).interval)
         found = verdict(track.window, track.answered, rule)
         words = (found.reason, sample.message) if found.state == "Holding" else ("", "")
         if found.state != track.told:
@@ -293,6 +345,12 @@ def _sample(check: Check, at: float, result: Answer | Exception) -> Sample:
     if isinstance(result, Exception):
         return Sample(at, "Error", None, str(result)[:400])
     return sample_of(check, at, result.value, result.message[:400])
+
+
+def _rule(track: _Track) -> Rule:
+    """The rule of a track, with its interval as it is."""
+    rule = track.measure.rule
+    return rule if track.stretch == 1.0 else replace(rule, interval=rule.interval * track.stretch)
 
 
 def _substance(measure: Measure) -> tuple[Any, ...]:

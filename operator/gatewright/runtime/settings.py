@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 FASTEST = 1.0
 """Seconds between two measurements of one check, whatever its spec says: the schema asks for no less."""
+RATE = 50.0
+"""Measurements of one namespace a second; what is more is spread over time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class Settings:
     """Take Interventions at their word where the API server does not prove whose they are."""
     fastest: float = FASTEST
     """Seconds between two measurements of one check at least."""
+    rate: float = RATE
+    """Measurements of one namespace a second at most."""
 
 
 def default_identity() -> str:
