@@ -1,13 +1,13 @@
-"""`python -m tests.bench [decision] [fleet]`."""
+"""`python -m tests.bench [decision] [fleet] [noisy]`."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from tests.bench import decision, fleet
+from tests.bench import decision, fleet, noisy
 
-ALL = {"decision": decision.main, "fleet": fleet.main}
+ALL = {"decision": decision.main, "fleet": fleet.main, "noisy": noisy.main}
 
 
 def main(names: list[str]) -> int:

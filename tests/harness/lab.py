@@ -31,7 +31,7 @@ from tests.harness.loop import Background
 from tests.harness.operator import Operator
 from tests.harness.oracle import OPERATOR, Evidence, Report, Violation, examine, quiet
 from tests.harness.proxy import Proxy
-from tests.harness.recording import Audit, Leaks, Recording, Write
+from tests.harness.recording import WATCHED, Audit, Leaks, Recording, Write
 from tests.harness.standin import StandIn
 from tests.harness.world import CONTROLLERS, World
 
@@ -80,10 +80,12 @@ class Lab:
         policy: bool = True,
         arguments: Sequence[str] = (),
         seeds: Sequence[str] = (),
+        watched: Mapping[str, str] = WATCHED,
     ) -> None:
+        """`watched`: what is recorded, by resource and API path."""
         self._stack = contextlib.ExitStack()
         self._audit_level, self._direct, self._quick_jobs = audit_level, direct, quick_jobs
-        self._policy = policy
+        self._policy, self._watched = policy, watched
         self._arguments = list(arguments)
         self.leaks = Leaks(seeds) if seeds else None
         self._numbers = itertools.count(1)
@@ -107,7 +109,7 @@ class Lab:
         self.api = Api(self.background, self.server.kubeconfig, "test")
         stack.callback(self.api.close)
         self.install()
-        self.recording = Recording(self.background, self.api)
+        self.recording = Recording(self.background, self.api, self._watched)
         kubelet = Api(self.background, self.server.kubeconfig_for("kubelet", ["system:masters"]), "kubelet")
         stack.callback(kubelet.close)
         self.world = World(self.background, kubelet, self._quick_jobs)
