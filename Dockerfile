@@ -2,12 +2,13 @@
 # hashes of requirements/operator.txt, and Gatewright itself from the wheel in dist/. By hand:
 #
 #   pip download --require-hashes --only-binary :all: --dest wheels --requirement requirements/operator.txt
-#   pip wheel --no-deps --wheel-dir dist .
+#   make dist
 #   docker build --tag gatewright:dev .
 #
 # pip must be that of a Python 3.11 on Linux, or be told so by --python-version and --platform. BASE may be any image
-# with Python 3.11 (as `python3`, with `venv`) and the usual certificates.
-ARG BASE=docker.io/library/python:3.11-slim-bookworm
+# with Python 3.11 (as `python3`, with `venv`) and the usual certificates. The digest is what is built upon, the tag
+# before it only says what that was: `make pin-base` writes the newest one.
+ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${BASE} AS build
 RUN python3 -m venv /opt/gatewright

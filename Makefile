@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv fmt lint types imports generate verify test test-unit test-apiserver test-e2e test-runbook model saboteur demo bench cluster-up cluster-down run lock clean
+.PHONY: help venv fmt lint types imports generate verify test test-unit test-apiserver test-e2e test-runbook model saboteur demo bench cluster-up cluster-down run lock dist sbom audit pin-base clean
 
 help: ## what the targets do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,19 @@ run: venv ## the operator from this checkout against the current context
 lock: venv ## resolve and hash the requirements anew
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header pyproject.toml -o requirements/operator.txt
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra dev --constraint requirements/operator.txt pyproject.toml -o requirements/dev.txt
+
+dist: venv ## wheel and source archive into dist/: the same checkout gives the same bytes
+	rm -f dist/gatewright-*
+	$(PY) -m hatchling build --directory dist --target sdist --target wheel
+
+sbom: venv ## what is in the image, as CycloneDX: dist/gatewright.cdx.json
+	$(PY) -m tests.supply sbom
+
+audit: venv sbom ## known vulnerabilities of what is locked; asks osv.dev, or OSV_URL
+	$(PY) -m tests.supply audit
+
+pin-base: venv ## the newest digest of the base image, into the Dockerfile; needs docker buildx or skopeo
+	$(PY) -m tests.supply pin-base
 
 clean: ## what was built in this checkout
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

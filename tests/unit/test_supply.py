@@ -1,0 +1,369 @@
+"""What the image is made of: the base by digest, a bill of materials, an audit that cannot pass by accident, equal bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from tests.cluster import Unavailable, assets
+from tests.fakes.serving import serving
+from tests.supply import SupplyError, audit, base, sbom
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The base
+
+
+def test_every_stage_of_the_image_stands_on_the_digest() -> None:
+    text = base.DOCKERFILE.read_text()
+    stages = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", text, re.MULTILINE | re.IGNORECASE)
+    named = {name for _, name in stages if name}
+    assert len(stages) == len(re.findall(r"^\s*FROM\b", text, re.MULTILINE | re.IGNORECASE)) == 2
+    assert {image for image, _ in stages if image not in named} == {"${BASE}"}
+    assert re.findall(r"^ARG BASE\b.*$", text, re.MULTILINE) == [
+        f"ARG BASE={base.pinned().name}:{base.pinned().tag}@{base.pinned().digest}"
+    ]
+    copied = re.findall(r"^(?:COPY|ADD)\b.*--from=(\S+)", text, re.MULTILINE)
+    assert set(copied) <= named, "an image that is copied from is not pinned"
+
+
+@pytest.mark.parametrize("tail", ["", "@", "@sha256:0123", "@latest"])
+def test_a_base_without_a_digest_is_refused(tail: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "Dockerfile"
+    recipe.write_text(f"ARG BASE=docker.io/library/python:3.11{tail}\nFROM ${{BASE}}\n")
+    with pytest.raises(SupplyError, match="ARG BASE is not name:tag@sha256"):
+        base.pinned(recipe)
+
+
+def _registry_client(folder: Path, answer: str, code: int = 0) -> None:
+    """A program in the place of skopeo, the only one on the PATH: what is tried is what becomes of its answer."""
+    program = folder / "skopeo"
+    program.write_text(f'#!/bin/sh\necho "$@" >"{folder}/asked"\necho "{answer}"\nexit {code}\n')
+    program.chmod(0o755)
+
+
+def test_a_newer_digest_is_written_where_the_old_one_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tmp_path / "Dockerfile"
+    shutil.copy(base.DOCKERFILE, recipe)
+    old = base.pinned()
+    _registry_client(tmp_path, DIGEST)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "is now" in base.pin(recipe)
+    assert recipe.read_text() == base.DOCKERFILE.read_text().replace(old.digest, DIGEST)
+    assert f"docker://{old.name}:{old.tag}" in (tmp_path / "asked").read_text()
+    assert "is still" in base.pin(recipe)
+
+
+@pytest.mark.parametrize(("answer", "code"), [("", 0), ("unauthorized", 1), (DIGEST, 1), ("sha256:0123", 0)])
+def test_without_a_digest_nothing_is_written(
+    answer: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "Dockerfile"
+    shutil.copy(base.DOCKERFILE, recipe)
+    _registry_client(tmp_path, answer, code)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SupplyError, match="no registry told the digest"):
+        base.pin(recipe)
+    assert recipe.read_text() == base.DOCKERFILE.read_text()
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The image in the manifests
+
+
+@pytest.mark.parametrize("folder", ["manifests", "manifests/namespaced"])
+def test_an_overlay_takes_the_image_by_digest(folder: str, tmp_path: Path) -> None:
+    """The chart's own way is tested beside the chart."""
+    try:
+        kubectl = assets.ensure(["kubectl"])["kubectl"]
+    except Unavailable as reason:
+        pytest.skip(f"no kubectl here: {reason}")
+    image = {"name": "gatewright", "newName": "registry.example.com/gatewright", "digest": DIGEST}
+    overlay = {"resources": [os.path.relpath(ROOT / folder, tmp_path.resolve())], "images": [image]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    done = subprocess.run([kubectl, "kustomize", tmp_path], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (deployment,) = (item for item in yaml.safe_load_all(done.stdout) if item["kind"] == "Deployment")
+    images = [container["image"] for container in deployment["spec"]["template"]["spec"]["containers"]]
+    assert images == [f"registry.example.com/gatewright@{DIGEST}"]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The bill of materials
+
+
+@functools.cache
+def _bill() -> dict[str, Any]:
+    return dict(json.loads(_bill_text()))
+
+
+@functools.cache
+def _bill_text() -> str:
+    target = Path(os.environ.get("TMPDIR", "/tmp"), f"gatewright-{os.getpid()}.cdx.json")
+    try:
+        sbom.write(target)
+        return target.read_text()
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def _pins(name: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / name).read_text()
+    return dict(re.findall(r"^([a-z0-9-]+)==([^\s;\\]+)", text, re.MULTILINE))
+
+
+def test_the_bill_names_every_locked_package_in_its_version_and_nothing_else() -> None:
+    found = {part["name"]: part["version"] for part in _bill()["components"] if part["type"] == "library"}
+    assert found == _pins("operator.txt")
+    assert len(found) > 30
+
+
+def test_the_bill_has_the_hashes_of_the_lock() -> None:
+    text = (ROOT / "requirements" / "operator.txt").read_text()
+    found = [
+        one["content"]
+        for part in _bill()["components"]
+        for reference in part.get("externalReferences", [])
+        for one in reference["hashes"]
+    ]
+    assert sorted(found) == sorted(re.findall(r"--hash=sha256:([0-9a-f]{64})", text))
+
+
+def test_the_bill_names_gatewright_and_the_base_by_its_digest() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    root = _bill()["metadata"]["component"]
+    assert (root["name"], root["version"]) == (project["name"], project["version"])
+    (container,) = (part for part in _bill()["components"] if part["type"] == "container")
+    assert f"sha256:{container['hashes'][0]['content']}" == base.pinned().digest
+
+
+def test_the_bill_tells_who_needs_what() -> None:
+    needs = {item["ref"]: item["dependsOn"] for item in _bill()["dependencies"]}
+    parts = {part["bom-ref"]: part for part in _bill()["components"]}
+    assert set(needs) == {*parts, "root-component"}
+    asked = {parts[ref]["name"] for ref in needs["root-component"] if parts[ref]["type"] == "library"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert asked == {re.split(r"[\[<>=]", item)[0].lower().replace("_", "-") for item in project["dependencies"]}
+    needed = {ref for refs in needs.values() for ref in refs}
+    assert needed == set(parts), "something is locked that nobody needs"
+
+
+def test_what_is_locked_for_other_platforms_is_not_in_the_image() -> None:
+    found = {part["name"] for part in _bill()["components"] if part.get("scope") == "excluded"}
+    assert found == {"httpx2-jsfetch"}
+
+
+def test_the_bill_is_as_its_schema_wants_it() -> None:
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    assert validator.validate_str(_bill_text()) is None
+    assert validator.validate_str(_bill_text().replace('"container"', '"vessel"')) is not None, "it refuses nothing"
+
+
+def test_the_same_checkout_gives_the_same_bill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _bill_text()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1234567890")
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    sbom.write(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text() == first
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The audit: pip-audit itself asks a service of advisories that stands here
+
+HOLE = {
+    "id": "GHSA-0000-0000-0000",
+    "aliases": ["CVE-2026-0001"],
+    "summary": "a hole",
+    "modified": "2026-01-01T00:00:00Z",
+}
+KNOWN = {"id": "GHSA-known", "aliases": ["CVE-2019-12308"], "summary": "known", "modified": "2019-06-03T00:00:00Z"}
+LOCK = f"""\
+aiohttp==3.14.5 \\
+    --hash=sha256:{"0" * 64}
+iniconfig==2.1.0 \\
+    --hash=sha256:{"1" * 64}
+"""
+
+
+class Advisories:
+    """A service that speaks OSV: what it knows, and what it was asked."""
+
+    def __init__(self, known: dict[str, dict[str, Any]], status: int = 200) -> None:
+        self.known, self.status, self.asked = known, status, list[tuple[str, str]]()
+
+    async def query(self, request: web.Request) -> web.Response:
+        body = json.loads(await request.text())
+        name = body["package"]["name"]
+        self.asked.append((name, body["version"]))
+        if self.status != 200:
+            return web.json_response({}, status=self.status)
+        if name not in self.known:
+            return web.json_response({})
+        events = [{"introduced": "0"}, {"fixed": "99.1"}]
+        affected = {"package": body["package"], "ranges": [{"type": "ECOSYSTEM", "events": events}]}
+        return web.json_response({"vulns": [{**self.known[name], "affected": [affected]}]})
+
+    async def audit(self, *locks: Path, **options: Any) -> str:
+        app = web.Application()
+        app.router.add_post("/query", self.query)
+        async with serving(app) as url:
+            return await asyncio.to_thread(audit.audit, locks, f"{url}/query", **options)
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    path = tmp_path / "lock.txt"
+    path.write_text(LOCK)
+    return path
+
+
+async def test_what_has_no_known_vulnerability_passes(lock: Path) -> None:
+    service = Advisories({"django": KNOWN})
+    assert await service.audit(lock) == "2 packages of lock.txt: no known vulnerability"
+    assert service.asked == [("django", "2.2.1"), ("aiohttp", "3.14.5"), ("iniconfig", "2.1.0")]
+
+
+async def test_everything_that_is_locked_is_asked_about() -> None:
+    """The real lock files, with the service above."""
+    service = Advisories({"django": KNOWN})
+    assert "of operator.txt, dev.txt: no known vulnerability" in await service.audit(audit.OPERATOR, audit.DEVELOPERS)
+    elsewhere = {"httpx2-jsfetch", "colorama"} if sys.platform == "linux" else set()
+    wanted = {(name, version) for name, version in _pins("dev.txt").items() if name not in elsewhere}
+    assert set(service.asked) == {*wanted, audit.KNOWN}
+    assert audit.KNOWN[0] not in _pins("dev.txt"), "pip-audit refuses two versions of one package"
+
+
+async def test_a_vulnerability_fails_and_is_named(lock: Path) -> None:
+    service = Advisories({"django": KNOWN, "aiohttp": HOLE, "iniconfig": HOLE})
+    with pytest.raises(SupplyError) as failure:
+        await service.audit(lock)
+    assert str(failure.value).splitlines() == [
+        "aiohttp 3.14.5 (in the image): CVE-2026-0001, GHSA-0000-0000-0000, fixed in 99.1",
+        "iniconfig 2.1.0 (developers only): CVE-2026-0001, GHSA-0000-0000-0000, fixed in 99.1",
+    ]
+
+
+async def test_a_source_that_knows_nothing_is_no_source(lock: Path) -> None:
+    service = Advisories({})
+    with pytest.raises(SupplyError, match=r"knows of none for django 2.2.1, which has one: nothing was audited"):
+        await service.audit(lock)
+
+
+async def test_a_source_that_fails_is_no_source(lock: Path) -> None:
+    with pytest.raises(SupplyError, match="nothing was audited"):
+        await Advisories({"django": KNOWN}, status=503).audit(lock)
+    with pytest.raises(SupplyError, match="nothing was audited"):
+        await asyncio.to_thread(audit.audit, [lock], "http://127.0.0.1:9/query")
+
+
+async def test_a_package_without_a_hash_is_not_audited(lock: Path) -> None:
+    lock.write_text("aiohttp==3.14.5\n")
+    with pytest.raises(SupplyError, match="nothing was audited"):
+        await Advisories({"django": KNOWN}).audit(lock)
+
+
+async def test_what_is_accepted_passes_for_as_long_as_it_is_found(lock: Path) -> None:
+    service = Advisories({"django": KNOWN, "aiohttp": HOLE})
+    reasons = {"CVE-2026-0001": "not reached"}
+    assert "no known vulnerability" in await service.audit(lock, accepted=reasons)
+    service.known.pop("aiohttp")
+    with pytest.raises(SupplyError, match="CVE-2026-0001 is accepted, and found no more"):
+        await service.audit(lock, accepted=reasons)
+
+
+def test_what_pip_audit_passed_over_fails(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip-audit itself passes over nothing that we know of: what it would have said is written here."""
+    known = {"name": audit.KNOWN[0], "version": audit.KNOWN[1], "vulns": [KNOWN]}
+    said = [
+        known,
+        {"name": "aiohttp", "version": "3.14.5", "vulns": []},
+        {"name": "iniconfig", "skip_reason": "private"},
+    ]
+    monkeypatch.setattr(audit, "_ask", lambda *_: said)
+    with pytest.raises(SupplyError, match=r"^not audited: iniconfig 2.1.0$"):
+        audit.audit([lock])
+
+
+def test_each_exception_has_its_reason() -> None:
+    assert all(reason.strip() for reason in audit.ACCEPTED.values())
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The wheel
+
+
+def _source(target: Path, order: int, mode: int, stamp: int) -> None:
+    """A copy of what a wheel is built from, made in another order, with other modes and times."""
+    names = ["pyproject.toml", "README.md", "LICENSE", ".gitignore"]
+    files = [ROOT / name for name in names if (ROOT / name).exists()]
+    files += [path for path in (ROOT / "operator").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    for path in sorted(files)[::order]:
+        copy = target / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+        copy.chmod(mode)
+        os.utime(copy, (stamp, stamp))
+
+
+def _built(source: Path, umask: int, **environment: str) -> dict[str, str]:
+    """The digests of what hatchling makes there, by name."""
+    kept = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    command = [
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "--directory",
+        "out",
+        "--target",
+        "sdist",
+        "--target",
+        "wheel",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=source,
+        env=kept | environment,
+        umask=umask,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (source / "out").iterdir()}
+
+
+def test_the_wheel_and_the_source_archive_built_twice_are_the_same_bytes(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "another" / "place"
+    _source(one, 1, 0o644, 1_700_000_000)
+    _source(other, -1, 0o600, 1_234_567_890)
+    cache = other / "operator" / "gatewright" / "__pycache__"
+    cache.mkdir()
+    (cache / "ports.cpython-311.pyc").write_bytes(b"left behind")
+    first = _built(one, 0o022, TZ="UTC", LC_ALL="C.UTF-8", PYTHONHASHSEED="1")
+    second = _built(other, 0o077, TZ="Asia/Kathmandu", LC_ALL="tr_TR.UTF-8", PYTHONHASHSEED="2", HOME=str(other))
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert set(first) == {f"gatewright-{version}-py3-none-any.whl", f"gatewright-{version}.tar.gz"}
+    assert first == second
