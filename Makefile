@@ -86,10 +86,10 @@ dist: venv ## wheel and source archive into dist/: the same checkout gives the s
 	rm -f dist/gatewright-*
 	$(PY) -m hatchling build --directory dist --target sdist --target wheel
 
-sbom: venv ## what is in the image, as CycloneDX: dist/gatewright.cdx.json
-	$(PY) -m tests.supply sbom
+sbom: venv ## what is in the image, as CycloneDX, into dist/; IMAGE=gatewright:dev looks into one that was built
+	$(PY) -m tests.supply sbom $(if $(IMAGE),--image $(IMAGE))
 
-audit: venv sbom ## known vulnerabilities of what is locked; asks osv.dev, or OSV_URL
+audit: sbom ## known vulnerabilities of what is locked; asks osv.dev, or OSV_URL
 	$(PY) -m tests.supply audit
 
 pin-base: venv ## the newest digest of the base image, into the Dockerfile; needs docker buildx or skopeo

@@ -1,7 +1,7 @@
 """What the image is made of: whether it is known to be broken, a list of it, and the base it stands on.
 
     python -m tests.supply audit       known vulnerabilities of what requirements/ locks
-    python -m tests.supply sbom        dist/gatewright.cdx.json, what is in the image
+    python -m tests.supply sbom        dist/gatewright.cdx.json, what is in the image; with --image also the base's packages
     python -m tests.supply pin-base    the newest digest of the base image, into the Dockerfile
 
 `sbom` reads this checkout alone, `pin-base` asks the image's registry, `audit` asks the database of advisories. Where

@@ -6,13 +6,13 @@ import argparse
 import os
 import sys
 
-from tests.supply import SupplyError, audit, base, sbom
+from tests.supply import SupplyError, audit, base, image, sbom
 from tests.supply import __doc__ as description
 
 COMMANDS = {
-    "audit": lambda: audit.audit(osv_url=os.environ.get("OSV_URL") or None),
-    "sbom": sbom.write,
-    "pin-base": base.pin,
+    "audit": lambda _: audit.audit(osv_url=os.environ.get("OSV_URL") or None),
+    "sbom": lambda name: image.write(name) if name else sbom.write(),
+    "pin-base": lambda _: base.pin(),
 }
 
 
@@ -21,9 +21,10 @@ def main(arguments: list[str]) -> int:
         prog="python -m tests.supply", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("--image", default="", help="sbom: look into this image instead of the checkout; needs syft")
     options = parser.parse_args(arguments)
     try:
-        print(f"{options.command}: {COMMANDS[options.command]()}")
+        print(f"{options.command}: {COMMANDS[options.command](options.image)}")
     except SupplyError as error:
         print(f"{options.command} failed: {error}", file=sys.stderr)
         return 1

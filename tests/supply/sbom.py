@@ -1,8 +1,8 @@
 """What is in the image, as CycloneDX has it: Gatewright, what requirements/operator.txt locks, and the base by its digest.
 
 cyclonedx-py reads the lock file. Added here are the base, who needs what, and that a package for another platform is
-locked but not in the image. The base's own packages stand in the attestation that its publisher has put beside that
-digest. The same checkout gives the same bytes.
+locked but not in the image. What is in the base, `image` tells of an image that was built. The same checkout gives the
+same bytes.
 """
 
 from __future__ import annotations
@@ -41,13 +41,18 @@ def write(target: Path = TARGET) -> str:
     """Write the bill of materials; returns what was done. Raises SupplyError where it is not as the schema wants it."""
     bill = _of_requirements()
     _complete(bill)
+    save(bill, target)
+    return f"{len(bill['components'])} components in {target.name}"
+
+
+def save(bill: dict[str, Any], target: Path) -> None:
+    """Write a bill of materials. Raises SupplyError where it is not as the schema wants it."""
     text = json.dumps(bill, indent=1, sort_keys=True) + "\n"
     if (error := JsonStrictValidator(SPEC).validate_str(text)) is not None:
         raise SupplyError(f"the bill of materials is not as CycloneDX {SPEC.to_version()} wants it: {error}")
 
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
-    return f"{len(bill['components'])} components in {target.name}"
 
 
 def _of_requirements() -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.cluster import Unavailable, assets
 from tests.fakes.serving import serving
-from tests.supply import SupplyError, audit, base, sbom
+from tests.supply import SupplyError, audit, base, image, sbom
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -186,6 +186,84 @@ def test_the_same_checkout_gives_the_same_bill(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("TZ", "Asia/Kathmandu")
     sbom.write(tmp_path / "again.json")
     assert (tmp_path / "again.json").read_text() == first
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# An image that was built, by a program in the place of syft: what is tried is what becomes of its answer
+
+
+def _part(name: str, version: str, place: str = "/opt/gatewright/lib/METADATA", kind: str = "pypi") -> dict[str, Any]:
+    properties = [{"name": "syft:location:0:path", "value": place}]
+    purl = f"pkg:{kind}/{name}@{version}"
+    return {
+        "type": "library",
+        "name": name,
+        "version": version,
+        "purl": purl,
+        "bom-ref": purl,
+        "properties": properties,
+    }
+
+
+def _as_locked() -> list[dict[str, Any]]:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    pins = {name: pin for name, pin in _pins("operator.txt").items() if name != "httpx2-jsfetch"}
+    base_own = [_part("pip", "24.0", "/usr/local/lib/METADATA"), _part("libc6", "2.36", "/var/lib/dpkg/status", "deb")]
+    return [_part("gatewright", version), *(_part(name, pin) for name, pin in pins.items()), *base_own]
+
+
+def _syft(folder: Path, parts: list[dict[str, Any]], when: str = "2026-01-01T00:00:00Z", code: int = 0) -> None:
+    number = hashlib.md5(when.encode()).hexdigest()
+    serial = f"urn:uuid:{number[:8]}-{number[8:12]}-{number[12:16]}-{number[16:20]}-{number[20:]}"
+    bill = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "serialNumber": serial}
+    (folder / "answer").write_text(json.dumps({**bill, "metadata": {"timestamp": when}, "components": parts}) + "\n")
+    program = folder / "syft"
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >"{folder}/asked"\nwhile read -r line; do echo "$line"; done <"{folder}/answer"\nexit {code}\n'
+    )
+    program.chmod(0o755)
+
+
+def test_the_bill_of_an_image_names_what_is_in_the_base_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    _syft(tmp_path, _as_locked())
+    image.write("gatewright:dev", tmp_path / "one.json")
+    assert "cyclonedx-json@1.6 gatewright:dev" in (tmp_path / "asked").read_text()
+    names = {part["name"] for part in json.loads((tmp_path / "one.json").read_text())["components"]}
+    assert names >= {"gatewright", "libc6", "pip"}
+    _syft(tmp_path, _as_locked(), when="2026-02-02T00:00:00Z")
+    image.write("gatewright:dev", tmp_path / "again.json")
+    assert (tmp_path / "one.json").read_text() == (tmp_path / "again.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda parts: parts.pop(1), r"is locked and not in the image"),
+        (lambda parts: parts.append(_part("left-pad", "1.0")), r"^left-pad 1.0 is in the image and not locked$"),
+        (lambda parts: parts[0].update(version="0.0.9"), r"gatewright 0.0.9 is in the image and not locked"),
+        (lambda parts: parts.clear(), r"gatewright .* is locked and not in the image"),
+    ],
+)
+def test_an_image_with_other_packages_is_refused(
+    change: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    parts = _as_locked()
+    change(parts)
+    _syft(tmp_path, parts)
+    with pytest.raises(SupplyError, match=says):
+        image.write("gatewright:dev", tmp_path / "bill.json")
+    assert not (tmp_path / "bill.json").exists()
+
+
+def test_an_image_that_nobody_could_look_into_has_no_bill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SupplyError, match="syft is not installed: go install"):
+        image.write("gatewright:dev", tmp_path / "bill.json")
+    _syft(tmp_path, _as_locked(), code=1)
+    with pytest.raises(SupplyError, match="syft could not read gatewright:dev"):
+        image.write("gatewright:dev", tmp_path / "bill.json")
 
 
 # ---------------------------------------------------------------------------------------------------------------
