@@ -83,7 +83,7 @@ lock: venv ## resolve and hash the requirements anew
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra dev --constraint requirements/operator.txt pyproject.toml -o requirements/dev.txt
 
 dist: venv ## wheel and source archive into dist/: the same checkout gives the same bytes
-	rm -f dist/gatewright-*
+	rm -f dist/gatewright-*.whl dist/gatewright-*.tar.gz
 	$(PY) -m hatchling build --directory dist --target sdist --target wheel
 
 sbom: venv ## what is in the image, as CycloneDX, into dist/; IMAGE=gatewright:dev looks into one that was built
