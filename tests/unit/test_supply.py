@@ -1,8 +1,7 @@
-"""What the image is made of: the base by digest, a bill of materials, an audit that cannot pass by accident, equal bytes."""
+"""What the image is made of: the base by digest, a bill of materials, equal bytes."""
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
 import json
@@ -17,13 +16,11 @@ from typing import Any
 
 import pytest
 import yaml
-from aiohttp import web
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.cluster import Unavailable, assets
-from tests.fakes.serving import serving
-from tests.supply import SupplyError, audit, base, image, sbom
+from tests.supply import SupplyError, base, image, sbom
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -267,127 +264,6 @@ def test_an_image_that_nobody_could_look_into_has_no_bill(tmp_path: Path, monkey
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# The audit: pip-audit itself asks a service of advisories that stands here
-
-HOLE = {
-    "id": "GHSA-0000-0000-0000",
-    "aliases": ["CVE-2026-0001"],
-    "summary": "a hole",
-    "modified": "2026-01-01T00:00:00Z",
-}
-KNOWN = {"id": "GHSA-known", "aliases": ["CVE-2019-12308"], "summary": "known", "modified": "2019-06-03T00:00:00Z"}
-LOCK = f"""\
-aiohttp==3.14.5 \\
-    --hash=sha256:{"0" * 64}
-iniconfig==2.1.0 \\
-    --hash=sha256:{"1" * 64}
-"""
-
-
-class Advisories:
-    """A service that speaks OSV: what it knows, and what it was asked."""
-
-    def __init__(self, known: dict[str, dict[str, Any]], status: int = 200) -> None:
-        self.known, self.status, self.asked = known, status, list[tuple[str, str]]()
-
-    async def query(self, request: web.Request) -> web.Response:
-        body = json.loads(await request.text())
-        name = body["package"]["name"]
-        self.asked.append((name, body["version"]))
-        if self.status != 200:
-            return web.json_response({}, status=self.status)
-        if name not in self.known:
-            return web.json_response({})
-        events = [{"introduced": "0"}, {"fixed": "99.1"}]
-        affected = {"package": body["package"], "ranges": [{"type": "ECOSYSTEM", "events": events}]}
-        return web.json_response({"vulns": [{**self.known[name], "affected": [affected]}]})
-
-    async def audit(self, *locks: Path, **options: Any) -> str:
-        app = web.Application()
-        app.router.add_post("/query", self.query)
-        async with serving(app) as url:
-            return await asyncio.to_thread(audit.audit, locks, f"{url}/query", **options)
-
-
-@pytest.fixture
-def lock(tmp_path: Path) -> Path:
-    path = tmp_path / "lock.txt"
-    path.write_text(LOCK)
-    return path
-
-
-async def test_what_has_no_known_vulnerability_passes(lock: Path) -> None:
-    service = Advisories({"django": KNOWN})
-    assert await service.audit(lock) == "2 packages of lock.txt: no known vulnerability"
-    assert service.asked == [("django", "2.2.1"), ("aiohttp", "3.14.5"), ("iniconfig", "2.1.0")]
-
-
-async def test_everything_that_is_locked_is_asked_about() -> None:
-    """The real lock files, with the service above."""
-    service = Advisories({"django": KNOWN})
-    assert "of operator.txt, dev.txt: no known vulnerability" in await service.audit(audit.OPERATOR, audit.DEVELOPERS)
-    elsewhere = {"httpx2-jsfetch", "colorama"} if sys.platform == "linux" else set()
-    wanted = {(name, version) for name, version in _pins("dev.txt").items() if name not in elsewhere}
-    assert set(service.asked) == {*wanted, audit.KNOWN}
-    assert audit.KNOWN[0] not in _pins("dev.txt"), "pip-audit refuses two versions of one package"
-
-
-async def test_a_vulnerability_fails_and_is_named(lock: Path) -> None:
-    service = Advisories({"django": KNOWN, "aiohttp": HOLE, "iniconfig": HOLE})
-    with pytest.raises(SupplyError) as failure:
-        await service.audit(lock)
-    assert str(failure.value).splitlines() == [
-        "aiohttp 3.14.5 (in the image): CVE-2026-0001, GHSA-0000-0000-0000, fixed in 99.1",
-        "iniconfig 2.1.0 (developers only): CVE-2026-0001, GHSA-0000-0000-0000, fixed in 99.1",
-    ]
-
-
-async def test_a_source_that_knows_nothing_is_no_source(lock: Path) -> None:
-    service = Advisories({})
-    with pytest.raises(SupplyError, match=r"knows of none for django 2.2.1, which has one: nothing was audited"):
-        await service.audit(lock)
-
-
-async def test_a_source_that_fails_is_no_source(lock: Path) -> None:
-    with pytest.raises(SupplyError, match="nothing was audited"):
-        await Advisories({"django": KNOWN}, status=503).audit(lock)
-    with pytest.raises(SupplyError, match="nothing was audited"):
-        await asyncio.to_thread(audit.audit, [lock], "http://127.0.0.1:9/query")
-
-
-async def test_a_package_without_a_hash_is_not_audited(lock: Path) -> None:
-    lock.write_text("aiohttp==3.14.5\n")
-    with pytest.raises(SupplyError, match="nothing was audited"):
-        await Advisories({"django": KNOWN}).audit(lock)
-
-
-async def test_what_is_accepted_passes_for_as_long_as_it_is_found(lock: Path) -> None:
-    service = Advisories({"django": KNOWN, "aiohttp": HOLE})
-    reasons = {"CVE-2026-0001": "not reached"}
-    assert "no known vulnerability" in await service.audit(lock, accepted=reasons)
-    service.known.pop("aiohttp")
-    with pytest.raises(SupplyError, match="CVE-2026-0001 is accepted, and found no more"):
-        await service.audit(lock, accepted=reasons)
-
-
-def test_what_pip_audit_passed_over_fails(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip-audit itself passes over nothing that we know of: what it would have said is written here."""
-    known = {"name": audit.KNOWN[0], "version": audit.KNOWN[1], "vulns": [KNOWN]}
-    said = [
-        known,
-        {"name": "aiohttp", "version": "3.14.5", "vulns": []},
-        {"name": "iniconfig", "skip_reason": "private"},
-    ]
-    monkeypatch.setattr(audit, "_ask", lambda *_: said)
-    with pytest.raises(SupplyError, match=r"^not audited: iniconfig 2.1.0$"):
-        audit.audit([lock])
-
-
-def test_each_exception_has_its_reason() -> None:
-    assert all(reason.strip() for reason in audit.ACCEPTED.values())
-
-
-# ---------------------------------------------------------------------------------------------------------------
 # The wheel
 
 
@@ -445,53 +321,3 @@ def test_the_wheel_and_the_source_archive_built_twice_are_the_same_bytes(tmp_pat
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert set(first) == {f"gatewright-{version}-py3-none-any.whl", f"gatewright-{version}.tar.gz"}
     assert first == second
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# The papers: what they name must be there
-
-SECURITY = ROOT / "SECURITY.md"
-MODEL = (ROOT / "docs" / "security.md").read_text().partition("\n## Threat model\n")[2]
-
-
-def _rows(text: str) -> list[list[str]]:
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-
-
-def test_the_threat_model_ends_the_page_on_security_and_begins_with_who_is_not_trusted() -> None:
-    first = "Tenants are not trusted with the operator's time, memory, network place or Secrets."
-    assert MODEL.strip().startswith(first)
-    assert "\n## " not in MODEL
-    assert f"*{first}*" in SECURITY.read_text()
-
-
-def test_every_line_of_the_threat_model_says_who_may_and_may_not_and_why() -> None:
-    header, *rows = _rows(MODEL)
-    assert header == ["Who", "may", "may not", "why"]
-    assert [row for row in rows if len(row) != 4 or not all(row[1:])] == []
-    short = {row[0] for row in _rows(SECURITY.read_text()) if len(row) == 3 and row[0] != "Who"}
-    assert len(short) == len([row for row in rows if row[0]]), "SECURITY.md sums up each of those who are named"
-
-
-def test_the_threat_model_names_every_policy_and_only_modules_that_there_are() -> None:
-    shipped = {
-        yaml.safe_load(path.read_text())["metadata"]["name"]
-        for path in (ROOT / "manifests/admission").glob("*policy.yaml")
-    }
-    assert set(re.findall(r"`(gatewright-[a-z]+)`", MODEL)) == shipped
-    there = [path.as_posix() for path in (ROOT / "operator" / "gatewright").rglob("*.py")]
-    named = re.findall(r"`([a-z_/]+\.py)`", MODEL)
-    assert [name for name in named if not any(path.endswith(f"/{name}") for path in there)] == []
-
-
-@pytest.mark.parametrize("page", ["SECURITY.md", "README.md", "docs/security.md", "docs/operations.md"])
-def test_links_between_pages_lead_somewhere(page: str) -> None:
-    path = ROOT / page
-    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
-        name, _, place = target.partition("#")
-        other = (path.parent / name).resolve() if name else path
-        assert other.exists(), target
-        if place:
-            titles = re.findall(r"^#+ (.+)$", other.read_text(), re.MULTILINE)
-            assert place in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, target
