@@ -18,7 +18,7 @@ def test_a_noisy_tenant_is_in_nobodys_way() -> None:
     with Lab(direct=True, watched=watched, arguments=["--measurements-per-second", "50"]) as lab:
         site = lab.namespace("quiet")
         lab.operator.start()
-        with noisy.noise(lab) as tenant:
+        with noisy.noise(lab, large=10) as tenant:
             found = noisy.walk(lab, site, "beside", releases=10, every=2.0)
             assert tenant.poll() is None, "the noise has ended by itself"
         assert found.wrong == []

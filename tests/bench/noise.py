@@ -1,8 +1,9 @@
 """The noisy tenant: everything that one namespace may do to an operator that it shares, all of it at once, until it is stopped.
 
-    python -m tests.bench.noise KUBECONFIG NAMESPACE
+    python -m tests.bench.noise KUBECONFIG NAMESPACE LARGE
 
-It is a process of its own, at the lowest priority once everything is there: what is measured is what it makes the operator do, not what it does itself.
+LARGE: how many Releases of a megabyte it has. It is a process of its own, at the lowest priority once everything is there:
+what is measured is what it makes the operator do, not what it does itself.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ GROUP = "/apis/gatewright.dev/v1alpha1/namespaces"
 HOSTILE = "key" * 340
 """A termination message that is costly to look for secrets in."""
 LARGE = json.dumps({"status": "success", "data": [{"n": number, "text": "x" * 90} for number in range(9000)]}).encode()
-SILENT, GATES, PATCHED, LARGE_ONES = 16, 10, 20, 80
+SILENT, GATES, PATCHED = 16, 10, 20
 CHECKS = 30
 
 
@@ -63,7 +64,7 @@ class Tenant:
             await self._session.close()
 
 
-async def main(kubeconfig: Path, namespace: str) -> None:
+async def main(kubeconfig: Path, namespace: str, large: int) -> None:
     tenant = Tenant(kubeconfig, namespace)
     silent = await asyncio.start_server(_says_nothing, "127.0.0.1", 0)
     runner = web.AppRunner(_large())
@@ -73,7 +74,7 @@ async def main(kubeconfig: Path, namespace: str) -> None:
     assert runner.addresses
     nobody = silent.sockets[0].getsockname()[1]
     await _open(tenant, f"http://127.0.0.1:{nobody}", f"http://127.0.0.1:{runner.addresses[0][1]}")
-    await _fill(tenant)
+    await _fill(tenant, large)
     os.nice(19)
     print(f"ready {tenant.refused} refused", flush=True)
     async with asyncio.TaskGroup() as group:
@@ -113,17 +114,18 @@ async def _open(tenant: Tenant, silent: str, large: str) -> None:
         await tenant.make("Connection", name, {"timeout": "60s", **spec})
 
 
-async def _fill(tenant: Tenant) -> None:
+async def _fill(tenant: Tenant, large: int) -> None:
+    made: list[tuple[str, dict[str, Any]]] = []
     for number in range(SILENT):
-        await tenant.make("Release", f"silent-{number}", _silent(number))
-        await tenant.make("Release", f"deaf-{number}", _checked("silent-http", number, 2))
-    for number in range(GATES):
-        await tenant.make("Release", f"gates-{number}", _checked("large-http", number, CHECKS))
-        await tenant.make("Release", f"names-{number}", _checked(f"slow-{number}", number, 2))
-    for number in range(PATCHED):
-        await tenant.make("Release", f"edited-{number}", _job("1"))
-    for number in range(LARGE_ONES):
-        await tenant.make("Release", f"large-{number}", _big(), annotations={"note": "x" * 200_000})
+        made.append((f"silent-{number}", _silent(number)))
+        made.append((f"deaf-{number}", _checked("silent-http", number, 2)))
+        made.append((f"names-{number}", _checked(f"slow-{number}", number, 2)))
+    made += [(f"gates-{number}", _checked("large-http", number, CHECKS)) for number in range(GATES)]
+    made += [(f"edited-{number}", _job("1")) for number in range(PATCHED)]
+    await asyncio.gather(*(tenant.make("Release", name, spec) for name, spec in made))
+    big = _big()
+    for number in range(large):  # one after the other: a megabyte each
+        await tenant.make("Release", f"large-{number}", big, annotations={"note": "x" * 200_000})
 
 
 def _silent(number: int) -> dict[str, Any]:
@@ -183,4 +185,4 @@ async def _new_versions(tenant: Tenant) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+        asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

@@ -143,13 +143,13 @@ def _spec(name: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def noise(lab: Lab) -> Iterator[subprocess.Popen[str]]:
-    """The noisy tenant, once it makes all of its noise."""
+def noise(lab: Lab, large: int = 80) -> Iterator[subprocess.Popen[str]]:
+    """The noisy tenant, once it makes all of its noise; `large`: Releases of a megabyte."""
     lab.api.create("/api/v1/namespaces", {"metadata": {"name": "noisy"}})
     kubeconfig = lab.server.kubeconfig_for("admin", ["system:masters"])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT / "operator"), str(CHECKOUT)])}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.noise", str(kubeconfig), "noisy"],
+        [sys.executable, "-m", "tests.bench.noise", str(kubeconfig), "noisy", str(large)],
         stdout=subprocess.PIPE, text=True, env=environment, cwd=Path(kubeconfig).parent,
     )  # fmt: skip
     try:
