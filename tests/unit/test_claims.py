@@ -10,7 +10,7 @@ import pytest
 from gatewright.core.body import pin
 from gatewright.core.model import View
 from gatewright.runtime.claims import Claims, targets_of
-from gatewright.runtime.entries import Entry, Key
+from gatewright.runtime.entries import Entries, Entry, Key
 from gatewright.runtime.links import Links, Pins
 from gatewright.runtime.parse import spec_of
 
@@ -33,7 +33,7 @@ class Room:
     """Releases of one namespace, and its Connections."""
 
     def __init__(self, *connections: dict[str, Any]) -> None:
-        self.entries: dict[Key, Entry] = {}
+        self.entries = Entries()
         self.links = Links(None)  # type: ignore[arg-type]
         for item in connections or (connection("main"),):
             self.links.event("ADDED", item)

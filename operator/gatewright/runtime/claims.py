@@ -17,7 +17,7 @@ from gatewright.core.operations import subjects
 from gatewright.ports import Permanent
 from gatewright.providers.registry import ACTIONS
 from gatewright.runtime.chosen import is_outside, target_of
-from gatewright.runtime.entries import Entry, Key
+from gatewright.runtime.entries import Entries, Entry, Key
 from gatewright.runtime.links import Links, Pins, unpinned
 from gatewright.runtime.outside import System, claim
 
@@ -27,7 +27,7 @@ class Claims:
 
     def __init__(
         self,
-        entries: Mapping[Key, Entry],
+        entries: Entries,
         wake: Callable[[Key], None],
         links: Links | None = None,
         pins: Callable[[Key], Pins] = unpinned,
@@ -86,14 +86,14 @@ class Claims:
 
     def unblock(self, namespace: str) -> None:
         """Who was kept waiting looks again."""
-        for key, entry in self._entries.items():
-            if key[0] == namespace and entry.blocked:
-                self._wake(key)
+        for entry in self._entries.of(namespace):
+            if entry.blocked:
+                self._wake(entry.key)
 
     def _holder(self, entry: Entry, wanted: frozenset[str]) -> str | None:
-        for key, other in self._entries.items():
-            if key[0] == entry.key[0] and other is not entry and (other.claims is None or other.claims & wanted):
-                return key[1]
+        for other in self._entries.of(entry.key[0]):
+            if other is not entry and (other.claims is None or other.claims & wanted):
+                return other.key[1]
         return None
 
     def _system(self, key: Key, kind: str, name: str | None) -> str | None:

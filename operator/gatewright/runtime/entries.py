@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -281,6 +281,38 @@ class Entry:
         """A promotion: what it kept is what targets are to be from now on."""
         self.left = left_by(name, data)
         self.promoted = (name, data["snapshots"])
+
+
+class Entries(MutableMapping[Key, Entry]):
+    """All Releases of this process, by namespace: what happens in one costs no look at another."""
+
+    def __init__(self) -> None:
+        self._all: dict[Key, Entry] = {}
+        self._here: dict[str, dict[Key, Entry]] = {}
+
+    def of(self, namespace: str) -> list[Entry]:
+        """Those of one namespace."""
+        return list(self._here.get(namespace, {}).values())
+
+    def __getitem__(self, key: Key) -> Entry:
+        return self._all[key]
+
+    def __setitem__(self, key: Key, entry: Entry) -> None:
+        self._all[key] = entry
+        self._here.setdefault(key[0], {})[key] = entry
+
+    def __delitem__(self, key: Key) -> None:
+        del self._all[key]
+        here = self._here[key[0]]
+        del here[key]
+        if not here:
+            del self._here[key[0]]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
 
 
 def printed(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:

@@ -36,11 +36,14 @@ from gatewright.runtime import metrics
 from gatewright.runtime.entries import Entry, Key
 from gatewright.runtime.links import Links
 from gatewright.runtime.messages import message_of, version_of
+from gatewright.runtime.shares import Shares
 
 GIVE_UP = 24 * 3600.0
 """Seconds after which a notice is news no more."""
 DELAYS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0)
 """Seconds between tries; the last one repeats."""
+AT_ONCE = 16
+"""Messages of one namespace at a time."""
 GRACE = 20.0
 """Seconds that a message may take beyond its Connection's time-out: it may need several requests."""
 
@@ -97,9 +100,11 @@ class Notices:
 
     def __init__(self, links: Links, told: Told) -> None:
         self._links = links
+        self._shares = Shares(AT_ONCE)
         self._told = told
         self._senders: dict[Place, _Sender] = {}
-        self._lanes: dict[Lane, Place] = {}
+        self._lanes: dict[str, dict[str, Place]] = {}
+        """Where the lanes are, by UID of a Release and channel."""
         self._resumed: set[tuple[str, str]] = set()
 
     def __len__(self) -> int:
@@ -170,7 +175,7 @@ class Notices:
         )
         name = config.get("connection") if isinstance(config, Mapping) else None
         place = (key[0], provider, str(name or ""))
-        known = self._lanes.setdefault((view.uid, channel), place)
+        known = self._lanes.setdefault(view.uid, {}).setdefault(channel, place)
         sender = self._senders.setdefault(known, _Sender())
         lane = sender.lanes.setdefault((view.uid, channel), _Lane(key, view.uid, channel))
         lane.items.append(item)
@@ -185,16 +190,16 @@ class Notices:
     def _withdraw(self, uid: str, pairs: Iterable[tuple[str, str]]) -> None:
         """What the status holds no more is not sent; what is being sent is let be."""
         held = set(pairs)
-        for (owner, channel), place in list(self._lanes.items()):
+        for channel, place in list(self._lanes.get(uid, {}).items()):
             sender = self._senders.get(place)
-            if owner != uid or sender is None or (owner, channel) not in sender.lanes:
+            if sender is None or (uid, channel) not in sender.lanes:
                 continue
-            lane = sender.lanes[owner, channel]
+            lane = sender.lanes[uid, channel]
             under_way = lane.items[0] if sender.sending is lane and lane.items else None
             lane.items = deque(item for item in lane.items if (item.notice, channel) in held or item is under_way)
 
     def _lane(self, uid: str, channel: str) -> _Lane | None:
-        place = self._lanes.get((uid, channel))
+        place = self._lanes.get(uid, {}).get(channel)
         sender = self._senders.get(place) if place is not None else None
         return sender.lanes.get((uid, channel)) if sender is not None else None
 
@@ -205,7 +210,7 @@ class Notices:
         while True:
             for name in [name for name, lane in sender.lanes.items() if not lane.items]:
                 del sender.lanes[name]
-                self._lanes.pop(name, None)
+                self._gone(*name)
             if not sender.lanes:
                 break
             lane = min(sender.lanes.values(), key=lambda lane: lane.due)
@@ -221,6 +226,12 @@ class Notices:
             except TimeoutError:
                 continue
         self._senders.pop(place, None)
+
+    def _gone(self, uid: str, channel: str) -> None:
+        lanes = self._lanes.get(uid, {})
+        lanes.pop(channel, None)
+        if not lanes:
+            self._lanes.pop(uid, None)
 
     async def _next(self, place: Place, lane: _Lane) -> None:
         """Try the first of a lane, and say what became of it."""
@@ -253,7 +264,7 @@ class Notices:
             notifier = NOTIFIERS[item.provider]
             config = notifier.config.model_validate(item.config)
             link = await self._links.open(place[0], notifier.connection, place[2] or None)
-            async with asyncio.timeout(link.timeout + GRACE):
+            async with self._shares.of(place[0]), asyncio.timeout(link.timeout + GRACE):
                 found = Delivery(await notifier.send(config, link, item.message, handle))
         except (Retryable, Permanent) as error:
             found = error

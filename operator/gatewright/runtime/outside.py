@@ -25,6 +25,7 @@ from gatewright.runtime.entries import Entry, Known, refused_for
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.links import Links, Pins, unpinned
 from gatewright.runtime.settings import FASTEST
+from gatewright.runtime.shares import Shares
 
 SETTLES = 30.0
 """Seconds for which a vendor's lists may not show yet what was just made."""
@@ -79,7 +80,7 @@ class Outside:
         self._fence = fence
         self._changed = changed
         self._pollers: set[asyncio.Task[None]] = set()
-        self._slots: dict[tuple[str, bool], asyncio.Semaphore] = {}
+        self._back, self._others = Shares(AT_ONCE), Shares(AT_ONCE)
 
     async def compare(self, view: View, holding: Holding, snapshot: Mapping[str, Any] | None) -> Standing:
         """What is there now, beside what it is to be. Raises Retryable, Permanent."""
@@ -265,8 +266,7 @@ class Outside:
         back: bool = False,
     ) -> Found:
         name = getattr(checked, "connection", None)
-        slots = self._slots.setdefault((view.namespace, back), asyncio.Semaphore(AT_ONCE))
-        async with slots:
+        async with (self._back if back else self._others).of(view.namespace):
             pinned = self._pins((view.namespace, view.name))
             link = await self._links.open(view.namespace, provider.connection, name, pinned)
             try:

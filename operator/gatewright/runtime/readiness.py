@@ -27,10 +27,13 @@ from gatewright.api import API_VERSION
 from gatewright.core.times import stamp
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime.kube import path
+from gatewright.runtime.shares import Shares
 
 FAILURES = 3
 GAP = 10.0
 LONGEST = 300.0
+AT_ONCE = 8
+"""Connections of one namespace that are asked at a time."""
 CALM = 600.0
 WORDS = 600.0
 """Seconds before other words for the same judgement are written."""
@@ -92,6 +95,7 @@ class Readiness:
         self._cluster = cluster
         self._found = found
         self._probe = probe
+        self._shares = Shares(AT_ONCE)
         self._states: dict[Place, _State] = {}
 
     def used(self, place: Place, error: Exception | None) -> None:
@@ -174,7 +178,8 @@ class Readiness:
             body = self._found(place)
             while body is not None and self._states.get(place) is state:
                 generation = _generation(body)
-                reason, message = await self._probe(body)
+                async with self._shares.of(place[0]):
+                    reason, message = await self._probe(body)
                 now = self._found(place)
                 if now is None or _generation(now) == generation:
                     self._probed(place, state, Judgement(generation, reason, message))

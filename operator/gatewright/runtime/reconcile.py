@@ -16,7 +16,7 @@ from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import jobs, metrics
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.config_watch import ConfigWatches
-from gatewright.runtime.entries import Entry, Key
+from gatewright.runtime.entries import Entries, Entry, Key
 from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Leader, Lost
 from gatewright.runtime.lens import Lens
@@ -57,7 +57,7 @@ class Reconciler:
     def __init__(self, kube: Kube, leader: Leader, settings: Settings) -> None:
         self.kube = kube
         self.leader = leader
-        self.entries: dict[Key, Entry] = {}
+        self.entries = Entries()
         self.queue: KeyedQueue[Key] = KeyedQueue(_namespace, self._undoing, WORKERS, RESERVED)
         self.lens = Lens(kube)
         self.links = Links(kube)
@@ -110,9 +110,9 @@ class Reconciler:
             return
         if new:
             self.links.used(body["metadata"]["namespace"], body["metadata"]["name"], None)
-        for key, entry in self.entries.items():
-            if key[0] == body["metadata"]["namespace"] and entry.working.get("state") == "Waiting":
-                self.queue.add(key)
+        for entry in self.entries.of(body["metadata"]["namespace"]):
+            if entry.working.get("state") == "Waiting":
+                self.queue.add(entry.key)
 
     def _pins(self, key: Key) -> Pins:
         return pins_of(self.links, self.entries.get(key))
@@ -281,7 +281,8 @@ class Reconciler:
 
     async def _release_orphans(self, namespace: str) -> None:
         try:
-            await jobs.release_orphans(self.kube, namespace, {e.obj["metadata"]["uid"] for e in self.entries.values()})
+            entries = self.entries.of(namespace) if namespace else self.entries.values()
+            await jobs.release_orphans(self.kube, namespace, {entry.obj["metadata"]["uid"] for entry in entries})
         except (Retryable, Permanent) as error:
             log.warning("Jobs of deleted Releases are held for now: %s", error)
 

@@ -34,6 +34,7 @@ from gatewright.runtime import metrics
 from gatewright.runtime.budget import Budget
 from gatewright.runtime.links import UNPINNED, Links, Pins, unpinned
 from gatewright.runtime.settings import FASTEST, RATE
+from gatewright.runtime.shares import Shares
 
 Key = tuple[str, str]
 Told = Callable[[Key, bool], None]
@@ -119,7 +120,7 @@ class Sampler:
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._slots: dict[tuple[str, str, str | None], asyncio.Semaphore] = {}
-        self._shares: dict[str, asyncio.Semaphore] = {}
+        self._shares = Shares(AT_ONCE)
         self._tidy = 0.0
 
     def watch(self, key: Key, measures: Iterable[Measure], rebuild: bool = False) -> None:
@@ -247,12 +248,11 @@ class Sampler:
 
     async def _run(self, question: _Question) -> None:
         while question.waiting:
-            share = self._shares.setdefault(question.namespace, asyncio.Semaphore(AT_ONCE))
             slot = self._slots.setdefault(_slot(question), asyncio.Semaphore(CONCURRENT))
             delay = self._turn(question.namespace)
             if delay > 0:
                 await asyncio.sleep(delay)
-            async with slot, share:
+            async with slot, self._shares.of(question.namespace):
                 waiting, question.waiting = question.waiting, []
                 asked = time.monotonic()
                 result = await self._measure(question, waiting)
