@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gatewright.core.masking import masked, one_line
+from gatewright.core.masking import MOST, masked, one_line
 from gatewright.core.model import Operation, fingerprint
 from gatewright.ports import Permanent
 from gatewright.providers.sentences import quoted
@@ -158,7 +158,7 @@ def _shown(name: str, item: tuple[str, str] | None) -> str:
     field, text = item
     if field != "data":
         return "binary content"
-    line = one_line(text.splitlines())
+    line = one_line(text[:MOST].splitlines())  # what is shown of it is far shorter
     return quoted(line) if masked(f"{name}={line}") == f"{name}={line}" else "***"
 
 

@@ -87,8 +87,8 @@ def _when(event: Event) -> str:
 
 
 def _words(event: Event) -> str:
-    text = masking.one_line(str(event.get("message") or event.get("reason") or "")[: 2 * LONGEST].splitlines())
-    return text[:LONGEST]
+    text = masking.one_line(str(event.get("message") or event.get("reason") or "")[: masking.MOST].splitlines())
+    return masking.bounded(masking.without_credentials(text), LONGEST)
 
 
 def _waits(pod: Pod) -> bool:

@@ -246,8 +246,7 @@ async def runtime_log(link: Link, project_id: str, identity: str) -> str:
 
 def tail(lines: Iterable[str], link: Link) -> str:
     """The last words of a log, in one line, without what looks like a secret."""
-    text = masking.one_line(lines)
-    return masking.ended(masking.masked(hide(text, link, len(text))))
+    return masking.ending(hide(masking.last(masking.one_line(lines)), link, masking.MOST))
 
 
 def _records(body: bytes) -> Iterator[dict[str, Any]]:
