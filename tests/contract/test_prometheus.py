@@ -28,7 +28,7 @@ TABLE = [
     ("latency_seconds",                                 {"max": "1"},       "Permanent", "2 series; aggregate"),
     ("latency_seconds[1m]",                             {"max": "1"},       "Permanent", "range vector"),
     ('"up"',                                            {"max": "1"},       "Permanent", "string"),
-    ("sum(rate(requests_total[1m])",                    {"max": "1"},       "Permanent", "refused: "),
+    ("sum(rate(requests_total[1m])",                    {"max": "1"},       "Permanent", "line 1, character 29: unclosed left"),
     ("nofunction(up)",                                  {"max": "1"},       "Permanent", 'unknown function'),
     ("latency_seconds * on() latency_seconds",          {"max": "1"},       "Retryable", "execution"),
 ]  # fmt: skip

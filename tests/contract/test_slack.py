@@ -176,7 +176,7 @@ REFUSALS = [
     ("invalid_blocks",       "Permanent", "invalid_blocks"),
     ("msg_too_long",         "Permanent", "msg_too_long"),
     ("something_new",        "Permanent", "something_new"),
-    (f"no {world.TOKEN}",    "Permanent", "no ***"),
+    (f"no {world.TOKEN}",    "Permanent", "unknown error"),
     ("ratelimited",          "Retryable", "now: ratelimited"),
     ("internal_error",       "Retryable", "now: internal_error"),
     ("fatal_error",          "Retryable", "now: fatal_error"),

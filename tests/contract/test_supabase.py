@@ -190,7 +190,7 @@ QUERIES = [
     ("select 'up'",                                               {"max": "1"},    "Permanent", "neither a number nor"),
     ("select interval '9s'",                                      {"max": "1"},    "Permanent", "extract(epoch"),
     ("select 1",                                                  {},              "Error",     "without limits"),
-    ("select 1 from public.nowhere",                              {"max": "1"},    "Permanent", "does not exist (42P01)"),
+    ("select 1 from public.nowhere",                              {"max": "1"},    "Permanent", "there is no such table (42P01)"),
     ("select ('secret-of-row')::int",                             {"max": "1"},    "Permanent", "answered 22P02"),
     ("delete from public.tasks",                                  {"max": "1"},    "Permanent", "(25006)"),
     ("select 1 as a, pg_sleep(3)",                                {"max": "1"},    "Retryable", "57014"),

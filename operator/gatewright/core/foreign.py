@@ -1,5 +1,8 @@
 """What others have written: JSON of a body, a log, what a container leaves; numbers of a header or a URL.
 
+Of what another system answers, a message repeats numbers, booleans, times and short words alone (`word`): whoever chooses
+a URL could otherwise read by it, in a status, what that system tells to the operator's place in the network.
+
 JSON may write half of a surrogate pair (`"\\ud800"`), which is no text: no status, no message and no log can hold it.
 """
 
@@ -9,10 +12,46 @@ import json
 import re
 from typing import Any
 
+from gatewright.core import masking
+
+LONGEST_WORD = 40
+"""Characters of a short word: codes of errors are such (`restricted_action_read_only_channel`)."""
 _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPED = re.compile(rb"\\u[dD][89a-fA-F]")
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+_SHORT = re.compile(r"[A-Za-z0-9_.+-]+(?: [A-Za-z0-9_.+-]+){0,4}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d(:?\d\d)?)?")
+
+
+def word(value: Any) -> str | None:
+    """A JSON value as a message may repeat it: a number, a boolean, null, a time, or up to five plain words that are no key.
+
+    None where it is anything else.
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**LONGEST_WORD else None
+    if isinstance(value, float):
+        return repr(value)
+    if not isinstance(value, str) or len(value) > LONGEST_WORD:
+        return None
+    plain = _SHORT.fullmatch(value) is not None and not masking.is_like_key(value)
+    return value if plain or _TIME.fullmatch(value) else None
+
+
+def told(value: Any) -> str:
+    """A JSON value in a sentence: a short one in quotes, of any other its kind and size alone."""
+    short = word(value)
+    if short is not None:
+        return f'"{short}"'
+    if isinstance(value, str):
+        return f"a text of {len(value):,} characters"
+    if isinstance(value, int):
+        return "a number of many digits"
+    return "an object" if isinstance(value, dict) else "a list"
 
 
 def decimal(text: str) -> float | None:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from gatewright.api.base import seconds
 from gatewright.api.release import Proof
-from gatewright.core import times
+from gatewright.core import foreign, times
 
 _AHEAD = 300.0
 """Seconds that the clock of a Job may be ahead of ours."""
@@ -75,4 +75,4 @@ def _qualified(name: str) -> str:
 
 
 def _shown(outputs: Mapping[str, str], name: str) -> str:
-    return f'"{outputs[name][:40]}"' if name in outputs else "none"
+    return foreign.told(outputs[name]) if name in outputs else "none"

@@ -29,6 +29,7 @@ from gatewright.core.model import Measure, fingerprint
 from gatewright.core.times import parse
 from gatewright.core.window import Rule, Sample, Verdict, Window, arrived, fold, verdict
 from gatewright.ports import Answer, Gate, Link, Permanent, Retryable
+from gatewright.providers.connections.secrets import hidden, said
 from gatewright.providers.registry import GATES
 from gatewright.runtime import metrics
 from gatewright.runtime.budget import Budget
@@ -293,9 +294,10 @@ class Sampler:
                 for track in waiting:
                     if track.rebuild:
                         await self._rebuild(track, question.gate, config, link)
-                result: Answer | Exception = await question.gate.measure(config, link)
+                # hidden here, for every provider, and before anything is cut
+                result: Answer | Exception = hidden(await question.gate.measure(config, link), link)
         except (Retryable, Permanent) as error:
-            result = error
+            result = said(error, link) if link is not None else error
         except TimeoutError:
             result = Retryable(f"no answer within {link.timeout if link else 0:g}s")
         except ValidationError as error:

@@ -31,11 +31,15 @@ from gatewright.core import foreign
 from gatewright.core.model import Operation, Progress, Sight, digest
 from gatewright.ports import Link, NotFound, Permanent
 from gatewright.providers.actions.deeds import Deed, require_act
-from gatewright.providers.connections import client
+from gatewright.providers.connections import client, vendor
 from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, entries, fetch, pages
 from gatewright.providers.connections.secrets import hide
 
 _LONGEST_MARK = 60
+_RUN_NAME = re.compile(r"^run-name:[ \t]*+(.+)$", re.MULTILINE)
+_PAGE = re.compile(
+    r"https?://[A-Za-z0-9.:-]{1,100}/[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}/actions/runs/[0-9]{1,18}"
+)
 _OLDEST = timedelta(days=3)
 """No operation is under way for longer; runs from before are not looked at."""
 _FAILED = frozenset({"failure", "cancelled", "timed_out", "action_required", "startup_failure", "stale"})
@@ -153,8 +157,8 @@ class GithubStep(Deed):
         lines: list[str] = []
         path = below(config.repository, "actions", "runs", str(run["id"]), "jobs")
         async for page in pages(link, path, {"filter": "latest"}, "jobs", 3):
-            lines += [_job(job) for job in page if _failed(job)]
-        return hide(f"{'; '.join(lines)} ({run.get('html_url')})", link) if lines else None
+            lines += [_job(link, job) for job in page if _failed(job)]
+        return hide(f"{'; '.join(lines)} ({_page(run)})", link) if lines else None
 
 
 # --- deployment records
@@ -269,7 +273,9 @@ async def _dispatch(repository: str, config: Workflow, link: Link, operation: Op
     _begun[link.identity, operation.id] = number
     while len(_begun) > _REMEMBERED:
         del _begun[next(iter(_begun))]
-    return Progress("Running", hide(f"{config.file} runs: {started.get('html_url')}", link), {"run": str(number)})
+    return Progress(
+        "Running", hide(f"{config.file} runs: {_page(started, 'workflow_run_id')}", link), {"run": str(number)}
+    )
 
 
 _begun: dict[tuple[str, str], int] = {}
@@ -304,7 +310,7 @@ def _carries(run: Mapping[str, Any], key: str) -> bool:
 
 
 def _progress(run: Mapping[str, Any], link: Link) -> Progress:
-    status, conclusion, url = run.get("status"), run.get("conclusion"), str(run.get("html_url"))
+    status, conclusion, url = run.get("status"), foreign.word(run.get("conclusion") or ""), _page(run)
     outputs = {"run": str(run.get("id")), "url": hide(url, link)}
     if status == "completed":
         if conclusion == "success":
@@ -312,7 +318,7 @@ def _progress(run: Mapping[str, Any], link: Link) -> Progress:
         words = "did nothing: " if str(conclusion) in _NOTHING else ""
         return Progress("Failed", hide(f"{words}{conclusion or 'without a conclusion'}: {url}", link), outputs)
     waiting = status in ("waiting", "action_required")
-    words = "waits for somebody to allow it" if waiting else str(status)
+    words = "waits for somebody to allow it" if waiting else foreign.word(status) or "in a status that is no word"
     return Progress("Running", hide(f"{words}: {url}", link), outputs, stuck=waiting)
 
 
@@ -321,17 +327,25 @@ async def _usable(repository: str, config: Workflow, link: Link) -> None:
     missing = f"there is no workflow {config.file} in {repository}"
     found = await _found(link, below(repository, "actions", "workflows", config.file), missing)
     if found.get("state") != "active":
-        raise NotFound(hide(f"the workflow {config.file} is {found.get('state')}; enable it", link))
+        raise NotFound(
+            hide(f"the workflow {config.file} is {foreign.word(found.get('state')) or 'not active'}; enable it", link)
+        )
     path = str(found.get("path") or f".github/workflows/{config.file}")
-    missing = f"{path} is not in {repository} at {config.ref}"
+    missing = f"{config.file} is not in {repository} at {config.ref}"
     content = await _found(link, below(repository, "contents", path), missing, {"ref": config.ref})
-    name = re.search(r"^run-name:\s*(.+)$", _text(content), re.MULTILINE)
-    inputs = rf"\binputs\s*(\.\s*{re.escape(config.keyInput)}\b|\[\s*['\"]{re.escape(config.keyInput)}['\"]\s*\])"
-    if name is None or not re.search(inputs, name[1]):
+    if not _shows(_text(content), config.keyInput):
         raise NotFound(
             f"{config.file} does not show its input in its name, so a run could not be found again; "
             f"add to it: run-name: ${{{{ inputs.{config.keyInput} }}}}"
         )
+
+
+def _shows(workflow: str, key_input: str) -> bool:
+    """Whether a workflow's file shows an input in the name of its runs."""
+    name = _RUN_NAME.search(workflow)
+    key = re.escape(key_input)
+    inputs = rf"\binputs\s*+(\.\s*+{key}\b|\[\s*+['\"]{key}['\"]\s*+\])"
+    return name is not None and re.search(inputs, name[1]) is not None
 
 
 def _text(content: Mapping[str, Any]) -> str:
@@ -351,10 +365,16 @@ async def _found(link: Link, path: str, problem: str, query: Mapping[str, str] |
     return found
 
 
-def _job(job: Mapping[str, Any]) -> str:
-    steps = [str(step.get("name")) for step in entries(job.get("steps") or [], "jobs") if _failed(step)]
-    where = f", step {steps[0]}" if steps else ""
-    return f"job {job.get('name')}{where}: {job.get('conclusion')}"
+def _page(run: Mapping[str, Any], key: str = "id") -> str:
+    """Where people see a run; its number, where what is given is no such address."""
+    url, number = str(run.get("html_url"))[:300], run.get(key)
+    return url if _PAGE.fullmatch(url) and f"/runs/{number}" in url else f"run {foreign.word(number) or '?'}"
+
+
+def _job(link: Link, job: Mapping[str, Any]) -> str:
+    steps = [vendor.words(link, step.get("name")) for step in entries(job.get("steps") or [], "jobs") if _failed(step)]
+    where = f", step {steps[0]}" if steps and steps[0] else ""
+    return f"job {vendor.words(link, job.get('name')) or '?'}{where}: {foreign.word(job.get('conclusion'))}"
 
 
 def _failed(item: Mapping[str, Any]) -> bool:

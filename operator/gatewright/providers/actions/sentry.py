@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Model, Name
+from gatewright.core import foreign
 from gatewright.core.model import Operation, Progress, Sight, digest
 from gatewright.ports import Link, Permanent
 from gatewright.providers.actions.deeds import Deed, require_act
@@ -179,5 +180,7 @@ def _done(config: SentryAction, deploy: Mapping[str, Any] | None) -> Progress:
     if deploy is None or config.deploy is None:
         return Progress("Succeeded", words, outputs)
     return Progress(
-        "Succeeded", f"{words}, deployed to {config.deploy.environment}", {**outputs, "deploy": str(deploy.get("id"))}
+        "Succeeded",
+        f"{words}, deployed to {config.deploy.environment}",
+        {**outputs, "deploy": foreign.word(deploy.get("id")) or ""},
     )

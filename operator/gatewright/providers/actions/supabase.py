@@ -35,7 +35,6 @@ from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import client, supabase
-from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.supabase import ProjectRef
 
 LONGEST_NAME = 20
@@ -141,7 +140,10 @@ class SupabaseActions(Deed):
         """Whether the project is there; nothing of it can be kept as a snapshot. Raises Retryable, Permanent."""
         status = await supabase.status_of(link, config.project)
         lost = status in _LOST or status not in _UNDER_WAY
-        return Sight(None, problem=f"the project {config.project} is {hide(status, link)}" if lost else None)
+        return Sight(
+            None,
+            problem=f"the project {config.project} is {_word(status)}" if lost else None,
+        )
 
     async def perform(
         self, config: SupabaseAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
@@ -165,6 +167,10 @@ class SupabaseActions(Deed):
     async def trouble(self, config: SupabaseAction, link: Link, operation: Operation) -> str | None:
         """Nothing: a project that is being restored is unwell in every way, and what has failed says so by itself."""
         return None
+
+
+def _word(status: str) -> str:
+    return foreign.word(status) or "in a status that is no word"
 
 
 # --- restore points
@@ -201,12 +207,14 @@ async def _point(project: str, link: Link, name: str) -> dict[str, Any] | None:
 def _of_point(found: Mapping[str, Any]) -> Progress:
     status, name = found.get("status"), str(found.get("name"))
     if status == "AVAILABLE":
-        return Progress("Succeeded", outputs={"name": name, "completedOn": str(found.get("completed_on") or "")})
+        return Progress(
+            "Succeeded", outputs={"name": name, "completedOn": foreign.word(found.get("completed_on") or "") or ""}
+        )
     if status == "PENDING":
         return Progress("Running", f"the restore point {name} is being made")
     if status in ("FAILED", "REMOVED"):
         return Progress("Failed", f"the restore point {name} is {status}")
-    return Progress("Running", f"the restore point {name} has a status that is not known: {str(status)[:40]}")
+    return Progress("Running", f"the restore point {name} has a status that is not known: {foreign.told(status)}")
 
 
 # --- restores
@@ -235,7 +243,7 @@ async def _restore(config: SupabaseAction, link: Link, operation: Operation) -> 
     elif status in _LOST:
         raise Permanent(f"the project {project} is {status}; look at it in the dashboard")
     elif status not in _ACTIVE:
-        raise Retryable(f"the project {project} is {hide(status, link)}; a restore begins when it is {_HEALTHY}")
+        raise Retryable(f"the project {project} is {_word(status)}; a restore begins when it is {_HEALTHY}")
     path, body = await _request(config, link)
     await _put_mark(project, link, name)
     _remember(name, "Asked")
@@ -265,7 +273,7 @@ async def _progress(project: str, link: Link, mark: _Mark, status: str) -> Progr
         if status == "RESTORING" or (known is not None and status in _DOWN):
             _remember(mark.name, "Left")
         word = "" if status in _UNDER_WAY else ", which is not known"
-        return Progress("Running", f"the project is {hide(status, link)[:40]}{word}")
+        return Progress("Running", f"the project is {_word(status)}{word}")
     if known == "Left":
         return Progress("Succeeded")
     if time.time() - mark.at < BEGINS:
@@ -297,7 +305,7 @@ async def _request(config: SupabaseAction, link: Link) -> tuple[str, dict[str, A
     if config.undo is not None:
         point = await _point(config.project, link, config.undo.name)
         if point is None or point.get("status") != "AVAILABLE":
-            state = "not there" if point is None else str(point.get("status"))[:40]
+            state = "not there" if point is None else foreign.word(point.get("status")) or "not available"
             raise Permanent(f"the restore point {config.undo.name} is {state}; there is nothing to go back to")
         return supabase.below(config.project, "database", "backups", "undo"), {"name": config.undo.name}
     assert config.restorePitr is not None

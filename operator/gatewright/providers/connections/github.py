@@ -75,11 +75,12 @@ async def call(
     reply = await vendor.call(link, method, path, limits=LIMITS, accepted=accepted | {403}, **options)
     if reply.status != 403 or 403 in accepted:
         return reply
-    words = vendor.message_of(link, reply)
-    if "rate limit" in words.lower() or "abuse detection" in words.lower():
+    judged = vendor.error_of(reply).lower()
+    if "rate limit" in judged or "abuse detection" in judged:
         error = Retryable(f"{reply.where}: too many requests (403); asked again in {LIMITS.pause:.0f}s")
         error.after = LIMITS.pause
         raise error
+    words = vendor.message_of(link, reply)
     raise Permanent(f"{reply.where}: the credentials may not do this (403){words and f': {words}'}")
 
 
@@ -126,8 +127,7 @@ class GithubConnection:
         """Whether the token is one. Raises Retryable, Permanent."""
         reply = await call(link, "GET", "/rate_limit", accepted=frozenset({404}))
         if reply.status == 404:  # an Enterprise server without limits says so; anybody else is not GitHub
-            words = vendor.message_of(link, reply)
-            if "rate limiting is not enabled" not in words.lower():
+            if "rate limiting is not enabled" not in vendor.error_of(reply).lower():
                 raise Permanent(f"{reply.where}: no such path (404); is the URL that of the REST API?")
             return
         if not isinstance(_object(reply, client.json_of(reply)).get("resources"), dict):

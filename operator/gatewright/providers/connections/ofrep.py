@@ -14,6 +14,7 @@ from pydantic import BaseModel, model_validator
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
+from gatewright.core import foreign
 from gatewright.ports import Link, NotFound, Permanent, Retryable
 from gatewright.providers.connections import client, vendor
 
@@ -84,7 +85,7 @@ async def evaluate(link: Link, flag: str, context: Mapping[str, str]) -> Evaluat
     if not code:
         client.require_ok(reply)
     kind = Retryable if code in _TRANSIENT else Permanent
-    raise kind(f"{reply.where}: the flag cannot be evaluated ({code[:40]})")
+    raise kind(f"{reply.where}: the flag cannot be evaluated ({foreign.word(code) or 'for a reason that is no word'})")
 
 
 async def _asked(link: Link, flag: str, context: Mapping[str, str]) -> client.Reply:

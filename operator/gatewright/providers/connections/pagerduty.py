@@ -11,7 +11,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import Link, Permanent
 from gatewright.providers.connections import client, vendor
-from gatewright.providers.connections.secrets import hide, secret
+from gatewright.providers.connections.secrets import secret
 
 LIMITS = vendor.Limits(pause=30.0)
 
@@ -51,7 +51,9 @@ async def enqueue(link: Link, path: str, event: Mapping[str, Any]) -> None:
     found = client.json_of(reply)
     if reply.status == 400:
         errors = found.get("errors") if isinstance(found, dict) else None
-        words = "; ".join(map(str, errors)) if isinstance(errors, list) and errors else vendor.message_of(link, reply)
-        raise Permanent(hide(f"{reply.where}: PagerDuty refuses the event: {words or 'it does not say why'}", link))
+        words = vendor.message_of(link, reply)
+        if isinstance(errors, list) and errors:
+            words = vendor.words(link, "; ".join(map(str, errors)))
+        raise Permanent(f"{reply.where}: PagerDuty refuses the event: {words or 'it does not say why'}")
     if not isinstance(found, dict) or found.get("status") != "success":
         raise Permanent(f"{reply.where}: the answer is not PagerDuty's")

@@ -1,11 +1,13 @@
 """Prometheus and what speaks its HTTP API v1 (Thanos, Mimir, VictoriaMetrics).
 
 An answer is a JSON object: `{"status": "success", "data": {...}, "warnings": [...]}`, or `{"status": "error",
-"errorType": ..., "error": ...}` with status 400, 422 or 503.
+"errorType": ..., "error": ...}` with status 400, 422 or 503. Of an error's text only what is known of it is repeated, and
+where in the query it is: anybody may answer like that.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,9 +15,24 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from gatewright.api.connection import HttpAccess
+from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import client
 from gatewright.providers.connections.secrets import hide
+
+_MOST = 4096
+"""Characters of an error that are looked at."""
+_PLACE = re.compile(r"\b([0-9]{1,5}):([0-9]{1,5}): parse error")
+_KNOWN = (
+    "unclosed left parenthesis", "unclosed left brace", "unexpected end of input", "unexpected identifier",
+    "unexpected character", "unexpected left brace", "unexpected right parenthesis", "no expression found in input",
+    "unknown function", "missing unit character in duration", "bad number or duration syntax",
+    "duration must be greater than 0", "expected type", "unterminated quoted string",
+    "vector selector must contain at least one non-empty matcher", "invalid expression type",
+    "many-to-many matching not allowed", "multiple matches for labels", "found duplicate series", "query timed out",
+    "too many samples", "too many outstanding requests", "exceeded maximum resolution", "not ready", "parse error",
+)  # fmt: skip
+"""What errors say, as Prometheus and its kin have it; the first that fits is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +83,13 @@ def _is_json(reply: client.Reply) -> bool:
 
 
 def _failure(link: Link, reply: client.Reply, answer: Mapping[str, Any]) -> Retryable | Permanent:
-    kind, text = str(answer.get("errorType", "")), hide(str(answer.get("error", "")), link)
+    kind, text = foreign.word(answer.get("errorType")) or "error", str(answer.get("error", ""))[:_MOST]
+    meant = next((f": {words}" for words in _KNOWN if words in text), "")
     if reply.status < 500 and kind == "bad_data":
-        return Permanent(f"the query is refused: {text}")
-    return Retryable(f"{reply.where}: {kind or 'error'}: {text}")
+        place = _PLACE.search(text)
+        at = f" at line {place[1]}, character {place[2]}" if place is not None else ""
+        return Permanent(f"the query is refused{at}{meant}")
+    return Retryable(hide(f"{reply.where}: {kind}{meant}", link))
 
 
 def _result(reply: client.Reply, answer: Mapping[str, Any]) -> Result:
@@ -77,4 +97,5 @@ def _result(reply: client.Reply, answer: Mapping[str, Any]) -> Result:
     if not isinstance(data, dict) or not isinstance(data.get("resultType"), str) or "result" not in data:
         raise Permanent(f"{reply.where}: this is not the Prometheus API")
     warnings = answer.get("warnings") or []
-    return Result(data["resultType"], data["result"], "; ".join(map(str, warnings)))
+    count = len(warnings) if isinstance(warnings, list) else 1
+    return Result(data["resultType"], data["result"], f"{count} warning{'s' if count > 1 else ''}" if count else "")

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import html
+import json
 import re
-from collections.abc import Iterable
-from urllib.parse import quote, unquote
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from urllib.parse import quote, quote_plus, unquote
 
 from gatewright.api.base import SecretSource
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.core import masking
+from gatewright.ports import Answer, Link, Permanent, Retryable
 
 _SHORTEST = 4
 """Shorter values are not hidden: they would turn every message into dots, and are no secrets."""
+_PIECE = 12
+"""So many characters of a secret in a row are hidden, wherever the rest of it is: who repeats it may have cut it."""
 _LONGEST_MESSAGE = 300
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+_MOST = 16 * 1024
+"""Characters of a message that are looked at."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -31,25 +40,102 @@ def secret(link: Link, source: SecretSource) -> str:
 
 
 def hide(text: str, link: Link, longest: int = _LONGEST_MESSAGE) -> str:
-    """A message without any secret of the link, in one line, and short."""
-    for value in sorted(_spellings(link.secrets.values()), key=len, reverse=True):
-        text = text.replace(value, "***")
-    text = _CONTROL.sub(" ", _CREDENTIALS.sub("", text)).strip()
-    return text if len(text) <= longest else f"{text[:longest]}…"
+    """A message without any secret of the link, in one line, and cut only then: a secret that is cut is not found."""
+    if not text:
+        return ""
+    text = _hidden(text, _known(frozenset(link.secrets.values())))
+    return masking.bounded(_CONTROL.sub(" ", masking.without_credentials(text)).strip(), longest + 1)
+
+
+def hidden(answer: Answer, link: Link) -> Answer:
+    """An answer whose message holds no secret."""
+    return replace(answer, message=hide(answer.message, link)) if answer.message else answer
 
 
 def said(error: Retryable | Permanent, link: Link) -> Retryable | Permanent:
     """A fresh error of the same kind that holds no secret, and no other error that might."""
-    kind = Permanent if isinstance(error, Permanent) else Retryable
-    return kind(hide(str(error), link))
+    if isinstance(error, Permanent):
+        return Permanent(hide(str(error), link))
+    found = Retryable(hide(str(error), link))
+    found.after = error.after
+    return found
 
 
-def _spellings(values: Iterable[str]) -> set[str]:
-    found: set[str] = set()
-    for value in values:
-        parts = {value, value.strip(), *value.split()}
-        # a URL with credentials: its password is a secret by itself
-        if "://" in value and "@" in value:
-            parts.add(value.split("://", 1)[1].rsplit("@", 1)[0].partition(":")[2])
-        found |= parts | {quote(part, safe="") for part in parts} | {unquote(part) for part in parts}
-    return {part for part in found if len(part) >= _SHORTEST}
+@dataclass(frozen=True, slots=True, repr=False)
+class _Known:
+    """What a message may not hold: values as they are spelled, and pieces of them in lower case."""
+
+    whole: tuple[str, ...]
+    pieces: frozenset[str]
+    longest: int
+
+
+def _hidden(text: str, known: _Known) -> str:
+    """With `***` in place of every secret, and of every piece of one. A secret that the end of a long text cuts is hidden too."""
+    most = _MOST + known.longest
+    spans = sorted(_spans(text[:most], known))
+    parts: list[str] = []
+    place = 0
+    for begin, end in spans:
+        if begin >= _MOST:
+            break
+        if begin > place or not parts:
+            parts += [text[place:begin], "***"]
+        place = max(place, end)
+    return "".join([*parts, text[place:_MOST]])
+
+
+def _spans(text: str, known: _Known) -> Iterator[tuple[int, int]]:
+    for value in known.whole:
+        at = text.find(value)
+        while at >= 0:
+            yield at, at + len(value)
+            at = text.find(value, at + len(value))
+    if known.pieces:
+        lower = text.lower() if len(text.lower()) == len(text) else text
+        for at in range(len(lower) - _PIECE + 1):
+            if lower[at : at + _PIECE] in known.pieces:
+                yield at, at + _PIECE
+
+
+@functools.lru_cache(maxsize=64)
+def _known(values: frozenset[str]) -> _Known:
+    parts = {part for value in values for part in _parts(value)}
+    whole = {spelled for part in parts | values for spelled in _spellings(part) if len(spelled) >= _SHORTEST}
+    pieces = {
+        spelled[at : at + _PIECE].lower()
+        for part in parts
+        if "://" not in part
+        for spelled in (*_spellings(part), *_encodings(part))
+        for at in range(len(spelled) - _PIECE + 1)
+    }
+    return _Known(tuple(sorted(whole, key=len, reverse=True)), frozenset(pieces), max(map(len, whole), default=0))
+
+
+def _parts(value: str) -> Iterator[str]:
+    """What of a Secret's value is secret by itself: all of it, each word, and the password of a URL or of a DSN's words."""
+    for word in {value.strip(), *value.split()}:
+        yield word
+        if "://" in word and "@" in word:
+            yield word.split("://", 1)[1].rsplit("@", 1)[0].partition(":")[2]
+        elif word.lower().startswith("password="):
+            yield word.partition("=")[2].strip("'")
+
+
+def _spellings(part: str) -> set[str]:
+    """How a text may be written where it is repeated: as it is, escaped for a URL, JSON or HTML."""
+    quotes = {part, unquote(part), quote(part, safe=""), quote(part), quote_plus(part)}
+    lower = {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), text) for text in quotes if "%" in text}
+    return quotes | lower | {json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1], html.escape(part)}
+
+
+def _encodings(part: str) -> Iterator[str]:
+    """The inner part of its base64 at each of the three places that it may begin at, and hexadecimal."""
+    raw = part.encode(errors="replace")
+    yield raw.hex()
+    for shift in range(3):
+        # the first and last characters hold bits of what stands beside it
+        text = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
+        inner = text[(0, 2, 3)[shift] : len(text) - 1]
+        yield inner
+        yield inner.replace("+", "-").replace("/", "_")

@@ -18,6 +18,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
+from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import client, vendor
 from gatewright.providers.connections.secrets import hide
@@ -100,11 +101,11 @@ class Slack(AsyncWebClient):
 
     def _judged(self, method: str, response: Any) -> Retryable | Permanent:
         data = response.data if isinstance(response.data, dict) else {}
-        word = hide(str(data.get("error", "unknown error"))[:100], self._link)
+        word = hide(foreign.word(data.get("error")) or "unknown error", self._link)
         if word in _LATER:
             found = Retryable(f"Slack cannot do {method} now: {word}")
             found.after = _PAUSE if "limited" in word else 0.0
             return found
-        needed = data.get("needed")
-        more = f" (it needs the scope {hide(str(needed)[:100], self._link)})" if needed else ""
+        needed = vendor.words(self._link, data.get("needed") or "")
+        more = f" (it needs the scope {needed})" if needed else ""
         return Refused(method, word, " (the token is not valid)" if word in _REFUSED else more)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
@@ -24,6 +24,13 @@ from gatewright.providers.connections.secrets import hide
 
 LONGEST_WAIT = 3600.0
 """Seconds: no answer keeps a Connection back for longer."""
+_LONGEST_ERROR = 8192
+"""Characters of an error that are looked at."""
+_OWN = (
+    "api.github.com", "ghe.com", "sentry.io", "launchdarkly.com", "launchdarkly.us", "api.supabase.com", "api.vercel.com",
+    "slack.com", "api.statuspage.io", "events.pagerduty.com", "events.eu.pagerduty.com", "api.openai.com",
+)  # fmt: skip
+"""Hosts whose answers are the vendors' own, whoever has written the Connection."""
 _closed: dict[str, float] = {}
 
 
@@ -91,8 +98,26 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
+def is_own(link: Link) -> bool:
+    """Whether a Connection leads to a vendor's own API, known by its certificate; any other host is its author's choice."""
+    url = urlsplit(link.config.url)
+    host = url.hostname or ""
+    return url.scheme == "https" and any(host == own or host.endswith(f".{own}") for own in _OWN)
+
+
+def words(link: Link, text: Any) -> str:
+    """Text of an answer as a message may repeat it: of a vendor's own API sentences too, of anybody else a short word."""
+    return hide(str(text), link) if is_own(link) else hide(foreign.word(text) or "", link)
+
+
 def message_of(link: Link, reply: client.Reply) -> str:
-    """What an error body says, by the names vendors use; without Secrets, at most 300 characters."""
+    """What an error body says, fit to be repeated: at most 300 characters, without Secrets."""
+    found = error_of(reply)
+    return words(link, found) if found else ""
+
+
+def error_of(reply: client.Reply) -> str:
+    """What an error body says, by the names that vendors use, to be judged and not to be repeated."""
     try:
         found = client.json_of(reply)
     except Permanent:
@@ -105,7 +130,7 @@ def message_of(link: Link, reply: client.Reply) -> str:
         return ""
     if isinstance(found, dict):
         found = found.get("message") or found.get("detail") or found.get("code") or ""
-    return hide(str(found), link)[:300]
+    return str(found)[:_LONGEST_ERROR]
 
 
 async def _asked(link: Link, method: str, target: str, body: Any, headers: Mapping[str, str]) -> client.Reply:
@@ -177,7 +202,7 @@ def _judged(link: Link, reply: client.Reply) -> client.Reply:
     try:
         return client.require_ok(reply)
     except (Retryable, Permanent) as error:
-        words = message_of(link, reply)
-        if not words:
+        why = message_of(link, reply)
+        if not why:
             raise
-        raise type(error)(f"{error}: {words}") from None
+        raise type(error)(f"{error}: {why}") from None

@@ -13,7 +13,6 @@ from gatewright.core import times
 from gatewright.core.model import Operation
 from gatewright.ports import Link
 from gatewright.providers.connections import launchdarkly, vendor
-from gatewright.providers.connections.secrets import hide
 from gatewright.providers.flags.switches import FlagKey, FlagSwitches, Switches
 
 _LIMITS = vendor.Limits(reset="x-ratelimit-reset", unit="epoch-ms")
@@ -67,5 +66,6 @@ class LaunchDarklyFlags(FlagSwitches):
         )
         at = last.get("date")
         when = times.stamp(datetime.fromtimestamp(at / 1000, UTC)) if isinstance(at, int) and 0 < at < 10**14 else ""
-        words = (f" at {when}" if when else "") + (f" by {who}" if who else "")
-        return hide(f"changed{words}", link) if words else ""
+        by = vendor.words(link, who or "")
+        words = (f" at {when}" if when else "") + (f" by {by}" if by else "")
+        return f"changed{words}" if words else ""

@@ -11,7 +11,6 @@ from gatewright.api.base import Model, Name
 from gatewright.core.model import Operation
 from gatewright.ports import Link
 from gatewright.providers.connections import unleash, vendor
-from gatewright.providers.connections.secrets import hide
 from gatewright.providers.flags.switches import FlagKey, FlagSwitches, Switches
 
 _EVENTS = 20
@@ -54,5 +53,6 @@ class UnleashFlags(FlagSwitches):
             if not isinstance(event, dict) or event.get("environment") != config.environment:
                 continue
             if event.get("type") in _SWITCHED and event.get("featureName") == flag:
-                return hide(f"switched at {event.get('createdAt')} by {event.get('createdBy')}", link)
+                at, who = (vendor.words(link, event.get(name) or "") or "?" for name in ("createdAt", "createdBy"))
+                return f"switched at {at} by {who}"
         return ""

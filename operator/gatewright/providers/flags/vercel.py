@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 
 from gatewright.api.base import Model, Name, Text
 from gatewright.api.jobs import EnvName
+from gatewright.core.masking import bounded
 from gatewright.core.model import Operation, Progress, Sight, Standing
 from gatewright.ports import Link, Permanent
 from gatewright.providers.connections import client, vendor, vercel
@@ -169,7 +170,8 @@ async def _create(link: Link, project_id: str, key: str, value: str, comment: st
     failed = as_object(client.json_of(reply)).get("failed")
     if failed:
         words = as_object(as_object(failed[0]).get("error")) if isinstance(failed, list) else {}
-        raise Permanent(hide(f"{key} is not set: {words.get('message') or words.get('code') or 'refused'}", link))
+        why = vendor.words(link, words.get("message") or words.get("code") or "refused")
+        raise Permanent(f"{key} is not set: {why or 'refused'}")
 
 
 async def _change(link: Link, project_id: str, found: Mapping[str, Any], value: str, mark: Mark) -> None:
@@ -334,12 +336,12 @@ async def _difference(
         return ""
     if now is None:
         return f"Vercel does not give the value of {key}, so that nobody can read what it is{_by(link, found)}"
-    return f"{key} is {hide(_shown(key, now), link)} instead of {_shown(key, value)}{_by(link, found)}"
+    return f"{key} is {_shown(key, hide(now, link))} instead of {_shown(key, value)}{_by(link, found)}"
 
 
 def _shown(key: str, value: str) -> str:
     """A value that can only be a flag's; what may be a secret is never shown."""
-    return f'"{value[:60]}"' if _PUBLIC.match(key) or _SWITCH.fullmatch(value) else "another value"
+    return f'"{bounded(value, 60)}"' if _PUBLIC.match(key) or _SWITCH.fullmatch(value) else "another value"
 
 
 def _by(link: Link, found: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Model, Name
+from gatewright.core import foreign
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, entries, fetch, pages
 from gatewright.providers.connections.secrets import hide
@@ -181,7 +182,7 @@ def _verdict(names: Iterable[str], found: Sequence[_Seen], accept: frozenset[str
             elif word in _OPEN:
                 unknown.append(f"{name}: {word}")
             elif word != "success" and word not in accept:
-                unknown.append(f'{name}: "{word}", which is not known')
+                unknown.append(f"{name}: {foreign.told(word)}, which is not known")
     if bad:
         return Answer(False, hide(", ".join(dict.fromkeys(bad)), link))
     if unknown:

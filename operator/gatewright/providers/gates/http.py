@@ -23,6 +23,7 @@ from jsonpath_rfc9535 import JSONPathError, JSONPathQuery
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJsonSchema, model_validator
 
 from gatewright.api.base import Model, Name, Text
+from gatewright.core import foreign
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import client
 from gatewright.providers.connections.secrets import hide
@@ -30,7 +31,6 @@ from gatewright.providers.units import Unit
 
 _QUOTED = re.compile(r"'(\\.|[^'\\])*'|\"(\\.|[^\"\\])*\"")
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
-_SHOWN = 60
 _LARGE = 64 * 1024
 """Bytes of a body that is looked through in a thread, so that nobody else waits for it."""
 
@@ -142,9 +142,10 @@ def compiled(text: str) -> JSONPathQuery:
     bare = _QUOTED.sub("''", text)
     # no "," also means no match() and search(): their regular expressions can take exponential time
     _, filters, condition = bare.partition("?")
-    if "," in bare or bare.count("..") + bare.count("?") > 1 or (filters and set(condition) & {"*", ":"}):
+    # nor may each element look at all of the body once more
+    if "," in bare or bare.count("..") + bare.count("?") > 1 or (filters and set(condition) & {"*", ":", "$"}):
         raise ValueError(
-            f'"{text}" finds too much: it must lead to one value, with at most one ".." or "?", no "," and no "*" after "?"'
+            f'"{text}" finds too much: it must lead to one value, at most one ".." or "?", no ",", and no "*" or "$" after "?"'
         )
     try:
         return jsonpath_rfc9535.compile(text)
@@ -180,8 +181,7 @@ def _compared(path: str, value: Any, wanted: str, link: Link) -> Answer:
     text = _text(value)
     if text == wanted or _same_number(value, wanted):
         return Answer(True, f"{path} is {wanted}")
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return Answer(False, hide(f'{path} is "{shown}", expected "{wanted}"', link))
+    return Answer(False, hide(f'{path} is {foreign.told(value)}, expected "{wanted}"', link))
 
 
 def _text(value: Any) -> str:

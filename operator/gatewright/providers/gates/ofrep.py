@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Key, Model, Name, Text
+from gatewright.core import foreign
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import many, ofrep
 from gatewright.providers.connections.secrets import hide
@@ -94,7 +95,7 @@ def _judged(config: OfrepCheck, found: dict[str, ofrep.Evaluation], link: Link) 
         return Answer(False, hide(f"{config.flag} = {config.value}: {'; '.join(wrong)}", link))
     unsure = [name for name, evaluation in found.items() if not _known(evaluation)]
     if unsure:
-        reasons = sorted({found[name].reason[:20] or "no value" for name in unsure})
+        reasons = sorted({foreign.word(found[name].reason) or "no value" for name in unsure})
         return Answer(None, hide(f"{config.flag}: {_said('are not known', unsure)} ({', '.join(reasons)})", link))
     counted = f"{len(config.users)} users get it, {len(config.others)} others do not"
     return Answer(True, hide(f"{config.flag} = {config.value}: {counted}", link))

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, StringConstraints
 
 from gatewright.api.base import Model, Name
+from gatewright.core import foreign
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import prometheus
 from gatewright.providers.connections.secrets import hide
@@ -121,7 +122,9 @@ def _sample(value: Any) -> tuple[float, Answer]:
     match value:
         case [int() | float() as at, str() as text] if _NUMBER.fullmatch(text):
             number = float(text)
-            return float(at), Answer(number) if math.isfinite(number) else Answer(None, text)
+            return float(at), Answer(number) if math.isfinite(number) else Answer(
+                None, foreign.word(text) or str(number)
+            )
     raise Permanent("the answer holds no number")
 
 

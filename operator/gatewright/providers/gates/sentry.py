@@ -22,6 +22,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from gatewright.api.base import Duration, Model, Name, Text, seconds
+from gatewright.core import foreign
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import sentry
 from gatewright.providers.connections.secrets import hide
@@ -195,7 +196,7 @@ def _complete(answer: Mapping[str, Any], bucket: int) -> list[float] | str:
     if meta.get("dataScanned") == "partial":
         return "Sentry has looked at a part of the data only"
     if meta.get("interval") != bucket * 1000:  # milliseconds
-        return f"Sentry chose another interval ({meta.get('interval')}ms) than {bucket}s"
+        return f"Sentry chose another interval ({foreign.word(meta.get('interval')) or '?'}ms) than {bucket}s"
     found: list[float] = []
     for value in sorted(values, key=lambda value: _number(value.get("timestamp"))):
         if value.get("incomplete") is not False:
@@ -224,7 +225,7 @@ async def _failures(config: SentryCheck, wanted: SentryTransactions, link: Link)
     if value is None:
         return Answer(None, "no failure rate")
     if kind != "percentage":
-        return Answer(None, hide(f'the failure rate is of type "{kind}", not percentage', link))
+        return Answer(None, hide(f"the failure rate is of type {foreign.told(kind)}, not percentage", link))
     return _ratio(_number(value))
 
 
@@ -255,7 +256,12 @@ async def _duration(config: SentryCheck, wanted: SentryTransactions, link: Link)
     if value is None:
         return Answer(None, "no p95")
     if _kind(meta, name) != "duration" or not isinstance(unit, str) or unit not in _UNITS:
-        return Answer(None, hide(f'the p95 is of type "{_kind(meta, name)}" in "{unit}", which is no time', link))
+        return Answer(
+            None,
+            hide(
+                f"the p95 is of type {foreign.told(_kind(meta, name))} in {foreign.told(unit)}, which is no time", link
+            ),
+        )
     taken = _number(value)
     return Answer(taken * _UNITS[unit]) if taken >= 0 else Answer(None, f"the p95 is {taken:g}")
 
@@ -326,7 +332,7 @@ async def _issues(config: SentryCheck, wanted: SentryIssues, link: Link) -> Answ
     found: dict[str, str] = {}
     try:
         async for page in sentry.pages(link, sentry.below(link, "issues"), query):
-            found.update((str(item.get("id")), str(item.get("shortId"))) for item in page)
+            found.update((str(item.get("id")), foreign.word(item.get("shortId")) or "?") for item in page)
     except sentry.Unfinished as error:
         return Answer(None, str(error))
     if found:

@@ -21,8 +21,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Duration, Model, Name, Text, seconds
+from gatewright.core import foreign
 from gatewright.ports import Answer, Link, Permanent
-from gatewright.providers.connections import supabase
+from gatewright.providers.connections import supabase, vendor
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.supabase import ProjectRef
 from gatewright.providers.gates.prometheus import Query
@@ -184,8 +185,12 @@ def _counts(question: AdvisorsQuestion, lint: Mapping[str, Any]) -> bool:
 
 def _lint(lint: Mapping[str, Any]) -> str:
     about = lint.get("metadata")
-    place = [about[key] for key in ("schema", "name") if about.get(key)] if isinstance(about, dict) else []
-    return f"{lint['name']} {'.'.join(map(str, place))}".strip()
+    place = (
+        [foreign.word(about[key]) or "…" for key in ("schema", "name") if about.get(key)]
+        if isinstance(about, dict)
+        else []
+    )
+    return f"{foreign.word(lint['name']) or 'a finding'} {'.'.join(place)}".strip()
 
 
 async def _backups(question: BackupsQuestion, project: str, link: Link) -> Answer:
@@ -214,7 +219,7 @@ async def _backups(question: BackupsQuestion, project: str, link: Link) -> Answe
 
 def _without(backups: Sequence[Mapping[str, Any]]) -> Answer:
     """No backup is an answer, and a clear one."""
-    others = sorted({str(item.get("status")) for item in backups})
+    others = sorted({foreign.word(item.get("status")) or "unknown" for item in backups})
     return Answer(False, f"there is no completed backup{' (' + _first(others) + ')' if others else ''}")
 
 
@@ -226,19 +231,22 @@ async def _health(question: HealthQuestion, project: str, link: Link) -> Answer:
     found = supabase.listed(await supabase.call(link, "GET", supabase.below(project, "health"), query=query))
     by_name = {item.get("name"): item for item in found}
     said = [(name, by_name.get(name, {}).get("status"), by_name.get(name, {})) for name in services]
-    ill = [f"{name} is {status}{_why(item)}" for name, status, item in said if status in ("COMING_UP", "UNHEALTHY")]
+    ill = [
+        f"{name} is {status}{_why(item, link)}" for name, status, item in said if status in ("COMING_UP", "UNHEALTHY")
+    ]
     if ill:
         return Answer(False, _first(ill))
     unknown = [
-        f"{name} ({status or 'no answer'})"
+        f"{name} ({foreign.word(status or 'no answer') or 'a status that is no word'})"
         for name, status, item in said
         if status != "ACTIVE_HEALTHY" or item.get("healthy") is False
     ]
     return Answer(None, f"not known: {_first(unknown)}") if unknown else Answer(True, "all services are healthy")
 
 
-def _why(item: Mapping[str, Any]) -> str:
-    return f" ({str(item['error'])[:100]})" if item.get("error") else ""
+def _why(item: Mapping[str, Any], link: Link) -> str:
+    words = vendor.words(link, item.get("error") or "")
+    return f" ({words})" if words else ""
 
 
 async def _query(question: SupabaseQuery, project: str, link: Link) -> Answer:

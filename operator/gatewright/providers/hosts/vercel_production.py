@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gatewright.ports import Link
-from gatewright.providers.connections import vercel
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections import vendor, vercel
 from gatewright.providers.connections.vercel import as_object
 
 KEY, RUN, VERSION = "gatewrightKey", "gatewrightRun", "gatewrightVersion"
@@ -26,7 +25,6 @@ ORIGIN = "originalDeploymentId"
 """What Vercel adds to the `meta` of a copy."""
 _TOGETHER = 60_000.0
 """Milliseconds between a request to roll back and what is told of it."""
-_LONGEST_REASON = 100
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "github": ("repoId",),
     "github-limited": ("repoId",),
@@ -148,7 +146,8 @@ def described(found: Mapping[str, Any]) -> str:
 
 def whose(link: Link, project: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Who has made a deployment, and who has moved the domains to it and when, as far as Vercel tells."""
-    return hide("; ".join(part for part in (_moved(project, found), _made(found)) if part), link)
+    told = vendor.words(link, "; ".join(part for part in (_moved(project, found), _made(found)) if part))
+    return told or "who has made it is not told"
 
 
 def moment(at: Any) -> str:
@@ -184,7 +183,7 @@ def _by(project: Mapping[str, Any], last: Mapping[str, Any]) -> str:
     if last.get("type") != "rollback" or not near:
         return ""
     who = told.get("username") or told.get("userId")
-    why = str(told.get("description") or "")[:_LONGEST_REASON]
+    why = str(told.get("description") or "")
     return (f" by {who}" if who else "") + (f' ("{why}")' if why else "")
 
 

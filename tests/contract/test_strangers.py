@@ -1,0 +1,143 @@
+"""Systems at a URL of a tenant's choice: what they answer is shown as numbers and short words, whatever they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gatewright.ports import Link, Permanent, Retryable
+from gatewright.providers.connections import vendor
+from gatewright.providers.registry import CONNECTIONS, GATES
+from tests.contract import world
+from tests.fakes.serving import always, linked, serving
+
+TOLD = "db-1.internal: user 'root', balance 4711 of account DE89"
+"""What an internal service tells."""
+ACCESS: dict[str, tuple[dict[str, str], str]] = {
+    "github": ({}, "token"),
+    "launchdarkly": ({}, "token"),
+    "openai": ({}, "apiKey"),
+    "pagerduty": ({}, "routingKey"),
+    "prometheus": ({}, "bearerToken"),
+    "http": ({}, "bearerToken"),
+    "ofrep": ({}, "bearerToken"),
+    "sentry": ({"organization": "acme"}, "token"),
+    "slack": ({}, "token"),
+    "statuspage": ({}, "apiKey"),
+    "supabase": ({}, "token"),
+    "unleash": ({}, "token"),
+    "upstash": ({}, "token"),
+    "vercel": ({}, "token"),
+    "webhook": ({}, "secret"),
+}
+BODIES: list[Any] = [
+    {"error": {"message": TOLD, "code": TOLD}},
+    {"error": TOLD, "errorType": TOLD, "status": "error", "data": TOLD},
+    {"error": TOLD, "errorType": "bad_data", "status": "error"},
+    {"status": "success", "data": {"resultType": TOLD, "result": [TOLD]}, "warnings": [TOLD]},
+    {"message": TOLD, "errors": [TOLD], "status": "invalid event"},
+    {"detail": TOLD, "key": "f", "value": TOLD, "reason": TOLD},
+    {"errorCode": TOLD, "key": "f"},
+    {"ok": False, "error": TOLD, "needed": TOLD},
+    [{"name": TOLD, "status": TOLD, "id": TOLD, "shortId": TOLD}],
+    {
+        "lints": [{"name": TOLD, "level": TOLD, "metadata": {"schema": TOLD, "name": TOLD}}],
+        "status": TOLD,
+        "value": TOLD,
+        "version": TOLD,
+    },
+    {"timeSeries": [{"meta": {"interval": TOLD}, "values": []}]},
+    {"backups": [{"status": TOLD}], "pitr_enabled": False},
+    {"message": f"ERROR: 42P01: {TOLD} LINE 1: {TOLD}"},
+]
+CHECKS: list[tuple[str, dict[str, Any]]] = [
+    ("http", {"path": "/", "jsonPath": "$.value", "equals": "x"}),
+    ("http", {"path": "/", "jsonPath": "$.version"}),
+    ("http", {"path": "/"}),
+    ("prometheus", {"query": "up"}),
+    ("ofrep", {"flag": "f", "users": ["a"]}),
+    ("github", {"repository": "a/b", "openIssues": {"labels": ["P0"]}}),
+    ("github", {"repository": "a/b", "commit": "main", "checks": ["a"]}),
+    ("sentry", {"release": "a", "errors": {}}),
+    ("sentry", {"release": "a", "newIssues": {}}),
+    ("supabase", {"project": "a" * 20, "advisors": {}}),
+    ("supabase", {"project": "a" * 20, "backups": {"maxAge": "1h"}}),
+    ("supabase", {"project": "a" * 20, "health": {}}),
+    ("supabase", {"project": "a" * 20, "query": {"sql": "select 1"}}),
+    ("launchdarkly", {"project": "a", "environment": "b", "flag": "f"}),
+    ("unleash", {"project": "a", "environment": "b", "flag": "f"}),
+    ("vercel", {"project": "a", "env": ["A"]}),
+    ("openai", {}),
+    ("upstash", {"memory": {}}),
+]
+
+
+@pytest.fixture(autouse=True)
+def vendors_own() -> None:
+    """Here nobody is taken for a vendor."""
+
+
+@pytest.fixture(autouse=True)
+def _as_the_vendors_describe_it() -> None:
+    """Nothing here is sent to a vendor."""
+
+
+def assert_silent(message: str) -> None:
+    assert not any(word in message for word in ("internal:", "root", "4711", "DE89", "db-1")), message
+
+
+def test_every_connection_over_http_is_tried() -> None:
+    assert ACCESS.keys() == CONNECTIONS.keys() - {"postgres", "redis"}
+    assert {kind for kind, _ in CHECKS} == GATES.keys() - {"sql", "redis"}
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 404, 422, 500])
+async def test_no_sentence_of_an_answer_is_shown(status: int) -> None:
+    for body in BODIES:
+        async with serving(always(body, status)) as url:
+            for kind, (fields, key) in ACCESS.items():
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr("gatewright.providers.connections.statuspage.SPACING", 0.0)
+                    try:
+                        await CONNECTIONS[kind].check(linked(kind, {"url": url, **fields}, {key: world.TOKEN}))
+                    except (Permanent, Retryable) as error:
+                        assert_silent(str(error))
+            for kind, config in CHECKS:
+                fields, key = ACCESS[kind]
+                gate = GATES[kind]
+                try:
+                    answer = await gate.measure(
+                        gate.config.model_validate(config), linked(kind, {"url": url, **fields}, {key: world.TOKEN})
+                    )
+                except (Permanent, Retryable) as error:
+                    assert_silent(str(error))
+                else:
+                    assert_silent(answer.message)
+
+
+async def test_a_code_of_a_stranger_is_shown() -> None:
+    async with serving(always({"error": {"code": "not_ready"}}, 400)) as url:
+        with pytest.raises(Permanent, match=r"answered \(400\): not_ready"):
+            await vendor.call(linked("github", {"url": url}, {"token": world.TOKEN}), "GET", "/")
+
+
+@pytest.mark.parametrize(
+    "url, own",
+    [
+        ("https://api.github.com", True),
+        ("https://us.sentry.io", True),
+        ("https://app.eu.launchdarkly.com", True),
+        ("https://slack.com/api", True),
+        ("http://api.github.com", False),
+        ("https://api.github.com.evil.example.com", False),
+        ("https://evilsentry.io", False),
+        ("https://github.acme.internal/api/v3", False),
+        ("https://10.0.0.7", False),
+    ],
+)
+def test_who_is_a_vendor(url: str, own: bool, request: pytest.FixtureRequest) -> None:
+    config = CONNECTIONS["github"].config.model_validate(
+        {"url": url, "token": {"secretRef": {"name": "a", "key": "b"}}}
+    )
+    assert vendor.is_own(Link("n", "i", config, 1.0)) is own

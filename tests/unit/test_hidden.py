@@ -1,0 +1,126 @@
+"""Values of Secrets in what others say: hidden in every spelling, in pieces, and before anything is cut."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatewright.core import foreign
+from gatewright.ports import Answer, Link, Permanent, Retryable
+from gatewright.providers.connections.secrets import hidden, hide, said
+
+VALUE = 'p@s"s/w+rd & <q7Zk2Xb9Lm4Tc8Vw>'
+PIECES = [VALUE[at : at + 12] for at in range(len(VALUE) - 11)]
+
+
+def link(*values: str) -> Link:
+    return Link("n", "i", None, 1.0, {("a", str(number)): value for number, value in enumerate(values)})
+
+
+SPELLED = {
+    "as it is": VALUE,
+    "in upper case": VALUE.upper(),
+    "in a URL": quote(VALUE, safe=""),
+    "in a path": quote(VALUE),
+    "in a form": quote_plus(VALUE),
+    "in a URL, in small letters": quote(VALUE, safe="").lower(),
+    "in JSON": json.dumps(VALUE)[1:-1],
+    "in HTML": html.escape(VALUE),
+    "in hexadecimal": VALUE.encode().hex(),
+    "in Base64": base64.b64encode(VALUE.encode()).decode(),
+    "after a user": base64.b64encode(f"app:{VALUE}".encode()).decode(),
+    "after another user": base64.b64encode(f"admin:{VALUE}:x".encode()).decode(),
+    "in Base64 for URLs": base64.urlsafe_b64encode(VALUE.encode()).decode(),
+    "its beginning": VALUE[:20] + "...",
+    "its end": "..." + VALUE[-20:],
+    "its middle": VALUE[5:20],
+}
+
+
+@pytest.mark.parametrize("spelled", SPELLED.values(), ids=SPELLED)
+def test_a_secret_is_hidden_however_it_is_spelled(spelled: str) -> None:
+    shown = hide(f"no access with <{spelled}> today", link(VALUE))
+    assert "***" in shown and "no access with" in shown and "today" in shown
+    kept = shown.replace("no access with <", "").replace("> today", "").replace("***", "")
+    assert len(kept) <= 12, kept  # what stands at the edges of an encoding, and is of no use
+
+
+@pytest.mark.parametrize("length", range(280, 330))
+def test_a_secret_where_a_message_is_cut_is_hidden_before(length: int) -> None:
+    shown = hide(f"{'x' * (length - len(VALUE))}{VALUE}{'y' * 100}", link(VALUE))
+    assert len(shown) <= 301 and "p@s" not in shown
+
+
+@pytest.mark.parametrize("length", [16 * 1024 + at for at in (-40, -20, -3, 0, 3)])
+def test_nor_does_one_show_where_a_long_text_is_cut(length: int) -> None:
+    shown = hide(f"{VALUE * 400}{'x' * 30000}"[: length + 2000][:length] + VALUE + "y" * 9999, link(VALUE), 10**6)
+    assert "p@s" not in shown
+
+
+@settings(deadline=None, max_examples=200, derandomize=True, database=None)
+@given(
+    one=st.text("abc", min_size=4, max_size=9),
+    other=st.text("abc", min_size=4, max_size=9),
+    before=st.text("abc xyz", max_size=9),
+    after=st.text("abc xyz", max_size=9),
+)
+def test_two_secrets_that_overlap_are_both_hidden(one: str, other: str, before: str, after: str) -> None:
+    shown = hide(f"{before}{one}{other[2:]}{after}{other}", link(one, other))
+    assert one not in shown and other not in shown
+
+
+def test_the_password_of_a_url_is_hidden_and_its_host_is_not() -> None:
+    shown = hide(
+        "no route to db.shop.svc.cluster.local for q7Zk2Xb9",
+        link("postgres://app:q7Zk2Xb9@db.shop.svc.cluster.local/shop"),
+    )
+    assert shown == "no route to db.shop.svc.cluster.local for ***"
+
+
+def test_an_answer_and_an_error_hold_no_secret_and_keep_what_they_are() -> None:
+    error = Retryable(f"bad {VALUE}")
+    error.after = 3.0
+    found = said(error, link(VALUE))
+    assert (type(found), str(found), getattr(found, "after", None)) == (Retryable, "bad ***", 3.0)
+    assert isinstance(said(Permanent("x"), link()), Permanent)
+    assert hidden(Answer(1.0, f"1 of {VALUE}"), link(VALUE)) == Answer(1.0, "1 of ***")
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What others answer
+
+
+@pytest.mark.parametrize(
+    "value, shown",
+    [
+        (None, '"null"'),
+        (True, '"true"'),
+        (12, '"12"'),
+        (0.5, '"0.5"'),
+        ("ok", '"ok"'),
+        ("2.4.0-rc1", '"2.4.0-rc1"'),
+        ("not ready yet", '"not ready yet"'),
+        ("restricted_action_read_only_channel", '"restricted_action_read_only_channel"'),
+        ("2026-01-02T03:04:05.678Z", '"2026-01-02T03:04:05.678Z"'),
+        ("8f3c2e1", '"8f3c2e1"'),
+        ("a?", "a text of 2 characters"),
+        ("", "a text of 0 characters"),
+        ("one two three four five six", "a text of 27 characters"),
+        ("x" * 1234, "a text of 1,234 characters"),
+        ("q7Zk2Xb9Lm4Tc8", "a text of 14 characters"),
+        ("0123456789abcdef0123456789abcdef", "a text of 32 characters"),
+        ('{"internal": 1}', "a text of 15 characters"),
+        ("user:word", "a text of 9 characters"),
+        (10**50, "a number of many digits"),
+        ({"a": 1}, "an object"),
+        ([1], "a list"),
+    ],
+)
+def test_of_what_others_answer_short_words_are_shown(value: object, shown: str) -> None:
+    assert foreign.told(value) == shown
