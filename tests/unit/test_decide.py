@@ -88,6 +88,19 @@ def test_a_failed_migration_is_compensated_with_the_outputs_of_the_backup():
     assert "constraint violated" in world.status.message
 
 
+def test_of_a_job_that_is_not_to_be_repeated_only_the_outputs_that_something_names_are_kept():
+    for logs, more in (("OnFailure", {"note": "said"}), ("Never", {})):
+        quiet = spec()
+        quiet["stages"][0]["steps"][0]["job"]["logs"] = logs
+        quiet["stages"][0]["rollback"]["steps"][0]["job"]["logs"] = logs
+        told = Progress("Succeeded", outputs={"id": "backup-1", "note": "said"})
+        world = World(spec=quiet, jobs={"backup": told, "restore": told, "migrate": Progress("Failed", "no")}).settle()
+        assert outcome(world) == "RolledBack"
+        assert world.performed[-1].config.args == ["backup-1"]
+        text = world.status.model_dump_json()
+        assert ('"id":"backup-1"' in text, '"note":"said"' in text) == (True, bool(more)), text
+
+
 def test_nothing_is_restored_from_a_backup_that_was_not_made():
     world = World(jobs={"backup": Progress("Failed", "disk full")}).settle()
     assert outcome(world) == "RolledBack" and world.done("job") == ["job job/backup"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -10,20 +11,26 @@ from gatewright.api.jobs import Job
 from gatewright.core import masking
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import NotFound, Permanent, Retryable
-from gatewright.runtime import reports
-from tests.unit.test_reports import SECRET, Cluster, follow
+from gatewright.runtime import reports, words
+from gatewright.runtime.jobs import job_trouble
+from tests.unit.test_reports import FAILED, PASSED, SECRET, VIEW, Cluster, follow
 
 LOG = f"connecting to postgres://app:{SECRET}@db/shop\napplying 0042\nrelation users exists\n"
 END = "its log ends: connecting to postgres://db/shop / applying 0042 / relation users exists"
 
 
-async def ended(cluster: Cluster) -> Progress:
-    wanted = Operation("1.smoke.test.1-abc", "job", "job/foco-smoke", Job.model_validate({"image": "shop/smoke:1"}))
-    return await follow(cluster, wanted)
+def wanted(**job: Any) -> Operation:
+    return Operation(
+        "1.smoke.test.1-abc", "job", "job/foco-smoke", Job.model_validate({"image": "shop/smoke:1", **job})
+    )
+
+
+async def ended(cluster: Cluster, **job: Any) -> Progress:
+    return await follow(cluster, wanted(**job))
 
 
 @pytest.mark.parametrize(
-    "log, message, words, read",
+    "log, message, told, read",
     [
         (LOG, "", END, True),
         ("", LOG, END, False),  # the kubelet has put the end of the log into the message
@@ -38,10 +45,10 @@ async def ended(cluster: Cluster) -> Progress:
         (Retryable("no answer"), "", "exit code 1", True),
     ],
 )
-async def test_why_it_failed(log: str | Exception, message: str, words: str, read: bool) -> None:
+async def test_why_it_failed(log: str | Exception, message: str, told: str, read: bool) -> None:
     cluster = Cluster(complete=False).pod(log, message, code=1)
     found = await ended(cluster)
-    assert (found.state, found.message.endswith(words)) == ("Failed", True), found.message
+    assert (found.state, found.message.endswith(told)) == ("Failed", True), found.message
     assert "BackoffLimitExceeded" in found.message and SECRET not in found.message
     assert bool(cluster.read) == read
     assert all("container=job&tailLines=20" in path for path in cluster.read)
@@ -63,3 +70,79 @@ async def test_a_log_that_hangs_delays_nothing(monkeypatch: pytest.MonkeyPatch) 
     cluster = Cluster(complete=False).pod("late\nlate", code=1)
     cluster.slow = 30.0
     assert (await ended(cluster)).message.endswith("exit code 1")
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# logs: Never
+
+SHOWN = "canary-said"
+"""Stands in everything that the container says."""
+REPORTED = FAILED.replace("login", SHOWN)
+
+
+def telling(complete: bool, message: str, log: str = f"{SHOWN}\n{SHOWN}", code: int = 1) -> Cluster:
+    cluster = Cluster(complete).pod(log, message, code)
+    [status] = cluster.pods[0]["status"]["containerStatuses"]
+    status["lastState"] = {"terminated": {"exitCode": 1, "message": SHOWN}}
+    return cluster
+
+
+def hung(cluster: Cluster) -> Cluster:
+    cluster.job["status"]["conditions"] = [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]
+    cluster.pods[0]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return cluster
+
+
+def running(cluster: Cluster) -> Cluster:
+    cluster.job["status"]["conditions"] = []
+    cluster.job["status"]["startTime"] = "2026-01-01T00:00:00Z"
+    cluster.pods[0]["status"]["phase"] = "Running"
+    return cluster
+
+
+@pytest.mark.parametrize("message", ["", SHOWN, json.dumps({"error": SHOWN}), json.dumps({SHOWN: SHOWN * 200})])
+@pytest.mark.parametrize("state", ["failed", "hung", "ending", "complete"])
+async def test_of_a_job_that_is_not_to_be_repeated_nothing_is(state: str, message: str) -> None:
+    cluster = telling(state == "complete", message, code=0 if state == "complete" else 1)
+    if state == "hung":
+        hung(cluster)
+    if state == "ending":
+        cluster.job["status"]["conditions"] = [
+            {"type": "FailureTarget", "status": "True", "reason": "PodFailurePolicy"}
+        ]
+        cluster.pod(SHOWN).pods[-1]["status"] = {"phase": "Running"}
+    found = await ended(cluster, logs="Never")
+    assert SHOWN not in f"{found.message}{found.unread}"
+    assert cluster.read == []
+    assert ("(logs: Never)" in found.message) == (state != "complete" or len(message) > 2000)
+
+
+async def test_nor_what_one_that_runs_says_now() -> None:
+    cluster = running(telling(False, SHOWN))
+    for _ in range(2):
+        trouble = await job_trouble(cluster, VIEW, wanted(logs="Never"))  # type: ignore[arg-type]
+        assert trouble is None or SHOWN not in trouble.message
+    assert cluster.read == []
+    assert words.MEMORY.said(cluster.job["metadata"]["uid"]) == words.SILENT
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("text", [REPORTED, PASSED.replace("login", SHOWN)])
+async def test_of_its_report_the_numbers_are_told(complete: bool, text: str) -> None:
+    cluster = telling(complete, "" if complete else json.dumps({"error": SHOWN}), log=text, code=0 if complete else 1)
+    found = await ended(cluster, logs="Never", report={"playwright": {}, "from": "Log"})
+    assert SHOWN not in found.message and "passed" in found.message, found.message
+    assert "(logs: Never)" in found.message
+
+
+async def test_what_it_publishes_is_still_read() -> None:
+    found = await ended(telling(True, json.dumps({"id": "b-1"}), code=0), logs="Never")
+    assert found.outputs == {"id": "b-1"}
+
+
+async def test_a_report_s_words_and_a_given_reason_are_masked() -> None:
+    cluster = Cluster(complete=False).pod(
+        FAILED.replace("login.spec.ts", f"token={SECRET}"), json.dumps({"error": f"password={SECRET}"}), 1
+    )
+    found = await ended(cluster, report={"playwright": {}, "from": "Log"})
+    assert SECRET not in found.message and found.message.count("***") == 2, found.message

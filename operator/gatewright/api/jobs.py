@@ -166,9 +166,17 @@ class Job(Model):
     """The Job is ended and counts as failed after this time."""
     retries: Annotated[int, Field(ge=0, le=10)] = 0
     """How many further pods may try after the first failed."""
+    logs: Literal["OnFailure", "Never"] = "OnFailure"
+    """Whether the masked end of its log, or its termination message, is shown where it fails. Never: neither is shown anywhere,
+    nor is the text of its report; outputs are used where the spec names them, and no other is kept."""
 
     report: JobReport | None = None
     """A report that its container leaves behind; where it is missing, unreadable or bad, the Job counts as failed."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing that its containers say may be repeated; what the spec names of its outputs is used all the same."""
+        return self.logs == "Never"
 
     @model_validator(mode="after")
     def _one(self) -> Job:

@@ -42,10 +42,12 @@ def problem(
     return None
 
 
-def kept(spec: ReleaseSpec, run: Run, stage: int, step: str, published: Mapping[str, str]) -> dict[str, str]:
-    """Everything that something names, and of the rest what fits."""
-    named = named_outputs(spec, stage, step) if published else set()
+def kept(spec: ReleaseSpec, run: Run, stage: int, step: Step, published: Mapping[str, str]) -> dict[str, str]:
+    """Everything that something names, and of the rest what fits; nothing of the rest where its Job is not to be repeated."""
+    named = named_outputs(spec, stage, step.name) if published else set()
     found = {name: published[name] for name in sorted(named & published.keys())}
+    if step.job is not None and step.job.is_quiet:
+        return found
     rest = {name: value for name, value in published.items() if name not in found}
     return found | dict(list(shown(run, rest).items())[: max(0, NUMBER - len(found))])
 

@@ -121,7 +121,7 @@ def _succeeded(p: Pass, index: int, number: int, found: list[Progress]) -> bool:
     if problem is not None:
         return fail_step(p, index, step, problem)
 
-    kept = outputs.kept(p.body.spec, p.run, index, wanted.name, published)
+    kept = outputs.kept(p.body.spec, p.run, index, wanted, published)
     return end_step(p, step, kept, told(found), deployed=_deploys(p, wanted))
 
 

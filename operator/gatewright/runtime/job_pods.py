@@ -26,6 +26,8 @@ _ABSENT_IMAGE = ("code = notfound", "manifest unknown", "repository does not exi
 """What registries say of an image that is not there, whatever the runtime makes of it."""
 _PASSING = ("failed to sync", "timed out")
 """A configuration that the kubelet has not seen yet is not one that is missing."""
+SILENCED = "gatewright.dev/silenced"
+"""Marks a pod, in memory alone, whose Job has `logs: Never`."""
 Pod = Mapping[str, Any]
 Status = Mapping[str, Any]
 
@@ -52,6 +54,28 @@ def of_job(found: Sequence[Pod], job: Mapping[str, Any]) -> list[Pod]:
     return [
         pod for pod in found if controlled_by(uid, pod) and str(pod["metadata"].get("creationTimestamp", made)) >= made
     ]
+
+
+def silenced(pod: Pod) -> Pod:
+    """A pod without what its containers have said; its log is not to be read."""
+    status = dict(pod.get("status") or {})
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        status[kind] = [_without_words(item) for item in status.get(kind) or []]
+    return {**pod, "status": status, SILENCED: True}
+
+
+def is_silenced(pod: Pod) -> bool:
+    """Whether nothing of what a pod says may be repeated."""
+    return SILENCED in pod
+
+
+def _without_words(container: Status) -> Status:
+    found = dict(container)
+    for place in ("state", "lastState"):
+        ended = (found.get(place) or {}).get("terminated")
+        if ended:
+            found[place] = {"terminated": {name: value for name, value in ended.items() if name != "message"}}
+    return found
 
 
 def main(pod: Pod) -> Voice:

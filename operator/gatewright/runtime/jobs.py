@@ -104,15 +104,16 @@ async def _completed(cluster: Cluster, operation: Operation, job: Mapping[str, A
         return Progress("Running", f"job {name} is complete, but {left.message}", stuck=job_pods.is_late(pods, now))
     report = operation.config.report if isinstance(operation.config, Job) else None
     if report is None:
-        return await words.of_end(cluster, job, pods, Progress("Succeeded"))
+        return await words.of_end(cluster, job, pods, Progress("Succeeded"), _is_quiet(operation))
     try:
-        return await reports.completed(cluster, report, job, pods)
+        return await reports.completed(cluster, report, job, pods, _is_quiet(operation))
     except Retryable as error:
         return Progress("Running", f"its report cannot be read yet: {error}", stuck=True)
 
 
 async def _failed(cluster: Cluster, operation: Operation, job: Mapping[str, Any], pods: list[Pod]) -> Progress:
-    why, hung = _why(operation, job), _is_hung(job)
+    why, hung, quiet = _why(operation, job), _is_hung(job), _is_quiet(operation)
+    found, pods = pods, [job_pods.silenced(pod) for pod in pods] if quiet else pods
     left = job_pods.ending(pods, datetime.now(UTC))
     if left is not None:
         broken = None if hung else job_pods.failed(pods)
@@ -120,14 +121,14 @@ async def _failed(cluster: Cluster, operation: Operation, job: Mapping[str, Any]
         said = await words.of_failed(cluster, broken) if broken else await words.listen(cluster, job, pods)
         return Progress("Running", "; ".join(filter(None, (why, left.message, said))), stuck=True, hopeless=True)
     if hung:  # it is not told by a pod that failed before the one that hung
-        pods = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
+        found, pods = ([pod for pod in some if pod["metadata"].get("deletionTimestamp")] for some in (found, pods))
     last = job_pods.failed(pods)
     if hung or last is None:
-        said = await words.of_hung(cluster, job, last) or await _refused(cluster, job)
+        said = await words.of_hung(cluster, job, last, quiet) or await _refused(cluster, job)
         why = f"{why}; {said or 'no pod of it is left, and the end of its log is gone with it'}"
     report = operation.config.report if isinstance(operation.config, Job) else None
     if report is not None and not _is_deleted(job):
-        return await reports.failed(cluster, report, why, pods)
+        return await reports.failed(cluster, report, why, found, quiet)
     return Progress("Failed", why) if hung else await words.of_end(cluster, job, pods, Progress("Failed", why))
 
 
@@ -155,6 +156,8 @@ async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Tro
         resume = f'kubectl patch job {name} --namespace {view.namespace} --patch \'{{"spec":{{"suspend":false}}}}\''
         return Trouble(f"job {name} is suspended, so it has no pod; whoever suspended it lets it go on, or: {resume}")
     pods = await _pods(cluster, found)
+    if _is_quiet(operation):
+        pods = [job_pods.silenced(pod) for pod in pods]
     trouble = job_pods.hindrance(pods, datetime.now(UTC)) or await job_events.hindrance(cluster, found, pods)
     if trouble is not None:
         words.MEMORY.keep(uid, f"{words.HELD}{trouble.message}")
@@ -289,6 +292,11 @@ def _condition(found: Mapping[str, Any], *kinds: str) -> dict[str, Any] | None:
     return next(
         (item for kind in kinds for item in conditions if item["type"] == kind and item["status"] == "True"), None
     )
+
+
+def _is_quiet(operation: Operation) -> bool:
+    """Whether nothing that the Job says may be repeated."""
+    return isinstance(operation.config, Job) and operation.config.is_quiet
 
 
 def _is_over(found: Mapping[str, Any]) -> bool:

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatewright.api.jobs import JobReport
+from gatewright.core import masking
 from gatewright.core.model import Progress
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.providers.registry import REPORTS
-from gatewright.providers.reports.finding import Finding, Format, Malformed, plain
+from gatewright.providers.reports.finding import LONGEST, Finding, Format, Malformed, plain
 from gatewright.providers.targets import pods
 from gatewright.runtime import job_pods, published
 from gatewright.runtime.job_pods import Pod
@@ -33,28 +34,32 @@ class Missing(Exception):
     """There is no report that could be judged; the message says what is the matter with it."""
 
 
-async def completed(cluster: Cluster, report: JobReport, job: Mapping[str, Any], found: Sequence[Pod]) -> Progress:
-    """The end of a Job that completed. Raises Retryable."""
+async def completed(
+    cluster: Cluster, report: JobReport, job: Mapping[str, Any], found: Sequence[Pod], quiet: bool = False
+) -> Progress:
+    """The end of a Job that completed; `quiet`: of its report the numbers alone are told. Raises Retryable."""
     format_ = REPORTS[report.format]
     try:
         done = _succeeded(job, found)
         finding = await _finding(cluster, report, done)
     except Missing as error:
         return Progress("Failed", f"its {format_.title} {error}")
-    words = f"{format_.title}: {finding.words}"
+    words = f"{format_.title}: {_words(finding, quiet)}"
     if not finding.good:
         return Progress("Failed", f"{words}; the exit code was 0")
     more = _given(format_, done, finding)
     if more.refused:
-        words = f"{words}; {more.refused}"
+        words = f"{words}; {'some outputs are left out' if quiet else more.refused}"
     outputs = {**finding.outputs, **more.outputs}
     return Progress("Succeeded", words, outputs=outputs, notable=bool(more.refused))
 
 
-async def failed(cluster: Cluster, report: JobReport, message: str, found: Sequence[Pod]) -> Progress:
-    """The end of a Job that failed: never held up by a log that cannot be read."""
+async def failed(
+    cluster: Cluster, report: JobReport, message: str, found: Sequence[Pod], quiet: bool = False
+) -> Progress:
+    """The end of a Job that failed: never held up by a log that cannot be read. `quiet` as for one that completed."""
     format_ = REPORTS[report.format]
-    pod = job_pods.failed(found)
+    pod = job_pods.failed([job_pods.silenced(one) for one in found] if quiet else found)
     ended = "; ".join(part for part in (message, _why(format_, pod), *_said(pod)) if part)
     try:
         async with asyncio.timeout(BRIEF):
@@ -64,8 +69,16 @@ async def failed(cluster: Cluster, report: JobReport, message: str, found: Seque
     except (Retryable, TimeoutError) as error:
         return Progress("Failed", f"{ended}; its {format_.title} could not be read: {str(error) or 'time-out'}")
     if finding.good:
-        return Progress("Failed", f"{ended}; its {format_.title} is good all the same: {finding.words}")
-    return Progress("Failed", f"{format_.title}: {finding.words}; {ended}")
+        return Progress("Failed", f"{ended}; its {format_.title} is good all the same: {_words(finding, quiet)}")
+    return Progress("Failed", f"{format_.title}: {_words(finding, quiet)}; {ended}")
+
+
+def _words(finding: Finding, quiet: bool) -> str:
+    """What a report says; of one that is not to be repeated how many have passed and failed."""
+    if not quiet:
+        return masking.masked(finding.words)
+    counts = [f"{finding.outputs[name]} {name}" for name in ("passed", "failed") if name in finding.outputs]
+    return f"{', '.join(counts) or ('it is good' if finding.good else 'it is bad')} (logs: Never)"
 
 
 async def _finding(cluster: Cluster, report: JobReport, found: Sequence[Pod]) -> Finding:
@@ -137,7 +150,8 @@ def _why(format_: Format, pod: Pod | None) -> str | None:
 def _said(pod: Pod | None) -> list[str]:
     """A reason that the container gives on purpose."""
     said = published.object_of(job_pods.voice(pod).message) if pod is not None else None
-    return [plain(said[key]) for key in ("failed", "error", "reason") if isinstance(said.get(key), str)] if said else []
+    given = [said[key] for key in ("failed", "error", "reason") if isinstance(said.get(key), str)] if said else []
+    return [masking.beginning(plain(text, len(text)), LONGEST) for text in given]
 
 
 def _given(format_: Format, found: Sequence[Pod], finding: Finding) -> Published:

@@ -25,8 +25,6 @@ from gatewright.runtime.job_pods import Pod
 
 LINES, BYTES = 20, 16 * 1024
 """What is read of a log: its last lines, and no more than so many bytes of them."""
-CUT = 2 * masking.LONGEST
-"""Characters of an end of a log that are masked; what is repeated is the end of that."""
 SAID = 400
 """Characters of a reason that is given on purpose."""
 AGAIN = 4.0
@@ -36,6 +34,8 @@ HEARD = 256
 _LOST = "unable to retrieve container logs for "
 """What the kubelet answers, as if it were the log, where the container is gone."""
 _REASONS = ("failed", "error", "reason")
+SILENT = "its log is not shown (logs: Never)"
+"""Stands for all that a Job with `logs: Never` has said."""
 HELD = "last seen: "
 """Goes before what kept a Job's pods from getting on when somebody looked last."""
 
@@ -70,10 +70,12 @@ class Memory:
 MEMORY = Memory()
 
 
-async def of_end(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod], state: Progress) -> Progress:
-    """Outputs or the reason of failure, from the pods of a Job that has ended."""
+async def of_end(
+    cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod], state: Progress, quiet: bool = False
+) -> Progress:
+    """Outputs or the reason of failure, from the pods of a Job that has ended; `quiet`: no word of it but outputs."""
     if state.state == "Succeeded":
-        return _published(job, found)
+        return _published(job, found, quiet)
     pod = job_pods.failed(found)
     details = await of_failed(cluster, pod) if pod is not None else ""
     return Progress("Failed", f"{state.message}; {details}" if details else state.message)
@@ -87,10 +89,12 @@ async def of_failed(cluster: Cluster, pod: Pod) -> str:
     return "; ".join(part for part in (why, said) if part)
 
 
-async def of_hung(cluster: Cluster, job: Mapping[str, Any], pod: Pod | None) -> str:
+async def of_hung(cluster: Cluster, job: Mapping[str, Any], pod: Pod | None, quiet: bool = False) -> str:
     """What a Job said last whose time was over; its pod may have left something behind, or is gone."""
     text = job_pods.voice(pod).message if pod is not None else ""
     heard = MEMORY.said(str(job["metadata"].get("uid")))
+    if quiet and not heard.startswith(HELD):
+        return SILENT
     said = given(text) or (heard if heard.startswith(HELD) else "") or _last_words(text)
     if pod is None or said:
         return said or heard
@@ -100,8 +104,8 @@ async def of_hung(cluster: Cluster, job: Mapping[str, Any], pod: Pod | None) -> 
 def given(text: str) -> str:
     """A reason that a container gives on purpose, in one masked line."""
     said = published.object_of(text) or {}
-    parts = [masking.one_line(str(said[name])[: 2 * SAID].splitlines()) for name in _REASONS if said.get(name)]
-    return _text(masking.masked(": ".join(parts)[: 2 * SAID]))[:SAID]
+    parts = [masking.one_line(str(said[name]).splitlines()) for name in _REASONS if said.get(name)]
+    return masking.beginning(_text(": ".join(parts)), SAID)
 
 
 async def listen(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> str:
@@ -115,6 +119,8 @@ async def listen(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod])
 
 async def log_end(cluster: Cluster, pod: Pod) -> str:
     """The masked end of a pod's log; nothing is ever held up by a log that cannot be read."""
+    if job_pods.is_silenced(pod):
+        return SILENT
     speaker = job_pods.voice(pod)
     try:
         async with asyncio.timeout(reports.BRIEF):
@@ -127,7 +133,7 @@ async def log_end(cluster: Cluster, pod: Pod) -> str:
     return words.replace(masking.MARK, f"{speaker.title} ran, and {masking.MARK}", 1) if speaker.title else words
 
 
-def _published(job: Mapping[str, Any], found: Sequence[Pod]) -> Progress:
+def _published(job: Mapping[str, Any], found: Sequence[Pod], quiet: bool) -> Progress:
     """The end of a Job that completed: what it published, or why that cannot be known."""
     name, done = job["metadata"]["name"], job_pods.succeeded(found)
     wanted = max(1, job.get("status", {}).get("succeeded") or 0)
@@ -138,19 +144,19 @@ def _published(job: Mapping[str, Any], found: Sequence[Pod]) -> Progress:
     what = published.read(text)
     if what.unread:
         return Progress("Succeeded", unread=f"what job {name} published cannot be read: {what.unread}")
-    words = f"job {name}: {what.refused}" if what.refused else ""
+    words = f"job {name}: {_quietly(what.refused) if quiet else what.refused}" if what.refused else ""
     return Progress("Succeeded", words, outputs=what.outputs, notable=bool(words))
+
+
+def _quietly(refused: str) -> str:
+    return "some outputs are left out, and which is not shown (logs: Never)" if refused else ""
 
 
 def _last_words(text: str) -> str:
     """The end of what a container left; several lines are its log, which the kubelet gives where there is no message."""
-    lines = [line for line in text[-BYTES:].splitlines() if line.strip()]
-    line = masking.one_line(lines)
-    if (
-        len(line) > CUT
-    ):  # what a cut word belongs to is not known any more, nor whether a name before it made it a secret
-        line = "… " + "".join(line[-CUT:].split(" ", 3)[3:])
-    end = masking.ended(_text(masking.masked(line)))
+    lines = [line for line in text.splitlines() if line.strip()]
+    cut = len(text.encode(errors="replace")) > published.MESSAGE - 4  # the kubelet keeps the end of a longer message
+    end = masking.ending(_text(masking.one_line(lines)), cut)
     return f"{masking.MARK}{end}" if len(lines) > 1 and end else end
 
 
