@@ -1,0 +1,343 @@
+"""What others write costs time linear to its length, and 16 KiB of it little: nobody's text keeps the event loop from the rest.
+
+Two nets. Every regular expression that a module of the operator has is found by itself, and tried with texts made of its own
+parts. And what is made of several (masks, reports, conditions of JSONPath) stands in a table.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import json
+import pkgutil
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import gatewright
+from gatewright.api.base import quantity, seconds
+from gatewright.api.jobs import Job, JobReport
+from gatewright.api.release import Proof, ReleaseSpec
+from gatewright.core import expand, foreign, masking, proof
+from gatewright.ports import Link, Permanent, Retryable
+from gatewright.providers import sentences
+from gatewright.providers.actions import github
+from gatewright.providers.connections import client, prometheus, redis, secrets, supabase, vendor
+from gatewright.providers.gates import http
+from gatewright.providers.hosts import vercel_return
+from gatewright.providers.registry import REPORTS
+from gatewright.providers.reports.finding import plain
+from gatewright.providers.targets import pods
+from gatewright.runtime import contents, job_events, job_pods, published, words
+
+ROOT = Path(gatewright.__file__).parent
+SIZE = 16 * 1024
+MOST_S = 0.020
+"""CPU that 16 KiB may take."""
+NOTHING_S = 0.004
+"""CPU of which nothing can be told."""
+SLACK = 5.0
+"""Times as much on a machine that is busy with other things."""
+TIMES = 8
+"""So many times the text is so many times the work; where each place looks at all others it is the square of that."""
+Act = Callable[[str], object]
+
+
+def cost(act: Act, text: str, runs: int = 3) -> float:
+    """CPU seconds; the least of several."""
+
+    def once() -> float:
+        before = time.process_time()
+        act(text)
+        return time.process_time() - before
+
+    return min(once() for _ in range(runs))
+
+
+def check(act: Act, unit: str, head: str = "", tail: str = "", most: float = MOST_S) -> None:
+    """16 KiB of a text are quick, and as much more of it takes as much longer."""
+    whole = head + unit * (SIZE // len(unit)) + tail
+    many = cost(act, whole, 1)
+    if many < NOTHING_S:
+        return
+    many, few = cost(act, whole), cost(act, head + unit * (SIZE // TIMES // len(unit)) + tail)
+    if many > most * SLACK:
+        many = cost(act, whole, 10)
+    assert many <= most * SLACK, f"{many * 1000:.0f} ms for {head!r} {unit!r}* {tail!r}"
+    assert many <= TIMES**1.5 * few + NOTHING_S, (
+        f"{many / few:.0f} times {few * 1000:.2f} ms for {head!r} {unit!r}* {tail!r}"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Every regular expression
+
+OWN = ("plugin", "codegen", "__main__")
+"""What runs in a terminal or a build, and looks at its own user's text."""
+COMPOSED = {
+    "providers/actions/github.py": 2,  # a key that is escaped, in the name of a run; an input that is escaped
+}
+"""How many patterns of a module are made of variables, and not found by themselves; each is in the table below."""
+METHODS = {"search", "match", "fullmatch", "finditer", "findall", "sub", "split", "subn"}
+PIECES = ["a", "A", "1", " ", ".", "-", "_", "/", ":", "=", '"', "'", "\\", "@", "$(", "\n", "é", "\x1b["]
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        name = str(path.relative_to(ROOT))
+        if not name.startswith(OWN):
+            yield name, ast.parse(path.read_text())
+
+
+def calls_of_re(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """The calls of functions of `re`, each with the function's name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if isinstance(node.func.value, ast.Name) and node.func.value.id == "re":
+                yield node.func.attr, node
+
+
+def inline() -> Iterator[tuple[str, re.Pattern[str], str]]:
+    """Patterns that are written where they are used, with the method."""
+    for name, tree in sources():
+        for method, call in calls_of_re(tree):
+            if method in METHODS and isinstance(first := call.args[0], ast.Constant):
+                yield f"{name}:{call.lineno}", re.compile(str(first.value), flags(call)), method
+
+
+def flags(call: ast.Call) -> int:
+    named = [arg.attr for arg in call.args[1:] if isinstance(arg, ast.Attribute) and arg.attr.isupper()]
+    return sum(getattr(re, name) for name in named)
+
+
+def compiled() -> Iterator[tuple[str, re.Pattern[Any], str]]:
+    """Patterns that modules have by name, with each method that anybody calls on one of that name."""
+    used: dict[str, set[str]] = {}
+    for _, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr in METHODS:
+                holder = node.value
+                label = holder.id if isinstance(holder, ast.Name) else getattr(holder, "attr", "")
+                used.setdefault(label, set()).add(node.attr)
+    for info in pkgutil.walk_packages([str(ROOT)], "gatewright."):
+        if info.name.partition(".")[2].startswith(OWN):
+            continue
+        for label, value in vars(importlib.import_module(info.name)).items():
+            if isinstance(value, re.Pattern):
+                assert label in used, f"{info.name}.{label} is used by nobody"
+                yield from ((f"{info.name}.{label}", value, method) for method in sorted(used[label]))
+
+
+PATTERNS = {f"{where} {method}": (pattern, method) for where, pattern, method in [*compiled(), *inline()]}
+
+
+def parts_of(pattern: re.Pattern[Any]) -> list[str]:
+    """Characters and literal texts of a pattern, of which texts are made that nearly match."""
+    text = pattern.pattern.decode("latin-1") if isinstance(pattern.pattern, bytes) else pattern.pattern
+    literal = re.findall(r"[A-Za-z]{2,}|[^A-Za-z\\()\[\]{}|?*+^$]", text)
+    return sorted({*literal, *re.findall(r"\\([^A-Za-z0-9])", text), "a", "1", " ", "0"})
+
+
+def applied(pattern: re.Pattern[Any], method: str) -> Act:
+    def act(text: str) -> None:
+        given: Any = text.encode(errors="replace") if isinstance(pattern.pattern, bytes) else text
+        if method in ("sub", "subn"):
+            pattern.sub(b"" if isinstance(given, bytes) else "", given)
+        elif method == "finditer":
+            for _ in pattern.finditer(given):
+                pass
+        else:
+            getattr(pattern, method)(given)
+
+    return act
+
+
+def is_constant(pattern: ast.expr) -> bool:
+    """Whether a pattern is a text, or the name of one that a model has too."""
+    return isinstance(pattern, ast.Constant) or (isinstance(pattern, ast.Name) and pattern.id.isupper())
+
+
+def test_every_pattern_is_found_or_counted() -> None:
+    """A pattern of variables is not tried by itself: whoever adds one counts it here, and puts what uses it into the table."""
+    composed: dict[str, int] = {}
+    for name, tree in sources():
+        made = [call for method, call in calls_of_re(tree) if method in METHODS and not is_constant(call.args[0])]
+        functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+        late = [call for node in functions for method, call in calls_of_re(node) if method == "compile"]
+        if made or late:
+            composed[name] = len(made) + len(late)
+    assert composed == COMPOSED
+    assert len(PATTERNS) > 60
+
+
+@pytest.mark.parametrize("which", PATTERNS)
+@settings(deadline=None, max_examples=10, derandomize=True, database=None)
+@given(data=st.data())
+def test_a_pattern_is_linear(which: str, data: st.DataObject) -> None:
+    pattern, method = PATTERNS[which]
+    pieces = st.sampled_from([*parts_of(pattern), *PIECES])
+    unit = "".join(data.draw(st.lists(pieces, min_size=1, max_size=4)))
+    head = data.draw(st.sampled_from(["", *parts_of(pattern)]))
+    check(applied(pattern, method), unit, head, data.draw(st.sampled_from(["", "!", "\x00", "1", " x"])))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What is made of several
+
+SECRETS = {
+    ("a", "b"): "q7Zk2Xb9Lm4Tc8Vw1Nd5Rf3Gs6",
+    ("c", "d"): "postgres://app:aaaaaaaaaaaaaaaa@db/shop",
+    ("e", "f"): "1111111111111",
+}
+LINK = Link("n", "i", None, 1.0, SECRETS)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PROOF = Proof.model_validate({"minBytes": 1, "maxAge": "1h", "contains": ["a"]})
+NAMES = {"a": "b", "version": "1"}
+
+
+def quietly(act: Act) -> Act:
+    def called(text: str) -> None:
+        with contextlib.suppress(ValueError, RecursionError, Permanent, Retryable):
+            act(text)
+
+    return called
+
+
+def reply(body: Any, status: int = 400) -> client.Reply:
+    return client.Reply(
+        "http://a", status, httpx2.Headers({}), "", body if isinstance(body, bytes) else json.dumps(body).encode(), 0.0
+    )
+
+
+def judged(name: str) -> Act:
+    config = JobReport.model_validate({name: {}})
+
+    def act(text: str) -> None:
+        found = REPORTS[name].documents(text)
+        if found:
+            REPORTS[name].judge(found, getattr(config, name))
+
+    return act
+
+
+def found(path: str) -> Act:
+    """A JSONPath in a body of many numbers, texts and lists; the text tells what the texts are."""
+    config = http.HttpCheck.model_validate({"path": "/", "jsonPath": path, "equals": "x"})
+
+    def act(text: str) -> None:
+        many = [text[at : at + 8] for at in range(0, len(text), 8)]
+        body = {"items": [{"name": one, "deep": {"n": at}} for at, one in enumerate(many)], "a": many, "b": many}
+        http._found(config, path, reply(body, 200), LINK)
+
+    return act
+
+
+def pod(text: str) -> dict[str, Any]:
+    waiting = {"name": "a", "image": text, "state": {"waiting": {"reason": "ErrImagePull", "message": text}}}
+    return {
+        "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "a"}]},
+        "status": {"containerStatuses": [waiting]},
+    }
+
+
+def explained(text: str) -> None:
+    try:
+        ReleaseSpec.model_validate({"version": text, text: 1, "stages": [{"name": text, "gates": [{"max": text}]}]})
+    except ValidationError as error:
+        sentences.explain(error, "spec")
+
+
+def workflow_name(text: str) -> None:
+    github._carries({"name": text, "display_title": text}, "1.a.b.1-abc")
+    github._shows(f"run-name: {text}\nrun-name:{text}", "operation")
+
+
+TABLE: dict[str, Act] = {
+    "masked": masking.masked,
+    "one line": lambda text: masking.one_line(text.split("\n")),
+    "beginning": lambda text: masking.beginning(text, 400),
+    "ending": masking.ending,
+    "credentials": masking.without_credentials,
+    "like a key": masking.is_like_key,
+    "hidden": lambda text: secrets.hide(text, LINK),
+    "hidden, all of it": lambda text: secrets.hide(text, LINK, len(text)),
+    "word": foreign.told,
+    "number": foreign.decimal,
+    "JSON": quietly(foreign.parsed),
+    "JSON text": lambda text: foreign.parsed(json.dumps(text)),
+    "reason": words.given,
+    "reason in JSON": lambda text: words.given(json.dumps({"error": text[:4000]})),
+    "last words": words._last_words,
+    "termination message": published.read,
+    "Event": lambda text: job_events._words({"message": text}),
+    "pod": lambda text: (pods.trouble([pod(text)]), job_pods.hindrance([pod(text)], NOW)),
+    "expanded": quietly(lambda text: expand.expand({"a": text}, NAMES)),
+    "references": lambda text: list(expand.references([text])),
+    "duration": quietly(seconds),
+    "quantity": quietly(quantity),
+    "proof": lambda text: proof.lacking(PROOF, {"bytes": text, "createdAt": text, "tables": text}, NOW),
+    "ConfigMap": lambda text: contents._shown("a", ("data", text)),
+    "plain": plain,
+    "quoted": sentences.quoted,
+    "schema": explained,
+    "image": quietly(lambda text: Job.model_validate({"image": text, "timeout": text})),
+    "JSONPath": quietly(lambda text: http.compiled.__wrapped__(("$" + text)[:256])),
+    "one of a list": quietly(found("$.items[?@.name == 'x'].deep.n")),
+    "anywhere": quietly(found("$..nowhere")),
+    "supabase": lambda text: supabase._refused(LINK, reply({"message": f"ERROR: {text}"})),
+    "prometheus": lambda text: prometheus._failure(LINK, reply({}), {"error": text, "errorType": text}),
+    "vendor": lambda text: vendor.error_of(reply({"error": {"message": text}})),
+    "redis": redis.refusal,
+    "redis INFO": quietly(redis.info_of),
+    "mark": lambda text: vercel_return.mark_of({"comment": text}),
+    "workflow": workflow_name,
+}
+HEAVY: dict[str, float] = {"one of a list": 0.2, "anywhere": 0.2}
+"""What is JSON of many values, whose evaluation goes to a thread where it is large: seconds."""
+THREADS: dict[str, Act] = {f"report {name}": quietly(judged(name)) for name in REPORTS}
+"""What runs in a thread."""
+HOSTILE = [
+    *PIECES, "key", "token", "password", "is ", "Authorization", "Cookie", "bearer ", "basic ", "+", "postgres://",
+    "https://", "://", "A1b", "-----BEGIN A", "-----BEGIN A-----", "-----END A-----", "sk-", "eyJ", "AKIA",
+    "123456:", "0123456789abcdef", "{", "}", "[", "]", "q7Zk2Xb9Lm4Tc8Vw", "hooks.slack.com/", "?", "#", "|", ">",
+    ";", ",", " / ", "%", "sha256:", "commit ", '\\"', "<testsuite", "/>", "<", "<testcase name='a'>", "</", '{"',
+    '":', "[{", "1m", "$$(", "$(a)", "ERROR: ", " LINE 1:", "run-name:", "inputs", "was ", "[gatewright set ",
+]  # fmt: skip
+
+
+def test_no_part_of_the_table_is_without_effect() -> None:
+    """Each takes a text at all: what raises at once is quick, and proves nothing."""
+    for name, act in TABLE.items():
+        act("a")
+        assert name
+
+
+@pytest.mark.parametrize("name", [*TABLE, *THREADS])
+@settings(deadline=None, max_examples=25, derandomize=True, database=None)
+@given(
+    unit=st.lists(st.sampled_from(HOSTILE), min_size=1, max_size=5).map("".join),
+    head=st.sampled_from(["", "token ", 'key "', "://", "{", '{"a":', "<testsuite>", "$."]),
+    tail=st.sampled_from(["", "!", " x", "=1", '"', "\n"]),
+)
+def test_what_others_write_takes_linear_time(name: str, unit: str, head: str, tail: str) -> None:
+    act = TABLE.get(name) or THREADS[name]
+    check(act, unit, head, tail, HEAVY.get(name, MOST_S))
+
+
+@pytest.mark.parametrize(
+    "path", ["$.a[?$.a == $.b]", "$.items[?$ == $]", "$..a[?@.b]", "$[?match(@.a, 'x')]", "$[?@..a]"]
+)
+def test_a_condition_that_looks_at_the_whole_body_for_each_element_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="finds too much"):
+        http.compiled(path)
