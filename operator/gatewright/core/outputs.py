@@ -7,11 +7,13 @@ step fails and says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from gatewright.api.jobs import Job
 from gatewright.api.release import ReleaseSpec, Step
 from gatewright.api.status import Run
 from gatewright.core.body import named_outputs
+from gatewright.core.model import Operation, Progress
 
 NUMBER = 32
 """Most outputs of a step."""
@@ -50,6 +52,15 @@ def kept(spec: ReleaseSpec, run: Run, stage: int, step: Step, published: Mapping
         return found
     rest = {name: value for name, value in published.items() if name not in found}
     return found | dict(list(shown(run, rest).items())[: max(0, NUMBER - len(found))])
+
+
+def tellable(operations: Sequence[Operation], found: Sequence[Progress]) -> dict[str, str]:
+    """What operations have published, but for Jobs that are not to be repeated."""
+    told: dict[str, str] = {}
+    for operation, progress in zip(operations, found, strict=True):
+        if not (isinstance(operation.config, Job) and operation.config.is_quiet):
+            told |= progress.outputs
+    return told
 
 
 def shown(run: Run, published: Mapping[str, str]) -> dict[str, str]:

@@ -352,13 +352,7 @@ def _undo(p: Pass, line: Undo) -> None:
     found = [Progress("Absent") if begins else p.progress(operation) for operation in operations]
     failed = next((item for item in found if item.state == "Failed"), None)
     if all(item.state == "Succeeded" for item in found):
-        # what a Job publishes that is not to be repeated has nobody who names it here
-        told_by = [
-            item
-            for operation, item in zip(operations, found, strict=True)
-            if not getattr(operation.config, "is_quiet", False)
-        ]
-        line.outputs = outputs.shown(p.run, {name: text for item in told_by for name, text in item.outputs.items()})
+        line.outputs = outputs.shown(p.run, outputs.tellable(operations, found))
         _done(p, line, told(found))
     elif failed is not None:
         _fail(p, line, failed.message)
