@@ -202,6 +202,19 @@ async def test_one_namespace_has_so_many_requests_at_a_time_and_the_way_back_has
     await site.outside.close()
 
 
+@pytest.mark.parametrize("answer", [Progress("Running", "the token s3cr3t-of-shop"), Permanent("no s3cr3t-of-shop")])
+async def test_no_provider_tells_a_secret_of_its_connection(monkeypatch: Any, answer: Any) -> None:
+    provider = Slow(Progress("Running", "s3cr3t-of-shop again"))
+    provider.done = [answer]
+    provider.gate.set()
+    site = Site(monkeypatch, provider)
+    site.links.secrets = {("token", "token"): "s3cr3t-of-shop"}
+    begin(site)
+    await settle(lambda: state(site).state in ("Running", "Failed"))
+    assert "***" in state(site).message and "s3cr3t" not in state(site).message
+    await site.outside.close()
+
+
 # --- looking
 
 

@@ -115,10 +115,11 @@ class Links:
     def __init__(self) -> None:
         self.said: list[str] = []
         self.pins: list[dict[tuple[str, str], tuple[str, str]]] = []
+        self.secrets: dict[tuple[str, str], str] = {}
 
     async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> Link:
         self.pins.append(dict(pinned))
-        return Link(name or kind, "1", SimpleNamespace(url="http://fake"), 1.0)
+        return Link(name or kind, "1", SimpleNamespace(url="http://fake"), 1.0, self.secrets)
 
     def used(self, namespace: str, name: str, error: Exception | None) -> None:
         self.said.append("ok" if error is None else type(error).__name__)

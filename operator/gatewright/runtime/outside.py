@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from gatewright.core.model import Holding, Operation, Progress, Sight, Standing, View
 from gatewright.ports import External, Link, Permanent, Retryable
+from gatewright.providers.connections.secrets import hide, said
 from gatewright.runtime import metrics
 from gatewright.runtime.chosen import outside_of
 from gatewright.runtime.entries import Entry, Known, refused_for
@@ -27,6 +28,8 @@ from gatewright.runtime.links import Links, Pins, unpinned
 from gatewright.runtime.settings import FASTEST
 from gatewright.runtime.shares import Shares
 
+LONGEST_MESSAGE = 1000
+"""Characters of what is said of an operation."""
 SETTLES = 30.0
 """Seconds for which a vendor's lists may not show yet what was just made."""
 FOLLOWED = ("Unknown", "Running", "Refused")
@@ -270,15 +273,32 @@ class Outside:
             pinned = self._pins((view.namespace, view.name))
             link = await self._links.open(view.namespace, provider.connection, name, pinned)
             try:
-                found = await ask(link)
+                found = _hidden(await ask(link), link)
             except (Retryable, Permanent) as error:
-                self._links.used(view.namespace, link.name, error)
-                raise
+                problem = said(error, link)
+                self._links.used(view.namespace, link.name, problem)
+                raise problem from None
         self._links.used(view.namespace, link.name, None)
         return found
 
     def _interval(self, operation: Operation) -> float:
         return outside_of(operation.subject, operation.config)[0].interval
+
+
+def _hidden(found: Found, link: Link) -> Found:
+    """What is found without any secret of its Connection, whichever provider found it."""
+    kept: Any = found
+    if isinstance(found, Progress):
+        kept = replace(found, message=hide(found.message, link, LONGEST_MESSAGE))
+    elif isinstance(found, Sight):
+        problem = hide(found.problem, link, LONGEST_MESSAGE) if found.problem else found.problem
+        kept = replace(found, problem=problem, unready=hide(found.unready, link, LONGEST_MESSAGE))
+    elif isinstance(found, Standing):
+        words: dict[str, Any] = {name: getattr(found, name) for name in ("difference", "unknown", "trouble", "remark")}
+        kept = replace(found, **{name: hide(text, link, LONGEST_MESSAGE) for name, text in words.items() if text})
+    elif isinstance(found, str):
+        kept = hide(found, link, LONGEST_MESSAGE)
+    return kept  # type: ignore[no-any-return]
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:
