@@ -294,8 +294,9 @@ def _hidden(found: Found, link: Link) -> Found:
         problem = hide(found.problem, link, LONGEST_MESSAGE) if found.problem else found.problem
         kept = replace(found, problem=problem, unready=hide(found.unready, link, LONGEST_MESSAGE))
     elif isinstance(found, Standing):
-        words: dict[str, Any] = {name: getattr(found, name) for name in ("difference", "unknown", "trouble", "remark")}
-        kept = replace(found, **{name: hide(text, link, LONGEST_MESSAGE) for name, text in words.items() if text})
+        words = {name: getattr(found, name) for name in ("difference", "unknown", "trouble", "remark")}
+        said_now: dict[str, Any] = {name: hide(text, link, LONGEST_MESSAGE) for name, text in words.items() if text}
+        kept = replace(found, **said_now)
     elif isinstance(found, str):
         kept = hide(found, link, LONGEST_MESSAGE)
     return kept  # type: ignore[no-any-return]
