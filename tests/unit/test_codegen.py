@@ -211,13 +211,30 @@ def test_every_field_has_a_description(kind: crds.Kind) -> None:
 
 @pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
 def test_everything_has_an_upper_limit(kind: crds.Kind) -> None:
-    limits = {"string": "maxLength", "array": "maxItems"}
+    limits = {"string": "maxLength", "array": "maxItems", "object": "maxProperties"}
     free = [
         path
         for path, node in _everything(kind)
-        if node.get("type") in limits and limits[node["type"]] not in node and not {"enum", "format"} & set(node)
+        if limits.get(node["type"], "type") not in node
+        and not {"enum", "format", "properties", "x-kubernetes-preserve-unknown-fields"} & set(node)
     ]
     assert free == []
+
+
+@pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
+def test_the_keys_of_every_map_have_an_upper_limit(kind: crds.Kind) -> None:
+    maps = [(path, node) for path, node in _everything(kind) if path[:4] == "spec" and "additionalProperties" in node]
+    long = [path for path, node in maps if "key.size() <= " not in json.dumps(node.get("x-kubernetes-validations", []))]
+    assert long == []
+
+
+@pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
+def test_what_is_free_in_form_is_known(kind: crds.Kind) -> None:
+    """The schema cannot bound it; the operator measures the spec that holds it (`core.size`)."""
+    free = {path for path, node in _everything(kind) if "x-kubernetes-preserve-unknown-fields" in node}
+    jobs = {"preflight[]", "stages[].gates[]", "rollback.verify[]", "stages[].steps[]", "stages[].rollback.steps[]"}
+    known = {f"spec.{place}.job.{field}" for place in jobs for field in ("resources", "template")}
+    assert free == (known if kind is crds.RELEASE else set())
 
 
 def test_every_check_takes_exactly_the_providers_of_its_place() -> None:

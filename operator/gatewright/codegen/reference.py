@@ -179,7 +179,7 @@ def _limit_parts(item: Schema) -> Iterator[str]:
     yield from _range(item, "minLength", "maxLength", " characters")
     yield from _range(item, "minItems", "maxItems", " items")
     yield from _range(item, "minProperties", "maxProperties", " entries")
-    if "pattern" in item:
+    if "pattern" in item and TEXT not in item:
         yield f"`{item['pattern']}`"
     if "additionalProperties" in item:
         yield from (str(rule["message"]) for rule in item.get("x-kubernetes-validations", []))

@@ -75,6 +75,11 @@ PLACES_OF_CHECKS = (
     "spec.preflight[]", "spec.guards[]", "spec.stages[].gates[]", "spec.rollback.verify[]", "spec.followUps[]",
 )  # fmt: skip
 
+REPEATED = (
+    "spec.preflight[]", "spec.guards[]", "spec.rollback.verify[]", "spec.followUps[]", "spec.stages[].rollback.steps[]",
+)  # fmt: skip
+"""Places of providers that are described, and judged in words, at another place: gates and steps of stages."""
+
 _LIMITED_WHEN: Mapping[str, str] = {
     "http": "!has(self.http) || self.http.measure != 'Latency'",
     "github": "!has(self.github) || !has(self.github.openIssues)",
@@ -267,7 +272,8 @@ class Text:
 
     what: str
     hint: str
-    rule: Rule
+    rule: Rule | None
+    """None where the pattern itself has to do."""
 
 
 _TEXTS: Mapping[str, tuple[str, str]] = {
@@ -289,6 +295,8 @@ def of_text(pattern: str, path: str, expanded: bool) -> Text | None:
     if pattern not in _TEXTS or path.startswith("status") or any(part in path for part in _TOO_DEEP):
         return None
     what, hint = _TEXTS[pattern]
+    if expanded and path.startswith(REPEATED):  # for each text of each provider, a rule has four times the bytes
+        return Text(what, hint, None)
     rule = {
         "rule": f"self.matches({_raw(or_reference(pattern) if expanded else pattern)})",
         "messageExpression": f"'\"' + self + '\" is not {what} ({hint})'",
@@ -298,7 +306,7 @@ def of_text(pattern: str, path: str, expanded: bool) -> Text | None:
 
 def or_reference(pattern: str) -> str:
     """The pattern, or any text with `$(...)` in it, which is judged once that was put in."""
-    return pattern if re.search(pattern, "$(version)") else rf"(?:{pattern})|\$\("
+    return pattern if re.search(pattern, "$(version)") else rf"{pattern}|\$\("
 
 
 def of_keys(names: Mapping[str, Any]) -> list[Rule]:

@@ -229,12 +229,13 @@ def _string(result: Schema, path: str, expanded: bool) -> None:
     if result.get("format") is not None and result["format"] not in _FORMATS:
         raise Unsupported(f'{path}: format "{result["format"]}" is not checked by the API server; use a pattern')
     text = rules.of_text(result.get("pattern", ""), path, expanded)
-    if text is None and "pattern" in result and expanded:
-        result["pattern"] = rules.or_reference(result["pattern"])
-    elif text is not None:
-        del result["pattern"]
+    if text is not None:
         result[TEXT] = {"what": text.what, "hint": text.hint}
+    if text is not None and text.rule is not None:
+        del result["pattern"]
         _add_rules(result, [text.rule])
+    elif "pattern" in result and expanded:
+        result["pattern"] = rules.or_reference(result["pattern"])
 
 
 def _list_keys(item: Schema, path: str) -> list[str]:
