@@ -180,6 +180,7 @@ class ApiServer:
         self._directory = Path(tempfile.mkdtemp(prefix="gatewright-api-"))
         self._watchdog = Watchdog(self._directory)
         self._port, etcd_port = free_ports(2)
+        self.etcd = f"http://127.0.0.1:{etcd_port}"
         self._write_files()
         self._spawn("etcd", self._etcd_command(programs["etcd"], etcd_port))
         self._spawn("kube-apiserver", self._apiserver_command(programs["kube-apiserver"], etcd_port))

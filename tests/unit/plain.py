@@ -63,7 +63,7 @@ class Cluster:
         found = self._there(path)
         for step in body:
             assert step["op"] in ("add", "replace")
-            *above, last = step["path"].split("/")[1:]
+            *above, last = (part.replace("~1", "/") for part in step["path"].split("/")[1:])
             at = found
             for part in above:
                 at = at[part]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -45,8 +46,9 @@ SETTINGS = Settings(frozenset({"shop"}), lease_namespace="default", identity="on
 class _Kube:
     """Lists and reads one Release that somebody has labelled."""
 
-    async def list(self, path: str, *_: Any, **__: Any) -> list[dict[str, Any]]:
-        return [release("7", team="blue")] if "/releases" in path else []
+    async def each(self, path: str, *_: Any, **__: Any) -> AsyncIterator[dict[str, Any]]:
+        if "/releases" in path:
+            yield release("7", team="blue")
 
     async def get(self, path: str) -> dict[str, Any]:
         return release("7", team="blue")

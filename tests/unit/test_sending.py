@@ -6,6 +6,7 @@ Nothing here sleeps for a fixed time: a test waits for what it expects to happen
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from gatewright.ports import Link, Message, Permanent, Retryable
 from gatewright.runtime import notices
 from gatewright.runtime.entries import Entry, Key
 from gatewright.runtime.notices import Notices
-from gatewright.runtime.parse import spec_of
+from gatewright.runtime.parse import spec_of, written
 from tests.unit.sim import World, spec
 
 
@@ -319,10 +320,10 @@ async def test_a_sender_that_has_nothing_to_say_is_gone(room: Room):
 
 async def test_references_are_put_in(room: Room):
     entry = room.release("Started")
-    raw = entry.obj["spec"]
+    raw = json.loads(entry._spec.text)
     raw["vars"] = {"team": "blue"}
     raw["notify"] = [{"events": ["Started"], "webhook": {"connection": "$(vars.team)"}}]
-    entry._parsed = None
+    entry._spec, entry._parsed = written({"metadata": entry.obj["metadata"], "spec": raw}), None
     parsed, _ = spec_of(raw)
     assert parsed is not None
     entry.persisted["notices"][0]["to"] = [channel_of(parsed.notify[0])]

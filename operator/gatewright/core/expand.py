@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 _REFERENCE = re.compile(r"\$(\$?)\(([^()\s]*)\)")
+MOST_CHARS = 2**20
+"""Characters that the texts of one step or check may have once everything is put in; the API server takes no more."""
 OUTPUT = re.compile(r"steps\.([a-z0-9-]+)\.outputs\.([A-Za-z0-9_.-]+)")
 
 
@@ -20,8 +22,18 @@ class Unknown(ValueError):
 
 
 def expand(value: Any, names: Mapping[str, str], path: str = "") -> Any:
-    """A copy of a JSON value with every reference replaced. Raises Unknown."""
-    return _walk(value, path, lambda text, where: _replace(text, where, names))
+    """A copy of a JSON value with every reference replaced. Raises Unknown, also where that comes to too much."""
+    left = MOST_CHARS
+
+    def leaf(text: str, where: str) -> str:
+        nonlocal left
+        replaced = _replace(text, where, names)
+        left -= len(replaced)
+        if left < 0:
+            raise Unknown(f"{where}: what is put in for its references has more than {MOST_CHARS} characters")
+        return replaced
+
+    return _walk(value, path, leaf)
 
 
 def references(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

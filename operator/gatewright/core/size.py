@@ -1,4 +1,8 @@
-"""Status stays small: under 100 KiB whatever a spec, its Jobs and the people around it say.
+"""A spec is read only if it is small enough, and status stays small, whatever a spec, its Jobs and people say.
+
+A CRD bounds each text and each list, but not what they come to, and nothing of what is free in form. So the JSON of a spec
+is measured before it is made into models, which take much more memory; and what its variables come to, before they are
+put in.
 
 Most statuses are far below that, and are left as they are. A large one is folded, what is read least first, until it
 fits: what people did in old runs, the details of what is over, then long messages. Nothing that a decision is made of goes:
@@ -10,11 +14,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from gatewright.api.release import ReleaseSpec, Stage
 from gatewright.api.status import GateStatus, ReleaseStatus, StageStatus, Undo, dump
 from gatewright.core.changes import changed_by
+from gatewright.core.expand import references
 
+MOST_BYTES = 256 * 1024
+"""Bytes of JSON that a spec may have; a runbook in full has 18 KiB."""
+MOST_VALUES = 10_000
+"""Texts, numbers, lists and maps that a spec may have; a runbook in full has 1,100. A model takes some 300 bytes for each."""
+MOST_EXPANDED = 512 * 1024
+"""Characters that `vars` may add to a spec when they are put in."""
 LIMIT = 98_000
 """Bytes of JSON that a status may have. Kubernetes itself and the write around it add some."""
 SMALL = 22_000
@@ -22,6 +34,45 @@ SMALL = 22_000
 MOST_ROWS = 66_000
 """Bytes that the rows of a spec may take: what people, outputs and earlier runs need comes to them."""
 OVER = ("Passed", "Skipped", "RolledBack")
+
+
+def too_much(used: int, spec: Any) -> str | None:
+    """Why a spec, as JSON of so many bytes, is not even read."""
+    remedy = "put long texts and lists into ConfigMaps or images that its Jobs use, or split the Release"
+    if used > MOST_BYTES:
+        return f"spec: has {-(-used // 1024)} KiB of JSON, at most {MOST_BYTES // 1024} KiB; {remedy}"
+    count = values(spec)
+    if count > MOST_VALUES:
+        return f"spec: has {count} values, at most {MOST_VALUES}; {remedy}"
+    return None
+
+
+def expanded_problem(spec: ReleaseSpec) -> str | None:
+    """Why the variables of a spec are not put in."""
+    longest = max(map(len, spec.vars.values()), default=0)
+    if longest * MOST_BYTES // len("$(vars.a)") <= MOST_EXPANDED:
+        return None
+    raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"vars"})
+    added = sum(len(spec.vars.get(name.removeprefix("vars."), "")) for _, name in references(raw, "spec"))
+    if added <= MOST_EXPANDED:
+        return None
+    return (
+        f"spec.vars: come to {added // 1024} KiB where they are put in, at most {MOST_EXPANDED // 1024} KiB; "
+        "make them shorter, or name them less often"
+    )
+
+
+def values(value: Any) -> int:
+    """How many values there are within a JSON value, itself included."""
+    count, left = 0, [value]
+    while left:
+        count += 1
+        item = left.pop()
+        if isinstance(item, dict):
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
+    return count
 
 
 def fit(status: ReleaseStatus) -> None:

@@ -8,20 +8,24 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import orjson
+
+from gatewright.api import FINALIZER, RETRY
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
 from gatewright.core import resting
 from gatewright.core.body import unpin
 from gatewright.core.model import Body, Delivery, Progress, Sight, Standing, View
 from gatewright.providers.targets import rollout
-from gatewright.runtime.parse import spec_of, status_of, view_of
+from gatewright.runtime.parse import Written, status_of, view_of, written
 
 Key = tuple[str, str]
-APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-METADATA = (
-    "namespace", "name", "uid", "resourceVersion", "generation", "annotations", "labels", "finalizers",
-    "deletionTimestamp",
-)  # fmt: skip
+METADATA = ("namespace", "name", "uid", "resourceVersion", "generation", "deletionTimestamp")
+TOKEN_CHARS = 253
+"""Characters of the annotation `gatewright.dev/retry` that count."""
+MOST_FINALIZERS = 16
+MOST_STATUS = 256 * 1024
+"""Bytes of a status that is read at all; the operator writes less than half of that."""
 
 
 COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
@@ -177,6 +181,9 @@ class Entry:
     tampered: bool = False
     basis: str = ""
     """The resourceVersion that the current decision is made on; every write names it as its precondition."""
+    many_finalizers: bool = False
+    """There are more finalizers than are remembered; `obj` says only whether ours is among them."""
+    _spec: Written = field(default_factory=Written)
     _paced: tuple[Any, ...] = ()
     _parsed: tuple[int, ReleaseSpec | None, tuple[str, ...]] | None = None
     _read: tuple[dict[str, Any], ReleaseStatus] | None = None
@@ -186,8 +193,10 @@ class Entry:
     def of(cls, obj: dict[str, Any]) -> Entry:
         """From an object that was read for the first time."""
         key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
-        status = obj.get("status") or {}
-        entry = cls(key, _kept(obj, status), status, status)
+        status = _status(obj)
+        entry = cls(key, {}, status, status)
+        entry._keep(obj["metadata"], status)
+        entry._spec = written(obj)
         run = status.get("run")
         if isinstance(run, dict) and not run.get("outcome"):
             entry.claims, entry.resumed = None, True
@@ -227,10 +236,13 @@ class Entry:
             return False
         status = obj.get("status") or {}
         if status not in (self.persisted, self.working):
+            status = _status(obj)
             self.working = self.persisted = status
             self.flush_at = None
             self.body = None
-        self.obj = _kept(obj, self.persisted if status == self.persisted else status)
+        self._keep(obj["metadata"], self.persisted if status == self.persisted else status)
+        if self._spec.generation != obj["metadata"].get("generation", 0):
+            self._spec = written(obj)
         return True
 
     def wrote(self, metadata: dict[str, Any], status: dict[str, Any] | None = None) -> None:
@@ -239,20 +251,37 @@ class Entry:
         if status is not None:
             self.persisted = status
         if int(self.basis) >= self.version:
-            self.obj = _kept(self.obj | {"metadata": metadata}, self.persisted)
+            self._keep(metadata, self.persisted)
+
+    def _keep(self, metadata: Mapping[str, Any], status: dict[str, Any]) -> None:
+        """What passes need of an object: there may be thousands, and whoever writes one may have put anything there."""
+        meta = {name: metadata[name] for name in METADATA if name in metadata}
+        token = (metadata.get("annotations") or {}).get(RETRY)
+        if token is not None:
+            meta["annotations"] = {RETRY: token[:TOKEN_CHARS]}
+        finalizers = metadata.get("finalizers") or []
+        self.many_finalizers = len(finalizers) > MOST_FINALIZERS
+        if finalizers:
+            meta["finalizers"] = [item for item in finalizers if not self.many_finalizers or item == FINALIZER]
+        self.obj = {"metadata": meta, "status": status}
 
     def view(self) -> View:
-        """The Release as the core sees it; the spec is parsed once a generation."""
-        generation = int(self.obj["metadata"].get("generation", 0))
+        """The Release as the core sees it; the spec is checked once a generation, and its model is kept while it is used."""
+        generation = self._spec.generation
         if self._parsed is None or self._parsed[0] != generation:
-            self._parsed = (generation, *spec_of(self.obj.get("spec") or {}))
-            self.obj["spec"] = None  # the model says all of it, and there may be thousands
+            self._parsed = (generation, *self._spec.read())
         self.basis = self.obj["metadata"]["resourceVersion"]
         if self._read is None or self._read[0] is not self.working:
             status = status_of(self.working)
             self.tampered = status is None
             self._read = (self.working, status or ReleaseStatus())
         return view_of(self.obj, self._parsed[1], self._parsed[2], self._read[1])
+
+    def rest(self) -> None:
+        """After a pass: a Release at rest keeps no models, which take ten times the memory of what they were read from."""
+        run = self.working.get("run") or {}
+        if not self.dirty and (not run or run.get("outcome")) and self.working.get("state") != "Waiting":
+            self._parsed = self._read = None
 
     def pace(self) -> float:
         """Seconds before the next pass that only time asks for: a Release that stands still is looked at once a second."""
@@ -327,9 +356,12 @@ def printed(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
     return same, status.get("observedGeneration"), [status.get(name) for name in COUNTS]
 
 
-def _kept(obj: Mapping[str, Any], status: dict[str, Any]) -> dict[str, Any]:
-    """What passes need of an object: there may be thousands, and managed fields are a large part of each."""
-    meta = {name: obj["metadata"][name] for name in METADATA if name in obj["metadata"]}
-    if APPLIED in meta.get("annotations", {}):  # the whole spec once more, as text
-        meta["annotations"] = {name: text for name, text in meta["annotations"].items() if name != APPLIED}
-    return {"metadata": meta, "spec": obj.get("spec"), "status": status}
+def _status(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """A status; of one that the operator cannot have written only what says so, and that cannot be read."""
+    status = obj.get("status") or {}
+    size = len(orjson.dumps(status))
+    if size <= MOST_STATUS:
+        return dict(status)
+    unreadable = {"runs": f"a status of {size} bytes"}
+    said = unreadable | {"conditions": status.get("conditions")}
+    return said if len(orjson.dumps(said)) <= MOST_STATUS // 16 else unreadable

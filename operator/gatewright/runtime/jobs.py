@@ -20,7 +20,7 @@ from gatewright.runtime import job_events, job_pods, reports, words
 from gatewright.runtime.children import meta, ours
 from gatewright.runtime.job_pods import Pod
 from gatewright.runtime.job_spec import job_spec
-from gatewright.runtime.kube import path
+from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 
 JOB = "batch.kubernetes.io/job-name"
 """Label of the pods of a Job."""
@@ -60,11 +60,11 @@ async def release_jobs(cluster: Cluster, view: View) -> None:
             await _let_go(cluster, found)
 
 
-async def release_orphans(cluster: Cluster, namespace: str, uids: Container[str]) -> None:
+async def release_orphans(kube: Kube, namespace: str, uids: Container[str]) -> None:
     """Let go of Jobs whose Release is gone, however that came about. Raises Retryable, Permanent."""
-    for found in await cluster.list(path("batch/v1", "jobs", namespace), RELEASE):
+    async for found in kube.each(path("batch/v1", "jobs", namespace), RELEASE, accept=METADATA_ONLY):
         if not any(owner.get("uid") in uids for owner in found["metadata"].get("ownerReferences", [])):
-            await _let_go(cluster, found)
+            await _let_go(kube, found)
 
 
 async def _let_go(cluster: Cluster, found: Mapping[str, Any]) -> None:

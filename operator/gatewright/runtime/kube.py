@@ -32,6 +32,15 @@ PATCHES = {
     "merge": "application/merge-patch+json",
     "strategic": "application/strategic-merge-patch+json",
 }
+PAGE = 20
+"""Objects that the first page of a list asks for: an object may have 1.5 MiB, and an API server needs a second for ten."""
+MOST_IN_PAGE = 500
+PAGE_BYTES = 4 * 2**20
+"""Bytes that a page of several objects may have; as Python objects they take up to twenty times as much."""
+RESTARTS = 3
+"""How often a list whose continuation was forgotten begins anew."""
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Annotation: the whole object once more, as text."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 JUST_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
@@ -43,6 +52,25 @@ class TimedOut(Retryable):
     """The API server has not answered in time."""
 
 
+class TooLarge(Permanent):
+    """An answer has more bytes than were wanted; it was not read to its end."""
+
+
+class Gone(Permanent):
+    """The API server has forgotten the version that was named; `token` is how a list goes on from another one."""
+
+    token: str = ""
+
+
+def lean(obj: dict[str, Any]) -> None:
+    """Drop from an object that was read what nobody here asks about, and what may be a large part of it."""
+    meta = obj["metadata"]
+    meta.pop("managedFields", None)
+    annotations = meta.get("annotations")
+    if annotations:
+        annotations.pop(APPLIED, None)
+
+
 class Kube:
     """`ports.Cluster` over HTTP; one instance a process."""
 
@@ -52,6 +80,8 @@ class Kube:
         self._session: aiohttp.ClientSession | None = None
         self.fence: Callable[[], None] | None = None
         """Called before every write but those of Leases; raises where this instance may not write any more."""
+        self._pages: dict[tuple[str, str], int] = {}
+        """How many objects a page of a collection is to have, where it is not `PAGE`."""
         self._proxy = api.configuration.proxy or None
 
     def _open(self) -> aiohttp.ClientSession:
@@ -91,16 +121,63 @@ class Kube:
     async def list(
         self, path: str, selector: str = "", fields: str = "", accept: str = "application/json"
     ) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        query = {"limit": "500"} | ({"labelSelector": selector} if selector else {})
-        query |= {"fieldSelector": fields} if fields else {}
+        """All at once: for what is few, such as the pods of a Job. Raises Retryable, Permanent."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        async for item in self.each(path, selector, fields, accept):
+            found[item["metadata"].get("namespace", ""), item["metadata"]["name"]] = item
+        return list(found.values())
+
+    async def each(
+        self, path: str, selector: str = "", fields: str = "", accept: str = "application/json"
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """One object after the other, of which no more than a page is in memory; one may come twice where the list was
+        forgotten on the way. Raises Retryable, Permanent.
+
+        No `resourceVersion=0`: with it some API servers ignore the limit. A page that has too many bytes, or takes too
+        long, is asked for again with fewer objects; one whose objects are small is followed by a larger one.
+        """
+        query = ({"labelSelector": selector} if selector else {}) | ({"fieldSelector": fields} if fields else {})
+        limit, growth, restarts = self._pages.get((path, accept), PAGE), MOST_IN_PAGE, 0
         while True:
-            page = await self._read(f"{path}?{urlencode(query)}", accept)
-            found += page.get("items") or []  # null where a list of metadata alone is empty
+            query["limit"] = str(limit)
+            try:
+                page, size = await self._page(f"{path}?{urlencode(query)}", accept, PAGE_BYTES if limit > 1 else None)
+            except (TooLarge, TimedOut):
+                if limit == 1:
+                    raise
+                limit, growth = max(1, limit // 4), 2
+                continue
+            except Gone as error:
+                if "continue" not in query or restarts >= RESTARTS:
+                    raise Retryable(str(error)) from None
+                restarts += 1
+                query["continue"] = error.token
+                if not error.token:
+                    del query["continue"]
+                continue
+            items = page.get("items") or []  # null where a list of metadata alone is empty
             token = page.get("metadata", {}).get("continue")
+            if items:
+                limit = min(MOST_IN_PAGE, growth * limit, max(1, PAGE_BYTES * len(items) // (2 * size)))
+            del page
+            items.reverse()
+            while items:
+                yield items.pop()
             if not token:
-                return found
+                break
             query["continue"] = token
+        if limit == PAGE or selector or fields:
+            self._pages.pop((path, accept), None)
+        else:
+            self._pages[path, accept] = limit
+
+    async def _page(self, path: str, accept: str, most: int | None) -> tuple[dict[str, Any], int]:
+        """A page of a list, and its bytes."""
+        text = await self._patiently(path, accept, most)
+        page: dict[str, Any] = orjson.loads(text)
+        for item in page.get("items") or ():
+            lean(item)
+        return page, len(text)
 
     async def tail(self, path: str, limit: int) -> str:
         """The whole text is read (the API server knows no last bytes), but never more than twice the limit is kept."""
@@ -165,16 +242,22 @@ class Kube:
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"GET {_plain(path)}: {type(error).__name__}") from None
 
-    async def _read(self, path: str, accept: str = "application/json") -> dict[str, Any]:
+    async def _read(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = orjson.loads(await self._patiently(path))
+        if "metadata" in found:
+            lean(found)
+        return found
+
+    async def _patiently(self, path: str, accept: str = "application/json", most: int | None = None) -> bytes:
         """A read that is refused for a moment is tried again at once: a pass needs all of its reads to get anywhere."""
         for delay in AGAIN:
             try:
-                return await self._request("GET", path, accept=accept)
+                return await self._answer("GET", path, accept=accept, most=most)
             except Retryable as error:
                 if isinstance(error, TimedOut) or error.after:
                     raise
             await asyncio.sleep(delay)
-        return await self._request("GET", path, accept=accept)
+        return await self._answer("GET", path, accept=accept, most=most)
 
     async def _headers(self, method: str, path: str, accept: str = "application/json") -> dict[str, str]:
         headers = {"Accept": accept, "User-Agent": f"gatewright/{__version__}"}
@@ -195,6 +278,21 @@ class Kube:
         accept: str = "application/json",
         managers: bool = False,
     ) -> dict[str, Any]:
+        found: dict[str, Any] = orjson.loads(await self._answer(method, path, body, content, accept))
+        if "metadata" in found and not managers:  # only `managed` asks who wrote which field
+            lean(found)
+        return found
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content: str = "application/json",
+        accept: str = "application/json",
+        most: int | None = None,
+    ) -> bytes:
+        """The text of an answer; TooLarge where it has more than so many bytes."""
         if method != "GET" and self.fence is not None and "/leases" not in path:
             self.fence()
         headers = await self._headers(method, path, accept)
@@ -205,23 +303,35 @@ class Kube:
             async with self._opened().request(
                 method, self._base + path, data=data, headers=headers, proxy=self._proxy
             ) as response:
-                text = await response.read()
+                text = await (response.read() if most is None else _at_most(response, most))
         except TimeoutError:
             raise TimedOut(f"{method} {_plain(path)}: no answer from the API server in {TIMEOUT:.0f}s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"{method} {_plain(path)}: {type(error).__name__}") from None
+        if text is None:
+            raise TooLarge(f"{method} {_plain(path)}: more than {most} bytes")
         if response.status >= 400:
             raise _error(method, path, response.status, text, response.headers.get("Retry-After", ""))
-        found: dict[str, Any] = orjson.loads(text)
-        if "metadata" in found and not managers:
-            found["metadata"].pop("managedFields", None)  # only `managed` asks who wrote which field
-        return found
+        return text
+
+
+async def _at_most(response: aiohttp.ClientResponse, most: int) -> bytes | None:
+    """The text of an answer; None, and its connection is closed, where it has more than so many bytes."""
+    text = bytearray()
+    async for chunk in response.content.iter_any():
+        text += chunk
+        if len(text) > most:
+            response.close()
+            return None
+    return bytes(text)
 
 
 def _error(method: str, path: str, status: int, text: bytes, after: str) -> Exception:
     """The one place where an API server's refusal becomes one of our exceptions."""
+    said: Any = {}
     try:
-        message = str(orjson.loads(text).get("message", ""))[:500]
+        said = orjson.loads(text)
+        message = str(said.get("message", ""))[:500]
     except ValueError:
         message = text[:200].decode(errors="replace")
     words = f"{method} {_plain(path)}: {status} {message}"
@@ -229,6 +339,10 @@ def _error(method: str, path: str, status: int, text: bytes, after: str) -> Exce
         return NotFound(words)
     if status == 409:
         return Conflict(words)
+    if status == 410:
+        gone = Gone(words)
+        gone.token = str((said.get("metadata") or {}).get("continue") or "")
+        return gone
     if status in (401, 408, 429) or status >= 500:
         error = Retryable(words)
         error.after = foreign.decimal(after.strip()) or 0.0

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +31,7 @@ from gatewright.runtime.readiness import WORKS, Place, Readiness, Reason
 CLOSED = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/")
 """Types of Secrets that open no Connection: they are Kubernetes' own, or hold everything that a chart has installed."""
 SECRET_AGE = 30.0
+METADATA = ("namespace", "name", "uid", "generation", "resourceVersion")
 
 Pins = Mapping[tuple[str, str], tuple[str, str]]
 """What a run uses: kind of a Connection and its name as the spec has it ("" where it is implied), to its name and UID."""
@@ -59,14 +60,23 @@ class Links:
         here = self._objects.setdefault(namespace, {})
         if kind == "DELETED":
             here.pop(name, None)
+            if not here:
+                del self._objects[namespace]
             self._readiness.forget((namespace, name))
             return False
         old = here.get(name)
-        here[name] = dict(body)
+        here[name] = _kept(body)
         new = old is None or _edition(old) != _edition(body)
         if new:
             self._readiness.edited((namespace, name))
         return new
+
+    def vanished(self, there: Container[Place]) -> None:
+        """Of those that are known, only these were in a list of all: the watch has not told how the others went."""
+        known = [(namespace, name) for namespace, here in self._objects.items() for name in here]
+        for namespace, name in known:
+            if (namespace, name) not in there:
+                self.event("DELETED", {"metadata": {"namespace": namespace, "name": name}})
 
     def resolve(self, namespace: str, kind: str, name: str | None) -> tuple[str, str]:
         """Name and UID of the named Connection of a kind, or of the namespace's only one. Raises Permanent."""
@@ -217,6 +227,14 @@ class Links:
         data = {key: base64.b64decode(value).decode(errors="replace") for key, value in found.get("data", {}).items()}
         self._secrets[namespace, name] = (now, data, found["metadata"]["resourceVersion"])
         return data, found["metadata"]["resourceVersion"]
+
+
+def _kept(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked of a Connection: there may be many, and whoever writes one may have put anything beside it."""
+    meta = {name: body["metadata"][name] for name in METADATA if name in body["metadata"]}
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    ready = [item for item in conditions if item.get("type") == "Ready"][:1]
+    return {"metadata": meta, "spec": body.get("spec") or {}, "status": {"conditions": ready}}
 
 
 def _edition(body: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
 from gatewright.api import FINALIZER, RETRY
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus
-from gatewright.core import body
+from gatewright.core import body, size
 from gatewright.core.model import View
 from gatewright.providers import validate
+
+MOST_PROBLEMS = 20
+"""So many are kept in words; of the others it is known that there are some."""
+
+
+@dataclass(slots=True)
+class Written:
+    """A spec as it was written: as text, because what it is read into takes ten times the memory and more."""
+
+    generation: int = 0
+    text: bytes = b"{}"
+    problems: tuple[str, ...] | None = None
+    """None while it was not checked."""
+
+    def read(self) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
+        """The model, and everything that is wrong with it; what was checked before is not checked again."""
+        if self.problems is None:
+            spec, found = spec_of(orjson.loads(self.text))
+            self.problems = (*found[:MOST_PROBLEMS], *("" for _ in found[MOST_PROBLEMS:]))
+            if spec is None:
+                self.text = b""
+            return spec, self.problems
+        return ReleaseSpec.model_validate(orjson.loads(self.text)) if self.text else None, self.problems
+
+
+def written(obj: Mapping[str, Any]) -> Written:
+    """The spec of an object that was read; of one that is too large nothing is kept but why."""
+    generation, raw = int(obj["metadata"].get("generation", 0)), obj.get("spec") or {}
+    text = orjson.dumps(raw)
+    problem = size.too_much(len(text), raw)
+    return Written(generation, text) if problem is None else Written(generation, b"", (problem,))
 
 
 def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
@@ -21,6 +54,9 @@ def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
         spec = ReleaseSpec.model_validate(raw)
     except ValidationError as error:
         return None, tuple(validate.explain(error, "spec", raw))
+    problem = size.expanded_problem(spec)
+    if problem is not None:
+        return spec, (problem,)
     return spec, (*validate.problems(spec), *body.problems(spec))
 
 

@@ -29,6 +29,7 @@ from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.config_watch import ConfigWatches
 from gatewright.runtime.entries import Entry, Key, Known
+from gatewright.runtime.finalizers import others
 from gatewright.runtime.followups import recall
 from gatewright.runtime.kube import Kube, path
 from gatewright.runtime.leader import Lost
@@ -252,7 +253,7 @@ class Passes:
         meta = entry.obj["metadata"]
         body = {
             "metadata": {
-                "finalizers": [*meta.get("finalizers", []), FINALIZER],
+                "finalizers": [*await others(self.kube, entry), FINALIZER],
                 "resourceVersion": meta["resourceVersion"],
             }
         }
@@ -262,8 +263,7 @@ class Passes:
         """Let go: first of the Jobs, whose results are all written, then of the Release."""
         if entry.body is None or has_jobs(entry.body):
             await jobs.release_jobs(self.kube, entry.view())
-        meta = entry.obj["metadata"]
-        rest = [item for item in meta.get("finalizers", []) if item != FINALIZER]
+        rest = await others(self.kube, entry)
         body = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
         try:
             entry.wrote(await self.kube.patch_for_metadata(path(API_VERSION, "releases", *entry.key), body, "merge"))

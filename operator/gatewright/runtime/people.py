@@ -139,7 +139,7 @@ class People:
         for namespace in namespaces:
             collection = path(API_VERSION, PLURAL, namespace)
             accept = "application/json" if first else METADATA_ONLY
-            for item in await self._kube.list(collection, accept=accept):
+            async for item in self._kube.each(collection, accept=accept):
                 meta = item["metadata"]
                 if not first and int(meta["resourceVersion"]) <= self._seen.get(meta["uid"], -1):
                     continue

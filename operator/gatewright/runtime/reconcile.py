@@ -41,7 +41,7 @@ SENDERS = 4
 RELIST = 60.0
 STALE = 45.0
 READY_WITHIN = 3.0
-RELEASES = ((API_VERSION, "releases", ""),)
+OWN = tuple((API_VERSION, plural, "") for plural in ("releases", "connections", "interventions"))
 FOLLOWED = (("apps/v1", "deployments", ""), ("apps/v1", "statefulsets", ""), ("batch/v1", "jobs", RELEASE))
 """What Releases work on: API, plural, label selector."""
 RETRY_AT_MOST = 2.0
@@ -152,13 +152,18 @@ class Reconciler:
             if entry is not None and entry.concerns(api_path, kind, body):
                 self.queue.add(key)
 
-    def _release_told(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
-        self.release_event(kind, body)
+    def _own_told(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
+        if "/connections/" in api_path:
+            self.connection_event(kind, body)
+        elif "/interventions/" in api_path:
+            self.intervention_event(kind, body)
+        else:
+            self.release_event(kind, body)
 
-    def _doubt_releases(self, part: str) -> None:
-        """The watch of Releases had a gap: what has vanished or changed meanwhile is found by listing."""
+    def _doubt_own(self, part: str) -> None:
+        """A watch of what people write had a gap: what has vanished or changed meanwhile is found by listing."""
         if self._acting:
-            self._aside(self._relist_safely(gap=True))
+            self._aside(self._relist_safely(gap=True, connections=part == "/connections/"))
 
     def _doubt(self, part: str) -> None:
         for key in self.lens.doubt(part):
@@ -174,7 +179,7 @@ class Reconciler:
     async def start(self) -> None:
         """Take over: list everything, then act. The list comes first, so that no two runs can claim one target."""
         loop = asyncio.get_running_loop()
-        own = watches(self.kube, self._namespaces, RELEASES, self._release_told, self._doubt_releases)
+        own = watches(self.kube, self._namespaces, OWN, self._own_told, self._doubt_own)
         self._watches = own + watches(self.kube, self._namespaces, FOLLOWED, self.object_event, self._doubt)
         self._tasks = [loop.create_task(watch.run()) for watch in self._watches]
         # what is read before a watch has begun may have changed unseen; an API server that refuses is not waited for
@@ -223,46 +228,59 @@ class Reconciler:
         `gap`: the watch has begun anew, and will never tell of what happened meanwhile; else it must, and soon.
         """
         accept = "application/json" if first else METADATA_ONLY
-        found: dict[Key, dict[str, Any]] = {}
         if first:
             self.entries.clear()
             await self._list_connections()
             await self.people.relist(self._namespaces or {""}, first=True)
         before = set(self.entries)  # one that is made while the list is read is not in it
+        listed: set[Key] = set()
         for namespace in self._namespaces or {""}:
-            for item in await self.kube.list(path(API_VERSION, "releases", namespace), accept=accept):
-                found[item["metadata"]["namespace"], item["metadata"]["name"]] = item
-        for key in (before - set(found)) & set(self.entries):
-            self._forget(self.entries[key])
-        for key, item in found.items():
-            entry = self.entries.get(key)
-            if first:
-                entry = self.entries[key] = Entry.of(item)
-                self.notices.resume(item)
-                entry.unwatched = self.leader.unwatched if entry.claims is None else 0.0
-                self._count(key, entry.working.get("state"))
-                self.queue.add(key)
-            elif entry is None or entry.version < int(item["metadata"]["resourceVersion"]):
-                if gap:
-                    self._missed.pop(key, None)
+            async for item in self.kube.each(path(API_VERSION, "releases", namespace), accept=accept):
+                key = (item["metadata"]["namespace"], item["metadata"]["name"])
+                listed.add(key)
+                if first:
+                    self._take_over(key, item)
                 else:
-                    self._missed.setdefault(key, time.monotonic())
-                await self._reread(key)
-                self.queue.add(key)
+                    await self._compare(key, item, gap)
+        for key in (before - listed) & set(self.entries):
+            self._forget(self.entries[key])
+
+    def _take_over(self, key: Key, item: dict[str, Any]) -> None:
+        entry = self.entries[key] = Entry.of(item)
+        self.notices.resume(item)
+        entry.unwatched = self.leader.unwatched if entry.claims is None else 0.0
+        self._count(key, entry.working.get("state"))
+        self.queue.add(key)
+
+    async def _compare(self, key: Key, item: dict[str, Any], gap: bool) -> None:
+        entry = self.entries.get(key)
+        if entry is not None and entry.version >= int(item["metadata"]["resourceVersion"]):
+            return
+        if gap:
+            self._missed.pop(key, None)
+        else:
+            self._missed.setdefault(key, time.monotonic())
+        await self._reread(key)
+        self.queue.add(key)
 
     async def _list_connections(self) -> None:
         """Before the first measurement: a Connection that was not told of yet would look like one that is not there."""
+        listed: set[Key] = set()
         for namespace in self._namespaces or {""}:
-            for item in await self.kube.list(path(API_VERSION, "connections", namespace)):
-                self.links.event(None, item)
+            async for item in self.kube.each(path(API_VERSION, "connections", namespace)):
+                listed.add((item["metadata"]["namespace"], item["metadata"]["name"]))
+                self.connection_event(None, item)
+        self.links.vanished(listed)
 
     async def _relisting(self) -> None:
         while True:
             await asyncio.sleep(RELIST)
             await self._relist_safely()
 
-    async def _relist_safely(self, gap: bool = False) -> None:
+    async def _relist_safely(self, gap: bool = False, connections: bool = False) -> None:
         try:
+            if connections:
+                await self._list_connections()
             await self.relist(gap=gap)
             for key in await self.people.relist(self._namespaces or {""}):
                 self._asked(key)
@@ -320,6 +338,7 @@ class Reconciler:
                 if entry is not None:
                     await self._safely(entry)
                     self.notices.take(entry)
+                    entry.rest()
             finally:
                 self.queue.done(key)
 

@@ -16,6 +16,7 @@ from gatewright.core.times import stamp
 from gatewright.ports import NotFound
 from gatewright.runtime import clock
 from gatewright.runtime.entries import Entry
+from gatewright.runtime.finalizers import others
 from gatewright.runtime.kube import Kube, path
 from gatewright.runtime.outbox import Outbox
 
@@ -75,10 +76,9 @@ class Rescue:
         entry.working = entry.persisted
 
     async def _let_go(self, entry: Entry) -> None:
-        finalizers = entry.obj["metadata"].get("finalizers", [])
-        if FINALIZER not in finalizers:
+        if FINALIZER not in entry.obj["metadata"].get("finalizers", []):
             return
-        rest = [item for item in finalizers if item != FINALIZER]
+        rest = await others(self._kube, entry)
         body: dict[str, Any] = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
         try:
             entry.wrote(await self._kube.patch_for_metadata(_path(entry), body, "merge"))

@@ -1,9 +1,10 @@
-"""Watches of Releases and of the kinds that they work on: Deployments, StatefulSets, Jobs.
+"""Watches: of Releases, Connections and Interventions, and of the kinds that Releases work on.
 
     list (limit 1, for a version) -> watch from it -> cut: watch on from the last version -> 410: a gap -> list again
 
-These are the busy kinds: a Release tells of each of its transitions, every Deployment of the cluster of itself, and few
-of those are ours. So they are watched here, without the machinery that kopf has for handlers. Bookmarks come about once
+A Release tells of each of its transitions, every Deployment of the cluster of itself, and few of those are ours; and what
+tenants write may be as large as an object can be. So they are watched here, without the machinery that kopf has for
+handlers, which keeps the newest body of each object for a while. One event at a time is in memory. Bookmarks come about once
 a minute; a stream on which nothing comes for longer is dead, and is opened anew. What may have been missed in a gap is
 said to `gap`, so that whoever relied on the watch looks for himself.
 """
@@ -21,7 +22,7 @@ from urllib.parse import urlencode
 import orjson
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.runtime.kube import Kube, path
+from gatewright.runtime.kube import Kube, lean, path
 
 SILENCE = 90.0
 """Seconds without a byte, bookmarks included, after which a stream is dead."""
@@ -94,10 +95,14 @@ class Watch:
         seconds = random.randint(LASTS, LASTS + 60)  # noqa: S311  (not all watches at once)
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": self._version}
         query |= {"timeoutSeconds": str(seconds), **self._query()}
-        rest = b""
+        begun: list[bytes] = []
         async for chunk in self._kube.stream(f"{self._collection}?{urlencode(query)}", SILENCE, self._got_on):
             self._got_on()
-            *lines, rest = (rest + chunk).split(b"\n")
+            begun.append(chunk)
+            if b"\n" not in chunk:  # one event may have more than a MiB
+                continue
+            *lines, rest = b"".join(begun).split(b"\n")
+            begun = [rest]
             for line in lines:
                 if line:
                     yield orjson.loads(line)
@@ -111,7 +116,7 @@ class Watch:
         meta = found["metadata"]
         self._version = meta["resourceVersion"]
         if kind != "BOOKMARK":
-            meta.pop("managedFields", None)
+            lean(found)
             self._told(path(self._api, self._plural, meta.get("namespace", ""), meta["name"]), kind, found)
 
     def _query(self) -> dict[str, str]:

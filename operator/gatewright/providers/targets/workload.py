@@ -453,10 +453,12 @@ def _patch(found: Mapping[str, Any], wanted: Mapping[str, Any], operation: Opera
     refuses a value where there is a `valueFrom`.
     """
     meta = found["metadata"]
-    annotations = {**(meta.get("annotations") or {}), KEY: operation.key}
+    # what others have noted there is not known in full, and stays
+    key = {"op": "add", "path": f"/metadata/annotations/{KEY.replace('/', '~1')}", "value": operation.key}
+    first = {"op": "add", "path": "/metadata/annotations", "value": {KEY: operation.key}}
     body = [
         {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
-        {"op": "add", "path": "/metadata/annotations", "value": annotations},
+        first if meta.get("annotations") is None else key,
     ]
     if wanted != found["spec"]["template"]:
         body.append({"op": "replace", "path": "/spec/template", "value": wanted})

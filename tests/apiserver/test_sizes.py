@@ -1,0 +1,217 @@
+"""One tenant's huge objects cost the operator little memory, and nobody else anything: it starts and acts."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster import ApiServer
+from tests.cluster.paths import CHECKOUT
+from tests.harness.api import Api
+from tests.harness.lab import ARGUMENTS, CONNECTIONS, INTERVENTIONS, RELEASES, poll, require
+from tests.harness.loop import Background
+from tests.harness.operator import Operator
+
+pytestmark = pytest.mark.apiserver
+
+HOSTILE = "a-hostile"
+"""Listed before everybody else."""
+OTHER = "shop"
+MANY = {"Release": 80, "Connection": 8, "Intervention": 8}
+WHERE = {"Release": RELEASES, "Connection": CONNECTIONS, "Intervention": INTERVENTIONS}
+MIB = 2**20
+HEADROOM = 0.6
+"""Of the shipped limit: a whole fleet has to fit beside what this tenant has stored."""
+
+
+def _limit() -> int:
+    (deployment,) = [
+        item for item in yaml.safe_load_all((CHECKOUT / "manifests/operator/deployment.yaml").read_text())
+        if item["kind"] == "Deployment"
+    ]  # fmt: skip
+    text = deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+    found = re.fullmatch(r"(\d+)Mi", text)
+    assert found is not None, text
+    return int(found[1]) * MIB
+
+
+class Etcd:
+    """Many copies of what the API server has once accepted: storing each through it takes a second of CPU."""
+
+    def __init__(self, url: str) -> None:
+        self._url = f"{url}/v3/kv"
+
+    def _call(self, verb: str, body: dict[str, str]) -> dict[str, Any]:
+        request = urllib.request.Request(f"{self._url}/{verb}", json.dumps(body).encode())
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def read(self, kind: str, name: str) -> bytes:
+        (found,) = self._call("range", {"key": _base64(_key(kind, name).encode())})["kvs"]
+        return base64.b64decode(found["value"])
+
+    def write(self, kind: str, name: str, value: bytes) -> int:
+        self._call("put", {"key": _base64(_key(kind, name).encode()), "value": _base64(value)})
+        return len(value)
+
+
+def _key(kind: str, name: str) -> str:
+    return f"/registry/gatewright.dev/{kind.lower()}s/{HOSTILE}/{name}"
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+@dataclass
+class Ground:
+    """An API server with the CRDs, and an operator; nothing else watches there."""
+
+    api: Api
+    etcd: Etcd
+    operator: Operator
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    require()
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(ApiServer())
+        background = stack.enter_context(Background())
+        api = Api(background, server.kubeconfig, "test")
+        stack.callback(api.close)
+        for file in sorted((CHECKOUT / "crds").glob("gatewright.dev_*.yaml")):
+            for crd in yaml.safe_load_all(file.read_text()):
+                api.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
+        for where in WHERE.values():
+            _served(api, where.format("default"))
+        for namespace in (HOSTILE, OTHER):
+            api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+        operator = Operator(server.kubeconfig, server.directory, arguments=ARGUMENTS)
+        stack.callback(operator.close)
+        yield Ground(api, Etcd(server.etcd), operator)
+        assert not background.failures
+
+
+def _job(**more: Any) -> dict[str, Any]:
+    return {"name": "run", "job": {"image": "shop/job:1", **more}}
+
+
+def _spec(*steps: dict[str, Any], stages: int = 1) -> dict[str, Any]:
+    return {"version": "1", "stages": [{"name": f"s{index}", "steps": list(steps)} for index in range(stages)]}
+
+
+TEXT = {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "x" * 250_000}}
+LABELS = {"labels": {f"l{index}": "x" * 60 for index in range(3_000)}}
+FINALIZERS = {"finalizers": [f"a.io/{index}" for index in range(2_000)]}
+LISTS = _spec(*(_job(args=[""] * 64) | {"name": f"x{index}"} for index in range(20)), stages=20)
+FREE = _spec(_job(resources={"limits": [[] for _ in range(80_000)]}))
+FREE_TEXT = _spec({"name": "run", "job": {"template": {"spec": {"words": "x" * 900_000}}}})
+LONG_TEXT = _spec(*({"name": f"x{index}", "job": {"image": "a", "args": ["x" * 8192] * 4}} for index in range(20)))
+CONNECTION = {"prometheus": {"url": "http://prometheus.monitoring.svc:9090"}}
+INTERVENTION = {"release": "nothing", "action": "Abort", "by": "somebody"}
+HUGE = {
+    "Release": ((TEXT | FINALIZERS, LONG_TEXT), (TEXT, FREE_TEXT), (TEXT | LABELS, LISTS), (TEXT | LABELS, FREE)),
+    "Connection": ((TEXT | LABELS, CONNECTION), (TEXT | FINALIZERS, CONNECTION)),
+    "Intervention": ((TEXT | LABELS, INTERVENTION), (TEXT | FINALIZERS, INTERVENTION)),
+}
+SMALL = _spec({"name": "pause", "wait": "100ms"})
+SAID = ("KiB of JSON, at most", "KiB of JSON, at most", "values, at most", "values, at most")
+"""Everything here is accepted by the API server."""
+
+
+def _served(api: Api, path: str) -> None:
+    poll(lambda: api.find(path, (404, 429, 503)) is not None, 20, path, str, 0.1)
+
+
+def _create(ground: Ground) -> None:
+    """One of each shape."""
+    for kind, shapes in HUGE.items():
+        for number, (metadata, spec) in enumerate(shapes):
+            _make(ground, kind, HOSTILE, metadata | {"name": f"first-{number}"}, spec)
+
+
+def _make(ground: Ground, kind: str, namespace: str, metadata: dict[str, Any], spec: dict[str, Any]) -> None:
+    body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
+    ground.api.create(WHERE[kind].format(namespace), body)
+
+
+def _status(ground: Ground, kind: str, name: str, namespace: str = HOSTILE) -> dict[str, Any]:
+    found: dict[str, Any] = ground.api.get(f"{WHERE[kind].format(namespace)}/{name}").get("status") or {}
+    return found
+
+
+def _until(ground: Ground, condition: Callable[[], bool], what: str) -> None:
+    poll(condition, 60, what, ground.operator.tail, 0.5)
+
+
+def _until_answered(ground: Ground, kind: str, name: str) -> None:
+    _until(ground, lambda: bool(_status(ground, kind, name)), f"an answer to {kind} {name}")
+
+
+def _promoted(ground: Ground, run: int) -> bool:
+    found = _status(ground, "Release", "shop", OTHER).get("run") or {}
+    return found.get("id") == run and found.get("outcome") == "Promoted"
+
+
+def _copies(etcd: Etcd) -> Iterator[tuple[str, str, bytes]]:
+    """Kind, name and content of each copy; nothing is left to be said of it, so that what is measured is the operator."""
+    for kind, shapes in HUGE.items():
+        for number in range(len(shapes)):
+            first = etcd.read(kind, f"first-{number}")
+            meta = json.loads(first)["metadata"]
+            for copy in range(MANY[kind] // len(shapes)):
+                name = f"big-{number}-{copy}"
+                own = first.replace(_named(meta["name"]), _named(name)).replace(
+                    meta["uid"].encode(), str(uuid.uuid5(uuid.NAMESPACE_OID, f"{kind}/{name}")).encode()
+                )
+                assert json.loads(own)["metadata"]["name"] == name
+                yield kind, name, own
+
+
+def _named(name: str) -> bytes:
+    return f'"name":"{name}"'.encode()
+
+
+def _most_memory(pid: int) -> int:
+    """Bytes of resident memory at most, since the process began."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def test_the_operator_starts_and_works_for_others_whatever_one_tenant_has_stored(ground: Ground) -> None:
+    _create(ground)
+    ground.operator.start()
+    for kind, shapes in HUGE.items():
+        for number in range(len(shapes)):
+            _until_answered(ground, kind, f"first-{number}")
+    for number, words in enumerate(SAID):
+        status = _status(ground, "Release", f"first-{number}")
+        assert status["state"] == "Invalid" and words in status["message"], status
+        assert "InvalidSpec" in {item["reason"] for item in status["conditions"]}, status
+    ground.operator.stop()
+    copies = list(_copies(ground.etcd))
+    sizes = [ground.etcd.write(*copy) for copy in copies]
+    assert sum(sizes) > 60 * MIB, f"{sum(sizes) / MIB:.0f} MiB"
+    _make(ground, "Release", OTHER, {"name": "shop"}, SMALL)
+    ground.operator.start()
+    _until(ground, lambda: _promoted(ground, 1), "another tenant's Release")
+    for copy in copies[::8]:  # what is told while it runs
+        ground.etcd.write(*copy)
+    ground.api.merge(f"{RELEASES.format(OTHER)}/shop", {"spec": {"version": "2"}})
+    _until(ground, lambda: _promoted(ground, 2), "another tenant's next version")
+    most = _most_memory(ground.operator.pid)
+    assert most < HEADROOM * _limit(), f"{most / MIB:.0f} MiB"
