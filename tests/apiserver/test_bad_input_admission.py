@@ -365,14 +365,18 @@ def test_a_mistake_in_a_connection_is_refused(server: ApiServer, spec: dict[str,
 
 
 def test_a_full_release_is_judged_within_the_time_of_a_request(server: ApiServer) -> None:
-    """20 stages of 20 steps and 20 gates: what the rules cost at most."""
+    """20 stages of 20 steps and 5 gates: what the rules cost at most, and one more is too many."""
     full = _release()
     stage = {
         "steps": [{"name": f"s{n}", "job": {"image": "i", "env": [{"name": f"V{v}", "value": "x"} for v in range(8)]}} for n in range(20)],
-        "gates": [{"name": f"g{n}", "prometheus": {"query": "up"}, "max": "1%", "for": "5m"} for n in range(20)],
+        "gates": [{"name": f"g{n}", "prometheus": {"query": "up"}, "max": "1%", "for": "5m"} for n in range(5)],
     }  # fmt: skip
     full["spec"]["stages"] = [{"name": f"stage-{n}", **stage} for n in range(20)]
     started = time.monotonic()
     assert _try(server, full) == ""
     # About 0.3 s on an idle machine; API servers end a request after 60 s.
     assert time.monotonic() - started < 10
+    more = {**stage["gates"][0], "name": "more"}
+    full["spec"]["stages"][0] = {"name": "stage-0", **stage, "gates": [*stage["gates"], more]}
+    refusal = _try(server, full)
+    assert "spec.stages: " in refusal and "more than 500 steps, gates and compensations; split the Release" in refusal

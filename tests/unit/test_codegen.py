@@ -237,6 +237,29 @@ def test_what_is_free_in_form_is_known(kind: crds.Kind) -> None:
     assert free == (known if kind is crds.RELEASE else set())
 
 
+def _most(node: schema.Schema) -> int:
+    """Characters of JSON that the schema admits."""
+    if "enum" in node:
+        return max(len(json.dumps(value)) for value in node["enum"])
+    match node["type"]:
+        case "string":
+            return int(node.get("maxLength", 40)) + 2
+        case "array":
+            return int(node["maxItems"]) * (_most(node["items"]) + 1) + 2
+        case "object" if "additionalProperties" in node:
+            return int(node["maxProperties"]) * (_most(node["additionalProperties"]) + 256) + 2
+        case "object":
+            return sum(_most(item) + len(name) + 4 for name, item in node.get("properties", {}).items()) + 2
+        case _:
+            return 24
+
+
+@pytest.mark.parametrize("kind", [crds.CONNECTION, crds.INTERVENTION], ids=lambda kind: kind.name)
+def test_the_schema_alone_keeps_connections_and_interventions_small(kind: crds.Kind) -> None:
+    """Exactly one provider stands in a Connection; all of them together are more than any."""
+    assert _most(crds.schemas(kind)[0]) < 64 * 1024
+
+
 def test_every_check_takes_exactly_the_providers_of_its_place() -> None:
     nodes = dict(_everything(crds.RELEASE))
     gates = sorted(registry.GATES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import math
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -369,3 +370,35 @@ async def test_what_happened_before_an_edit_does_not_count_after_it() -> None:
     await rest(links)
     assert server.said() == [("Ready", 1), ("Ready", 2)]
     await links.close()
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What is kept
+
+
+def test_of_a_connection_only_what_is_asked_about_is_kept() -> None:
+    huge = {f"l{number}": "x" * 60 for number in range(4000)}
+    body = connection("hook") | {
+        "status": {"conditions": [{"type": kind, "reason": "x" * 60} for kind in ("Other", "Ready")]}
+    }
+    body["metadata"] |= {"labels": huge, "annotations": huge, "finalizers": list(huge)}
+    links, _ = known(body)
+    (kept,) = (item for here in links._objects.values() for item in here.values())
+    assert len(json.dumps(kept)) < 1000
+    assert kept["status"]["conditions"] == [{"type": "Ready", "reason": "x" * 60}]
+    assert links.resolve("shop", "webhook", "hook")[0] == "hook"
+
+
+def test_a_connection_that_was_deleted_while_nobody_watched_is_gone() -> None:
+    links, _ = known(connection("hook"), connection("other"))
+    links.vanished({("shop", "hook")})
+    assert links.uid("shop", "hook") is not None and links.uid("shop", "other") is None
+
+
+async def test_secrets_that_nobody_uses_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    links, server = known(connection("hook"))
+    server.secrets["next"] = {"key": KEY}
+    await links._secret("shop", "hook")
+    monkeypatch.setattr("gatewright.runtime.links.SECRET_AGE", 0.0)
+    await links._secret("shop", "next")
+    assert list(links._secrets) == [("shop", "next")]

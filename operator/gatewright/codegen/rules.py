@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from gatewright.api import base, intervention
 from gatewright.api.jobs import REPORT_FORMATS, Job
 from gatewright.api.release import STEP_KINDS, Approval
+from gatewright.core import size
 from gatewright.providers.registry import GATES
 
 Rule = dict[str, Any]
@@ -227,6 +228,13 @@ _MODELS: Mapping[str, list[Rule]] = {
             "rule": "self.stages.all(stage, !has(stage.steps) || stage.steps.all(step, !has(step.deploy) || "
             "step.deploy.targets.all(name, has(self.targets) && self.targets.exists(target, target.name == name))))",
             "message": "a deploy step names a target that is not in spec.targets",
+            "fieldPath": ".stages",
+        },
+        {
+            "rule": "self.stages.map(stage, (has(stage.steps) ? size(stage.steps) : 0) + (has(stage.gates) ? "
+            "size(stage.gates) : 0) + (has(stage.rollback) && has(stage.rollback.steps) ? size(stage.rollback.steps) : 0))"
+            f".sum() <= {size.MOST_PARTS}",
+            "message": f"more than {size.MOST_PARTS} steps, gates and compensations; split the Release",
             "fieldPath": ".stages",
         },
     ],

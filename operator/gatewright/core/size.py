@@ -25,6 +25,8 @@ MOST_BYTES = 256 * 1024
 """Bytes of JSON that a spec may have; a runbook in full has 18 KiB."""
 MOST_VALUES = 10_000
 """Texts, numbers, lists and maps that a spec may have; a runbook in full has 1,100. A model takes some 300 bytes for each."""
+MOST_PARTS = 500
+"""Steps, gates and compensations of all stages together."""
 MOST_EXPANDED = 512 * 1024
 """Characters that `vars` may add to a spec when they are put in."""
 LIMIT = 98_000
@@ -87,6 +89,9 @@ def fit(status: ReleaseStatus) -> None:
 
 def problem(spec: ReleaseSpec) -> str | None:
     """Why the status of a run of this spec could not be written, however much of it is folded."""
+    parts = sum(len(stage.steps) + len(stage.gates) + len(stage.rollback.steps) for stage in spec.stages)
+    if parts > MOST_PARTS:
+        return f"spec.stages: have {parts} steps, gates and compensations, at most {MOST_PARTS}; split the Release"
     used = sum(_rows_of_stage(stage) for stage in spec.stages)
     used += max((_rows_of_now(stage) for stage in spec.stages), default=0)
     used += sum(40 + len(check.name) for check in (*spec.preflight, *spec.guards, *spec.rollback.verify))

@@ -225,6 +225,8 @@ class Links:
         if kind.startswith(CLOSED):
             raise Permanent(f"Secret {name} is of type {kind}, which opens no Connection; name a Secret of its own")
         data = {key: base64.b64decode(value).decode(errors="replace") for key, value in found.get("data", {}).items()}
+        for place in [place for place, (read, *_) in self._secrets.items() if now - read >= SECRET_AGE]:
+            del self._secrets[place]
         self._secrets[namespace, name] = (now, data, found["metadata"]["resourceVersion"])
         return data, found["metadata"]["resourceVersion"]
 
