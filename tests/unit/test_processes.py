@@ -73,6 +73,31 @@ def test_what_was_missed_in_a_gap_of_the_watch_is_no_dead_watch(gap: bool) -> No
     assert bool(asyncio.run(missed())) is not gap, "only what a watch should have told, and has not, is told of it"
 
 
+def test_a_connection_that_came_or_went_in_a_gap_is_found() -> None:
+    def connection(name: str) -> dict[str, Any]:
+        meta = {"namespace": "shop", "name": name, "uid": name, "generation": 1, "resourceVersion": "1"}
+        return {"metadata": meta, "spec": {"http": {"url": "https://shop.example"}}}
+
+    class There(_Kube):
+        async def each(self, path: str, *_: Any, **__: Any) -> AsyncIterator[dict[str, Any]]:
+            if "/connections" in path:
+                yield connection("new")
+
+    async def found() -> list[bool]:
+        reconciler = Reconciler(cast(Any, There()), cast(Any, _Leader()), SETTINGS)
+        where = "/apis/gatewright.dev/v1alpha1/namespaces/shop/connections"
+        reconciler._own_told(f"{where}/old", "ADDED", connection("old"))
+        assert reconciler.links.uid("shop", "old") == "old"
+        reconciler._acting = True
+        reconciler._doubt_own("/connections/")
+        await asyncio.gather(*reconciler._background)
+        known = [reconciler.links.uid("shop", name) is not None for name in ("old", "new")]
+        await reconciler.stop()
+        return known
+
+    assert asyncio.run(found()) == [False, True]
+
+
 @pytest.mark.parametrize("act", [actions.perform, actions.follow])
 def test_an_operation_that_nobody_handles_is_an_error(act: Any) -> None:
     operation = Operation("1.x", cast(Any, "traffic"), "mesh/web")
