@@ -31,7 +31,7 @@ OTHER = "shop"
 MANY = {"Release": 80, "Connection": 8, "Intervention": 8}
 WHERE = {"Release": RELEASES, "Connection": CONNECTIONS, "Intervention": INTERVENTIONS}
 MIB = 2**20
-HEADROOM = 0.6
+HEADROOM = 0.4
 """Of the shipped limit: a whole fleet has to fit beside what this tenant has stored."""
 
 
