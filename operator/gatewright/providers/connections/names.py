@@ -1,0 +1,214 @@
+"""Names of hosts, looked up for everybody who asks: asynchronously, one look-up a name, a few at a time for each namespace.
+
+    find(host, namespace)
+      ├─ it is being asked already      wait for the same answer
+      ├─ it failed a moment ago         the same error at once
+      └─ else                           wait for a share of the namespace's, then ask
+
+Who writes a Connection chooses its name, and with it a name server that may never answer. So what a look-up takes is
+taken from its own namespace: others share neither its place in a queue, nor a thread, nor a socket, nor a memory. A
+look-up goes on when those who asked leave: it ends within `LONGEST`, and only then makes room for the next.
+
+c-ares asks, as /etc/hosts, resolv.conf (servers, search, ndots) and nsswitch.conf have it, A and AAAA at once, by TCP
+where an answer is cut. Each look-up has a channel of its own: a channel remembers answers for as long as their records
+say, up to an hour, which is too long for a failover, and would share a slow server's time-outs among all.
+An answer is not kept at all: it is used for the connection that it was asked for, and connections are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakValueDictionary
+
+import pycares
+
+from gatewright.ports import Retryable
+
+AT_ONCE = 4
+"""Look-ups under way for one namespace."""
+FAILED = 5.0
+"""Seconds for which a failure is remembered."""
+REMEMBERED = 1024
+"""Failures that are remembered at most; the oldest goes."""
+LONGEST = 8.0
+"""Seconds that a look-up takes at most."""
+_FIRST = 1.0
+"""Seconds until a name server is asked again, doubled each time: 1, 2, 4."""
+_TRIES = 3
+
+Found = list[str] | str
+"""Addresses, or why there are none."""
+
+_NO_ANSWER = "no answer from the name server"
+_WORDS = {
+    pycares.errno.ARES_ENOTFOUND: "there is no such name",
+    pycares.errno.ARES_ENODATA: "it has no address",
+    pycares.errno.ARES_ETIMEOUT: _NO_ANSWER,
+    pycares.errno.ARES_ECANCELLED: _NO_ANSWER,
+    pycares.errno.ARES_ESERVFAIL: "the name server failed",
+    pycares.errno.ARES_EREFUSED: "the name server refuses to answer",
+    pycares.errno.ARES_ECONNREFUSED: "no name server is there",
+}
+
+
+class Names:
+    """All look-ups of one event loop."""
+
+    def __init__(self, **options: Any) -> None:
+        """`options`: of c-ares, for another name server than the system's."""
+        self._options = options
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flights: dict[str, _Flight] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def find(self, host: str, namespace: str) -> list[str]:
+        """The addresses of a name, at least one. Raises Retryable."""
+        self._attach()
+        flight = self._flights.get(host) or await self._begin(host, namespace)
+        # who leaves takes nobody's answer along
+        found = await asyncio.shield(flight.found)
+        if isinstance(found, str):
+            raise _failure(host, found)
+        return found
+
+    def close(self) -> None:
+        """End every look-up, and forget every failure."""
+        if self._loop is asyncio.get_running_loop():
+            for flight in tuple(self._flights.values()):
+                flight.end(_NO_ANSWER)
+        self._flights, self._failed = {}, {}
+
+    async def _begin(self, host: str, namespace: str) -> _Flight:
+        self._refuse(host)
+        share = self._shares.get(namespace)
+        if share is None:
+            share = self._shares[namespace] = asyncio.Semaphore(AT_ONCE)
+        await share.acquire()
+        try:
+            # while this one waited, another may have asked the same, or have met a failure
+            flight = self._flights.get(host)
+            if flight is not None:
+                share.release()
+                return flight
+            self._refuse(host)
+            flight = self._flights[host] = _Flight()
+            flight.found.add_done_callback(functools.partial(self._landed, host, share))
+            flight.start(host, self._options)
+        except BaseException:
+            share.release()
+            raise
+        return flight
+
+    def _landed(self, host: str, share: asyncio.Semaphore, done: asyncio.Future[Found]) -> None:
+        share.release()
+        self._flights.pop(host, None)
+        found = done.result()
+        if isinstance(found, str):
+            self._failed.pop(host, None)
+            while len(self._failed) >= REMEMBERED:
+                del self._failed[next(iter(self._failed))]
+            self._failed[host] = (asyncio.get_running_loop().time() + FAILED, found)
+
+    def _refuse(self, host: str) -> None:
+        until, words = self._failed.get(host, (0.0, ""))
+        if asyncio.get_running_loop().time() < until:
+            raise _failure(host, words)
+        self._failed.pop(host, None)
+
+    def _attach(self) -> None:
+        """Sockets belong to the loop that watches them; another loop (the next test) starts afresh."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._flights, self._failed, self._shares = loop, {}, {}, WeakValueDictionary()
+
+
+class _Flight:
+    """One look-up under way."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.found: asyncio.Future[Found] = self._loop.create_future()
+        self._watched: set[int] = set()
+        self._channel: pycares.Channel | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._limit = self._loop.call_later(LONGEST, self.end, _NO_ANSWER)
+
+    def start(self, host: str, options: Mapping[str, Any]) -> None:
+        """Ask."""
+        try:
+            self._channel = pycares.Channel(timeout=_FIRST, tries=_TRIES, sock_state_cb=self._watch, **options)
+            self._channel.getaddrinfo(host, None, type=socket.SOCK_STREAM, callback=self._answered)
+        except (pycares.AresError, UnicodeError):
+            self.end("the resolver cannot ask for it")
+            return
+        self._wait()
+
+    def end(self, found: Found) -> None:
+        """Give everybody this answer, and close the sockets."""
+        if self.found.done():
+            return
+        self.found.set_result(found)
+        self._limit.cancel()
+        if self._again is not None:
+            self._again.cancel()
+        # not from within c-ares, which may be the one that calls
+        self._loop.call_soon(self._close)
+
+    def _close(self) -> None:
+        channel, self._channel = self._channel, None
+        for descriptor in tuple(self._watched):
+            self._unwatch(descriptor)
+        if channel is not None:
+            channel.cancel()
+            channel.close()
+
+    def _answered(self, result: pycares.AddrInfoResult | None, error: int | None) -> None:
+        if error is not None or result is None:
+            self.end(_WORDS.get(error or 0, "the name server's answer cannot be read"))
+            return
+        self.end(list(dict.fromkeys(node.addr[0].decode() for node in result.nodes)) or "it has no address")
+
+    def _watch(self, descriptor: int, readable: bool, writable: bool) -> None:
+        if self._channel is None and self.found.done():
+            return  # c-ares clears up in a thread of its own; by then nothing is watched any more
+        self._unwatch(descriptor)
+        if readable:
+            self._loop.add_reader(descriptor, self._ready, descriptor, pycares.ARES_SOCKET_BAD)
+        if writable:
+            self._loop.add_writer(descriptor, self._ready, pycares.ARES_SOCKET_BAD, descriptor)
+        if readable or writable:
+            self._watched.add(descriptor)
+
+    def _unwatch(self, descriptor: int) -> None:
+        if descriptor in self._watched:
+            self._watched.discard(descriptor)
+            self._loop.remove_reader(descriptor)
+            self._loop.remove_writer(descriptor)
+
+    def _ready(self, readable: int, writable: int) -> None:
+        if self._channel is not None:
+            self._channel.process_fd(readable, writable)
+            self._wait()
+
+    def _wait(self) -> None:
+        """Wake c-ares when its own next time-out is due."""
+        if self._again is not None:
+            self._again.cancel()
+        if self._channel is not None and not self.found.done():
+            left: float = self._channel.timeout(LONGEST)  # type: ignore[no-untyped-call]
+            self._again = self._loop.call_later(left, self._ready, pycares.ARES_SOCKET_BAD, pycares.ARES_SOCKET_BAD)
+
+
+def _failure(host: str, words: str) -> Retryable:
+    return Retryable(f"{host}: the name cannot be resolved ({words})")
+
+
+NAMES = Names()
+
+
+__all__ = ["AT_ONCE", "FAILED", "LONGEST", "NAMES", "REMEMBERED", "Names"]
