@@ -15,13 +15,18 @@ import uvloop
 
 from gatewright import __version__, handlers
 from gatewright.api.base import seconds
+from gatewright.providers.connections.networks import Listed
 from gatewright.runtime.operator import Operator
 from gatewright.runtime.settings import FASTEST, RATE, Settings, default_identity, default_lease_namespace
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the operator until it is told to stop."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    both = Listed.parse(options.allow_address).both(Listed.parse(options.refuse_address))
+    if both:
+        parser.error(f"--allow-address and --refuse-address both name {', '.join(both)}; take it out of one")
     _log(options.log_level, options.log_format)
     settings = Settings(
         namespaces=frozenset(options.namespace or ()),
@@ -29,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         identity=options.identity,
         port=options.port,
         allow=options.allow_address,
+        refuse=options.refuse_address,
         trust=options.trust_interventions,
         fastest=options.fastest_interval,
         rate=options.measurements_per_second,
@@ -76,7 +82,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--allow-address",
         default=os.environ.get("GATEWRIGHT_ALLOW_ADDRESS", ""),
-        help="hosts, addresses and networks that Connections may reach although they are loopback, link-local or the API server",
+        type=_listed,
+        help="hosts, addresses and networks that Connections may reach although they are loopback, link-local, the API server "
+        "or refused by --refuse-address; NAMESPACE=... for the Connections of one namespace (GATEWRIGHT_ALLOW_ADDRESS)",
+    )
+    run.add_argument(
+        "--refuse-address",
+        default=os.environ.get("GATEWRIGHT_REFUSE_ADDRESS", ""),
+        type=_listed,
+        help="hosts, addresses and networks that Connections may not reach; NAMESPACE=... for those of one namespace, whose "
+        "entries come before those for all (GATEWRIGHT_REFUSE_ADDRESS)",
     )
     run.add_argument(
         "--trust-interventions",
@@ -105,6 +120,15 @@ def _positive(text: str) -> float:
     if not 0.1 <= number <= 1e6:
         raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 1000000")
     return number
+
+
+def _listed(text: str) -> str:
+    """A list of hosts, addresses and networks, as it is written."""
+    try:
+        Listed.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _log(level: str, form: str) -> None:

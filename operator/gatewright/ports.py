@@ -47,6 +47,8 @@ class Access:
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
     why: str
+    names: tuple[str, ...] = ()
+    """The only objects that it is needed for; none: all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class Link:
     config: Any
     timeout: float
     secrets: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    namespace: str = ""
+    """Whose it is: address rules and shares are those of a namespace."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from gatewright.providers.connections import addresses, vendor
+from gatewright.providers.connections import addresses, networks, vendor
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract import vendors, world
 from tests.fakes.redis_server import RedisServer, redis_server
@@ -18,7 +18,7 @@ from tests.fakes.redis_server import RedisServer, redis_server
 @pytest.fixture(autouse=True)
 async def _open_and_close() -> AsyncIterator[None]:
     before = addresses.allowed()
-    addresses.allow(addresses.Allowed.parse("127.0.0.1"))
+    addresses.allow(networks.Listed.parse("127.0.0.1"))
     yield
     addresses.allow(before)
     for connector in CONNECTIONS.values():

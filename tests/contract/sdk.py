@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx2
+from yarl import URL
 
+from gatewright.providers.connections import client
 from tests.fakes import npm
 
 PACKAGE = "@vercel/sdk@1.28.35"
@@ -45,7 +46,7 @@ class Sent(Protocol):
     """A request that was recorded."""
 
     @property
-    def request(self) -> httpx2.Request: ...
+    def request(self) -> client.Request: ...
 
 
 class Sdk:
@@ -56,11 +57,9 @@ class Sdk:
         self._operations = [_operation(path) for path in sorted((self.folder / "funcs").glob("*.js"))]
         assert len(self._operations) > 300, "the files of the SDK are not what they were"
 
-    def find(self, request: httpx2.Request, base: str) -> list[Operation]:
+    def find(self, request: client.Request, base: str) -> list[Operation]:
         """The operations that a request may be; the CLI's among them."""
-        path = (
-            request.url.raw_path.decode().partition("?")[0].removeprefix(httpx2.URL(base).raw_path.decode().rstrip("/"))
-        )
+        path = request.url.raw_path.removeprefix(URL(base).raw_path.rstrip("/"))
         cli = [Operation(method, template, names, "", "", "") for (method, template), names in BY_THE_CLI.items()]
         return [
             item
@@ -76,14 +75,14 @@ class Sdk:
             return [f"{what}: no such operation"]
         known = frozenset({"teamId", "slug"}).union(*(item.query for item in found))
         known |= frozenset().union(*(BY_THE_CLI.get((item.method, item.template), ()) for item in found))
-        names = (name for name in request.url.params if name not in known)
+        names = (name for name in request.url.query if name not in known)
         return [
             f"{what}: no such query parameter: {name}"
             for name in names
             if not ("meta-" in known and name[:5] == "meta-")
         ]
 
-    def judge(self, requests: Iterable[httpx2.Request], base: str) -> list[str]:
+    def judge(self, requests: Iterable[client.Request], base: str) -> list[str]:
         """What the SDK's schemas have against the bodies of requests."""
         found: list[str] = []
         asked: list[dict[str, Any]] = []

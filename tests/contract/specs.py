@@ -25,18 +25,20 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import Any
 from unittest import mock
 from urllib.parse import parse_qsl, unquote
 
-import httpx2
 import yaml
+from multidict import CIMultiDict
 from openapi_core import Config, OpenAPI
 from openapi_core.datatypes import RequestParameters
 from openapi_core.templating.paths.exceptions import PathError
 from openapi_core.templating.paths.finders import APICallPathFinder
 from werkzeug.datastructures import Headers, ImmutableMultiDict
+from yarl import URL
 
 from gatewright.ports import Link
 from gatewright.providers.connections import client
@@ -57,10 +59,17 @@ MAPS: Mapping[str, frozenset[str]] = {"statuspage": frozenset({"incident.compone
 class Call:
     """A request as it was built, and its answer, if there was one."""
 
-    request: httpx2.Request
+    request: client.Request
     reply: client.Reply | None
     link: Link | None = None
     """The Connection it went through."""
+
+
+def request(method: str, url: str | URL, json: Any = None, headers: Mapping[str, str] | None = None) -> client.Request:
+    """A request that nobody sends."""
+    content = None if json is None else dumps(json).encode()
+    kind = {} if content is None else {"Content-Type": "application/json"}
+    return client.Request(method, URL(url), CIMultiDict({**kind, **(headers or {})}), content)
 
 
 @contextmanager
@@ -69,7 +78,7 @@ def recorded() -> Iterator[list[Call]]:
     calls: list[Call] = []
     carry = client.Client._carry
 
-    async def noting(self: client.Client, request: httpx2.Request, *rest: Any) -> client.Reply:
+    async def noting(self: client.Client, request: client.Request, *rest: Any) -> client.Reply:
         reply = None
         try:
             reply = await carry(self, request, *rest)
@@ -152,9 +161,9 @@ class Spec:
 class _Request:
     """A request as openapi-core wants to see it."""
 
-    def __init__(self, request: httpx2.Request, base: str) -> None:
-        prefix = httpx2.URL(base).raw_path.decode().rstrip("/")
-        path = request.url.raw_path.decode().partition("?")[0]
+    def __init__(self, request: client.Request, base: str) -> None:
+        prefix = URL(base).raw_path.rstrip("/")
+        path = request.url.raw_path
         assert path.startswith(prefix), f"{path} is not below {base}"
         self.host_url = HOST
         self.path = path.removeprefix(prefix)
@@ -162,7 +171,7 @@ class _Request:
         self.content_type = request.headers.get("content-type", "").lower()
         self.body = request.content or None
         self.parameters = RequestParameters(
-            query=ImmutableMultiDict(request.url.params.multi_items()), header=Headers(list(request.headers.items()))
+            query=ImmutableMultiDict(list(request.url.query.items())), header=Headers(list(request.headers.items()))
         )
 
 

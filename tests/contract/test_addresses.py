@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
-import threading
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.connections import addresses, client
-from gatewright.providers.connections.addresses import Allowed, allow, check_host, check_url, resolve
+from gatewright.providers.connections.addresses import Server, allow, check_host, check_url, know, refuse, resolve
+from gatewright.providers.connections.networks import Listed
 from tests.contract import world
 
 OPEN = [
@@ -173,8 +178,10 @@ REFUSED = [
 @pytest.fixture(autouse=True)
 async def _closed(_open_and_close: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
-    allow(Allowed())
+    allow(Listed())
     yield
+    refuse(Listed())
+    know(Server())
 
 
 def _answering(monkeypatch: pytest.MonkeyPatch, *answers: Iterable[str]) -> list[str]:
@@ -182,14 +189,11 @@ def _answering(monkeypatch: pytest.MonkeyPatch, *answers: Iterable[str]) -> list
     asked: list[str] = []
     rest = list(answers)
 
-    def getaddrinfo(host: str, port: int, *args: Any, **kwargs: Any) -> list[tuple[Any, ...]]:
+    async def lookup(host: str, namespace: str) -> list[str]:
         asked.append(host)
-        found = rest.pop(0) if len(rest) > 1 else rest[0]
-        families = [socket.AF_INET6 if ":" in text else socket.AF_INET for text in found]
-        pairs = zip(families, found, strict=True)
-        return [(family, socket.SOCK_STREAM, 6, "", (text, port)) for family, text in pairs]
+        return list(rest.pop(0) if len(rest) > 1 else rest[0])
 
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(addresses, "_lookup", lookup)
     return asked
 
 
@@ -240,7 +244,7 @@ async def test_names_that_stand_for_what_is_refused(
 ) -> None:
     _answering(monkeypatch, found)
     with pytest.raises(Permanent, match=words):
-        await resolve("evil.example", 80)
+        await resolve("evil.example", "shop")
     with pytest.raises(Permanent, match=words):
         await client.ask(world.http_link("http://evil.example", timeout=5.0), "GET", "/")
 
@@ -250,55 +254,36 @@ async def test_the_connection_goes_to_the_checked_address(monkeypatch: pytest.Mo
     asked = _answering(monkeypatch, ["10.1.2.3"], ["127.0.0.1"])
     connected: list[str] = []
 
-    async def connect(self: object, host: str, *args: object, **kwargs: object) -> None:
-        connected.append(host)
-        raise OSError(111, "Connection refused")
+    async def connect(self: object, sock: socket.socket, place: tuple[Any, ...]) -> None:
+        connected.append(place[0])
+        raise ConnectionRefusedError(111, "Connection refused")
 
-    monkeypatch.setattr("httpcore2.AnyIOBackend.connect_tcp", connect)
-    with pytest.raises((Retryable, OSError)):
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
+    with pytest.raises(Retryable, match="the connection was refused"):
         await client.ask(world.http_link("http://rebind.example", timeout=5.0), "GET", "/")
     assert (asked, connected) == (["rebind.example"], ["10.1.2.3"])
 
 
 async def test_a_literal_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _answering(monkeypatch, ["127.0.0.1"])
-    assert await resolve("10.0.0.7", 80) == ["10.0.0.7"]
-    assert await resolve("fd12::1", 80) == ["fd12::1"]
+    assert await resolve("10.0.0.7", "shop") == ["10.0.0.7"]
+    assert await resolve("fd12::1", "shop") == ["fd12::1"]
     assert asked == []
 
 
-async def test_a_name_server_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+async def test_an_address_is_judged_again_for_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is looked up where the URL has an address; what is known of it may have changed since it was first used."""
+    link = world.http_link("http://10.1.2.3", timeout=5.0)
 
-    monkeypatch.setattr(socket, "getaddrinfo", fail)
-    with pytest.raises(Retryable, match=r"away\.example: the name cannot be resolved \(temporary failure"):
-        await resolve("away.example", 80)
+    async def connect(self: object, sock: socket.socket, place: tuple[Any, ...]) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
 
-
-async def test_a_name_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    _answering(monkeypatch, [])
-    with pytest.raises(Retryable, match="the name has no address"):
-        await resolve("empty.example", 80)
-
-
-async def test_a_name_server_that_hangs_does_not_hold_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    over = threading.Event()
-
-    def hang(*args: object, **kwargs: object) -> list[Any]:
-        over.wait(5)
-        return []
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    lookups = [asyncio.create_task(resolve("slow.example", 80)) for _ in range(8)]
-    await asyncio.sleep(0.05)
-    try:
-        assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), 1) == 1
-        with pytest.raises(Retryable, match="no answer within"):
-            await client.ask(world.http_link("http://slow.example", timeout=0.2), "GET", "/")
-    finally:
-        over.set()
-        await asyncio.gather(*lookups, return_exceptions=True)
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
+    with pytest.raises(Retryable, match="the connection was refused"):
+        await client.ask(link, "GET", "/")
+    know(Server.of(["10.1.2.3"]))
+    with pytest.raises(Permanent, match=r"10\.1\.2\.3 is the API server"):
+        await client.ask(link, "GET", "/")
 
 
 # --- the operator's own settings
@@ -316,14 +301,15 @@ async def test_a_name_server_that_hangs_does_not_hold_others(monkeypatch: pytest
         ("kubernetes.default.svc", "kubernetes.default.svc"),
         ("10.96.0.1", "10.96.0.1"),
         ("169.254.169.254/32, 10.96.0.0/12", "169.254.169.254"),
+        ("127.0.0.0/30", "127.0.0.1"),
         ("foco.mx,, fe80::/10 ", "fe80::1"),
     ],
 )
 def test_exceptions(setting: str, host: str) -> None:
-    allow(Allowed())
+    allow(Listed())
     with pytest.raises(Permanent):
         check_host(host)
-    allow(Allowed.parse(setting))
+    allow(Listed.parse(setting))
     check_host(host)
 
 
@@ -338,33 +324,160 @@ def test_exceptions(setting: str, host: str) -> None:
         ("kubernetes.default", "kubernetes.default.svc"),
         ("0.0.0.0/1", "169.254.169.254"),
         ("127.0.0.1", "2130706433"),
+        # a network excepts only what it lies in
+        ("0.0.0.0/0", "127.0.0.1"),
+        ("10.0.0.0/8", "10.96.0.1"),
+        ("::/0,0.0.0.0/0", "::ffff:169.254.169.254"),
+        ("shop=127.0.0.1", "127.0.0.1"),
     ],
 )
 def test_exceptions_go_no_further(setting: str, host: str) -> None:
-    allow(Allowed.parse(setting))
+    allow(Listed.parse(setting))
     with pytest.raises(Permanent):
         check_host(host)
 
 
 async def test_an_excepted_name_may_stand_for_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     _answering(monkeypatch, ["127.0.0.1"])
-    allow(Allowed.parse("dev.example"))
-    assert await resolve("dev.example", 80) == ["127.0.0.1"]
+    allow(Listed.parse("dev.example"))
+    assert await resolve("dev.example", "shop") == ["127.0.0.1"]
     with pytest.raises(Permanent):
-        await resolve("other.example", 80)
+        await resolve("other.example", "shop")
 
 
 async def test_an_excepted_network_opens_names_that_stand_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     _answering(monkeypatch, ["127.0.0.1"])
-    allow(Allowed.parse("127.0.0.0/8"))
-    assert await resolve("dev.example", 80) == ["127.0.0.1"]
+    allow(Listed.parse("127.0.0.0/8"))
+    assert await resolve("dev.example", "shop") == ["127.0.0.1"]
 
 
 @pytest.mark.parametrize("setting", ["http://x", "10.0.0.0/33", "a b", "10.0.0.1/8", "*", "256.1.1.1"])
 def test_settings_that_are_not_understood(setting: str) -> None:
     with pytest.raises(ValueError, match="is neither a host name nor an address nor a network"):
-        Allowed.parse(setting)
+        Listed.parse(setting)
 
 
 def test_nothing_is_excepted_by_default() -> None:
-    assert Allowed.parse("") == Allowed() == addresses.allowed()
+    assert Listed.parse("") == Listed() == addresses.allowed()
+
+
+SETTINGS = [
+    # allowed, refused, host, what it stands for, outcome in shop, outcome in blog
+    ("", "10.0.0.0/8", "10.2.0.7", None, "10.0.0.0/8", "10.0.0.0/8"),
+    ("", "shop=10.0.0.0/8", "10.2.0.7", None, "shop=10.0.0.0/8", None),
+    ("shop=10.2.0.0/16", "10.0.0.0/8", "10.2.0.7", None, None, "10.0.0.0/8"),
+    ("10.2.0.0/16", "10.0.0.0/8", "10.2.0.7", None, None, None),
+    ("10.2.0.0/16", "shop=10.0.0.0/8", "10.2.0.7", None, "shop=10.0.0.0/8", None),
+    ("10.2.0.0/16", "10.0.0.0/8", "10.3.0.7", None, "10.0.0.0/8", "10.0.0.0/8"),
+    ("", "shop=0.0.0.0/0", "web.example", "93.184.215.14", "shop=0.0.0.0/0", None),
+    ("shop=web.example", "shop=0.0.0.0/0", "web.example", "93.184.215.14", None, None),
+    ("web.example", "shop=0.0.0.0/0", "web.example", "93.184.215.14", "shop=0.0.0.0/0", None),
+    ("shop=93.184.215.14", "web.example", "web.example", "93.184.215.14", "web.example", "web.example"),
+    ("", "web.example", "web.example", "93.184.215.14", "web.example", "web.example"),
+    ("", "shop=WEB.example.", "web.example", "93.184.215.14", "shop=web.example", None),
+    ("shop=web.example", "web.example", "web.example", "93.184.215.14", None, "web.example"),
+    ("", "10.0.0.0/8", "::ffff:10.2.0.7", None, "10.0.0.0/8", "10.0.0.0/8"),
+    ("", "10.0.0.0/8", "64:ff9b::a02:7", None, "10.0.0.0/8", "10.0.0.0/8"),
+    ("", "fd12::/16", "web.example", "fd12::1", "fd12::/16", "fd12::/16"),
+    ("shop=127.0.0.1", "", "127.0.0.1", None, None, "loopback"),
+    ("shop=0.0.0.0/0", "", "127.0.0.1", None, "loopback", "loopback"),
+    ("127.0.0.1", "shop=127.0.0.0/8", "127.0.0.1", None, "shop=127.0.0.0/8", None),
+    ("shop=localhost", "", "localhost", "127.0.0.1", None, "loopback"),
+]
+
+
+@pytest.mark.parametrize("allowed, refused, host, found, shop, blog", SETTINGS)
+async def test_settings_of_a_namespace_come_first_and_what_is_allowed_before_what_is_refused(
+    allowed: str,
+    refused: str,
+    host: str,
+    found: str | None,
+    shop: str | None,
+    blog: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _answering(monkeypatch, [found or "192.0.2.1"])
+    allow(Listed.parse(allowed))
+    refuse(Listed.parse(refused))
+    for namespace, outcome in (("shop", shop), ("blog", blog)):
+        if outcome is None:
+            assert await resolve(host, namespace) == [found or str(ip_address(host))]
+            continue
+        with pytest.raises(Permanent) as caught:
+            await resolve(host, namespace)
+        setting = f"--refuse-address {outcome})" if outcome != "loopback" else "is loopback"
+        assert setting in str(caught.value)
+        assert ("of namespace shop" in str(caught.value)) == outcome.startswith("shop=")
+
+
+async def test_the_client_asks_for_its_own_namespace(server: world.Server) -> None:
+    allow(Listed.parse("shop=127.0.0.1"))
+    for namespace, good in (("shop", True), ("blog", False)):
+        link = world.http_link(server.url("ok"), namespace=namespace)
+        if good:
+            assert (await client.ask(link, "GET", "/")).status == 200
+            continue
+        with pytest.raises(Permanent, match="loopback"):
+            await client.ask(link, "GET", "/")
+
+
+@pytest.mark.parametrize("setting", ["Shop_1=10.0.0.0/8", "=10.0.0.0/8", "a.b=x.example", "shop==x", "-a=10.0.0.1"])
+def test_a_namespace_that_cannot_be_one(setting: str) -> None:
+    with pytest.raises(ValueError, match=r"is no name of a namespace \(try shop=10"):
+        Listed.parse(setting)
+
+
+def test_what_two_settings_name_alike_is_found() -> None:
+    allowed, refused = (
+        Listed.parse("a.example,10.0.0.0/8,shop=b.example"),
+        Listed.parse("10.0.0.0/8,shop=b.example,b.example"),
+    )
+    assert allowed.both(refused) == ["10.0.0.0/8", "shop=b.example"]
+    assert Listed.parse("shop=10.0.0.0/8").both(Listed.parse("10.0.0.0/8")) == []
+
+
+@pytest.mark.parametrize(
+    "place", ["10.9.8.7", "::ffff:10.9.8.7", "fd00::7", "api.cluster.example", "API.cluster.example."]
+)
+async def test_the_control_planes_own_addresses_are_refused(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _answering(monkeypatch, ["10.9.8.7"])
+    check_host(place)
+    know(Server.of(["10.9.8.7", "fd00::7", "api.cluster.example", "", "not a host"]))
+    with pytest.raises(Permanent, match="is the API server"):
+        check_host(place)
+    with pytest.raises(Permanent, match=r"any\.example \(10\.9\.8\.7\) is the API server"):
+        await resolve("any.example", "shop")
+    allow(Listed.parse("10.0.0.0/8"))
+    with pytest.raises(Permanent, match="is the API server"):
+        await resolve("any.example", "shop")
+    allow(Listed.parse("10.9.8.7"))
+    assert await resolve("any.example", "shop") == ["10.9.8.7"]
+
+
+# --- what it costs to judge a text that a user wrote
+
+
+def _spent(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    try:
+        work()
+    except Permanent as error:
+        assert len(str(error)) < 500, "a refusal repeats what it refuses"
+    return time.process_time() - began
+
+
+PIECES = [*".:-[]%@/?#=_0a9 \\é", "a.", "::", "%25", "//", "/../", "x0"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["", "http://", "http://a", "http://[", "https://a:", "http://a/"]),
+    st.lists(st.sampled_from(PIECES), min_size=1, max_size=4),
+    st.sampled_from([16 * 1024, 1024 * 1024]),
+)
+def test_any_text_is_judged_in_linear_time(start: str, pieces: list[str], size: int) -> None:
+    piece = "".join(pieces)
+    text = start + piece * (size // len(piece))
+    limit = 0.02 if size == 16 * 1024 else 1.0
+    for judge in (check_url, check_host):
+        assert min(_spent(functools.partial(judge, text)) for _ in range(2)) < limit

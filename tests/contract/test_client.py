@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import ssl
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import httpcore2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gatewright.api.base import SecretKeyRef, SecretSource
 from gatewright.api.connection import HttpAccess
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import client
+from gatewright.providers.connections import addresses, client, tls
 from gatewright.providers.connections.secrets import hide, secret
 from gatewright.providers.connections.shelf import Shelf
 from gatewright.providers.registry import GATES
+from tests.cluster.certs import Authority
 from tests.cluster.processes import free_port
 from tests.contract import world
 
@@ -106,6 +112,211 @@ async def test_a_new_connection_that_dies_is_not_asked_again() -> None:
     assert asked == 1
 
 
+@pytest.mark.parametrize(
+    "method, sent", [("GET", 2), ("HEAD", 2), ("POST", 1), ("PUT", 1), ("PATCH", 1), ("DELETE", 1)]
+)
+async def test_what_may_do_something_twice_is_sent_once(method: str, sent: int) -> None:
+    """The kept connection dies after it has taken the second request, and nobody knows what became of that."""
+    taken: list[str] = []
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.readuntil(b"\r\n\r\n")
+        taken.append(first.split()[0].decode())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        taken.append((await reader.readuntil(b"\r\n\r\n")).split()[0].decode())
+        writer.transport.abort()
+
+    async with await asyncio.start_server(answer_once, "127.0.0.1", 0) as listening:
+        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0)
+        await client.ask(link, "GET", "/")
+        if sent == 2:
+            assert (await client.ask(link, method, "/")).status == 200
+        else:
+            with pytest.raises(Retryable):
+                await client.ask(link, method, "/", body={"n": 1})
+    assert taken[1:].count(method) == sent
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+async def test_a_body_where_there_may_be_none_is_no_answer(late: bool) -> None:
+    """HEAD that is answered as GET would be: what comes after the head is neither an error nor the next answer."""
+    opened = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        while True:
+            first = await reader.readuntil(b"\r\n\r\n")
+            status = b"401 Unauthorized" if first.startswith(b"HEAD") or opened == 1 else b"200 OK"
+            body = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"
+            writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status, len(body)))
+            if late:
+                await writer.drain()
+                await asyncio.sleep(0.05)
+            writer.write(body)
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
+        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0)
+        assert (await client.ask(link, "HEAD", "/")).status in (200, 401)
+        await asyncio.sleep(0.2)
+        for _ in range(2):
+            assert b"wrong" in (reply := await client.ask(link, "POST", "/", body={})).body[-5:] and len(reply.body) > 5
+        await client.aclose()
+    assert opened == 2, "the connection that was out of order was used again"
+
+
+async def test_what_nobody_asked_for_is_no_answer() -> None:
+    async def talkative(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+        await writer.drain()
+        await reader.read()
+
+    async with await asyncio.start_server(talkative, "127.0.0.1", 0) as listening:
+        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0)
+        for method in ("GET", "POST", "PUT"):
+            assert (await client.ask(link, method, "/")).body == b"right"
+            await asyncio.sleep(0.2)
+        await client.aclose()
+
+
+async def test_a_form_is_a_question_and_asked_again(server: world.Server) -> None:
+    taken: list[bytes] = []
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.append(await reader.readuntil(b"a=1+%26"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        await reader.read(1)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(answer_once, "127.0.0.1", 0) as listening:
+        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0)
+        for _ in range(2):
+            assert (await client.ask(link, "POST", "/", form={"a": "1 &"})).status == 200
+    assert len(taken) == 2 and b"Content-Type: application/x-www-form-urlencoded\r\n" in taken[0]
+
+
+@pytest.mark.parametrize(
+    "base, path, target",
+    [
+        ("", "/x?deep=true", "/x?deep=true"),
+        ("", "", "/"),
+        ("/base/", "/x", "/base/x"),
+        ("/base/", "", "/base"),
+        ("", "/a b?q=c d+e%20f&g=é", "/a%20b?q=c%20d+e%20f&g=%C3%A9"),
+        ("", "/%41%2f%7e;v=1", "/%41%2f%7e;v=1"),
+        ("", "/a\r\nHost: evil", "/a%0D%0AHost:%20evil"),
+        ("", "//evil.example/x", "//evil.example/x"),
+        ("", "/#x?y#z", "/%23x?y%23z"),
+        ("", "/a?b?c=/../d", "/a?b?c=/../d"),
+    ],
+)
+async def test_a_path_goes_as_it_is_written(base: str, path: str, target: str) -> None:
+    first: list[bytes] = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with await asyncio.start_server(note, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        await client.ask(world.http_link(f"http://127.0.0.1:{port}{base}", timeout=10.0), "GET", path)
+    line, *headers = first[0].decode().split("\r\n")
+    assert line == f"GET {target} HTTP/1.1"
+    assert [name for name in headers if name.lower().startswith("host:")] == [f"Host: 127.0.0.1:{port}"]
+
+
+@pytest.mark.parametrize("path", ["@evil.example/", ":81/", ".evil.example/", "x"])
+async def test_a_path_that_would_be_part_of_the_host_is_refused(server: world.Server, path: str) -> None:
+    with pytest.raises(Permanent, match="a path begins with /"):
+        await client.ask(world.http_link(f"http://127.0.0.1:{server.port}"), "GET", path)
+
+
+@pytest.mark.parametrize("headers", [{"X-A": "a\r\nX-B: b"}, {"X-A\r\nX-B": "b"}, {"X-A": "a\x00"}])
+async def test_a_header_that_would_be_two_is_not_sent(server: world.Server, headers: dict[str, str]) -> None:
+    server.requests.clear()
+    with pytest.raises(Permanent, match="cannot be sent by HTTP"):
+        await client.ask(world.http_link(server.url("ok")), "GET", "/", headers=headers)
+    assert server.requests == []
+
+
+async def test_proxies_and_passwords_of_the_environment_are_not_used(
+    server: world.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login ana password word\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    link = dataclasses.replace(_one("value"), config=HttpAccess(url=server.url("ok")), identity="plain")
+    assert (await client.ask(link, "GET", "/")).status == 200
+    assert "authorization" not in server.requests[-1][1]
+
+
+async def test_bytes_of_a_header_that_are_no_text_can_be_written_on() -> None:
+    async def odd(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: /\xff\xe9?x\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with await asyncio.start_server(odd, "127.0.0.1", 0) as listening:
+        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0)
+        reply = await client.ask(link, "GET", "/")
+    assert reply.location == "/\ufffd\ufffd"
+    json.dumps([reply.location, dict(reply.headers)], ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("size, good", [(30_000, True), (100_000, False)])
+async def test_headers_are_bounded(size: int, good: bool) -> None:
+    async def wide(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nX-Policy: %b\r\nContent-Length: 0\r\n\r\n" % (b"x" * size))
+        await writer.drain()
+
+    async with await asyncio.start_server(wide, "127.0.0.1", 0) as listening:
+        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0)
+        if good:
+            assert len((await client.ask(link, "GET", "/")).headers["x-policy"]) == size
+            return
+        with pytest.raises(Retryable, match="the answer broke off, or is not HTTP"):
+            await client.ask(link, "GET", "/")
+
+
+@pytest.mark.parametrize("host, good", [("shop.example", True), ("blog.example", False)])
+async def test_a_certificate_is_for_the_name_and_not_for_the_address(
+    host: str, good: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority.create()
+    pair = authority.issue("server", hosts=["shop.example", "127.0.0.1"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with world.stored(pair.certificate + pair.key) as path:
+        context.load_cert_chain(path)
+    asked: list[str | None] = []
+    context.sni_callback = lambda _, name, __: asked.append(name)
+    with world.stored(authority.certificate) as path:
+        trusted = ssl.create_default_context(cafile=path)
+
+    async def lookup(host: str, namespace: str) -> list[str]:
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(addresses, "_lookup", lookup)
+    monkeypatch.setattr(tls, "trust", lambda *protocols: trusted)
+    with world.faulty(context) as serving:
+        link = world.http_link(f"https://{host}:{serving.port}/ok", timeout=10.0)
+        if good:
+            assert (await client.ask(link, "GET", "/")).status == 200
+        else:
+            with pytest.raises(Permanent, match="the certificate is not trusted"):
+                await client.ask(link, "GET", "/")
+        assert asked == [host]
+        assert len(serving.requests) == int(good), "credentials went to somebody else"
+
+
 @pytest.mark.parametrize("name", ["time-out", "drip", "drip-head"])
 async def test_the_time_is_a_total(server: world.Server, name: str) -> None:
     started = time.monotonic()
@@ -172,7 +383,7 @@ async def test_latency_leaves_out_connecting() -> None:
     assert isinstance(answer.value, float) and 0.2 <= answer.value < 0.3
 
 
-async def _slow_lookup(host: str, port: int) -> list[str]:
+async def _slow_lookup(host: str, namespace: str) -> list[str]:
     await asyncio.sleep(0.3)
     return ["127.0.0.1"]
 
@@ -181,19 +392,18 @@ async def test_a_silent_address_does_not_use_up_the_time_of_the_next(
     server: world.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name with two addresses, the first of which nobody answers at."""
-    original = httpcore2.AnyIOBackend.connect_tcp
+    original = asyncio.SelectorEventLoop.sock_connect
 
-    async def two(host: str, port: int) -> list[str]:
+    async def two(host: str, namespace: str) -> list[str]:
         return ["10.255.255.1", "127.0.0.1"]
 
-    async def connect(self: Any, host: str, port: int, timeout: float | None = None, **rest: Any) -> Any:
-        if host != "127.0.0.1":
-            await asyncio.sleep(60 if timeout is None else timeout)
-            raise httpcore2.ConnectTimeout
-        return await original(self, host, port, timeout, **rest)
+    async def connect(self: Any, sock: Any, place: tuple[str, int]) -> None:
+        if place[0] != "127.0.0.1":
+            await asyncio.sleep(60)
+        await original(self, sock, place)
 
     monkeypatch.setattr("gatewright.providers.connections.addresses.resolve", two)
-    monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", connect)
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
     link = world.http_link(f"http://two.example:{server.port}", timeout=2.0)
     assert (await client.ask(link, "GET", "/ok/")).status == 200
 
@@ -326,3 +536,33 @@ def test_clients_do_not_outlive_their_loop(server: world.Server) -> None:
     for _ in range(2):
         reply = asyncio.run(client.ask(link, "GET", "/"))
         assert json.loads(reply.body)["ready"] is True
+
+
+# --- what it costs to read a text that somebody else wrote
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([*'[]{}:,"\\0e-.tn aé', "://", "@", "%", "://a@", "\r\n", world.TOKEN]), min_size=1, max_size=4
+    ),
+    st.sampled_from([16 * 1024, 1024 * 1024]),
+)
+def test_any_text_is_read_in_linear_time(pieces: list[str], size: int) -> None:
+    piece = "".join(pieces)
+    text = piece * (size // len(piece.encode()))
+    limit = 0.02 if size == 16 * 1024 else 1.0
+    link = world.http_link("http://a")
+    reply = client.Reply("http://a", 200, CIMultiDictProxy(CIMultiDict()), "", text.encode(), 0.0)
+    readers = [lambda: client.json_of(reply), lambda: hide(text, link), lambda: client._quoted(text)]
+    for read in readers:
+        assert min(_spent(read) for _ in range(2)) < limit
+
+
+def _spent(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    try:
+        work()
+    except Permanent as error:
+        assert len(str(error)) < 500
+    return time.process_time() - began

@@ -15,7 +15,7 @@ import pytest
 from gatewright.core.model import Operation
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.actions import flushing
-from gatewright.providers.connections import addresses, redis
+from gatewright.providers.connections import addresses, redis, tls
 from gatewright.providers.gates import redis as gate
 from gatewright.providers.gates.redis import HitRatio, ratio_of
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
@@ -92,7 +92,7 @@ async def test_credential_check(cache: RedisServer) -> None:
 
 async def test_tls_with_a_certificate_that_is_trusted(cache: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     context = ssl.create_default_context(cafile=cache.authority)
-    monkeypatch.setattr(redis, "_trust", lambda: context)
+    monkeypatch.setattr(tls, "trust", lambda: context)
     await CONNECTIONS["redis"].check(link(cache.url(tls=True)))
 
 
@@ -125,7 +125,7 @@ async def test_a_name_is_judged_by_what_it_is_connected_to(cache: RedisServer, m
     """A name that leads to this machine is refused at the moment of connecting, and is never looked up twice."""
     asked: list[str] = []
 
-    async def lookup(host: str, port: int) -> list[str]:
+    async def lookup(host: str, namespace: str) -> list[str]:
         asked.append(host)
         return ["127.0.0.1"] if len(asked) > 1 else ["169.254.169.254"]
 

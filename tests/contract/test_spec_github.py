@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import httpx2
-
 from gatewright.providers.registry import ACTIONS, CONNECTIONS
 from tests.contract import specs, world
 from tests.contract.test_github import CHECKS, DEPLOYMENT, ISSUES, SMOKE, do, follow, link, look, of, operation
@@ -69,14 +67,14 @@ async def test_a_request_that_is_not_githubs_is_noticed() -> None:
     post = next(
         call for call in calls if call.request.url.path.endswith("/deployments") and call.request.method == "POST"
     )
-    base = str(post.request.url.copy_with(raw_path=b"/"))
+    base = str(post.request.url.with_path("/"))
     for wrong in (
-        {"url": post.request.url.copy_with(path="/repos/acme/shop/deploys")},
+        {"url": post.request.url.with_path("/repos/acme/shop/deploys")},
         {"url": f"{post.request.url}?environment=x"},
         {"json": {"environment": "production"}},
         {"json": {"ref": "main", "environement": "production"}},
         {"json": {"ref": "main", "required_contexts": "none"}},
     ):
-        request = httpx2.Request("POST", **{"url": post.request.url, "json": {"ref": "main"}, **wrong})
+        request = specs.request("POST", **{"url": post.request.url, "json": {"ref": "main"}, **wrong})
         assert spec.problems(specs.Call(request, None), base), wrong
     assert not spec.problems(post, base)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import httpx2
 import pytest
 
 from gatewright.providers.registry import CONNECTIONS
@@ -70,5 +69,5 @@ async def test_the_stand_in_answers_as_sentry_does() -> None:
 )
 async def test_a_request_that_is_not_sentrys_is_noticed(method: str, path: str, body: object) -> None:
     base = "http://127.0.0.1:1/behind"
-    request = httpx2.Request(method, base + path, json=body, headers={"Authorization": "Bearer t"})
+    request = specs.request(method, base + path, json=body, headers={"Authorization": "Bearer t"})
     assert specs.load("sentry").problems(specs.Call(request, None), base)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import httpx2
 import pytest
 
 from gatewright.core.model import Operation
@@ -90,7 +89,7 @@ async def test_every_body_is_one_of_vercels() -> None:
     ],
 )
 def test_a_body_that_is_not_vercels_is_noticed(method: str, path: str, body: Any, words: str) -> None:
-    request = httpx2.Request(method, f"http://127.0.0.1:1/behind{path}", json=body)
+    request = specs.request(method, f"http://127.0.0.1:1/behind{path}", json=body)
     found = Sdk().judge([request], "http://127.0.0.1:1/behind")
     assert any(words in problem for problem in found), found
 
@@ -106,5 +105,5 @@ def test_a_body_that_is_not_vercels_is_noticed(method: str, path: str, body: Any
     ],
 )
 def test_a_request_that_is_not_vercels_is_noticed(method: str, target: str) -> None:
-    call = specs.Call(httpx2.Request(method, f"http://127.0.0.1:1/behind{target}"), None)
+    call = specs.Call(specs.request(method, f"http://127.0.0.1:1/behind{target}"), None)
     assert Sdk().problems(call, "http://127.0.0.1:1/behind")

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from gatewright.api.release import Proof
 from gatewright.core.proof import lacking
 from gatewright.ports import Permanent, Retryable
-from gatewright.providers.connections import addresses, postgres
+from gatewright.providers.connections import addresses, networks, postgres
 from gatewright.providers.gates import sql
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
@@ -279,7 +279,7 @@ async def test_the_address_is_checked_when_connecting(
     """A name may have become another address since its URL was checked."""
     asked: list[str] = []
 
-    async def lookup(host: str, port: int) -> list[str]:
+    async def lookup(host: str, namespace: str) -> list[str]:
         asked.append(host)
         return ["127.0.0.1"]
 
@@ -287,7 +287,7 @@ async def test_the_address_is_checked_when_connecting(
     url = database.url().replace("127.0.0.1", "db.example.com")
     assert (await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {}))[0] == "Good"
     await CONNECTIONS["postgres"].close()
-    addresses.allow(addresses.Allowed())
+    addresses.allow(networks.Listed())
     kind, message = await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {})
     assert (kind, "db.example.com (127.0.0.1) is loopback" in message) == ("Permanent", True), message
     assert asked == ["db.example.com", "db.example.com"]

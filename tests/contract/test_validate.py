@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from gatewright.api.base import docstrings
 from gatewright.api.release import ReleaseSpec
 from gatewright.providers import registry
-from gatewright.providers.connections import addresses
+from gatewright.providers.connections import addresses, networks
 from gatewright.providers.units import unit_of
 from gatewright.providers.validate import connection_problems, explain, problems
 from tests.contract import cases, world
@@ -521,7 +521,7 @@ CONNECTIONS: list[tuple[dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize("spec, sentences", CONNECTIONS, ids=[str(spec)[:60] for spec, _ in CONNECTIONS])
 def test_connections(spec: dict[str, Any], sentences: list[str]) -> None:
-    addresses.allow(addresses.Allowed())
+    addresses.allow(networks.Listed())
     found = connection_problems(spec)
     assert found == sentences
     world.assert_silent(*found)

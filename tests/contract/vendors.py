@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
 import pytest
+from yarl import URL
 
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract.sdk import Sdk
@@ -75,7 +75,7 @@ def _against_file(call: Call) -> list[str]:
     if vendor is None or spec is None:
         return []
     sent, base = call.request, f"{call.link.config.url.rstrip('/')}{vendor.under}"
-    path = sent.url.raw_path.decode().removeprefix(httpx2.URL(base).raw_path.decode())
+    path = sent.url.raw_path_qs.removeprefix(URL(base).raw_path)
     if kind == "prometheus" and not str(sent.url).startswith(base):
         return []
     same = (kind, sent.method, path, sent.content, sent.headers.get("content-type"), sent.headers.get("accept"))

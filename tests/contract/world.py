@@ -63,13 +63,13 @@ def stored(content: bytes) -> Iterator[str]:
 # --- links and verdicts
 
 
-def http_link(url: str, timeout: float = TIMEOUT) -> Link:
+def http_link(url: str, timeout: float = TIMEOUT, namespace: str = "") -> Link:
     """A Connection to an HTTP system, with a bearer token and a header from Secrets."""
     token = SecretSource(secretRef=SecretKeyRef(name="access", key="token"))
     header = SecretSource(secretRef=SecretKeyRef(name="access", key="header"))
     config = HttpAccess(url=url, bearerToken=token, headers={"X-Scope-OrgID": header})
     secrets = {("access", "token"): f"{TOKEN}\n", ("access", "header"): HEADER}
-    return Link("system", digest(["http", url]), config, timeout, secrets)
+    return Link("system", digest(["http", url, namespace]), config, timeout, secrets, namespace)
 
 
 def sql_link(url: str, timeout: float = TIMEOUT) -> Link:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import httpx2
+from multidict import CIMultiDict
 
 from gatewright.providers.connections import client
 from tests.cluster.processes import free_port
@@ -57,7 +57,7 @@ def preferring(wish: str) -> Iterator[None]:
 def understood() -> Iterator[None]:
     """Prism compares `Accept` with what the file names, letter by letter: a vendor's own JSON is asked for as JSON."""
 
-    def plain(headers: httpx2.Headers) -> None:
+    def plain(headers: CIMultiDict[str]) -> None:
         if headers.get("Accept", "").endswith("+json"):
             headers["Accept"] = "application/json"
 
@@ -66,10 +66,10 @@ def understood() -> Iterator[None]:
 
 
 @contextmanager
-def _changing(change: Callable[[httpx2.Headers], None]) -> Iterator[None]:
+def _changing(change: Callable[[CIMultiDict[str]], None]) -> Iterator[None]:
     build = client.Client._request
 
-    def changed(self: client.Client, wish: Any) -> httpx2.Request:
+    def changed(self: client.Client, wish: Any) -> client.Request:
         request = build(self, wish)
         change(request.headers)
         return request

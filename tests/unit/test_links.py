@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from gatewright.ports import Link, NotFound, Permanent, Retryable
-from gatewright.providers.connections import addresses, client
+from gatewright.providers.connections import addresses, client, networks
 from gatewright.runtime import readiness
 from gatewright.runtime.links import Links
 from tests.fakes.serving import serving
@@ -75,7 +75,7 @@ def known(*items: Mapping[str, Any]) -> tuple[Links, ApiServer]:
 async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """The URL of a receiver that answers credential checks, and takes every key."""
     before = addresses.allowed()
-    addresses.allow(addresses.Allowed.parse("127.0.0.1"))
+    addresses.allow(networks.Listed.parse("127.0.0.1"))
 
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=405)
@@ -402,3 +402,32 @@ async def test_secrets_that_nobody_uses_any_more_are_forgotten(monkeypatch: pyte
     monkeypatch.setattr("gatewright.runtime.links.SECRET_AGE", 0.0)
     await links._secret("shop", "next")
     assert list(links._secrets) == [("shop", "next")]
+
+
+# --- whose it is
+
+
+async def test_a_link_knows_its_namespace_and_is_judged_by_the_rules_for_it(receiver: str) -> None:
+    links, _ = known(connection("a"))
+    link = await links.open("shop", "webhook", "a")
+    assert link.namespace == "shop"
+    addresses.refuse(networks.Listed.parse("shop=127.0.0.0/8,blog=10.0.0.0/8"))
+    try:
+        addresses.allow(networks.Listed.parse("127.0.0.1"))
+        with pytest.raises(Permanent, match="is closed to Connections of namespace shop"):
+            await client.ask(link, "HEAD", "")
+        with pytest.raises(Permanent, match="--refuse-address shop=127"):
+            links.resolve("shop", "webhook", "a")
+    finally:
+        addresses.refuse(networks.Listed())
+
+
+async def test_a_connection_is_parsed_once_an_edition() -> None:
+    links, _ = known(connection("a"))
+    first, second = [await links.open("shop", "webhook", "a") for _ in range(2)]
+    assert first.config is second.config
+    links.event("MODIFIED", connection("a", generation=2, url="https://other.shop.example"))
+    third = await links.open("shop", "webhook", "a")
+    assert third.config.url == "https://other.shop.example" and third.identity != second.identity
+    links.event("DELETED", connection("a", generation=2))
+    assert links._read_once == {}

@@ -61,8 +61,8 @@ def problems(spec: ReleaseSpec) -> list[str]:
     return found
 
 
-def connection_problems(spec: Mapping[str, Any]) -> list[str]:
-    """Everything that is wrong with the spec of a Connection."""
+def connection_problems(spec: Mapping[str, Any], namespace: str = "") -> list[str]:
+    """Everything that is wrong with the spec of a Connection; of a namespace: what is closed to that, too."""
     try:
         parsed = ConnectionSpec.model_validate(spec)
     except ValidationError as error:
@@ -77,7 +77,7 @@ def connection_problems(spec: Mapping[str, Any]) -> list[str]:
     url = getattr(config, "url", None)
     if isinstance(url, str):
         try:
-            addresses.check_url(url)
+            addresses.check_url(url, namespace)
         except Permanent as error:
             found.append(f"spec.{key}.url: {error}")
     return found

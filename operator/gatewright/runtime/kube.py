@@ -76,13 +76,18 @@ class Kube:
 
     def __init__(self, api: kubernetes_client.ApiClient) -> None:
         self._api = api
-        self._base = api.configuration.host.rstrip("/")
+        self._base: str = api.configuration.host.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
         self.fence: Callable[[], None] | None = None
         """Called before every write but those of Leases; raises where this instance may not write any more."""
         self._pages: dict[tuple[str, str], int] = {}
         """How many objects a page of a collection is to have, where it is not `PAGE`."""
         self._proxy = api.configuration.proxy or None
+
+    @property
+    def host(self) -> str:
+        """URL of the API server."""
+        return self._base
 
     def _open(self) -> aiohttp.ClientSession:
         """The library's connector without its `trust_env`, which would read ~/.netrc in a thread on every request."""

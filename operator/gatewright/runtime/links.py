@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,6 +46,16 @@ def unpinned(key: tuple[str, str]) -> Pins:
     return UNPINNED
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one edition of a Connection says."""
+
+    body: Mapping[str, Any]
+    timeout: float
+    config: BaseModel
+    references: tuple[SecretKeyRef, ...]
+
+
 class Links:
     """All Connections that are watched."""
 
@@ -52,6 +63,7 @@ class Links:
         self._cluster = cluster
         self._objects: dict[str, dict[str, dict[str, Any]]] = {}
         self._secrets: dict[tuple[str, str], tuple[float, Mapping[str, str], str]] = {}
+        self._read_once: dict[Place, _Read] = {}
         self._readiness = Readiness(cluster, self._body, self._probe)
 
     def event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
@@ -60,6 +72,7 @@ class Links:
         here = self._objects.setdefault(namespace, {})
         if kind == "DELETED":
             here.pop(name, None)
+            self._read_once.pop((namespace, name), None)
             if not here:
                 del self._objects[namespace]
             self._readiness.forget((namespace, name))
@@ -81,7 +94,7 @@ class Links:
     def resolve(self, namespace: str, kind: str, name: str | None) -> tuple[str, str]:
         """Name and UID of the named Connection of a kind, or of the namespace's only one. Raises Permanent."""
         found = self._find(namespace, kind, name)
-        problems = connection_problems(found["spec"])
+        problems = connection_problems(found["spec"], namespace)
         if problems:
             raise Permanent(f"{_called(kind, found)} cannot be used: {problems[0]}; mend it there")
         return found["metadata"]["name"], found["metadata"]["uid"]
@@ -138,7 +151,7 @@ class Links:
 
     async def _probe(self, found: Mapping[str, Any]) -> tuple[Reason, str]:
         """Whether a Connection works. Raises Retryable where the API server does not answer."""
-        problems = connection_problems(found["spec"])
+        problems = connection_problems(found["spec"], found["metadata"]["namespace"])
         if problems:
             return "InvalidSpec", problems[0]
         try:
@@ -192,16 +205,27 @@ class Links:
 
     async def _link(self, found: Mapping[str, Any]) -> Link:
         meta = found["metadata"]
+        read = self._parsed(found)
+        secrets, versions = await self._read(meta["namespace"], read.references)
+        identity = fingerprint([meta["uid"], meta.get("generation"), versions])
+        return Link(meta["name"], identity, read.config, read.timeout, secrets, meta["namespace"])
+
+    def _parsed(self, found: Mapping[str, Any]) -> _Read:
+        """What a Connection says, parsed once an edition: every question goes through one. Raises Permanent."""
+        meta = found["metadata"]
+        place = meta["namespace"], meta["name"]
+        read = self._read_once.get(place)
+        if read is not None and read.body is found:
+            return read
         try:
             timeout = seconds(ConnectionSpec.model_validate(found["spec"]).timeout)
             _, config = _configured(found)
         except ValidationError as error:
             raise Permanent(f"Connection {meta['name']}: {error.error_count()} problems in its spec") from None
-        secrets, versions = await self._read(meta["namespace"], list(_references(config)))
-        identity = fingerprint([meta["uid"], meta.get("generation"), versions])
-        return Link(meta["name"], identity, config, timeout, secrets)
+        read = self._read_once[place] = _Read(found, timeout, config, tuple(_references(config)))
+        return read
 
-    async def _read(self, namespace: str, refs: list[SecretKeyRef]) -> tuple[dict[tuple[str, str], str], list[str]]:
+    async def _read(self, namespace: str, refs: Iterable[SecretKeyRef]) -> tuple[dict[tuple[str, str], str], list[str]]:
         values: dict[tuple[str, str], str] = {}
         versions: list[str] = []
         for ref in refs:

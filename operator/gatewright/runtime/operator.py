@@ -7,12 +7,14 @@ import logging
 
 from aiohttp import web
 
-from gatewright.providers.connections.addresses import Allowed, allow
+from gatewright.providers.connections import addresses
+from gatewright.providers.connections.networks import Listed
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.runtime.kube import Kube
 from gatewright.runtime.leader import Leader
 from gatewright.runtime.reconcile import Reconciler
 from gatewright.runtime.server import serve
+from gatewright.runtime.servers import Servers
 from gatewright.runtime.settings import Settings
 
 log = logging.getLogger("gatewright.operator")
@@ -25,6 +27,7 @@ class Operator:
         self.settings = settings
         self.reconciler: Reconciler | None = None
         self._kube: Kube | None = None
+        self._servers: Servers | None = None
         self._leader: Leader | None = None
         self._server: web.AppRunner | None = None
         self._main: asyncio.Task[None] | None = None
@@ -32,8 +35,10 @@ class Operator:
 
     async def start(self) -> None:
         """Connect and begin to compete for the Lease; returns at once."""
-        allow(Allowed.parse(self.settings.allow))
+        addresses.allow(Listed.parse(self.settings.allow))
+        addresses.refuse(Listed.parse(self.settings.refuse))
         self._kube = await Kube.connect()
+        self._servers = Servers(self._kube)
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
         self._kube.fence = self._leader.fence
         self.reconciler = Reconciler(self._kube, self._leader, self.settings)
@@ -54,12 +59,16 @@ class Operator:
             await self._server.cleanup()
         for connector in CONNECTIONS.values():
             await connector.close()
+        if self._servers is not None:
+            await self._servers.close()
         if self._kube is not None:
             await self._kube.close()
 
     async def _lead(self) -> None:
         assert self._leader is not None and self.reconciler is not None
         try:
+            assert self._servers is not None
+            await self._servers.start()
             await self._leader.acquire()
             log.info("acting as %s; nobody watched for %.1fs", self.settings.identity, self._leader.unwatched)
             await self.reconciler.start()

@@ -22,7 +22,10 @@ class Settings:
     identity: str
     port: int
     allow: str
-    """Comma-separated hosts, addresses and networks that Connections may reach although the address rules refuse them."""
+    """Comma-separated hosts, addresses and networks that Connections may reach although the address rules refuse them;
+    `NAMESPACE=...` for those of one namespace."""
+    refuse: str = ""
+    """The same of what Connections may not reach."""
     trust: bool = False
     """Take Interventions at their word where the API server does not prove whose they are."""
     fastest: float = FASTEST

@@ -9,221 +9,211 @@ rules it would be a way to the metadata service of the cloud, to the operator's 
   the connection is made to those very addresses, so a name that changes its answer between the two gains nothing.
 
 Refused are loopback, link-local, unspecified, multicast and reserved addresses, the metadata services of clouds, and
-the API server by name and address; also where they hide in an IPv6 address (mapped, 6to4, NAT64, Teredo). Private
-networks are open: that is where clusters live. The operator's own settings (`allow`) may name exceptions.
+the API server by name and by the addresses of its endpoints; also where they hide in an IPv6 address (mapped, 6to4,
+NAT64, Teredo). Private networks are open: that is where clusters live.
+
+The operator's own settings speak first, and the first of these that names a host or an address decides:
+
+    1  --allow-address NAMESPACE=...    open for that namespace
+    2  --refuse-address NAMESPACE=...   refused for that namespace
+    3  --allow-address ...              open for all
+    4  --refuse-address ...             refused for all
+    5  what is refused above            a network excepts only what it lies in: 127.0.0.1 opens itself, 0.0.0.0/0 nothing
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import ipaddress
 import os
 import re
-import socket
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
 
-import httpx2
+from yarl import URL
 
-from gatewright.ports import Permanent, Retryable
+from gatewright.ports import Permanent
+from gatewright.providers.connections.names import NAMES
+from gatewright.providers.connections.networks import (
+    NOWHERE,
+    REFUSED,
+    Address,
+    Listed,
+    Network,
+    Places,
+    forms,
+    literal,
+    plain_name,
+    within,
+)
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-_NUMERIC = re.compile(r"\d+|0x[0-9a-f]*")
 _API_SERVER = re.compile(r"kubernetes(\.default(\.svc(\..+)?)?)?")
 _ILLEGAL = re.compile(r"[^\x21-\x7e]|[\\@\"<>^`{|}]")
-
-_REFUSED: Mapping[str, tuple[Network, ...]] = {
-    "unspecified": (ipaddress.ip_network("0.0.0.0/8"), ipaddress.ip_network("::/128")),
-    "loopback": (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
-    "link-local": (ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10")),
-    "multicast": (ipaddress.ip_network("224.0.0.0/4"), ipaddress.ip_network("ff00::/8")),
-    "reserved": (ipaddress.ip_network("240.0.0.0/4"), ipaddress.ip_network("100::/64")),
-    "a cloud's metadata service": (
-        ipaddress.ip_network("fd00:ec2::/32"),
-        ipaddress.ip_network("fd20:ce::254/128"),
-        ipaddress.ip_network("fd00:42::42/128"),
-        ipaddress.ip_network("100.100.100.200/32"),
-        ipaddress.ip_network("168.63.129.16/32"),
-        ipaddress.ip_network("192.0.0.192/32"),
-    ),
-}
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
-_TRANSLATED = ipaddress.ip_network("::ffff:0:0:0/96")
-_COMPATIBLE = ipaddress.ip_network("::/96")
-_ISATAP = (0x5EFE, 0x0200_5EFE)
-"""Upper half of an interface identifier whose lower half is an IPv4 address."""
-
-_lookups = ThreadPoolExecutor(4, thread_name_prefix="lookup")
-"""Look-ups have threads of their own: a name server that is away must not block others' work."""
+_SHAPE = re.compile(r"https?://(\[[0-9a-fA-F:.]+(%25[0-9a-zA-Z]+)?\]|[^\[\]:/]*)(:([0-9]*))?(/.*)?", re.IGNORECASE)
+"""All that a base URL may look like; what its parts mean, yarl says, which is also who makes up the requests."""
+_EXCEPT = "(the operator's setting --allow-address may except it)"
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
-    """Exceptions from the rules: host names as they are written, and networks."""
+class Server:
+    """Where the API server is, as far as that was found out."""
 
     hosts: frozenset[str] = frozenset()
-    networks: tuple[Network, ...] = ()
+    addresses: frozenset[Address] = frozenset()
 
     @classmethod
-    def parse(cls, text: str) -> Allowed:
-        """From `localhost,127.0.0.1,10.96.0.0/12`. Raises ValueError."""
-        hosts: set[str] = set()
-        networks: list[Network] = []
-        for item in filter(None, (part.strip().lower().rstrip(".") for part in text.split(","))):
-            try:
-                networks.append(ipaddress.ip_network(item))
-            except ValueError:
-                if not _plain_name(item):
-                    raise ValueError(f'"{item}" is neither a host name nor an address nor a network') from None
-                hosts.add(item)
-        return cls(frozenset(hosts), tuple(networks))
+    def of(cls, places: Iterable[str]) -> Server:
+        """From host names and addresses; anything else is left out."""
+        plain = [place.lower().rstrip(".") for place in places]
+        found = {place: literal(place) for place in plain}
+        names = frozenset(place for place, address in found.items() if address is None and plain_name(place))
+        return cls(names, frozenset(address for address in found.values() if address is not None))
 
 
-_allowed = Allowed()
+_allowed, _refused, _server = Listed(), Listed(), Server()
 
 
-def allow(allowed: Allowed) -> None:
+def allow(listed: Listed) -> None:
     """Set the exceptions; the shell does so once, at start, from `--allow-address`."""
     global _allowed
-    _allowed = allowed
+    _allowed = listed
 
 
-def allowed() -> Allowed:
+def refuse(listed: Listed) -> None:
+    """Set what is refused besides; the shell does so once, at start, from `--refuse-address`."""
+    global _refused
+    _refused = listed
+
+
+def know(server: Server) -> None:
+    """Set where the API server is; the shell does so at start, and when that changes."""
+    global _server
+    _server = server
+
+
+def allowed() -> Listed:
     """The exceptions in force."""
     return _allowed
 
 
-def check_url(text: str) -> httpx2.URL:
+def check_url(text: str, namespace: str = "") -> URL:
     """The base URL of a Connection, if it is plain http(s) to a host that may be reached. Raises Permanent."""
     if _ILLEGAL.search(text):
         raise Permanent("the URL may hold no spaces, control characters, user names or characters outside of ASCII")
-    try:
-        url = httpx2.URL(text)
-    except httpx2.InvalidURL as error:
-        raise Permanent(f"not a URL: {error}") from None
-    if url.scheme not in ("http", "https"):
+    if not text.lower().startswith(("http://", "https://")):
         raise Permanent("the URL starts neither with http:// nor with https://")
     if "?" in text or "#" in text:
         raise Permanent("the URL is a base: put queries into the paths of checks, secrets into headers")
-    if url.port is not None and not 0 < url.port < 65536:
-        raise Permanent(f"{url.port} is not a port (1 to 65535)")
-    # the raw host is the one that is connected to; `url.host` is what a person would read
-    check_host(url.raw_host.decode())
+    shape = _SHAPE.fullmatch(text)
+    if shape is None:
+        raise Permanent("not a URL: after http:// come a host, perhaps a port, and a path (http://10.0.0.7:9090/base)")
+    # digits are stripped, not counted: a number of a megabyte is refused before anybody computes it
+    if shape[4] and not (len(shape[4].lstrip("0")) <= 5 and 0 < int(shape[4].lstrip("0") or "0") < 65536):
+        raise Permanent(f"{shape[4][:10]} is not a port (1 to 65535)")
+    try:
+        url = URL(text)
+    except ValueError as error:
+        raise Permanent(f"not a URL: {error}") from None
+    host = url.raw_host or ""
+    if shape[1].startswith("[") and literal(host) is None:
+        raise Permanent("not a URL: what stands in brackets is no IPv6 address")
+    check_host(host, namespace)
     return url
 
 
-def check_host(text: str) -> str:
+def check_host(text: str, namespace: str = "") -> str:
     """The host in its plain form, if its name or address may be reached. Raises Permanent."""
-    host = text.lower().rstrip(".")
-    address = _literal(host)
+    host = text.lower().rstrip(".") if len(text) <= 1024 else text
+    address = literal(host)
     if address is not None:
-        check_address(address, host)
+        check_address(address, host, namespace)
         return host
-    if not _plain_name(host):
+    if not plain_name(host):
         raise Permanent(f'"{text[:80]}" is not a host name; an address has four decimal numbers, or stands in brackets')
-    if host in _allowed.hosts:
+    if _decided(host, None, namespace):
         return host
     if host == "localhost" or host.endswith(".localhost"):
         raise Permanent(_refusal(host, "loopback"))
-    if _API_SERVER.fullmatch(host) or host == _server_host():
+    if _API_SERVER.fullmatch(host) or host in _server.hosts or host == _server_host():
         raise Permanent(_refusal(host, "the API server"))
     return host
 
 
-def check_address(address: Address, host: str) -> None:
+def check_address(address: Address, host: str, namespace: str = "") -> None:
     """Judge one address that `host` stands for. Raises Permanent."""
-    if host in _allowed.hosts:
-        return
-    server = _literal(_server_host())
+    if isinstance(address, IPv6Address) and address.scope_id:
+        raise Permanent(_refusal(host, "link-local"))
     shown = host if host == str(address) else f"{host} ({address})"
-    for form in _forms(address):
-        if any(form in network for network in _allowed.networks):
-            continue
-        if server is not None and form == server:
-            raise Permanent(_refusal(shown, "the API server"))
-        for what, networks in _REFUSED.items():
-            if any(form in network for network in networks):
+    excepted = [network for allow, _, _ in _scopes(namespace) for network in allow.networks]
+    for form in forms(address):
+        if _decided(host, form, namespace, shown):
+            return
+        for what, network in _closed(form):
+            if not any(form in own and within(own, network) for own in excepted):
                 raise Permanent(_refusal(shown, what))
 
 
-async def resolve(host: str, port: int) -> list[str]:
+async def resolve(host: str, namespace: str) -> list[str]:
     """The addresses of a host, each of them checked; connect to these. Raises Retryable, Permanent."""
-    host = check_host(host)
-    literal = _literal(host)
-    if literal is not None:
-        return [str(literal)]
-    found: list[str] = []
-    for text in await _lookup(host, port):
-        check_address(ipaddress.ip_address(text), host)
-        if text not in found:
-            found.append(text)
-    if not found:
-        raise Retryable(f"{host}: the name has no address")
+    host = check_host(host, namespace)
+    address = literal(host)
+    if address is not None:
+        return [str(address)]
+    found = await _lookup(host, namespace)
+    for text in found:
+        check_address(ip_address(text), host, namespace)
     return found
 
 
-async def _lookup(host: str, port: int) -> list[str]:
-    ask = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    problem = ""
-    try:
-        return [str(entry[4][0]) for entry in await asyncio.get_running_loop().run_in_executor(_lookups, ask)]
-    except OSError as error:
-        problem = error.strerror or "no answer"
-    raise Retryable(f"{host}: the name cannot be resolved ({problem.lower()})")
+def close() -> None:
+    """End every look-up."""
+    NAMES.close()
 
 
-def _literal(host: str) -> Address | None:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.scope_id:
-        raise Permanent(_refusal(host, "link-local"))
-    return address
+async def _lookup(host: str, namespace: str) -> list[str]:
+    return await NAMES.find(host, namespace)
 
 
-def _plain_name(host: str) -> bool:
-    labels = host.split(".")
-    return len(host) <= 253 and all(map(_LABEL.fullmatch, labels)) and not _NUMERIC.fullmatch(labels[-1])
+def _scopes(namespace: str) -> Iterator[tuple[Places, Places, str]]:
+    """What the settings allow and refuse, for the namespace first."""
+    if namespace:
+        yield _allowed.of.get(namespace, NOWHERE), _refused.of.get(namespace, NOWHERE), namespace
+    yield _allowed.everywhere, _refused.everywhere, ""
 
 
-def _forms(address: Address) -> Iterator[Address]:
-    """The address, and the IPv4 addresses that it may be turned into on its way."""
-    yield address
-    if isinstance(address, ipaddress.IPv4Address):
-        return
-    if address.ipv4_mapped:
-        yield address.ipv4_mapped
-    if address.sixtofour:
-        yield address.sixtofour
-    if address.teredo:
-        yield from address.teredo
-    number = int(address)
-    isatap = number >> 32 & 0xFFFFFFFF in _ISATAP
-    if address in _NAT64 or address in _TRANSLATED or isatap or (address in _COMPATIBLE and number > 0xFFFF):
-        yield ipaddress.IPv4Address(number & 0xFFFFFFFF)
-    if address in _LOCAL_NAT64:
-        yield from filter(None, (_behind(number, prefix) for prefix in (48, 56, 64, 96)))
+def _decided(host: str, address: Address | None, namespace: str, shown: str = "") -> bool:
+    """Whether a setting opens the host whatever it stands for. Raises Permanent where one refuses it, or its address."""
+    for allow, refuse, own in _scopes(namespace):
+        if host in allow.hosts:
+            return True
+        if address is not None and allow.network(address) is not None:
+            return False
+        entry = host if host in refuse.hosts else None
+        if entry is None and address is not None:
+            network = refuse.network(address)
+            entry = None if network is None else str(network)
+        if entry is not None:
+            raise Permanent(_closing(shown or host, entry, own))
+    return False
 
 
-def _behind(number: int, prefix: int) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that follows a prefix of so many bits, where nothing follows it; the bits 64 to 71 are left out
-    (RFC 6052)."""
-    bits = f"{number:0128b}"
-    rest = bits[prefix:] if prefix > 64 else bits[prefix:64] + bits[72:]
-    found = ipaddress.IPv4Address(int(rest[:32], 2))
-    return found if int(found) > 0xFFFFFF and "1" not in rest[32:] else None
+def _closed(address: Address) -> Iterator[tuple[str, Network]]:
+    """What an address is that nobody may reach, and the network that is closed for it."""
+    own = literal(_server_host())
+    if address in _server.addresses or address == own:
+        yield "the API server", ip_network(address)
+    for what, networks in REFUSED.items():
+        yield from ((what, network) for network in networks if address in network)
 
 
 def _server_host() -> str:
     return os.environ.get("KUBERNETES_SERVICE_HOST", "").lower().rstrip(".")
 
 
-def _refusal(host: str, what: str) -> str:
-    return f"{host} is {what}, which Connections may not reach (the operator's setting --allow-address may except it)"
+def _refusal(shown: str, what: str) -> str:
+    return f"{shown} is {what}, which Connections may not reach {_EXCEPT}"
+
+
+def _closing(shown: str, entry: str, namespace: str) -> str:
+    whose = f"Connections of namespace {namespace}" if namespace else "Connections"
+    setting = f"{namespace}={entry}" if namespace else entry
+    return f"{shown} is closed to {whose} (by the operator's setting --refuse-address {setting})"

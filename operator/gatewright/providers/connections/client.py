@@ -2,10 +2,7 @@
 
     ask(link, method, path)            one request within the link's time, one bounded answer
       └─ Client, one per identity      base URL, headers from Secrets, a small pool of connections
-           └─ Backend                  connects to addresses that `addresses.resolve` has checked, to no others
-
-httpx2 builds requests, and its transport (httpcore2) carries them; its AsyncClient stays out on purpose: cookies would
-pin a check to one replica, proxies from the environment would connect past the address rules, and it logs whole URLs.
+           └─ transport                connects to addresses that `addresses` has judged, to no others
 
 What goes wrong becomes an error in one place: nobody knows (time-outs, broken connections, 429, 5xx) is Retryable,
 the rest Permanent. Messages name scheme, host and path; no query, no user, and no value of a Secret.
@@ -14,36 +11,33 @@ the rest Permanent. Messages name scheme, host and path; no query, no user, and 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
-import logging
-import socket
-import ssl
+import json
+import re
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
+from urllib.parse import quote, urlencode
 
-import httpcore2
-import httpx2
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from gatewright.api.base import SecretSource
 from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import addresses
+from gatewright.providers.connections import addresses, transport
 from gatewright.providers.connections.secrets import hide, said, secret
 from gatewright.providers.connections.shelf import Shelf
 
 LARGEST = 1024 * 1024
 """Bytes of the largest answer that is read."""
-_CONNECTIONS = 8
-_KEEP_ALIVE = 60.0
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"})
 """Headers that say where a request ends or goes: never a user's."""
-# at DEBUG it logs the headers of answers, which may hold what nobody should read in a log
-logging.getLogger("httpcore2").setLevel(logging.INFO)
 _SAFE = frozenset({"GET", "HEAD"})
-_BROKEN = (httpcore2.NetworkError, httpcore2.RemoteProtocolError)
+_UNQUOTED = "!$%&'()*+,/:;=?@[]|~"
+"""What a path or a query may hold as it is, beside letters, digits and `-._`; the rest is written as %XX."""
+_PLAIN = re.compile(rf"[A-Za-z0-9._\-{re.escape(_UNQUOTED)}]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +46,7 @@ class Reply:
 
     where: str
     status: int
-    headers: httpx2.Headers
+    headers: CIMultiDictProxy[str]
     location: str
     """Where a redirect leads, without its query and without any secret."""
     body: bytes
@@ -111,6 +105,7 @@ async def ask(
 
 async def aclose() -> None:
     """Close every client."""
+    addresses.close()
     await _shelf.aclose()
 
 
@@ -152,147 +147,122 @@ def json_of(reply: Reply) -> Any:
     raise Permanent(f"{reply.where}: the answer {problem}")
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it is sent."""
+
+    method: str
+    url: URL
+    headers: CIMultiDict[str]
+    content: bytes | None = None
+    bodiless: bool = False
+    """Only the head of its answer is read."""
+
+
 class Client:
     """The way to one system: its base URL, the headers that open it, and a few connections."""
 
     def __init__(self, link: Link) -> None:
         access: Access = link.config
         self._link = link
-        self._base = addresses.check_url(access.url)
+        self._base = addresses.check_url(access.url, link.namespace)
+        self._host = self._base.raw_host or ""
         self._headers = _headers(link, access)
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=_trust(),
-            max_connections=_CONNECTIONS,
-            max_keepalive_connections=_CONNECTIONS,
-            keepalive_expiry=_KEEP_ALIVE,
-            network_backend=_Backend(),
-        )
+        self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, wish: Wish) -> Reply:
         """One request; asked once more if a kept connection turns out to be dead, unless that might do something twice."""
         request = self._request(wish)
-        try:
-            once = wish.method not in _SAFE and wish.form is None
-            return await self._exchange(request, _Course(again=once, enough=wish.enough))
-        except _Stale:
-            return await self._exchange(request, _Course(again=True, enough=wish.enough))
+        again = wish.method not in _SAFE and wish.form is None
+        for _ in range(transport.CONNECTIONS + 2):
+            try:
+                return await self._exchange(request, transport.Course(again), wish.enough)
+            except transport.Unsent:
+                continue
+            except _Stale:
+                again = True
+            except _Bodied:
+                # some answer HEAD with a body, which no client can tell from the next answer; GET asks the same
+                request = replace(request, method="GET", bodiless=True)
+        raise Retryable(f"{_place(self._link)}: the connections are not in order")
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._pool.aclose()
+        if self._session is not None:
+            await self._session.close()
 
-    def _request(self, wish: Wish) -> httpx2.Request:
-        url = f"{str(self._base).rstrip('/')}{wish.path}"
+    def _request(self, wish: Wish) -> Request:
+        if wish.path and not wish.path.startswith("/"):
+            raise Permanent(f"{_place(self._link)}: a path begins with /")
+        path, _, query = wish.path.partition("?")
+        url = URL.build(
+            scheme=self._base.scheme,
+            host=self._host,
+            port=self._base.explicit_port,
+            path=f"{self._base.raw_path.rstrip('/')}{_quoted(path)}" or "/",
+            query_string=_quoted(query),
+            encoded=True,
+        )
         # the answer is counted as it comes, so it must not be one that unpacks to a thousand times its size
         own = {"Accept-Encoding": "identity", "User-Agent": "gatewright"}
-        headers = {**own, **wish.headers, **self._headers}
-        if isinstance(wish.body, bytes):  # made up already, as a signed body is; its type stands in the headers
-            return httpx2.Request(wish.method, url, headers=headers, content=wish.body)
-        if wish.body is None:
-            return httpx2.Request(wish.method, url, headers=headers, data=wish.form)
-        return httpx2.Request(wish.method, url, headers=headers, json=wish.body)
+        headers, content = CIMultiDict({**own, **wish.headers, **self._headers}), wish.body
+        if content is None and wish.form is not None:
+            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
+            content = urlencode(wish.form).encode()
+        elif content is not None and not isinstance(content, bytes):
+            headers.setdefault("Content-Type", "application/json")
+            content = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        # else it is made up already, as a signed body is; its type stands in the headers
+        return Request(wish.method, url, headers, content)
 
-    async def _exchange(self, request: httpx2.Request, course: _Course) -> Reply:
+    async def _exchange(self, request: Request, course: transport.Course, enough: float) -> Reply:
         where = _without_query(str(request.url))
         problem: Exception
         try:
-            return await self._carry(request, course, where)
-        except _BROKEN as error:
-            problem = _Stale() if course.reused and not course.again else _converted(error, where)
-        except (httpcore2.TimeoutException, httpcore2.ProtocolError, httpcore2.UnsupportedProtocol) as error:
-            problem = _converted(error, where)
+            return await self._carry(request, course, enough, where)
+        except transport.Sent as error:
+            problem = transport.converted(error.problem, where)
+            if course.stale(error.problem):
+                problem = _Stale()
+            elif request.method == "HEAD" and isinstance(error.problem, aiohttp.ClientResponseError):
+                problem = _Bodied()
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            problem = transport.converted(error, where)
         raise problem
 
-    async def _carry(self, request: httpx2.Request, course: _Course, where: str) -> Reply:
-        wire = httpcore2.Request(
-            method=request.method,
-            url=httpcore2.URL(
-                scheme=request.url.raw_scheme,
-                host=request.url.raw_host,
-                port=request.url.port,
-                target=request.url.raw_path,
-            ),
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions={"trace": course.note, "timeout": {"connect": self._link.timeout}},
+    async def _carry(self, request: Request, course: transport.Course, enough: float, where: str) -> Reply:
+        if self._session is None:
+            self._session = transport.opened(self._host, self._link.namespace)
+        answer = await transport.send(
+            self._session, course, request.method, request.url, headers=request.headers, data=request.content
         )
-        answer = await self._pool.handle_async_request(wire)
         try:
-            course.answered = True
-            assert isinstance(answer.stream, AsyncIterable)
-            headers = httpx2.Headers(answer.headers)
+            headers = _plain(answer.headers)
             if headers.get("content-encoding", "identity").lower() != "identity":
                 raise Permanent(f"{where}: the answer is compressed though that was not asked for")
-            body = await _read(answer.stream, where, course.enough)
+            body = b"" if request.bodiless else await _read(answer.content, where, enough)
             took = time.monotonic() - course.sent
-            location = hide(_without_query(headers.get("location", "")), self._link)
+            location = headers.get("location", "")
+            location = hide(_without_query(location), self._link) if location else ""
             return Reply(where, answer.status, headers, location, body, took)
         finally:
-            await answer.aclose()
+            answer.close()  # where its body was read to the end, the connection is back in the pool already
+
+
+class _Bodied(Exception):
+    """What came after the head of an answer to HEAD is no answer."""
 
 
 class _Stale(Exception):
     """A connection that was kept had been closed by the other side before it answered anything."""
 
 
-class _Course:
-    """How a request goes: when it was sent, and on which connection."""
-
-    def __init__(self, again: bool = False, enough: float = 0.0) -> None:
-        self.again = again
-        self.enough = enough
-        self.sent = time.monotonic()
-        self.answered = False
-        self._connected = False
-
-    @property
-    def reused(self) -> bool:
-        return not self._connected and not self.answered
-
-    async def note(self, event: str, info: Mapping[str, Any]) -> None:
-        if event == "connection.connect_tcp.started":
-            self._connected = True
-        elif event.endswith(".send_request_headers.started"):
-            self.sent = time.monotonic()
-
-
-class _Backend(httpcore2.AsyncNetworkBackend):
-    """Connects to checked addresses; the name goes on only into TLS and the Host header."""
-
-    def __init__(self) -> None:
-        self._tcp = httpcore2.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        found = await addresses.resolve(host, port)
-        # one silent address of several must not use up the time of the others
-        share = timeout / len(found) if timeout is not None else None
-        for address in found[:-1]:
-            with contextlib.suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                return await self._tcp.connect_tcp(address, port, timeout=share, socket_options=socket_options)
-        return await self._tcp.connect_tcp(found[-1], port, timeout=timeout, socket_options=socket_options)
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore2.AsyncNetworkStream:
-        raise Permanent("sockets of this machine are not to be reached")
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-async def _read(stream: AsyncIterable[bytes], where: str, enough: float = 0.0) -> bytes:
+async def _read(stream: aiohttp.StreamReader, where: str, enough: float = 0.0) -> bytes:
     body = bytearray()
     until = asyncio.timeout(enough or None)
     try:
         async with until:
-            async for part in stream:
+            async for part in stream.iter_any():
                 body += part
                 if len(body) > LARGEST:
                     if enough:
@@ -302,6 +272,19 @@ async def _read(stream: AsyncIterable[bytes], where: str, enough: float = 0.0) -
         if not until.expired():
             raise
     return bytes(body)
+
+
+def _quoted(text: str) -> str:
+    """A path or query as it may be sent; what is escaped already stays so."""
+    return text if _PLAIN.fullmatch(text) else quote(text, safe=_UNQUOTED)
+
+
+def _plain(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
+    """Headers of an answer as text that can be written on: bytes that are no UTF-8 would be half of a character."""
+    if all(map(str.isascii, headers.values())):
+        return headers
+    clean = ((name, value.encode(errors="surrogateescape").decode(errors="replace")) for name, value in headers.items())
+    return CIMultiDictProxy(CIMultiDict(clean))
 
 
 def _headers(link: Link, access: Access) -> dict[str, str]:
@@ -315,43 +298,6 @@ def _headers(link: Link, access: Access) -> dict[str, str]:
     return headers
 
 
-@functools.cache
-def _trust() -> ssl.SSLContext:
-    """The system's certificates, read once: that takes tens of milliseconds."""
-    return httpcore2.default_ssl_context()
-
-
-def _converted(error: Exception, where: str) -> Retryable | Permanent:
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return Permanent(f"{where}: the certificate is not trusted ({cause.verify_message})")
-        if isinstance(cause, ssl.SSLError):
-            return Retryable(f"{where}: TLS failed ({cause.reason or 'handshake'})")
-        if isinstance(cause, ConnectionRefusedError):
-            return Retryable(f"{where}: the connection was refused")
-        if isinstance(cause, OSError) and cause.errno and not isinstance(cause, socket.gaierror):
-            return Retryable(f"{where}: cannot connect ({(cause.strerror or 'unreachable').lower()})")
-    if isinstance(error, httpcore2.TimeoutException):
-        return Retryable(f"{where}: no connection in time")
-    if isinstance(error, httpcore2.LocalProtocolError):
-        return Permanent(f"{where}: this cannot be sent by HTTP")
-    if isinstance(error, httpcore2.RemoteProtocolError):
-        return Retryable(f"{where}: the answer broke off, or is not HTTP")
-    return Retryable(f"{where}: the connection broke")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    todo: list[BaseException | None] = [error]
-    while todo:
-        current = todo.pop(0)
-        if current is None:
-            continue
-        yield current
-        if isinstance(current, BaseExceptionGroup):
-            todo.extend(current.exceptions)
-        todo.append(current.__cause__ or current.__context__)
-
-
 def _place(link: Link) -> str:
     return _without_query(link.config.url)
 
@@ -363,4 +309,15 @@ def _without_query(url: str) -> str:
 _shelf: Shelf[Client] = Shelf()
 
 
-__all__ = ["LARGEST", "Access", "Client", "Reply", "aclose", "ask", "json_of", "refuse_redirect", "require_ok"]
+__all__ = [
+    "LARGEST",
+    "Access",
+    "Client",
+    "Reply",
+    "Request",
+    "aclose",
+    "ask",
+    "json_of",
+    "refuse_redirect",
+    "require_ok",
+]

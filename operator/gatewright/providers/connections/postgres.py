@@ -121,6 +121,7 @@ class Database:
 
     def __init__(self, link: Link) -> None:
         self._settings = _settings(secret(link, link.config.url))
+        self._namespace = link.namespace
         self._slots = asyncio.Semaphore(SESSIONS)
         self._idle: list[Session] = []
         self._closed = False
@@ -155,7 +156,7 @@ class Database:
 
     async def _connect(self) -> Session:
         return await psycopg.AsyncConnection.connect(
-            **await _addressed(self._settings),
+            **await _addressed(self._settings, self._namespace),
             autocommit=True,
             prepare_threshold=None,
             cursor_factory=psycopg.AsyncRawCursor,
@@ -237,14 +238,12 @@ def _settings(url: str) -> dict[str, str]:
         raise Permanent("the Secret's URL names no user")
     if any(foreign.has_control(value) for value in found.values()):
         raise Permanent("the Secret's URL may hold no control characters, not even escaped ones")
-    for host in found["host"].split(","):
-        addresses.check_host(host)
     # libpq would fill what is missing from the operator's own environment
     plain = {"dbname": found["user"], "port": "5432", "application_name": "gatewright"}
     return {**plain, **found}
 
 
-async def _addressed(settings: Mapping[str, str]) -> dict[str, Any]:
+async def _addressed(settings: Mapping[str, str], namespace: str) -> dict[str, Any]:
     hosts, ports = settings["host"].split(","), settings["port"].split(",")
     if len(ports) not in (1, len(hosts)) or not all(_PORT.fullmatch(port) for port in ports):
         raise Permanent("the Secret's URL needs one port, or one for each host")
@@ -252,7 +251,7 @@ async def _addressed(settings: Mapping[str, str]) -> dict[str, Any]:
     found = [
         (host, address, port)
         for host, port in zip(hosts, ports, strict=True)
-        for address in await addresses.resolve(host, int(port))
+        for address in await addresses.resolve(host, namespace)
     ]
     names, checked, numbers = zip(*found, strict=True)
     return {**settings, "host": ",".join(names), "hostaddr": ",".join(checked), "port": ",".join(numbers)}

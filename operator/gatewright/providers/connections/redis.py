@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -22,13 +21,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
-import httpcore2
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import addresses
+from gatewright.providers.connections import addresses, tls
 from gatewright.providers.connections.secrets import said, secret
 from gatewright.providers.connections.shelf import Shelf
 
@@ -100,6 +98,7 @@ class RedisConnection:
 
     async def close(self) -> None:
         """Close every connection."""
+        addresses.close()
         await _shelf.aclose()
 
 
@@ -136,6 +135,7 @@ class Server:
 
     def __init__(self, link: Link) -> None:
         self._place = _place(secret(link, link.config.url))
+        self._namespace = link.namespace
         self._timeout = link.timeout
         self._turn = asyncio.Lock()
         self._open: _Wire | None = None
@@ -173,7 +173,7 @@ class Server:
         return answer
 
     async def _connected(self) -> _Wire:
-        wire = await _connect(self._place, self._timeout)
+        wire = await _connect(self._place, self._namespace, self._timeout)
         place = self._place
         greeting: list[tuple[str | bytes, ...]] = []
         if place.password:
@@ -282,11 +282,11 @@ class _Wire:
             raise Permanent(f"the Redis: the answer is larger than {LARGEST // 1024 // 1024} MiB")
 
 
-async def _connect(place: _Place, timeout: float) -> _Wire:
+async def _connect(place: _Place, namespace: str, timeout: float) -> _Wire:
     """To one of the checked addresses; the name goes on only into TLS. Raises Retryable, Permanent."""
-    trust, name = (_trust(), place.host) if place.tls else (None, None)
+    trust, name = (tls.trust(), place.host) if place.tls else (None, None)
     problem: Retryable | Permanent = Retryable("cannot connect to the Redis")
-    found = await addresses.resolve(place.host, place.port)
+    found = await addresses.resolve(place.host, namespace)
     for address in found:
         try:
             # one silent address of several must not use up the time of the others
@@ -357,12 +357,6 @@ def _fields(text: str) -> Iterator[tuple[str, str]]:
         name, colon, value = line.partition(":")
         if colon and not line.startswith("#"):
             yield name.strip(), value.strip()
-
-
-@functools.cache
-def _trust() -> ssl.SSLContext:
-    """The system's certificates, read once: that takes tens of milliseconds."""
-    return httpcore2.default_ssl_context()
 
 
 _shelf: Shelf[Server] = Shelf()

@@ -256,7 +256,7 @@ def _to_deployment(link: Link, found: Mapping[str, Any]) -> Link:
     scheme = link.config.url.partition("://")[0]
     bypass = link.config.protectionBypass
     access = HttpAccess(url=f"{scheme}://{host}", headers={_OPENING: bypass} if bypass else {})
-    return Link(link.name, f"{link.identity}/smoke/{found['id']}", access, link.timeout, link.secrets)
+    return Link(link.name, f"{link.identity}/smoke/{found['id']}", access, link.timeout, link.secrets, link.namespace)
 
 
 async def _why(link: Link, found: Mapping[str, Any]) -> str:

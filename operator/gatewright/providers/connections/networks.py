@@ -1,0 +1,144 @@
+"""Hosts and networks: which spellings count, which are refused, and what the operator's settings name.
+
+A setting is a list, separated by commas, of host names, addresses and networks. An entry that begins with `NAMESPACE=`
+counts for the Connections of that namespace alone: `prometheus.monitoring.svc,10.2.0.0/16,shop=10.3.0.7`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMERIC = re.compile(r"\d+|0x[0-9a-f]*")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LONGEST = 253
+"""Characters of a host name."""
+
+REFUSED: Mapping[str, tuple[Network, ...]] = {
+    "unspecified": (ipaddress.ip_network("0.0.0.0/8"), ipaddress.ip_network("::/128")),
+    "loopback": (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
+    "link-local": (ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10")),
+    "multicast": (ipaddress.ip_network("224.0.0.0/4"), ipaddress.ip_network("ff00::/8")),
+    "reserved": (ipaddress.ip_network("240.0.0.0/4"), ipaddress.ip_network("100::/64")),
+    "a cloud's metadata service": (
+        ipaddress.ip_network("fd00:ec2::/32"),
+        ipaddress.ip_network("fd20:ce::254/128"),
+        ipaddress.ip_network("fd00:42::42/128"),
+        ipaddress.ip_network("100.100.100.200/32"),
+        ipaddress.ip_network("168.63.129.16/32"),
+        ipaddress.ip_network("192.0.0.192/32"),
+    ),
+}
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+_TRANSLATED = ipaddress.ip_network("::ffff:0:0:0/96")
+_COMPATIBLE = ipaddress.ip_network("::/96")
+_ISATAP = (0x5EFE, 0x0200_5EFE)
+"""Upper half of an interface identifier whose lower half is an IPv4 address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Host names as they are written, and networks."""
+
+    hosts: frozenset[str] = frozenset()
+    networks: tuple[Network, ...] = ()
+
+    def network(self, address: Address) -> Network | None:
+        """The network of these that an address is in."""
+        return next((network for network in self.networks if address in network), None)
+
+
+NOWHERE = Places()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a setting names: for the Connections of all namespaces, and for those of one."""
+
+    everywhere: Places = NOWHERE
+    of: Mapping[str, Places] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Listed:
+        """From `localhost,10.96.0.0/12,shop=10.2.0.7`. Raises ValueError."""
+        found: dict[str, tuple[set[str], list[Network]]] = {"": (set(), [])}
+        for item in filter(None, (part.strip().lower() for part in text.split(","))):
+            namespace, equals, place = item.rpartition("=")
+            if equals and not _NAMESPACE.fullmatch(namespace):
+                raise ValueError(f'"{item}": "{namespace}" is no name of a namespace (try shop=10.2.0.0/16)')
+            hosts, networks = found.setdefault(namespace, (set(), []))
+            place = place.rstrip(".")
+            try:
+                networks.append(ipaddress.ip_network(place))
+            except ValueError:
+                if not plain_name(place):
+                    raise ValueError(f'"{item}" is neither a host name nor an address nor a network') from None
+                hosts.add(place)
+        places = {name: Places(frozenset(hosts), tuple(networks)) for name, (hosts, networks) in found.items()}
+        return cls(places.pop(""), places)
+
+    def both(self, other: Listed) -> list[str]:
+        """What two settings name alike."""
+        pairs = [("", self.everywhere, other.everywhere)]
+        pairs += [(f"{name}=", places, other.of.get(name, NOWHERE)) for name, places in self.of.items()]
+        found: list[str] = []
+        for prefix, here, there in pairs:
+            same = sorted(here.hosts & there.hosts) + [str(item) for item in here.networks if item in there.networks]
+            found += [f"{prefix}{item}" for item in same]
+        return found
+
+
+def literal(host: str) -> Address | None:
+    """The address that a text is, if it is one in its plain form (`127.1` is none)."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def plain_name(host: str) -> bool:
+    """Whether a lower-case text is a host name that nobody reads as a number."""
+    if len(host) > _LONGEST:
+        return False
+    labels = host.split(".")
+    return all(map(_LABEL.fullmatch, labels)) and not _NUMERIC.fullmatch(labels[-1])
+
+
+def forms(address: Address) -> Iterator[Address]:
+    """The address, and the IPv4 addresses that it may be turned into on its way."""
+    yield address
+    if isinstance(address, ipaddress.IPv4Address):
+        return
+    if address.ipv4_mapped:
+        yield address.ipv4_mapped
+    if address.sixtofour:
+        yield address.sixtofour
+    if address.teredo:
+        yield from address.teredo
+    number = int(address)
+    isatap = number >> 32 & 0xFFFFFFFF in _ISATAP
+    if address in _NAT64 or address in _TRANSLATED or isatap or (address in _COMPATIBLE and number > 0xFFFF):
+        yield ipaddress.IPv4Address(number & 0xFFFFFFFF)
+    if address in _LOCAL_NAT64:
+        yield from filter(None, (_behind(number, prefix) for prefix in (48, 56, 64, 96)))
+
+
+def within(inner: Network, outer: Network) -> bool:
+    """Whether a network lies wholly in another."""
+    return inner.version == outer.version and inner[0] in outer and inner[-1] in outer
+
+
+def _behind(number: int, prefix: int) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that follows a prefix of so many bits, where nothing follows it; the bits 64 to 71 are left out
+    (RFC 6052)."""
+    bits = f"{number:0128b}"
+    rest = bits[prefix:] if prefix > 64 else bits[prefix:64] + bits[72:]
+    found = ipaddress.IPv4Address(int(rest[:32], 2))
+    return found if int(found) > 0xFFFFFF and "1" not in rest[32:] else None

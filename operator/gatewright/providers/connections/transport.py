@@ -1,0 +1,190 @@
+"""How aiohttp carries requests for `client`: to judged addresses alone, and without anything that it does of its own.
+
+Cookies would pin a check to one replica, proxies and credentials from the environment would lead past the address
+rules, redirects elsewhere, an answer that unpacks to a thousand times its size past the limit; and what may not be done
+twice would be sent again. Every error of aiohttp becomes one of ours here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from ipaddress import ip_address
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from gatewright.ports import Permanent, Retryable
+from gatewright.providers.connections import addresses, tls
+
+CONNECTIONS = 8
+_KEEP_ALIVE = 60.0
+_HEADER = 64 * 1024
+"""Bytes of the longest header of an answer."""
+_HEADERS = 256
+_BROKEN = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
+
+
+class Course:
+    """How a request goes: when it was sent, and on which connection."""
+
+    def __init__(self, again: bool = False) -> None:
+        self.again = again
+        """It was sent before, or may not be sent twice."""
+        self.sent = time.monotonic()
+        self.answered = False
+        self.connected = False
+        """A connection was made for it."""
+
+    def stale(self, error: Exception) -> bool:
+        """Whether a connection that was kept had been closed by the other side before it answered anything."""
+        return not (self.again or self.connected or self.answered) and isinstance(error, _BROKEN)
+
+
+class Sent(Exception):
+    """What went wrong while a request was carried, out of the reach of whoever would send it again."""
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__()
+        self.problem = problem
+
+
+class Unsent(Exception):
+    """Nothing was sent: the kept connection holds something that nobody has asked for."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """aiohttp would take for the answer what a server has said on a connection before it was asked."""
+
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        if conn.protocol is None or conn.protocol.should_close:
+            raise Unsent
+        return await super().send(conn)
+
+
+_COURSE: ContextVar[Course] = ContextVar("course")
+
+
+def opened(host: str, namespace: str) -> aiohttp.ClientSession:
+    """A few connections to one host, for the Connections of a namespace."""
+
+    def judged(target: tuple[Any, ...]) -> socket.socket:
+        """A socket for one address; the last place where it is judged, and the only one for an address in a URL."""
+        family, kind, protocol, _, place = target
+        addresses.check_address(ip_address(place[0]), host, namespace)
+        _COURSE.get().connected = True
+        return socket.socket(family, kind, protocol)
+
+    connector = aiohttp.TCPConnector(
+        resolver=_Resolver(namespace),
+        use_dns_cache=False,
+        socket_factory=judged,
+        ssl=tls.trust("http/1.1"),
+        limit=CONNECTIONS,
+        keepalive_timeout=_KEEP_ALIVE,
+    )
+    sent = aiohttp.TraceConfig()
+    sent.on_request_headers_sent.append(_note)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # a Connection's time is one for everything, and counted by `client.ask`
+        timeout=aiohttp.ClientTimeout(total=None),
+        trust_env=False,
+        auto_decompress=False,
+        skip_auto_headers=("Accept", "Content-Type"),
+        max_line_size=_HEADER,
+        max_field_size=_HEADER,
+        max_headers=_HEADERS,
+        trace_configs=[sent],
+        middlewares=[_once],
+        request_class=_Request,
+    )
+
+
+async def send(session: aiohttp.ClientSession, course: Course, method: str, url: Any, **options: Any) -> Any:
+    """The beginning of an answer, its body unread. Raises Sent, Unsent, Retryable, Permanent, ValueError."""
+    _COURSE.set(course)
+    answer = await session.request(method, url, allow_redirects=False, trace_request_ctx=course, **options)
+    course.answered = True
+    return answer
+
+
+async def _note(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    context.trace_request_ctx.sent = time.monotonic()
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """aiohttp repeats what is idempotent, also what it has sent on a new connection; `ask` decides that here."""
+    problem: Exception
+    try:
+        return await handler(request)
+    except (aiohttp.ClientError, OSError) as error:
+        problem = error
+    raise Sent(problem)
+
+
+class _Resolver(AbstractResolver):
+    """Addresses that have been judged; the name goes on only into TLS and the Host header."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in await addresses.resolve(host, self._namespace)
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def converted(error: Exception, where: str) -> Retryable | Permanent:
+    """What an error means. `where`: scheme, host and path."""
+    for cause in _causes(error):
+        if isinstance(cause, (Retryable, Permanent)):
+            return cause
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Permanent(f"{where}: the certificate is not trusted ({cause.verify_message})")
+        if isinstance(cause, ssl.SSLError):
+            return Retryable(f"{where}: TLS failed ({cause.reason or 'handshake'})")
+        if isinstance(cause, ConnectionRefusedError):
+            return Retryable(f"{where}: the connection was refused")
+        if isinstance(cause, OSError) and cause.errno:
+            return Retryable(f"{where}: cannot connect ({os.strerror(cause.errno).lower()})")
+    if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ClientResponseError, aiohttp.ServerDisconnectedError)):
+        return Retryable(f"{where}: the answer broke off, or is not HTTP")
+    if isinstance(error, ValueError):  # a header or an address that would break out of its line
+        return Permanent(f"{where}: this cannot be sent by HTTP")
+    return Retryable(f"{where}: the connection broke")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What lies behind an error, the first cause first."""
+    found: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        current = todo.pop(0)
+        if current is None or current in found:
+            continue
+        found.append(current)
+        if isinstance(current, BaseExceptionGroup):
+            todo.extend(current.exceptions)
+        todo.append(current.__cause__ or current.__context__)
+    return reversed(found)
