@@ -235,6 +235,14 @@ def test_the_lease_is_the_operators_in_its_own_namespace(server: ApiServer) -> N
         assert _may(server, verb, "coordination.k8s.io", "leases", "gatewright-system", "gatewright")
 
 
+def test_where_the_api_server_is_may_be_read_and_nothing_else_of_that_kind(server: ApiServer) -> None:
+    kind = ("discovery.k8s.io", "endpointslices")
+    assert _may(server, "get", *kind, "default", "kubernetes")
+    assert not _may(server, "get", *kind, "default", "other")
+    assert not _may(server, "get", *kind, "shop", "kubernetes")
+    assert not _may(server, "list", *kind, "default")
+
+
 def test_the_operators_pod_fits_pod_security_restricted(server: ApiServer) -> None:
     deployment = server.request("GET", "/apis/apps/v1/namespaces/gatewright-system/deployments/gatewright")
     template = deployment["spec"]["template"]

@@ -302,7 +302,7 @@ def test_columns_read_fields_that_exist() -> None:
 
 
 def test_nothing_is_asked_for_by_wildcard_and_secrets_are_never_listed() -> None:
-    for item in (*rbac.needed(), *rbac.own()):
+    for item in (*rbac.needed(), *rbac.own(), *rbac.server()):
         assert "*" not in (item.group, *item.resources, *item.verbs)
         assert item.why
         if "secrets" in item.resources:

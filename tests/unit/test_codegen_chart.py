@@ -120,10 +120,17 @@ def _container(found: dict[Key, dict[str, Any]]) -> dict[str, Any]:
 def test_every_argument_is_one_that_the_operator_takes() -> None:
     from gatewright.__main__ import _parser
 
-    found = _helm(allowAddresses=["localhost", "10.0.0.0/8"], logLevel="DEBUG", logFormat="text", port=9000)
+    found = _helm(
+        allowAddresses=["localhost", "10.0.0.0/8"],
+        refuseAddresses=["shop=10.2.0.0/16"],
+        logLevel="DEBUG",
+        logFormat="text",
+        port=9000,
+    )
     options = _parser().parse_args(_arguments(found))
     assert (options.command, options.all_namespaces, options.port) == ("run", True, 9000)
     assert (options.log_level, options.log_format, options.allow_address) == ("DEBUG", "text", "localhost,10.0.0.0/8")
+    assert options.refuse_address == "shop=10.2.0.0/16"
     assert not options.trust_interventions, "people are believed where nothing proves who they are"
     trusting = _helm(admission={"create": False, "trustWithout": True})
     assert _parser().parse_args(_arguments(trusting)).trust_interventions

@@ -111,6 +111,13 @@
   resources: [leases]
   verbs: [get, create, update]
 {{- end }}
+{{- define "gatewright.serverRules" -}}
+# know the control plane's own addresses, which Connections may not reach
+- apiGroups: ["discovery.k8s.io"]
+  resources: [endpointslices]
+  resourceNames: [kubernetes]
+  verbs: [get]
+{{- end }}
 {{- define "gatewright.viewLabels" -}}
 rbac.authorization.k8s.io/aggregate-to-view: "true"
 rbac.authorization.k8s.io/aggregate-to-edit: "true"

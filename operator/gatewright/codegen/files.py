@@ -101,20 +101,22 @@ def _crds() -> Iterator[tuple[str, str]]:
 
 
 def _rbac() -> Iterator[tuple[str, str]]:
-    rules, own = rbac.rules_text(rbac.needed()), rbac.rules_text(rbac.own())
+    rules, own, server = (rbac.rules_text(items) for items in (rbac.needed(), rbac.own(), rbac.server()))
     head = f"# {NOTICE}\napiVersion: {rbac.API_VERSION}\n"
     for folder, prefix in (("cluster", "Cluster"), ("namespaced", "")):
         role = f"kind: {prefix}Role\nmetadata:\n  name: {rbac.NAME}\nrules:\n{rules}"
         yield f"manifests/rbac/{folder}/role.yaml", head + role
         yield f"manifests/rbac/{folder}/binding.yaml", head + _binding(f"{prefix}Role", rbac.NAME)
-    role = f"kind: Role\nmetadata:\n  name: {rbac.NAME}-own\nrules:\n{own}"
-    yield (
-        "manifests/rbac/common/own.yaml",
-        f"{head}{role}---\napiVersion: {rbac.API_VERSION}\n" + _binding("Role", f"{rbac.NAME}-own"),
-    )
+    # kustomize gives everything the operator's namespace; a transformer gives the other one its own back
+    for name, there in (("own", own), ("server", server)):
+        role = f"kind: Role\nmetadata:\n  name: {rbac.NAME}-{name}\nrules:\n{there}"
+        yield (
+            f"manifests/rbac/common/{name}.yaml",
+            f"{head}{role}---\napiVersion: {rbac.API_VERSION}\n" + _binding("Role", f"{rbac.NAME}-{name}"),
+        )
     yield "manifests/rbac/common/users.yaml", f"# {NOTICE}\n" + "---\n".join(_roles(rbac.user_roles()))
     yield "manifests/rbac/common/people.yaml", f"# {NOTICE}\n" + "---\n".join(_roles(rbac.people_roles()))
-    yield f"{CHART}/templates/_generated.tpl", _templates(rules, own)
+    yield f"{CHART}/templates/_generated.tpl", _templates(rules, own, server)
 
 
 def _binding(kind: str, role: str) -> str:
@@ -144,10 +146,10 @@ def _admission() -> Iterator[tuple[str, str]]:
             yield f"manifests/admission/{prefix}{file}.yaml", f"# {NOTICE}\n{to_yaml(head | {'spec': spec})}"
 
 
-def _templates(rules: str, own: str) -> str:
+def _templates(rules: str, own: str, server: str) -> str:
     """What the chart's own templates include."""
     parts = [f"{{{{- /* {NOTICE} */ -}}}}\n"]
-    for name, text in (("rules", rules), ("ownRules", own)):
+    for name, text in (("rules", rules), ("ownRules", own), ("serverRules", server)):
         parts.append(f'{{{{- define "gatewright.{name}" -}}}}\n{text}{{{{- end }}}}\n')
     for role, labels, items in rbac.user_roles():
         short = role.removeprefix(f"{rbac.NAME}-")

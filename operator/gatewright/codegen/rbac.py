@@ -39,6 +39,13 @@ def own() -> list[Access]:
     return list(access.OWN)
 
 
+def server() -> list[Access]:
+    """What is asked for in the namespace `default`."""
+    for item in access.SERVER:
+        _refuse_wildcards(item)
+    return list(access.SERVER)
+
+
 VIEWER = ("get", "list", "watch")
 EDITOR = ("create", "update", "patch", "delete", "deletecollection")
 
@@ -85,6 +92,7 @@ def rules_text(items: Iterable[Access], indent: str = "") -> str:
             f"# {item.why}",
             f'- apiGroups: ["{item.group}"]',
             f"  resources: [{_list(item.resources)}]",
+            *([f"  resourceNames: [{_list(item.names)}]"] if item.names else []),
             f"  verbs: [{_list(item.verbs)}]",
         ]
     return "".join(f"{indent}{line}\n" for line in lines)
@@ -106,4 +114,9 @@ def subjects_text(namespace: str) -> str:
 
 def rules(items: Iterable[Access]) -> list[dict[str, Any]]:
     """The same rules as objects, for tests."""
-    return [{"apiGroups": [item.group], "resources": list(item.resources), "verbs": list(item.verbs)} for item in items]
+    return [
+        {"apiGroups": [item.group], "resources": list(item.resources)}
+        | ({"resourceNames": list(item.names)} if item.names else {})
+        | {"verbs": list(item.verbs)}
+        for item in items
+    ]

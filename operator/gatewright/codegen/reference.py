@@ -72,10 +72,12 @@ def rbac_page() -> str:
     for title, items in (
         ("In the namespaces of Releases", rbac.needed()),
         ("In the operator's own namespace", rbac.own()),
+        ("In the namespace `default`", rbac.server()),
     ):
         lines += [f"## {title}", "", "| API group | Resources | Verbs | Why |", "|---|---|---|---|"]
         lines += [
-            f"| {f'`{item.group}`' if item.group else 'core'} | {_code(item.resources)} | {_code(item.verbs)} | {item.why} |"
+            f"| {f'`{item.group}`' if item.group else 'core'} | {_code(item.resources)}{_named(item.names)} | "
+            f"{_code(item.verbs)} | {item.why} |"
             for item in items
         ]
         lines.append("")
@@ -94,6 +96,10 @@ def rbac_page() -> str:
         for model, right in authors.rights()
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _named(names: tuple[str, ...]) -> str:
+    return f" named {_code(names)}" if names else ""
 
 
 def _sections(roots: list[tuple[str, Schema]]) -> list[Section]:

@@ -1,7 +1,7 @@
 """What the shell itself asks of the API server; targets declare their own in `access`. RBAC is generated from both.
 
-Three places: the namespaces of Releases, the operator's own namespace, and nothing cluster-wide (kopf's scanning for
-new resources and namespaces is off). Secrets are read by name, never listed or watched.
+Three places: the namespaces of Releases, the operator's own namespace, one object in `default`; and nothing cluster-wide
+(kopf's scanning for new resources and namespaces is off). Secrets are read by name, never listed or watched.
 """
 
 from __future__ import annotations
@@ -49,3 +49,14 @@ OWN: tuple[Access, ...] = (
     Access("coordination.k8s.io", ("leases",), ("get", "create", "update"), "let one instance act at a time"),
 )
 """In the operator's own namespace."""
+
+SERVER: tuple[Access, ...] = (
+    Access(
+        "discovery.k8s.io",
+        ("endpointslices",),
+        ("get",),
+        "know the control plane's own addresses, which Connections may not reach",
+        names=("kubernetes",),
+    ),
+)
+"""In the namespace `default`, where Kubernetes itself keeps it."""
