@@ -7,6 +7,8 @@ import contextlib
 import json
 import os
 import subprocess
+import tempfile
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -18,58 +20,89 @@ from pydantic import ValidationError
 
 from gatewright.api.release import Proof
 from gatewright.core.proof import lacking
-from gatewright.ports import Permanent, Retryable
+from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import addresses, networks, postgres
-from gatewright.providers.gates import sql
+from gatewright.providers.gates import catalogs
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
 
 TABLE = [
-    # statement                                                       limits             verdict      words
-    ("select count(*) from tasks where done",                         {"max": "60"},     "Good",      ""),
-    ("select count(*) from tasks where done",                         {"max": "10"},     "Breach",    "50 > 10"),
-    ("select avg(cost) from tasks",                                   {"min": "60"},     "Breach",    "50.5 < 60"),
-    ("select 0.05::float8",                                           {"max": "1%"},     "Breach",    "5% > 1%"),
-    ("select interval '90 seconds'",                                  {"max": "1m"},     "Breach",    "90s > 1m"),
-    ("select count(*) = 100 from tasks;",                             {},                "Good",      ""),
-    ("select count(*) = 99 from tasks",                               {},                "Breach",    ""),
-    ("show server_version_num",                                       {},                "Permanent", "type str"),
-    ("select 5",                                                      {},                "Error",     "without limits"),
-    ("select null",                                                   {"max": "1"},      "NoData",    "NULL"),
-    ("select null::boolean",                                          {},                "NoData",    "NULL"),
-    ("select id from tasks where id = 0",                             {"max": "1"},      "NoData",    "no row"),
-    ("select 'NaN'::float8",                                          {"max": "1"},      "NoData",    "nan"),
-    ("select 'NaN'::numeric",                                         {"max": "1"},      "NoData",    "nan"),
-    ("select '-Infinity'::float8",                                    {"max": "1"},      "NoData",    "inf"),
-    ("select 'Infinity'::numeric",                                    {"min": "1"},      "NoData",    "inf"),
-    ("select 10::numeric ^ 400",                                      {"min": "1"},      "NoData",    "inf"),
-    ("select id from tasks",                                          {"max": "1"},      "Permanent", "several rows"),
-    ("select generate_series(1, 50000000)",                           {"max": "1"},      "Permanent", "several rows"),
-    ("select 1, 2",                                                   {"max": "1"},      "Permanent", "2 columns"),
-    ("select 1, 2 from tasks where false",                            {"max": "1"},      "NoData",    "no row"),
-    ("select from tasks where id = 1",                                {"max": "1"},      "Permanent", "0 columns"),
-    ("select '5'",                                                    {"max": "9"},      "Permanent", "type str"),
-    ("select now()",                                                  {"max": "9"},      "Permanent", "type datetime"),
-    ("select 1; select 2",                                            {"max": "9"},      "Permanent", "one statement only"),
-    ("select 1; drop table tasks",                                    {"max": "9"},      "Permanent", "one statement only"),
-    ("commit; insert into tasks values (999)",                        {"max": "9"},      "Permanent", "one statement only"),
-    ("commit",                                                        {"max": "9"},      "Permanent", "no result"),
-    ("set transaction read write",                                    {"max": "9"},      "Permanent", "no result"),
-    ("-- nothing",                                                    {"max": "9"},      "Permanent", "no result"),
-    ("copy tasks to stdout",                                          {"max": "9"},      "Permanent", "no result"),
-    ("insert into tasks values (999) returning id",                   {"max": "9"},      "Permanent", "read-only"),
-    ("create table mine (id int)",                                    {"max": "9"},      "Permanent", "read-only"),
-    ("select id from salaries",                                       {"max": "9"},      "Permanent", "for table salaries"),
-    ("select pg_read_file('/etc/passwd')",                            {"max": "9"},      "Permanent", "42501"),
-    ("select id from nowhere",                                        {"max": "9"},      "Permanent", '"nowhere" does not exist'),
-    ("select nothing from tasks",                                     {"max": "9"},      "Permanent", '"nothing" does not exist'),
-    ("selct 1",                                                       {"max": "9"},      "Permanent", 'at or near "selct"'),
-    ("select $1::int",                                                {"max": "9"},      "Permanent", "does not fill"),
-    ("select id / 0 from tasks",                                      {"max": "9"},      "Retryable", "division by zero"),
-    ("select (id || 'secret-of-row')::int from tasks",                {"max": "9"},      "Retryable", "22P02"),
-    ("select pg_sleep(9)",                                            {"max": "9"},      "Retryable", "too long"),
-    ("select count(pg_sleep(0.2)) from tasks",                        {"max": "9"},      "Retryable", "too long"),
-    ("select pg_terminate_backend(pg_backend_pid())",                 {"max": "9"},      "Retryable", "57P01"),
+    # statement, limits, verdict, words
+    ("select count(*) from tasks where done", {"max": "60"}, "Good", ""),
+    ("select count(*) from tasks where done", {"max": "10"}, "Breach", "50 > 10"),
+    ("select avg(cost) from tasks", {"min": "60"}, "Breach", "50.5 < 60"),
+    ("values (3)", {"max": "3"}, "Good", ""),
+    ("table pg_catalog.pg_class", {"max": "3"}, "Permanent", " columns"),
+    ("with a as (select 5 as b) select b from a -- or so", {"min": "5"}, "Good", ""),
+    ("select 0.05::float8", {"max": "1%"}, "Breach", "5% > 1%"),
+    ("select (-2)::int2", {"max": "-3"}, "Breach", "-2 > -3"),
+    ("select 16::oid", {"max": "9"}, "Breach", "16 > 9"),
+    ("select 2.5::real", {"max": "1"}, "Breach", "2.5 > 1"),
+    ("select interval '90 seconds'", {"max": "1m"}, "Breach", "90s > 1m"),
+    ("select interval '-1 day 2 hours'", {"max": "-80000"}, "Breach", "-79200 > -80000"),
+    ("select interval '1 year 1 month'", {"max": "395d", "min": "395d"}, "Good", ""),
+    ("select count(*) = 100 from tasks;", {}, "Good", ""),
+    ("select count(*) = 99 from tasks", {}, "Breach", ""),
+    ("select 5", {}, "Error", "without limits"),
+    ("select null::int", {"max": "1"}, "NoData", "NULL"),
+    ("select null::boolean", {}, "NoData", "NULL"),
+    ("select id from tasks where id = 0", {"max": "1"}, "NoData", "no row"),
+    ("select 'NaN'::float8", {"max": "1"}, "NoData", "nan"),
+    ("select 'NaN'::numeric", {"max": "1"}, "NoData", "nan"),
+    ("select '-Infinity'::float8", {"max": "1"}, "NoData", "inf"),
+    ("select 'Infinity'::numeric", {"min": "1"}, "NoData", "inf"),
+    ("select 10::numeric ^ 400", {"min": "1"}, "NoData", "inf"),
+    ("select 10::numeric ^ 20000", {"min": "1"}, "NoData", "inf"),
+    ("select 10::numeric ^ 100000", {"min": "1"}, "Permanent", "more than 64 KiB"),
+    ("select id from tasks", {"max": "1"}, "Permanent", "several rows"),
+    ("select generate_series(1, 50000000)", {"max": "1"}, "Permanent", "several rows"),
+    ("select 1, 2", {"max": "1"}, "Permanent", "2 columns"),
+    ("select 1, 2 from tasks where false", {"max": "1"}, "Permanent", "2 columns"),
+    ("select from tasks where id = 1", {"max": "1"}, "Permanent", "0 columns"),
+    ("select '5'", {"max": "9"}, "Permanent", "of type text"),
+    ("select null", {"max": "1"}, "Permanent", "of type text"),
+    ("select repeat('x', 200000000 + id) from tasks", {"max": "1"}, "Permanent", "of type text"),
+    ("select array_agg(id) from tasks", {"max": "9"}, "Permanent", "of type int4[]"),
+    ("select now()", {"max": "9"}, "Permanent", "of type timestamptz"),
+    ("select pg_sleep(9)", {"max": "9"}, "Permanent", "of type void"),
+    ("select row(1)", {"max": "9"}, "Permanent", "of type record"),
+    ("show server_version_num", {"max": "9"}, "Permanent", "(42601) at character 1: show"),
+    ("explain select 1", {"max": "9"}, "Permanent", "(42601) at character 1: explain"),
+    ("select 1; select 2", {"max": "9"}, "Permanent", "one statement only"),
+    ("select 1; drop table tasks", {"max": "9"}, "Permanent", "one statement only"),
+    ("commit; insert into tasks values (999)", {"max": "9"}, "Permanent", "(42601) at character 1: commit"),
+    ("commit", {"max": "9"}, "Permanent", "(42601)"),
+    ("set transaction read write", {"max": "9"}, "Permanent", "(42601)"),
+    ("-- nothing", {"max": "9"}, "Permanent", "(42601)"),
+    ("copy tasks to stdout", {"max": "9"}, "Permanent", "(42601) at character 1: copy"),
+    ("copy (select 1) to program 'true'", {"max": "9"}, "Permanent", "(42601) at character 1: copy"),
+    ("do $x$ begin end $x$", {"max": "9"}, "Permanent", "(42601) at character 1: do"),
+    ("insert into tasks values (999) returning id", {"max": "9"}, "Permanent", "(42601) at character 1: insert"),
+    ("with a as (insert into tasks values (999) returning id) select id from a", {"max": "9"}, "Permanent", "only reads (0A000)"),
+    ("select id into mine from tasks", {"max": "9"}, "Permanent", "(42601)"),
+    ("select id from tasks for update", {"max": "9"}, "Permanent", "(25006)"),
+    ("create table mine (id int)", {"max": "9"}, "Permanent", "(42601) at character 1: create"),
+    ("select set_config('transaction_read_only', 'off', true) = 'off'", {"max": "9"}, "Permanent", "(25001)"),
+    ("select nextval('counter')", {"max": "9"}, "Permanent", "writes; checks run in a read-only transaction (25006)"),
+    ("select id from salaries", {"max": "9"}, "Permanent", "may not read or call"),
+    ("select pg_read_file('/etc/passwd') = ''", {"max": "9"}, "Permanent", "42501"),
+    ("select id from nowhere", {"max": "9"}, "Permanent", "no such table (42P01) at character 16: nowhere"),
+    ("select nothing from tasks", {"max": "9"}, "Permanent", "no such column (42703) at character 8: nothing"),
+    ('select "No Such" from tasks', {"max": "9"}, "Permanent", 'at character 8: "No Such"'),
+    ("select 'ñ' = 'ñ' and nothing", {"max": "9"}, "Permanent", "at character 22: nothing"),
+    ("select nothing() from tasks", {"max": "9"}, "Permanent", "(42883) at character 8: nothing"),
+    ("select done + 1 from tasks", {"max": "9"}, "Permanent", "(42883) at character 13: +"),
+    ("selct 1", {"max": "9"}, "Permanent", "(42601) at character 1: selct"),
+    ("select $1::int", {"max": "9"}, "Permanent", "does not fill"),
+    ("select id / 0 from tasks", {"max": "9"}, "Retryable", "division by zero"),
+    ("select (id || 'secret-of-row')::int from tasks", {"max": "9"}, "Retryable", "cast to (22P02)"),
+    ("select 'x'::int", {"max": "9"}, "Retryable", "(22P02) at character 8: 'x'"),
+    ("select leak('P0001')", {"max": "9"}, "Retryable", "raises an error (P0001)"),
+    ("select leak('42P01')", {"max": "9"}, "Permanent", "no such table (42P01)"),
+    ("select leak('R0W13')", {"max": "9"}, "Retryable", "not PostgreSQL's own"),
+    ("select length(pg_sleep(9)::text)", {"max": "9"}, "Retryable", "too long"),
+    ("select count(pg_sleep(0.2)) from tasks", {"max": "9"}, "Retryable", "too long"),
+    ("select pg_terminate_backend(pg_backend_pid())", {"max": "9"}, "Retryable", "57P01"),
 ]  # fmt: skip
 
 
@@ -83,7 +116,7 @@ async def test_statements(database: world.Postgres, row: tuple[str, dict[str, st
         after = await world.verdict("sql", {"query": "select count(*) from tasks"}, link, {"max": "100"})
     assert (kind, words in message) == (expected, True), f"{kind}: {message}"
     assert after[0] == "Good", after
-    assert "secret-of-row" not in message
+    assert "secret-of-row" not in message and "R0W13" not in message
     world.assert_silent(*lines)
 
 
@@ -98,9 +131,112 @@ async def test_parameters_are_values_and_never_sql(database: world.Postgres) -> 
 
 async def test_a_gigantic_result_is_not_fetched(database: world.Postgres) -> None:
     link = world.sql_link(database.url(), timeout=5.0)
-    nine_gigabytes = "select repeat('x', 1000) from generate_series(1, 3000) a, generate_series(1, 3000) b"
-    kind, message = await world.verdict("sql", {"query": nine_gigabytes}, link, {})
+    nine_million = "select a from generate_series(1, 3000) a, generate_series(1, 3000) b"
+    kind, message = await world.verdict("sql", {"query": nine_million}, link, {"max": "1"})
     assert (kind, "several rows" in message) == ("Permanent", True), message
+
+
+POWERS = [
+    # attributes and memberships                                          words
+    ("superuser",                                                         "is a superuser or may become one"),
+    ("in role root noinherit",                                            "is a superuser or may become one"),
+    ("replication",                                                       "may replicate"),
+    ("in role pg_execute_server_program",                                 "may use files or programs of the server"),
+    ("in role pg_read_server_files noinherit",                            "may use files or programs of the server"),
+    ("in role pg_write_server_files",                                     "may use files or programs of the server"),
+    ("in role pg_signal_backend",                                         "may end the sessions of others"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", POWERS, ids=[row[0] for row in POWERS])
+async def test_a_role_that_may_do_more_than_read_is_refused(database: world.Postgres, row: tuple[str, str]) -> None:
+    """A function that a query calls does what the role may do, and no rollback undoes it."""
+    with role(database, row[0]) as url:
+        question = {"query": "select count(*) = 0 from tasks where false"}
+        kind, message = await world.verdict("sql", question, world.sql_link(url), {})
+        assert (kind, row[1] in message) == ("Permanent", True), message
+        assert "superuser: Allowed" in message
+        with pytest.raises(Permanent, match=row[1]):
+            await CONNECTIONS["postgres"].check(world.sql_link(url))
+
+
+async def test_a_program_runs_only_where_the_connection_says_so(database: world.Postgres) -> None:
+    mark = Path(tempfile.gettempdir(), f"gatewright-{uuid.uuid4().hex}")
+    with role(database, "superuser") as url, database.admin("shop") as admin:
+        program = f"copy (select 1) to program ''touch {mark}''"
+        body = f"begin execute '{program}'; return 1; end"
+        admin.execute(f"create function run() returns int language plpgsql as $x$ {body} $x$".encode())
+        try:
+            question = {"query": "select run()"}
+            assert (await world.verdict("sql", question, world.sql_link(url), {"max": "1"}))[0] == "Permanent"
+            assert not mark.exists()
+            trusted = world.sql_link(url, superuser="Allowed")
+            assert (await world.verdict("sql", question, trusted, {"max": "1"}))[0] == "Good"
+            assert mark.exists()
+        finally:
+            mark.unlink(missing_ok=True)
+            admin.execute("drop function run()")
+
+
+@pytest.mark.parametrize("held", ["nocreaterole", "createrole createdb bypassrls", "in role pg_monitor"])
+async def test_a_role_that_a_rollback_undoes_is_good(database: world.Postgres, held: str) -> None:
+    with role(database, held) as url:
+        assert (await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {}))[0] == "Good"
+
+
+@contextlib.contextmanager
+def role(database: world.Postgres, held: str) -> Iterator[str]:
+    """A role with these attributes, and one that is as strong as any, for as long as it is needed; its URL."""
+    with database.admin() as admin:
+        admin.execute("create role root superuser")
+        admin.execute(f"create role guest login password '{world.PASSWORD}' {held}".encode())
+        admin.execute("grant select on all tables in schema public to guest")
+        try:
+            yield database.url("guest")
+        finally:
+            admin.execute("drop owned by guest cascade")
+            admin.execute("drop role guest")
+            admin.execute("drop role root")
+
+
+async def test_the_first_of_several_hosts_that_answers(database: world.Postgres) -> None:
+    def link(password: str) -> Link:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in (1, database.port, 2))
+        return world.sql_link(f"postgresql://reader:{password}@{hosts}/shop")
+
+    assert (await world.verdict("sql", {"query": "select true"}, link(world.PASSWORD_QUOTED), {}))[0] == "Good"
+    found = await world.verdict("sql", {"query": "select true"}, link("wrong"), {})
+    assert found == ("Permanent", "the password is refused")
+
+
+async def test_a_question_costs_two_round_trips(database: world.Postgres) -> None:
+    """And what a new connection asks of its role is not asked again."""
+    turns = 0
+    last = ""
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
+        nonlocal turns, last
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                turns += way == "there" and last == "back"
+                last = way
+                writer.write(data)
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, there = await asyncio.open_connection("127.0.0.1", database.port)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(pipe(reader, there, "there"), pipe(back, writer, "back"))
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as listening:
+        url = database.url().replace(f":{database.port}", f":{listening.sockets[0].getsockname()[1]}")
+        link = world.sql_link(url)
+        question = {"query": "select count(*) = $1::int from tasks", "parameters": ["100"]}
+        for most in (8, 2, 2):
+            before = turns
+            assert (await world.verdict("sql", question, link, {}))[0] == "Good"
+            assert turns - before <= most
+        await CONNECTIONS["postgres"].close()
 
 
 async def test_nothing_of_a_session_outlives_its_question(database: world.Postgres) -> None:
@@ -312,8 +448,8 @@ def counted() -> Iterator[world.Postgres]:
 @pytest.fixture(autouse=True)
 def _no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test begins as a new process does, and does not have to wait between two looks."""
-    monkeypatch.setattr(sql, "_looks", {})
-    monkeypatch.setattr(sql, "SHORTEST", 0.0)
+    monkeypatch.setattr(catalogs, "_looks", {})
+    monkeypatch.setattr(catalogs, "SHORTEST", 0.0)
 
 
 @contextlib.contextmanager
@@ -518,7 +654,7 @@ async def test_statements_that_were_dropped(counted: world.Postgres) -> None:
 
 async def test_a_look_long_ago_is_none(counted: world.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     await _slow(counted)
-    monkeypatch.setattr(sql, "LONGEST", -1.0)
+    monkeypatch.setattr(catalogs, "LONGEST", -1.0)
     assert await _slow(counted) == ("NoData", "the first look; the next one can tell")
 
 
@@ -527,11 +663,11 @@ async def test_looks_in_quick_succession_are_compared_with_the_one_before(
 ) -> None:
     await _slow(counted)
     _run(counted, "select pg_sleep(0.15)")
-    monkeypatch.setattr(sql, "SHORTEST", 60.0)
+    monkeypatch.setattr(catalogs, "SHORTEST", 60.0)
     assert (await _slow(counted))[0] == "NoData"
-    monkeypatch.setattr(sql, "SHORTEST", 0.0)
+    monkeypatch.setattr(catalogs, "SHORTEST", 0.0)
     assert (await _slow(counted))[0] == "Breach"
-    monkeypatch.setattr(sql, "SHORTEST", 60.0)
+    monkeypatch.setattr(catalogs, "SHORTEST", 60.0)
     assert (await _slow(counted))[0] == "Breach", "seen from the look before, it is still there"
 
 

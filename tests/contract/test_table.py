@@ -193,7 +193,7 @@ STATEMENTS = [
     ("404",       {"database": "nowhere"},           "select 1",                                 "Permanent"),
     ("429",       {"user": "crowd"},                 "select 1",                                 "Retryable"),
     ("500",       {},                                "select pg_terminate_backend(pg_backend_pid())", "Retryable"),
-    ("time-out",  {},                                "select pg_sleep(9)",                       "Retryable"),
+    ("time-out",  {},                                "select length(pg_sleep(9)::text)",         "Retryable"),
     ("oversized", {},                                "select generate_series(1, 50000000)",      "Permanent"),
 ]  # fmt: skip
 

@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 import pytest
@@ -72,10 +72,10 @@ def http_link(url: str, timeout: float = TIMEOUT, namespace: str = "") -> Link:
     return Link("system", digest(["http", url, namespace]), config, timeout, secrets, namespace)
 
 
-def sql_link(url: str, timeout: float = TIMEOUT) -> Link:
+def sql_link(url: str, timeout: float = TIMEOUT, superuser: Literal["Refused", "Allowed"] = "Refused") -> Link:
     """A Connection to a PostgreSQL database."""
-    config = PostgresAccess(url=SecretSource(secretRef=SecretKeyRef(name="db", key="url")))
-    return Link("database", digest(["postgres", url]), config, timeout, {("db", "url"): url})
+    config = PostgresAccess(url=SecretSource(secretRef=SecretKeyRef(name="db", key="url")), superuser=superuser)
+    return Link("database", digest(["postgres", url, superuser]), config, timeout, {("db", "url"): url})
 
 
 async def verdict(provider: str, config: Mapping[str, Any], link: Link, limits: Mapping[str, str]) -> tuple[str, str]:
@@ -416,6 +416,13 @@ def _fill(server: Postgres) -> None:
         admin.execute("INSERT INTO tasks SELECT n, n % 2 = 0, n FROM generate_series(1, 100) AS n")
         admin.execute("CREATE TABLE salaries (id int)")
         admin.execute("GRANT SELECT, INSERT ON tasks TO reader")
+        admin.execute("CREATE SEQUENCE counter")
+        admin.execute("GRANT USAGE ON SEQUENCE counter TO reader")
+        # words and codes of an error may be data, whatever they look like
+        admin.execute(
+            "CREATE FUNCTION leak(code text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION USING"
+            " ERRCODE = code, MESSAGE = 'secret-of-row', HINT = 'secret-of-row', TABLE = 'secret-of-row'; END $$"
+        )
 
 
 # --- Prometheus

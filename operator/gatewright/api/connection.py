@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -36,6 +36,9 @@ class PostgresAccess(Model):
 
     url: SecretSource
     """A libpq URL (`postgresql://user:password@host:5432/database`) in a Secret; a read-only role is enough."""
+    superuser: Literal["Refused", "Allowed"] = "Refused"
+    """Whether the role may be a superuser, or one that replicates, uses files or programs of the server, or ends the
+    sessions of others: a query may make use of that, and no rollback undoes it."""
 
 
 class ConnectionSpec(Keyed):

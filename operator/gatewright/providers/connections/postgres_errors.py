@@ -1,0 +1,148 @@
+"""What an error of PostgreSQL means, in our own words: its SQLSTATE, and where in the statement it is.
+
+What the server says is never repeated. A cast quotes the value that it cannot read, and a function may raise any words
+under any SQLSTATE, so every text and every code that is not in PostgreSQL's own list may be data of its tables. The
+position is a number, and the word that stands there is the statement's: whoever wrote the check wrote it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import psycopg
+from psycopg.pq import DiagnosticField
+from psycopg.pq.abc import PGresult
+
+from gatewright.ports import Permanent, Retryable
+
+_LATER: Mapping[str, str] = {
+    "57014": "the statement took too long and was cancelled",
+    "53300": "the database has no connection left",
+    "57P01": "the database is shutting down",
+    "57P02": "the database has crashed",
+    "57P03": "the database is starting or stopping",
+    "55P03": "a lock was not to be had",
+    "40001": "the transaction collided with another",
+    "40P01": "the transaction was the victim of a deadlock",
+    "55000": "it is not set up for this statement (pg_stat_statements: add it to shared_preload_libraries and restart)",
+    "22012": "division by zero (nullif(x, 0) makes it no data)",
+    "22P02": "a text cannot be read as the type that it is cast to",
+    "22003": "a number is out of its type's range",
+    "P0001": "a function raises an error",
+}
+_NEVER: Mapping[str, str] = {
+    "08P01": "the statement has placeholders ($1, $2 ...) which `parameters` does not fill",
+    "0A000": "this cannot be part of a query that only reads",
+    "25006": "the statement writes; checks run in a read-only transaction",
+    "25001": "the statement changes its transaction; checks run in a read-only transaction",
+    "28P01": "the password is refused",
+    "28000": "this role may not log in",
+    "3D000": "there is no such database",
+    "3F000": "there is no such schema",
+    "42501": "the role may not read or call what the statement names; grant it",
+    "42601": "not a query that can be read; checks ask one select, values or table",
+    "42702": "the column's name is ambiguous; put its table before it",
+    "42703": "there is no such column",
+    "42704": "there is no such object",
+    "42725": "the function's name is ambiguous; cast its arguments",
+    "42803": "a column is neither grouped nor aggregated",
+    "42804": "the types do not match",
+    "42846": "a value cannot be cast to this type",
+    "42883": "there is no such function or operator for these types; cast them",
+    "42P01": "there is no such table",
+    "42P02": "there is no such parameter; `parameters` fills $1, $2 ...",
+    "42P18": "the type of a parameter is not plain; cast it ($1::int)",
+    "42P20": "a window function does not belong here",
+}
+_FOREVER = ("0A", "42")
+"""Classes of SQLSTATE that speak of the statement alone: asking again changes nothing."""
+_REFUSED: Mapping[str, str] = {
+    "password authentication failed": "the password is refused",
+    "no pg_hba.conf entry": "this client may not connect (pg_hba.conf)",
+    "no password supplied": "a password is needed, and the URL has none",
+    "does not support SSL": "the server does not speak TLS, which sslmode asks for",
+    "certificate verify failed": "the certificate is not trusted",
+    "does not match host name": "the certificate is for another host",
+    "does not exist": "there is no such database",
+}
+_BUSY: Mapping[str, str] = {"too many": "it has too many clients", "connection slots": "it has too many clients"}
+_WORD = re.compile(r"\"[^\"]{1,63}\"|'[^']{0,63}'|[\w.$]{1,63}|\S")
+_SEVERAL = "multiple commands"
+
+
+def refusal(state: str, where: str = "") -> Retryable | Permanent:
+    """What a SQLSTATE means; `where` is a place in the statement (` at character 8 ("nowhere")`)."""
+    if not _is_known(state):
+        return Retryable(f"the database answered an error that is not PostgreSQL's own (a function's?){where}")
+    if state in _LATER:
+        return Retryable(f"{_LATER[state]} ({state}){where}")
+    if state in _NEVER:
+        return Permanent(f"{_NEVER[state]} ({state}){where}")
+    kind = Permanent if state.startswith(_FOREVER) else Retryable
+    return kind(f"the database answered {state} ({psycopg.errors.lookup(state).__name__}){where}")
+
+
+class Failure(Exception):
+    """A statement that failed; nothing of what the server said of it is shown."""
+
+    def __init__(self, state: str | None, position: str, text: str) -> None:
+        super().__init__("a statement failed")
+        self.state = state
+        """SQLSTATE; None where the connection ended."""
+        self.position = position
+        self.text = text
+
+    @classmethod
+    def of(cls, result: PGresult) -> Failure:
+        """What a result says that is none."""
+        state, position, text = (
+            (result.error_field(field) or b"").decode(errors="replace")
+            for field in (DiagnosticField.SQLSTATE, DiagnosticField.STATEMENT_POSITION, DiagnosticField.MESSAGE_PRIMARY)
+        )
+        return cls(state or None, position, text)
+
+
+def failed(error: Failure, statement: str, before: int) -> Retryable | Permanent:
+    """What went wrong with a statement that was sent with so many characters before it."""
+    if error.state is None:
+        return Retryable("the connection to the database broke off")
+    where = _where(error.position, statement, before)
+    if error.state == "42601" and not where and _SEVERAL in error.text:
+        return Permanent("one statement only (42601)")
+    return refusal(error.state, where)
+
+
+def unconnected(text: str) -> Retryable | Permanent:
+    """What went wrong with a connection. Errors of a login come without a SQLSTATE: they are told apart by words, and
+    where they are strange nobody knows."""
+    for words, meaning in _REFUSED.items():
+        if words in text:
+            return Permanent(meaning)
+    for words in ("connection refused", "too many", "connection slots", "starting up", "shutting down"):
+        if words in text.lower():
+            return Retryable(f"cannot connect to the database: {_BUSY.get(words, words)}")
+    return Retryable("cannot connect to the database")
+
+
+def is_broken(error: Failure | psycopg.Error) -> bool:
+    """Whether the connection ended, rather than the statement."""
+    return isinstance(error, psycopg.Error) or error.state is None or error.state.startswith(("080", "57P"))
+
+
+def _is_known(state: str) -> bool:
+    try:
+        return bool(psycopg.errors.lookup(state))
+    except KeyError:
+        return False
+
+
+def _where(position: str, statement: str, before: int) -> str:
+    """The position, which counts characters from 1, and the word of the statement that stands there."""
+    if not position.isascii() or not position.isdigit() or len(position) > 6:
+        return ""
+    offset = int(position) - before - 1
+    if not 0 <= offset <= len(statement):
+        return ""
+    word = _WORD.match(statement, offset)
+    return f" at character {offset + 1}" + (f": {word[0]}" if word else "")

@@ -1,0 +1,77 @@
+"""The URL of a PostgreSQL: what it may say, and where it leads.
+
+libpq is told every address (`hostaddr`), checked by the address rules; the name stays for TLS. Of its other settings a
+URL may hold only those that name no file of the operator's pod.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from gatewright.core import foreign
+from gatewright.ports import Permanent
+from gatewright.providers.connections import addresses
+from gatewright.providers.connections.relay import Relay
+
+_TRY = "try postgresql://user:password@host:5432/database"
+_PORT = re.compile(r"[0-9]{1,5}")
+_PLAIN = frozenset(
+    {
+        *("host", "port", "user", "password", "dbname", "application_name", "client_encoding", "target_session_attrs"),
+        *("sslmode", "sslnegotiation", "channel_binding", "gssencmode"),
+        *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+    }
+)
+"""Settings of libpq that name no file, no service and no server option."""
+
+
+def settings_of(url: str) -> dict[str, str]:
+    """The settings of libpq that a URL stands for. Raises Permanent, which repeats nothing of the URL."""
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise Permanent(f"the Secret holds no URL ({_TRY})")
+    problem = ""
+    try:
+        found = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
+    except psycopg.ProgrammingError:
+        problem = f"the Secret's URL cannot be read ({_TRY}; escape by %XX)"
+    if problem:
+        raise Permanent(problem)
+    strange = sorted(found.keys() - _PLAIN)
+    if strange:
+        raise Permanent(f"the Secret's URL may not set {', '.join(strange)}")
+    if not all(found.get("host", "").split(",")):
+        raise Permanent("the Secret's URL names no host")
+    if not found.get("user"):
+        raise Permanent("the Secret's URL names no user")
+    if any(foreign.has_control(value) for value in found.values()):
+        raise Permanent("the Secret's URL may hold no control characters, not even escaped ones")
+    # libpq would fill what is missing from the operator's own environment
+    plain = {"dbname": found["user"], "port": "5432", "application_name": "gatewright"}
+    return {**plain, **found, "client_encoding": "UTF8"}
+
+
+async def relayed(settings: Mapping[str, str], namespace: str, relay: Relay, timeout: float) -> dict[str, str]:
+    """The same settings, with the relay's ports in place of the addresses that the hosts stand for now, each of them
+    checked by the rules for that namespace. `timeout` is for connecting, in seconds. Raises Retryable, Permanent."""
+    hosts, ports = settings["host"].split(","), settings["port"].split(",")
+    if len(ports) not in (1, len(hosts)) or not all(_PORT.fullmatch(port) for port in ports):
+        raise Permanent("the Secret's URL needs one port, or one for each host")
+    ports = ports if len(ports) == len(hosts) else ports * len(hosts)
+    found = [
+        (host, address, int(port))
+        for host, port in zip(hosts, ports, strict=True)
+        for address in await addresses.resolve(host, namespace)
+    ]
+    # one silent address of several must not use up the time of the others
+    share = timeout / len(found)
+    ways = [await relay.lead_to(address, port, share) for _, address, port in found]
+    return {
+        **settings,
+        "host": ",".join(host for host, _, _ in found),
+        "hostaddr": ",".join(address for address, _ in ways),
+        "port": ",".join(str(port) for _, port in ways),
+    }

@@ -1,0 +1,23 @@
+"""SQL that a user writes. It reaches the database as it is written: what a reference stands for goes by `parameters`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from gatewright.providers.gates.prometheus import Query
+
+REFERENCE = "reference_in_a_statement"
+"""The kind of pydantic's error where a text may hold no `$(...)`, whatever it would stand for."""
+
+
+def _without_references(text: str) -> str:
+    if "$(" in text:
+        words = "may hold no $(...), which would be read as SQL; write $1 in its place and put it into `parameters`"
+        raise PydanticCustomError(REFERENCE, words)
+    return text
+
+
+Statement = Annotated[Query, AfterValidator(_without_references)]
