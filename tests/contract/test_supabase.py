@@ -190,8 +190,10 @@ QUERIES = [
     ("select 'up'",                                               {"max": "1"},    "Permanent", "neither a number nor"),
     ("select interval '9s'",                                      {"max": "1"},    "Permanent", "extract(epoch"),
     ("select 1",                                                  {},              "Error",     "without limits"),
-    ("select 1 from public.nowhere",                              {"max": "1"},    "Permanent", "there is no such table (42P01)"),
-    ("select ('secret-of-row')::int",                             {"max": "1"},    "Permanent", "answered 22P02"),
+    ("select 1 from public.nowhere",                              {"max": "1"},    "Permanent", "no such table (42P01)"),
+    ("select ('secret-of-row')::int",                             {"max": "1"},    "Retryable", "cast to (22P02)"),
+    ("select public.leak('42P01')",                               {"max": "1"},    "Permanent", "no such table (42P01)"),
+    ("select public.leak('R0W13')",                               {"max": "1"},    "Retryable", "not PostgreSQL's own"),
     ("delete from public.tasks",                                  {"max": "1"},    "Permanent", "(25006)"),
     ("select 1 as a, pg_sleep(3)",                                {"max": "1"},    "Retryable", "57014"),
 ]  # fmt: skip
@@ -211,7 +213,7 @@ async def test_queries(
     project.sql = lambda text, parameters: answered(database, text, parameters)
     kind, message = await asked(link, {"query": {"sql": statement}}, **limits)
     assert (kind, words in message) == (expected, True), message
-    assert "secret-of-row" not in message
+    assert "secret-of-row" not in message and "R0W13" not in message
     with database.admin("shop") as admin:
         assert admin.execute("select count(*) from tasks").fetchone() == (100,)
 

@@ -1,7 +1,8 @@
 """Supabase's Management API (https://api.supabase.com/api/v1), by an access token.
 
 A limit is one of user, project and endpoint (120 a minute for most); 429 comes with `X-RateLimit-Reset`, which is the
-number of seconds left. SQL that is refused is told by SQLSTATE alone: what the server says may hold data of its tables.
+number of seconds left. SQL that is refused is told by SQLSTATE, as for PostgreSQL: what the server says may hold data
+of its tables.
 """
 
 from __future__ import annotations
@@ -16,28 +17,10 @@ from pydantic import BaseModel, StringConstraints
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, postgres_errors, vendor
 
 LIMITS = vendor.Limits(reset="X-RateLimit-Reset", unit="left", pause=60.0)
 _STATE = re.compile(r"\bERROR:\s{1,9}([0-9A-Z]{5}):")
-_LINE = re.compile(r"\bLINE ([0-9]{1,5}):")
-_MEANT = {
-    "42601": "a syntax error",
-    "42501": "this user may not do that",
-    "42P01": "there is no such table",
-    "42703": "there is no such column",
-    "42883": "there is no such function or operator",
-    "42704": "there is no such object",
-    "42702": "a name is ambiguous",
-    "42803": "a column must appear in group by",
-    "42804": "types do not match",
-    "42846": "a type cannot be cast so",
-    "42P02": "there is no such parameter",
-    "42P18": "the type of a parameter is not known; cast it",
-}
-"""What is said of a statement: the server's own words may hold data, for whoever raises them chooses the state."""
-_LATER = ("08", "40", "53", "55", "57")
-"""Classes of SQLSTATE that may go away: connections, collisions, resources, locks, cancelled or shutting down."""
 
 ProjectRef = Annotated[str, StringConstraints(pattern=r"^[a-z]{20}$", max_length=64)]
 
@@ -135,13 +118,7 @@ def _refused(link: Link, reply: client.Reply) -> Retryable | Permanent:
     if found is None:
         kind = Retryable if reply.status >= 500 else Permanent
         return kind(f"{reply.where}: the statement is refused ({reply.status})")
-    state, line = found[1], _LINE.search(text)
-    if state.startswith("42"):
-        at = f" at line {line[1]}" if line is not None else ""
-        return Permanent(f"the statement is refused{at}: {_MEANT.get(state, 'it is not valid')} ({state})")
-    if state == "25006":
-        return Permanent("the statement writes; checks may only read (25006)")
-    return (Retryable if state.startswith(_LATER) else Permanent)(f"the database answered {state}")
+    return postgres_errors.refusal(found[1])
 
 
 def moment(value: Any) -> float | None:
