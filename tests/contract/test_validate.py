@@ -448,6 +448,23 @@ REFERENCES: list[tuple[dict[str, Any], list[str]]] = [
     ({"http": {"path": "$(vars.wrong)"}}, ["is not a path below the Connection's URL (try /health)"]),
     ({"http": {"path": "$(steps.migrate.outputs.path)"}}, []),
     ({"http": {"path": "/$(stage)", "jsonPath": "$.v", "equals": "$(version)"}}, []),
+    (
+        {"sql": {"query": "select $(vars.key)"}},
+        [".sql.query: may hold no $(...), which would be read as SQL; write $1 in its place"],
+    ),
+    ({"sql": {"query": "select $(steps.a.outputs.id)"}}, ["put it into `parameters`"]),
+    ({"sql": {"query": "select $(nothing.of.this)"}}, ["put it into `parameters`"]),
+    ({"sql": {"query": "select $$(vars.key)"}}, ["put it into `parameters`"]),
+    ({"sql": {"query": "select $x$(a)$x$ = '$( b'"}}, ["put it into `parameters`"]),
+    ({"sql": {"query": "select $1 + count(*) from a", "parameters": ["$(vars.key)"]}, "max": "1"}, []),
+    (
+        {"supabase": {"project": "abcdefghijklmnopqrst", "query": {"sql": "select '$(version)' = $1"}}},
+        [".query.sql: may hold no $(...)"],
+    ),
+    (
+        {"supabase": {"project": "abcdefghijklmnopqrst", "query": {"sql": "select $1", "parameters": ["$(version)"]}}},
+        [],
+    ),
     ({"http": {"path": "/", "jsonPath": "$.$(vars.key)", "equals": "1"}}, []),
     ({"http": {"path": "/", "jsonPath": "$.$(vars.bad)", "equals": "1"}}, ['"$.a[" is not a JSONPath']),
     ({"prometheus": {"query": "sum(up{version='$(version)'})"}, "max": "1"}, []),

@@ -94,7 +94,7 @@ _LIMITED_WHEN: Mapping[str, str] = {
 def _limited(key: str, unless: str) -> Rule:
     return {
         "rule": f"{unless} || has(self.max) || has(self.min)",
-        "message": f"{key} measures a number, which means nothing without a limit; add max or min (max: 1%)",
+        "message": f"{key} measures a number: add max or min (max: 1%)",
     }
 
 
@@ -153,7 +153,9 @@ _MODELS: Mapping[str, list[Rule]] = {
     "SqlCheck": [
         exactly_one(["query", "rls", "connections", "slowQueries", "blocked"]),
         {"rule": "!has(self.parameters) || has(self.query)", "message": "parameters belong to query"},
+        {"rule": "!has(self.query) || !self.query.contains('$(')", "message": "query holds $(...); use parameters"},
     ],
+    "SupabaseQuery": [{"rule": "!self.sql.contains('$(')", "message": "sql holds $(...); use parameters"}],
     "GithubCheck": [
         exactly_one(["checks", "openIssues"]),
         {"rule": "has(self.checks) == has(self.commit)", "message": "checks are those of a commit: give both or none"},

@@ -22,6 +22,7 @@ from gatewright.core.expand import expand, references
 from gatewright.ports import Permanent
 from gatewright.providers import places, registry
 from gatewright.providers.connections import addresses
+from gatewright.providers.gates.statements import REFERENCE
 from gatewright.providers.sentences import explain, field_names, listed, meant, place, quoted, sentence
 from gatewright.providers.units import misfits, unit_of
 
@@ -246,16 +247,27 @@ def _validated(
         for spot, name in found
         if spot == f"{where}.connection" and name in unknown
     ]
+    late += _verbatim(model, raw, where) if "$(" in str(raw) else []
     try:
         return model.model_validate(value), late
     except ValidationError as error:
         wrong = [
             sentence(details, where, model)
             for details in error.errors(include_url=False)
-            if place(where, details["loc"]) not in open_paths
+            if place(where, details["loc"]) not in open_paths and details["type"] != REFERENCE
         ]
         known = model.model_construct(**value) if isinstance(value, dict) and not wrong else None
         return known, late + wrong
+
+
+def _verbatim(model: type[BaseModel], raw: Any, where: str) -> list[str]:
+    """References that stand in a text as it is written, where what is put in for them would be read as a program."""
+    try:
+        model.model_validate(raw)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        return [sentence(details, where, model) for details in found if details["type"] == REFERENCE]
+    return []
 
 
 def _range(path: str, check: Check) -> list[str]:

@@ -26,7 +26,7 @@ from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import supabase, vendor
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.supabase import ProjectRef
-from gatewright.providers.gates.prometheus import Query
+from gatewright.providers.gates.statements import Statement
 from gatewright.providers.units import Unit
 
 NAMED = 3
@@ -76,7 +76,7 @@ class HealthQuestion(Model):
 class SupabaseQuery(Model):
     """One value by SQL."""
 
-    sql: Query
+    sql: Statement
     """One statement with one row and one column; runs as Supabase's read-only user, so names need their schema."""
     parameters: Annotated[list[Text], Field(max_length=20)] = []
     """Values of `$1`, `$2` ... in the statement; cast them where the type is not plain (`$1::int`)."""
