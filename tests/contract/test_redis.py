@@ -246,6 +246,9 @@ ANSWERS = [
     ("long line",        says(b"+" + b"a" * 200_000),                                      "Permanent", "not a Redis"),
     ("oversized",        says(b"$104857600\r\n"),                                          "Permanent", "larger than 1 MiB"),
     ("many elements",    says(b"*1000000000\r\n"),                                         "Permanent", "larger than 1 MiB"),
+    ("small elements",   says(b"*20000\r\n" + b":1\r\n" * 20_000),                         "Permanent", "larger than 1 MiB"),
+    ("lists of lists",   says(b"*200\r\n" + (b"*200\r\n" + b"*0\r\n" * 200) * 200),       "Permanent", "larger than 1 MiB"),
+    ("long INFO",        says(b"$70000\r\n" + b"a:b\r\n" * 14_000 + b"\r\n"),            "Permanent", "longer than 64 KiB"),
     ("flood",            flood,                                                            "Permanent", "larger than 1 MiB"),
     ("deep",             says(b"*1\r\n" * 1000),                                           "Permanent", "not a Redis"),
     ("no number",        says(b"$12a\r\n"),                                                "Permanent", "not a Redis"),
@@ -369,6 +372,16 @@ def test_hit_ratio(name: str, config: HitRatio, steps: list[Step]) -> None:
         found = ratio_of(info, config, identity, 1e6 + at)
         assert found.value == (expected if expected is None else pytest.approx(expected)), found
         assert words in found.message
+
+
+def test_samples_are_few_however_often_is_asked() -> None:
+    """An hour of questions, one a second: the ratio is that of the window, and little is kept."""
+    identity, config = next(_names), HitRatio(over="1h")
+    for at in range(3 * 3600):
+        found = ratio_of(sample(at // 3600 * 100 + at, at, 500 + at), config, identity, 1e6 + at)
+    assert len(gate._kept[identity, "1h"]) <= gate._SAMPLES + 3
+    assert found.value == pytest.approx(0.507, abs=0.005)
+    assert "in 36" in found.message
 
 
 def test_samples_of_different_connections_and_windows_do_not_mix() -> None:

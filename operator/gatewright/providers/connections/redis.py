@@ -32,6 +32,10 @@ from gatewright.providers.connections.shelf import Shelf
 
 LARGEST = 1024 * 1024
 """Bytes of the largest answer that is read."""
+INFO = 64 * 1024
+"""Characters of the longest INFO that is read."""
+_ELEMENT = 64
+"""Bytes that an element of a list counts for at least: that is what it costs here, and reading it takes time."""
 _DEEPEST = 4
 """Lists within lists."""
 _INTEGER = re.compile(rb"-?\d{1,19}")
@@ -259,7 +263,7 @@ class _Wire:
             return None
         if kind == b"$":
             return (await self._exactly(number + 2))[:-2]
-        self._take(4 * number)  # the shortest element there is
+        self._take(_ELEMENT * number)
         return [await self._answer(depth + 1) for _ in range(number)]
 
     async def _line(self) -> bytes:
@@ -346,6 +350,8 @@ def _split(url: str) -> SplitResult | None:
 def info_of(answer: Any) -> dict[str, str]:
     """The fields of an INFO, of all its sections. Raises Permanent."""
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+    if isinstance(text, str) and len(text) > INFO:
+        raise Permanent(f"INFO is longer than {INFO // 1024} KiB")
     found = dict(_fields(text)) if isinstance(text, str) else {}
     if not found:
         raise Permanent("INFO is answered by something else")

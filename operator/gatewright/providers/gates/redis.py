@@ -27,6 +27,8 @@ _SLACK = 10.0
 """Seconds by which a server's clock and ours may drift apart between two samples, answers under way included."""
 _FORGOTTEN = 3600.0
 """Seconds without a question after which samples are dropped; the longest window."""
+_SAMPLES = 60
+"""Samples of a window that are kept; those that lie closer add nothing."""
 
 
 def _short(text: str) -> str:
@@ -140,7 +142,10 @@ def _fold(samples: list[_Sample], new: _Sample, config: HitRatio) -> Answer:
     reset = bool(samples) and _is_reset(samples[-1], new)
     if reset:
         samples.clear()
-    samples.append(new)
+    if len(samples) > 1 and new.at - samples[-2].at < window / _SAMPLES:
+        samples[-1] = new
+    else:
+        samples.append(new)
     # the newest that is old enough is the base; what is older is of no more use
     while len(samples) > 1 and new.at - samples[1].at >= window:
         del samples[0]
