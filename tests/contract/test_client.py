@@ -519,6 +519,21 @@ async def test_what_is_idle_is_closed_and_what_is_lent_is_not() -> None:
     assert again.closed
 
 
+async def test_many_clients_are_not_kept() -> None:
+    """Those that were used longest ago go, whatever they take for it; and none that is lent."""
+    shelf: Shelf[_Thing] = Shelf(most=3)
+    things = [_Thing() for _ in range(6)]
+    async with shelf.lend("0", lambda: things[0]):
+        for number in range(1, 6):
+            async with shelf.lend(str(number), lambda number=number: things[number]):
+                pass
+        await asyncio.sleep(0)
+        assert [thing.closed for thing in things] == [False, True, True, True, False, False]
+        assert len(shelf) == 3
+    await shelf.aclose()
+    assert all(thing.closed for thing in things)
+
+
 async def test_a_client_that_cannot_be_made_is_not_kept() -> None:
     shelf: Shelf[_Thing] = Shelf()
 
