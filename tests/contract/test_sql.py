@@ -525,6 +525,15 @@ async def test_row_level_security(
     assert (kind, words in message) == (expected, True), f"{kind}: {message}"
 
 
+async def test_a_database_of_many_tables_is_told_in_few_words(database: world.Postgres) -> None:
+    """Their names alone would be more than is read."""
+    create = "execute format('create table %s%s (id int)', repeat('t', 55), n)"
+    with schema(database, f"do $x$ begin for n in 1..1200 loop {create}; end loop; end $x$"):
+        link = world.sql_link(database.url(), timeout=10.0)
+        kind, message = await world.verdict("sql", {"rls": {"schemas": ["app"]}}, link, {"max": "0"})
+    assert (kind, "1200 > 0 (1200 without" in message, "and 1197 more" in message) == ("Breach", True, True), message
+
+
 async def test_connections_of_others_must_be_seen(database: world.Postgres, counted: world.Postgres) -> None:
     """Without the right to see them, sessions of other roles are counted by nobody: a full server would look idle."""
     with contextlib.ExitStack() as stack:
@@ -669,6 +678,25 @@ async def test_looks_in_quick_succession_are_compared_with_the_one_before(
     assert (await _slow(counted))[0] == "Breach"
     monkeypatch.setattr(catalogs, "SHORTEST", 60.0)
     assert (await _slow(counted))[0] == "Breach", "seen from the look before, it is still there"
+
+
+async def test_too_many_statements_to_compare(counted: world.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogs, "_STATEMENTS", catalogs._STATEMENTS.replace("10000", "1"))
+    monkeypatch.setattr(catalogs, "STATEMENTS", 1)
+    _run(counted, "select count(*) from tasks", "select 1, 2, 3")
+    kind, message = await _slow(counted)
+    assert (kind, "too many to compare; lower pg_stat_statements.max" in message) == ("NoData", True), message
+
+
+def test_what_is_kept_of_looks_is_bounded() -> None:
+    """However many questions there are; the one that asked last is kept."""
+    counters = {f"1/{number}": (1, 1.0) for number in range(catalogs.STATEMENTS)}
+    for number in range(50):
+        look = catalogs._Look(float(number), (0.0, 0.0), 0, counters)
+        catalogs._before((str(number), "1s"), look)
+        kept = [look for looks in catalogs._looks.values() for look in looks if look is not None]
+        assert sum(len(look.counters) for look in kept) <= 10 * catalogs.STATEMENTS
+    assert ("49", "1s") in catalogs._looks
 
 
 async def test_slow_queries_without_what_they_need(database: world.Postgres, counted: world.Postgres) -> None:
