@@ -353,6 +353,7 @@ def test_references_are_accepted_wherever_a_provider_expands_them(server: ApiSer
         ({"http": {"url": "http://a"}, "timeout": "60001ms"}, "spec.timeout", "is not a time-out (at most 60s"),
         ({"http": {"url": "http://a", "token": "secret"}}, "spec.http.token", "unknown field"),
         ({"http": {"url": "http://a", "bearerToken": {"secretRef": {"name": "a"}}}}, "spec.http.bearerToken.secretRef.key", "Required value"),
+        ({"postgres": {"url": {"secretRef": {"name": "db", "key": "url"}}, "superuser": "Yes"}}, "spec.postgres.superuser", "Unsupported value"),
         ({"postgres": {"url": "postgresql://a"}}, "spec.postgres.url", 'must be of type object: "string"'),
     ],
 )  # fmt: skip
