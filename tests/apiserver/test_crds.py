@@ -218,7 +218,13 @@ def test_the_operator_may_do_what_it_declares_everywhere(server: ApiServer) -> N
         ("delete", "apps", "deployments", "shop"),
         ("update", "gatewright.dev", "releases", "shop"),
         ("delete", "gatewright.dev", "releases", "shop"),
-        ("patch", "gatewright.dev", "connections", "shop"),
+        ("update", "gatewright.dev", "connections", "shop"),
+        ("delete", "gatewright.dev", "connections", "shop"),
+        ("create", "", "secrets", "shop"),
+        ("patch", "", "secrets", "shop"),
+        ("delete", "", "secrets", "shop"),
+        ("get", "coordination.k8s.io", "leases", "gatewright-system"),
+        ("update", "coordination.k8s.io", "leases", "gatewright-system"),
         ("create", "coordination.k8s.io", "leases", "shop"),
         ("list", "", "namespaces", ""),
         ("list", "apiextensions.k8s.io", "customresourcedefinitions", ""),
@@ -257,6 +263,25 @@ def test_the_namespaced_install_is_accepted_too(server: ApiServer) -> None:
     found = kubectl(server, "apply", "--dry-run=server", "-k", str(ROOT / "manifests" / "namespaced"))
     assert found.returncode == 0, found.stderr
     assert "role.rbac.authorization.k8s.io/gatewright created" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("install", "component", "made"),
+    [
+        ("manifests", "capture/cluster", "clusterrole.rbac.authorization.k8s.io/gatewright-capture"),
+        ("manifests/namespaced", "capture/namespaced", "role.rbac.authorization.k8s.io/gatewright-capture"),
+        ("manifests", "egress", "networkpolicy.networking.k8s.io/gatewright-egress"),
+    ],
+)
+def test_what_can_be_switched_on_is_accepted_too(
+    server: ApiServer, tmp_path: Path, install: str, component: str, made: str
+) -> None:
+    base = os.path.relpath(ROOT, tmp_path.resolve())
+    overlay = {"resources": [f"{base}/{install}"], "components": [f"{base}/manifests/{component}"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    found = kubectl(server, "apply", "--dry-run=server", "-k", str(tmp_path))
+    assert found.returncode == 0, found.stderr
+    assert f"{made} created" in found.stdout
 
 
 def test_editors_of_a_namespace_may_write_releases_once_the_roles_are_aggregated(server: ApiServer) -> None:

@@ -23,7 +23,8 @@ def image(cluster: Cluster) -> str:
 
 
 def by_kustomize(cluster: Cluster, arguments: Sequence[str] = ()) -> None:
-    """`kubectl apply -k manifests/`, and pods of the image that was just built; further arguments by an overlay."""
+    """`kubectl apply -k manifests/`, and pods of the image that was just built, where Releases may capture
+    Secrets; further arguments by an overlay."""
     with tempfile.TemporaryDirectory(prefix="gatewright-overlay-") as directory:
         base = os.path.relpath(ROOT / "manifests", Path(directory).resolve())
         Path(directory, "kustomization.yaml").write_text(yaml.safe_dump(_overlay(base, arguments)))
@@ -35,7 +36,7 @@ def by_kustomize(cluster: Cluster, arguments: Sequence[str] = ()) -> None:
 def _overlay(base: str, arguments: Sequence[str]) -> dict[str, object]:
     added = [{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": item} for item in arguments]
     patch = {"target": {"kind": "Deployment", "name": "gatewright"}, "patch": yaml.safe_dump(added)}
-    return {"resources": [base], **({"patches": [patch]} if added else {})}
+    return {"resources": [base], "components": [f"{base}/capture/cluster"], **({"patches": [patch]} if added else {})}
 
 
 def remove(cluster: Cluster) -> None:

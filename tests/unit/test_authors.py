@@ -59,7 +59,7 @@ def test_what_a_target_writes_is_asked_of_the_author(key: str) -> None:
 
 
 def test_what_the_shell_writes_is_asked_of_the_author() -> None:
-    assert forgotten(access.ACCESS, (right for _, right in authors.rights())) == []
+    assert forgotten((*access.ACCESS, *access.CAPTURE), (right for _, right in authors.rights())) == []
 
 
 def test_a_target_that_says_nothing_is_found() -> None:

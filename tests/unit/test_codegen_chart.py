@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -76,13 +78,24 @@ def _bare(item: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+OUT = {"create": True, "apiServer": ["192.0.2.1/32"]}
+
+
 @pytest.mark.parametrize(
-    ("folder", "values"),
-    [("manifests", {}), ("manifests/namespaced", {"clusterWide": False})],
-    ids=["cluster-wide", "namespaced"],
+    ("folder", "components", "values"),
+    [
+        ("manifests", [], {}),
+        ("manifests/namespaced", [], {"clusterWide": False}),
+        ("manifests", ["capture/cluster"], {"captureSecrets": True}),
+        ("manifests/namespaced", ["capture/namespaced"], {"clusterWide": False, "captureSecrets": True}),
+        ("manifests", ["egress"], {"networkPolicy": {"egress": OUT}}),
+    ],
+    ids=["cluster-wide", "namespaced", "capturing", "namespaced-capturing", "egress"],
 )
-def test_chart_and_kustomization_install_the_same(folder: str, values: dict[str, Any]) -> None:
-    chart, manifests = _helm(**values), _kustomize(folder)
+def test_chart_and_kustomization_install_the_same(
+    folder: str, components: list[str], values: dict[str, Any], tmp_path: Path
+) -> None:
+    chart, manifests = _helm(**values), _kustomize(_overlay(tmp_path, folder, components))
     # Helm makes the namespace itself (--create-namespace), and it is the installer's to label.
     assert (
         manifests.pop(("Namespace", "", NAMESPACE))["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
@@ -91,6 +104,83 @@ def test_chart_and_kustomization_install_the_same(folder: str, values: dict[str,
     assert set(chart) == set(manifests)
     for key in manifests:
         assert _bare(chart[key]) == _bare(manifests[key]), key
+
+
+def _overlay(directory: Path, folder: str, components: list[str]) -> str:
+    """What a user writes who adds components."""
+    if not components:
+        return folder
+    base = Path(os.path.relpath(ROOT, directory.resolve()))
+    parts = [str(base / "manifests" / name) for name in components]
+    content = {"resources": [str(base / folder)], "components": parts}
+    (directory / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    return str(directory)
+
+
+def _rules(found: dict[Key, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Everything that the operator itself may do."""
+    bound = {
+        (item["roleRef"]["kind"], item["roleRef"]["name"])
+        for key, item in found.items()
+        if key[0].endswith("RoleBinding")
+    }
+    return [rule for key, item in found.items() if (key[0], key[2]) in bound for rule in item["rules"]]
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_secrets_are_written_only_where_they_are_captured(wide: bool) -> None:
+    def verbs(**values: Any) -> set[str]:
+        rules = _rules(_helm(clusterWide=wide, **values))
+        return {verb for rule in rules if "secrets" in rule["resources"] for verb in rule["verbs"]}
+
+    assert verbs() == {"get"}
+    assert verbs(captureSecrets=True) == {"get", "create", "patch", "delete"}
+
+
+def test_a_namespace_of_secrets_is_captured_by_a_role_in_each() -> None:
+    found = _helm(clusterWide=False, watchNamespaces=["shop", "blog"], captureSecrets=True)
+    assert {key[1] for key in found if key[0] == "Role" and key[2] == "gatewright-capture"} == {"shop", "blog"}
+    assert {key[1] for key in found if key[0] == "RoleBinding" and key[2] == "gatewright-capture"} == {"shop", "blog"}
+
+
+def test_only_one_lease_is_the_operators() -> None:
+    rules = [rule for rule in _rules(_helm()) if "leases" in rule["resources"]]
+    named = [rule for rule in rules if rule["verbs"] != ["create"]]
+    assert len(rules) == 2 and [rule["resourceNames"] for rule in named] == [["gatewright"]]
+
+
+def test_nothing_goes_out_but_where_it_may() -> None:
+    key = ("NetworkPolicy", NAMESPACE, "gatewright-egress")
+    assert key not in _helm()
+    more = {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": 443}]}
+    found = _helm(networkPolicy={"egress": {**OUT, "apiServerPorts": [6443], "allow": [more]}})[key]["spec"]
+    assert found["policyTypes"] == ["Egress"]
+    dns, server, last = found["egress"]
+    assert [item["port"] for item in dns["ports"]] == [53, 53]
+    assert server == {
+        "to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}],
+        "ports": [{"port": 6443, "protocol": "TCP"}],
+    }
+    assert last == more
+
+
+def test_an_egress_policy_needs_to_know_the_api_server() -> None:
+    done = _template("--set", "networkPolicy.egress.create=true")
+    assert done.returncode != 0
+    assert "name the addresses of the API server" in done.stderr
+
+
+def test_who_the_operator_runs_as_is_a_number_that_can_be_left_out() -> None:
+    def context(**values: Any) -> dict[str, Any]:
+        found = _helm(**values)["Deployment", NAMESPACE, "gatewright"]["spec"]["template"]["spec"]["securityContext"]
+        return dict(found)
+
+    fixed = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    user = re.search(r"^USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(), re.M)
+    assert user is not None
+    numbers = {"runAsUser": int(user[1]), "runAsGroup": int(user[2]), "fsGroup": int(user[2])}
+    assert context() == fixed | numbers
+    assert context(podSecurityContext=dict.fromkeys(numbers)) == fixed
 
 
 def test_crds_survive_the_removal_of_the_chart() -> None:
@@ -134,8 +224,11 @@ def test_every_argument_is_one_that_the_operator_takes() -> None:
     assert not options.trust_interventions, "people are believed where nothing proves who they are"
     trusting = _helm(admission={"create": False, "trustWithout": True})
     assert _parser().parse_args(_arguments(trusting)).trust_interventions
+    assert not options.trust_authors
+    assert _parser().parse_args(_arguments(_helm(admission={"trustAuthors": True}))).trust_authors
     for folder in ("manifests", "manifests/namespaced"):
-        assert not _parser().parse_args(_arguments(_kustomize(folder))).trust_interventions
+        shipped = _parser().parse_args(_arguments(_kustomize(folder)))
+        assert not shipped.trust_interventions and not shipped.trust_authors
 
 
 def test_the_port_is_the_same_everywhere() -> None:

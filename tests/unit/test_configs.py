@@ -101,6 +101,15 @@ async def test_a_snapshot_of_a_secret_is_a_hash_and_an_immutable_copy_that_the_r
     assert [owner["uid"] for owner in copy["metadata"]["ownerReferences"]] == [VIEW.uid]
 
 
+async def test_a_secret_is_not_even_read_where_capturing_is_switched_off() -> None:
+    there = keys()
+    there.allows = False
+    sight, copy = await look_config(there, VIEW, KEYS)
+    assert copy is None and sight.snapshot is None
+    assert "captureSecrets" in (sight.problem or "") and "manifests/capture" in (sight.problem or "")
+    assert there.asked == []
+
+
 async def test_the_name_of_a_copy_is_a_name_whatever_it_is_made_of() -> None:
     there = Objects()
     name = "a" * 99 + "." + "b" * 20  # cut after the dot, where no name may end

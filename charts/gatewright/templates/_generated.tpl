@@ -16,9 +16,9 @@
 - apiGroups: ["gatewright.dev"]
   resources: [interventions]
   verbs: [get, list, watch]
-# try by a dry run whether a forged one is refused
+# try by dry runs whether the admission policies refuse what they must
 - apiGroups: ["gatewright.dev"]
-  resources: [interventions]
+  resources: [releases, connections, interventions]
   verbs: [create]
 # say what came of it
 - apiGroups: ["gatewright.dev"]
@@ -28,6 +28,10 @@
 - apiGroups: ["gatewright.dev"]
   resources: [connections]
   verbs: [list, watch]
+# try by a dry run whether a policy refuses the change that it must
+- apiGroups: ["gatewright.dev"]
+  resources: [connections]
+  verbs: [patch]
 # say whether they answer
 - apiGroups: ["gatewright.dev"]
   resources: [connections/status]
@@ -76,14 +80,6 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
-# keep a copy of a captured Secret, and restore it
-- apiGroups: [""]
-  resources: [secrets]
-  verbs: [create, patch]
-# take away a copy that no kept snapshot needs any more
-- apiGroups: [""]
-  resources: [secrets]
-  verbs: [delete]
 # tell transitions
 - apiGroups: ["events.k8s.io"]
   resources: [events]
@@ -105,11 +101,26 @@
   resources: [events]
   verbs: [list]
 {{- end }}
+{{- define "gatewright.captureRules" -}}
+# keep a copy of a captured Secret, and restore it
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create, patch]
+# take away a copy that no kept snapshot needs any more
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [delete]
+{{- end }}
 {{- define "gatewright.ownRules" -}}
 # let one instance act at a time
 - apiGroups: ["coordination.k8s.io"]
   resources: [leases]
-  verbs: [get, create, update]
+  resourceNames: [gatewright]
+  verbs: [get, update]
+# make that Lease; RBAC cannot restrict this by name
+- apiGroups: ["coordination.k8s.io"]
+  resources: [leases]
+  verbs: [create]
 {{- end }}
 {{- define "gatewright.serverRules" -}}
 # know the control plane's own addresses, which Connections may not reach

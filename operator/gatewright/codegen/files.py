@@ -114,14 +114,24 @@ def _rbac() -> Iterator[tuple[str, str]]:
             f"manifests/rbac/common/{name}.yaml",
             f"{head}{role}---\napiVersion: {rbac.API_VERSION}\n" + _binding("Role", f"{rbac.NAME}-{name}"),
         )
+    yield from _capture(head)
     yield "manifests/rbac/common/users.yaml", f"# {NOTICE}\n" + "---\n".join(_roles(rbac.user_roles()))
     yield "manifests/rbac/common/people.yaml", f"# {NOTICE}\n" + "---\n".join(_roles(rbac.people_roles()))
     yield f"{CHART}/templates/_generated.tpl", _templates(rules, own, server)
 
 
-def _binding(kind: str, role: str) -> str:
+def _capture(head: str) -> Iterator[tuple[str, str]]:
+    """Components: beside the roles that everybody has, those of who lets Releases capture Secrets."""
+    rules = rbac.rules_text(rbac.capture())
+    for folder, prefix, place in (("cluster", "Cluster", ""), ("namespaced", "", f"  namespace: {SYSTEM}\n")):
+        role = f"kind: {prefix}Role\nmetadata:\n  name: {rbac.CAPTURE}\n{place}rules:\n{rules}"
+        binding = _binding(f"{prefix}Role", rbac.CAPTURE, place)
+        yield f"manifests/capture/{folder}/role.yaml", f"{head}{role}---\napiVersion: {rbac.API_VERSION}\n{binding}"
+
+
+def _binding(kind: str, role: str, place: str = "") -> str:
     reference = f"roleRef:\n  apiGroup: {rbac.API_GROUP}\n  kind: {kind}\n  name: {role}\n"
-    return f"kind: {kind}Binding\nmetadata:\n  name: {role}\n{reference}{rbac.subjects_text(SYSTEM)}"
+    return f"kind: {kind}Binding\nmetadata:\n  name: {role}\n{place}{reference}{rbac.subjects_text(SYSTEM)}"
 
 
 def _roles(roles: Iterable[tuple[str, dict[str, str], list[Access]]]) -> Iterator[str]:
@@ -149,7 +159,13 @@ def _admission() -> Iterator[tuple[str, str]]:
 def _templates(rules: str, own: str, server: str) -> str:
     """What the chart's own templates include."""
     parts = [f"{{{{- /* {NOTICE} */ -}}}}\n"]
-    for name, text in (("rules", rules), ("ownRules", own), ("serverRules", server)):
+    kinds = (
+        ("rules", rules),
+        ("captureRules", rbac.rules_text(rbac.capture())),
+        ("ownRules", own),
+        ("serverRules", server),
+    )
+    for name, text in kinds:
         parts.append(f'{{{{- define "gatewright.{name}" -}}}}\n{text}{{{{- end }}}}\n')
     for role, labels, items in rbac.user_roles():
         short = role.removeprefix(f"{rbac.NAME}-")

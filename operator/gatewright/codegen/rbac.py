@@ -15,6 +15,7 @@ from gatewright.providers import registry
 from gatewright.runtime import access
 
 NAME = "gatewright"
+CAPTURE = f"{NAME}-capture"
 API_GROUP = "rbac.authorization.k8s.io"
 API_VERSION = f"{API_GROUP}/v1"
 
@@ -24,12 +25,19 @@ class Wildcard(ValueError):
 
 
 def needed() -> list[Access]:
-    """Everything that is asked for in the namespaces of Releases, the shell's first."""
+    """Everything that is always asked for in the namespaces of Releases, the shell's first."""
     found: list[Access] = []
     for item in (*access.ACCESS, *(item for target in registry.TARGETS.values() for item in target.access)):
         _refuse_wildcards(item)
         found.append(item)
     return found
+
+
+def capture() -> list[Access]:
+    """What is asked for beside that where Releases may capture Secrets."""
+    for item in access.CAPTURE:
+        _refuse_wildcards(item)
+    return list(access.CAPTURE)
 
 
 def own() -> list[Access]:
@@ -103,7 +111,7 @@ def _list(words: Iterable[str]) -> str:
 
 
 def _refuse_wildcards(item: Access) -> None:
-    if "*" in (item.group, *item.resources, *item.verbs):
+    if "*" in (item.group, *item.resources, *item.verbs, *item.names):
         raise Wildcard(f"{item}: names no wildcards")
 
 
@@ -115,8 +123,7 @@ def subjects_text(namespace: str) -> str:
 def rules(items: Iterable[Access]) -> list[dict[str, Any]]:
     """The same rules as objects, for tests."""
     return [
-        {"apiGroups": [item.group], "resources": list(item.resources)}
+        {"apiGroups": [item.group], "resources": list(item.resources), "verbs": list(item.verbs)}
         | ({"resourceNames": list(item.names)} if item.names else {})
-        | {"verbs": list(item.verbs)}
         for item in items
     ]

@@ -12,6 +12,7 @@ from typing import Any
 from gatewright.api import GROUP, VERSION
 from gatewright.codegen import authors, crds, rbac, schema
 from gatewright.codegen.schema import ABOUT, MODEL, PROVIDERS, TEXT, Schema
+from gatewright.ports import Access
 
 
 @dataclass(slots=True)
@@ -71,13 +72,13 @@ def rbac_page() -> str:
     ]
     for title, items in (
         ("In the namespaces of Releases", rbac.needed()),
+        ("There, where Releases may capture Secrets", rbac.capture()),
         ("In the operator's own namespace", rbac.own()),
         ("In the namespace `default`", rbac.server()),
     ):
         lines += [f"## {title}", "", "| API group | Resources | Verbs | Why |", "|---|---|---|---|"]
         lines += [
-            f"| {f'`{item.group}`' if item.group else 'core'} | {_code(item.resources)}{_named(item.names)} | "
-            f"{_code(item.verbs)} | {item.why} |"
+            f"| {f'`{item.group}`' if item.group else 'core'} | {_objects(item)} | {_code(item.verbs)} | {item.why} |"
             for item in items
         ]
         lines.append("")
@@ -98,8 +99,8 @@ def rbac_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _named(names: tuple[str, ...]) -> str:
-    return f" named {_code(names)}" if names else ""
+def _objects(item: Access) -> str:
+    return _code(item.resources) + (f" named {_code(item.names)}" if item.names else "")
 
 
 def _sections(roots: list[tuple[str, Schema]]) -> list[Section]:

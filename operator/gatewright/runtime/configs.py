@@ -35,6 +35,10 @@ from gatewright.runtime.contents import (
 from gatewright.runtime.kube import path
 
 PLURALS = {"configmap": "configmaps", "secret": "secrets"}
+CAPTURE_OFF = (
+    "the operator may not write Secrets in namespace {}, so none can be captured; switch it on (component manifests/capture, "
+    "chart: captureSecrets), or leave the Secret out of the target's config"
+)
 KINDS = {"configmap": "ConfigMap", "secret": "Secret"}
 
 Snapshot = Mapping[str, Any]
@@ -57,6 +61,8 @@ def config_path(namespace: str, subject: str) -> str:
 async def look_config(cluster: Cluster, view: View, subject: str) -> tuple[Sight, dict[str, Any] | None]:
     """A ConfigMap's snapshot; of a Secret only a hash, and the copy that has to be made beside it."""
     kind, _, name = subject.partition("/")
+    if kind == "secret" and not await _may_capture(cluster, view.namespace):
+        return Sight(None, problem=CAPTURE_OFF.format(view.namespace)), None
     found = await _read(cluster, config_path(view.namespace, subject))
     if found is None:
         return Sight(None, problem=f"there is no such {kind} in namespace {view.namespace}"), None
@@ -74,6 +80,18 @@ async def look_config(cluster: Cluster, view: View, subject: str) -> tuple[Sight
         "data": data,
     }
     return Sight({"copy": copied, "type": found.get("type", "Opaque"), **kept}), body
+
+
+async def _may_capture(cluster: Cluster, namespace: str) -> bool:
+    """Whether the operator has the role by which Secrets are captured: that is the switch."""
+    attributes = {"namespace": namespace, "verb": "create", "resource": "secrets"}
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = await cluster.create(path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), body)
+    return bool(answer["status"].get("allowed"))
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ RENEW = 5.0
 FENCE = 12.0
 """Seconds after the last renewal in which this instance may act: less than the lease, for clocks that drift."""
 
+LEASE = "gatewright"
+
 log = logging.getLogger("gatewright.leader")
 
 
@@ -34,7 +36,7 @@ class Lost(Retryable):
 class Leader:
     """The Lease `gatewright` in the operator's namespace."""
 
-    def __init__(self, kube: Kube, namespace: str, identity: str, name: str = "gatewright") -> None:
+    def __init__(self, kube: Kube, namespace: str, identity: str, name: str = LEASE) -> None:
         self._kube = kube
         self._path = path("coordination.k8s.io/v1", "leases", namespace, name)
         self._collection = path("coordination.k8s.io/v1", "leases", namespace)
