@@ -16,6 +16,7 @@ local health = {
   TargetNotFound = "Progressing",
   TargetUnfit = "Progressing",
   ConnectionNotFound = "Progressing",
+  PolicyNotInForce = "Progressing",
   WaitingForPerson = "Suspended",
   Suspended = "Suspended",
   Paused = "Suspended",

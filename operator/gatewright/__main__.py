@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         allow=options.allow_address,
         refuse=options.refuse_address,
         trust=options.trust_interventions,
+        trust_authors=options.trust_authors,
         fastest=options.fastest_interval,
         rate=options.measurements_per_second,
     )
@@ -97,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
         "--trust-interventions",
         action="store_true",
         help="act on Interventions also where the admission policy is not in force: anybody may act as anybody there",
+    )
+    run.add_argument(
+        "--trust-authors",
+        action="store_true",
+        help="run Releases and open Connections also where the admission policies are not in force: whoever writes them acts "
+        "with the operator's rights there",
     )
     run.add_argument(
         "--fastest-interval",

@@ -52,6 +52,7 @@ EXPECTED = {
     "target_missing": "Progressing",
     "queued": "Progressing",
     "unconnected": "Progressing",
+    "unadmitted": "Progressing",
     "unavailable": "Progressing",
     "changed_by_others": "Progressing",
     "silent_guard": "Healthy",

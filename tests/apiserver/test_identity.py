@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     require()
-    with Lab(policy=False) as started:
+    with Lab(policy=False, arguments=["--trust-authors"]) as started:
         started.operator.start()
         yield started
         assert not started.background.failures

@@ -185,13 +185,18 @@ def unconnected() -> World:
     ).settle()
 
 
+def unadmitted() -> World:
+    """Nobody asks RBAC about authors."""
+    return World(doubt="not in force in namespace shop: admission policy gatewright-releases; apply it").settle()
+
+
 ENDINGS: dict[str, Callable[[], World]] = {
     builder.__name__: builder
     for builder in (
         preflight, walking, baking, holding, waiting_for_person, waiting_for_approval, skipped,
         suspended, not_started, blocked, target_missing, guarding, followed_up,
         promoted, adopted, paused, rolling_back, rolled_back, unproved, rollback_failed, aborted, observed, invalid_spec,
-        drifted, changed_by_others, unavailable, silent_guard, queued, unconnected,
+        drifted, changed_by_others, unavailable, silent_guard, queued, unconnected, unadmitted,
     )
 }  # fmt: skip
 

@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from gatewright.api.base import DURATION_PATTERN, INTERVAL_PATTERN
+from gatewright.runtime.admission_probe import TRIALS, Trial
 from tests.cluster import ApiServer, Unavailable, assets
 from tests.cluster.apiserver import AuditLevel
 from tests.cluster.paths import CHECKOUT
@@ -78,6 +79,7 @@ class Lab:
         direct: bool = False,
         quick_jobs: bool = False,
         policy: bool = True,
+        capture: bool = True,
         arguments: Sequence[str] = (),
         seeds: Sequence[str] = (),
         watched: Mapping[str, str] = WATCHED,
@@ -85,7 +87,7 @@ class Lab:
         """`watched`: what is recorded, by resource and API path."""
         self._stack = contextlib.ExitStack()
         self._audit_level, self._direct, self._quick_jobs = audit_level, direct, quick_jobs
-        self._policy, self._watched = policy, watched
+        self._policy, self._capture, self._watched = policy, capture, watched
         self._arguments = list(arguments)
         self.leaks = Leaks(seeds) if seeds else None
         self._numbers = itertools.count(1)
@@ -162,7 +164,26 @@ class Lab:
                 plural = PLURALS.get(item["kind"])
                 if plural and self.api.find(f"{plural}/{item['metadata']['name']}") is None:
                     self.api.create(plural, item)
-        self.wait(self.admits, 30, "the admission policy to be in force")
+        self.wait(lambda: self.admits() and self.asks_authors(), 30, "the admission policies to be in force")
+
+    def withdraw(self) -> None:
+        """Take all of them away, and wait until that counts."""
+        for plural in PLURALS.values():
+            for item in self.api.get(plural)["items"]:
+                self.api.delete(f"{plural}/{item['metadata']['name']}")
+        self.wait(lambda: not self.admits() and not self.asks_authors(), 30, "the admission policies to be gone")
+
+    def asks_authors(self, namespace: str = "default") -> bool:
+        """Whether every policy on authors refuses what it must; those on changes count with the same policy."""
+        return all(self._refuses(namespace, trial) for trial in TRIALS if trial.create is not None)
+
+    def _refuses(self, namespace: str, trial: Trial) -> bool:
+        where = f"/apis/gatewright.dev/v1alpha1/namespaces/{namespace}/{trial.plural}?dryRun=All"
+        try:
+            self.api.create(where, trial.create or {})
+        except ApiError as error:
+            return trial.refusal in str(error)
+        return False
 
     def admits(self, namespace: str = "default") -> bool:
         """Whether somebody who acts under another name is refused in a namespace."""
@@ -187,8 +208,8 @@ class Lab:
         paths = {"ClusterRole": f"{rbac}/clusterroles", "Role": f"{rbac}/namespaces/default/roles"}
         paths |= {f"{kind}Binding": path.replace("roles", "rolebindings") for kind, path in paths.items()}
         subject = {"kind": "User", "name": OPERATOR, "apiGroup": "rbac.authorization.k8s.io"}
-        for folder in ("cluster", "common"):
-            for path in sorted((CHECKOUT / "manifests" / "rbac" / folder).glob("*.yaml")):
+        for folder in ("rbac/cluster", "rbac/common", *(["capture/cluster"] if self._capture else [])):
+            for path in sorted((CHECKOUT / "manifests" / folder).glob("*.yaml")):
                 for item in _documents(path):
                     if item["kind"] in paths:
                         bound = {"subjects": [subject]} if "roleRef" in item else {}

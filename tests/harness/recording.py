@@ -157,6 +157,8 @@ class Audit:
         self._path = path
         self._offset = 0
         self.writes: list[Write] = []
+        self.trials: list[Write] = []
+        """Dry runs: nothing was written by them."""
 
     def read(self) -> list[Write]:
         """All writes so far."""
@@ -168,7 +170,7 @@ class Audit:
                 self._offset += len(line)
                 event = json.loads(line)
                 if event["verb"] in MUTATING and "objectRef" in event:
-                    self.writes.append(write_of(event))
+                    (self.trials if "dryRun=" in event["requestURI"] else self.writes).append(write_of(event))
         return self.writes
 
     def of(self, namespace: str) -> list[Write]:

@@ -117,6 +117,7 @@ class World:
     remark: str = ""
     """What people should know of a target although nothing is different."""
     unconnected: tuple[str, ...] = ()
+    doubt: str = ""
     unstoppable: bool = False
     """Whether pods of a Job that is stopped go on."""
     refused: dict[str, str] = field(default_factory=dict)
@@ -182,6 +183,7 @@ class World:
             lost=self.lost if broken else "",
             unconnected=self.unconnected,
             looking=(self.looking or "") if wants.sights else "",
+            doubt=self.doubt,
         )
 
     def left(self) -> dict[str, Any]:

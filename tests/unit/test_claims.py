@@ -11,7 +11,7 @@ from gatewright.core.body import pin
 from gatewright.core.model import View
 from gatewright.runtime.claims import Claims, targets_of
 from gatewright.runtime.entries import Entries, Entry, Key
-from gatewright.runtime.links import Links, Pins
+from gatewright.runtime.links import Links, Pin, Pins
 from gatewright.runtime.parse import spec_of
 
 GIT = {"ref": "v$(version)"}
@@ -99,7 +99,7 @@ def test_two_connections_to_one_address_may_lead_to_one_project() -> None:
 
 def test_what_an_implied_connection_stood_for_when_the_run_began_is_what_is_claimed() -> None:
     room = Room(connection("main"))
-    room.pinned["shop", "one"] = {("vercel", ""): ("main", "main")}
+    room.pinned["shop", "one"] = {("vercel", ""): Pin("main", "main")}
     room.links.event("ADDED", connection("unrelated", url="https://vercel.internal.example"))
     room.release("one", SITE, running=True)
     assert room.claims.rival(*room.release("two", NAMED)) == "one"

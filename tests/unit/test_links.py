@@ -16,7 +16,7 @@ from aiohttp import web
 from gatewright.ports import Link, NotFound, Permanent, Retryable
 from gatewright.providers.connections import addresses, client, networks
 from gatewright.runtime import readiness
-from gatewright.runtime.links import Links
+from gatewright.runtime.links import Links, Pin
 from tests.fakes.serving import serving
 
 KEY = base64.b64encode(b"a-signing-key-of-16+").decode()
@@ -32,10 +32,12 @@ class ApiServer:
         self.secrets: dict[str, dict[str, str]] = {"hook": {"key": KEY, "other": KEY}}
         self.type = "Opaque"
         self.written: list[tuple[str, dict[str, Any]]] = []
+        self.reads = 0
         self.away = False
         self.down = False
 
     async def get(self, path: str) -> dict[str, Any]:
+        self.reads += 1
         if self.away:
             raise Retryable("the API server does not answer")
         name = path.rpartition("/")[2]
@@ -138,7 +140,7 @@ def test_what_cannot_be_resolved_says_what_to_do(kind: str, name: str | None, wo
 
 async def test_what_a_run_has_pinned_is_meant_although_a_second_one_was_added() -> None:
     links, _ = known(connection("a"))
-    pins = {("webhook", ""): links.resolve("shop", "webhook", None)}
+    pins = {("webhook", ""): Pin(*links.resolve("shop", "webhook", None))}
     links.event("ADDED", connection("unrelated"))
     assert (await links.open("shop", "webhook", None, pins)).name == "a"
     with pytest.raises(Permanent, match="none is named"):
@@ -147,7 +149,7 @@ async def test_what_a_run_has_pinned_is_meant_although_a_second_one_was_added() 
 
 async def test_another_object_of_the_same_name_is_not_what_was_pinned() -> None:
     links, _ = known(connection("a"))
-    pins = {("webhook", "a"): links.resolve("shop", "webhook", "a")}
+    pins = {("webhook", "a"): Pin(*links.resolve("shop", "webhook", "a"))}
     links.event("DELETED", connection("a"))
     with pytest.raises(Permanent, match='webhook Connection "a", which this run uses, was deleted'):
         await links.open("shop", "webhook", "a", pins)
@@ -159,7 +161,7 @@ async def test_another_object_of_the_same_name_is_not_what_was_pinned() -> None:
 
 async def test_a_pinned_connection_that_was_edited_is_used_as_it_is_now() -> None:
     links, _ = known(connection("a"))
-    pins = {("webhook", ""): ("a", "uid-a")}
+    pins = {("webhook", ""): Pin("a", "uid-a")}
     first: Link = await links.open("shop", "webhook", None, pins)
     links.event("MODIFIED", connection("a", generation=2, url="https://elsewhere.example"))
     second = await links.open("shop", "webhook", None, pins)
@@ -167,6 +169,59 @@ async def test_a_pinned_connection_that_was_edited_is_used_as_it_is_now() -> Non
     links.event("MODIFIED", connection("a", "http", generation=3))
     with pytest.raises(Permanent, match='"a", which this run uses, is no webhook Connection any more'):
         await links.open("shop", "webhook", None, pins)
+
+
+class Policies:
+    """Whether the policy on authors of Connections is in force."""
+
+    def __init__(self, doubt: str) -> None:
+        self.doubt = doubt
+        self.asked = 0
+
+    async def prove(self, namespace: str, name: str) -> str:
+        self.asked += 1
+        return self.doubt
+
+
+def guarded(policies: Policies, *items: Mapping[str, Any]) -> tuple[Links, ApiServer]:
+    server = ApiServer()
+    links = Links(server, policies.prove)  # type: ignore[arg-type]
+    for item in items:
+        links.event("ADDED", item)
+    return links, server
+
+
+async def test_no_secret_is_read_of_a_connection_whose_author_nobody_has_asked() -> None:
+    policies = Policies("not in force")
+    links, server = guarded(policies, connection("a"))
+    with pytest.raises(Permanent, match="Connection a is not opened: not in force"):
+        await links.open("shop", "webhook", "a", {("webhook", "a"): Pin("a", "uid-a")})
+    await rest(links)
+    assert server.reads == 0
+    await links.close()
+
+
+async def test_a_run_on_its_way_back_opens_what_it_has_used() -> None:
+    """Nothing is tried on that way: it may not wait."""
+    policies = Policies("not in force")
+    links, _ = guarded(policies, connection("a"))
+    pins = {("webhook", "a"): Pin("a", "uid-a", returning=True)}
+    assert (await links.open("shop", "webhook", "a", pins)).name == "a"
+    assert policies.asked == 0
+
+
+async def test_each_edition_of_a_connection_is_proved_once() -> None:
+    policies = Policies("")
+    links, _ = guarded(policies, connection("a"))
+    for _ in range(3):
+        await links.open("shop", "webhook", "a")
+    assert policies.asked == 1
+    policies.doubt = "not in force"
+    assert (await links.open("shop", "webhook", "a")).name == "a"
+    links.event("MODIFIED", connection("a", generation=2))
+    with pytest.raises(Permanent, match="not in force"):
+        await links.open("shop", "webhook", "a")
+    await links.close()
 
 
 async def test_a_missing_key_is_named_and_no_other() -> None:
@@ -196,7 +251,7 @@ def test_two_connections_to_one_address_are_one_system(one: str, other: str, sam
     assert (links.system("shop", "webhook", "a") == links.system("shop", "webhook", "b")) is same
     assert links.system("shop", "webhook", "a") != links.system("shop", "http", "c")
     assert links.system("shop", "webhook", None) is None, "nobody can say which is meant"
-    assert links.system("shop", "webhook", None, {("webhook", ""): ("a", "uid-a")}) is not None
+    assert links.system("shop", "webhook", None, {("webhook", ""): Pin("a", "uid-a")}) is not None
 
 
 # --- readiness

@@ -18,7 +18,7 @@ from gatewright.runtime import chosen
 from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.entries import Known
 from gatewright.runtime.leader import Lost
-from gatewright.runtime.links import UNPINNED, Pins
+from gatewright.runtime.links import UNPINNED, Pin, Pins
 from gatewright.runtime.outside import Outside, claim
 from tests.unit.sim import World, spec
 
@@ -114,7 +114,7 @@ class Provider:
 class Links:
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.pins: list[dict[tuple[str, str], tuple[str, str]]] = []
+        self.pins: list[dict[tuple[str, str], Pin]] = []
         self.secrets: dict[tuple[str, str], str] = {}
 
     async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> Link:
@@ -261,7 +261,7 @@ def test_claims_name_what_the_connection_leads_to_as_well(monkeypatch: Any) -> N
 
 async def test_an_operation_goes_through_the_connection_that_its_run_has_pinned(monkeypatch: Any) -> None:
     site = Site(monkeypatch, Provider(Progress("Succeeded")))
-    pins = {("fake", ""): ("main", "uid")}
+    pins = {("fake", ""): Pin("main", "uid")}
     site.outside = Outside(
         site.links, lambda: None, lambda key: site.woken.set(), lambda key: pins if key == ("shop", "web") else {}
     )  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from gatewright.core.operations import measure_at
 from gatewright.ports import Answer, Link
 from gatewright.runtime import sampler
 from gatewright.runtime.budget import Budget
-from gatewright.runtime.links import UNPINNED, Pins
+from gatewright.runtime.links import UNPINNED, Pin, Pins
 from gatewright.runtime.sampler import Key, Sampler
 
 ONE, TWO = ("shop", "one"), ("shop", "two")
@@ -105,7 +105,7 @@ async def room() -> AsyncIterator[Room]:
 
 
 async def test_releases_that_pinned_different_connections_do_not_share_an_answer(gate: Asked, room: Room) -> None:
-    room.pins = {ONE: {("fake", ""): ("main", "u1")}, TWO: {("fake", ""): ("other", "u2")}}
+    room.pins = {ONE: {("fake", ""): Pin("main", "u1")}, TWO: {("fake", ""): Pin("other", "u2")}}
     for key in (ONE, TWO):
         room.sampler.watch(key, [asked()])
     await room.until(lambda: room.state(ONE) == room.state(TWO) == "Passing")
@@ -126,7 +126,7 @@ async def test_nobody_asks_more_often_than_the_operator_lets_them(gate: Asked) -
 
 async def test_one_connection_is_asked_once_however_it_is_written(gate: Asked, room: Room) -> None:
     gate.takes = 0.05
-    room.pins = {ONE: {("fake", ""): ("main", "u1")}, TWO: {("fake", "main"): ("main", "u1")}}
+    room.pins = {ONE: {("fake", ""): Pin("main", "u1")}, TWO: {("fake", "main"): Pin("main", "u1")}}
     room.sampler.watch(ONE, [asked()])
     room.sampler.watch(TWO, [asked({"connection": "main"})])
     await room.until(lambda: room.state(ONE) == room.state(TWO) == "Passing")
@@ -137,7 +137,7 @@ async def test_one_connection_is_asked_once_however_it_is_written(gate: Asked, r
 
 
 async def test_an_implied_connection_stays_the_pinned_one(gate: Asked, room: Room) -> None:
-    room.pins[ONE] = {("fake", ""): ("main", "u1")}
+    room.pins[ONE] = {("fake", ""): Pin("main", "u1")}
     room.links.only = "added-later"
     room.sampler.watch(ONE, [asked()])
     room.sampler.watch(TWO, [asked()])
@@ -177,10 +177,10 @@ async def test_a_measure_that_means_the_same_goes_on(gate: Asked, room: Room) ->
 
 
 async def test_another_connection_begins_a_new_window(gate: Asked, room: Room) -> None:
-    room.pins[ONE] = {("fake", ""): ("main", "u1")}
+    room.pins[ONE] = {("fake", ""): Pin("main", "u1")}
     room.sampler.watch(ONE, [asked()])
     await room.until(lambda: room.state(ONE) == "Passing")
-    room.pins[ONE] = {("fake", ""): ("other", "u2")}
+    room.pins[ONE] = {("fake", ""): Pin("other", "u2")}
     room.sampler.watch(ONE, [asked()])
     assert room.state(ONE) == "Unknown"
     await room.until(lambda: room.state(ONE) == "Passing")

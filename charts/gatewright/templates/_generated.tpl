@@ -354,7 +354,7 @@ validations:
     verb, or somebody who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked0 == '' || authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
+- expression: variables.asked0 == '' || variables.asked0.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
   messageExpression: 'variables.asked0 == '''' ? '''' : (variables.wanted0.size() > 20 ? [variables.wanted0[0]] : variables.wanted0.filter(line,
     line.startsWith(variables.asked0))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted0.size()
     > 20 && variables.wanted0.size() - variables.wanted1.size() - 1 > 0 ? '' and '' + string(variables.wanted0.size() - variables.wanted1.size()
@@ -365,7 +365,7 @@ validations:
     who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked1 == '' || authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
+- expression: variables.asked1 == '' || variables.asked1.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
   messageExpression: 'variables.asked1 == '''' ? '''' : (variables.wanted1.size() > 20 ? [variables.wanted1[0]] : variables.wanted1.filter(line,
     line.startsWith(variables.asked1))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted1.size()
     > 20 && variables.wanted1.size() - variables.wanted2.size() - 1 > 0 ? '' and '' + string(variables.wanted1.size() - variables.wanted2.size()
@@ -376,7 +376,7 @@ validations:
     who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked2 == '' || authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
+- expression: variables.asked2 == '' || variables.asked2.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
   messageExpression: 'variables.asked2 == '''' ? '''' : (variables.wanted2.size() > 20 ? [variables.wanted2[0]] : variables.wanted2.filter(line,
     line.startsWith(variables.asked2))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted2.size()
     > 20 && variables.wanted2.size() - variables.wanted3.size() - 1 > 0 ? '' and '' + string(variables.wanted2.size() - variables.wanted3.size()
@@ -387,7 +387,7 @@ validations:
     who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked3 == '' || authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
+- expression: variables.asked3 == '' || variables.asked3.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
   messageExpression: 'variables.asked3 == '''' ? '''' : (variables.wanted3.size() > 20 ? [variables.wanted3[0]] : variables.wanted3.filter(line,
     line.startsWith(variables.asked3))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted3.size()
     > 20 && variables.wanted3.size() - variables.wanted4.size() - 1 > 0 ? '' and '' + string(variables.wanted3.size() - variables.wanted4.size()
@@ -398,7 +398,7 @@ validations:
     who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked4 == '' || authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
+- expression: variables.asked4 == '' || variables.asked4.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
   messageExpression: 'variables.asked4 == '''' ? '''' : (variables.wanted4.size() > 20 ? [variables.wanted4[0]] : variables.wanted4.filter(line,
     line.startsWith(variables.asked4))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted4.size()
     > 20 && variables.wanted4.size() - variables.wanted5.size() - 1 > 0 ? '' and '' + string(variables.wanted4.size() - variables.wanted5.size()
@@ -409,7 +409,7 @@ validations:
     who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked5 == '' || authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
+- expression: variables.asked5 == '' || variables.asked5.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
   messageExpression: 'variables.asked5 == '''' ? '''' : (variables.wanted5.size() > 20 ? [variables.wanted5[0]] : variables.wanted5.filter(line,
     line.startsWith(variables.asked5))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted5.size()
     > 20 && variables.wanted5.size() - variables.wanted6.size() - 1 > 0 ? '' and '' + string(variables.wanted5.size() - variables.wanted6.size()
@@ -420,7 +420,7 @@ validations:
     who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked6 == '' || authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
+- expression: variables.asked6 == '' || variables.asked6.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
   messageExpression: 'variables.asked6 == '''' ? '''' : (variables.wanted6.size() > 20 ? [variables.wanted6[0]] : variables.wanted6.filter(line,
     line.startsWith(variables.asked6))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted6.size()
     > 20 && variables.wanted6.size() - variables.wanted7.size() - 1 > 0 ? '' and '' + string(variables.wanted6.size() - variables.wanted7.size()
@@ -431,7 +431,7 @@ validations:
     who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked7 == '' || authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
+- expression: variables.asked7 == '' || variables.asked7.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
   messageExpression: 'variables.asked7 == '''' ? '''' : (variables.wanted7.size() > 20 ? [variables.wanted7[0]] : variables.wanted7.filter(line,
     line.startsWith(variables.asked7))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted7.size()
     > 20 && variables.wanted7.size() - variables.wanted8.size() - 1 > 0 ? '' and '' + string(variables.wanted7.size() - variables.wanted8.size()
@@ -442,7 +442,7 @@ validations:
     who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked8 == '' || authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
+- expression: variables.asked8 == '' || variables.asked8.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
   messageExpression: 'variables.asked8 == '''' ? '''' : (variables.wanted8.size() > 20 ? [variables.wanted8[0]] : variables.wanted8.filter(line,
     line.startsWith(variables.asked8))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted8.size()
     > 20 && variables.wanted8.size() - variables.wanted9.size() - 1 > 0 ? '' and '' + string(variables.wanted8.size() - variables.wanted9.size()
@@ -453,7 +453,7 @@ validations:
     who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked9 == '' || authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
+- expression: variables.asked9 == '' || variables.asked9.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
   messageExpression: 'variables.asked9 == '''' ? '''' : (variables.wanted9.size() > 20 ? [variables.wanted9[0]] : variables.wanted9.filter(line,
     line.startsWith(variables.asked9))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted9.size()
     > 20 && variables.wanted9.size() - variables.wanted10.size() - 1 > 0 ? '' and '' + string(variables.wanted9.size() - variables.wanted10.size()
@@ -674,7 +674,7 @@ validations:
     '') + 1)).join('', '') + '': what Helm keeps of its releases opens no Connection; name a Secret of its own'''
   message: what Helm keeps of its releases opens no Connection
   reason: Forbidden
-- expression: variables.asked0 == '' || authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
+- expression: variables.asked0 == '' || variables.asked0.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
   messageExpression: 'variables.asked0 == '''' ? '''' : (variables.wanted0.size() > 20 ? [variables.wanted0[0]] : variables.wanted0.filter(line,
     line.startsWith(variables.asked0))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted0.size()
     > 20 && variables.wanted0.size() - variables.wanted1.size() - 1 > 0 ? '' and '' + string(variables.wanted0.size() - variables.wanted1.size()
@@ -685,7 +685,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked1 == '' || authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
+- expression: variables.asked1 == '' || variables.asked1.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
   messageExpression: 'variables.asked1 == '''' ? '''' : (variables.wanted1.size() > 20 ? [variables.wanted1[0]] : variables.wanted1.filter(line,
     line.startsWith(variables.asked1))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted1.size()
     > 20 && variables.wanted1.size() - variables.wanted2.size() - 1 > 0 ? '' and '' + string(variables.wanted1.size() - variables.wanted2.size()
@@ -696,7 +696,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked2 == '' || authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
+- expression: variables.asked2 == '' || variables.asked2.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
   messageExpression: 'variables.asked2 == '''' ? '''' : (variables.wanted2.size() > 20 ? [variables.wanted2[0]] : variables.wanted2.filter(line,
     line.startsWith(variables.asked2))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted2.size()
     > 20 && variables.wanted2.size() - variables.wanted3.size() - 1 > 0 ? '' and '' + string(variables.wanted2.size() - variables.wanted3.size()
@@ -707,7 +707,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked3 == '' || authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
+- expression: variables.asked3 == '' || variables.asked3.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
   messageExpression: 'variables.asked3 == '''' ? '''' : (variables.wanted3.size() > 20 ? [variables.wanted3[0]] : variables.wanted3.filter(line,
     line.startsWith(variables.asked3))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted3.size()
     > 20 && variables.wanted3.size() - variables.wanted4.size() - 1 > 0 ? '' and '' + string(variables.wanted3.size() - variables.wanted4.size()
@@ -718,7 +718,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked4 == '' || authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
+- expression: variables.asked4 == '' || variables.asked4.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
   messageExpression: 'variables.asked4 == '''' ? '''' : (variables.wanted4.size() > 20 ? [variables.wanted4[0]] : variables.wanted4.filter(line,
     line.startsWith(variables.asked4))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted4.size()
     > 20 && variables.wanted4.size() - variables.wanted5.size() - 1 > 0 ? '' and '' + string(variables.wanted4.size() - variables.wanted5.size()
@@ -729,7 +729,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked5 == '' || authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
+- expression: variables.asked5 == '' || variables.asked5.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
   messageExpression: 'variables.asked5 == '''' ? '''' : (variables.wanted5.size() > 20 ? [variables.wanted5[0]] : variables.wanted5.filter(line,
     line.startsWith(variables.asked5))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted5.size()
     > 20 && variables.wanted5.size() - variables.wanted6.size() - 1 > 0 ? '' and '' + string(variables.wanted5.size() - variables.wanted6.size()
@@ -740,7 +740,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked6 == '' || authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
+- expression: variables.asked6 == '' || variables.asked6.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
   messageExpression: 'variables.asked6 == '''' ? '''' : (variables.wanted6.size() > 20 ? [variables.wanted6[0]] : variables.wanted6.filter(line,
     line.startsWith(variables.asked6))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted6.size()
     > 20 && variables.wanted6.size() - variables.wanted7.size() - 1 > 0 ? '' and '' + string(variables.wanted6.size() - variables.wanted7.size()
@@ -751,7 +751,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked7 == '' || authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
+- expression: variables.asked7 == '' || variables.asked7.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
   messageExpression: 'variables.asked7 == '''' ? '''' : (variables.wanted7.size() > 20 ? [variables.wanted7[0]] : variables.wanted7.filter(line,
     line.startsWith(variables.asked7))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted7.size()
     > 20 && variables.wanted7.size() - variables.wanted8.size() - 1 > 0 ? '' and '' + string(variables.wanted7.size() - variables.wanted8.size()
@@ -762,7 +762,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked8 == '' || authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
+- expression: variables.asked8 == '' || variables.asked8.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
   messageExpression: 'variables.asked8 == '''' ? '''' : (variables.wanted8.size() > 20 ? [variables.wanted8[0]] : variables.wanted8.filter(line,
     line.startsWith(variables.asked8))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted8.size()
     > 20 && variables.wanted8.size() - variables.wanted9.size() - 1 > 0 ? '' and '' + string(variables.wanted8.size() - variables.wanted9.size()
@@ -773,7 +773,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked9 == '' || authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
+- expression: variables.asked9 == '' || variables.asked9.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
   messageExpression: 'variables.asked9 == '''' ? '''' : (variables.wanted9.size() > 20 ? [variables.wanted9[0]] : variables.wanted9.filter(line,
     line.startsWith(variables.asked9))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted9.size()
     > 20 && variables.wanted9.size() - variables.wanted10.size() - 1 > 0 ? '' and '' + string(variables.wanted9.size() - variables.wanted10.size()
@@ -784,7 +784,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked10 == '' || authorizer.group(variables.asked10.split(',')[1]).resource(variables.asked10.split(',')[2]).namespace(request.namespace).name(variables.asked10.split(',')[3]).check(variables.asked10.split(',')[0]).allowed()
+- expression: variables.asked10 == '' || variables.asked10.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked10.split(',')[1]).resource(variables.asked10.split(',')[2]).namespace(request.namespace).name(variables.asked10.split(',')[3]).check(variables.asked10.split(',')[0]).allowed()
   messageExpression: 'variables.asked10 == '''' ? '''' : (variables.wanted10.size() > 20 ? [variables.wanted10[0]] : variables.wanted10.filter(line,
     line.startsWith(variables.asked10))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted10.size()
     > 20 && variables.wanted10.size() - variables.wanted11.size() - 1 > 0 ? '' and '' + string(variables.wanted10.size() -
@@ -795,7 +795,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked11 == '' || authorizer.group(variables.asked11.split(',')[1]).resource(variables.asked11.split(',')[2]).namespace(request.namespace).name(variables.asked11.split(',')[3]).check(variables.asked11.split(',')[0]).allowed()
+- expression: variables.asked11 == '' || variables.asked11.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked11.split(',')[1]).resource(variables.asked11.split(',')[2]).namespace(request.namespace).name(variables.asked11.split(',')[3]).check(variables.asked11.split(',')[0]).allowed()
   messageExpression: 'variables.asked11 == '''' ? '''' : (variables.wanted11.size() > 20 ? [variables.wanted11[0]] : variables.wanted11.filter(line,
     line.startsWith(variables.asked11))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted11.size()
     > 20 && variables.wanted11.size() - variables.wanted12.size() - 1 > 0 ? '' and '' + string(variables.wanted11.size() -
@@ -806,7 +806,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked12 == '' || authorizer.group(variables.asked12.split(',')[1]).resource(variables.asked12.split(',')[2]).namespace(request.namespace).name(variables.asked12.split(',')[3]).check(variables.asked12.split(',')[0]).allowed()
+- expression: variables.asked12 == '' || variables.asked12.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked12.split(',')[1]).resource(variables.asked12.split(',')[2]).namespace(request.namespace).name(variables.asked12.split(',')[3]).check(variables.asked12.split(',')[0]).allowed()
   messageExpression: 'variables.asked12 == '''' ? '''' : (variables.wanted12.size() > 20 ? [variables.wanted12[0]] : variables.wanted12.filter(line,
     line.startsWith(variables.asked12))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted12.size()
     > 20 && variables.wanted12.size() - variables.wanted13.size() - 1 > 0 ? '' and '' + string(variables.wanted12.size() -
@@ -817,7 +817,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked13 == '' || authorizer.group(variables.asked13.split(',')[1]).resource(variables.asked13.split(',')[2]).namespace(request.namespace).name(variables.asked13.split(',')[3]).check(variables.asked13.split(',')[0]).allowed()
+- expression: variables.asked13 == '' || variables.asked13.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked13.split(',')[1]).resource(variables.asked13.split(',')[2]).namespace(request.namespace).name(variables.asked13.split(',')[3]).check(variables.asked13.split(',')[0]).allowed()
   messageExpression: 'variables.asked13 == '''' ? '''' : (variables.wanted13.size() > 20 ? [variables.wanted13[0]] : variables.wanted13.filter(line,
     line.startsWith(variables.asked13))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted13.size()
     > 20 && variables.wanted13.size() - variables.wanted14.size() - 1 > 0 ? '' and '' + string(variables.wanted13.size() -
@@ -828,7 +828,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked14 == '' || authorizer.group(variables.asked14.split(',')[1]).resource(variables.asked14.split(',')[2]).namespace(request.namespace).name(variables.asked14.split(',')[3]).check(variables.asked14.split(',')[0]).allowed()
+- expression: variables.asked14 == '' || variables.asked14.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked14.split(',')[1]).resource(variables.asked14.split(',')[2]).namespace(request.namespace).name(variables.asked14.split(',')[3]).check(variables.asked14.split(',')[0]).allowed()
   messageExpression: 'variables.asked14 == '''' ? '''' : (variables.wanted14.size() > 20 ? [variables.wanted14[0]] : variables.wanted14.filter(line,
     line.startsWith(variables.asked14))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted14.size()
     > 20 && variables.wanted14.size() - variables.wanted15.size() - 1 > 0 ? '' and '' + string(variables.wanted14.size() -
@@ -839,7 +839,7 @@ validations:
     who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked15 == '' || authorizer.group(variables.asked15.split(',')[1]).resource(variables.asked15.split(',')[2]).namespace(request.namespace).name(variables.asked15.split(',')[3]).check(variables.asked15.split(',')[0]).allowed()
+- expression: variables.asked15 == '' || variables.asked15.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked15.split(',')[1]).resource(variables.asked15.split(',')[2]).namespace(request.namespace).name(variables.asked15.split(',')[3]).check(variables.asked15.split(',')[0]).allowed()
   messageExpression: 'variables.asked15 == '''' ? '''' : (variables.wanted15.size() > 20 ? [variables.wanted15[0]] : variables.wanted15.filter(line,
     line.startsWith(variables.asked15))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted15.size()
     > 20 && variables.wanted15.size() - variables.wanted16.size() - 1 > 0 ? '' and '' + string(variables.wanted15.size() -
@@ -1226,7 +1226,7 @@ variables:
 - name: wanted16
   expression: variables.wanted15.filter(line, !line.startsWith(variables.asked15))
 validations:
-- expression: variables.asked0 == '' || authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
+- expression: variables.asked0 == '' || variables.asked0.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
   messageExpression: 'variables.asked0 == '''' ? '''' : (variables.wanted0.size() > 20 ? [variables.wanted0[0]] : variables.wanted0.filter(line,
     line.startsWith(variables.asked0))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted0.size()
     > 20 && variables.wanted0.size() - variables.wanted1.size() - 1 > 0 ? '' and '' + string(variables.wanted0.size() - variables.wanted1.size()
@@ -1237,7 +1237,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked1 == '' || authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
+- expression: variables.asked1 == '' || variables.asked1.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
   messageExpression: 'variables.asked1 == '''' ? '''' : (variables.wanted1.size() > 20 ? [variables.wanted1[0]] : variables.wanted1.filter(line,
     line.startsWith(variables.asked1))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted1.size()
     > 20 && variables.wanted1.size() - variables.wanted2.size() - 1 > 0 ? '' and '' + string(variables.wanted1.size() - variables.wanted2.size()
@@ -1248,7 +1248,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked2 == '' || authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
+- expression: variables.asked2 == '' || variables.asked2.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
   messageExpression: 'variables.asked2 == '''' ? '''' : (variables.wanted2.size() > 20 ? [variables.wanted2[0]] : variables.wanted2.filter(line,
     line.startsWith(variables.asked2))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted2.size()
     > 20 && variables.wanted2.size() - variables.wanted3.size() - 1 > 0 ? '' and '' + string(variables.wanted2.size() - variables.wanted3.size()
@@ -1259,7 +1259,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked3 == '' || authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
+- expression: variables.asked3 == '' || variables.asked3.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
   messageExpression: 'variables.asked3 == '''' ? '''' : (variables.wanted3.size() > 20 ? [variables.wanted3[0]] : variables.wanted3.filter(line,
     line.startsWith(variables.asked3))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted3.size()
     > 20 && variables.wanted3.size() - variables.wanted4.size() - 1 > 0 ? '' and '' + string(variables.wanted3.size() - variables.wanted4.size()
@@ -1270,7 +1270,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked4 == '' || authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
+- expression: variables.asked4 == '' || variables.asked4.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
   messageExpression: 'variables.asked4 == '''' ? '''' : (variables.wanted4.size() > 20 ? [variables.wanted4[0]] : variables.wanted4.filter(line,
     line.startsWith(variables.asked4))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted4.size()
     > 20 && variables.wanted4.size() - variables.wanted5.size() - 1 > 0 ? '' and '' + string(variables.wanted4.size() - variables.wanted5.size()
@@ -1281,7 +1281,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked5 == '' || authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
+- expression: variables.asked5 == '' || variables.asked5.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
   messageExpression: 'variables.asked5 == '''' ? '''' : (variables.wanted5.size() > 20 ? [variables.wanted5[0]] : variables.wanted5.filter(line,
     line.startsWith(variables.asked5))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted5.size()
     > 20 && variables.wanted5.size() - variables.wanted6.size() - 1 > 0 ? '' and '' + string(variables.wanted5.size() - variables.wanted6.size()
@@ -1292,7 +1292,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked6 == '' || authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
+- expression: variables.asked6 == '' || variables.asked6.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
   messageExpression: 'variables.asked6 == '''' ? '''' : (variables.wanted6.size() > 20 ? [variables.wanted6[0]] : variables.wanted6.filter(line,
     line.startsWith(variables.asked6))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted6.size()
     > 20 && variables.wanted6.size() - variables.wanted7.size() - 1 > 0 ? '' and '' + string(variables.wanted6.size() - variables.wanted7.size()
@@ -1303,7 +1303,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked7 == '' || authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
+- expression: variables.asked7 == '' || variables.asked7.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
   messageExpression: 'variables.asked7 == '''' ? '''' : (variables.wanted7.size() > 20 ? [variables.wanted7[0]] : variables.wanted7.filter(line,
     line.startsWith(variables.asked7))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted7.size()
     > 20 && variables.wanted7.size() - variables.wanted8.size() - 1 > 0 ? '' and '' + string(variables.wanted7.size() - variables.wanted8.size()
@@ -1314,7 +1314,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked8 == '' || authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
+- expression: variables.asked8 == '' || variables.asked8.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
   messageExpression: 'variables.asked8 == '''' ? '''' : (variables.wanted8.size() > 20 ? [variables.wanted8[0]] : variables.wanted8.filter(line,
     line.startsWith(variables.asked8))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted8.size()
     > 20 && variables.wanted8.size() - variables.wanted9.size() - 1 > 0 ? '' and '' + string(variables.wanted8.size() - variables.wanted9.size()
@@ -1325,7 +1325,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked9 == '' || authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
+- expression: variables.asked9 == '' || variables.asked9.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
   messageExpression: 'variables.asked9 == '''' ? '''' : (variables.wanted9.size() > 20 ? [variables.wanted9[0]] : variables.wanted9.filter(line,
     line.startsWith(variables.asked9))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted9.size()
     > 20 && variables.wanted9.size() - variables.wanted10.size() - 1 > 0 ? '' and '' + string(variables.wanted9.size() - variables.wanted10.size()
@@ -1336,7 +1336,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked10 == '' || authorizer.group(variables.asked10.split(',')[1]).resource(variables.asked10.split(',')[2]).namespace(request.namespace).name(variables.asked10.split(',')[3]).check(variables.asked10.split(',')[0]).allowed()
+- expression: variables.asked10 == '' || variables.asked10.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked10.split(',')[1]).resource(variables.asked10.split(',')[2]).namespace(request.namespace).name(variables.asked10.split(',')[3]).check(variables.asked10.split(',')[0]).allowed()
   messageExpression: 'variables.asked10 == '''' ? '''' : (variables.wanted10.size() > 20 ? [variables.wanted10[0]] : variables.wanted10.filter(line,
     line.startsWith(variables.asked10))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted10.size()
     > 20 && variables.wanted10.size() - variables.wanted11.size() - 1 > 0 ? '' and '' + string(variables.wanted10.size() -
@@ -1347,7 +1347,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked11 == '' || authorizer.group(variables.asked11.split(',')[1]).resource(variables.asked11.split(',')[2]).namespace(request.namespace).name(variables.asked11.split(',')[3]).check(variables.asked11.split(',')[0]).allowed()
+- expression: variables.asked11 == '' || variables.asked11.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked11.split(',')[1]).resource(variables.asked11.split(',')[2]).namespace(request.namespace).name(variables.asked11.split(',')[3]).check(variables.asked11.split(',')[0]).allowed()
   messageExpression: 'variables.asked11 == '''' ? '''' : (variables.wanted11.size() > 20 ? [variables.wanted11[0]] : variables.wanted11.filter(line,
     line.startsWith(variables.asked11))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted11.size()
     > 20 && variables.wanted11.size() - variables.wanted12.size() - 1 > 0 ? '' and '' + string(variables.wanted11.size() -
@@ -1358,7 +1358,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked12 == '' || authorizer.group(variables.asked12.split(',')[1]).resource(variables.asked12.split(',')[2]).namespace(request.namespace).name(variables.asked12.split(',')[3]).check(variables.asked12.split(',')[0]).allowed()
+- expression: variables.asked12 == '' || variables.asked12.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked12.split(',')[1]).resource(variables.asked12.split(',')[2]).namespace(request.namespace).name(variables.asked12.split(',')[3]).check(variables.asked12.split(',')[0]).allowed()
   messageExpression: 'variables.asked12 == '''' ? '''' : (variables.wanted12.size() > 20 ? [variables.wanted12[0]] : variables.wanted12.filter(line,
     line.startsWith(variables.asked12))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted12.size()
     > 20 && variables.wanted12.size() - variables.wanted13.size() - 1 > 0 ? '' and '' + string(variables.wanted12.size() -
@@ -1369,7 +1369,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked13 == '' || authorizer.group(variables.asked13.split(',')[1]).resource(variables.asked13.split(',')[2]).namespace(request.namespace).name(variables.asked13.split(',')[3]).check(variables.asked13.split(',')[0]).allowed()
+- expression: variables.asked13 == '' || variables.asked13.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked13.split(',')[1]).resource(variables.asked13.split(',')[2]).namespace(request.namespace).name(variables.asked13.split(',')[3]).check(variables.asked13.split(',')[0]).allowed()
   messageExpression: 'variables.asked13 == '''' ? '''' : (variables.wanted13.size() > 20 ? [variables.wanted13[0]] : variables.wanted13.filter(line,
     line.startsWith(variables.asked13))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted13.size()
     > 20 && variables.wanted13.size() - variables.wanted14.size() - 1 > 0 ? '' and '' + string(variables.wanted13.size() -
@@ -1380,7 +1380,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked14 == '' || authorizer.group(variables.asked14.split(',')[1]).resource(variables.asked14.split(',')[2]).namespace(request.namespace).name(variables.asked14.split(',')[3]).check(variables.asked14.split(',')[0]).allowed()
+- expression: variables.asked14 == '' || variables.asked14.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked14.split(',')[1]).resource(variables.asked14.split(',')[2]).namespace(request.namespace).name(variables.asked14.split(',')[3]).check(variables.asked14.split(',')[0]).allowed()
   messageExpression: 'variables.asked14 == '''' ? '''' : (variables.wanted14.size() > 20 ? [variables.wanted14[0]] : variables.wanted14.filter(line,
     line.startsWith(variables.asked14))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted14.size()
     > 20 && variables.wanted14.size() - variables.wanted15.size() - 1 > 0 ? '' and '' + string(variables.wanted14.size() -
@@ -1391,7 +1391,7 @@ validations:
     use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
-- expression: variables.asked15 == '' || authorizer.group(variables.asked15.split(',')[1]).resource(variables.asked15.split(',')[2]).namespace(request.namespace).name(variables.asked15.split(',')[3]).check(variables.asked15.split(',')[0]).allowed()
+- expression: variables.asked15 == '' || variables.asked15.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked15.split(',')[1]).resource(variables.asked15.split(',')[2]).namespace(request.namespace).name(variables.asked15.split(',')[3]).check(variables.asked15.split(',')[0]).allowed()
   messageExpression: 'variables.asked15 == '''' ? '''' : (variables.wanted15.size() > 20 ? [variables.wanted15[0]] : variables.wanted15.filter(line,
     line.startsWith(variables.asked15))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted15.size()
     > 20 && variables.wanted15.size() - variables.wanted16.size() - 1 > 0 ? '' and '' + string(variables.wanted15.size() -
@@ -1428,7 +1428,7 @@ matchConstraints:
     - interventions/status
     scope: Namespaced
 validations:
-- expression: authorizer.group('gatewright.dev').resource(request.resource.resource).namespace(request.namespace).check('operate').allowed()
+- expression: dyn(object).?status.?observedGeneration.orValue(0) >= 0 && authorizer.group('gatewright.dev').resource(request.resource.resource).namespace(request.namespace).check('operate').allowed()
   messageExpression: '''status is written by the operator alone: '' + request.userInfo.username + '' may not operate '' +
     request.resource.resource + '' in namespace '' + request.namespace'
   message: status is written by the operator alone

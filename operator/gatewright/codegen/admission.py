@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 from gatewright.api import GROUP
 from gatewright.api.intervention import Action
-from gatewright.runtime.identity import REFUSAL
+from gatewright.runtime.admission_probe import REFUSAL
 
 API_VERSION = "admissionregistration.k8s.io/v1"
 NAME = "gatewright-interventions"

@@ -9,7 +9,8 @@ them:
     asked0                    the right that the first one needs:    patch,apps,deployments,web,
     wanted1, asked1 ...       the lines that are left without it, and what the first of those needs
 
-After so many of them, what is still wanted is asked for without names.
+After so many of them, what is still wanted is asked for without names. One name is refused to everybody, by the same
+expression: by it the operator finds out that the policy is in force (`runtime.admission_probe`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gatewright.ports import Right
+from gatewright.runtime.admission_probe import RESERVED
 
 LISTED = 20
 """With more lines than this a message names only the first path: it may be 5120 bytes long."""
@@ -56,7 +58,7 @@ class Question:
         wanted, asked = f"variables.wanted{number}", f"variables.asked{number}"
         verb, group, resource, name = (f"{asked}.split(',')[{place}]" for place in range(4))
         permitted = f"authorizer.group({group}).resource({resource}).namespace(request.namespace).name({name})"
-        permitted += f".check({verb}).allowed()"
+        permitted = f"{name} != '{RESERVED}' && {permitted}.check({verb}).allowed()"
         lines = f"({wanted}.size() > {LISTED} ? [{wanted}[0]] : {wanted}.filter(line, line.startsWith({asked})))"
         others = f"{wanted}.size() - variables.wanted{number + 1}.size() - 1"
         paths = f"{lines}.map(line, line.substring(line.indexOf(' ') + 1)).join(', ')"

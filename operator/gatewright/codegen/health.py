@@ -34,6 +34,7 @@ RELEASE: Mapping[str, str] = {
     "TargetNotFound": "Progressing",
     "TargetUnfit": "Progressing",
     "ConnectionNotFound": "Progressing",
+    "PolicyNotInForce": "Progressing",
     # a person decides
     "WaitingForPerson": "Suspended",
     "Suspended": "Suspended",

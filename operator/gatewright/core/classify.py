@@ -13,7 +13,7 @@ from gatewright.core.pinning import baseline_version
 Situation = Literal[
     "Unread", "Preflight", "Walking", "Paused", "Guarding", "RollingBack", "Verifying",
     "Leaving", "Invalid", "Unverified", "Unobserved", "Drifted", "Settled", "Rejected", "Ended", "Unseen", "Missing",
-    "Unconnected", "Unresolved", "Settling", "Adopted", "Suspended", "Blocked", "Start",
+    "Unconnected", "Unresolved", "Settling", "Adopted", "Suspended", "Unadmitted", "Blocked", "Start",
 ]  # fmt: skip
 _Check = Callable[[View, Observation], bool]
 
@@ -155,5 +155,6 @@ AT_REST: tuple[tuple[_Check, Situation], ...] = (
     (_settling, "Settling"),
     (_adopted, "Adopted"),
     (lambda view, seen: view.spec is not None and view.spec.suspend, "Suspended"),
+    (lambda view, seen: bool(seen.doubt), "Unadmitted"),
     (lambda view, seen: seen.rival is not None, "Blocked"),
 )

@@ -370,6 +370,11 @@ def _resting(p: Pass, situation: Situation) -> _Said:
     if situation == "Suspended":
         text = f"{version} is not started: the Release is suspended"
         return _Said("Suspended", "Unknown", "Suspended", text, "spec.suspend to be false", paused=True, working=True)
+    if situation == "Unadmitted":
+        text = f"{version} cannot start: {p.seen.doubt}"
+        return _Said(
+            "Waiting", "False", "PolicyNotInForce", text, "the admission policies to be in force", working=True
+        )
     if situation == "Blocked":
         text = f"{version} waits for release {p.seen.rival}, which has one of its targets"
         return _Said("Waiting", "Unknown", "Blocked", text, f"release {p.seen.rival} to end its run", working=True)

@@ -127,6 +127,7 @@ ACTIONS: Mapping[Situation, Callable[[Pass], None]] = {
     "Settling": _look_again,
     "Adopted": _adopt,
     "Suspended": _look_again,
+    "Unadmitted": _look_again,
     "Blocked": _look_again,
     "Start": walk.start,
 }

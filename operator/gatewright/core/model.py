@@ -243,6 +243,8 @@ class Needs:
     """Whether what the run has recorded may be recorded anew: with another snapshot, or with an edited body."""
     connections: bool = False
     """Whether a run may begin now, so that its Connections have to be found."""
+    author: bool = False
+    """Whether the spec may begin to count now, so that its author must have been asked for the rights it uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +282,8 @@ class Observation:
     """The Connections that a run would use, as its ControllerRevision keeps them."""
     rival: str | None = None
     """Another Release whose run has one of our targets."""
+    doubt: str = ""
+    """Why nobody can know whether authors are asked for the rights that they use, and what to do."""
     unwatched: float = 0.0
     """Seconds in which no operator watched, not yet accounted for."""
     inherited: Mapping[str, Any] | None = None

@@ -54,6 +54,7 @@ def _of_now(view: View, body: Body | None, now: datetime, left: Mapping[str, Any
         operations=tuple(_operations(view, body, run)),
         measures=tuple(_measures(body, run)),
         holdings=tuple(_known(lambda: _held(view, body, run, closely=ends))),
+        author=run.phase == "Paused" and asked_again(view) and view.generation != run.generation,
     )
 
 
@@ -69,11 +70,11 @@ def _at_rest(view: View, now: datetime, left: Mapping[str, Any] | None) -> Needs
     looks = situation == "Unseen" or (situation == "Unobserved" and asked_again(view))
     begins = looks or situation in ("Settling", "Adopted", "Suspended", "Blocked", "Unresolved", "Start")
     if view.spec is None or not looks:
-        return Needs(holdings=tuple(held), connections=begins)
+        return Needs(holdings=tuple(held), connections=begins, author=begins)
     last_good = view.status.lastGood.version if view.status.lastGood else None
     # What cannot be known is refused before the start, with its path; until then anything may stand for it.
     body = pin(view.spec, view.status.runs + 1, last_good or "unknown")
-    return Needs(sights=subjects(body), holdings=tuple(held), connections=begins)
+    return Needs(sights=subjects(body), holdings=tuple(held), connections=begins, author=begins)
 
 
 def _sights(view: View, body: Body, run: Run, now: datetime) -> Mapping[str, Any]:

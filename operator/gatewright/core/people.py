@@ -131,6 +131,8 @@ def _at_rest(p: Pass, act: Act, situation: Situation) -> str:
         return f"{version} starts again, as run {p.status.runs + 1}"
     if situation == "Adopted":
         return f"{version} is live on every target already; it is taken over as it is"
+    if situation == "Unadmitted":
+        raise Refused(f"{version} cannot start: {p.seen.doubt}")
     if situation == "Blocked":
         raise Refused(f"release {p.seen.rival} has one of its targets; try again when that run has ended")
     problem = next((f"{name}: {sight.problem}" for name, sight in p.seen.sights.items() if sight.problem), None)

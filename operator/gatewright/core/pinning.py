@@ -150,6 +150,8 @@ def pin_again(p: Pass, index: int) -> str:
         return ""
     if p.view.problems:
         return f"the edited spec is invalid: {p.view.problems[0]}"
+    if p.seen.doubt:
+        return p.seen.doubt
     body = pin(spec, run.id, p.body.names.get("lastGood.version"))
     if body.hash() == run.bodyHash:
         return ""

@@ -3,6 +3,8 @@
 A rotated Secret is used within `SECRET_AGE` seconds, without a restart. Whether a Connection works stands in its `Ready`
 condition (`runtime.readiness`).
 
+Before the Secrets of a Connection are read, the policy on its author must be in force (`runtime.admission_probe`).
+
 A run resolves its Connections once, before its first change, and keeps what it found (`Pins`). What was implied ("the
 namespace's only one") then goes on meaning the very same object, whatever is added later; an object of the same name that
 was made anew is another one, and is not used by a run that began with the first.
@@ -15,7 +17,7 @@ import base64
 import logging
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
@@ -26,6 +28,7 @@ from gatewright.core.model import fingerprint
 from gatewright.ports import Cluster, Link, NotFound, Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems
+from gatewright.runtime.admission_probe import Prove, proved
 from gatewright.runtime.kube import path
 from gatewright.runtime.readiness import WORKS, Place, Readiness, Reason
 
@@ -34,8 +37,21 @@ CLOSED = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"
 SECRET_AGE = 30.0
 METADATA = ("namespace", "name", "uid", "generation", "resourceVersion")
 
-Pins = Mapping[tuple[str, str], tuple[str, str]]
-"""What a run uses: kind of a Connection and its name as the spec has it ("" where it is implied), to its name and UID."""
+PROVE_AGAIN_S = 30.0
+"""Seconds after which a Connection is judged anew whose author could not be known to have been asked."""
+
+
+class Pin(NamedTuple):
+    """A Connection that a run has found."""
+
+    name: str
+    uid: str
+    returning: bool = False
+    """The run is on its way back: nothing may keep it, and what it uses has been proved when it began."""
+
+
+Pins = Mapping[tuple[str, str], Pin]
+"""What a run uses: kind of a Connection and its name as the spec has it ("" where it is implied)."""
 UNPINNED: Pins = {}
 
 log = logging.getLogger("gatewright.links")
@@ -56,11 +72,18 @@ class _Read:
     references: tuple[SecretKeyRef, ...]
 
 
+class Unproved(Permanent):
+    """Nobody can know whether the author of a Connection was asked for the right to what it opens."""
+
+
 class Links:
     """All Connections that are watched."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, prove: Prove = proved) -> None:
+        """`prove`: why the Secrets of a Connection may not be read, as nobody asks who writes one."""
         self._cluster = cluster
+        self._prove = prove
+        self._proved: dict[Place, tuple[Any, Any]] = {}
         self._objects: dict[str, dict[str, dict[str, Any]]] = {}
         self._secrets: dict[tuple[str, str], tuple[float, Mapping[str, str], str]] = {}
         self._read_once: dict[Place, _Read] = {}
@@ -72,6 +95,7 @@ class Links:
         here = self._objects.setdefault(namespace, {})
         if kind == "DELETED":
             here.pop(name, None)
+            self._proved.pop((namespace, name), None)
             self._read_once.pop((namespace, name), None)
             if not here:
                 del self._objects[namespace]
@@ -105,7 +129,10 @@ class Links:
         Raises Retryable, Permanent.
         """
         found = self._pinned(namespace, kind, name, pinned) or self._find(namespace, kind, name)
+        pin = pinned.get((kind, name or ""))
         try:
+            if pin is None or not pin.returning:
+                await self._require_proof(found)
             return await self._link(found)
         except Permanent as error:
             self.used(namespace, found["metadata"]["name"], error)
@@ -155,7 +182,11 @@ class Links:
         if problems:
             return "InvalidSpec", problems[0]
         try:
+            await self._require_proof(found)
             link = await self._link(found)
+        except Unproved as error:
+            self._readiness.ask_later((found["metadata"]["namespace"], found["metadata"]["name"]), PROVE_AGAIN_S)
+            return "NotReady", str(error)
         except Permanent as error:
             return "NotReady", str(error)
         kind, _ = _configured(found)
@@ -172,7 +203,7 @@ class Links:
         """The object that a run has pinned, where it has. Raises Permanent where that is not there any more."""
         if (kind, name or "") not in pinned:
             return None
-        own, uid = pinned[kind, name or ""]
+        own, uid, _ = pinned[kind, name or ""]
         found = self._objects.get(namespace, {}).get(own)
         if found is None:
             raise Permanent(f'{kind} Connection "{own}", which this run uses, was deleted')
@@ -202,6 +233,17 @@ class Links:
                 "say which by connection:"
             )
         return fitting[name] if name is not None else next(iter(fitting.values()))
+
+    async def _require_proof(self, found: Mapping[str, Any]) -> None:
+        """Each edition is proved once. Raises Unproved, Retryable."""
+        meta = found["metadata"]
+        place, edition = (meta["namespace"], meta["name"]), _edition(found)
+        if self._proved.get(place) == edition:
+            return
+        why = await self._prove(*place)
+        if why:
+            raise Unproved(f"Connection {place[1]} is not opened: {why}")
+        self._proved[place] = edition
 
     async def _link(self, found: Mapping[str, Any]) -> Link:
         meta = found["metadata"]

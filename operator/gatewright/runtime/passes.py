@@ -25,6 +25,7 @@ from gatewright.core.needs import needs
 from gatewright.core.operations import has_jobs
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import actions, clock, jobs, metrics, revisions
+from gatewright.runtime.admission_probe import AdmissionProbe
 from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.config_watch import ConfigWatches
@@ -72,6 +73,7 @@ class Passes:
     outbox: Outbox
     claims: Claims
     configs: ConfigWatches
+    probe: AdmissionProbe
     queue: KeyedQueue[Key]
     forget: Callable[[Entry], None]
     """The Release is gone."""
@@ -105,6 +107,8 @@ class Passes:
                 self.queue.add_after(entry.key, looked.wake)
             if wants.connections:
                 seen = replace(seen, **connected(self.links, entry, view))
+            if wants.author:
+                seen = replace(seen, doubt=await self.probe.releases(*entry.key))
             decision = decide(view, seen)
             again = await self._carry_out(entry, view, decision, looked.copies)
             entry.unwatched = 0.0
@@ -295,6 +299,8 @@ class Passes:
         delays += [again] if again is not None else []
         if decision.status.state == "Waiting":
             delays.append(LOOK_AGAIN.total_seconds())
+            doubtful = self.probe.again(entry.key[0], "releases")
+            delays += [doubtful] if doubtful is not None else []
         if delays:
             self.queue.add_after(entry.key, max(entry.pace(), min(delays)))
 

@@ -25,7 +25,7 @@ from gatewright.api.intervention import InterventionSpec
 from gatewright.core.model import Act
 from gatewright.core.times import stamp
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime import identity
+from gatewright.runtime import admission_probe
 from gatewright.runtime.entries import Key
 from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Lost
@@ -109,7 +109,7 @@ class People:
             return
         for namespace in namespaces:
             try:
-                why = await identity.doubt(self._kube, namespace)
+                why = await admission_probe.doubt(self._kube, namespace)
             except (Retryable, Lost) as error:
                 why = str(error)
             if why:
@@ -173,7 +173,7 @@ class People:
             for item in here.values() if not item.judged
         ]:  # fmt: skip
             try:
-                why = await identity.doubt(self._kube, namespace)
+                why = await admission_probe.doubt(self._kube, namespace)
             except Lost:
                 return
             except Retryable as error:

@@ -13,7 +13,7 @@ from gatewright.core.model import View
 from gatewright.ports import Permanent
 from gatewright.providers.connections_used import connections_used
 from gatewright.runtime.entries import Entry
-from gatewright.runtime.links import Links, Pins
+from gatewright.runtime.links import Links, Pin, Pins
 
 
 def connected(links: Links, entry: Entry, view: View) -> dict[str, Any]:
@@ -42,5 +42,5 @@ def pins_of(links: Links, entry: Entry | None) -> Pins:
     found = {}
     for key, (name, uid) in entry.connections.items():
         kind, _, written = key.partition("/")
-        found[kind, written] = (name, (links.uid(entry.key[0], name) or uid) if undoing else uid)
+        found[kind, written] = Pin(name, (links.uid(entry.key[0], name) or uid) if undoing else uid, returning=undoing)
     return found

@@ -128,6 +128,12 @@ class Readiness:
         if state.asking is None:
             state.asking = asyncio.get_running_loop().create_task(self._ask(place, state))
 
+    def ask_later(self, place: Place, seconds: float) -> None:
+        """Ask again after a while, whatever is said of it now."""
+        state = self._states.get(place)
+        if state is not None and state.retry is None:
+            state.retry = asyncio.get_running_loop().call_later(seconds, self._again, place, state)
+
     async def check(self, place: Place) -> None:
         """Ask whether a Connection works, and say so in its status."""
         self.ask(place)

@@ -14,6 +14,7 @@ from gatewright.api import API_VERSION, RELEASE
 from gatewright.core.model import Delivery
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import jobs, metrics
+from gatewright.runtime.admission_probe import AdmissionProbe
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.config_watch import ConfigWatches
 from gatewright.runtime.entries import Entries, Entry, Key
@@ -60,7 +61,8 @@ class Reconciler:
         self.entries = Entries()
         self.queue: KeyedQueue[Key] = KeyedQueue(_namespace, self._undoing, WORKERS, RESERVED)
         self.lens = Lens(kube)
-        self.links = Links(kube)
+        self.probe = AdmissionProbe(kube, settings.trust_authors)
+        self.links = Links(kube, self.probe.connections)
         self.outbox = Outbox(kube, settings.identity)
         self.notices = Notices(self.links, self._delivered)
         self.people = People(kube, self.queue.add, settings.trust)
@@ -70,7 +72,7 @@ class Reconciler:
         self.configs = ConfigWatches(kube, self.object_event, self._doubt)
         self.passes = Passes(
             kube, self.lens, self.links, self.outside, self.sampler, self.people, self.outbox, self.claims, self.configs,
-            self.queue,
+            self.probe, self.queue,
             forget=self._forget, count=self._count, rescue=Rescue(kube, self.outbox),
         )  # fmt: skip
         self._namespaces = settings.namespaces
@@ -212,6 +214,7 @@ class Reconciler:
         await self.links.close()
         await self.notices.close()
         await self.people.close()
+        await self.probe.close()
         self.entries.clear()
 
     def dead_watch(self) -> str | None:

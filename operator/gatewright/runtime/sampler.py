@@ -392,5 +392,5 @@ def _without_connection(measure: Measure) -> Any:
 
 def _slot(question: _Question) -> tuple[str, str, str | None]:
     """One for each Connection, as far as it is known which that is."""
-    name = next((own for own, _ in question.pinned.values()), question.name)
+    name = next((pin.name for pin in question.pinned.values()), question.name)
     return question.namespace, question.gate.connection, name

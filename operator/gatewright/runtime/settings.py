@@ -28,6 +28,8 @@ class Settings:
     """The same of what Connections may not reach."""
     trust: bool = False
     """Take Interventions at their word where the API server does not prove whose they are."""
+    trust_authors: bool = False
+    """Run Releases and open Connections where the API server does not ask RBAC about their authors."""
     fastest: float = FASTEST
     """Seconds between two measurements of one check at least."""
     rate: float = RATE

@@ -1,0 +1,276 @@
+"""Whether the admission policies are in force: the operator tries to break each of them before it believes anybody.
+
+What stands in a Release, a Connection, an Intervention or a status shows nothing of whether its author was asked for the
+right to it. Where a policy was never installed, has lost its binding, only warns, or leaves a namespace out, a tenant acts
+with the rights of the operator. So what nobody may write is written as a dry run, in the namespace that is in question: the
+policy refuses it in its own words, or is not in force there. That needs no right to read policies, which are the cluster's.
+
+    policy                     tried by                                      before
+    gatewright-interventions   an Intervention under a name of nobody        each Intervention is answered
+    gatewright-releases        a Job under the reserved ServiceAccount       a run begins, an edit counts by a Retry
+    gatewright-uses            a check through the reserved Connection       the same
+    gatewright-status          a status of a generation below zero           the same
+    gatewright-connections     a Connection with the reserved Secret         its Secrets are read
+
+The reserved name is refused to everybody, also to who may do anything, by the very expression that asks RBAC about all
+others. An object is tried to be created, and one that is there to be changed, since a policy may look at one of both only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gatewright.api import API_VERSION, GROUP
+from gatewright.ports import NotFound, Permanent, Retryable
+from gatewright.runtime.kube import Kube, path
+
+REFUSAL = "nobody acts under another name"
+"""What the policy says of a forged name."""
+STATUS_REFUSAL = "status is written by the operator alone"
+NOBODY = f"{GROUP}/nobody"
+RESERVED = "gatewright-trial"
+"""A ServiceAccount, Connection and Secret that nobody may name."""
+
+IN_FORCE_S: Final = 300.0
+"""Seconds for which a policy that is in force is not tried again."""
+DOUBTFUL_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds for which one that is not in force is not tried again; the last one repeats."""
+
+REMEDY = (
+    "install manifests/admission (chart: admission.create) and ask again, or let the operator take everybody at their "
+    "word (--trust-interventions)"
+)
+AUTHORS_REMEDY = (
+    "apply manifests/admission (chart: admission.create), or let the operator trust whoever writes there "
+    "(--trust-authors, chart: admission.trustAuthors)"
+)
+
+log = logging.getLogger("gatewright.admission")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a policy must refuse, and how it says so."""
+
+    policy: str
+    plural: str
+    refusal: str
+    create: Mapping[str, Any] | None = None
+    """The object that nobody may create; None where a policy has nothing to say of that."""
+    change: tuple[Mapping[str, Any], ...] | None = None
+    """The JSON patch of one that is there; None where the CRD itself refuses every change."""
+    part: str = ""
+    """The subresource that is patched."""
+
+
+def _spec_trial(policy: str, plural: str, kind: str, refusal: str, spec: Mapping[str, Any]) -> Trial:
+    """A policy on who writes a spec."""
+    meta = {"generateName": f"{RESERVED}-"}
+    body = {"apiVersion": API_VERSION, "kind": kind, "metadata": meta, "spec": spec}
+    return Trial(policy, plural, refusal, body, ({"op": "replace", "path": "/spec", "value": spec},))
+
+
+def _release_with(check: Mapping[str, Any]) -> dict[str, Any]:
+    stages = [{"name": "trial", "steps": [{"name": "wait", "wait": "1s"}]}]
+    return {"version": "0", "suspend": True, "preflight": [{"name": "trial", **check}], "stages": stages}
+
+
+INTERVENTIONS = Trial(
+    "gatewright-interventions",
+    "interventions",
+    REFUSAL,
+    {
+        "apiVersion": API_VERSION,
+        "kind": "Intervention",
+        "metadata": {"generateName": "gatewright-forged-"},
+        "spec": {"release": "gatewright-forged", "action": "Abort", "by": NOBODY},
+    },
+)
+RELEASES = _spec_trial(
+    "gatewright-releases",
+    "releases",
+    "Release",
+    f"may not impersonate serviceaccounts/{RESERVED} in namespace",
+    _release_with({"job": {"image": RESERVED, "serviceAccountName": RESERVED}}),
+)
+USES = _spec_trial(
+    "gatewright-uses",
+    "releases",
+    "Release",
+    f"may not use connections.{GROUP}/{RESERVED} in namespace",
+    _release_with({"http": {"connection": RESERVED, "path": "/"}}),
+)
+STATUS = Trial(
+    "gatewright-status",
+    "releases",
+    STATUS_REFUSAL,
+    change=({"op": "add", "path": "/status", "value": {"observedGeneration": -1}},),
+    part="status",
+)
+CONNECTIONS = _spec_trial(
+    "gatewright-connections",
+    "connections",
+    "Connection",
+    f"may not get secrets/{RESERVED} in namespace",
+    {"http": {"url": f"https://{RESERVED}.invalid", "bearerToken": {"secretRef": {"name": RESERVED, "key": "none"}}}},
+)
+OF_RELEASES = (RELEASES, USES, STATUS)
+TRIALS = (INTERVENTIONS, *OF_RELEASES, CONNECTIONS)
+
+
+async def doubt(kube: Kube, namespace: str) -> str:
+    """Why nobody can know who makes Interventions in a namespace; empty where the API server proves it.
+
+    Raises Retryable, Lost."""
+    failure = await _create(kube, INTERVENTIONS, namespace)
+    if failure == "":
+        return ""
+    if failure is not None:
+        return (
+            f"whether the admission policy {INTERVENTIONS.policy} is in force in namespace {namespace} cannot be found out: "
+            f"{failure}; {REMEDY}"
+        )
+    return (
+        f"the admission policy {INTERVENTIONS.policy} is not in force in namespace {namespace}, so anybody may have "
+        f"made this under another name; {REMEDY}"
+    )
+
+
+async def doubt_author(kube: Kube, namespace: str, name: str, trials: tuple[Trial, ...]) -> str:
+    """Why nobody can know whether authors were asked for the rights that they use; empty where the API server asks.
+
+    `name`: an object of the kind that is there, of which a change is tried. Raises Retryable, Lost."""
+    tried = [(trial, _create(kube, trial, namespace)) for trial in trials if trial.create is not None]
+    tried += [(trial, _change(kube, trial, namespace, name)) for trial in trials if trial.change is not None]
+    failures = await asyncio.gather(*(work for _, work in tried))
+    found = [(trial, failure) for (trial, _), failure in zip(tried, failures, strict=True) if failure != ""]
+    missing = sorted({trial.policy for trial, failure in found if failure is None})
+
+    if missing:
+        return (
+            f"not in force in namespace {namespace}: admission policy {', '.join(missing)}; whoever writes "
+            f"{trials[0].plural} there could use rights of the operator that are not their own; {AUTHORS_REMEDY}"
+        )
+    if found:
+        trial, failure = found[0]
+        return (
+            f"whether the admission policy {trial.policy} is in force in namespace {namespace} cannot be found out: "
+            f"{failure}; {AUTHORS_REMEDY}"
+        )
+    return ""
+
+
+async def _create(kube: Kube, trial: Trial, namespace: str) -> str | None:
+    """Empty where it is refused as it should be, another error where nobody can tell, None where it is admitted."""
+    assert trial.create is not None
+    where = f"{path(API_VERSION, trial.plural, namespace)}?dryRun=All"
+    try:
+        return await _refused(trial, kube.create_for_metadata(where, trial.create))
+    except NotFound as error:
+        return str(error)
+
+
+async def _change(kube: Kube, trial: Trial, namespace: str, name: str) -> str | None:
+    where = f"{path(API_VERSION, trial.plural, namespace, name, trial.part)}?dryRun=All"
+    try:
+        return await _refused(trial, kube.patch_for_metadata(where, trial.change, "json"))
+    except NotFound:  # it has gone meanwhile, and says nothing of the policy
+        raise Retryable(f"{trial.plural} {namespace}/{name} is not there any more") from None
+
+
+async def _refused(trial: Trial, request: Awaitable[Any]) -> str | None:
+    try:
+        await request
+    except NotFound:
+        raise
+    except Permanent as error:
+        return "" if trial.refusal in str(error) else str(error)
+    return None
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the last trial has found, and until when that counts (monotonic)."""
+
+    doubt: str
+    until: float
+    doubts: int
+
+
+class AdmissionProbe:
+    """What is known of the policies on authors, by namespace."""
+
+    def __init__(self, kube: Kube, trust: bool = False) -> None:
+        """`trust`: nobody is asked, and everybody believed."""
+        self._kube = kube
+        self._trust = trust
+        self._known: dict[tuple[str, str], _Known] = {}
+        self._trying: dict[tuple[str, str], asyncio.Task[str]] = {}
+        if trust:
+            log.warning("authors of Releases and Connections are trusted, whoever they are (--trust-authors)")
+
+    async def releases(self, namespace: str, name: str) -> str:
+        """Why no Release of a namespace may begin a run; empty where one may. `name`: one that is there.
+
+        Raises Retryable, Permanent."""
+        return await self._doubt(namespace, name, OF_RELEASES)
+
+    async def connections(self, namespace: str, name: str) -> str:
+        """Why no Secret of a Connection may be read; empty where it may. `name`: one that is there.
+
+        Raises Retryable, Permanent."""
+        return await self._doubt(namespace, name, (CONNECTIONS,))
+
+    def again(self, namespace: str, plural: str) -> float | None:
+        """In how many seconds what is in doubt may be tried again; None where nothing is."""
+        known = self._known.get((namespace, plural))
+        if known is None or not known.doubt:
+            return None
+        return max(0.0, known.until - asyncio.get_running_loop().time())
+
+    async def close(self) -> None:
+        """Stop trying."""
+        tasks = list(self._trying.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _doubt(self, namespace: str, name: str, trials: tuple[Trial, ...]) -> str:
+        if self._trust:
+            return ""
+        key = (namespace, trials[0].plural)
+        known, loop = self._known.get(key), asyncio.get_running_loop()
+        if known is not None and loop.time() < known.until:
+            return known.doubt
+        # Many Releases of a namespace may begin at once: one of them tries, and all of them know.
+        if key not in self._trying:
+            task = loop.create_task(self._try(key, name, trials))
+            self._trying[key] = task
+            task.add_done_callback(lambda _: self._trying.pop(key, None))
+        return await asyncio.shield(self._trying[key])
+
+    async def _try(self, key: tuple[str, str], name: str, trials: tuple[Trial, ...]) -> str:
+        began = asyncio.get_running_loop().time()
+        found = await doubt_author(self._kube, key[0], name, trials)
+        before = self._known.get(key)
+        doubts = (before.doubts if before is not None else 0) + 1 if found else 0
+        lasts = DOUBTFUL_S[min(doubts, len(DOUBTFUL_S)) - 1] if found else IN_FORCE_S
+        self._known[key] = _Known(found, began + lasts, doubts)
+        if found and (before is None or before.doubt != found):
+            log.error("%s of namespace %s stand still: %s", key[1], key[0], found)
+        elif before is not None and before.doubt and not found:
+            log.info("%s of namespace %s go on: the admission policies are in force", key[1], key[0])
+        return found
+
+
+Prove = Callable[[str, str], Awaitable[str]]
+"""Why the Secrets of a Connection may not be read: asked with its namespace and name."""
+
+
+async def proved(namespace: str, name: str) -> str:
+    """Nobody is asked."""
+    return ""
