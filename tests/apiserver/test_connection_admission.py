@@ -3,6 +3,7 @@ several users on a real API server, with the shipped policies."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -177,6 +178,59 @@ def test_every_provider_that_goes_through_a_connection_is_asked_about() -> None:
     wanted = {part.config.__name__ for table in tables for part in table.values()}  # type: ignore[attr-defined]
     assert wanted == set(PLACES.values())
     assert {f"{place}[].sql" for place in CHECKED} == {path for path, model in PLACES.items() if model == "SqlCheck"}
+
+
+SAMPLES = [
+    item
+    for path in sorted((CHECKOUT / "manifests" / "samples").glob("*.yaml"))
+    for item in yaml.safe_load_all(path.read_text())
+    if item["kind"] == "Release"
+]
+
+
+def standing(body: Any, path: str) -> list[dict[str, Any]]:
+    """The configurations that stand at a path of the language."""
+    found = [body]
+    for part in path.split("."):
+        name = part.removesuffix("[]")
+        found = [node[name] for node in found if name in node]
+        found = [item for node in found for item in node] if part.endswith("[]") else found
+    return found
+
+
+def through_one(sample: dict[str, Any], model: str, name: str) -> dict[str, Any] | None:
+    """A sample all of whose systems are behind the Connection `db`, but for one of this model."""
+    body = copy.deepcopy(sample)
+    body["metadata"] = {"name": "shop"}
+    for path in PLACES:
+        for node in standing(body, path):
+            node["connection"] = "db"
+    here = [node for path, found in PLACES.items() if found == model for node in standing(body, path)]
+    if not here:
+        return None
+    here[0]["connection"] = name
+    return body
+
+
+@pytest.fixture(scope="module")
+def worker(authors_: People) -> Api:
+    """Somebody who may do all that the samples do, through one Connection."""
+    others: list[Right] = [
+        ("create", "batch", "jobs", ""), ("patch", "", "configmaps", ""), ("patch", "", "secrets", ""),
+        ("patch", "apps", "deployments", ""), ("patch", "apps", "statefulsets", ""), ("delete", "", "pods", ""),
+        ("impersonate", "", "serviceaccounts", ""),
+    ]  # fmt: skip
+    return authors_.with_rights(*others, use("db"))
+
+
+@pytest.mark.parametrize("model", sorted(set(PLACES.values())))
+def test_each_provider_is_forged_in_vain(authors_: People, worker: Api, model: str) -> None:
+    """From the models: a provider that comes later is here, and needs a sample."""
+    sample = next((item for item in SAMPLES if through_one(item, model, "db")), None)
+    assert sample is not None, f"no sample has a {model}"
+    authors_.passes(worker, through_one(sample, model, "db") or {})
+    said = authors_.tells(worker, through_one(sample, model, "forged") or {}, "may not use connections")
+    assert "may not use connections.gatewright.dev/forged" in said and uses.NAME in said
 
 
 @pytest.mark.parametrize("place", CHECKED)

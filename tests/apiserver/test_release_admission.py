@@ -417,8 +417,9 @@ def test_the_operators_own_rights_write_finalizers_and_status_only(people: Peopl
     user = OPERATOR
     if scope == "namespaced":
         user = f"{people.namespace}-operator"
-        role = yaml.safe_load((CHECKOUT / "manifests/rbac/namespaced/role.yaml").read_text())
-        people.bind(user, "Role", user, role["rules"])
+        parts = [CHECKOUT / "manifests" / part / "namespaced/role.yaml" for part in ("rbac", "capture")]
+        found = [item for path in parts for item in yaml.safe_load_all(path.read_text())]
+        people.bind(user, "Role", user, [rule for item in found for rule in item.get("rules", ())])
     api = people.user(user)
     finalizers = {"metadata": {"finalizers": ["gatewright.dev/run"], "annotations": {"a": "b"}}}
     people.lab.wait(lambda: not people.changes(api, made, finalizers), 10, "its rights to be known")
