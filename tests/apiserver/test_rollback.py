@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.apiserver.walking import RETRY, errors, staged, state_is
+from tests.apiserver.walking import errors, retry, staged, state_is
 from tests.harness.lab import Site
 from tests.harness.proxy import Fault
 from tests.harness.scenarios import (
@@ -156,10 +156,11 @@ def test_a_rejected_version_runs_again_only_when_asked(site: Site) -> None:
     errors(site, 0.001)
     site.change({"vars": {"note": "GitOps applies it again"}})
     assert site.quiet(1.5) == []
+    site.annotate("gatewright.dev/retry", "whoever may patch it asks, without a verb and a name")
+    assert site.quiet(1.5) == []
     assert site.status()["run"]["id"] == 1
-    site.annotate(RETRY, "please-1")
+    retry(site)
     status = site.ended("Promoted", run=2)
-    assert status["retry"] == "please-1"
     assert "rejected" not in status
     assert status["run"]["attempt"] == 2
     site.annotate("example.com/other", "x")
@@ -175,7 +176,7 @@ def test_an_edit_that_a_retry_takes_up_keeps_the_way_back(site: Site) -> None:
     site.until(state_is("Paused"))
     edited = dict(spec["stages"][0], expectedDuration="9m")
     site.change({"stages": [edited, *spec["stages"][1:]]})
-    site.annotate(RETRY, "with-the-edit")
+    retry(site)
     site.until(lambda status: status["run"]["stages"][0].get("attempt") == 2 and status["state"] == "Paused")
     site.change({"version": "1.0.0"})
     site.ended("Superseded")

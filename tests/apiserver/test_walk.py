@@ -13,7 +13,7 @@ from itertools import pairwise
 import pytest
 import yaml
 
-from tests.apiserver.walking import RETRY, errors, message_has, stage_is, staged, state_is
+from tests.apiserver.walking import errors, message_has, retry, stage_is, staged, state_is
 from tests.harness.lab import Site
 from tests.harness.scenarios import (
     deploy,
@@ -255,7 +255,7 @@ def test_a_failed_stage_may_wait_for_a_person(site: Site) -> None:
     site.until(state_is("Paused"))
     assert site.condition("Stalled")["status"] == "True"
     assert "exit code 1" in site.status()["message"]
-    site.annotate(RETRY, "again")
+    retry(site)
     site.until(lambda status: status["run"]["stages"][0].get("attempt") == 2 and status["state"] == "Paused")
     assert len(site.lab.world.runs(site.name, "smoke")) == 2
     site.clean(ended=False)

@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.harness.lab import Site
+from tests.harness.lab import INTERVENTIONS, Site
 from tests.harness.scenarios import TARGET, query
 
 SEED = "canary-7f3a9e51-token"
 """A secret that may stand nowhere."""
-RETRY = "gatewright.dev/retry"
 
 
 def errors(site: Site, value: float) -> None:
     site.lab.standin.number(query("errors", site.name), value)
+
+
+def retry(site: Site) -> None:
+    """Ask for a Retry, as whoever owns the cluster."""
+    api = site.lab.api
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    user = api.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)["status"]["userInfo"]["username"]
+    body = {
+        "apiVersion": "gatewright.dev/v1alpha1",
+        "kind": "Intervention",
+        "metadata": {"generateName": "retry-"},
+        "spec": {"release": "shop", "action": "Retry", "by": user},
+    }
+    api.create(INTERVENTIONS.format(site.name), body)
 
 
 def stage_is(index: int, *states: str) -> Callable[[Any], Any]:

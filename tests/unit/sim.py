@@ -79,7 +79,6 @@ class World:
     generation: int = 1
     deleting: bool = False
     finalized: bool = False
-    retry: str | None = None
     rival: str | None = None
     unwatched: float = 0.0
     gates: dict[str, str] = field(default_factory=dict)
@@ -148,11 +147,11 @@ class World:
         if self.unreadable:
             return View(
                 "shop", "web", "uid-1", self.generation, None, self.status.model_copy(deep=True), ("spec: cannot be read",),
-                self.deleting, self.finalized, self.retry, tuple(self.acts),
+                self.deleting, self.finalized, tuple(self.acts),
             )  # fmt: skip
         return View(
             "shop", "web", "uid-1", self.generation, parsed, self.status.model_copy(deep=True), tuple(problems(parsed)),
-            self.deleting, self.finalized, self.retry, tuple(self.acts),
+            self.deleting, self.finalized, tuple(self.acts),
         )  # fmt: skip
 
     def observe(self, wants: Needs) -> Observation:

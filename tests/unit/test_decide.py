@@ -216,10 +216,10 @@ def test_a_rejected_version_stays_rejected_until_retry_or_another_version():
     count = len(world.performed)
     world.ask(vars={"a": "b"}).later(5)
     assert len(world.performed) == count and world.status.state == "RolledBack"
-    world.retry = "again-1"
+    world.act("Retry")
     world.later(12)
     assert outcome(world) == "Promoted" and world.status.run.attempt == 2
-    assert world.status.retry == "again-1" and world.status.rejected == []
+    assert world.status.rejected == []
     world.later(5)
     assert world.status.runs == 2
 
@@ -254,7 +254,7 @@ def test_a_paused_stage_goes_on_at_the_failed_step_after_retry():
     world = paused()
     world.later(5)
     world.jobs.clear()
-    world.retry = "go"
+    world.act("Retry")
     world.later(12)
     assert outcome(world) == "Promoted"
     assert world.done("job") == ["job job/backup", "job job/migrate", "job job/migrate"]
@@ -268,8 +268,7 @@ def test_an_edit_counts_from_a_retry_on():
     world.ask(stages=edited).settle()
     assert world.status.state == "Paused"
     world.jobs.clear()
-    world.retry = "go"
-    world.settle()
+    world.act("Retry")
     assert world.performed[-2].config.image == "tools:fixed" and world.status.run.generation == 2
 
 
@@ -279,7 +278,7 @@ def test_an_edit_that_renames_what_has_run_does_not_count_from_a_retry():
     edited[0]["name"] = "renamed"
     world.ask(stages=edited).settle()
     world.jobs.clear()
-    world.retry = "go"
+    world.act("Retry")
     world.later(12)
     assert world.status.run.stages[0].name == "migrate" and "EditIgnored" in [note.reason for note in world.notes]
 

@@ -211,7 +211,6 @@ def test_a_rejected_version_starts_again():
     assert world.status.run.id == 2 and world.status.run.attempt == 2 and world.status.rejected == []
     assert world.status.run.people == ["Retry by ana: the outage is over (2.0 starts again, as run 2)"]
     assert outcome(world.later(12)) == "Promoted" and world.finalized is False
-    assert world.status.retry is None, "the annotation is another way"
 
 
 @pytest.mark.parametrize(

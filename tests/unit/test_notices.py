@@ -173,8 +173,8 @@ def test_a_retried_stage_tells_again_under_another_name():
     world.gates["errors"] = "Failed"
     world.later(1)
     assert world.deliver() == ["StageFailed"]
-    world.retry = "again"
-    world.settle().later(1)
+    world.act("Retry")
+    world.later(1)
     assert [notice.id for notice in world.status.notices] == ["1.StageStarted.deploy.2", "1.StageFailed.deploy.2"]
 
 

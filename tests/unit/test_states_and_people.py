@@ -150,16 +150,6 @@ def test_what_counts_at_once_does_not_begin_the_preflight_anew(change: dict[str,
     assert world.status.runs == 1 and world.status.run.preflight[0].approvedBy == ["ana"]
 
 
-def test_a_retry_annotation_means_nothing_where_nothing_has_failed():
-    world = World().settle()
-    world.retry = "now"
-    world.settle()
-    assert world.status.retry == "now" and "RetryRefused" in notes(world)
-    world.gates["errors"] = "Failed"
-    world.later(30)
-    assert world.status.runs == 1, "the version that is rejected later is not started by it"
-
-
 def test_a_retry_with_an_edit_that_forgets_what_was_changed_does_not_count():
     stages = spec()["stages"]
     stages[1]["onFailure"] = "Pause"

@@ -463,8 +463,6 @@ class ReleaseStatus(Model):
     """The run under way, or the last one."""
     runs: int = 0
     """How many runs there have been."""
-    retry: Short | None = None
-    """The last token of the annotation `gatewright.dev/retry` that was answered."""
     followUps: Annotated[list[FollowUpStatus], Field(max_length=20)] = []
     """What is left to do after earlier runs, the latest first; what is closed goes when the next run has ended."""
     interventions: Annotated[list[Answered], Field(max_length=20)] = []

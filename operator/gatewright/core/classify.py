@@ -27,9 +27,7 @@ def classify(view: View, seen: Observation) -> Situation:
 
 
 def asked_again(view: View) -> bool:
-    """Whether a token of the Retry annotation has not been answered yet, or a Retry by Intervention is the next act."""
-    if view.retry is not None and view.retry != view.status.retry:
-        return True
+    """Whether a Retry is the next act."""
     act, last = view.act, view.status.run
     return act is not None and act.action == "Retry" and act.run in (None, last.id if last is not None else None)
 

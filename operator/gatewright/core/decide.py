@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from gatewright.api.status import ReleaseStatus, Served
 from gatewright.core import conditions, followups, notices, people, size, stages, times, unwind, walk
 from gatewright.core.body import pin
-from gatewright.core.classify import Situation, asked_again, classify
+from gatewright.core.classify import Situation, classify
 from gatewright.core.expand import Unknown
 from gatewright.core.model import Decision, Observation, Revision, View
 from gatewright.core.operations import subjects
@@ -41,7 +41,6 @@ def decide(view: View, seen: Observation) -> Decision:
             situation = classify(replace(view, acts=()), seen)
     except Unknown as error:
         _impossible(p, error)
-    walk.ignore_retry(p)
     due = followups.review(p)
     if situation != "Unread" and (situation != "Unseen" or seen.looking):
         conditions.summarize(p, situation)
@@ -55,11 +54,9 @@ def _nothing(p: Pass) -> None:
 
 
 def _at_rest(p: Pass) -> None:
-    """No finalizer at rest; a Retry that has nothing to repeat is answered all the same."""
+    """No finalizer at rest."""
     p.decision.release = p.view.finalized
     p.decision.lazy = not p.view.finalized
-    if asked_again(p.view) and not p.view.problems:
-        p.status.retry = p.view.retry
 
 
 def _adopt(p: Pass) -> None:
@@ -78,7 +75,6 @@ def _adopt(p: Pass) -> None:
     p.status.lastGood = served
     p.status.rejected = [item for item in p.status.rejected if item.version != spec.version]
     serve(p, served)
-    p.status.retry = p.view.retry
     p.decision.release = p.view.finalized
     p.note("Adopted", f"{spec.version} is live on every target already")
     p.firmly()

@@ -58,7 +58,6 @@ class View:
     problems: tuple[str, ...] = ()
     deleting: bool = False
     finalized: bool = False
-    retry: str | None = None
     acts: tuple[Act, ...] = ()
     """Interventions whose own status does not tell an answer yet, the oldest first."""
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)

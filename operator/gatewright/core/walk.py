@@ -52,7 +52,6 @@ def start(p: Pass) -> None:
         found=_found(p),
     )
     status.runs = number
-    status.retry = p.view.retry
     status.rejected = [item for item in status.rejected if item.version != spec.version]
     p.decision.prune = number > 1
     p.body_ = body
@@ -114,33 +113,6 @@ def paused(p: Pass) -> None:
     if _interrupted(p):
         return
     settle_stopping(p)
-    if not _asked_to_retry(p):
-        return
-    if suspended(p):
-        p.note(
-            "RetryRefused",
-            "the annotation asks for a Retry, but the walk stands still; let it go on first",
-            warning=True,
-        )
-        return
-    retry(p)
-    walk(p)
-
-
-def _asked_to_retry(p: Pass) -> bool:
-    """Whether the annotation asks for a Retry; each token counts once."""
-    if p.view.retry is None or p.view.retry == p.status.retry:
-        return False
-    p.status.retry = p.view.retry
-    p.firmly()
-    return True
-
-
-def ignore_retry(p: Pass) -> None:
-    """A Retry that is asked for where it means nothing is answered now, so that it does not do something else later."""
-    run = p.status.run
-    if run is not None and run.outcome is None and run.phase != "Paused" and _asked_to_retry(p):
-        p.note("RetryRefused", f"the annotation asks for a Retry, but run {run.id} is {run.phase}", warning=True)
 
 
 def retry(p: Pass) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from gatewright.api import FINALIZER, RETRY
+from gatewright.api import FINALIZER
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus
 from gatewright.core import body, size
@@ -81,5 +81,4 @@ def view_of(obj: Mapping[str, Any], spec: ReleaseSpec | None, problems: tuple[st
         problems=problems,
         deleting="deletionTimestamp" in meta,
         finalized=FINALIZER in meta.get("finalizers", []),
-        retry=meta.get("annotations", {}).get(RETRY),
     )

@@ -244,11 +244,6 @@ class Walk(RuleBasedStateMachine):
         self.world.told = told
         self._go()
 
-    @rule()
-    def annotate(self) -> None:
-        self.world.retry = f"token-{self.world.generation}-{self.world.passes}"
-        self._go()
-
     # --- edits
 
     @rule(version=st.sampled_from(["1.0", "2.0", "3.0", "4.0"]))

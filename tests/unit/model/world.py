@@ -118,7 +118,7 @@ class Wild(World):
         return View(
             "shop", "web", self.uid, self.generation, None if self.unreadable else spec, self.status,
             ("spec: cannot be read",) if self.unreadable else ("spec.vars: wrong",) if self.invalid else wrong,
-            self.deleting, self.finalized, self.retry, tuple(self.acts),
+            self.deleting, self.finalized, tuple(self.acts),
         )  # fmt: skip
 
     def _read(self) -> ReleaseStatus:
@@ -301,7 +301,7 @@ class Wild(World):
         self.status = self._read()
         self.unwatched = 0.0
         done = decision.effects if kill is None else decision.effects[: len(decision.effects) // 2]
-        self.last = Seen(view, seen, decision, before, view.act is not None or view.retry != view.status.retry)
+        self.last = Seen(view, seen, decision, before, view.act is not None)
         self.started = []
         for operation in done:
             self._perform(operation)
@@ -367,7 +367,7 @@ class Wild(World):
         assert self.deleting and not self.finalized
         self.people += 1
         self.raw, self.uid, self.generation = {}, f"uid-{self.people}", 1
-        self.deleting, self.retry, self.acts, self.last = False, None, [], None
+        self.deleting, self.acts, self.last = False, [], None
         self.restart(1)
         self.changes, self.jobs_running = [], {}
 
