@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from gatewright.api.status import ReleaseStatus, Run, Undo
-from gatewright.core import observed, stages, states, times, unwind
+from gatewright.core import approvals, observed, stages, states, times, unwind
 from gatewright.core.passing import Pass
 from gatewright.runtime import parse
 
@@ -84,6 +84,16 @@ def a_failed_stage_is_passed_over(patch: pytest.MonkeyPatch) -> None:
     _everywhere(patch, right, fail_stage)
 
 
+def what_was_approved_stays_so(patch: pytest.MonkeyPatch) -> None:
+    """An edit that a Retry takes up runs under what people have said to the body before."""
+    _everywhere(patch, approvals.ask_again, lambda p, before, index: None)
+
+
+def an_edit_takes_approvals_away(patch: pytest.MonkeyPatch) -> None:
+    """Whoever edits the body makes a wait of an approval that was given to it."""
+    _everywhere(patch, approvals.altered, lambda run, before, after, index: "")
+
+
 PLANTED: Mapping[str, Plant] = {
     plant.__name__: plant
     for plant in (
@@ -93,6 +103,8 @@ PLANTED: Mapping[str, Plant] = {
         what_is_late_is_left_running,
         a_failed_rollback_is_forgotten,
         a_failed_stage_is_passed_over,
+        what_was_approved_stays_so,
+        an_edit_takes_approvals_away,
     )
 }
 """By name, how it is planted."""

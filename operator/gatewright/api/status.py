@@ -286,6 +286,8 @@ class Run(Model):
     """The stage whose failure a person decides about."""
     found: Short | None = None
     """What was live before the first change, where that was not the last good version."""
+    edits: Annotated[list[Short], Field(max_length=20)] = []
+    """What edits that a Retry has taken up have changed: `step migrate of stage db changed`."""
     people: Annotated[list[Message], Field(max_length=20)] = []
     """What people did in it, in order: `Skip by ana: known noise (stage beta is skipped)`."""
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from gatewright.api.release import Approval
 from gatewright.api.status import GateStatus, StepStatus
-from gatewright.core import times
+from gatewright.core import approvals, edits, times
 from gatewright.core.body import names_at
 from gatewright.core.expand import expand
 from gatewright.core.model import Act
 from gatewright.core.passing import Pass, Refused
-from gatewright.core.stages import current, end_step, fail_step
+from gatewright.core.stages import current, end_step, fail_current, fail_step
 
 
 @dataclass(slots=True)
@@ -25,6 +25,8 @@ class Asked:
     stage: str | None
     config: Any
     index: int = 0
+    again: bool = False
+    """Whether it was answered before, for another body, outside of the stage under way."""
 
     def __str__(self) -> str:
         where = f"step {self.line.name} of stage {self.stage}" if self.stage is not None else f"check {self.line.name}"
@@ -38,14 +40,17 @@ def waiting(p: Pass) -> list[Asked]:
 
 def request(p: Pass, asked: Asked) -> str:
     """What is asked of whom, and how it is answered."""
+    after = f", after an edit ({edits.told(p.run.edits)})" if p.run.edits else ""
     if asked.kind == "confirm":
-        name = asked.line.name
-        return f"step {name} waits for a person (kubectl release confirm {p.view.name}): {asked.config['instructions']}"
+        how = f"kubectl release confirm {p.view.name}"
+        return f"step {asked.line.name} waits for a person ({how}){after}: {asked.config['instructions']}"
     wanted, have = Approval.model_validate(asked.config), asked.line.approvedBy
     who = f" by {' or '.join(wanted.groups)}" if wanted.groups else ""
     count = f" ({len(have)} of {wanted.count}{': ' + ', '.join(have) if have else ''})" if wanted.count > 1 else ""
     what = f"step {asked.line.name}" if asked.stage is not None else f"preflight {asked.line.name}"
-    return f"{what} waits for a person: approval{who}{count} (kubectl release approve {p.view.name})"
+    if asked.again:
+        what += (f" of stage {asked.stage}" if asked.stage is not None else "") + " is asked again and"
+    return f"{what} waits for a person: approval{who}{count} (kubectl release approve {p.view.name}){after}"
 
 
 def where(p: Pass) -> str:
@@ -61,24 +66,25 @@ def where(p: Pass) -> str:
 
 def _checks(p: Pass) -> Iterator[Asked]:
     run = p.run
-    if run.phase != "Preflight" or run.observe:
+    if run.phase not in ("Preflight", "Walking") or run.observe:
         return
-    for check, row in zip(p.body.spec.preflight, run.preflight, strict=True):
-        kind, config = check.provider
+    checks = {check.name: check for check in p.body.spec.preflight}
+    for row in run.preflight:
+        kind, config = checks[row.name].provider if row.name in checks else ("", None)
         if kind == "approval" and row.state not in ("Passing", "Failed"):
-            yield Asked(kind, row, None, expand(config, names_at(p.body, run, None)))
+            yield Asked(kind, row, None, expand(config, names_at(p.body, run, None)), again=run.phase == "Walking")
 
 
 def _steps(p: Pass) -> Iterator[Asked]:
-    run = p.run
-    index = current(run)
-    if run.phase != "Walking" or index is None:
+    run, under_way = p.run, current(p.run)
+    if run.phase != "Walking":
         return
-    stage, wanted = run.stages[index], p.body.spec.stages[index]
-    for line, step in zip(stage.steps, wanted.steps, strict=True):
-        if line.state == "Running" and step.kind in ("confirm", "approval"):
-            asked = (step.approval or step.confirm).model_dump()  # type: ignore[union-attr]  # one is given
-            yield Asked(step.kind, line, stage.name, expand(asked, names_at(p.body, run, index)), index)
+    for index, (stage, wanted) in enumerate(zip(run.stages, p.body.spec.stages, strict=True)):
+        for line, step in zip(stage.steps, wanted.steps, strict=True):
+            if line.state == "Running" and step.kind in approvals.ASKING:
+                asked = (step.approval or step.confirm).model_dump()  # type: ignore[union-attr]  # one is given
+                config = expand(asked, names_at(p.body, run, index))
+                yield Asked(step.kind, line, stage.name, config, index, again=index != under_way)
 
 
 def _one(p: Pass, act: Act, kinds: tuple[str, ...]) -> Asked:
@@ -150,7 +156,10 @@ def _settle(p: Pass, row: GateStatus, state: Any, message: str) -> None:
 def _reject(p: Pass, act: Act) -> str:
     asked = _one(p, act, ("approval", "confirm"))
     message = f"rejected by {act.because}"
-    if isinstance(asked.line, StepStatus):
+    if asked.again:  # the question stays open for a Retry; what it would have let go on has failed
+        asked.line.message, asked.line.approvedBy = message[:1000], []
+        fail_current(p, "Step", f"{asked}: {message}")
+    elif isinstance(asked.line, StepStatus):
         fail_step(p, asked.index, asked.line, message)
     else:
         _settle(p, asked.line, "Failed", message)

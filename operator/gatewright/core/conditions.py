@@ -20,7 +20,7 @@ from datetime import timedelta
 
 from gatewright.api.base import Condition
 from gatewright.api.status import GateStatus, ReleaseStatus, Run, WaitingFor
-from gatewright.core import asked, followups, judge, observed, steering, times
+from gatewright.core import approvals, asked, followups, judge, observed, steering, times
 from gatewright.core.body import pin
 from gatewright.core.classify import Situation, difference, edited, unresolved_names
 from gatewright.core.operations import JOB_ENDS
@@ -151,10 +151,12 @@ def _foreseen(run: Run) -> str:
 
 def _walking(p: Pass, run: Run) -> _Said:
     index = current(run)
-    if index is None:
+    again = any(approvals.awaited(run, index))
+    if index is None and not again:
         return _Said("Progressing", "Unknown", "Progressing", f"{run.version}: all stages passed", working=True)
-    stage = run.stages[index]
-    text = f"{run.version}: stage {stage.name}"
+    text = (
+        f"{run.version}: stage {run.stages[index].name}" if index is not None else f"{run.version}: all stages passed"
+    )
     if suspended(p):
         return _suspended(p, text)
     if run.stopping:
@@ -163,6 +165,9 @@ def _walking(p: Pass, run: Run) -> _Said:
         return _Said("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
     if run.differences:
         return _different(p, run, text)
+    if again or index is None:
+        return _asking(p, text, asked.waiting(p))
+    stage = run.stages[index]
     step = next((step for step in stage.steps if step.state == "Running"), None)
     if step is not None:
         return _stepping(p, run, index, text)
@@ -180,8 +185,7 @@ def _stepping(p: Pass, run: Run, index: int, text: str) -> _Said:
     step, wanted = stage.steps[number], p.body.spec.stages[index].steps[number]
     open_ = asked.waiting(p)
     if open_:
-        waiting = asked.request(p, open_[0])
-        return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{text}, {waiting}", waiting, working=True)
+        return _asking(p, text, open_)
     due = times.due(run, "step")
     ends = "until" if wanted.kind == "wait" else "fails at"
     due = due - timedelta(seconds=JOB_ENDS) if due is not None and wanted.job is not None else due
@@ -192,6 +196,11 @@ def _stepping(p: Pass, run: Run, index: int, text: str) -> _Said:
     return _Said(
         "Progressing", "Unknown", "Progressing", f"{text}, step {step.name}{problem}{held}", waiting, working=True
     )
+
+
+def _asking(p: Pass, text: str, open_: list[asked.Asked]) -> _Said:
+    waiting = asked.request(p, open_[0])
+    return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{text}, {waiting}", waiting, working=True)
 
 
 def _held(run: Run) -> str:

@@ -102,15 +102,16 @@ class Body:
 
     def hash(self) -> str:
         """128 bits over the pinned body, without what counts at once."""
-        return fingerprint({"spec": _pinned(self.spec), "names": dict(self.names)})
+        return fingerprint({"spec": pinned_spec(self.spec), "names": dict(self.names)})
 
 
 def hash_of(spec: ReleaseSpec) -> str:
     """128 bits over what a run would pin of a spec."""
-    return fingerprint(_pinned(spec))
+    return fingerprint(pinned_spec(spec))
 
 
-def _pinned(spec: ReleaseSpec) -> dict[str, Any]:
+def pinned_spec(spec: ReleaseSpec) -> dict[str, Any]:
+    """What a run pins of a spec, as JSON."""
     found: dict[str, Any] = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     for name in UNPINNED:
         found.pop(name, None)

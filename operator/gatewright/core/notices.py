@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from gatewright.api.base import seconds
 from gatewright.api.release import Check, Notify, ReleaseSpec
 from gatewright.api.status import Downtime, GateStatus, Notice, ReleaseStatus, Run, StageStatus, Thread
-from gatewright.core import followups, judge, times
+from gatewright.core import approvals, followups, judge, times
 from gatewright.core.model import Delivery, digest
 from gatewright.core.passing import Pass
 from gatewright.core.stages import current
@@ -204,6 +204,9 @@ def _asked(status: ReleaseStatus) -> str | None:
     if run.phase == "Preflight":
         return "preflight." + next((row.name for row in run.preflight if row.state != "Passing"), "")
     index = current(run)
+    again = next(approvals.awaited(run, index), None)
+    if again is not None:
+        return f"again.{again[0].replace(' ', '-')}.{sum(stage.attempt for stage in run.stages)}"
     if index is None:
         return status.state
     stage = run.stages[index]

@@ -2,7 +2,7 @@
 
     start          body, and what every subject is now            ControllerRevision, named in `run.revision`
     a first change looked at once more; if it is something else   a new revision with that snapshot in the place of the old
-    Retry          the body anew, snapshots as they are           a new revision
+    Retry          the body anew, snapshots as they are           a new revision; people are asked again (`approvals`)
 
 So hours of waiting for an approval do not bring an old state back. Captured ConfigMaps and Secrets return to what they
 were at the last promotion: GitOps may have changed them together with the version, before the run could look. What they
@@ -18,8 +18,10 @@ from typing import Any
 from gatewright.api.release import Stage
 from gatewright.api.status import Run, Served, StageStatus, StepStatus
 from gatewright.core import times
+from gatewright.core.approvals import altered, ask_again
 from gatewright.core.body import pin
 from gatewright.core.changes import changed_by
+from gatewright.core.edits import edits, merged
 from gatewright.core.expand import Unknown
 from gatewright.core.model import Body, Observation, Revision, Sight, fingerprint, hash_of
 from gatewright.core.operations import captured, changes_of, of_step, subjects
@@ -166,11 +168,14 @@ def pin_again(p: Pass, index: int) -> str:
         return f"it captures other configuration with target {other[0]}, which this run has changed"
     try:
         over = [(stage.name, done_otherwise(p, p.body, body, place)) for place, stage in enumerate(spec.stages[:index])]
+        asked = altered(run, p.body, body, index)
     except Unknown as error:
         return str(error)
     done = next((f"step {steps[0]} of stage {stage}" for stage, steps in over if steps), "")
     if done:
         return f"it changes what {done} has set already, and that stage is over"
+    if asked:
+        return f"it changes {asked}, which people have been asked for already"
 
     changes = (operation for operation, _ in changes_of(p.view, p.body, run))
     body = replace(body, earlier=(*p.body.earlier, *(replace(one, since=None) for one in changes)))
@@ -181,7 +186,9 @@ def pin_again(p: Pass, index: int) -> str:
     run.stages = run.stages[: index + 1] + fresh_stages(body)[index + 1 :]
     run.guards = lines(spec.guards)
     run.plan = foresee(body, ways(run.plan))
-    p.body_ = body
+    run.edits = merged(run.edits, edits(p.body.spec, spec))
+    before, p.body_ = p.body, body
+    ask_again(p, before, index)
     return ""
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from gatewright.api.release import ReleaseSpec, Stage
 from gatewright.api.status import GateStatus, ReleaseStatus, StageStatus, Undo, dump
+from gatewright.core import edits
 from gatewright.core.changes import changed_by
 from gatewright.core.expand import references
 
@@ -134,6 +135,7 @@ def _at_most(status: ReleaseStatus) -> int:
     rows = 0
     if run is not None:
         rows = sum(1 + len(stage.steps) + len(stage.gates) for stage in run.stages) + len(run.journal) + len(run.plan)
+        rows += len(run.edits)
         rows += len(run.guards) + len(run.preflight) + len(run.people) + len(run.differences) + len(run.availability)
         rows += len(run.rollback.undo) + len(run.rollback.verify) if run.rollback is not None else 0
     rows += len(status.history) + len(status.notices) + len(status.interventions) + len(status.followUps)
@@ -143,7 +145,7 @@ def _at_most(status: ReleaseStatus) -> int:
 def _texts(status: ReleaseStatus) -> Iterator[str]:
     run = status.run
     if run is not None:
-        yield from (*run.people, *run.plan, run.reason or "", run.paused or "")
+        yield from (*run.people, *run.plan, *run.edits, run.reason or "", run.paused or "")
         yield from (row.message or "" for row in _rows(status))
         yield from (item.message for item in run.differences)
         for stage in run.stages:
@@ -263,6 +265,7 @@ def _plan(status: ReleaseStatus) -> None:
     if status.run is not None:
         status.run.plan = status.run.plan[:20]
         status.run.people = status.run.people[-5:]
+        status.run.edits = edits.merged(status.run.edits, (), most=6)
 
 
 def _what_others_were_told(status: ReleaseStatus) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gatewright.api.base import seconds
 from gatewright.api.release import Step
 from gatewright.api.status import Entry, GateStatus, Run, StageStatus, StepStatus
-from gatewright.core import judge, observed, outputs, proof, states, times, watching
+from gatewright.core import approvals, judge, observed, outputs, proof, states, times, watching
 from gatewright.core.body import produced
 from gatewright.core.changes import changed_by
 from gatewright.core.model import Operation, Progress
@@ -29,7 +29,7 @@ def current(run: Run) -> int | None:
 def upcoming(run: Run) -> tuple[int, int] | None:
     """Stage and step that will begin next, if one can: indices; None while one runs, and in a bake."""
     index = current(run) if run.phase == "Walking" else None
-    if index is None or run.stages[index].state not in ("Pending", "Running"):
+    if index is None or run.stages[index].state not in ("Pending", "Running") or any(approvals.awaited(run, index)):
         return None
     steps = run.stages[index].steps
     number = next((n for n, step in enumerate(steps) if step.state not in ("Succeeded", "Skipped")), None)
@@ -63,6 +63,8 @@ def advance(p: Pass) -> bool:
     if settle_stopping(p):
         return False
     stage = run.stages[index]
+    if any(approvals.awaited(run, index)) and not _is_ending(stage):
+        return False  # nothing begins before people have answered
     if stage.state == "Pending":
         states.move(stage, "Running")
         stage.startedAt = times.stamp(p.now)
@@ -73,6 +75,11 @@ def advance(p: Pass) -> bool:
     if stage.state == "Running":
         return _step(p, index, stage)
     return _gates(p, index, stage)
+
+
+def _is_ending(stage: StageStatus) -> bool:
+    """Whether something of it is under way, or is being skipped."""
+    return stage.skippedBy is not None or any(step.state == "Running" for step in stage.steps)
 
 
 def _step(p: Pass, index: int, stage: StageStatus) -> bool:
@@ -367,6 +374,19 @@ def fail_stage(p: Pass, index: int, cause: str, reason: str, gate: str | None = 
         return False
     begin(p, cause, f"stage {stage.name}: {reason}", failed=stage.name, gate=gate)
     return False
+
+
+def fail_current(p: Pass, cause: str, reason: str) -> None:
+    """The stage under way has failed, begun or not; past the last one the whole run has."""
+    index = current(p.run)
+    if index is None:
+        begin(p, cause, reason)
+        return
+    stage = p.run.stages[index]
+    if stage.state == "Pending":
+        states.move(stage, "Running")
+        stage.startedAt = times.stamp(p.now)
+    fail_stage(p, index, cause, reason)
 
 
 def _still_running(run: Run, stage: StageStatus) -> list[Entry]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gatewright.api.status import Run
-from gatewright.core import judge, states, times
+from gatewright.core import edits, judge, states, times
 from gatewright.core.asked import require_member, where
 from gatewright.core.body import names_at
 from gatewright.core.expand import expand
@@ -48,8 +48,10 @@ def _retry(p: Pass, act: Act) -> str:
     stage = run.stages[_stage_of(p, act)]
     if suspended(p):
         raise Refused(f"the walk stands still ({standstill(p)[0]}); let it go on first")
+    before = p.body
     ignored = retry(p)
     more = f"; the edit does not count before the next run: {ignored}" if ignored else ""
+    more = f"; its edit counts now: {edits.told(run.edits)}" if p.body is not before else more
     return f"stage {stage.name} starts again, attempt {stage.attempt}{more}"
 
 

@@ -7,14 +7,14 @@ from typing import Any
 from gatewright.api.base import seconds
 from gatewright.api.release import Step
 from gatewright.api.status import GateStatus, Rejected, Run, Served
-from gatewright.core import judge, observed, states, times, watching
+from gatewright.core import approvals, judge, observed, states, times, watching
 from gatewright.core.body import has_subjects, pin
 from gatewright.core.changes import changed_by
 from gatewright.core.model import Revision, hash_of
 from gatewright.core.passing import REJECTED, Pass, finish, lines, look, serve
 from gatewright.core.pinning import baseline, baseline_version, done_otherwise, fresh_stages, pin_again, revision_of
 from gatewright.core.plan import foresee
-from gatewright.core.stages import advance, current, fail_stage, guards_calm, settle_stopping
+from gatewright.core.stages import advance, current, fail_current, guards_calm, settle_stopping
 from gatewright.core.unwind import begin
 
 SUSPENDED = "suspended"
@@ -104,7 +104,9 @@ def walk(p: Pass) -> None:
         return
     while advance(p):
         pass
-    if p.run.phase == "Walking" and current(p.run) is None and not settle_stopping(p):
+    if p.run.phase != "Walking" or current(p.run) is not None or any(approvals.awaited(p.run, None)):
+        return
+    if not settle_stopping(p):
         _complete(p)
 
 
@@ -263,18 +265,10 @@ def _turned_around(p: Pass) -> bool:
 def _changed_too_long(p: Pass) -> bool:
     """What others have changed was not put back in time: the stage under way has failed."""
     lasting = observed.lasting(p)
-    index = current(p.run)
     if lasting is None:
         return False
     words = f"{lasting.message}, longer than {times.words(observed.hold_for(p, lasting.subject))}"
-    if index is None:
-        begin(p, "Difference", words)
-        return True
-    stage = p.run.stages[index]
-    if stage.state == "Pending":
-        states.move(stage, "Running")
-        stage.startedAt = times.stamp(p.now)
-    fail_stage(p, index, "Difference", words)
+    fail_current(p, "Difference", words)
     return True
 
 
@@ -318,6 +312,9 @@ def _why_held(p: Pass) -> str | None:
         if guard.action == "Rollback" and not row.early and not watching.let_go(p, guard, row)
     ]
     index = current(run)
+    again = next(approvals.awaited(run, index), None)
+    if again is not None:
+        return f"{again[0]} {FOR_A_PERSON}"
     if index is not None:
         stage = run.stages[index]
         if stage.state in ("Gating", "Baking"):

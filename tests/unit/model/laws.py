@@ -80,6 +80,42 @@ def promotes_what_runs(world: Wild, seen: Seen) -> None:
     assert not _running(world, run), f"promoted while {[*_running(world, run)]} run"
 
 
+def notes_answers(world: Wild, seen: Seen) -> None:
+    """Not a law: notes for which body people have said go."""
+    run, before = world.status.run, seen.view.status.run
+    if run is None or before is None or before.id != run.id:
+        world.said_to.clear()
+    if run is None or run.outcome is not None:
+        return
+    was = _answered(world, before) if before is not None and before.id == run.id else set()
+    world.said_to |= dict.fromkeys(_answered(world, run) - was, run.bodyHash)
+
+
+def runs_only_what_was_approved(world: Wild, seen: Seen) -> None:
+    """No step runs under an approval that was given for another body, and none that was given is taken away."""
+    run = world.status.run
+    forward = [item for item in seen.decision.effects if item.kind in FORWARD and part(item) in ("step", "stages")]
+    if not forward or run is None:
+        return
+    for question, body in world.said_to.items():
+        assert body == run.bodyHash, f"{[item.id for item in forward]} run, and {question} was said to body {body}"
+    open_ = {row.name for row in run.preflight} - {name for stage, name in world.said_to if stage is None}
+    assert not open_ & {"go"}, f"{[item.id for item in forward]} run, and nobody has said go"
+
+
+def _answered(world: Wild, run: Run) -> set[tuple[str | None, str]]:
+    """Approvals that people have given, or gone past."""
+    found: set[tuple[str | None, str]] = {
+        (None, row.name) for row in run.preflight if row.name == "go" and row.state == "Passing"
+    }
+    body = world.pinned_body(run)
+    for stage, wanted in zip(run.stages, body.spec.stages if body is not None else (), strict=False):
+        for step, asked in zip(stage.steps, wanted.steps, strict=False):
+            if asked.kind == "approval" and step.state in ("Succeeded", "Skipped"):
+                found.add((stage.name, step.name))
+    return found
+
+
 def passes_over_no_failure(world: Wild, seen: Seen) -> None:
     """The walk goes on past a failed stage only by the stage's own `onFailure: Continue`; who paused it is not forgotten."""
     run, before = world.status.run, seen.view.run
@@ -317,6 +353,8 @@ def records_history(world: Wild, seen: Seen) -> None:
 
 
 LAWS: tuple[Law, ...] = (
+    notes_answers,
+    runs_only_what_was_approved,
     passes_over_no_failure,
     notes_verifications,
     wakes_later,

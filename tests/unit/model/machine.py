@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from gatewright.api.status import OPEN_FOLLOW_UPS
+from gatewright.api.status import OPEN_FOLLOW_UPS, Run
 from gatewright.core.model import Needs
+from gatewright.core.stages import current
 from tests.unit.model import laws, specs
 from tests.unit.model.world import GONE, Kill, Wild, name_of
 from tests.unit.test_kstatus import kstatus
@@ -34,11 +35,18 @@ class Walk(RuleBasedStateMachine):
         self.broken = False
         self.aborts = False
 
-    @initialize(spec=specs.specs(), mood=st.sampled_from(["Succeeded", "Succeeded", "Running"]), aborts=st.booleans())
-    def apply(self, spec: dict[str, Any], mood: str, aborts: bool) -> None:
-        self.world.spec, self.world.mood = spec, mood
+    @initialize(
+        spec=specs.specs(),
+        mood=st.sampled_from(["Succeeded", "Succeeded", "Running"]),
+        aborts=st.booleans(),
+        edited=st.sampled_from([True, False, None, None, None, None]),
+    )
+    def apply(self, spec: dict[str, Any], mood: str, aborts: bool, edited: bool | None) -> None:
+        self.world.spec, self.world.mood = spec if edited is None else specs.asking(spec), mood
         self.aborts = aborts
         self._go()
+        if edited is not None:
+            self.what_people_have_approved_is_edited(away=edited)
 
     # --- time and operators
 
@@ -246,6 +254,55 @@ class Walk(RuleBasedStateMachine):
 
     # --- edits
 
+    @precondition(lambda self: self._may_pause())
+    @rule(away=st.sampled_from([False, False, True]))
+    def what_people_have_approved_is_edited(self, away: bool) -> None:
+        """People say yes until a stage has failed; then somebody edits the body, and has it go on."""
+        self.world.make_benign()
+        for _ in range(15):
+            if not self._may_pause() or self.world.status.state == "Paused":
+                break
+            if self._answer():
+                self._go(100)
+                continue
+            index, body = current(self._run()), self.world.pinned_body(self._run())
+            if index is not None and body is not None and body.spec.stages[index].onFailure == "Pause":
+                self.the_stage_fails()
+            self._until_due()
+        if self.world.status.state == "Paused":
+            self.world.fates.clear()
+            self.world.gates.clear()
+            self.edit_and_retry(away)
+
+    @precondition(lambda self: self.world.status.state == "Paused")
+    @rule(away=st.sampled_from([False, False, True]))
+    def edit_and_retry(self, away: bool) -> None:
+        """`away`: the edit makes waits of the approvals."""
+        spec = self.world.spec
+        changes: dict[str, Any] = {"vars": {"edit": f"v{self.world.generation}"}}
+        if away:
+            changes["preflight"] = [check for check in spec["preflight"] if "approval" not in check]
+            changes["stages"] = [
+                stage | {"steps": [_harmless(step) for step in stage["steps"]]} for stage in spec["stages"]
+            ]
+        self.world.ask(**changes)
+        self.world.intervene("Retry", "mallory")
+        self._go()
+
+    def _may_pause(self) -> bool:
+        """Whether people are asked in a run that is under way, and decide when a stage of it has failed."""
+        run = self.world.status.run
+        body = self.world.pinned_body(run) if run is not None else None
+        if run is None or body is None or run.phase not in ("Preflight", "Walking", "Paused"):
+            return False
+        steps = [step for stage in body.spec.stages for step in stage.steps]
+        asks = any(step.approval for step in steps) or any(row.name == "go" for row in run.preflight)
+        return asks and any(stage.onFailure == "Pause" for stage in body.spec.stages)
+
+    def _run(self) -> Run:
+        assert self.world.status.run is not None
+        return self.world.status.run
+
     @rule(version=st.sampled_from(["1.0", "2.0", "3.0", "4.0"]))
     def ask_for(self, version: str) -> None:
         self.world.ask(version)
@@ -381,7 +438,7 @@ class Walk(RuleBasedStateMachine):
         elif "kubectl release confirm" in (world.status.waitingFor.message if world.status.waitingFor else ""):
             world.intervene("Confirm")
         elif "kubectl release approve" in (world.status.waitingFor.message if world.status.waitingFor else ""):
-            world.intervene("Approve", by=f"person-{world.people}")
+            world.intervene("Approve", by=f"person-{world.people}", **_question(run))
         else:
             return False
         return True
@@ -417,6 +474,18 @@ class Walk(RuleBasedStateMachine):
 
     def _watched(self) -> _Watched:
         return _Watched(self)
+
+
+def _harmless(step: dict[str, Any]) -> dict[str, Any]:
+    return {"name": step["name"], "wait": "0s"} if "approval" in step else step
+
+
+def _question(run: Run) -> dict[str, str]:
+    """What is asked first."""
+    if any(row.name == "go" and row.state != "Passing" for row in run.preflight):
+        return {"gate": "go"}
+    running = [(stage, step) for stage in run.stages for step in stage.steps if step.state == "Running"]
+    return {"stage": running[0][0].name, "step": running[0][1].name} if running else {}
 
 
 class _Watched:

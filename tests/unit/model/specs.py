@@ -151,6 +151,15 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     return found
 
 
+def asking(spec: dict[str, Any]) -> dict[str, Any]:
+    """The same with approvals, before the first stage and at its beginning; people decide when a stage has failed."""
+    go = [check for check in spec["preflight"] if check["name"] != "go"] + [{"name": "go", "approval": {"count": 1}}]
+    stages = [stage | {"onFailure": "Pause"} for stage in spec["stages"]]
+    first = [{"name": NAMES[0], "approval": {"count": 1}}, *stages[0]["steps"][1:]]
+    stages[0] = stages[0] | {"steps": first, "rollback": {"steps": []}}
+    return spec | {"preflight": go, "stages": stages, "mode": "Enforce"}
+
+
 follow_ups = st.sampled_from(
     [
         [{"name": "log", "within": "1h", "confirm": {"instructions": "Write it down"}, "when": "Always"}],

@@ -98,6 +98,8 @@ class Wild(World):
     """Stages of the run that have failed where `onFailure: Continue` was what counted."""
     verified_after: set[int] = field(default_factory=set)
     """Runs that have started a Job to verify their rollback."""
+    said_to: dict[tuple[str | None, str], str] = field(default_factory=dict)
+    """For which body of the run a question was answered, by stage (None: preflight) and name."""
     started: list[Operation] = field(default_factory=list)
     """What the last pass has really begun."""
     _parsed: tuple[int, ReleaseSpec, tuple[str, ...]] | None = None
