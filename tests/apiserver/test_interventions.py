@@ -9,20 +9,23 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from gatewright.codegen import rbac
+from tests.apiserver.people import People
 from tests.harness.api import Api
 from tests.harness.lab import Lab, Site, everything
 from tests.harness.proxy import POSITIONS, Call, Fault, Position
-from tests.harness.scenarios import TARGET, deploy, job, query, simple
+from tests.harness.scenarios import TARGET, deploy, gate, job, query, simple
 
 pytestmark = pytest.mark.apiserver
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 MADE = "/apis/gatewright.dev/v1alpha1/namespaces/{}/interventions"
+GUARD = gate("guard", "guard", "5%")
 CONFIRM = {"name": "keys", "confirm": {"instructions": "Rotate the keys."}}
 
 
@@ -47,7 +50,7 @@ class Crew:
     def act(self, site: Site, by: str, action: str, name: str | None = None, **more: Any) -> str:
         """Make an Intervention; its name."""
         name = name or f"{by}-{action.lower()}-{next(_numbers)}"
-        spec = {"release": "shop", "action": action, "by": by, **more}
+        spec = {"release": "shop", "action": action, "by": more.pop("act_as", by), **more}
         body = {
             "apiVersion": "gatewright.dev/v1alpha1",
             "kind": "Intervention",
@@ -197,6 +200,75 @@ def test_what_was_asked_while_nobody_acted_is_answered_in_order(crew: Crew) -> N
     assert [crew.answer(site, name)["result"] for name in names] == ["Accepted", "Refused"]
     site.ended("Promoted")
     site.clean()
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What was approved is what runs
+
+
+GO = {"name": "go", "approval": {"groups": ["release-managers"]}}
+ACTS = [(verb, "gatewright.dev", "releases", "") for verb in ("retry", "approve", "skip")]
+WRITES = [
+    ("create", "batch", "jobs", ""),
+    ("get", "apps", "deployments", "web"),
+    ("patch", "apps", "deployments", "web"),
+]
+
+
+@pytest.mark.parametrize("place", ["preflight", "stage", "before"])
+def test_nobody_runs_another_body_under_what_ana_has_approved(crew: Crew, place: str) -> None:
+    """Mallory may write the Release, repeat it, and approve; but is no release manager."""
+    site = crew.site()
+    people = People(crew.lab, site.name)
+    try:
+        mallory = people.with_rights(*ACTS, *WRITES, also=("interventions",))
+        crew.people["mallory"], user = mallory, people.name_of(mallory)
+        asked, smoke = job("smoke", FAKE_EXIT="1"), [GO] if place == "stage" else []
+        spec = staged(*smoke, asked, deploy(), preflight=[GO] if place == "preflight" else [], guards=[GUARD])
+        spec["stages"][0]["onFailure"] = "Pause"
+        if place == "before":
+            spec["stages"].insert(0, {"name": "ask", "steps": [GO]})
+        crew.lab.standin.number(query("guard", site.name), 0.001)
+        spec["guards"] = [GUARD | {"prometheus": {"query": query("guard", site.name)}}]
+        site.apply(spec)
+        site.until(state_is("WaitingForPerson"))
+        shown = {"groups": ["release-managers"], "specHash": site.run()["specHash"]}
+        assert crew.done(site, "ana", "Approve", **shown)["specHash"] == shown["specHash"]
+        site.until(state_is("Paused"))
+
+        evil = deepcopy(spec["stages"])
+        next(step for step in evil[-1]["steps"] if step["name"] == "smoke")["job"] = job("evil")["job"]
+        assert crew.lab.wait(lambda: _edited(site, mallory, {"stages": evil, "guards": []}), 10, "RBAC to know mallory")
+        said = crew.done(site, "mallory", "Retry", act_as=user)
+        assert "its edit counts now: step smoke of stage ship changed, guard guard removed" in said["message"]
+        status = site.until(state_is("WaitingForPerson"))
+        words = "after an edit (step smoke of stage ship changed, guard guard removed)"
+        assert words in status["waitingFor"]["message"]
+        crew.refused(site, "mallory", "Approve", act_as=user)
+        assert "edited since it was looked at" in crew.refused(site, "ana", "Approve", **shown)
+        assert site.quiet(1.5) == []
+        assert ("evil",) not in [one.command for one in site.lab.world.runs(site.name)]
+
+        crew.done(site, "ben", "Approve", **(shown | {"specHash": site.run()["specHash"]}))
+        status = site.ended("Promoted")
+        assert [one.command for one in site.lab.world.runs(site.name)] == [("smoke",), ("evil",)]
+        by = [line.partition(" (")[0] for line in status["run"]["people"]]
+        assert by == ["Approve by ana", f"Retry by {user}", "Approve by ben"]
+        site.clean()
+    finally:
+        people.close()
+
+
+def _edited(site: Site, api: Api, patch: dict[str, Any]) -> bool:
+    from tests.harness.api import ApiError
+
+    try:
+        api.merge(site.path("shop"), {"spec": patch})
+    except ApiError as error:
+        if error.status not in (403, 422):  # RBAC is a moment old
+            raise
+        return False
+    return True
 
 
 # ---------------------------------------------------------------------------------------------------------------

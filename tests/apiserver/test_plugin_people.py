@@ -17,7 +17,7 @@ from gatewright.codegen import rbac
 from tests.cluster import assets
 from tests.cluster.paths import CHECKOUT
 from tests.harness.lab import Lab, Site
-from tests.harness.scenarios import TARGET, deploy, gate, query, simple
+from tests.harness.scenarios import TARGET, deploy, gate, job, query, simple
 
 pytestmark = pytest.mark.apiserver
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -116,6 +116,29 @@ def test_people_take_a_release_through(desk: Desk) -> None:
     table = desk.ok("ana", "status").splitlines()
     assert table[0].split()[:3] == ["NAME", "VERSION", "LIVE"]
     assert table[1].split()[:4] == ["shop", "2.0.0", "2.0.0", "2.0.0"]
+
+
+def test_people_act_on_the_spec_that_they_have_looked_at(desk: Desk) -> None:
+    site = desk.site
+    smoke = {"name": "ship", "steps": [job("smoke", FAKE_EXIT="1"), deploy()], "onFailure": "Pause"}
+    site.apply({"version": "2.0.0", "targets": [TARGET], "preflight": [GO], "stages": [smoke]})
+    state(desk, "WaitingForPerson")
+    first = site.run()["specHash"]
+    assert f"Spec hash:  {first}" in desk.ok("ana", "explain", "shop")
+    assert f"is approved by ana (specHash {first})" in desk.ok("ana", "approve", "shop")
+    state(desk, "Paused")
+    site.change({"stages": [smoke | {"steps": [job("smoke"), deploy()]}]})
+    site.until(lambda status: "the spec was edited" in status["message"])
+    refused = desk.no("ana", "retry", "shop", "--spec-hash", first)
+    assert "the Release was edited since it was looked at: its spec has specHash" in refused
+    accepted = desk.ok("ana", "retry", "shop")
+    second = site.run()["specHash"]
+    assert second != first and f"its edit counts now: step smoke of stage ship changed (specHash {second})" in accepted
+    state(desk, "WaitingForPerson")
+    assert "Edited:     step smoke of stage ship changed" in desk.ok("ana", "status", "shop")
+    assert "edited since" in desk.no("ana", "approve", "shop", "--spec-hash", first)
+    assert f"is approved by ana (specHash {second})" in desk.ok("ana", "approve", "shop")
+    site.ended("Promoted")
 
 
 def test_exit_codes_tell_scripts_how_it_went(desk: Desk) -> None:

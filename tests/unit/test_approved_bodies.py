@@ -6,11 +6,13 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from gatewright.api.intervention import InterventionSpec
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import dump
 from gatewright.core import edits
-from gatewright.core.model import Progress
+from gatewright.core.model import Progress, hash_of
 from tests.unit.sim import World, spec
 
 GO: dict[str, Any] = {"name": "go", "approval": {"groups": ["managers"]}}
@@ -282,6 +284,96 @@ def test_two_questions_are_told_one_after_the_other() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------
+# What somebody has looked at
+
+
+def looked_at(world: World) -> str:
+    """Hash of the spec as it is now."""
+    return hash_of(ReleaseSpec.model_validate(world.spec))
+
+
+def test_an_approval_counts_for_the_spec_that_was_looked_at_and_no_other() -> None:
+    world = World(spec=spec(preflight=[deepcopy(GO)])).settle()
+    said = world.act("Approve", spec_hash="0" * 32, **MANAGER)
+    assert said.result == "Refused"
+    assert "the Release was edited since it was looked at: what run 1 has pinned has specHash" in said.message
+    assert "look again (kubectl release explain web)" in said.message and said.specHash is None
+    assert world.status.run.phase == "Preflight"
+    said = world.act("Approve", spec_hash=world.status.run.specHash, **MANAGER)
+    assert said.result == "Accepted" and said.specHash == looked_at(world) == world.status.run.specHash
+
+
+def test_who_looked_at_an_edit_that_the_run_has_not_pinned_is_told() -> None:
+    """A bad body is pinned, and a good one put in its place for those who are asked."""
+    found = spec()
+    found["stages"][0]["steps"].insert(0, deepcopy(GO))
+    world = World(spec=found).settle()
+    edit(world)
+    said = world.act("Approve", spec_hash=looked_at(world), **MANAGER)
+    assert said.result == "Refused" and "what run 1 has pinned" in said.message
+
+
+def test_an_approval_of_before_the_retry_does_not_count_after_it() -> None:
+    world = asking_before()
+    before = world.status.run.specHash
+    edit(world)
+    world.act("Retry")
+    assert world.act("Approve", spec_hash=before, **MANAGER).result == "Refused"
+    assert "evil:1" not in images(world)
+    assert world.act("Approve", spec_hash=looked_at(world), **MANAGER).result == "Accepted"
+
+
+def test_a_retry_takes_up_the_spec_that_was_looked_at_and_no_other() -> None:
+    world = asking_before()
+    before = looked_at(world)
+    edit(world)
+    said = world.act("Retry", spec_hash=before)
+    assert said.result == "Refused" and "its spec has specHash" in said.message and world.status.state == "Paused"
+    said = world.act("Retry", spec_hash=looked_at(world))
+    assert said.result == "Accepted" and said.specHash == looked_at(world) != before
+
+
+def test_a_retry_at_rest_starts_the_spec_that_was_looked_at() -> None:
+    world = World().settle()
+    world.gates["errors"] = "Failed"
+    world.later(1)
+    world.gates.clear()
+    assert world.status.run.outcome == "RolledBack"
+    before = looked_at(world)
+    edit(world)
+    assert world.act("Retry", spec_hash=before).result == "Refused" and world.status.runs == 1
+    said = world.act("Retry", spec_hash=looked_at(world))
+    assert said.result == "Accepted" and world.status.runs == 2 and said.specHash == looked_at(world)
+
+
+def test_a_run_of_before_that_did_not_keep_its_hash_is_compared_all_the_same() -> None:
+    world = World(spec=spec(preflight=[deepcopy(GO)])).settle()
+    world.status.run.specHash = None
+    assert world.act("Approve", spec_hash="0" * 32, **MANAGER).result == "Refused"
+    assert world.act("Approve", spec_hash=looked_at(world), **MANAGER).result == "Accepted"
+
+
+def test_what_counts_at_once_is_no_part_of_what_is_looked_at() -> None:
+    world = World(spec=spec(preflight=[deepcopy(GO)])).settle()
+    known = world.status.run.specHash
+    world.ask(suspend=True, supersede="Reject").settle()
+    assert looked_at(world) == known
+    assert world.act("Approve", spec_hash=known, **MANAGER).result == "Accepted"
+
+
+@pytest.mark.parametrize("action", ["Rollback", "Abort", "Pause", "Resume"])
+def test_what_undoes_or_stops_is_not_kept_back_by_an_edit(action: Any) -> None:
+    with pytest.raises(ValidationError, match="specHash; it goes with Approve"):
+        InterventionSpec(release="web", action=action, by="ana", specHash="0" * 32)
+
+
+@pytest.mark.parametrize("value", ["", "0" * 31, "0" * 33, "A" * 32])
+def test_a_hash_is_a_hash(value: str) -> None:
+    with pytest.raises(ValidationError, match="specHash"):
+        InterventionSpec(release="web", action="Approve", by="ana", specHash=value)
+
+
+# ---------------------------------------------------------------------------------------------------------------
 # What has changed, in words
 
 
@@ -296,6 +388,9 @@ def stages(**changes: Any) -> list[dict[str, Any]]:
     return found
 
 
+BOTH = ("bake", "onFailure")
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -305,7 +400,7 @@ def stages(**changes: Any) -> list[dict[str, Any]]:
         ({"guards": [GUARD | {"max": "2"}]}, ["guard health changed"]),
         ({"guards": [GUARD, GUARD | {"name": "other"}]}, ["guard other added"]),
         ({"stages": stages(gates=[])}, ["gate errors of stage deploy removed"]),
-        ({"stages": stages(bake="1s", onFailure="Pause")}, [f"{field} of stage deploy changed" for field in ("bake", "onFailure")]),
+        ({"stages": stages(bake="1s", onFailure="Pause")}, [f"{name} of stage deploy changed" for name in BOTH]),
         ({"stages": stages(steps=[{"name": "deploy", "wait": "1s"}])}, ["step deploy of stage deploy changed"]),
         ({"stages": stages()[:1]}, ["stage deploy removed"]),
         ({"stages": [*stages(), {"name": "x", "steps": [{"name": "y", "wait": "1s"}]}]}, ["stage x added"]),

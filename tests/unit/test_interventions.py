@@ -619,6 +619,7 @@ def test_every_action_has_its_answer():
         ({"action": "Pause", "stage": "a"}, "Pause has no stage"),
         ({"action": "Retry", "step": "a"}, "Retry has no step"),
         ({"action": "Confirm", "gate": "a"}, "Confirm has no gate"),
+        ({"action": "Confirm", "followUp": "a", "specHash": "0" * 32}, "leave out stage, step, gate and specHash"),
         ({"action": "Destroy"}, "action"),
         ({"action": "Abort", "by": ""}, "by"),
         ({"action": "Abort", "force": True}, "force"),

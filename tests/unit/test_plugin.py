@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from gatewright.api.intervention import OF_FOLLOW_UP, OF_GATE, OF_STAGE, OF_STEP
+from gatewright.api.intervention import OF_FOLLOW_UP, OF_GATE, OF_SPEC, OF_STAGE, OF_STEP
+from gatewright.api.release import ReleaseSpec
 from gatewright.codegen import admission
+from gatewright.core.model import hash_of
 from gatewright.plugin import acts, show
 from gatewright.plugin.__main__ import _PLACES, ACTIONS, _parser, main
 from gatewright.plugin.cluster import Failed
 from tests.golden import endings
+from tests.unit.sim import spec
 
 
 def test_there_is_a_command_for_each_action():
@@ -147,6 +150,56 @@ def test_only_groups_that_are_asked_for_are_shown():
     assert acts.intervention(cluster, chosen, release)["spec"] | {"by": ""} == {
         "release": "web", "action": "Approve", "by": "", "groups": ["payroll"], "run": 3,
     }  # fmt: skip
+
+
+def released(**run: Any) -> dict[str, Any]:
+    return {"spec": spec(), "status": {"run": {"id": 7, "specHash": "a" * 32} | run}}
+
+
+@pytest.mark.parametrize("action", ["Approve", "Confirm", "Skip", "Promote"])
+def test_who_lets_something_go_on_names_the_spec_that_the_run_has_pinned(action: str):
+    made = acts.intervention(Fake({}), acts.Wish("web", action), released())  # type: ignore[arg-type]
+    assert made["spec"]["specHash"] == "a" * 32
+    for wish in (acts.Wish("web", action, spec_hash="b" * 32), acts.Wish("web", action, spec_hash="")):
+        made = acts.intervention(Fake({}), wish, released())  # type: ignore[arg-type]
+        assert made["spec"].get("specHash", "") == wish.spec_hash
+
+
+@pytest.mark.parametrize("action", ["Reject", "Rollback", "Abort", "Pause", "Resume"])
+def test_who_says_no_is_heard_whatever_was_edited(action: str):
+    assert "specHash" not in acts.intervention(Fake({}), acts.Wish("web", action), released())["spec"]  # type: ignore[arg-type]
+
+
+def test_a_run_that_is_over_has_nothing_to_be_looked_at():
+    made = acts.intervention(Fake({}), acts.Wish("web", "Confirm"), released(outcome="RollbackFailed"))  # type: ignore[arg-type]
+    assert "specHash" not in made["spec"]
+
+
+@pytest.mark.parametrize("outcome", [None, "RolledBack"])
+def test_a_retry_names_the_spec_as_it_is_now(outcome: str | None):
+    release = released(outcome=outcome)
+    made = acts.intervention(Fake({}), acts.Wish("web", "Retry"), release)  # type: ignore[arg-type]
+    assert made["spec"]["specHash"] == hash_of(ReleaseSpec.model_validate(spec()))
+    release["spec"]["fromTheFuture"] = True
+    assert "specHash" not in acts.intervention(Fake({}), acts.Wish("web", "Retry"), release)["spec"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_command_takes_a_hash_where_its_action_may_say_one(action: str):
+    arguments = [action, "web", "--spec-hash", "a" * 32]
+    if action.capitalize() in OF_SPEC:
+        assert _parser().parse_args(arguments).spec_hash == "a" * 32
+    else:
+        with pytest.raises(SystemExit):
+            _parser().parse_args(arguments)
+
+
+def test_what_an_edit_has_changed_is_shown():
+    release = endings.kept("paused")
+    release["status"]["run"] |= {"edits": ["guard health removed", "vars.a changed"], "specHash": "a" * 32}
+    lines = show.explain(release, datetime(2026, 1, 1, tzinfo=UTC))
+    assert "Edited:     guard health removed, vars.a changed" in lines
+    assert f"Spec hash:  {'a' * 32}" in lines
 
 
 def test_a_release_that_never_ran_is_acted_on_without_a_run():

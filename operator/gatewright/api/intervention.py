@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from gatewright.api.base import Model, Name, ObjectName, Text
-from gatewright.api.status import Message, Time
+from gatewright.api.status import Message, Short, Time
 
 Action = Literal[
     "Approve", "Reject", "Confirm", "Retry", "Skip", "Promote", "Rollback", "Abort", "Pause", "Resume"
@@ -22,6 +22,8 @@ OF_STAGE = ("Approve", "Reject", "Confirm", "Retry", "Skip", "Promote")
 OF_STEP = ("Approve", "Reject", "Confirm", "Skip")
 OF_GATE = ("Approve", "Reject")
 OF_FOLLOW_UP = ("Confirm", "Reject")
+OF_SPEC = OF_STAGE
+"""What undoes or stops a run is never kept back because somebody has edited the Release."""
 
 
 class InterventionSpec(Model):
@@ -45,17 +47,22 @@ class InterventionSpec(Model):
     """The preflight check of kind `approval` it is meant for, with Approve and Reject."""
     followUp: Name | None = None
     """The follow-up it is meant for, with Confirm and Reject; `run` is then the run that it follows."""
+    specHash: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", max_length=32)] | None = None
+    """The spec that was looked at: `status.run.specHash`, with a Retry that of the spec as it is now; for another it does
+    nothing."""
     reason: Text = ""
     """Why, in words for those who read it later."""
 
     @model_validator(mode="after")
     def _fits(self) -> InterventionSpec:
-        places = (("stage", OF_STAGE), ("step", OF_STEP), ("gate", OF_GATE), ("followUp", OF_FOLLOW_UP))
+        places = (
+            ("stage", OF_STAGE), ("step", OF_STEP), ("gate", OF_GATE), ("followUp", OF_FOLLOW_UP), ("specHash", OF_SPEC),
+        )  # fmt: skip
         for field, actions in places:
             if getattr(self, field) is not None and self.action not in actions:
                 raise ValueError(f"{self.action} has no {field}; it goes with {', '.join(actions)}")
-        if self.followUp is not None and (self.stage or self.step or self.gate):
-            raise ValueError("followUp names all that is meant; leave out stage, step and gate")
+        if self.followUp is not None and (self.stage or self.step or self.gate or self.specHash):
+            raise ValueError("followUp names all that is meant; leave out stage, step, gate and specHash")
         return self
 
 
@@ -68,5 +75,7 @@ class InterventionStatus(Model):
     """What was done, or why nothing was."""
     run: int | None = None
     """Number of the run that it met."""
+    specHash: Short | None = None
+    """Hash of the spec that it was accepted for."""
     at: Time | None = None
     """When it was answered."""

@@ -389,6 +389,8 @@ class Answered(Model):
     """What was done, or why nothing was."""
     run: int | None = None
     """Number of the run that it met."""
+    specHash: Short | None = None
+    """Hash of the spec that it was accepted for."""
     at: Time
     """When."""
 

@@ -200,9 +200,10 @@ _MODELS: Mapping[str, list[Rule]] = {
         _only("step", intervention.OF_STEP),
         _only("gate", intervention.OF_GATE),
         _only("followUp", intervention.OF_FOLLOW_UP),
+        _only("specHash", intervention.OF_SPEC),
         {
-            "rule": "!has(self.followUp) || !(has(self.stage) || has(self.step) || has(self.gate))",
-            "message": "followUp names all that is meant; leave out stage, step and gate",
+            "rule": "!has(self.followUp) || !(has(self.stage) || has(self.step) || has(self.gate) || has(self.specHash))",
+            "message": "followUp names all that is meant; leave out stage, step, gate and specHash",
         },
     ],
     "RedisCheck": [exactly_one(["hitRatio", "memory"])],

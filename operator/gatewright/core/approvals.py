@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gatewright.api.release import Approval, Check, Step
-from gatewright.api.status import GateStatus, Run, StageStatus, StepStatus
+from gatewright.api.status import GateStatus, Run, StepStatus
 from gatewright.core import states, times
 from gatewright.core.body import names_at
 from gatewright.core.expand import expand
 from gatewright.core.model import Body
-from gatewright.core.operations import step_key
 from gatewright.core.passing import Pass
 
 ASKING = ("confirm", "approval")
@@ -48,7 +47,7 @@ def altered(run: Run, before: Body, after: Body, index: int) -> str:
     for number, stage in enumerate(run.stages[: index + 1]):
         for place, step in enumerate(stage.steps):
             old, new = (body.spec.stages[number].steps[place] for body in (before, after))
-            if old.approval is None or (step.attempt == 0 and step.state != "Skipped"):
+            if old.approval is None or (step.attempt == 0 and step.state == "Pending"):
                 continue
             if _of_step(run, after, number, new) != _of_step(run, before, number, old):
                 return f"approval {step.name} of stage {stage.name}"
@@ -72,19 +71,17 @@ def ask_again(p: Pass, before: Body, index: int) -> None:
             if number == index and any(kind in ASKING for kind in kinds):
                 states.move(step, "Pending")
             elif number < index and kinds[1] == "approval":
-                _open_step(p, number, place, stage, step)
+                _open_step(p, step)
 
 
 def _open_check(p: Pass, check: Check) -> GateStatus:
     return GateStatus(name=check.name, state="Unknown", since=times.stamp(p.now))
 
 
-def _open_step(p: Pass, number: int, place: int, stage: StageStatus, step: StepStatus) -> None:
+def _open_step(p: Pass, step: StepStatus) -> None:
     """The stage stays over: only the question is open again."""
     states.move(step, "Pending")
     states.move(step, "Running")
-    step.attempt += 1
-    step.key = step_key(p.view, p.run, number, place, step.attempt)
     step.startedAt, step.finishedAt = times.stamp(p.now), None
     step.message, step.skippedBy, step.approvedBy = None, None, []
 

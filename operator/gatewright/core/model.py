@@ -33,6 +33,8 @@ class Act:
     step: str | None = None
     gate: str | None = None
     follow_up: str | None = None
+    spec_hash: str | None = None
+    """The spec that was looked at; None: whichever is there."""
     groups: frozenset[str] = frozenset()
     reason: str = ""
     doubt: str = ""

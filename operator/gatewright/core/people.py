@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from gatewright.api.status import Answered
 from gatewright.core import asked, followups, steering, times, unwind
 from gatewright.core.classify import Situation
-from gatewright.core.model import Act
+from gatewright.core.model import Act, hash_of
 from gatewright.core.passing import Pass, Refused
 from gatewright.core.walk import start
 
@@ -59,6 +59,7 @@ def answer(p: Pass, situation: Situation) -> Situation | None:
             said.message = message[:1000]
             return situation
         _meant(p, act)
+        _seen(p, act)
         message = _at_rest(p, act, situation) if p.view.run is None else ACTIONS[act.action](p, act)
     except Refused as refusal:
         said.result, said.message = "Refused", str(refusal)[:1000]
@@ -71,6 +72,7 @@ def answer(p: Pass, situation: Situation) -> Situation | None:
         return situation
     if situation == "Start" and act.action == "Retry":
         start(p)
+    said.specHash = p.run.specHash
     _remember(p, act, message)
     if situation == "Start" or p.run.outcome is not None or p.run.rollback is not None:
         return None
@@ -113,6 +115,27 @@ def _meant(p: Pass, act: Act) -> None:
         return
     instead = f"the latest is run {latest}" if latest is not None else "there has been no run"
     raise Refused(f"it is meant for run {act.run}; {instead}")
+
+
+def _seen(p: Pass, act: Act) -> None:
+    """What somebody decides about is what they have looked at: what the run has pinned, or what a Retry takes up."""
+    if act.spec_hash is None or (p.view.run is None and act.action not in ("Retry", "Confirm")):
+        return
+    run, spec = p.status.run, p.view.spec
+    if act.action == "Retry":
+        what, now = "its spec", hash_of(spec) if spec is not None else None
+    elif run is not None:
+        pinned = hash_of(p.body.spec) if p.body_ is not None else None
+        what, now = f"what run {run.id} has pinned", run.specHash or pinned
+    else:
+        return
+    if now is None:
+        raise Refused(f"the hash of {what} is not known; look again (kubectl release explain {p.view.name})")
+    if now != act.spec_hash:
+        raise Refused(
+            f"the Release was edited since it was looked at: {what} has specHash {now}, not {act.spec_hash}; look again "
+            f"(kubectl release explain {p.view.name})"
+        )
 
 
 def _at_rest(p: Pass, act: Act, situation: Situation) -> str:

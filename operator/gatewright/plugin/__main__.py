@@ -14,6 +14,7 @@ import yaml
 
 from gatewright import __version__
 from gatewright.api.base import seconds
+from gatewright.api.intervention import OF_SPEC
 from gatewright.plugin import acts, show
 from gatewright.plugin.cluster import Cluster, Failed, path
 
@@ -88,6 +89,9 @@ def _action(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("approve", "skip"):
         command.add_argument("--group", action="append", default=[], help="a group of yours to show; may be repeated")
     command.add_argument("--run", type=int, help="the run that is meant (default: the one under way now)")
+    if name.capitalize() in OF_SPEC:
+        words = "the spec that you have looked at, as `explain` shows it (default: the one that is there now)"
+        command.add_argument("--spec-hash", metavar="HASH", help=words)
     command.add_argument("--reason", default="", help="why, for those who read it later")
     command.add_argument("--wait", action="store_true", help="until the run is over; 0 if it ended as was asked for")
     command.add_argument(
@@ -95,7 +99,10 @@ def _action(command: argparse.ArgumentParser, name: str) -> None:
     )
     command.add_argument("--no-wait", action="store_true", help="do not even wait for the answer")
     command.add_argument("--dry-run", action="store_true", help="let the API server judge it, and print it")
-    command.set_defaults(do=_act, action=name.capitalize(), stage=None, step=None, gate=None, follow_up=None, group=[])
+    command.set_defaults(
+        do=_act, action=name.capitalize(), stage=None, step=None, gate=None, follow_up=None, group=[],
+        spec_hash=None,
+    )  # fmt: skip
 
 
 def _connection(command: argparse.ArgumentParser) -> None:
@@ -230,7 +237,7 @@ def _act(options: argparse.Namespace) -> int:
     cluster = _connect(options)
     wish = acts.Wish(
         options.name, options.action, options.stage, options.step, options.gate, options.follow_up, options.run,
-        tuple(options.group), options.reason,
+        tuple(options.group), options.reason, options.spec_hash,
     )  # fmt: skip
     release = cluster.get(path("releases", cluster.namespace, options.name))
     where = path("interventions", cluster.namespace) + ("?dryRun=All" if options.dry_run else "")
@@ -254,6 +261,7 @@ def _act(options: argparse.Namespace) -> int:
     line = (
         f"release.gatewright.dev/{options.name} {options.action.lower()} {verb}: {show.clean(said.get('message', ''))}"
     )
+    line += f" (specHash {show.clean(said['specHash'])})" if accepted and said.get("specHash") else ""
     _say([line], sys.stdout if accepted else sys.stderr)
     if not accepted or not options.wait or wish.follow_up:  # the run of a follow-up is over
         return acts.DONE if accepted else acts.FAILED

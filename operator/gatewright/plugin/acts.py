@@ -7,8 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from gatewright.api import API_VERSION, RELEASE
+from gatewright.api.intervention import OF_SPEC
+from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import OPEN_FOLLOW_UPS
+from gatewright.core.model import hash_of
 from gatewright.plugin.cluster import Cluster, Failed, path
 
 DONE, FAILED, LATE = 0, 1, 3
@@ -31,6 +36,8 @@ class Wish:
     groups: tuple[str, ...] = ()
     """Empty: those of the caller's groups that an approval of the Release asks for."""
     reason: str = ""
+    spec_hash: str | None = None
+    """The spec that was looked at; None: what is there now; empty: whichever it will be."""
 
 
 def intervention(cluster: Cluster, wish: Wish, release: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,12 +51,32 @@ def intervention(cluster: Cluster, wish: Wish, release: Mapping[str, Any]) -> di
     spec |= {"run": number} if number else {}
     spec |= {name: getattr(wish, name) for name in ("stage", "step", "gate", "reason") if getattr(wish, name)}
     spec |= {"followUp": wish.follow_up} if wish.follow_up else {}
+    looked_at = wish.spec_hash if wish.spec_hash is not None else seen(wish, release)
+    spec |= {"specHash": looked_at} if looked_at else {}
     meta = {
         "generateName": f"{wish.release[:40].rstrip('-.')}-{wish.action.lower()}-",
         "namespace": cluster.namespace,
         "labels": {RELEASE: wish.release[:63].rstrip("-.")},
     }
     return {"apiVersion": API_VERSION, "kind": "Intervention", "metadata": meta, "spec": spec}
+
+
+def seen(wish: Wish, release: Mapping[str, Any]) -> str | None:
+    """Hash of the spec that an act is about, where it lets something go on: who says no is heard in any case."""
+    run = (release.get("status") or {}).get("run") or {}
+    if wish.action == "Retry":
+        return spec_hash(release)
+    if wish.action in OF_SPEC and wish.action != "Reject" and not wish.follow_up and not run.get("outcome"):
+        return run.get("specHash")
+    return None
+
+
+def spec_hash(release: Mapping[str, Any]) -> str | None:
+    """Hash of the spec as it is now; None where this version of the plugin cannot read it."""
+    try:
+        return hash_of(ReleaseSpec.model_validate(release.get("spec")))
+    except ValidationError:
+        return None
 
 
 def _follows(release: Mapping[str, Any], name: str) -> int | None:

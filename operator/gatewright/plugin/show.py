@@ -130,6 +130,8 @@ def _headline(item: Object, now: datetime) -> list[str]:
         ("Live", live.get("version") and f"{live['version']} (for {ago(live.get('since'), now) or '?'})"),
         ("Last good", good.get("version")),
         ("Run", run and _run(run, now)),
+        ("Spec hash", not run.get("outcome") and run.get("specHash")),
+        ("Edited", ", ".join(run.get("edits", ()))),
         ("Paused by", run.get("paused")),
     ]
     return [f"{name + ':':<12}{clean(value)}" for name, value in pairs if value]

@@ -122,7 +122,7 @@ class People:
             return
         for item in status.get("interventions", ()):
             if item["uid"] in here:
-                said = {name: item[name] for name in ("message", "run", "at") if name in item}
+                said = {name: item[name] for name in ("message", "run", "specHash", "at") if name in item}
                 self._tell(key, item["uid"], item["name"], item["result"], **said)
 
     def refuse(self, key: Key, message: str) -> None:
@@ -248,6 +248,7 @@ def _act(meta: Mapping[str, Any], raw: Any) -> Act:
         step=spec.step,
         gate=spec.gate,
         follow_up=spec.followUp,
+        spec_hash=spec.specHash,
         groups=frozenset(spec.groups),
         reason=spec.reason,
     )

@@ -39,7 +39,7 @@ class Walk(RuleBasedStateMachine):
         spec=specs.specs(),
         mood=st.sampled_from(["Succeeded", "Succeeded", "Running"]),
         aborts=st.booleans(),
-        edited=st.sampled_from([True, False, None, None, None, None]),
+        edited=st.sampled_from([True, False, *[None] * 8]),
     )
     def apply(self, spec: dict[str, Any], mood: str, aborts: bool, edited: bool | None) -> None:
         self.world.spec, self.world.mood = spec if edited is None else specs.asking(spec), mood
