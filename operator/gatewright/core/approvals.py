@@ -37,6 +37,13 @@ def awaited(run: Run, index: int | None) -> Iterator[tuple[str, GateStatus | Ste
                 yield f"step {step.name} of stage {stage.name}", step
 
 
+def keep_waiting(run: Run, index: int) -> bool:
+    """Whether nothing begins in a stage before people have answered; what is under way in it may end, or be skipped."""
+    stage = run.stages[index]
+    ending = stage.skippedBy is not None or any(step.state == "Running" for step in stage.steps)
+    return not ending and any(awaited(run, index))
+
+
 def altered(run: Run, before: Body, after: Body, index: int) -> str:
     """Which approval, of those that people have been asked for, an edit takes away or alters. Raises Unknown."""
     wanted = {check.name: _of_check(after, check) for check in after.spec.preflight}

@@ -29,7 +29,7 @@ def current(run: Run) -> int | None:
 def upcoming(run: Run) -> tuple[int, int] | None:
     """Stage and step that will begin next, if one can: indices; None while one runs, and in a bake."""
     index = current(run) if run.phase == "Walking" else None
-    if index is None or run.stages[index].state not in ("Pending", "Running") or any(approvals.awaited(run, index)):
+    if index is None or run.stages[index].state not in ("Pending", "Running") or approvals.keep_waiting(run, index):
         return None
     steps = run.stages[index].steps
     number = next((n for n, step in enumerate(steps) if step.state not in ("Succeeded", "Skipped")), None)
@@ -63,8 +63,8 @@ def advance(p: Pass) -> bool:
     if settle_stopping(p):
         return False
     stage = run.stages[index]
-    if any(approvals.awaited(run, index)) and not _is_ending(stage):
-        return False  # nothing begins before people have answered
+    if approvals.keep_waiting(run, index):
+        return False
     if stage.state == "Pending":
         states.move(stage, "Running")
         stage.startedAt = times.stamp(p.now)
@@ -75,11 +75,6 @@ def advance(p: Pass) -> bool:
     if stage.state == "Running":
         return _step(p, index, stage)
     return _gates(p, index, stage)
-
-
-def _is_ending(stage: StageStatus) -> bool:
-    """Whether something of it is under way, or is being skipped."""
-    return stage.skippedBy is not None or any(step.state == "Running" for step in stage.steps)
 
 
 def _step(p: Pass, index: int, stage: StageStatus) -> bool:

@@ -39,14 +39,17 @@ class Walk(RuleBasedStateMachine):
         spec=specs.specs(),
         mood=st.sampled_from(["Succeeded", "Succeeded", "Running"]),
         aborts=st.booleans(),
-        edited=st.sampled_from([True, False, *[None] * 8]),
+        begins=st.sampled_from(["edited", "taken away", "failing twice", "", "", "", ""]),
     )
-    def apply(self, spec: dict[str, Any], mood: str, aborts: bool, edited: bool | None) -> None:
-        self.world.spec, self.world.mood = spec if edited is None else specs.asking(spec), mood
+    def apply(self, spec: dict[str, Any], mood: str, aborts: bool, begins: str) -> None:
+        made = {"": spec, "failing twice": specs.failing_twice(spec)}
+        self.world.spec, self.world.mood = made.get(begins) or specs.asking(spec), mood
         self.aborts = aborts
         self._go()
-        if edited is not None:
-            self.what_people_have_approved_is_edited(away=edited)
+        if begins == "failing twice":
+            self.two_stages_fail()
+        elif begins:
+            self.what_people_have_approved_is_edited(away=begins == "taken away")
 
     # --- time and operators
 
@@ -144,6 +147,23 @@ class Walk(RuleBasedStateMachine):
         wants = self._wants()
         self.world.fates |= {name_of(item): "Failed" for item in wants.operations if item.kind not in ("ask", "stop")}
         self.world.gates |= {item.check.name: "Failed" for item in wants.measures if "/stages/" in item.path}
+        self._go()
+
+    @rule()
+    def two_stages_fail(self) -> None:
+        """One after the other, until people decide; then the last one is repeated, and all goes well."""
+        for _ in range(10):
+            run = self.world.status.run
+            if run is None or run.phase not in ("Preflight", "Walking"):
+                break
+            if not self._answer():
+                self.the_stage_fails()
+                self._until_due()
+            self._go(100)
+        if self.world.status.state == "Paused":
+            self.world.fates.clear()
+            self.world.gates.clear()
+            self.world.intervene("Retry")
         self._go()
 
     @rule(fate=st.sampled_from(["Running", "Stuck", "Failed", "Mute"]), turn=st.booleans())

@@ -160,6 +160,13 @@ def asking(spec: dict[str, Any]) -> dict[str, Any]:
     return spec | {"preflight": go, "stages": stages, "mode": "Enforce"}
 
 
+def failing_twice(spec: dict[str, Any]) -> dict[str, Any]:
+    """The same; its first stage is passed over when it fails, and people decide about the others."""
+    first, *others = spec["stages"]
+    stages = [first | {"onFailure": "Continue"}, *(stage | {"onFailure": "Pause"} for stage in others)]
+    return spec | {"stages": stages, "mode": "Enforce"}
+
+
 follow_ups = st.sampled_from(
     [
         [{"name": "log", "within": "1h", "confirm": {"instructions": "Write it down"}, "when": "Always"}],
