@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from gatewright.codegen import admission, statuses
+from tests.apiserver.walking import retry
 from tests.harness.api import ApiError
-from tests.harness.lab import ADMISSION, CONNECTIONS, Lab, Site, require
+from tests.harness.lab import ADMISSION, CONNECTIONS, INTERVENTIONS, Lab, Site, require
 from tests.harness.oracle import OPERATOR
 from tests.harness.scenarios import INTERVAL, TARGET, deploy, gate, query
 
@@ -158,15 +159,18 @@ def test_an_edit_does_not_count_by_a_retry_without_the_policies(guarded: Site) -
     guarded.apply(release(stages=[stage]))
     guarded.until(lambda status: status.get("state") == "Paused")
     lab.operator.stop()
-    lab.withdraw()
+    lab.withdraw(keep=admission.NAME)
     lab.operator.start()
     later = {"name": "later", "steps": [{"name": "w", "wait": "1s"}]}
     guarded.change({"stages": [stage, later]})
-    guarded.annotate("gatewright.dev/retry", "one")
-    ignored = lab.wait(
-        lambda: [item for item in guarded.events() if item["reason"] == "EditIgnored"], 20, "a word about the edit"
+    retry(guarded)
+    asked = INTERVENTIONS.format(guarded.name)
+    answered = lab.wait(
+        lambda: [one["status"] for one in lab.api.get(asked)["items"] if one.get("status")],
+        20,
+        "an answer to the Retry",
     )
-    assert "not in force" in ignored[0]["note"]
+    assert answered[0]["result"] == "Refused" and "not in force" in answered[0]["message"]
     assert [item["name"] for item in guarded.run()["stages"]] == ["ship"]
 
 

@@ -62,7 +62,7 @@ def test_a_missing_captured_secret_is_named(site: Site) -> None:
     site.until(message_has("secret/web-secret"))
     assert "run" not in site.status()
     site.secret("web-secret", {"token": SEED})
-    site.annotate("example.com/look", "again")
+    site.change({"vars": {"look": "again"}})
     site.ended("Promoted", 45)
     site.clean()
 

@@ -166,12 +166,14 @@ class Lab:
                     self.api.create(plural, item)
         self.wait(lambda: self.admits() and self.asks_authors(), 30, "the admission policies to be in force")
 
-    def withdraw(self) -> None:
-        """Take all of them away, and wait until that counts."""
+    def withdraw(self, keep: str = "") -> None:
+        """Take all of them away, but for one that is kept, and wait until that counts."""
         for plural in PLURALS.values():
             for item in self.api.get(plural)["items"]:
-                self.api.delete(f"{plural}/{item['metadata']['name']}")
-        self.wait(lambda: not self.admits() and not self.asks_authors(), 30, "the admission policies to be gone")
+                if item["metadata"]["name"] != keep:
+                    self.api.delete(f"{plural}/{item['metadata']['name']}")
+        self.wait(lambda: bool(keep) or not self.admits(), 30, "the policy on Interventions to be gone")
+        self.wait(lambda: not self.asks_authors(), 30, "the policies on authors to be gone")
 
     def asks_authors(self, namespace: str = "default") -> bool:
         """Whether every policy on authors refuses what it must; those on changes count with the same policy."""

@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from gatewright.api import FINALIZER, RETRY
+from gatewright.api import FINALIZER
 from gatewright.core import size
-from gatewright.runtime.entries import MOST_FINALIZERS, MOST_STATUS, TOKEN_CHARS, Entry
+from gatewright.runtime.entries import MOST_FINALIZERS, MOST_STATUS, Entry
 from gatewright.runtime.finalizers import others
 from gatewright.runtime.kube import Kube
 from gatewright.runtime.parse import spec_of
@@ -32,12 +32,12 @@ def held(entry: Entry) -> int:
 
 
 def test_of_metadata_only_what_is_asked_about_is_kept() -> None:
-    labels, annotations = {f"l{number}": "x" * 60 for number in range(4000)}, {"note": "x" * 200_000, RETRY: "r" * 9000}
+    labels, annotations = {f"l{number}": "x" * 60 for number in range(4000)}, {"note": "x" * 200_000}
     many = [f"a.io/{number}" for number in range(4000)]
     entry = Entry.of(release(labels=labels, annotations=annotations, finalizers=[*many, FINALIZER]))
     assert held(entry) < 2000
     view = entry.view()
-    assert view.finalized and view.retry == "r" * TOKEN_CHARS and entry.many_finalizers
+    assert view.finalized and entry.many_finalizers
     entry.see(release(2, labels=labels, annotations=annotations, finalizers=many))
     assert held(entry) < 2000 and not entry.view().finalized
 

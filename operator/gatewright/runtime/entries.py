@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gatewright.api import FINALIZER, RETRY
+from gatewright.api import FINALIZER
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
 from gatewright.core import resting
@@ -21,8 +21,6 @@ from gatewright.runtime.parse import Written, status_of, view_of, written
 
 Key = tuple[str, str]
 METADATA = ("namespace", "name", "uid", "resourceVersion", "generation", "deletionTimestamp")
-TOKEN_CHARS = 253
-"""Characters of the annotation `gatewright.dev/retry` that count."""
 MOST_FINALIZERS = 16
 MOST_STATUS = 256 * 1024
 """Bytes of a status that is read at all; the operator writes less than half of that."""
@@ -256,9 +254,6 @@ class Entry:
     def _keep(self, metadata: Mapping[str, Any], status: dict[str, Any]) -> None:
         """What passes need of an object: there may be thousands, and whoever writes one may have put anything there."""
         meta = {name: metadata[name] for name in METADATA if name in metadata}
-        token = (metadata.get("annotations") or {}).get(RETRY)
-        if token is not None:
-            meta["annotations"] = {RETRY: token[:TOKEN_CHARS]}
         finalizers = metadata.get("finalizers") or []
         self.many_finalizers = len(finalizers) > MOST_FINALIZERS
         if finalizers:

@@ -437,4 +437,4 @@ def _namespace(key: Key) -> str:
 def _outside(obj: dict[str, Any]) -> tuple[Any, ...]:
     """What others may change about a Release."""
     meta = obj["metadata"]
-    return meta.get("generation"), meta.get("annotations"), meta.get("deletionTimestamp"), meta.get("finalizers")
+    return meta.get("generation"), meta.get("deletionTimestamp"), meta.get("finalizers")
