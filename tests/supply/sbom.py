@@ -17,6 +17,7 @@ from typing import Any
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
+from packaging.requirements import Requirement
 
 from tests.supply import ROOT, SupplyError, locked
 from tests.supply.base import Base, pinned
@@ -67,13 +68,18 @@ def _of_requirements() -> dict[str, Any]:
     return bill
 
 
+def scope(requirement: Requirement) -> str:
+    """Whether the image has a locked package: some are locked for other platforms alone."""
+    return "required" if not requirement.marker or requirement.marker.evaluate(IMAGE) else "excluded"
+
+
 def _complete(bill: dict[str, Any]) -> None:
     parts = {part["name"]: part for part in bill["components"]}
     needed_by: dict[str, list[str]] = {}
     for requirement, via in locked(REQUIREMENTS):
         part = parts[requirement.name]
         part["bom-ref"] = part["purl"]
-        part["scope"] = "required" if not requirement.marker or requirement.marker.evaluate(IMAGE) else "excluded"
+        part["scope"] = scope(requirement)
         # The line of the lock file, with all its hashes once more.
         del part["description"]
         needed_by[requirement.name] = via

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from packaging.requirements import Requirement
 
 from tests.cluster import Unavailable, assets
 from tests.supply import SupplyError, base, image, sbom
@@ -165,8 +166,9 @@ def test_the_bill_tells_who_needs_what() -> None:
 
 
 def test_what_is_locked_for_other_platforms_is_not_in_the_image() -> None:
-    found = {part["name"] for part in _bill()["components"] if part.get("scope") == "excluded"}
-    assert found == {"httpx2-jsfetch"}
+    assert sbom.scope(Requirement("colorama==1; sys_platform == 'win32'")) == "excluded"
+    assert sbom.scope(Requirement("uvloop==1; sys_platform != 'win32'")) == "required"
+    assert {part["scope"] for part in _bill()["components"] if part["type"] == "library"} == {"required"}
 
 
 def test_the_bill_is_as_its_schema_wants_it() -> None:
