@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import ssl
@@ -19,7 +20,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gatewright.api.base import SecretKeyRef, SecretSource
 from gatewright.api.connection import HttpAccess
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import addresses, client, tls
+from gatewright.providers.connections import addresses, client, meter, tls
 from gatewright.providers.connections.secrets import hide, secret
 from gatewright.providers.connections.shelf import Shelf
 from gatewright.providers.registry import GATES
@@ -73,6 +74,27 @@ async def test_another_identity_gets_another_client(server: world.Server) -> Non
     assert server.requests[-1][1]["authorization"] == "Bearer new-token-1"
     await client.ask(link, "GET", "/")
     assert server.requests[-1][1]["authorization"] == f"Bearer {world.TOKEN}"
+
+
+async def test_what_is_read_is_counted_also_where_it_is_too_much() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while b"/large" not in (head := await reader.readuntil(b"\r\n\r\n")):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)
+        assert head
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 9_000_000)
+        with contextlib.suppress(OSError):
+            await writer.drain()
+        writer.transport.abort()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
+        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+        with meter.metered() as received:
+            await client.ask(link, "GET", "/")
+            await client.ask(link, "GET", "/")
+        assert received.size == 200_000
+        with meter.metered() as received, pytest.raises(Permanent, match="larger than"):
+            await client.ask(link, "GET", "/large")
+        assert received.size > client.LARGEST
 
 
 async def test_a_dead_kept_connection_is_no_error(server: world.Server) -> None:

@@ -16,6 +16,7 @@ from gatewright.api.release import Check
 from gatewright.core.model import Measure
 from gatewright.core.operations import measure_at
 from gatewright.ports import Answer, Link
+from gatewright.providers.connections import meter
 from gatewright.runtime import sampler
 from gatewright.runtime.budget import Budget
 from gatewright.runtime.links import UNPINNED, Pin, Pins
@@ -40,9 +41,11 @@ class Asked:
         self.asked: list[tuple[str, str]] = []
         self.takes = 0.0
         self.value = 0.0
+        self.size = 0
 
     async def measure(self, config: Config, link: Link) -> Answer:
         self.asked.append((link.name, config.query))
+        meter.count(self.size)
         await asyncio.sleep(self.takes)
         return Answer(self.value)
 
@@ -235,7 +238,7 @@ def test_what_is_more_is_spread_and_nobody_else_waits() -> None:
 def test_long_answers_take_turns_as_well() -> None:
     budget = Budget(10.0)
     for _ in range(10):
-        budget.spend("noisy", 100.0, 1024 * 1024)  # sixteen turns each
+        budget.spend("noisy", 100.0, 16)
     assert budget.turn("noisy", 100.0) == pytest.approx(14.0)
 
 
@@ -277,6 +280,17 @@ async def test_too_many_checks_are_measured_less_often_and_none_of_them_is_taken
     )
     assert sum(query == "shop" for _, query in gate.asked) >= 3
     await room.sampler.close()
+
+
+async def test_a_long_answer_counts_for_as_many_measurements_as_it_costs(gate: Asked, room: Room) -> None:
+    room.sampler._budget.rate = 10.0
+    gate.size = 1024 * 1024
+    room.sampler.watch(ONE, [asked(interval="1s")])
+    await room.until(lambda: room.state(ONE) == "Passing")
+    (track,) = room.sampler._tracks[ONE].values()
+    assert track.stretch == pytest.approx(1.7, rel=0.01), "seventeen a second are more than ten"
+    gate.size = 0
+    await room.until(lambda: len(gate.asked) >= 2 and track.stretch == 1.0)
 
 
 async def test_one_namespace_measures_so_many_at_a_time(gate: Asked) -> None:

@@ -43,9 +43,9 @@ class Budget:
         self._turns[namespace] = at + 1.0 / self.rate
         return max(0.0, at - now)
 
-    def spend(self, namespace: str, now: float, size: int) -> None:
-        """An answer was so many bytes long: a long one takes turns of others."""
-        self._turns[namespace] = self._from(namespace, now) + size / LARGE / self.rate
+    def spend(self, namespace: str, now: float, turns: int) -> None:
+        """An answer has cost so many turns more than one."""
+        self._turns[namespace] = self._from(namespace, now) + turns / self.rate
 
     def _from(self, namespace: str, now: float) -> float:
         return max(self._turns.get(namespace, float("-inf")), now - BURST)

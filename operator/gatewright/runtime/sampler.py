@@ -29,10 +29,11 @@ from gatewright.core.model import Measure, fingerprint
 from gatewright.core.times import parse
 from gatewright.core.window import Rule, Sample, Verdict, Window, arrived, fold, verdict
 from gatewright.ports import Answer, Gate, Link, Permanent, Retryable
+from gatewright.providers.connections.meter import metered
 from gatewright.providers.connections.secrets import hidden, said
 from gatewright.providers.registry import GATES
 from gatewright.runtime import metrics
-from gatewright.runtime.budget import Budget
+from gatewright.runtime.budget import LARGE, Budget
 from gatewright.runtime.links import UNPINNED, Links, Pins, unpinned
 from gatewright.runtime.settings import FASTEST, RATE
 from gatewright.runtime.shares import Shares
@@ -67,8 +68,10 @@ class _Question:
     """What that stands for, where a run has pinned it."""
     intervals: Counter[float] = field(default_factory=Counter)
     """Of the tracks that ask it, and how many have each."""
+    cost: int = 1
+    """How many measurements it counts for: its last answer may have been a long one."""
     wanted: float = 0.0
-    """How often it is to be asked, times a second."""
+    """How often it is to be asked, times a second, and times its cost."""
     asked: float = float("-inf")
     result: Answer | Exception | None = None
     waiting: list[_Track] = field(default_factory=list)
@@ -187,7 +190,7 @@ class Sampler:
 
     def _count_on(self, question: _Question) -> None:
         """Tell the budget how often a question is to be asked from now on."""
-        wanted = 1.0 / min(question.intervals) if question.intervals else 0.0
+        wanted = question.cost / min(question.intervals) if question.intervals else 0.0
         if wanted != question.wanted:
             self._budget.wants(question.namespace, question.wanted, wanted)
             question.wanted = wanted
@@ -256,7 +259,9 @@ class Sampler:
             async with slot, self._shares.of(question.namespace):
                 waiting, question.waiting = question.waiting, []
                 asked = time.monotonic()
-                result = await self._measure(question, waiting)
+                with metered() as received:
+                    result = await self._measure(question, waiting)
+            self._charge(question, received.size)
             question.asked, question.result = asked, result
             for track in waiting:
                 if self._tracks.get(track.key, {}).get(track.measure.path) is track:
@@ -264,6 +269,13 @@ class Sampler:
         question.task = None
         self._forget(question)
         self._arm()
+
+    def _charge(self, question: _Question, size: int) -> None:
+        """A long answer costs the operator more than a short one, and its namespace as well."""
+        question.cost = 1 + size // LARGE
+        if question.cost > 1:
+            self._budget.spend(question.namespace, time.monotonic(), question.cost - 1)
+        self._count_on(question)
 
     def _turn(self, namespace: str) -> float:
         """Seconds until a namespace may measure once more."""

@@ -26,7 +26,7 @@ from yarl import URL
 from gatewright.api.base import SecretSource
 from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import addresses, transport
+from gatewright.providers.connections import addresses, meter, transport
 from gatewright.providers.connections.secrets import hide, said, secret
 from gatewright.providers.connections.shelf import Shelf
 
@@ -264,6 +264,7 @@ async def _read(stream: aiohttp.StreamReader, where: str, enough: float = 0.0) -
         async with until:
             async for part in stream.iter_any():
                 body += part
+                meter.count(len(part))
                 if len(body) > LARGEST:
                     if enough:
                         break

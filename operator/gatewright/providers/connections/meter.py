@@ -1,0 +1,35 @@
+"""How many bytes came in for a question: counted where they are read, told to whoever asks for the question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class Received:
+    """Bytes that came in so far."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
+_received: ContextVar[Received | None] = ContextVar("received", default=None)
+
+
+@contextmanager
+def metered() -> Iterator[Received]:
+    """Count what is read within, also where it fails in the end."""
+    found = Received()
+    token = _received.set(found)
+    try:
+        yield found
+    finally:
+        _received.reset(token)
+
+
+def count(size: int) -> None:
+    """So many bytes were read."""
+    found = _received.get()
+    if found is not None:
+        found.size += size
