@@ -291,3 +291,15 @@ def test_the_charts_crds_are_the_crds() -> None:
             ours = yaml.safe_load(text)
             del ours["metadata"]["annotations"]
             assert ours == yaml.safe_load(generated()[path.removeprefix("charts/gatewright/files/")])
+
+
+def test_installations_in_two_namespaces_are_in_nobodys_way() -> None:
+    """What lies outside of an installation's namespace is named after it: Helm refuses what another release has made."""
+    one = {
+        "clusterWide": False,
+        "admission.create": False,
+        "rbac.aggregateToUserRoles": False,
+        "rbac.peopleRoles": False,
+    }
+    there = {key for key in _helm(**one, **{"crds.install": False}) if key[1] != NAMESPACE}
+    assert there and all(NAMESPACE in name for _, _, name in there), there

@@ -108,11 +108,11 @@ def _rbac() -> Iterator[tuple[str, str]]:
         yield f"manifests/rbac/{folder}/role.yaml", head + role
         yield f"manifests/rbac/{folder}/binding.yaml", head + _binding(f"{prefix}Role", rbac.NAME)
     # kustomize gives everything the operator's namespace; a transformer gives the other one its own back
-    for name, there in (("own", own), ("server", server)):
-        role = f"kind: Role\nmetadata:\n  name: {rbac.NAME}-{name}\nrules:\n{there}"
+    for file, name, there in (("own", f"{rbac.NAME}-own", own), ("server", f"{rbac.NAME}-{SYSTEM}-server", server)):
+        role = f"kind: Role\nmetadata:\n  name: {name}\nrules:\n{there}"
         yield (
-            f"manifests/rbac/common/{name}.yaml",
-            f"{head}{role}---\napiVersion: {rbac.API_VERSION}\n" + _binding("Role", f"{rbac.NAME}-{name}"),
+            f"manifests/rbac/common/{file}.yaml",
+            f"{head}{role}---\napiVersion: {rbac.API_VERSION}\n" + _binding("Role", name),
         )
     yield from _capture(head)
     yield "manifests/rbac/common/users.yaml", f"# {NOTICE}\n" + "---\n".join(_roles(rbac.user_roles()))

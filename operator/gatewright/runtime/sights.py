@@ -95,7 +95,8 @@ def _glance(outside: Outside, entry: Entry, view: View, subject: str, config: An
     same = old is not None and old.signature == signature
     if old is not None and same:
         fresh = old.used in (0, entry.turn) and time.monotonic() - old.at < FRESH
-        if old.sight is None or fresh:
+        under_way = old.sight is None and old.task is not None and not old.task.done()
+        if under_way or (old.sight is not None and fresh):
             return old
     if old is not None and old.task is not None:
         old.task.cancel()
