@@ -10,7 +10,9 @@ import pytest
 from gatewright.api.status import dump
 from gatewright.core.model import Needs, Operation, Progress, Sight
 from gatewright.ports import Permanent, Retryable
+from gatewright.providers.connections import permit
 from gatewright.runtime import entries, outside, sights
+from gatewright.runtime.leader import Lost
 from tests.unit.sim import World, spec
 from tests.unit.test_outside import Provider, Site
 
@@ -212,6 +214,90 @@ async def test_no_provider_tells_a_secret_of_its_connection(monkeypatch: Any, an
     begin(site)
     await settle(lambda: state(site).state in ("Running", "Failed"))
     assert "***" in state(site).message and "s3cr3t" not in state(site).message
+    await site.outside.close()
+
+
+async def test_what_waits_for_its_turn_is_not_sent_once_nobody_wants_it(monkeypatch: Any) -> None:
+    provider = Slow(Progress("Running"))
+    site = Site(monkeypatch, provider)
+    for number in range(outside.AT_ONCE):
+        begin(site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config))
+    await settle(lambda: len(provider.asked) == outside.AT_ONCE)
+    late = Operation("1.late.0-x", "act", "action/late", site.operation.config)
+    begin(site, late)
+    await asyncio.sleep(0.02)
+    site.outside.leave(site.entry, site.entry.operations.pop(late.id))
+    provider.gate.set()
+    await settle(lambda: provider.at_once == 0)
+    await asyncio.sleep(0.05)
+    assert len(provider.asked) == outside.AT_ONCE
+    await site.outside.close()
+
+
+async def test_what_waits_for_its_turn_is_not_sent_by_a_process_that_has_lost_its_lease(monkeypatch: Any) -> None:
+    provider = Slow(Progress("Running"))
+    site = Site(monkeypatch, provider)
+    for number in range(outside.AT_ONCE):
+        begin(site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config))
+    await settle(lambda: len(provider.asked) == outside.AT_ONCE)
+    begin(site, Operation("1.late.0-x", "act", "action/late", site.operation.config))
+    await asyncio.sleep(0.02)
+
+    def lost() -> None:
+        raise Lost("the Lease is somebody else's")
+
+    site.outside._fence = lost
+    provider.gate.set()
+    await settle(lambda: provider.at_once == 0)
+    await asyncio.sleep(0.05)
+    assert len(provider.asked) == outside.AT_ONCE
+    await site.outside.close()
+
+
+async def test_every_request_of_an_operation_asks_whether_it_may_still_be_sent(monkeypatch: Any) -> None:
+    class Twice(Slow):
+        async def perform(self, config: Any, link: Any, operation: Operation, snapshot: Any) -> Progress:
+            permit.require()
+            found = await super().perform(config, link, operation, snapshot)
+            permit.require()
+            self.asked.append("second")
+            return found
+
+    ours = asyncio.Event()
+    ours.set()
+
+    def fence() -> None:
+        if not ours.is_set():
+            raise Lost("the Lease is somebody else's")
+
+    provider = Twice(Progress("Running"))
+    site = Site(monkeypatch, provider)
+    site.outside._fence = fence
+    begin(site)
+    await settle(lambda: provider.asked)
+    ours.clear()
+    provider.gate.set()
+    await settle(lambda: not site.entry.operations[site.operation.id].begins)
+    assert provider.asked == ["perform act"] and state(site).state == "Unknown"
+    await site.outside.close()
+
+
+async def test_who_leaves_while_it_waits_for_another_one_leaves_that_to_be_waited_for(monkeypatch: Any) -> None:
+    provider = Slow(Progress("Running"))
+    site = Site(monkeypatch, provider)
+    begin(site)
+    await settle(lambda: provider.asked == ["perform act"])
+    site.outside.leave(site.entry, site.entry.operations.pop(site.operation.id))
+    for number in range(2):
+        back = Operation(f"1.undo.{number}-x", "restore", site.operation.subject, site.operation.config)
+        begin(site, back)
+        await asyncio.sleep(0.02)
+        if number == 0:
+            site.outside.leave(site.entry, site.entry.operations.pop(back.id))
+    await asyncio.sleep(0.05)
+    assert provider.asked == ["perform act"]
+    provider.gate.set()
+    await settle(lambda: provider.asked == ["perform act", "perform restore"])
     await site.outside.close()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from gatewright.core.body import pin
 from gatewright.core.model import View
+from gatewright.runtime import claims
 from gatewright.runtime.claims import Claims, targets_of
 from gatewright.runtime.entries import Entries, Entry, Key
 from gatewright.runtime.links import Links, Pin, Pins
@@ -146,6 +147,17 @@ def test_an_edit_does_not_take_what_another_run_has() -> None:
     assert entry.claims == had and entry.blocked
     del room.entries["shop", "two"]
     assert room.claims.retake(entry, view) is None and not entry.blocked
+
+
+def test_when_a_target_is_free_the_first_few_look_again() -> None:
+    room = Room()
+    holder, _ = room.release("holder", SITE, running=True)
+    for number in range(3 * claims.WOKEN):
+        room.claims.rival(*room.release(f"waits-{number}", SITE))
+    room.claims.rival(*room.release("other", OTHER))
+    room.woken.clear()
+    room.claims.unblock(holder.key)
+    assert len(room.woken) == claims.WOKEN and all(name.startswith("waits-") for _, name in room.woken)
 
 
 def test_an_edit_that_adds_nothing_asks_nobody() -> None:

@@ -6,6 +6,7 @@ Connection and one that implies it exclude each other, and so do two Connections
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -20,6 +21,9 @@ from gatewright.runtime.chosen import is_outside, target_of
 from gatewright.runtime.entries import Entries, Entry, Key
 from gatewright.runtime.links import Links, Pins, unpinned
 from gatewright.runtime.outside import System, claim
+
+WOKEN = 8
+"""Releases that look again when one lets go of its targets."""
 
 
 class Claims:
@@ -49,10 +53,10 @@ class Claims:
         if view.run is None:
             had, entry.claims, entry.resumed = entry.claims, frozenset(), False
             if had:
-                self.unblock(entry.key[0])
+                self.unblock(entry.key)
         elif entry.body is not None and not entry.claims:
             entry.claims = self.of(entry.key, entry.body)
-            self.unblock(entry.key[0])
+            self.unblock(entry.key)
 
     def retake(self, entry: Entry, view: View, body: Body | None = None) -> str | None:
         """What an edited body adds belongs to its run too; what it had stays its own until the run ends.
@@ -66,14 +70,14 @@ class Claims:
         wanted = self.of(entry.key, body)
         added = wanted - entry.claims
         rival = self._holder(entry, added) if added else None
-        entry.blocked = rival is not None
+        entry.blocked = rival or ""
         if rival is None:
             entry.claims |= wanted
         return rival
 
     def rival(self, entry: Entry, view: View) -> str | None:
         """Another Release whose run has one of our targets; as long as it is not known which it has, it may."""
-        entry.blocked = False
+        entry.blocked = ""
         if view.run is not None or view.spec is None or view.problems:
             return None
         try:
@@ -81,14 +85,15 @@ class Claims:
         except Unknown:
             return None
         found = self._holder(entry, mine)
-        entry.blocked = found is not None
+        entry.blocked = found or ""
         return found
 
-    def unblock(self, namespace: str) -> None:
-        """Who was kept waiting looks again."""
-        for entry in self._entries.of(namespace):
-            if entry.blocked:
-                self._wake(entry.key)
+    def unblock(self, key: Key) -> None:
+        """Whom this Release has kept waiting looks again: the first few, since only one of them can have what is free;
+        the others look by themselves, as everybody does who waits."""
+        waiting = (entry.key for entry in self._entries.of(key[0]) if entry.blocked == key[1])
+        for waits in itertools.islice(waiting, WOKEN):
+            self._wake(waits)
 
     def _holder(self, entry: Entry, wanted: frozenset[str]) -> str | None:
         for other in self._entries.of(entry.key[0]):

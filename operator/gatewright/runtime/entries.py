@@ -175,7 +175,8 @@ class Entry:
     """UIDs of what people had asked when the last pass began: only that is answered where passes fail."""
     terminating: bool = False
     """Its namespace is being deleted: nothing can be made there any more."""
-    blocked: bool = False
+    blocked: str = ""
+    """The Release that has one of its targets."""
     tampered: bool = False
     basis: str = ""
     """The resourceVersion that the current decision is made on; every write names it as its precondition."""

@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from gatewright.ports import Cluster, NotFound
+from gatewright.runtime.shares import Shares
+
+LOGS = 4
+"""Logs of one namespace that are read at a time: a kubelet may take its time."""
 
 
 class Lens:
@@ -23,6 +27,7 @@ class Lens:
         self._followers: dict[str, set[tuple[str, str]]] = {}
         self._paths: dict[tuple[str, str], set[str]] = {}
         self._gaps = 0
+        self._logs = Shares(LOGS)
 
     def follow(self, key: tuple[str, str], paths: set[str]) -> None:
         """Exactly these paths are of interest to a Release from now on."""
@@ -82,7 +87,8 @@ class Lens:
         return await self._cluster.list(path, selector, fields)
 
     async def tail(self, path: str, limit: int) -> str:
-        return await self._cluster.tail(path, limit)
+        async with self._logs.of(path.split("/")[4]):
+            return await self._cluster.tail(path, limit)
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         gaps = self._gaps

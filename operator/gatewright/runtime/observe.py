@@ -29,6 +29,8 @@ UNREAD_FOR = 600.0
 OVERWRITTEN = (5.0, 15.0, 30.0, 60.0)
 """Seconds after which a restore is made once more that others have overwritten; the last one repeats. Whoever does that by
 machine does it again, so there is no hurry."""
+PATIENCE = 0.5
+"""Seconds that a pass waits for what a Job has left."""
 LOOKS = (3.0, 5.0, 10.0, 20.0, 30.0)
 """When to look at the pods of an operation that does not end; the last one repeats."""
 TRUSTED = 2
@@ -219,6 +221,8 @@ async def _progress(
     for operation in wanted.values():
         if is_outside(operation.subject, operation.config):
             outside.follow(entry, view, operation, snapshot_of(cluster, entry, view, operation))
+        elif operation.kind == "job":
+            inside.append(_beside(cluster, lens, outside, entry, view, operation))
         else:
             inside.append(_refresh(cluster, lens, entry, view, operation))
     await asyncio.gather(*inside)
@@ -239,6 +243,24 @@ async def snapshots_of(cluster: Cluster, entry: Entry, view: View) -> Any:
     if entry.snapshots is None:
         await _recall(cluster, entry, view)
     return entry.snapshots
+
+
+async def _beside(
+    cluster: Cluster, lens: Lens, outside: Outside, entry: Entry, view: View, operation: Operation
+) -> None:
+    """How far a Job is. What it has left is read from a kubelet, which may take its time: then the pass goes on without."""
+    known = entry.operations.setdefault(operation.id, Known(Progress("Unknown"), time.monotonic()))
+    if known.progress.state in ("Succeeded", "Failed"):
+        return
+    if known.poller is None:
+        known.poller = outside.aside(_refresh(cluster, lens, entry, view, operation))
+    reading = known.poller
+    await asyncio.wait({reading}, timeout=PATIENCE)
+    if reading.done():
+        known.poller = None
+        reading.result()
+    else:
+        reading.add_done_callback(lambda _: outside.changed(entry.key))
 
 
 async def _refresh(cluster: Cluster, lens: Lens, entry: Entry, view: View, operation: Operation) -> None:

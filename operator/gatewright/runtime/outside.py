@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from gatewright.core.model import Holding, Operation, Progress, Sight, Standing, View
 from gatewright.ports import External, Link, Permanent, Retryable
+from gatewright.providers.connections import permit
 from gatewright.providers.connections.secrets import hide, said
 from gatewright.runtime import metrics
 from gatewright.runtime.chosen import outside_of
@@ -150,18 +151,19 @@ class Outside:
         self, entry: Entry, view: View, operation: Operation, known: Known, snapshot: Snapshot, final: Final
     ) -> None:
         try:
-            await _ended(entry.leaving.pop(operation.subject, []))
-            if entry.operations.get(operation.id) is not known:
-                return
+            await _ended(entry.leaving, operation.subject)
             kept = await snapshot() if operation.kind == "restore" else None
             provider, checked, _ = outside_of(operation.subject, operation.config)
-            known.asking = True
-            self._fence()
             known.progress = await self._through(
-                view, provider, checked, lambda link: provider.perform(checked, link, operation, kept), known.back
+                view,
+                provider,
+                checked,
+                lambda link: provider.perform(checked, link, operation, kept),
+                known.back,
+                self._ready(entry, operation, known),
             )
             known.looked, known.looks, known.refusals = time.monotonic(), 0, 0
-        except Lost:
+        except (Lost, _Left):
             return
         except Exception as error:
             self._not_begun(view, operation, known, error, final(error))
@@ -170,6 +172,17 @@ class Outside:
         if entry.operations.get(operation.id) is known:
             self._changed(entry.key)
             await self._poll(entry, view, operation, known, snapshot)
+
+    def _ready(self, entry: Entry, operation: Operation, known: Known) -> Callable[[], None]:
+        """Asked when it can be sent: much may have happened while it waited for its turn."""
+
+        def ready() -> None:
+            if entry.operations.get(operation.id) is not known:
+                raise _Left
+            self._fence()
+            known.asking = True
+
+        return ready
 
     def _not_begun(self, view: View, operation: Operation, known: Known, error: Exception, final: bool) -> None:
         """It was refused, or nobody knows: then it is looked at before it is tried again."""
@@ -198,9 +211,8 @@ class Outside:
                 await asyncio.sleep(wait)
                 if entry.operations.get(operation.id) is not known:
                     return
-                known.asking = True
-                found = await self._look(view, operation, snapshot, known)
-            except Lost:
+                found = await self._look(entry, view, operation, snapshot, known)
+            except (Lost, _Left):
                 return
             except Retryable as error:
                 log.info("%s/%s: %s", view.namespace, view.name, error)
@@ -235,12 +247,13 @@ class Outside:
         known.refusals += 1
         return Progress("Refused", str(error))
 
-    async def _look(self, view: View, operation: Operation, snapshot: Snapshot, known: Known) -> Progress:
+    async def _look(self, entry: Entry, view: View, operation: Operation, snapshot: Snapshot, known: Known) -> Progress:
+        """A look may also do the next thing, such as promoting what has been built."""
         provider, checked, _ = outside_of(operation.subject, operation.config)
-        self._fence()  # a look may also do the next thing, such as promoting what has been built
         kept = await snapshot() if operation.kind == "restore" else None
+        ready = self._ready(entry, operation, known)
         found = await self._through(
-            view, provider, checked, lambda link: provider.follow(checked, link, operation, kept), known.back
+            view, provider, checked, lambda link: provider.follow(checked, link, operation, kept), known.back, ready
         )
         known.looks += 1
         if found.state == "Failed" or (found.state == "Running" and known.looks % ASKED_WHY == 0):
@@ -267,13 +280,19 @@ class Outside:
         checked: Any,
         ask: Callable[[Link], Awaitable[Found]],
         back: bool = False,
+        ready: Callable[[], None] = lambda: None,
     ) -> Found:
+        """`ready`: called when the request can be sent, and may raise."""
         name = getattr(checked, "connection", None)
         async with (self._back if back else self._others).of(view.namespace):
             pinned = self._pins((view.namespace, view.name))
             link = await self._links.open(view.namespace, provider.connection, name, pinned)
+            ready()
             try:
-                found = _hidden(await ask(link), link)
+                with permit.acting(self._fence):
+                    found = _hidden(await ask(link), link)
+            except Lost:
+                raise
             except (Retryable, Permanent) as error:
                 problem = said(error, link)
                 self._links.used(view.namespace, link.name, problem)
@@ -302,15 +321,22 @@ def _hidden(found: Found, link: Link) -> Found:
     return kept  # type: ignore[no-any-return]
 
 
-async def _ended(tasks: list[asyncio.Task[None]]) -> None:
+class _Left(Exception):
+    """An operation is not wanted any more."""
+
+
+async def _ended(leaving: dict[str, list[asyncio.Task[None]]], subject: str) -> None:
     """Wait for requests that are not wanted any more; what does not end is broken off."""
-    if not tasks:
-        return
-    _, late = await asyncio.wait(tasks, timeout=LEAVES)
-    for task in late:
-        task.cancel()
-    if late:
-        await asyncio.wait(late)
+    tasks = [task for task in leaving.get(subject, ()) if not task.done()]
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=LEAVES)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+    rest = [task for task in leaving.pop(subject, ()) if not task.done()]
+    if rest:  # what was left since then
+        leaving[subject] = rest
 
 
 def _known(entry: Entry, operation: Operation) -> Known:

@@ -11,6 +11,7 @@ resourceVersion, so that what was answered is never taken for new.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -29,16 +30,21 @@ from gatewright.runtime import admission_probe
 from gatewright.runtime.entries import Key
 from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Lost
+from gatewright.runtime.shares import Shares
 
 PLURAL = "interventions"
 DELAYS = (0.2, 1.0, 2.0, 5.0, 10.0)
+AT_A_TIME = 32
+"""What is asked of one Release and told to a pass; more than `core.model.UNTOLD`."""
+AT_ONCE = 4
+"""Interventions of one namespace that are told at a time what came of them."""
 BACK = ("Rollback", "Abort", "Reject")
 """What may lead back, and is urgent."""
 
 log = logging.getLogger("gatewright.people")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Open:
     """An Intervention that is not answered, and where it stands in the order."""
 
@@ -46,6 +52,46 @@ class _Open:
     order: tuple[str, int, str]
     judged: bool = False
     """Whether it is known if the API server proved whose act it is; what it does not prove stands in `act.doubt`."""
+
+
+class _Asked:
+    """What is asked of one Release and not answered yet, the oldest first; there may be thousands."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, _Open] = {}
+        self._order: list[tuple[tuple[str, int, str], str]] = []
+        self.back = 0
+        """How many of them may lead back."""
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, uid: str, act: Act, order: tuple[str, int, str], judged: bool) -> _Open:
+        """Add one; one that is there keeps its place."""
+        old = self.pop(uid)
+        item = self._items[uid] = _Open(act, old.order if old is not None else order, judged)
+        bisect.insort(self._order, (item.order, uid))
+        self.back += act.action in BACK
+        return item
+
+    def pop(self, uid: str) -> _Open | None:
+        """Take one out, if it is in."""
+        item = self._items.pop(uid, None)
+        if item is not None:
+            del self._order[bisect.bisect_left(self._order, (item.order, uid))]
+            self.back -= item.act.action in BACK
+        return item
+
+    def oldest(self, most: int) -> list[_Open]:
+        """The first of them."""
+        return [self._items[uid] for _, uid in self._order[:most]]
+
+    def items(self) -> list[tuple[str, _Open]]:
+        """All of them, by UID."""
+        return list(self._items.items())
 
 
 class People:
@@ -56,9 +102,12 @@ class People:
         self._told = told
         self._trust = trust
         self._judging: dict[str, asyncio.Task[None]] = {}
-        self._open: dict[Key, dict[str, _Open]] = {}
+        self._open: dict[Key, _Asked] = {}
+        self._unjudged: dict[str, dict[str, tuple[Key, _Open]]] = {}
+        """By namespace and UID."""
         self._seen: dict[str, int] = {}
         self._telling: dict[str, asyncio.Task[None]] = {}
+        self._shares = Shares(AT_ONCE)
 
     def event(self, kind: str | None, body: Mapping[str, Any]) -> Key | None:
         """A watch event, or what a list has; the Release that should be looked at, if any."""
@@ -78,17 +127,18 @@ class People:
         except ValidationError as error:
             self._tell(key, uid, meta["name"], "Refused", f"its spec has {error.error_count()} problems")
             return None
-        here = self._open.setdefault(key, {})
-        order = here[uid].order if uid in here else (meta.get("creationTimestamp", ""), version, meta["name"])
-        here[uid] = _Open(act, order, judged=self._trust)
+        here = self._open.setdefault(key, _Asked())
+        item = here.put(uid, act, (meta.get("creationTimestamp", ""), version, meta["name"]), self._trust)
+        if not self._trust:
+            self._unjudged.setdefault(key[0], {})[uid] = key, item
         return key
 
     def pending(self, key: Key) -> tuple[Act, ...]:
-        """What is not answered yet, the oldest first; nothing overtakes one that is not judged yet."""
+        """The oldest that are not answered yet; nothing overtakes one that is not judged yet."""
         here = self._open.get(key)
         if not here:
             return ()
-        items = sorted(here.values(), key=lambda item: item.order)
+        items = here.oldest(AT_A_TIME)
         judged = list(itertools.takewhile(lambda item: item.judged, items))
         if len(judged) < len(items):
             self._judge(key[0])
@@ -96,7 +146,8 @@ class People:
 
     def wants_back(self, key: Key) -> bool:
         """Whether somebody asks for the way back, and has no answer yet."""
-        return any(item.act.action in BACK for item in self._open.get(key, {}).values())
+        here = self._open.get(key)
+        return here is not None and here.back > 0
 
     def waiting(self) -> Iterable[Key]:
         """Releases that somebody has asked something of."""
@@ -127,7 +178,9 @@ class People:
 
     def refuse(self, key: Key, message: str) -> None:
         """Nobody is there who could act: whatever is asked of this Release is refused."""
-        for uid, item in (self._open.pop(key, None) or {}).items():
+        here = self._open.pop(key, None)
+        for uid, item in here.items() if here is not None else ():
+            self._judge_no_more(key[0], uid)
             self._tell(key, uid, item.act.name, "Refused", message)
 
     async def relist(self, namespaces: Iterable[str], first: bool = False) -> list[Key]:
@@ -135,12 +188,15 @@ class People:
         keys: list[Key] = []
         if first:
             self._open.clear()
+            self._unjudged.clear()
             self._seen.clear()
+        known, there = set(self._seen), set()
         for namespace in namespaces:
             collection = path(API_VERSION, PLURAL, namespace)
             accept = "application/json" if first else METADATA_ONLY
             async for item in self._kube.each(collection, accept=accept):
                 meta = item["metadata"]
+                there.add(meta["uid"])
                 if not first and int(meta["resourceVersion"]) <= self._seen.get(meta["uid"], -1):
                     continue
                 try:
@@ -150,6 +206,8 @@ class People:
                 key = self.event(None, found)
                 if key is not None:
                     keys.append(key)
+        for uid in known - there:  # it is gone, though nobody has told
+            self._seen.pop(uid, None)
         return keys
 
     async def close(self) -> None:
@@ -168,10 +226,7 @@ class People:
     async def _judged(self, namespace: str) -> None:
         """Each is judged by a trial that began after it was seen: a policy may have gone since the last one."""
         failures = 0
-        while found := [
-            (key, item) for key, here in self._open.items() if key[0] == namespace
-            for item in here.values() if not item.judged
-        ]:  # fmt: skip
+        while found := list(self._unjudged.get(namespace, {}).items()):
             try:
                 why = await admission_probe.doubt(self._kube, namespace)
             except Lost:
@@ -181,17 +236,26 @@ class People:
                 await asyncio.sleep(DELAYS[min(failures, len(DELAYS) - 1)])
                 failures += 1
                 continue
-            for _, item in found:
+            for uid, (key, item) in found:
                 item.act, item.judged = replace(item.act, doubt=why), True
+                if self._unjudged.get(namespace, {}).get(uid) == (key, item):  # else it was told of anew meanwhile
+                    self._judge_no_more(namespace, uid)
             if why:
                 log.error("Interventions are refused: %s", why)
-            for key in {key for key, _ in found}:
+            for key in {key for _, (key, _) in found}:
                 self._told(key)
+
+    def _judge_no_more(self, namespace: str, uid: str) -> None:
+        here = self._unjudged.get(namespace, {})
+        here.pop(uid, None)
+        if not here:
+            self._unjudged.pop(namespace, None)
 
     def _drop(self, key: Key, uid: str) -> Key | None:
         here = self._open.get(key)
-        if here is None or here.pop(uid, None) is None:
+        if here is None or here.pop(uid) is None:
             return None
+        self._judge_no_more(key[0], uid)
         if not here:
             del self._open[key]
         return key
@@ -209,7 +273,8 @@ class People:
         body = {"metadata": {"uid": uid}, "status": said}  # the UID is a precondition: not another one of this name
         for attempt in itertools.count():
             try:
-                meta = await self._kube.patch_for_metadata(_path(key[0], name, "status"), body, "merge")
+                async with self._shares.of(key[0]):
+                    meta = await self._kube.patch_for_metadata(_path(key[0], name, "status"), body, "merge")
                 self._seen[uid] = max(self._seen.get(uid, 0), int(meta["resourceVersion"]))
                 break
             except NotFound:

@@ -34,6 +34,8 @@ GAP = 10.0
 LONGEST = 300.0
 AT_ONCE = 8
 """Connections of one namespace that are asked at a time."""
+WRITES = 4
+"""Their statuses that are written at a time."""
 CALM = 600.0
 WORDS = 600.0
 """Seconds before other words for the same judgement are written."""
@@ -95,7 +97,7 @@ class Readiness:
         self._cluster = cluster
         self._found = found
         self._probe = probe
-        self._shares = Shares(AT_ONCE)
+        self._shares, self._writes = Shares(AT_ONCE), Shares(WRITES)
         self._states: dict[Place, _State] = {}
 
     def used(self, place: Place, error: Exception | None) -> None:
@@ -245,7 +247,8 @@ class Readiness:
             body = self._found(place)
             if body is not None:
                 where = path(API_VERSION, "connections", *place, "status")
-                await self._cluster.patch(where, {"status": _status(body, judgement)}, "merge")
+                async with self._writes.of(place[0]):
+                    await self._cluster.patch(where, {"status": _status(body, judgement)}, "merge")
                 state.stands, state.refused = judgement, False
         except NotFound:
             self.forget(place)

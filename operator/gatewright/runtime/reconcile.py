@@ -323,7 +323,7 @@ class Reconciler:
         entry.operations.clear()
         self.queue.forget(key)
         self._count(key, None)
-        self.claims.unblock(key[0])
+        self.claims.unblock(key)
 
     # Passes
 

@@ -1,0 +1,29 @@
+"""Whether this process may still act: asked right before each request that changes something, however many an operation has.
+
+A process that stood still may have lost its Lease meanwhile, and another one acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_required: ContextVar[Callable[[], None] | None] = ContextVar("required", default=None)
+
+
+@contextmanager
+def acting(require: Callable[[], None]) -> Iterator[None]:
+    """What is sent within needs this; `require` raises where it may not be sent any more."""
+    token = _required.set(require)
+    try:
+        yield
+    finally:
+        _required.reset(token)
+
+
+def require() -> None:
+    """Raises what whoever acts has said, where nothing may be changed any more."""
+    asked = _required.get()
+    if asked is not None:
+        asked()

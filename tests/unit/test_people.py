@@ -1,0 +1,50 @@
+"""Interventions by the thousand on one Release: the oldest go first, and none of them costs a look at all others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gatewright.runtime import people
+from gatewright.runtime.people import People
+
+KEY = ("shop", "web")
+
+
+def made(number: int, action: str = "Retry", version: int = 1) -> dict[str, Any]:
+    meta = {
+        "namespace": "shop", "name": f"i{number}", "uid": f"u{number}", "resourceVersion": str(1000 * version + number),
+        "creationTimestamp": f"2026-11-01T00:00:{number % 60:02}Z",
+    }  # fmt: skip
+    return {"metadata": meta, "spec": {"release": "web", "action": action, "by": "ana"}}
+
+
+def asked(count: int) -> People:
+    found = People(None, lambda key: None, trust=True)  # type: ignore[arg-type]
+    for number in reversed(range(count)):
+        found.event("ADDED", made(number))
+    return found
+
+
+def test_the_oldest_go_first_and_so_many_at_a_time() -> None:
+    found = asked(1000)
+    names = [act.name for act in found.pending(KEY)]
+    assert len(names) == people.AT_A_TIME
+    assert names[:2] == ["i0", "i60"], "both of the first second"
+    found.event("DELETED", made(0))
+    assert next(iter(found.pending(KEY))).name == "i60"
+
+
+def test_one_that_is_told_of_anew_keeps_its_place() -> None:
+    found = asked(3)
+    found.event("MODIFIED", made(0, version=2))
+    assert [act.name for act in found.pending(KEY)] == ["i0", "i1", "i2"]
+
+
+def test_who_asks_for_the_way_back_is_known_without_looking_at_all() -> None:
+    found = asked(3)
+    assert not found.wants_back(KEY) and not found.wants_back(("shop", "other"))
+    found.event("ADDED", made(7, "Rollback"))
+    assert found.wants_back(KEY)
+    found.event("MODIFIED", made(7, "Rollback", version=2))
+    found.event("DELETED", made(7, "Rollback", version=3))
+    assert not found.wants_back(KEY)
