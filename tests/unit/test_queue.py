@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gatewright.runtime.queue import KeyedQueue
+from gatewright.runtime.shares import MANY, Shares
 
 
 async def drain(queue: KeyedQueue[str]) -> list[str]:
@@ -147,3 +148,20 @@ async def test_what_was_given_to_a_worker_that_is_stopped_is_not_lost_for_the_ot
     await asyncio.gather(task, return_exceptions=True)
     queue.add(("shop", "b"))
     assert ("shop", "b") in await taken(queue, 1)
+
+
+async def test_what_was_forgotten_does_not_pile_up() -> None:
+    queue: KeyedQueue[str] = KeyedQueue()
+    for number in range(5000):
+        queue.add_after(str(number), 3600)
+        queue.forget(str(number))
+    assert len(queue._heap) < 200
+
+
+async def test_shares_of_namespaces_that_do_nothing_are_forgotten() -> None:
+    shares = Shares(2)
+    held = shares.of("held")
+    await held.acquire()
+    for number in range(10 * MANY):
+        shares.of(str(number))
+    assert len(shares._found) <= 2 * MANY and shares.of("held") is held

@@ -308,3 +308,19 @@ async def test_one_namespace_measures_so_many_at_a_time(gate: Asked) -> None:
     await asyncio.sleep(0.05)
     assert len(gate.asked) == sampler.AT_ONCE + 1
     await room.sampler.close()
+
+
+async def test_an_answer_that_nobody_can_make_anything_of_is_not_the_last_one(
+    gate: Asked, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = sampler.arrived
+
+    def fails_once(*arguments: Any) -> Any:
+        monkeypatch.setattr(sampler, "arrived", taken)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sampler, "arrived", fails_once)
+    room.sampler.watch(ONE, [asked(interval="1s")])
+    room.sampler.watch(TWO, [asked(interval="1s")])
+    await room.until(lambda: room.state(ONE) == room.state(TWO) == "Passing")
+    assert len(gate.asked) >= 2

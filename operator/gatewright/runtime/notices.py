@@ -98,8 +98,10 @@ class _Sender:
 class Notices:
     """Everything that is still to be told."""
 
-    def __init__(self, links: Links, told: Told) -> None:
+    def __init__(self, links: Links, told: Told, fence: Callable[[], None] = lambda: None) -> None:
+        """`fence` raises where this process may not act any more."""
         self._links = links
+        self._fence = fence
         self._shares = Shares(AT_ONCE)
         self._told = told
         self._senders: dict[Place, _Sender] = {}
@@ -265,6 +267,7 @@ class Notices:
             config = notifier.config.model_validate(item.config)
             link = await self._links.open(place[0], notifier.connection, place[2] or None)
             async with self._shares.of(place[0]), asyncio.timeout(link.timeout + GRACE):
+                self._fence()
                 found = Delivery(await notifier.send(config, link, item.message, handle))
         except (Retryable, Permanent) as error:
             found = error

@@ -129,6 +129,9 @@ class KeyedQueue(Generic[K]):
             return
         self._due[key] = due
         self._count += 1
+        if len(self._heap) > 2 * len(self._due) + 64:  # most of it stands for what was forgotten, or is due earlier
+            self._heap = [item for item in self._heap if self._due.get(item[2]) == item[0]]
+            heapq.heapify(self._heap)
         heapq.heappush(self._heap, (due, self._count, key))
         self._arm()
 

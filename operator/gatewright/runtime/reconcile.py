@@ -64,7 +64,7 @@ class Reconciler:
         self.probe = AdmissionProbe(kube, settings.trust_authors)
         self.links = Links(kube, self.probe.connections)
         self.outbox = Outbox(kube, settings.identity)
-        self.notices = Notices(self.links, self._delivered)
+        self.notices = Notices(self.links, self._delivered, leader.fence)
         self.people = People(kube, self.queue.add, settings.trust)
         self.sampler = Sampler(self.links, self.queue.add, self._pins, settings.fastest, settings.rate)
         self.outside = Outside(self.links, leader.fence, self.queue.add, self._pins, settings.fastest)

@@ -251,6 +251,14 @@ class Sampler:
             question.task = asyncio.get_running_loop().create_task(self._run(question))
 
     async def _run(self, question: _Question) -> None:
+        try:
+            await self._answer_all(question)
+        finally:
+            question.task = None
+            self._forget(question)
+        self._arm()
+
+    async def _answer_all(self, question: _Question) -> None:
         while question.waiting:
             slot = self._slots.setdefault(_slot(question), asyncio.Semaphore(CONCURRENT))
             delay = self._turn(question.namespace)
@@ -265,10 +273,16 @@ class Sampler:
             question.asked, question.result = asked, result
             for track in waiting:
                 if self._tracks.get(track.key, {}).get(track.measure.path) is track:
-                    self._answer(track, asked, result)
-        question.task = None
-        self._forget(question)
-        self._arm()
+                    self._take(track, asked, result)
+
+    def _take(self, track: _Track, asked: float, result: Answer | Exception) -> None:
+        """An answer that nobody can make anything of keeps no check from being asked again."""
+        try:
+            self._answer(track, asked, result)
+        except Exception:
+            metrics.errors.inc()
+            log.exception("%s/%s: an answer cannot be taken", *track.key)
+            self._push(track, time.monotonic() + _rule(track).interval)
 
     def _charge(self, question: _Question, size: int) -> None:
         """A long answer costs the operator more than a short one, and its namespace as well."""
@@ -283,6 +297,7 @@ class Sampler:
         if now - self._tidy > TIDY:
             self._tidy = now
             self._budget.rest(now)
+            self._drop_unused()
             for name, factor in self._budget.over():
                 log.warning(
                     "namespace %s asks for %.3g times as many measurements as it may (%g a second); each of its checks is "
@@ -291,6 +306,12 @@ class Sampler:
                 )  # fmt: skip
             metrics.stretched.set(len(self._budget.over()))
         return self._budget.turn(namespace, now)
+
+    def _drop_unused(self) -> None:
+        used = {_slot(question) for question in self._questions.values()}
+        self._slots = {place: slot for place, slot in self._slots.items() if place in used}
+        self._heap = [item for item in self._heap if item[2].due == item[0]]
+        heapq.heapify(self._heap)
 
     def _forget(self, question: _Question) -> None:
         if not question.intervals and question.task is None:
