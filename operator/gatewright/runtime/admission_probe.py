@@ -22,11 +22,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from gatewright.api import API_VERSION, GROUP
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.kube import Kube, path
+from gatewright.runtime.leader import Lost
 
 REFUSAL = "nobody acts under another name"
 """What the policy says of a forged name."""
@@ -39,6 +41,8 @@ IN_FORCE_S: Final = 300.0
 """Seconds for which a policy that is in force is not tried again."""
 DOUBTFUL_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds for which one that is not in force is not tried again; the last one repeats."""
+
+AGAIN_S: Final = (0.02, 0.1, 0.3)
 
 REMEDY = (
     "install manifests/admission (chart: admission.create) and ask again, or let the operator take everybody at their "
@@ -169,7 +173,7 @@ async def _create(kube: Kube, trial: Trial, namespace: str) -> str | None:
     assert trial.create is not None
     where = f"{path(API_VERSION, trial.plural, namespace)}?dryRun=All"
     try:
-        return await _refused(trial, kube.create_for_metadata(where, trial.create))
+        return await _refused(trial, partial(kube.create_for_metadata, where, trial.create))
     except NotFound as error:
         return str(error)
 
@@ -177,18 +181,28 @@ async def _create(kube: Kube, trial: Trial, namespace: str) -> str | None:
 async def _change(kube: Kube, trial: Trial, namespace: str, name: str) -> str | None:
     where = f"{path(API_VERSION, trial.plural, namespace, name, trial.part)}?dryRun=All"
     try:
-        return await _refused(trial, kube.patch_for_metadata(where, trial.change, "json"))
+        return await _refused(trial, partial(kube.patch_for_metadata, where, trial.change, "json"))
     except NotFound:  # it has gone meanwhile, and says nothing of the policy
         raise Retryable(f"{trial.plural} {namespace}/{name} is not there any more") from None
 
 
-async def _refused(trial: Trial, request: Awaitable[Any]) -> str | None:
-    try:
-        await request
-    except NotFound:
-        raise
-    except Permanent as error:
-        return "" if trial.refusal in str(error) else str(error)
+async def _refused(trial: Trial, ask: Callable[[], Awaitable[Any]]) -> str | None:
+    """Asked again at once where the API server refuses for a moment: all trials of a kind have to come through."""
+    for delay in (*AGAIN_S, None):
+        try:
+            await ask()
+        except NotFound:
+            raise
+        except Permanent as error:
+            return "" if trial.refusal in str(error) else str(error)
+        except Lost:
+            raise
+        except Retryable as error:
+            if delay is None or error.after:
+                raise
+            await asyncio.sleep(delay)
+            continue
+        break
     return None
 
 
