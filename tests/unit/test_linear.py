@@ -29,6 +29,7 @@ from gatewright.api.base import quantity, seconds
 from gatewright.api.jobs import Job, JobReport
 from gatewright.api.release import Proof, ReleaseSpec
 from gatewright.core import expand, foreign, masking, proof
+from gatewright.core.model import Operation
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers import sentences
 from gatewright.providers.actions import github
@@ -37,8 +38,8 @@ from gatewright.providers.gates import http
 from gatewright.providers.hosts import vercel_return
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain
-from gatewright.providers.targets import pods
-from gatewright.runtime import contents, job_events, job_pods, published, words
+from gatewright.providers.targets import owned, pods, template
+from gatewright.runtime import configs, contents, job_events, job_pods, published, words
 
 ROOT = Path(gatewright.__file__).parent
 SIZE = 16 * 1024
@@ -263,6 +264,62 @@ def workflow_name(text: str) -> None:
     github._shows(f"run-name: {text}\nrun-name:{text}", "operation")
 
 
+def variables(text: str, alike: bool) -> list[dict[str, str]]:
+    """Less than a template may have; of one name each, or of few names."""
+    pieces = [text[at : at + 12] for at in range(0, len(text), 12)]
+    return [{"name": piece if alike else f"{at}", "value": f"{piece}{at}"} for at, piece in enumerate(pieces)]
+
+
+def template_of(env: list[dict[str, str]]) -> dict[str, Any]:
+    return {"spec": {"containers": [{"name": "app", "image": "a:1", "env": env}]}}
+
+
+def of_pods(alike: bool) -> Act:
+    """Pods whose variables are those of a template in another order, beside one more."""
+
+    def act(text: str) -> None:
+        env = variables(text, alike)
+        spec = template_of([{"name": "added", "value": "1"}, *reversed(env)])["spec"]
+        found = {"kind": "Deployment", "spec": {"template": template_of(env)}}
+        assert owned.current(found, [{"metadata": {"name": "p"}, "spec": spec}])
+
+    return act
+
+
+def of_templates(alike: bool) -> Act:
+    """Every second variable was set, and others have added one."""
+
+    def act(text: str) -> None:
+        env = variables(text, alike)
+        before, now = template_of(env), template_of([*reversed(env), {"name": "added", "value": "1"}])
+        named = template.Fields({}, {"app": {item["name"]: (dict(item),) for item in env[::2]}})
+        template.restored(now, before, named)
+        template.different(now, named)
+        template.changed(now, named)
+        template.beside(now, before, named)
+
+    return act
+
+
+def of_containers(text: str) -> None:
+    """Fewer than a template may have, for a pod of as many."""
+    items = [{"name": f"{at}", "image": text[at : at + 90]} for at in range(0, len(text), 90)]
+    found = {"kind": "Deployment", "spec": {"template": {"spec": {"containers": items}}}}
+    assert owned.current(found, [{"metadata": {"name": "p"}, "spec": {"containers": items[::-1]}}])
+
+
+def of_keys(text: str) -> None:
+    """A ConfigMap of many keys and many who have set some."""
+    names = [f"{at}" for at in range(0, len(text), 8)]
+    managed = [{"manager": name, "fieldsV1": {"f:data": {f"f:{name}": {}}}} for name in names]
+    contents.who({"metadata": {"managedFields": managed}}, names)
+    set_by_run = tuple(Operation("k", "set", "configmap/c", {"set": {name: ""}}) for name in names)
+    restore = Operation("k", "restore", "configmap/c", {"captured": False}, None, set_by_run)
+    now = {"data": {name: "1" for name in names}}
+    with contextlib.suppress(StopIteration):
+        configs._left(None, "", restore, {"data": {}}, now).send(None)  # type: ignore[arg-type]
+
+
 TABLE: dict[str, Act] = {
     "masked": masking.masked,
     "one line": lambda text: masking.one_line(text.split("\n")),
@@ -288,6 +345,12 @@ TABLE: dict[str, Act] = {
     "quantity": quietly(quantity),
     "proof": lambda text: proof.lacking(PROOF, {"bytes": text, "createdAt": text, "tables": text}, NOW),
     "ConfigMap": lambda text: contents._shown("a", ("data", text)),
+    "variables of a pod": of_pods(alike=False),
+    "variables of a pod, alike": of_pods(alike=True),
+    "variables that go back": of_templates(alike=False),
+    "variables that go back, alike": of_templates(alike=True),
+    "containers of a pod": of_containers,
+    "keys of a ConfigMap": of_keys,
     "plain": plain,
     "quoted": sentences.quoted,
     "schema": explained,
@@ -303,8 +366,14 @@ TABLE: dict[str, Act] = {
     "mark": lambda text: vercel_return.mark_of({"comment": text}),
     "workflow": workflow_name,
 }
-HEAVY: dict[str, float] = {"one of a list": 0.2, "anywhere": 0.2}
-"""What is JSON of many values, whose evaluation goes to a thread where it is large: seconds."""
+HEAVY: dict[str, float] = {
+    "one of a list": 0.2,  # evaluated in a thread where it is large
+    "anywhere": 0.2,
+    "variables that go back": 0.05,
+    "variables that go back, alike": 0.05,
+    "keys of a ConfigMap": 0.05,
+}
+"""What is JSON of many values: seconds."""
 THREADS: dict[str, Act] = {f"report {name}": quietly(judged(name)) for name in REPORTS}
 """What runs in a thread."""
 HOSTILE = [

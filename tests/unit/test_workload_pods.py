@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import pytest
 
 from gatewright.api import KEY
 from gatewright.core.model import Operation, Progress
-from gatewright.ports import Trouble
-from gatewright.providers.targets import owned
+from gatewright.ports import Permanent, Trouble
+from gatewright.providers.targets import owned, pods
 from gatewright.providers.targets.workload import Workload, WorkloadConfig
 from tests.unit.plain import (
     DEPLOYMENT,
@@ -284,6 +285,45 @@ async def test_where_a_webhook_has_rewritten_images_the_newest_pods_count() -> N
     )
     found = await WORKLOAD.trouble(cluster, NAMESPACE, WEB)
     assert found is not None and "CrashLoopBackOff" in found.message and not found.hopeless
+
+
+def test_few_pods_of_few_versions_are_compared_with_a_template() -> None:
+    class Counted(dict[str, Any]):
+        reads = 0
+
+        def get(self, key: str, default: Any = None) -> Any:
+            Counted.reads += key == "spec"
+            return super().get(key, default)
+
+    made = [
+        Counted(of_web(f"{version}-{number}", f"h{version}", f"2026-01-01T00:{version:02}:00Z", f"shop/web:{version}"))
+        for version in range(30)
+        for number in range(20)
+    ]
+    found = web().objects[DEPLOYMENT]
+    found["spec"]["template"]["spec"]["containers"][0]["image"] = "shop/web:25"
+    assert {pods.hash_of(pod) for pod in owned.current(found, made)} == {"h25"}
+    assert Counted.reads <= 50, "some of the latest versions alone"
+
+
+@pytest.mark.parametrize("kind", ["variables", "containers"])
+async def test_a_template_that_is_too_large_is_refused_before_it_is_deployed(kind: str) -> None:
+    cluster = web()
+    containers = cluster.objects[DEPLOYMENT]["spec"]["template"]["spec"]["containers"]
+    if kind == "variables":
+        containers[0]["env"] = [{"name": f"V{number}"} for number in range(2001)]
+        words = "has 2001 environment variables (containers[].env), at most 2000"
+    else:
+        containers += [{"name": f"c{number}", "image": "a"} for number in range(199)]
+        words = "has 201 containers, at most 200"
+    sight = await WORKLOAD.look(cluster, NAMESPACE, WEB)
+    assert sight.snapshot is None and sight.problem is not None
+    assert sight.problem.startswith(f"Deployment web {words}; ")
+    with pytest.raises(Permanent, match=re.escape(words)):
+        operation = Operation("k", "apply", "target/web", {"workload": WEB.model_dump()})
+        await WORKLOAD.perform(cluster, NAMESPACE, WEB, operation, None)
+    (containers[0].pop("env") if kind == "variables" else containers.pop())
+    assert (await WORKLOAD.look(cluster, NAMESPACE, WEB)).problem is None
 
 
 def test_every_kind_of_selector_can_be_asked_for() -> None:

@@ -288,8 +288,8 @@ async def _left(
     """What others changed and a restore of single keys has left alone; empty: nothing."""
     if operation.kind != "restore" or snapshot is None or is_whole(operation):
         return ""
-    before = Wanted(dict(content(snapshot)), whole=True)
-    left = [name for name in before.differing(content(now)) if name not in keys_set(operation.changes)]
+    before, own = Wanted(dict(content(snapshot)), whole=True), keys_set(operation.changes)
+    left = [name for name in before.differing(content(now)) if name not in own]
     if not left:
         return ""
     try:

@@ -136,7 +136,9 @@ def who(found: Mapping[str, Any], keys: Iterable[str] | None = None) -> str:
     Nobody owns a key that was taken away: then whoever wrote last, if that was after us.
     """
     entries = found["metadata"].get("managedFields") or []
-    owners = [entry for entry in entries if _owned(entry) and (keys is None or _owned(entry) & set(keys))]
+    wanted = None if keys is None else set(keys)
+    owned = ((entry, _owned(entry)) for entry in entries)
+    owners = [entry for entry, own in owned if own and (wanted is None or own & wanted)]
     strangers = [entry for entry in owners if entry.get("manager") != OURS]
     if strangers or owners:
         latest = sorted(strangers or owners, key=_time, reverse=True)[:SAID]

@@ -50,7 +50,7 @@ async def explained(
     differences = differ(found)
     if not differences:
         return ""
-    key = (found["metadata"]["uid"], found["metadata"].get("resourceVersion"), *differences)
+    key = (found["metadata"]["uid"], found["metadata"].get("resourceVersion"), len(differences), *differences[:SAID])
     if key in _known:
         _known.move_to_end(key)
         return _known[key]

@@ -7,13 +7,16 @@ theirs; what webhooks have added to a pod does no harm. Where nothing fits (a we
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from gatewright.ports import Cluster, Trouble
 from gatewright.providers.targets import pods
 from gatewright.providers.targets.pods import Pod
-from gatewright.providers.targets.template import GROUPS
+from gatewright.providers.targets.template import GROUPS, MOST_VARIABLES, too_large
 
 CREATED = ("FailedCreate", "SuccessfulCreate", "SuccessfulDelete")
 """Reasons of Events by which a controller tells how it fares with its pods; the newest one counts."""
@@ -21,6 +24,10 @@ MOUNTING = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "Fail
 """Reasons of Events that tell what keeps a kubelet from starting containers."""
 _SYMBOLS = {"In": "in", "NotIn": "notin"}
 _LONGEST = 500
+_HASHES = 10
+"""Versions whose pods are compared with a template, the latest: more are hardly ever there at once."""
+_OF_A_HASH = 5
+"""Pods of one version that are compared: they are made alike."""
 
 
 async def pods_of(cluster: Cluster, namespace: str, found: Mapping[str, Any]) -> list[Pod]:
@@ -51,7 +58,7 @@ def current(found: Mapping[str, Any], listed: Sequence[Pod]) -> list[Pod]:
     if found.get("kind") == "StatefulSet":
         revision = (found.get("status") or {}).get("updateRevision")
         return [pod for pod in there if revision is None or pods.hash_of(pod) == revision]
-    fitting = {pods.hash_of(pod) for pod in there if _fits(pod, found["spec"]["template"])}
+    fitting = _fitting(found["spec"]["template"], there)
     return pods.newest([pod for pod in there if pods.hash_of(pod) in fitting] or there)
 
 
@@ -110,21 +117,62 @@ def _is_of(pod: Pod, found: Mapping[str, Any]) -> bool:
     return bool(owner.get("kind") == "ReplicaSet" and owner.get("name") == name)
 
 
-def _fits(pod: Pod, template: Mapping[str, Any]) -> bool:
-    """Whether everything of a template is a pod's, as far as versions can differ."""
-    metadata, own = template.get("metadata") or {}, pod["metadata"]
-    marks = all((own.get(key) or {}).items() >= (metadata.get(key) or {}).items() for key in ("labels", "annotations"))
-    return marks and all(_has(pod.get("spec") or {}, group, item) for group, item in _items(template))
+def _fitting(template: Mapping[str, Any], there: Sequence[Pod]) -> set[str | None]:
+    """Hashes of the pods that have everything of a template, as far as versions can differ. A pod is large, and there are
+    thousands: few of each hash are compared, and those of the hashes that came last. Of a template that is not deployed
+    for its size none are."""
+    if too_large(template):
+        return set()
+    wanted = _Wanted.of(template)
+    by_hash: dict[str | None, list[Pod]] = {}
+    for pod in there:
+        by_hash.setdefault(pods.hash_of(pod), []).append(pod)
+    latest = sorted(by_hash, key=lambda name: max(_made(pod) for pod in by_hash[name]), reverse=True)[:_HASHES]
+    return {name for name in latest if any(wanted.fits(pod) for pod in by_hash[name][:_OF_A_HASH])}
 
 
-def _items(template: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for group in GROUPS:
-        yield from ((group, item) for item in template["spec"].get(group) or [])
+def _made(pod: Pod) -> str:
+    return str(pod["metadata"].get("creationTimestamp", ""))
 
 
-def _has(spec: Mapping[str, Any], group: str, wanted: Mapping[str, Any]) -> bool:
-    for item in spec.get(group) or []:
-        if item["name"] == wanted["name"]:
-            env = item.get("env") or []
-            return item.get("image") == wanted.get("image") and all(one in env for one in wanted.get("env") or [])
-    return False
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a pod of a template has at least."""
+
+    marks: Mapping[str, Mapping[str, str]]
+    """Labels and annotations."""
+    containers: Mapping[tuple[str, str], Mapping[str, Any]]
+    """By group and name."""
+    variables: Mapping[tuple[str, str], frozenset[bytes]]
+    """By group and name: each as one text."""
+
+    @staticmethod
+    def of(template: Mapping[str, Any]) -> _Wanted:
+        metadata, containers = template.get("metadata") or {}, _containers(template["spec"])
+        variables = {place: _texts(item.get("env")) for place, item in containers.items()}
+        return _Wanted({key: metadata.get(key) or {} for key in ("labels", "annotations")}, containers, variables)
+
+    def fits(self, pod: Pod) -> bool:
+        """Whether all of it is a pod's."""
+        own = pod["metadata"]
+        if not all((own.get(key) or {}).items() >= marks.items() for key, marks in self.marks.items()):
+            return False
+        have = _containers(pod.get("spec") or {})
+        return all(place in have and self._has(place, have[place]) for place in self.containers)
+
+    def _has(self, place: tuple[str, str], item: Mapping[str, Any]) -> bool:
+        wanted, env = self.containers[place], item.get("env") or []
+        if item.get("image") != wanted.get("image"):
+            return False
+        if env == (wanted.get("env") or []):
+            return True
+        # what webhooks add to a container is no more than a template may have
+        return len(env) <= 2 * MOST_VARIABLES and self.variables[place] <= _texts(env)
+
+
+def _containers(spec: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    return {(group, item["name"]): item for group in GROUPS for item in spec.get(group) or []}
+
+
+def _texts(env: Iterable[Mapping[str, Any]] | None) -> frozenset[bytes]:
+    return frozenset(orjson.dumps(item, option=orjson.OPT_SORT_KEYS) for item in env or ())

@@ -29,6 +29,12 @@ CONFIG = f"{OWN}config"
 GROUPS = ("initContainers", "containers")
 NAMED = ("volumes", "imagePullSecrets")
 """Further lists of a pod's spec whose items are told apart by name."""
+MOST_VARIABLES = 2_000
+"""Variables of all containers that a template may have which is deployed: each pod repeats them."""
+MOST_CONTAINERS = 200
+"""Containers and init containers that a template may have which is deployed."""
+_LONGEST_IMAGE = 512
+"""Characters of an image that a message repeats; the API server lets longer ones pass."""
 
 Template = Mapping[str, Any]
 Items = tuple[Mapping[str, Any], ...]
@@ -58,8 +64,8 @@ class Fields:
         before = containers(snapshot)
         self.images |= {name: before[name]["image"] for name in named.images if before.get(name, {}).get("image")}
         for container, variables in named.env.items():
-            had = before.get(container, {}).get("env") or []
-            self.env.setdefault(container, {}).update({name: _items(had, name) for name in variables})
+            had = _by_variable(before.get(container, {}).get("env"))
+            self.env.setdefault(container, {}).update({name: had.get(name, ()) for name in variables})
 
     def go_back_whole(self, snapshot: Template) -> None:
         """Everything, as the snapshot has it."""
@@ -96,6 +102,18 @@ def same_image(now: str, wanted: str) -> bool:
     return now == wanted or ("@" not in wanted and now.startswith(f"{wanted}@"))
 
 
+def too_large(template: Template) -> str:
+    """Why a template is not deployed, to be read after the name of the workload; empty where it is not too large."""
+    found = list(_containers(template))
+    if len(found) > MOST_CONTAINERS:
+        return f"has {len(found)} containers, at most {MOST_CONTAINERS}; split the workload"
+    variables = sum(len(container.get("env") or ()) for container in found)
+    if variables > MOST_VARIABLES:
+        remedy = "move them into a ConfigMap or Secret that envFrom names"
+        return f"has {variables} environment variables (containers[].env), at most {MOST_VARIABLES}; {remedy}"
+    return ""
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # To change a template
 
@@ -111,9 +129,9 @@ def changed(template: Template, wanted: Fields) -> dict[str, Any]:
         name = container["name"]
         if name in wanted.images and not same_image(container.get("image", ""), wanted.images[name]):
             container["image"] = wanted.images[name]
-        for variable, items in wanted.env.get(name, {}).items():
-            if not _same_items(_items(container.get("env") or [], variable), items):
-                _put(container, variable, items)
+        now = _by_variable(container.get("env"))
+        variables = wanted.env.get(name, {})
+        _put(container, {one: items for one, items in variables.items() if not _same_items(now.get(one, ()), items)})
     return result
 
 
@@ -144,12 +162,17 @@ def marked(template: Template, name: str) -> str | None:
     return None if found is None else str(found)
 
 
-def _put(container: dict[str, Any], variable: str, items: Items) -> None:
-    """In the place of what it replaces, else at the end: later variables may refer to earlier ones."""
-    now = container.get("env") or []
-    at = next((index for index, item in enumerate(now) if item["name"] == variable), len(now))
-    rest = [item for item in now if item["name"] != variable]
-    container["env"] = [*rest[:at], *map(dict, items), *rest[at:]]
+def _put(container: dict[str, Any], variables: Mapping[str, Items]) -> None:
+    """Each in the place of what it replaces, else at the end: later variables may refer to earlier ones."""
+    if not variables:
+        return
+    left, env = dict(variables), []
+    for item in container.get("env") or []:
+        if item["name"] not in variables:
+            env.append(item)
+        else:
+            env += map(dict, left.pop(item["name"], ()))
+    container["env"] = [*env, *(dict(item) for items in left.values() for item in items)]
 
 
 def _env_back(container: dict[str, Any], had: Sequence[Mapping[str, Any]] | None, names: set[str]) -> None:
@@ -158,18 +181,24 @@ def _env_back(container: dict[str, Any], had: Sequence[Mapping[str, Any]] | None
     if others == [item for item in had or [] if item["name"] not in names]:
         result = [dict(item) for item in had or []]
     else:
-        result = others
-        for index, item in enumerate(had or []):
-            if item["name"] in names:
-                result.insert(_after(result, [earlier["name"] for earlier in (had or [])[:index]]), dict(item))
+        result = _between(others, had or [], names)
     container["env"] = result
     if not result and had is None:
         del container["env"]
 
 
-def _after(items: Sequence[Mapping[str, Any]], earlier: Sequence[str]) -> int:
-    """Behind the last of those that stood before it."""
-    return max((index + 1 for index, item in enumerate(items) if item["name"] in earlier), default=0)
+def _between(others: Sequence[Any], had: Sequence[Mapping[str, Any]], names: set[str]) -> list[Any]:
+    """The others with those of `had` that have these names, each behind the last of all that stood before it."""
+    ends = {item["name"]: index + 1 for index, item in enumerate(others)}
+    result: list[Any] = []
+    place = 0
+    for item in had:
+        if item["name"] in names:
+            result.append(dict(item))
+        elif ends.get(item["name"], 0) > place:
+            result += others[place : ends[item["name"]]]
+            place = ends[item["name"]]
+    return [*result, *others[place:]]
 
 
 def _marks_back(result: dict[str, Any], snapshot: Template) -> None:
@@ -193,18 +222,19 @@ def different(template: Template, wanted: Fields) -> list[Difference]:
     missing = sorted(wanted.needed() - set(present))
     if missing:
         return [Difference(f"has no container {name}") for name in missing]
+    places = _places(template)
     found = [
-        Difference(f"runs {present[name].get('image')} instead of {image}", name, _place(template, name, "f:image"))
+        Difference(f"runs {_shown(present[name])} instead of {image}", name, (*places[name], "f:image"))
         for name, image in sorted(wanted.images.items())
         if not same_image(present[name].get("image", ""), image)
     ]
     for name, variables in sorted(wanted.env.items()):
-        now = present.get(name, {}).get("env") or []
+        now = _by_variable(present.get(name, {}).get("env"))
         for variable, items in sorted(variables.items()):
-            words, part = _variable(variable, _items(now, variable), items)
+            words, part = _variable(variable, now.get(variable, ()), items)
             if words:
-                place = _place(template, name, "f:env", f'k:{{"name":"{variable}"}}', *part)
-                found.append(Difference(words, name, place if _items(now, variable) else ()))
+                place = (*places.get(name, ()), "f:env", f'k:{{"name":"{variable}"}}', *part)
+                found.append(Difference(words, name, place if now.get(variable) else ()))
     if wanted.whole is not None and not found:
         other = [one for one in named_differences(template, changed(template, wanted)) if RESTART not in one]
         found = [Difference(f"has another {path} than its snapshot") for path in other]
@@ -284,8 +314,12 @@ def _source(item: Mapping[str, Any]) -> str:
     return f"{words} {ref['name']}[{ref['key']}]" if "name" in ref and "key" in ref else words
 
 
-def _items(env: Sequence[Mapping[str, Any]], variable: str) -> Items:
-    return tuple(item for item in env if item["name"] == variable)
+def _by_variable(env: Sequence[Mapping[str, Any]] | None) -> dict[str, Items]:
+    """The items of each name: there may be thousands of names, and thousands of one."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for item in env or ():
+        found.setdefault(item["name"], []).append(item)
+    return {name: tuple(items) for name, items in found.items()}
 
 
 def _same_items(now: Items, wanted: Items) -> bool:
@@ -296,10 +330,18 @@ def _same_items(now: Items, wanted: Items) -> bool:
     return one.get("valueFrom") == other.get("valueFrom") and (one.get("value") or "") == (other.get("value") or "")
 
 
-def _place(template: Template, container: str, *below: str) -> tuple[str, ...]:
-    groups = [key for key in GROUPS if container in _by_name(template["spec"].get(key))]
-    group = groups[0] if groups else GROUPS[-1]
-    return ("f:spec", "f:template", "f:spec", f"f:{group}", f'k:{{"name":"{container}"}}', *below)
+def _places(template: Template) -> dict[str, tuple[str, ...]]:
+    """Where managed fields have each container."""
+    return {
+        item["name"]: ("f:spec", "f:template", "f:spec", f"f:{group}", f'k:{{"name":"{item["name"]}"}}')
+        for group in reversed(GROUPS)
+        for item in template["spec"].get(group) or []
+    }
+
+
+def _shown(container: Mapping[str, Any]) -> str:
+    image = str(container.get("image"))
+    return image if len(image) <= _LONGEST_IMAGE else f"{image[:_LONGEST_IMAGE]}…"
 
 
 def _containers(template: Template) -> Iterator[Any]:

@@ -116,6 +116,9 @@ class Workload:
             return Sight(
                 None, problem=f"there is no {config.kind} {config.name} in namespace {namespace}; create it first"
             )
+        large = template.too_large(found["spec"]["template"])
+        if large:
+            return Sight(None, problem=f"{config.kind} {config.name} {large}")
         present = template.containers(found["spec"]["template"])
         missing = sorted({*config.images, *config.env} - set(present))
         if missing:
@@ -422,6 +425,8 @@ async def _new_template(
             if operation.restart:
                 template.mark(result, template.RESTART, operation.key)
             return result
+        if large := template.too_large(now):
+            raise Permanent(large)
         result = template.changed(now, _wanted(config, [operation], snapshot))
     except Permanent as error:
         raise Permanent(f"{rollout.called(found)}: {error}") from None
