@@ -486,3 +486,54 @@ async def test_a_connection_is_parsed_once_an_edition() -> None:
     assert third.config.url == "https://other.shop.example" and third.identity != second.identity
     links.event("DELETED", connection("a", generation=2))
     assert links._read_once == {}
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What is kept of Secrets
+
+
+@pytest.mark.parametrize("size", [8 * 1024 + 1, 60_000])
+async def test_a_large_value_of_a_secret_is_refused_before_it_is_looked_for(size: int) -> None:
+    links, server = known(connection("hook"))
+    server.secrets["hook"]["key"] = base64.b64encode(b"k" * size).decode()
+    with pytest.raises(Permanent, match=r'the key|bytes') as error:
+        await links.open("shop", "webhook", None)
+    assert f"{size} bytes" in str(error.value) and "at most 8192" in str(error.value)
+    server.secrets["hook"]["key"] = base64.b64encode(b"k" * 8 * 1024).decode()
+    assert await links.open("shop", "webhook", None)
+
+
+async def test_of_a_secret_only_the_keys_that_are_named_are_kept_and_one_request_reads_them_for_all() -> None:
+    other = connection("other", secret={"secretRef": {"name": "hook", "key": "other"}})
+    links, server = known(connection("hook"), other)
+    server.secrets["hook"]["backup"] = base64.b64encode(b"x" * 500_000).decode()
+    for name in ("hook", "other"):
+        await links.open("shop", "webhook", name)
+    reads = server.reads
+    links._secrets.clear()
+    for name in ("hook", "other", "hook"):
+        await links.open("shop", "webhook", name)
+    assert server.reads == reads + 1
+    assert set(links._secrets["shop", "hook"].values) == {"key", "other"}
+
+
+async def test_secrets_are_forgotten_by_age_also_where_nobody_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatewright.runtime.links.SECRET_AGE", 0.01)
+    links, _ = known(connection("hook"))
+    await links.open("shop", "webhook", None)
+    assert links._secrets
+    async with asyncio.timeout(5):
+        while links._secrets:
+            await asyncio.sleep(0.01)
+
+
+async def test_secrets_are_kept_within_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatewright.runtime.links.SECRETS_BYTES", 50)
+    names = [f"c{number}" for number in range(6)]
+    links, server = known(
+        *(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names)
+    )
+    server.secrets |= {name: {"key": KEY} for name in names}
+    for name in names:
+        await links.open("shop", "webhook", name)
+    assert [name for _, name in links._secrets] == ["c4", "c5"]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
+from gatewright.core.memory import Memory
 from gatewright.ports import External, Permanent, Target
 from gatewright.providers.registry import ACTIONS, FLAGS, HOSTS, TARGETS
 
 TABLES: Mapping[str, Mapping[str, External]] = {"target": HOSTS, "flags": FLAGS, "action": ACTIONS}
 """Providers outside the cluster, by the kind of subject."""
+_checked_once: Memory[tuple[str, bytes], tuple[Any, Any, str]] = Memory(8 * 1024 * 1024, most=4096)
+"""By the bytes of their texts: a configuration takes some three times as much."""
 
 
 def is_outside(subject: str, config: Any) -> bool:
@@ -38,9 +40,12 @@ def _kind(subject: str) -> str:
     return subject.partition("/")[0]
 
 
-@functools.lru_cache(maxsize=4096)
 def _checked(kind: str, text: bytes) -> tuple[Any, Any, str]:
     """Checked once a configuration, not once a pass; without a kind, a target of the cluster."""
+    return _checked_once.get((kind, text), lambda: _check(kind, text), lambda _: len(text))
+
+
+def _check(kind: str, text: bytes) -> tuple[Any, Any, str]:
     (name, raw), *_ = orjson.loads(text).items()
     table: Mapping[str, Any] = TABLES[kind] if kind else TARGETS
     if name not in table:

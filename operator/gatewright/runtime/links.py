@@ -26,6 +26,7 @@ from gatewright.api.base import SecretKeyRef, SecretSource, seconds
 from gatewright.api.connection import ConnectionSpec
 from gatewright.core.model import fingerprint
 from gatewright.ports import Cluster, Link, NotFound, Permanent, Retryable
+from gatewright.providers.connections.secrets import MOST_BYTES
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems
 from gatewright.runtime.admission_probe import Prove, proved
@@ -35,6 +36,8 @@ from gatewright.runtime.readiness import WORKS, Place, Readiness, Reason
 CLOSED = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/")
 """Types of Secrets that open no Connection: they are Kubernetes' own, or hold everything that a chart has installed."""
 SECRET_AGE = 30.0
+SECRETS_BYTES = 8 * 1024 * 1024
+"""Bytes of values of Secrets that are kept, of all namespaces."""
 METADATA = ("namespace", "name", "uid", "generation", "resourceVersion")
 
 PROVE_AGAIN_S = 30.0
@@ -72,6 +75,21 @@ class _Read:
     references: tuple[SecretKeyRef, ...]
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class _Secret:
+    """What Connections name of a Secret."""
+
+    at: float
+    """When it was read, in seconds of the loop."""
+    version: str
+    values: Mapping[str, str]
+
+    @property
+    def size(self) -> int:
+        """Characters of its values."""
+        return sum(map(len, self.values.values()))
+
+
 class Unproved(Permanent):
     """Nobody can know whether the author of a Connection was asked for the right to what it opens."""
 
@@ -85,7 +103,8 @@ class Links:
         self._prove = prove
         self._proved: dict[Place, tuple[Any, Any]] = {}
         self._objects: dict[str, dict[str, dict[str, Any]]] = {}
-        self._secrets: dict[tuple[str, str], tuple[float, Mapping[str, str], str]] = {}
+        self._secrets: dict[tuple[str, str], _Secret] = {}
+        self._forgetting: asyncio.TimerHandle | None = None
         self._read_once: dict[Place, _Read] = {}
         self._readiness = Readiness(cluster, self._body, self._probe)
 
@@ -170,7 +189,11 @@ class Links:
         return [place for place in known if self._readiness.unjudged(place, self._objects[place[0]][place[1]])]
 
     async def close(self) -> None:
-        """Stop judging."""
+        """Stop judging, and forget all Secrets."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
+        self._secrets.clear()
         await self._readiness.close()
 
     def _body(self, place: Place) -> Mapping[str, Any] | None:
@@ -271,30 +294,77 @@ class Links:
         values: dict[tuple[str, str], str] = {}
         versions: list[str] = []
         for ref in refs:
-            data, version = await self._secret(namespace, ref.name)
-            if ref.key not in data:
-                raise Permanent(f"Secret {ref.name} does not have the key that the Connection names")
-            values[ref.name, ref.key] = data[ref.key]
+            values[ref.name, ref.key], version = await self._secret(namespace, ref.name, ref.key)
             versions.append(version)
+        size = sum(len(value.encode()) for value in values.values())
+        if size > MOST_BYTES:
+            raise Permanent(
+                f"the Secrets of the Connection have {size} bytes in the keys that it names, at most {MOST_BYTES} together"
+            )
         return values, versions
 
-    async def _secret(self, namespace: str, name: str) -> tuple[Mapping[str, str], str]:
+    async def _secret(self, namespace: str, name: str, key: str) -> tuple[str, str]:
+        """The value of a key and the version of its Secret. Of a Secret nothing is kept but what was asked for.
+        Raises Retryable, Permanent."""
         now = asyncio.get_running_loop().time()
         kept = self._secrets.get((namespace, name))
-        if kept is not None and now - kept[0] < SECRET_AGE:
-            return kept[1], kept[2]
+        if kept is not None and now - kept.at < SECRET_AGE and key in kept.values:
+            return kept.values[key], kept.version
         try:
             found = await self._cluster.get(path("v1", "secrets", namespace, name))
         except NotFound:
             raise Permanent(f"there is no Secret {name} in namespace {namespace}") from None
-        kind = str(found.get("type", ""))
-        if kind.startswith(CLOSED):
-            raise Permanent(f"Secret {name} is of type {kind}, which opens no Connection; name a Secret of its own")
-        data = {key: base64.b64decode(value).decode(errors="replace") for key, value in found.get("data", {}).items()}
-        for place in [place for place, (read, *_) in self._secrets.items() if now - read >= SECRET_AGE]:
+        value, version = _value(found, name, key), found["metadata"]["resourceVersion"]
+        named = {key} | self._named(namespace, name)
+        values = {one: _value(found, name, one) for one in named if _fits(found, one)}
+        self._secrets.pop((namespace, name), None)
+        self._secrets[namespace, name] = _Secret(now, version, values)
+        self._forget_secrets(now)
+        return value, version
+
+    def _named(self, namespace: str, name: str) -> set[str]:
+        """The keys of a Secret that the Connections of its namespace name: one request reads it for all of them."""
+        here = (read for (where, _), read in self._read_once.items() if where == namespace)
+        return {ref.key for read in here for ref in read.references if ref.name == name}
+
+    def _forget_secrets(self, now: float) -> None:
+        """What is old, and the oldest where there are too many. Those are in the order in which they were read."""
+        size = sum(secret.size for secret in self._secrets.values())
+        while self._secrets:
+            place, oldest = next(iter(self._secrets.items()))
+            if now - oldest.at < SECRET_AGE and size <= SECRETS_BYTES:
+                break
+            size -= oldest.size
             del self._secrets[place]
-        self._secrets[namespace, name] = (now, data, found["metadata"]["resourceVersion"])
-        return data, found["metadata"]["resourceVersion"]
+        if self._secrets and self._forgetting is None:
+            self._forgetting = asyncio.get_running_loop().call_later(SECRET_AGE, self._forget_later)
+
+    def _forget_later(self) -> None:
+        """Also where nobody asks any more."""
+        self._forgetting = None
+        self._forget_secrets(asyncio.get_running_loop().time())
+
+
+def _value(secret: Mapping[str, Any], name: str, key: str) -> str:
+    """The value of a key of a Secret. Raises Permanent where it opens no Connection."""
+    kind = str(secret.get("type", ""))
+    if kind.startswith(CLOSED):
+        raise Permanent(f"Secret {name} is of type {kind}, which opens no Connection; name a Secret of its own")
+    if key not in (secret.get("data") or {}):
+        raise Permanent(f"Secret {name} does not have the key that the Connection names")
+    if not _fits(secret, key):
+        size = len(secret["data"][key]) * 3 // 4
+        raise Permanent(
+            f'the key "{key}" of the Secret "{name}" has {size} bytes, at most {MOST_BYTES}; '
+            "put the credential alone into it"
+        )
+    return base64.b64decode(secret["data"][key]).decode(errors="replace")
+
+
+def _fits(secret: Mapping[str, Any], key: str) -> bool:
+    """Whether a key is there and small enough, told before it is decoded."""
+    text = (secret.get("data") or {}).get(key)
+    return text is not None and len(text) * 3 // 4 <= MOST_BYTES + 2
 
 
 def _kept(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import html
 import json
 import re
@@ -13,6 +12,7 @@ from urllib.parse import quote, quote_plus, unquote
 
 from gatewright.api.base import SecretSource
 from gatewright.core import masking
+from gatewright.core.memory import Memory
 from gatewright.ports import Answer, Link, Permanent, Retryable
 
 _SHORTEST = 4
@@ -20,6 +20,8 @@ _SHORTEST = 4
 _PIECE = 12
 """So many characters of a secret in a row are hidden, wherever the rest of it is: who repeats it may have cut it."""
 _LONGEST_MESSAGE = 300
+MOST_BYTES = 8 * 1024
+"""Bytes that the values of a Connection may have together: all of its spellings are looked for in every message."""
 _MOST = 16 * 1024
 """Characters of a message that are looked at."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
@@ -98,8 +100,17 @@ def _spans(text: str, known: _Known) -> Iterator[tuple[int, int]]:
                 yield at, at + _PIECE
 
 
-@functools.lru_cache(maxsize=64)
+_known_once: Memory[frozenset[str], _Known] = Memory(8 * 1024 * 1024, most=64, large_bytes=256 * 1024)
+"""By the bytes of what is looked for."""
+_BYTES_OF_A_PIECE = 128
+"""A short text, and its place in a set."""
+
+
 def _known(values: frozenset[str]) -> _Known:
+    return _known_once.get(values, lambda: _find_known(values), lambda known: len(known.pieces) * _BYTES_OF_A_PIECE)
+
+
+def _find_known(values: frozenset[str]) -> _Known:
     parts = {part for value in values for part in _parts(value)}
     whole = {spelled for part in parts | values for spelled in _spellings(part) if len(spelled) >= _SHORTEST}
     pieces = {
