@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any, cast
 
@@ -93,7 +95,36 @@ def test_many_problems_are_counted_and_few_are_kept() -> None:
     steps = [{"name": f"s{number}", "wait": "long"} for number in range(20)]
     entry = Entry.of(release(spec={"version": "1", "stages": [{"name": f"s{n}", "steps": steps} for n in range(5)]}))
     problems = entry.view().problems
-    assert len(problems) == 100 and sum(map(bool, problems)) == 20
+    assert len(problems) == 21 and all(problems[:20]) and problems[20] == ""
+
+
+LONG = "k" * 50_000
+MANY: dict[str, dict[str, Any]] = {
+    "unknown names": {"targets": [{"name": "a", "workload": {"name": "a", "images": {"app": "$(a)" * 40_000}}}]},
+    "below a long key": {"targets": [{"name": "a", "workload": {LONG: ["$(a)"] * 8_000}}]},
+    "with long names": {"targets": [{"name": "a", "workload": {"x": [f"$({'n' * 5_000})"] * 40}}]},
+    "of a step": {"guards": [{"name": "a", "max": "1", "sql": {"query": "$(steps.a.outputs.b)" * 10_000}}]},
+    "of a Connection": {"guards": [{"name": "a", "max": "1", "sql": {"connection": "$(a)" * 40_000, "query": "q"}}]},
+    "unknown fields": {"targets": [{"name": "a", "workload": {f"u{number}": 1 for number in range(8_000)}}]},
+    "a workload that is none": {"targets": [{"name": "a", "workload": {"kind": [], "name": {}}}]},
+}
+
+
+@pytest.mark.parametrize("raw", MANY.values(), ids=MANY)
+def test_problems_take_no_more_room_than_a_spec(raw: dict[str, Any]) -> None:
+    """As many are put into words as anybody reads, and none of them repeats a long path or all that is known."""
+    text = {"version": "1", "vars": {f"v{number}": "" for number in range(60)}} | raw
+    text["stages"] = SPEC["stages"]
+    assert size.too_much(len(json.dumps(text)), text) is None and spec_of(text)[0] is not None
+    gc.collect()
+    tracemalloc.start()
+    try:
+        _, problems = spec_of(text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert problems and len(problems) <= 21 and max(map(len, problems)) <= 500
+    assert peak < 24 * 1024 * 1024
 
 
 def test_a_status_that_the_operator_cannot_have_written_is_not_kept() -> None:

@@ -453,10 +453,10 @@ def test_a_connection_that_was_deleted_while_nobody_watched_is_gone() -> None:
 async def test_secrets_that_nobody_uses_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     links, server = known(connection("hook"))
     server.secrets["next"] = {"key": KEY}
-    await links._secret("shop", "hook")
+    await links._secret("shop", "hook", "key")
     monkeypatch.setattr("gatewright.runtime.links.SECRET_AGE", 0.0)
-    await links._secret("shop", "next")
-    assert list(links._secrets) == [("shop", "next")]
+    await links._secret("shop", "next", "key")
+    assert ("shop", "hook") not in links._secrets
 
 
 # --- whose it is

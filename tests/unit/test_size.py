@@ -207,7 +207,7 @@ def test_what_is_small_is_left_as_it_is() -> None:
 
 def test_more_steps_and_gates_than_anybody_reads_are_refused() -> None:
     words = "spec.stages: have 501 steps, gates and compensations, at most 500; split the Release"
-    assert words not in body.problems(large(20, 5, 20, 0, 1, 8))
+    assert words not in list(body.problems(large(20, 5, 20, 0, 1, 8)))
     wanted = large(20, 5, 20, 0, 1, 8)
     wanted.stages[0].steps.append(wanted.stages[0].steps[0].model_copy(update={"name": "more"}))
-    assert words in body.problems(wanted)
+    assert words in list(body.problems(wanted))

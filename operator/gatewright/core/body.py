@@ -8,8 +8,12 @@ from typing import Any, Protocol
 from gatewright.api.release import STEP_KINDS, Check, ReleaseSpec, Stage, Step
 from gatewright.api.status import Run
 from gatewright.core import size
-from gatewright.core.expand import OUTPUT, references
+from gatewright.core.expand import OUTPUT, middle_cut, named, references, shown
 from gatewright.core.model import Body, Operation
+
+
+_LONGEST_NAME = 100
+"""Characters of an unknown name that a message repeats."""
 
 
 class _Named(Protocol):
@@ -39,10 +43,10 @@ def unresolved(spec: ReleaseSpec, last_good: str | None) -> list[str]:
     if last_good:
         return []
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    places = dict.fromkeys(path for path, name in references(raw, "spec") if name == "lastGood.version")
     return [
-        f"{path}: $(lastGood.version) is not known: no version was promoted yet, and the targets do not tell one"
-        for path, name in references(raw, "spec")
-        if name == "lastGood.version"
+        f"{shown(path)}: $(lastGood.version) is not known: no version was promoted yet, and the targets do not tell one"
+        for path in places
     ]
 
 
@@ -81,24 +85,26 @@ def produced(body: Body, run: Run) -> set[str]:
     }
 
 
-def problems(spec: ReleaseSpec) -> list[str]:
-    """Everything that is wrong with a spec beyond its fields' own shapes; each names the path and what would be right."""
-    return [
-        *_duplicates("spec.targets", spec.targets),
-        *_duplicates("spec.preflight", spec.preflight),
-        *_duplicates("spec.guards", spec.guards),
-        *_duplicates("spec.rollback.verify", spec.rollback.verify),
-        *_duplicates("spec.stages", spec.stages),
-        *_duplicates("spec.followUps", spec.followUps),
-        *(problem for index, stage in enumerate(spec.stages) for problem in _stage(spec, index, stage)),
-        *_requirements(spec),
-        *_unknown_names(spec),
-        *_misplaced(spec),
-        *_unproved(spec),
-        *_early(spec),
-        *_twins(spec),
-        *filter(None, [size.problem(spec)]),
-    ]
+def problems(spec: ReleaseSpec) -> Iterator[str]:
+    """Everything that is wrong with a spec beyond its fields' own shapes; each names the path and what would be right.
+
+    One after the other: there may be as many as a spec has characters, and nobody reads more than a few.
+    """
+    yield from _duplicates("spec.targets", spec.targets)
+    yield from _duplicates("spec.preflight", spec.preflight)
+    yield from _duplicates("spec.guards", spec.guards)
+    yield from _duplicates("spec.rollback.verify", spec.rollback.verify)
+    yield from _duplicates("spec.stages", spec.stages)
+    yield from _duplicates("spec.followUps", spec.followUps)
+    for index, stage in enumerate(spec.stages):
+        yield from _stage(spec, index, stage)
+    yield from _requirements(spec)
+    yield from _unknown_names(spec)
+    yield from _misplaced(spec)
+    yield from _unproved(spec)
+    yield from _early(spec)
+    yield from _twins(spec)
+    yield from filter(None, [size.problem(spec)])
 
 
 def _duplicates(path: str, items: Sequence[_Named]) -> Iterator[str]:
@@ -120,7 +126,7 @@ def _stage(spec: ReleaseSpec, index: int, stage: Stage) -> Iterator[str]:
         wanted = step.deploy.targets if step.deploy else [step.flags.target] if step.flags and step.flags.target else []
         for name in wanted:
             if name not in known:
-                yield f'{where}: target "{name}" is not in spec.targets (known: {", ".join(known) or "none"})'
+                yield f'{where}: target "{name}" is not in spec.targets (known: {named(known)})'
     for number, step in enumerate(stage.rollback.steps):
         if step.kind in ("deploy", "wait", "confirm", "approval"):
             yield f"{path}.rollback.steps[{number}]: {step.kind} cannot compensate; use job, flags or a provider's action"
@@ -144,7 +150,7 @@ def _required(path: str, steps: Sequence[Step], available: set[str]) -> Iterator
     for number, step in enumerate(steps):
         for name in step.requires:
             if name not in available:
-                known = _list(available)
+                known = named(available)
                 yield f'{path}[{number}].requires: no earlier step produces "{name}" (produced so far: {known})'
         if step.produces:
             available.add(step.produces)
@@ -168,10 +174,12 @@ def _unknown(found: Iterable[tuple[str, str]], fixed: set[str], steps: set[str])
         output = OUTPUT.fullmatch(name)
         if output and output[1] in steps:
             continue
+        where, short = shown(path), middle_cut(name, _LONGEST_NAME)
         if output:
-            yield f'{path}: $({name}) names the step "{output[1]}", which does not run before (known: {_list(steps)})'
+            earlier = middle_cut(output[1], _LONGEST_NAME)
+            yield f'{where}: $({short}) names the step "{earlier}", which does not run before (known: {named(steps)})'
         elif name not in fixed:
-            yield f"{path}: $({name}) is not known here (known: {_list(fixed)})"
+            yield f"{where}: $({short}) is not known here (known: {named(fixed)})"
 
 
 def _early(spec: ReleaseSpec) -> Iterator[str]:
@@ -181,7 +189,8 @@ def _early(spec: ReleaseSpec) -> Iterator[str]:
             outside = dict(step.flags.model_extra or {}) if step.flags else {}
             for path, name in references(outside, f"{where}.flags"):
                 if OUTPUT.fullmatch(name):
-                    yield f"{path}: $({name}) is not known when the flags' former values are recorded; use a variable"
+                    short = middle_cut(name, _LONGEST_NAME)
+                    yield f"{shown(path)}: $({short}) is not known when the flags' former values are recorded; use a variable"
 
 
 def _twins(spec: ReleaseSpec) -> Iterator[str]:
@@ -192,6 +201,8 @@ def _twins(spec: ReleaseSpec) -> Iterator[str]:
         if not isinstance(config, dict):
             continue
         kind, name = config.get("kind", "Deployment"), config.get("name")
+        if not isinstance(kind, str) or not isinstance(name, str):
+            continue  # that is said elsewhere
         first = seen.setdefault((kind, name), index)
         if first != index:
             yield (
@@ -220,10 +231,6 @@ def _misplaced(spec: ReleaseSpec) -> Iterator[str]:
                 yield f"{path}[{index}].approval: nobody is asked here; put it into preflight, or make it a step"
             if path == "spec.guards" and "job" in (check.model_extra or {}):
                 yield f"{path}[{index}].job: a guard is measured again and again; a job runs once, as a gate"
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
 
 
 def kind_of(check: Check) -> str:

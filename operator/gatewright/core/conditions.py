@@ -341,7 +341,9 @@ def _resting(p: Pass, situation: Situation) -> _Said:
     status, spec = p.status, p.view.spec
     run, version = status.run, spec.version if spec is not None else ""
     if situation == "Invalid" or (situation != "Leaving" and (p.view.problems or spec is None)):
-        more = f" (and {len(p.view.problems) - 1} more)" if len(p.view.problems) > 1 else ""
+        # the last one has no words where there are more than were counted
+        count = f"{len(p.view.problems) - 1}" if all(p.view.problems) else f"at least {len(p.view.problems) - 1}"
+        more = f" (and {count} more)" if len(p.view.problems) > 1 else ""
         text = (p.view.problems or ("spec cannot be read",))[0] + more
         return _Said("Invalid", "False", "InvalidSpec", text, "a corrected spec", stalled=True)
     if status.unverified is not None and (situation == "Unverified" or p.view.run is not None):

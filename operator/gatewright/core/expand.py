@@ -8,13 +8,20 @@ reference to it is checked for its step before the run, and for its key when it 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 _REFERENCE = re.compile(r"\$(\$?)\(([^()\s]*)\)")
 MOST_CHARS = 2**20
 """Characters that the texts of one step or check may have once everything is put in; the API server takes no more."""
 OUTPUT = re.compile(r"steps\.([a-z0-9-]+)\.outputs\.([A-Za-z0-9_.-]+)")
+
+
+_LONGEST_PART = 100
+"""Characters of a key that a path repeats."""
+_LONGEST_PATH = 200
+_LONGEST_LIST = 150
+"""Characters of a list of names."""
 
 
 class Unknown(ValueError):
@@ -30,29 +37,51 @@ def expand(value: Any, names: Mapping[str, str], path: str = "") -> Any:
         replaced = _replace(text, where, names)
         left -= len(replaced)
         if left < 0:
-            raise Unknown(f"{where}: what is put in for its references has more than {MOST_CHARS} characters")
+            raise Unknown(f"{shown(where)}: what is put in for its references has more than {MOST_CHARS} characters")
         return replaced
 
     return _walk(value, path, leaf)
 
 
 def references(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every (path, name) that a JSON value refers to."""
-    found: list[tuple[str, str]] = []
+    """Every (path, name) that a JSON value refers to, one after the other: there may be very many."""
+    if isinstance(value, str):
+        yield from ((path, match[2]) for match in _REFERENCE.finditer(value) if not match[1])
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from references(item, below(path, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from references(item, f"{path}[{index}]")
 
-    def look(text: str, where: str) -> str:
-        found.extend((where, match[2]) for match in _REFERENCE.finditer(text) if not match[1])
-        return text
 
-    _walk(value, path, look)
-    return iter(found)
+def below(path: str, key: object) -> str:
+    """The path of a key; of a long key only its ends."""
+    return f"{path}.{middle_cut(str(key), _LONGEST_PART)}"
+
+
+def shown(path: str) -> str:
+    """A path as messages show it."""
+    return middle_cut(path, _LONGEST_PATH)
+
+
+def named(names: Iterable[str]) -> str:
+    """Names in a row, not too many."""
+    text = ", ".join(sorted(names)) or "none"
+    return text if len(text) <= _LONGEST_LIST else f"{text[:_LONGEST_LIST].rpartition(', ')[0]} and more"
+
+
+def middle_cut(text: str, longest: int) -> str:
+    """A text without its middle where it is longer."""
+    begin = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[:begin]}…{text[begin + 1 - longest :]}"
 
 
 def _walk(value: Any, path: str, leaf: Callable[[str, str], str]) -> Any:
     if isinstance(value, str):
         return leaf(value, path) if "$(" in value else value
     if isinstance(value, Mapping):
-        return {key: _walk(item, f"{path}.{key}", leaf) for key, item in value.items()}
+        return {key: _walk(item, below(path, key), leaf) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_walk(item, f"{path}[{index}]", leaf) for index, item in enumerate(value)]
     return value
@@ -63,7 +92,7 @@ def _replace(text: str, path: str, names: Mapping[str, str]) -> str:
         if match[1]:
             return match[0][1:]
         if match[2] not in names:
-            raise Unknown(f"{path}: $({match[2]}) is not known here (known: {', '.join(sorted(names))})")
+            raise Unknown(f"{shown(path)}: $({middle_cut(match[2], _LONGEST_PART)}) is not known here (known: {named(names)})")
         return names[match[2]]
 
     return _REFERENCE.sub(one, text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -18,6 +18,7 @@ from gatewright.api.base import NAME_PATTERN, VERSION_PATTERN, docstrings
 from gatewright.api.connection import ConnectionSpec
 from gatewright.api.jobs import Job
 from gatewright.api.release import Approval, Check, FollowUp, Guard, ReleaseSpec, Target
+from gatewright.core.expand import below
 
 _SHOWN = 60
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
@@ -60,8 +61,14 @@ def explain(error: ValidationError, root: str, value: object = None, model: type
     The errors carry their own inputs, so `value` may be left out. Without a model it is found by its name; it tells
     which field may have been meant.
     """
+    return list(explained(error, root, model))
+
+
+def explained(error: ValidationError, root: str, model: type[BaseModel] | None = None) -> Iterator[str]:
+    """The same, one after the other: there may be thousands."""
     model = model or _MODELS.get(error.title)
-    return [sentence(details, root, model) for details in error.errors(include_url=False)]
+    for details in error.errors(include_url=False):
+        yield sentence(details, root, model)
 
 
 def sentence(details: ErrorDetails, root: str, model: type[BaseModel] | None) -> str:
@@ -132,7 +139,7 @@ def place(root: str, loc: Sequence[int | str]) -> str:
     for part in loc:
         # pydantic marks a bad key of a mapping with "[key]"; the key itself has been named before it
         if part != "[key]":
-            text += f"[{part}]" if isinstance(part, int) else f".{part}"
+            text = f"{text}[{part}]" if isinstance(part, int) else below(text, part)
     return text
 
 

@@ -9,6 +9,7 @@ knows is not judged before the run.
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -23,10 +24,10 @@ from gatewright.ports import Permanent
 from gatewright.providers import places, registry
 from gatewright.providers.connections import addresses
 from gatewright.providers.gates.statements import REFERENCE
-from gatewright.providers.sentences import explain, field_names, listed, meant, place, quoted, sentence
+from gatewright.providers.sentences import explain, explained, field_names, listed, meant, place, quoted, sentence
 from gatewright.providers.units import misfits, unit_of
 
-__all__ = ["connection_problems", "explain", "problems"]
+__all__ = ["connection_problems", "explain", "explained", "problems"]
 
 _CORE: Mapping[str, type[BaseModel]] = {"job": Job, "approval": Approval}
 """Checks that are not measured: core handles them itself."""
@@ -36,6 +37,8 @@ _MEASURING = (
 """Fields of a check that say how it is measured."""
 _SHORT = ("command", "args", "env", "envFrom", "serviceAccountName", "resources")
 """Fields of a Job that belong to its short form."""
+_MOST_SAID = 50
+"""Problems of one place that are put into words."""
 _WITHOUT_TIME = {
     "wait": "which takes as long as it says",
     "confirm": "which waits for a person",
@@ -43,23 +46,21 @@ _WITHOUT_TIME = {
 }
 
 
-def problems(spec: ReleaseSpec) -> list[str]:
-    """Everything that is wrong with the providers of a spec, in the order of the spec."""
+def problems(spec: ReleaseSpec) -> Iterator[str]:
+    """Everything that is wrong with the providers of a spec, in the order of the spec, one after the other."""
     names = _known_names(spec)
-    found: list[str] = []
     for index, target in enumerate(spec.targets):
-        found += _target(f"spec.targets[{index}]", target, names)
+        yield from _target(f"spec.targets[{index}]", target, names)
     for path, step, where in places.steps(spec):
-        found += _step(path, step, {**names, "stage": where}, spec)
-    found += _unapproved(spec)
+        yield from _step(path, step, {**names, "stage": where}, spec)
+    yield from _unapproved(spec)
     for index, entry in enumerate(spec.notify):
-        found += _keyed(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
-        found += _notify(f"spec.notify[{index}]", entry, spec)
+        yield from _keyed(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
+        yield from _notify(f"spec.notify[{index}]", entry, spec)
     for path, check, stage in places.checks(spec):
-        found += _check(path, check, names if stage is None else {**names, "stage": stage})
+        yield from _check(path, check, names if stage is None else {**names, "stage": stage})
     for index, item in enumerate(spec.followUps):
-        found += _follow_up(f"spec.followUps[{index}]", item, names)
-    return found
+        yield from _follow_up(f"spec.followUps[{index}]", item, names)
 
 
 def connection_problems(spec: Mapping[str, Any], namespace: str = "") -> list[str]:
@@ -238,24 +239,25 @@ def _validated(
 
     None where something is wrong. Where only unknown text keeps it from being checked it is as good as it can be told.
     """
-    found = list(references(raw, where))
+    found = dict.fromkeys(references(raw, where))
     unknown = {name: f"$({name})" for _, name in found if name not in names}
     open_paths = {spot for spot, name in found if name in unknown}
     value = expand(raw, {**names, **unknown}, where)
+    named = ((spot, name) for spot, name in found if spot == f"{where}.connection" and name in unknown)
     late = [
-        f"{spot}: $({name}) is not known when a run finds its Connections, before its first change; use a variable"
-        for spot, name in found
-        if spot == f"{where}.connection" and name in unknown
+        f"{spot}: $({name[:100]}) is not known when a run finds its Connections, before its first change; use a variable"
+        for spot, name in itertools.islice(named, _MOST_SAID)
     ]
     late += _verbatim(model, raw, where) if "$(" in str(raw) else []
     try:
         return model.model_validate(value), late
     except ValidationError as error:
-        wrong = [
-            sentence(details, where, model)
+        errors = (
+            details
             for details in error.errors(include_url=False)
             if place(where, details["loc"]) not in open_paths and details["type"] != REFERENCE
-        ]
+        )
+        wrong = [sentence(details, where, model) for details in itertools.islice(errors, _MOST_SAID)]
         known = model.model_construct(**value) if isinstance(value, dict) and not wrong else None
         return known, late + wrong
 

@@ -353,7 +353,7 @@ def _value(secret: Mapping[str, Any], name: str, key: str) -> str:
     if key not in (secret.get("data") or {}):
         raise Permanent(f"Secret {name} does not have the key that the Connection names")
     if not _fits(secret, key):
-        size = len(secret["data"][key]) * 3 // 4
+        size = _bytes(secret["data"][key])
         raise Permanent(
             f'the key "{key}" of the Secret "{name}" has {size} bytes, at most {MOST_BYTES}; '
             "put the credential alone into it"
@@ -364,7 +364,12 @@ def _value(secret: Mapping[str, Any], name: str, key: str) -> str:
 def _fits(secret: Mapping[str, Any], key: str) -> bool:
     """Whether a key is there and small enough, told before it is decoded."""
     text = (secret.get("data") or {}).get(key)
-    return text is not None and len(text) * 3 // 4 <= MOST_BYTES + 2
+    return text is not None and _bytes(text) <= MOST_BYTES
+
+
+def _bytes(text: str) -> int:
+    """How many bytes a text in Base64 stands for."""
+    return len(text) * 3 // 4 - text[-2:].count("=")
 
 
 def _kept(body: Mapping[str, Any]) -> dict[str, Any]:

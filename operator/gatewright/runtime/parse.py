@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,14 @@ from gatewright.api import FINALIZER
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus
 from gatewright.core import body, size
+from gatewright.core.expand import middle_cut
 from gatewright.core.model import View
 from gatewright.providers import validate
 
 MOST_PROBLEMS = 20
-"""So many are kept in words; of the others it is known that there are some."""
+"""So many are kept in words; that there are more says one without."""
+LONGEST_PROBLEM = 500
+"""Characters of a problem."""
 
 
 @dataclass(slots=True)
@@ -33,7 +37,7 @@ class Written:
         """The model, and everything that is wrong with it; what was checked before is not checked again."""
         if self.problems is None:
             spec, found = spec_of(orjson.loads(self.text))
-            self.problems = (*found[:MOST_PROBLEMS], *("" for _ in found[MOST_PROBLEMS:]))
+            self.problems = found
             if spec is None:
                 self.text = b""
             return spec, self.problems
@@ -53,11 +57,17 @@ def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
     try:
         spec = ReleaseSpec.model_validate(raw)
     except ValidationError as error:
-        return None, tuple(validate.explain(error, "spec", raw))
+        return None, _first(validate.explained(error, "spec"))
     problem = size.expanded_problem(spec)
     if problem is not None:
         return spec, (problem,)
-    return spec, (*validate.problems(spec), *body.problems(spec))
+    return spec, _first(itertools.chain(validate.problems(spec), body.problems(spec)))
+
+
+def _first(problems: Iterable[str]) -> tuple[str, ...]:
+    """As many problems as anybody reads; the others are not even put into words."""
+    found = tuple(middle_cut(text, LONGEST_PROBLEM) for text in itertools.islice(problems, MOST_PROBLEMS + 1))
+    return found if len(found) <= MOST_PROBLEMS else (*found[:MOST_PROBLEMS], "")
 
 
 def status_of(raw: Any) -> ReleaseStatus | None:
