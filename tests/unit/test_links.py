@@ -496,7 +496,7 @@ async def test_a_connection_is_parsed_once_an_edition() -> None:
 async def test_a_large_value_of_a_secret_is_refused_before_it_is_looked_for(size: int) -> None:
     links, server = known(connection("hook"))
     server.secrets["hook"]["key"] = base64.b64encode(b"k" * size).decode()
-    with pytest.raises(Permanent, match=r'the key|bytes') as error:
+    with pytest.raises(Permanent, match=r"the key|bytes") as error:
         await links.open("shop", "webhook", None)
     assert f"{size} bytes" in str(error.value) and "at most 8192" in str(error.value)
     server.secrets["hook"]["key"] = base64.b64encode(b"k" * 8 * 1024).decode()
@@ -530,9 +530,7 @@ async def test_secrets_are_forgotten_by_age_also_where_nobody_asks_again(monkeyp
 async def test_secrets_are_kept_within_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatewright.runtime.links.SECRETS_BYTES", 50)
     names = [f"c{number}" for number in range(6)]
-    links, server = known(
-        *(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names)
-    )
+    links, server = known(*(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names))
     server.secrets |= {name: {"key": KEY} for name in names}
     for name in names:
         await links.open("shop", "webhook", name)

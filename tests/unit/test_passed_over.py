@@ -162,7 +162,7 @@ def test_a_workload_is_a_target_once():
     twin = {"name": "again", "workload": {"kind": "Deployment", "name": "web", "env": {"app": {"V": "$(version)"}}}}
     wanted = spec()
     wanted["targets"].append(twin)
-    found = problems(ReleaseSpec.model_validate(wanted))
+    found = list(problems(ReleaseSpec.model_validate(wanted)))
     assert found == [
         "spec.targets[1].workload: Deployment web is spec.targets[0] already; "
         "name a workload once, with all its images and variables"

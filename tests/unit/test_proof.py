@@ -131,12 +131,12 @@ def test_a_retry_makes_another_backup() -> None:
 )
 def test_where_a_proof_can_stand(change: dict[str, Any], words: str | None) -> None:
     raw = {"version": "2.0", "stages": [{"name": "a", "steps": [change]}]}
-    found = problems(ReleaseSpec.model_validate(raw))
+    found = list(problems(ReleaseSpec.model_validate(raw)))
     assert found == [] if words is None else any(words in problem for problem in found)
 
 
 def test_a_compensation_is_not_proved() -> None:
     raw = spec()
     raw["stages"][0]["rollback"]["steps"][0]["proof"] = {}
-    found = problems(ReleaseSpec.model_validate(raw))
+    found = list(problems(ReleaseSpec.model_validate(raw)))
     assert any(".rollback.steps[0].proof: a compensation is not proved" in problem for problem in found)

@@ -11,7 +11,6 @@ from gatewright.core import size
 from gatewright.core.expand import OUTPUT, middle_cut, named, references, shown
 from gatewright.core.model import Body, Operation
 
-
 _LONGEST_NAME = 100
 """Characters of an unknown name that a message repeats."""
 

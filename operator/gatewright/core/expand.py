@@ -92,7 +92,9 @@ def _replace(text: str, path: str, names: Mapping[str, str]) -> str:
         if match[1]:
             return match[0][1:]
         if match[2] not in names:
-            raise Unknown(f"{shown(path)}: $({middle_cut(match[2], _LONGEST_PART)}) is not known here (known: {named(names)})")
+            raise Unknown(
+                f"{shown(path)}: $({middle_cut(match[2], _LONGEST_PART)}) is not known here (known: {named(names)})"
+            )
         return names[match[2]]
 
     return _REFERENCE.sub(one, text)

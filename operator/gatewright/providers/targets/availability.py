@@ -43,6 +43,10 @@ SAID = 2
 WITHIN = timedelta(seconds=2)
 """A pod that was never ready has not been ready since its very beginning, within the precision of these times."""
 _KEPT = 4096
+_PODS = 50
+"""Pods that are kept of those that have something to say: of more, those of which nothing is known to be over."""
+_MESSAGE = 200
+"""Characters that are kept of what a container says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,8 @@ async def _look(
     listed = owned.current(found, every)
     times = [at for pod in listed if pods.is_ready(pod) and (at := pods.ready_since(pod)) is not None]
     ready = (min(times), max(times)) if times else None
-    seen = tuple(_kept(pod) for pod in listed if _says_something(pod))
+    speaking = sorted((pod for pod in listed if _says_something(pod)), key=pods.is_ready)
+    seen = tuple(_kept(pod) for pod in speaking[:_PODS])
     return _keep(found, _Look(_version(found), seen, stray, ready, time.monotonic()))
 
 
