@@ -44,9 +44,7 @@ WITHIN = timedelta(seconds=2)
 """A pod that was never ready has not been ready since its very beginning, within the precision of these times."""
 _KEPT = 4096
 _PODS = 50
-"""Pods that are kept of those that have something to say: of more, those of which nothing is known to be over."""
-_MESSAGE = 200
-"""Characters that are kept of what a container says."""
+"""Pods that are kept of those that have something to say: of more, those that are not ready."""
 
 
 @dataclass(frozen=True, slots=True)
