@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from gatewright.providers.connections import client
-from gatewright.providers.gates.http import HttpCheck, compiled
+from gatewright.providers.gates.http import HttpCheck
+from gatewright.providers.gates.jsonpath import compiled
 from gatewright.providers.registry import GATES
 from tests.contract import world
 

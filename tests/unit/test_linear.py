@@ -7,12 +7,14 @@ parts. And what is made of several (masks, reports, conditions of JSONPath) stan
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import gc
 import importlib
 import json
 import pkgutil
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -35,7 +37,7 @@ from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers import sentences
 from gatewright.providers.actions import github
 from gatewright.providers.connections import client, prometheus, redis, secrets, supabase, vendor
-from gatewright.providers.gates import http
+from gatewright.providers.gates import http, jsonpath
 from gatewright.providers.hosts import vercel_return
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain
@@ -243,7 +245,7 @@ def found(path: str) -> Act:
     def act(text: str) -> None:
         many = [text[at : at + 8] for at in range(0, len(text), 8)]
         body = {"items": [{"name": one, "deep": {"n": at}} for at, one in enumerate(many)], "a": many, "b": many}
-        http._found(config, path, reply(body, 200), LINK)
+        asyncio.run(http._found(config, path, reply(body, 200), LINK))
 
     return act
 
@@ -360,7 +362,7 @@ TABLE: dict[str, Act] = {
     "quoted": sentences.quoted,
     "schema": explained,
     "image": quietly(lambda text: Job.model_validate({"image": text, "timeout": text})),
-    "JSONPath": quietly(lambda text: http.compiled.__wrapped__(("$" + text)[:256])),
+    "JSONPath": quietly(lambda text: jsonpath.compiled.__wrapped__(("$" + text)[:256])),
     "one of a list": quietly(found("$.items[?@.name == 'x'].deep.n")),
     "anywhere": quietly(found("$..nowhere")),
     "supabase": lambda text: supabase._refused(LINK, reply({"message": f"ERROR: {text}"})),
@@ -414,4 +416,113 @@ def test_what_others_write_takes_linear_time(name: str, unit: str, head: str, ta
 )
 def test_a_condition_that_looks_at_the_whole_body_for_each_element_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="finds too much"):
-        http.compiled(path)
+        jsonpath.compiled(path)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# JSONPath
+
+ASKED = [
+    "$.a.b[0]", "$" + ".a" * 120, "$..a", "$..a.a.a.a", "$[*].a.b", "$[::2].a", "$.a[*].b", "$[?@.a == 'x']", "$[?@.a].b",
+    "$[?@.a == 1 && @.b == 2 && @.c == 3 && @.d == 4]", "$[?@ == @ && @ == @ && @ == @].x", "$[?!(@.a) && !(@.b)]",
+    "$[?length(@.a) == 1 || count(@.b) > 0]", "$[?@.a.a.a.a.a.a.a.a.a.a]",
+]  # fmt: skip
+UNITS = ["{}", "[]", "1", '""', '{"a":1,"b":2,"c":3}', '{"a":{"a":{"a":1}}}', "[" * 40 + "]" * 40]
+MOST_LOOP_S = 0.020
+"""CPU that the event loop may spend on one body, whatever it is and whatever is asked of it."""
+MOST_THREAD_S = 0.500
+"""CPU that a thread may."""
+
+
+def of(size: int, unit: str) -> bytes:
+    return f"[{','.join([unit] * (size // (len(unit) + 1)))}]".encode()
+
+
+def spent(path: str, body: bytes) -> tuple[float, float]:
+    """CPU seconds of the event loop, and of all threads."""
+
+    async def ask() -> float:
+        before = time.thread_time()
+        with contextlib.suppress(Permanent):
+            await jsonpath.evaluated(path, len(body), lambda: foreign.parsed(body), "ns")
+        return time.thread_time() - before
+
+    before = time.process_time()
+    return asyncio.run(ask()), time.process_time() - before
+
+
+@settings(deadline=None, max_examples=60, derandomize=True, database=None)
+@given(
+    path=st.sampled_from(ASKED), unit=st.sampled_from(UNITS), size=st.sampled_from([1024, 4096, 65_536, 1024 * 1024])
+)
+def test_a_path_takes_the_event_loop_little_time_and_a_thread_not_long(path: str, unit: str, size: int) -> None:
+    body = of(size, unit)
+    tries = [spent(path, body) for _ in range(2)]
+    loop, whole = min(one for one, _ in tries), min(one for _, one in tries)
+    assert loop <= MOST_LOOP_S * SLACK, f"{loop * 1000:.0f} ms"
+    assert whole <= MOST_THREAD_S * SLACK, f"{whole * 1000:.0f} ms"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "$[?" + " && ".join(f"@.a{at} == {at}" for at in range(5)) + "]",
+        "$[?" + "!" * 40 + "@.a]",
+        "$[?length(" + "length(" * 20 + "@" + ")" * 20 + ") == 1]",
+        "$[?@" + ".a" * 40 + "]",
+        "$.." + ".a" * 40,
+        "$" + "[*]" * 40,
+    ],
+)
+def test_a_path_that_asks_much_of_each_value_is_refused(path: str) -> None:
+    with pytest.raises(ValidationError, match=r"asks too much of each value|is not a JSONPath"):
+        http.HttpCheck.model_validate({"path": "/", "jsonPath": path})
+
+
+def test_four_comparisons_are_not_too_much() -> None:
+    path = "$.items[?@.name == 'a' && @.kind == 'b' && @.zone == 'c' && @.n > 3].status"
+    assert jsonpath.found(path, {"items": [{"name": "a", "kind": "b", "zone": "c", "n": 4, "status": 7}]}) == [7]
+
+
+def test_only_what_a_path_searches_is_counted() -> None:
+    large, few = [{}] * (jsonpath.MOST_VALUES + 1), [{"n": "x", "v": 7}]
+    body = {"large": large, "few": few}
+    assert jsonpath.found("$.few[?@.n == 'x'].v", body) == [7]
+    assert jsonpath.found("$.large[3]", body) == [{}]
+    for path in ("$.large[?@.n == 'x'].v", "$..nowhere", "$[*].few"):
+        with pytest.raises(Permanent, match=r"searches more than 20,000 values; ask a narrower path"):
+            jsonpath.found(path, body)
+
+
+async def test_a_search_takes_a_turn_of_its_own_namespace_which_lasts_as_long_as_its_thread() -> None:
+    """The executor that everybody shares is not asked, and whoever leaves does not make room for the next."""
+    gate, begun = threading.Event(), []
+
+    def slow(name: str) -> Callable[[], Any]:
+        def read() -> Any:
+            begun.append((name, threading.current_thread().name.partition("_")[0]))
+            gate.wait(10)
+            return [{"a": 1}]
+
+        return read
+
+    def ask(name: str, namespace: str) -> asyncio.Task[list[Any]]:
+        return asyncio.create_task(jsonpath.evaluated("$..a", jsonpath.SMALL + 1, slow(name), namespace))
+
+    async def until(count: int) -> None:
+        while len(begun) < count:
+            await asyncio.sleep(0.001)
+
+    try:
+        first = ask("first", "one")
+        await until(1)
+        first.cancel()
+        await asyncio.wait({first})
+        second, other = ask("second", "one"), ask("other", "two")
+        await until(2)
+        assert begun == [("first", "jsonpath"), ("other", "jsonpath")]
+    finally:
+        gate.set()
+    assert await asyncio.gather(second, other) == [[1], [1]]
+    assert first.cancelled()
+    assert begun[2][0] == "second"

@@ -29,7 +29,8 @@ from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import client, vendor, vercel
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.vercel import as_object
-from gatewright.providers.gates.http import HttpCheck, HttpGate, JsonPath, Path, Status
+from gatewright.providers.gates.http import HttpCheck, HttpGate, Path, Status
+from gatewright.providers.gates.jsonpath import JsonPath
 from gatewright.providers.hosts.vercel_production import (
     KEY,
     RUN,

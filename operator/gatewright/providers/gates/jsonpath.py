@@ -1,0 +1,164 @@
+"""JSONPath (RFC 9535) of one value: what a path may ask, and where it is evaluated.
+
+    $.a.b[0]                             names and places: on the loop, one look-up a step
+    $..a, $.a[*].b, $.a[?@.n == 'x'].v   looks at many values: in a thread, one at a time for each namespace
+
+A thread cannot be ended, and it takes turns with the event loop. So what it may do is bounded before it begins: by the
+path, which asks little of each value, and by the body, of which the part that the path searches has few values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any
+from weakref import WeakValueDictionary
+
+import jsonpath_rfc9535
+from jsonpath_rfc9535 import JSONPathError, JSONPathQuery
+from jsonpath_rfc9535.filter_expressions import (
+    ComparisonExpression,
+    Expression,
+    FilterExpression,
+    FilterQuery,
+    FunctionExtension,
+    LogicalExpression,
+    PrefixExpression,
+)
+from jsonpath_rfc9535.segments import JSONPathChildSegment
+from jsonpath_rfc9535.selectors import FilterSelector, IndexSelector, NameSelector
+from pydantic import AfterValidator, StringConstraints
+
+from gatewright.ports import Permanent
+
+MOST_VALUES = 20_000
+"""Values that a path searches at most."""
+MOST_STEPS = 24
+"""Steps that a path takes at most for each value that it searches: four comparisons of a condition are such."""
+PLAIN = 64 * 1024
+"""Bytes of a body in which a plain path is followed on the event loop."""
+SMALL = 1024
+"""Bytes of a body that is searched on the event loop."""
+_QUOTED = re.compile(r"'(\\.|[^'\\])*'|\"(\\.|[^\"\\])*\"")
+_threads = ThreadPoolExecutor(4, thread_name_prefix="jsonpath")
+_turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+
+def _plain_json_path(text: str) -> str:
+    compiled(text)
+    return text
+
+
+JsonPath = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_plain_json_path)]
+
+
+@functools.lru_cache(maxsize=512)
+def compiled(text: str) -> JSONPathQuery:
+    """A JSONPath that is evaluated in time linear to the body. Raises ValueError."""
+    if not text.startswith("$"):
+        plain = text.strip("{}")
+        raise ValueError(f'"{text}" is not a JSONPath (try ${"" if plain[:1] in (".", "[") else "."}{plain})')
+    bare = _QUOTED.sub("''", text)
+    # no "," also means no match() and search(): their regular expressions can take exponential time
+    _, filters, condition = bare.partition("?")
+    # nor may each element look at all of the body once more
+    if "," in bare or bare.count("..") + bare.count("?") > 1 or (filters and set(condition) & {"*", ":", "$"}):
+        raise ValueError(
+            f'"{text}" finds too much: it must lead to one value, at most one ".." or "?", no ",", and no "*" or "$" after "?"'
+        )
+    try:
+        query = jsonpath_rfc9535.compile(text)
+    except (JSONPathError, RecursionError) as error:
+        raise ValueError(f'"{text}" is not a JSONPath: {str(error).splitlines()[0]}') from None
+    if _steps(query) > MOST_STEPS:
+        raise ValueError(f'"{text}" asks too much of each value: keep to 4 comparisons after "?", and to a few names after ".."')
+    return query
+
+
+async def evaluated(path: str, size: int, read: Callable[[], Any], namespace: str) -> list[Any]:
+    """What a path finds, two values at most, in the body of `size` bytes that `read` gives. Raises Permanent."""
+    if size <= (PLAIN if compiled(path).singular_query() else SMALL):
+        return found(path, read())
+    turn = _turns.setdefault(namespace, asyncio.Semaphore(1))
+    await turn.acquire()
+    try:
+        future = asyncio.get_running_loop().run_in_executor(_threads, lambda: found(path, read()))
+    except BaseException:
+        turn.release()
+        raise
+    # who leaves does not end the thread: its turn lasts as long as it does
+    future.add_done_callback(lambda _: turn.release())
+    return await asyncio.shield(future)
+
+
+def found(path: str, body: Any) -> list[Any]:
+    """What a path finds in a body, two values at most. Raises Permanent."""
+    query = compiled(path)
+    try:
+        if _is_large(_searched(query, body)):
+            raise Permanent(f"{path} searches more than {MOST_VALUES:,} values; ask a narrower path")
+        nodes = iter(query.finditer(body))
+        return [node.value for _, node in zip(range(2), nodes, strict=False)]
+    except (JSONPathError, RecursionError):
+        pass
+    raise Permanent(f"{path} cannot be evaluated in this body")
+
+
+def _searched(query: JSONPathQuery, body: Any) -> Any:
+    """The part of a body whose values a path looks at, one by one; None where it looks at none so."""
+    begin = _begin(query)
+    if begin == len(query.segments):
+        return None
+    node = JSONPathQuery(env=query.env, segments=query.segments[:begin]).find_one(body)
+    return None if node is None else node.value
+
+
+def _begin(query: JSONPathQuery) -> int:
+    """Which segment is the first that leads to more than one value."""
+    for at, segment in enumerate(query.segments):
+        if not isinstance(segment, JSONPathChildSegment):
+            return at
+        if not all(isinstance(selector, NameSelector | IndexSelector) for selector in segment.selectors):
+            return at
+    return len(query.segments)
+
+
+def _is_large(value: Any) -> bool:
+    """Whether there are more values in one than are searched."""
+    left, todo = MOST_VALUES, [value]
+    while todo:
+        current = todo.pop()
+        if isinstance(current, dict | list):
+            left -= len(current)
+            if left < 0:
+                return True
+            todo.extend(current.values() if isinstance(current, dict) else current)
+    return False
+
+
+def _steps(query: JSONPathQuery) -> int:
+    """What a path does for each value that it searches."""
+    many = query.segments[_begin(query) :]
+    selectors = [selector for segment in many for selector in segment.selectors]
+    return len(many) + sum(_weight(one.expression) for one in selectors if isinstance(one, FilterSelector))
+
+
+def _weight(expression: Expression) -> int:
+    match expression:
+        case FilterExpression():
+            return _weight(expression.expression)
+        case LogicalExpression() | ComparisonExpression():
+            return 1 + _weight(expression.left) + _weight(expression.right)
+        case PrefixExpression():
+            return 1 + _weight(expression.right)
+        case FunctionExtension():
+            return 1 + sum(map(_weight, expression.args))
+        case FilterQuery():
+            return 1 + len(expression.query.segments)
+    return 1
+
+
+__all__ = ["MOST_STEPS", "MOST_VALUES", "PLAIN", "SMALL", "JsonPath", "compiled", "evaluated", "found"]
