@@ -419,6 +419,11 @@ def test_a_condition_that_looks_at_the_whole_body_for_each_element_is_refused(pa
         jsonpath.compiled(path)
 
 
+def test_an_answer_of_more_values_than_are_read_says_so() -> None:
+    with pytest.raises(Permanent, match=r"http://a: the answer has more than 65,536 objects and lists"):
+        client.json_of(reply(b"[" + b"{}," * 70_000 + b"1]", 200))
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # JSONPath
 
@@ -470,7 +475,7 @@ def test_a_path_takes_the_event_loop_little_time_and_a_thread_not_long(path: str
         "$[?" + "!" * 40 + "@.a]",
         "$[?length(" + "length(" * 20 + "@" + ")" * 20 + ") == 1]",
         "$[?@" + ".a" * 40 + "]",
-        "$.." + ".a" * 40,
+        "$..a" + ".a" * 40,
         "$" + "[*]" * 40,
     ],
 )

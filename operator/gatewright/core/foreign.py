@@ -16,8 +16,17 @@ from gatewright.core import masking
 
 LONGEST_WORD = 40
 """Characters of a short word: codes of errors are such (`restricted_action_read_only_channel`)."""
-_HALF = re.compile("[\ud800-\udfff]")
+MOST_LISTS = 65_536
+"""Objects and lists that are read of one JSON text."""
+MOST_VALUES = 262_144
+"""Values that are read of one JSON text."""
 _ESCAPED = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
+)
+"""The escape of half of a pair, where no backslash is escaped: the first half before anything but a second, or the second
+after anything but a first."""
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -64,16 +73,21 @@ def has_control(text: str) -> bool:
     return _CONTROL.search(text) is not None
 
 
+class TooMany(ValueError):
+    """A JSON text has more values than are read."""
+
+
 def parsed(text: str | bytes) -> Any:
-    """What JSON says; what is no text becomes `?`. Raises ValueError, RecursionError."""
+    """What JSON (UTF-8) says; what is no text becomes `?`. Raises TooMany, ValueError, RecursionError.
+
+    Values are counted by the characters that begin or part them, also within texts: a parser stops for nobody, and a
+    megabyte of `[]` would keep it for as long as hundreds of megabytes of text.
+    """
     raw = text if isinstance(text, bytes) else text.encode()
-    found = json.loads(raw)
-    return _whole(found) if _ESCAPED.search(raw) else found
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, str):
-        return _HALF.sub("?", value)
-    if isinstance(value, dict):
-        return {_whole(key): _whole(item) for key, item in value.items()}
-    return [_whole(item) for item in value] if isinstance(value, list) else value
+    if len(raw) > MOST_LISTS:
+        lists = raw.count(b"[") + raw.count(b"{")
+        if lists > MOST_LISTS or lists + raw.count(b",") > MOST_VALUES:
+            raise TooMany(f"has more than {MOST_LISTS:,} objects and lists, or {MOST_VALUES:,} values")
+    if _ESCAPED.search(raw):
+        raw = _HALF.sub(b"?", raw.replace(rb"\\", rb"\u005c"))
+    return json.loads(raw.decode("utf-8-sig"))

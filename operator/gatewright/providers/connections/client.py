@@ -142,6 +142,8 @@ def json_of(reply: Reply) -> Any:
         return foreign.parsed(reply.body)
     except RecursionError:
         problem = "is nested too deeply"
+    except foreign.TooMany as error:
+        problem = str(error)
     except ValueError:
         problem = "is not JSON" if reply.body.strip() else "is empty"
     raise Permanent(f"{reply.where}: the answer {problem}")
