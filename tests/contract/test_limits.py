@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import External, Link, Retryable
 from gatewright.providers import registry
-from gatewright.providers.connections import statuspage
+from gatewright.providers.connections import client, statuspage, vendor
 from tests.contract import cases
 from tests.contract.telling import told
 from tests.fakes.serving import serving
@@ -78,6 +80,42 @@ async def test_a_limit_is_kept(key: str) -> None:
             with pytest.raises(Retryable):
                 await ask(link)
             assert asked == before > 0, "nothing is sent before the limit is over"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Mon, 32 Jan 2020 00:00:00 GMT", "Wed, 01 Jan 2020 25:61:61 GMT", "Wed, 01 Jan 2020 00:00:00 +9999", "+9999",
+        "Wed, 01 Jan 0001 00:00:00", "Fri, 31 Dec 9999 23:59:59 -2359", "soon", "1e300",
+    ],
+)  # fmt: skip
+async def test_a_time_that_is_none_is_as_if_nothing_were_said(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vendor, "_closed", {})
+    link = cases.link("pagerduty", "http://127.0.0.1", 5.0)
+    headers = CIMultiDictProxy(CIMultiDict({"Retry-After": said}))
+    limits = vendor.Limits(pause=30.0)
+    reply = client.Reply("http://127.0.0.1", 429, headers, "", b"", 0.0)
+    after = vendor._wait(reply, limits)
+    assert after == 30.0 or after < 0 or after > vendor.LONGEST_WAIT
+    assert vendor._later(link, reply, limits).after in (1.0, 30.0, vendor.LONGEST_WAIT)
+
+
+async def test_limits_that_are_remembered_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Connection whose Secret is rotated has another identity each time, and is never asked for by the old one."""
+    monkeypatch.setattr(vendor, "_closed", {})
+    link = cases.link("pagerduty", "http://127.0.0.1", 5.0)
+    headers = CIMultiDictProxy(CIMultiDict({"Retry-After": "3000"}))
+    reply = client.Reply("http://127.0.0.1", 429, headers, "", b"", 0.0)
+    longest = replace(link, identity="longest")
+    vendor._later(
+        longest, replace(reply, headers=CIMultiDictProxy(CIMultiDict({"Retry-After": "3600"}))), vendor.Limits()
+    )
+    for number in range(vendor.REMEMBERED + 10):
+        vendor._later(replace(link, identity=f"i{number}"), reply, vendor.Limits())
+    assert len(vendor._closed) == vendor.REMEMBERED
+    assert {"longest", f"i{vendor.REMEMBERED + 9}"} <= vendor._closed.keys()
+    with pytest.raises(Retryable):
+        vendor.keep_back(longest)
 
 
 def ways(connection: str) -> Iterator[Callable[[Link], Awaitable[Any]]]:

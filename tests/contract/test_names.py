@@ -121,6 +121,33 @@ async def test_waiting_is_bounded_by_who_waits(zone: Zone, asking: Names, monkey
         await client.ask(world.http_link("http://silent.test", 0.2), "GET", "/")
 
 
+async def test_a_look_up_that_cannot_begin_takes_nothing_along(
+    zone: Zone, asking: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it fails with: its place is given back once, and the name is not left as if it were being asked."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pycares.Channel, "getaddrinfo", broken)
+        for number in range(AT_ONCE + 1):
+            with pytest.raises(MemoryError):
+                await asking.find(f"other{number}.test", "a")
+        with pytest.raises(MemoryError):
+            await asking.find("good.test", "a")
+    await asyncio.sleep(0.01)
+    with pytest.raises(Retryable, match=r"good\.test: .*the resolver cannot ask for it"):
+        await asking.find("good.test", "a")
+    slow = [asyncio.create_task(asking.find(f"silent{number}.test", "a")) for number in range(2 * AT_ONCE)]
+    await _soon(lambda: len(set(zone.names())) == AT_ONCE)
+    await asyncio.sleep(0.05)
+    assert len(set(zone.names())) == AT_ONCE, "more look-ups are under way than a namespace may have"
+    for task in slow:
+        task.cancel()
+    await _all(slow)
+
+
 async def test_a_failure_is_remembered_and_forgotten(
     zone: Zone, asking: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ Found = list[str] | str
 """Addresses, or why there are none."""
 
 _NO_ANSWER = "no answer from the name server"
+_CANNOT_ASK = "the resolver cannot ask for it"
 _WORDS = {
     pycares.errno.ARES_ENOTFOUND: "there is no such name",
     pycares.errno.ARES_ENODATA: "it has no address",
@@ -96,12 +97,13 @@ class Names:
                 share.release()
                 return flight
             self._refuse(host)
-            flight = self._flights[host] = _Flight()
-            flight.found.add_done_callback(functools.partial(self._landed, host, share))
-            flight.start(host, self._options)
         except BaseException:
             share.release()
             raise
+        # from here on the share is the flight's, which gives it back when it lands, however that is
+        flight = self._flights[host] = _Flight()
+        flight.found.add_done_callback(functools.partial(self._landed, host, share))
+        flight.start(host, self._options)
         return flight
 
     def _landed(self, host: str, share: asyncio.Semaphore, done: asyncio.Future[Found]) -> None:
@@ -143,10 +145,12 @@ class _Flight:
         try:
             self._channel = pycares.Channel(timeout=_FIRST, tries=_TRIES, sock_state_cb=self._watch, **options)
             self._channel.getaddrinfo(host, None, type=socket.SOCK_STREAM, callback=self._answered)
+            self._wait()
         except (pycares.AresError, UnicodeError):
-            self.end("the resolver cannot ask for it")
-            return
-        self._wait()
+            self.end(_CANNOT_ASK)
+        except BaseException:
+            self.end(_CANNOT_ASK)
+            raise
 
     def end(self, found: Found) -> None:
         """Give everybody this answer, and close the sockets."""

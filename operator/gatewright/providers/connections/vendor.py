@@ -24,6 +24,8 @@ from gatewright.providers.connections.secrets import hide
 
 LONGEST_WAIT = 3600.0
 """Seconds: no answer keeps a Connection back for longer."""
+REMEMBERED = 1024
+"""Limits that are remembered at most; the one that is over first goes."""
 _LONGEST_ERROR = 8192
 """Characters of an error that are looked at."""
 _OWN = (
@@ -157,10 +159,23 @@ def _limited(reply: client.Reply, limits: Limits) -> bool:
 
 def _later(link: Link, reply: client.Reply, limits: Limits) -> Retryable:
     after = min(max(_wait(reply, limits), 1.0), LONGEST_WAIT)
-    _closed[link.identity] = time.monotonic() + after
+    _close(link.identity, after)
     error = Retryable(f"{reply.where}: too many requests ({reply.status}); asked again in {after:.0f}s")
     error.after = after
     return error
+
+
+def _close(identity: str, after: float) -> None:
+    now = time.monotonic()
+    if (
+        len(_closed) >= REMEMBERED
+    ):  # identities that nobody asks for any more: a Secret was rotated, a Connection is gone
+        for passed in [known for known, until in _closed.items() if until <= now]:
+            del _closed[passed]
+    _closed.pop(identity, None)
+    while len(_closed) >= REMEMBERED:
+        del _closed[min(_closed, key=_closed.__getitem__)]
+    _closed[identity] = now + after
 
 
 def _wait(reply: client.Reply, limits: Limits) -> float:
@@ -169,8 +184,10 @@ def _wait(reply: client.Reply, limits: Limits) -> float:
     if after is not None:
         return after
     if said:
-        moment = email.utils.parsedate_to_datetime(said) if _is_date(said) else None
-        return moment.timestamp() - time.time() if moment is not None else limits.pause
+        try:
+            return email.utils.parsedate_to_datetime(said).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return limits.pause
     if limits.remaining and reply.headers.get(limits.remaining, "0") != "0":
         return limits.pause  # another limit than the one whose window the header tells
     value = reply.headers.get(limits.reset, "").strip() if limits.reset else ""
@@ -192,10 +209,6 @@ def _within(reply: client.Reply, names: tuple[str, ...]) -> str:
     for name in names:
         found = found.get(name) if isinstance(found, dict) else None
     return "" if found is None else str(found)
-
-
-def _is_date(text: str) -> bool:
-    return email.utils.parsedate(text) is not None
 
 
 def _judged(link: Link, reply: client.Reply) -> client.Reply:

@@ -281,7 +281,7 @@ async def _all(
 def _clock(reply: client.Reply) -> float:
     try:
         return email.utils.parsedate_to_datetime(reply.headers.get("date", "")).timestamp() * 1000
-    except ValueError:
+    except (ValueError, OverflowError):
         return time.time() * 1000
 
 

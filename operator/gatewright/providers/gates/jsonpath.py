@@ -74,7 +74,9 @@ def compiled(text: str) -> JSONPathQuery:
     except (JSONPathError, RecursionError) as error:
         raise ValueError(f'"{text}" is not a JSONPath: {str(error).splitlines()[0]}') from None
     if _steps(query) > MOST_STEPS:
-        raise ValueError(f'"{text}" asks too much of each value: keep to 4 comparisons after "?", and to a few names after ".."')
+        raise ValueError(
+            f'"{text}" asks too much of each value: keep to 4 comparisons after "?", and to a few names after ".."'
+        )
     return query
 
 
