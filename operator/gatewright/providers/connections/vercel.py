@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import email.utils
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from gatewright.providers.connections.secrets import hide
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
 Project = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
 _LIMITS = vendor.Limits(reset="x-ratelimit-reset", unit="epoch", body=("error", "limit", "reset"), pause=60.0)
+_ID = re.compile(r"(dpl|prj|team)_[A-Za-z0-9]{1,48}")
 _PAGE = 50
 _PAGES = 10
 
@@ -111,9 +113,24 @@ async def fetch(link: Link, path: str, query: Mapping[str, Any] | None = None, b
 async def project(link: Link, name: str) -> dict[str, Any]:
     """A project by name or ID, with its last alias request. Raises Retryable, Permanent."""
     found = await fetch(link, f"/v9/projects/{vendor.segment(name)}", {"rollbackInfo": "true"})
-    if not isinstance(found.get("id"), str):
-        raise Permanent(f"{link.config.url}/v9/projects/{name}: this is not Vercel's API")
-    return found
+    return as_project(link, found, f"{link.config.url}/v9/projects/{name}")
+
+
+def as_project(link: Link, found: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """An answer, if it is a project. Raises Permanent."""
+    target = as_object(as_object(found.get("targets")).get("production"))
+    last = as_object(found.get("lastAliasRequest"))
+    known = [identity for identity in (target.get("id"), last.get("toDeploymentId")) if identity is not None]
+    for identity in (found.get("id"), *known):
+        require_id(link, identity, where)
+    return {**found}
+
+
+def require_id(link: Link, found: Any, where: str) -> str:
+    """An ID, which messages repeat: of anybody but Vercel only one that looks like Vercel's. Raises Permanent."""
+    if isinstance(found, str) and (vendor.is_own(link) or _ID.fullmatch(found) or foreign.word(found)):
+        return found
+    raise Permanent(f"{where}: this is not Vercel's API")
 
 
 async def deployment(link: Link, identity: str) -> dict[str, Any] | None:
@@ -123,8 +140,7 @@ async def deployment(link: Link, identity: str) -> dict[str, Any] | None:
     if reply.status >= 400:
         return None
     found = as_object(client.json_of(reply))
-    if not isinstance(found.get("id"), str):
-        raise Permanent(f"{reply.where}: this is not Vercel's API")
+    require_id(link, found.get("id"), reply.where)
     return found
 
 
@@ -144,7 +160,8 @@ async def marked(link: Link, project_id: str, **meta: str) -> list[dict[str, Any
         fitting = [
             item for item in page if isinstance(item, dict) and meta.items() <= as_object(item.get("meta")).items()
         ]
-        found += [{**item, "id": item.get("uid") or item.get("id")} for item in fitting]
+        where = f"{link.config.url}/v6/deployments"
+        found += [{**item, "id": require_id(link, item.get("uid") or item.get("id"), where)} for item in fitting]
         following = as_object(answer.get("pagination")).get("next")
         if found or not following:
             break
@@ -215,7 +232,9 @@ def updated(variable: Mapping[str, Any]) -> float:
 
 
 async def build_log(link: Link, identity: str) -> str:
-    """The end of a deployment's build log, in one line. Raises Retryable, Permanent."""
+    """The end of a deployment's build log, in one line; of anybody but Vercel none. Raises Retryable, Permanent."""
+    if not vendor.is_own(link):
+        return ""
     query = {"builds": 1, "direction": "backward", "limit": 30}
     reply = await call(link, "GET", f"/v3/deployments/{vendor.segment(identity)}/events", query=query, bucket="logs")
     events = client.json_of(reply)
@@ -230,7 +249,10 @@ async def runtime_log(link: Link, project_id: str, identity: str) -> str:
     """The end of what a deployment logged: lines of level error and fatal, else of any. Raises Retryable, Permanent.
 
     The vendor sends a line as it happens and does not end: what has come after half the Connection's time is taken.
+    Of anybody but Vercel there is none: a log is text of whoever is at the URL.
     """
+    if not vendor.is_own(link):
+        return ""
     path = f"/v1/projects/{vendor.segment(project_id)}/deployments/{vendor.segment(identity)}/runtime-logs"
     team = {"teamId": link.config.teamId, "slug": link.config.slug}
     query = "&".join(f"{name}={vendor.segment(value)}" for name, value in team.items() if value is not None)
@@ -247,6 +269,11 @@ async def runtime_log(link: Link, project_id: str, identity: str) -> str:
 def tail(lines: Iterable[str], link: Link) -> str:
     """The last words of a log, in one line, without what looks like a secret."""
     return masking.ending(hide(masking.last(masking.one_line(lines)), link, masking.MOST))
+
+
+def sentence(link: Link, text: Any) -> str:
+    """What Vercel says of a deployment, as a message may repeat it; of anybody else a short word."""
+    return tail([str(text)], link) if vendor.is_own(link) else vendor.words(link, text)
 
 
 def _records(body: bytes) -> Iterator[dict[str, Any]]:

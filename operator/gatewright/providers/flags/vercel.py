@@ -265,7 +265,7 @@ async def _without_flags(
     ]
     if not again and made and vercel.created(found) >= min(made):
         return ""
-    return hide(f"production is {vercel_production.described(found)}, which is without these flags", link)
+    return hide(f"production is {vercel_production.described(link, found)}, which is without these flags", link)
 
 
 def _had(meta: Mapping[str, Any]) -> set[str]:
@@ -301,7 +301,7 @@ async def _compare(
         )
     else:
         parts.append(_still_built_in(link, project, found, [*last.changes, *operations], set(wanted)))
-    return Standing("; ".join(part for part in parts if part), version=vercel_production.version_of(found))
+    return Standing("; ".join(part for part in parts if part), version=vercel_production.known_version(link, found))
 
 
 def _wanted(
@@ -329,14 +329,14 @@ async def _difference(
     if found is None:
         return f"{key} is gone instead of {_shown(key, value)}"
     if found.get("type") not in ("plain", "encrypted"):
-        return f"{key} is of type {found.get('type')}, so that nobody can read what it is{_by(link, found)}"
+        return f"{key} is of type {vendor.words(link, found.get('type'))}, so that nobody can read what it is{_by(link, found)}"
     plain = found.get("type") == "plain"
     now = str(found.get("value", "")) if plain else await vercel.plain_value(link, project_id, str(found.get("id")))
     if now == value:
         return ""
     if now is None:
         return f"Vercel does not give the value of {key}, so that nobody can read what it is{_by(link, found)}"
-    return f"{key} is {_shown(key, hide(now, link))} instead of {_shown(key, value)}{_by(link, found)}"
+    return f"{key} is {_shown(key, vendor.words(link, now))} instead of {_shown(key, value)}{_by(link, found)}"
 
 
 def _shown(key: str, value: str) -> str:
@@ -345,7 +345,7 @@ def _shown(key: str, value: str) -> str:
 
 
 def _by(link: Link, found: Mapping[str, Any]) -> str:
-    who = found.get("lastEditedByDisplayName") or found.get("updatedBy")
+    who = vendor.words(link, found.get("lastEditedByDisplayName") or found.get("updatedBy") or "")
     at = vercel_production.moment(found.get("updatedAt"))
     words = (f" at {at}" if at else "") + (f" by {who}" if who else "")
     return f" ({hide(f'changed{words}', link)})" if words else ""
@@ -364,7 +364,7 @@ async def _not_built_in(
     if any(item["id"] == found["id"] for item in made) or vercel.created(found) >= min(times, default=0.0):
         return ""
     text = hide(
-        f"production is {vercel_production.described(found)}, which was built before these flags were set", link
+        f"production is {vercel_production.described(link, found)}, which was built before these flags were set", link
     )
     return f"{text}: {vercel_production.whose(link, project, found)}"
 
@@ -378,6 +378,7 @@ def _still_built_in(
     if meta.get(KEY) not in keys and not (meta.get(RUN) == run and _had(meta) & flags):
         return ""
     text = hide(
-        f"production is {vercel_production.described(found)}, which was built with the flags as they were set", link
+        f"production is {vercel_production.described(link, found)}, which was built with the flags as they were set",
+        link,
     )
     return f"{text}: {vercel_production.whose(link, project, found)}"

@@ -71,7 +71,9 @@ class VercelHost:
             return Sight(None)
         found = as_object(await vercel.deployment(link, snapshot["deployment"]))
         way = vercel_return.WAY.format(snapshot["deployment"])
-        return Sight(snapshot, matches=_matches(config, found), version=vercel_production.version_of(found), way=way)
+        return Sight(
+            snapshot, matches=_matches(config, found), version=vercel_production.known_version(link, found), way=way
+        )
 
     async def perform(
         self, config: VercelTarget, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
@@ -123,10 +125,7 @@ async def _project(link: Link, config: VercelTarget) -> tuple[dict[str, Any] | N
     reply = await vercel.call(link, "GET", path, query={"rollbackInfo": "true"}, accepted=frozenset({404}))
     if reply.status == 404:
         return None, f"there is no project {config.project} at Vercel that the token of {link.name} can see"
-    found = as_object(client.json_of(reply))
-    if not isinstance(found.get("id"), str):
-        raise Permanent(f"{reply.where}: this is not Vercel's API")
-    return found, ""
+    return vercel.as_project(link, as_object(client.json_of(reply)), reply.where), ""
 
 
 def _repository(project: Mapping[str, Any], config: VercelTarget) -> dict[str, Any] | None:

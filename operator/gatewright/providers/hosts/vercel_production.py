@@ -80,9 +80,9 @@ async def record(link: Link, project: Mapping[str, Any]) -> dict[str, Any] | Non
     names = [[item.get("key"), item.get("id"), item.get("updatedAt")] for item in (*now.own, *now.shared)]
     return {
         "deployment": found["id"],
-        "url": found.get("url"),
+        "url": vendor.words(link, found.get("url")),
         "createdAt": vercel.created(found),
-        "version": version_of(found),
+        "version": known_version(link, found),
         "git": git_of(found),
         "env": names,
     }
@@ -97,6 +97,12 @@ def version_of(found: Mapping[str, Any]) -> str | None:
     names = ("githubCommitRef", "gitlabCommitRef", "bitbucketCommitRef")
     ref = git.get("ref") or next((meta[name] for name in names if meta.get(name)), None)
     return plain_version(str(ref)) if ref else commit_of(found)
+
+
+def known_version(link: Link, found: Mapping[str, Any]) -> str | None:
+    """Which version a deployment is, as it may be told; None where whoever is not Vercel calls it by no short word."""
+    version = version_of(found)
+    return version if version is None or vendor.is_own(link) else vendor.words(link, version) or None
 
 
 def commit_of(found: Mapping[str, Any]) -> str | None:
@@ -136,10 +142,14 @@ def moving(project: Mapping[str, Any]) -> str | None:
 # --- in words
 
 
-def described(found: Mapping[str, Any]) -> str:
+def described(link: Link, found: Mapping[str, Any]) -> str:
     """A deployment in words: `dpl_9 (main, commit 1a2b3c4)`."""
     version, commit = version_of(found), commit_of(found)
-    parts = [version if version != commit else None, f"commit {commit[:7]}" if commit else None]
+    short = vendor.words(link, commit[:7]) if commit else ""
+    parts = [
+        vendor.words(link, version) if version and version != commit else None,
+        f"commit {short}" if short else None,
+    ]
     known = ", ".join(part for part in parts if part)
     return f"{found['id']} ({known})" if known else str(found["id"])
 

@@ -121,7 +121,7 @@ class Changes:
     """The last change that counts, in Vercel's milliseconds."""
 
 
-def changes(now: vercel.Variables, snapshot: Mapping[str, Any], since: float, run: str) -> Changes:
+def changes(link: Link, now: vercel.Variables, snapshot: Mapping[str, Any], since: float, run: str) -> Changes:
     """Compare the variables with what was recorded."""
     names: list[str] = []
     pending: list[str] = []
@@ -139,14 +139,14 @@ def changes(now: vercel.Variables, snapshot: Mapping[str, Any], since: float, ru
     present = {item.get("id") for item in everything}
     removed = [str(key) for key, identity, _ in snapshot.get("env") or [] if identity not in present]
     removed = [key for key in removed if key not in names]
-    parts = [f"{_listed(names)} changed"] if names else []
-    parts += [f"{_listed(removed)} removed"] if removed else []
+    parts = [f"{_listed(link, names)} changed"] if names else []
+    parts += [f"{_listed(link, removed)} removed"] if removed else []
     parts += [now.unseen] if now.unseen else []
     return Changes("; ".join(parts), tuple(pending), tuple(had), newest)
 
 
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(sorted(names)[:3])
+def _listed(link: Link, names: list[str]) -> str:
+    shown = ", ".join(vendor.words(link, name) or "a variable" for name in sorted(names)[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
@@ -242,7 +242,7 @@ async def _given_back(
         return Progress("Succeeded", f"{text}{_unassigned(project) if done else ''}", {"deployment": recorded})
     found = await vercel.deployment(link, recorded)
     gone = found is None or found.get("readyState") in FAILED
-    since = changes(now, snapshot, float(snapshot["createdAt"]), run)
+    since = changes(link, now, snapshot, float(snapshot["createdAt"]), run)
     reason = since.reason or (f"{recorded} is gone" if gone else "")
     if not reason:
         return await _instantly(link, project, recorded, operation, act)
@@ -259,7 +259,7 @@ async def _untouched(
         return False
     known = {identity: at for _, identity, at in snapshot.get("env") or []}
     newest = max((float(at) for at in known.values() if isinstance(at, int | float)), default=0.0)
-    return not changes(now, snapshot, max(newest, float(snapshot["createdAt"])), run).reason
+    return not changes(link, now, snapshot, max(newest, float(snapshot["createdAt"])), run).reason
 
 
 async def _rolling_away(link: Link, project: Mapping[str, Any], recorded: str) -> bool:
@@ -353,7 +353,7 @@ async def _again(
     if not act:
         return Progress("Absent")
     if since.pending:
-        raise _later(f"{text}: waits until {_listed(list(since.pending))} is set back")
+        raise _later(f"{text}: waits until {_listed(link, list(since.pending))} is set back")
     git = snapshot.get("git")
     source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": recorded}
     version = snapshot.get("version")

@@ -27,7 +27,6 @@ from gatewright.core import masking
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import client, vendor, vercel
-from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.gates.http import HttpCheck, HttpGate, Path, Status
 from gatewright.providers.gates.jsonpath import JsonPath
@@ -91,6 +90,7 @@ async def create(
     found = as_object(client.json_of(reply))
     if not isinstance(found.get("id"), str):
         raise Permanent(f"{reply.where}: the answer names no deployment")
+    vercel.require_id(link, found["id"], reply.where)
     return found
 
 
@@ -107,29 +107,32 @@ async def advance(
     if state in FAILED:
         return Progress("Failed", await _why(link, found))
     if state != "READY":
-        return Progress("Running", f"{identity} is {state}, which is no state that is known here", stuck=True)
-    waiting = _checks(found) or await _rolling(link, project, found) or await aliasing(link, project, identity)
+        return Progress(
+            "Running", f"{identity} is {_told(link, state)}, which is no state that is known here", stuck=True
+        )
+    waiting = _checks(link, found) or await _rolling(link, project, found) or await aliasing(link, project, identity)
     if waiting is not None:
         return waiting
     live, ours = production(project) == identity, request_to(project, identity)
     if not live and found.get("readySubstate") == "PROMOTED":
         return await moved_away(link, project, f"{identity} was promoted")
     if live and ours:
-        return _done(found, f"{identity} is production")
+        return _done(link, found, f"{identity} is production")
     problem = await _smoke(link, found, smoke, plainly)
     if problem is not None:
         return problem
     if live:
         text = f"{identity} is production; Vercel assigned the domains before the smoke request"
-        return replace(_done(found, text), notable=True)
+        return replace(_done(link, found, text), notable=True)
     return await promote(link, project, identity)
 
 
-def _done(found: Mapping[str, Any], message: str) -> Progress:
-    return Progress("Succeeded", message, {"deployment": str(found["id"]), "url": f"https://{found.get('url', '')}"})
+def _done(link: Link, found: Mapping[str, Any], message: str) -> Progress:
+    url = vendor.words(link, found.get("url", ""))
+    return Progress("Succeeded", message, {"deployment": str(found["id"]), "url": f"https://{url}"})
 
 
-def _checks(found: Mapping[str, Any]) -> Progress | None:
+def _checks(link: Link, found: Mapping[str, Any]) -> Progress | None:
     state, conclusion = found.get("checksState"), found.get("checksConclusion")
     if state in ("registered", "running"):
         return Progress("Running", f"checks of {found['id']} are {state}")
@@ -137,7 +140,8 @@ def _checks(found: Mapping[str, Any]) -> Progress | None:
         return Progress("Failed", f"checks of {found['id']} have {conclusion}")
     if state in (None, "completed") and conclusion in (None, "succeeded", "skipped"):
         return None
-    return Progress("Running", f"checks of {found['id']}: {state}, {conclusion}: not known here", stuck=True)
+    told = f"{_told(link, state)}, {_told(link, conclusion)}"
+    return Progress("Running", f"checks of {found['id']}: {told}: not known here", stuck=True)
 
 
 async def _rolling(link: Link, project: Mapping[str, Any], found: Mapping[str, Any]) -> Progress | None:
@@ -146,7 +150,7 @@ async def _rolling(link: Link, project: Mapping[str, Any], found: Mapping[str, A
     if rolling is None:
         return None
     canary, stage = as_object(rolling.get("canaryDeployment")).get("id"), as_object(rolling.get("activeStage"))
-    share = rolling.get("currentCanaryPercentage", stage.get("targetPercentage"))
+    share = vendor.words(link, rolling.get("currentCanaryPercentage", stage.get("targetPercentage")))
     if canary == found["id"]:
         if stage.get("requireApproval"):
             text = f"the rolling release of {canary} stands at {share}% until somebody approves its stage at Vercel"
@@ -163,7 +167,12 @@ async def rolling_release(link: Link, project: Mapping[str, Any], sure: bool = F
         return None
     found = await vercel.fetch(link, f"/v1/projects/{vendor.segment(project['id'])}/rolling-release")
     rolling = as_object(found.get("rollingRelease"))
-    return rolling if rolling.get("state") == "ACTIVE" else None
+    if rolling.get("state") != "ACTIVE":
+        return None
+    canary = as_object(rolling.get("canaryDeployment")).get("id")
+    if canary is not None:
+        vercel.require_id(link, canary, f"{link.config.url}/v1/projects/{project['id']}/rolling-release")
+    return rolling
 
 
 async def aliasing(link: Link, project: Mapping[str, Any], identity: str) -> Progress | None:
@@ -177,14 +186,14 @@ async def aliasing(link: Link, project: Mapping[str, Any], identity: str) -> Pro
         return None
     if status == "failed":
         return Progress("Failed", await failed_aliases(link, project, identity))
-    live = production(project)
+    live, kind = production(project), _told(link, last.get("type"))
     if live == identity and status in ("succeeded", "skipped"):
         return None
     if status == "skipped":
-        return Progress("Failed", f"Vercel skipped the {last.get('type')} of {identity}; production is {live}")
+        return Progress("Failed", f"Vercel skipped the {kind} of {identity}; production is {live}")
     if status == "succeeded":
         return await moved_away(link, project, f"{identity} was promoted")
-    return Progress("Running", f"the {last.get('type')} of {identity} is {status}: not known here", stuck=True)
+    return Progress("Running", f"the {kind} of {identity} is {_told(link, status)}: not known here", stuck=True)
 
 
 async def moved_away(link: Link, project: Mapping[str, Any], what: str) -> Progress:
@@ -193,7 +202,7 @@ async def moved_away(link: Link, project: Mapping[str, Any], what: str) -> Progr
     found = await vercel.deployment(link, live) if live else None
     if found is None:
         return Progress("Running", f"{what}, but production is {live or 'nothing'} by now", stuck=True)
-    text = f"{what}, but production is {hide(described(found), link)} by now: {whose(link, project, found)}"
+    text = f"{what}, but production is {described(link, found)} by now: {whose(link, project, found)}"
     return Progress("Running", text, stuck=True)
 
 
@@ -204,7 +213,8 @@ async def failed_aliases(link: Link, project: Mapping[str, Any], identity: str) 
         answer = await vercel.fetch(link, path, {"failedOnly": "true", "limit": 20}, bucket="logs")
         for item in answer.get("aliases") or []:
             alias = as_object(item).get("alias")
-            names.append(str(as_object(alias).get("alias") or alias))
+            names.append(vendor.words(link, as_object(alias).get("alias") or alias))
+    names = [name for name in names if name]
     return f"the domains could not be moved to {identity}" + (f": {', '.join(names[:3])}" if names else "")
 
 
@@ -265,11 +275,20 @@ async def _why(link: Link, found: Mapping[str, Any]) -> str:
     state = found.get("readyState") or found.get("status")
     said = [found.get("readyStateReason"), found.get("errorMessage") or found.get("errorCode")]
     block = as_object(found.get("seatBlock")).get("blockCode")
-    text = "; ".join(vercel.tail([str(part)], link) for part in (*said, block) if part)
+    text = "; ".join(vercel.sentence(link, part) for part in (*said, block) if part)
     logged = ""
     with suppress(Retryable, Permanent):
         logged = await vercel.build_log(link, found["id"]) if state != "DELETED" else ""
-    return f"{found['id']} is {state}" + (f": {text}" if text else "") + (f"; {masking.MARK}{logged}" if logged else "")
+    return (
+        f"{found['id']} is {_told(link, state)}"
+        + (f": {text}" if text else "")
+        + (f"; {masking.MARK}{logged}" if logged else "")
+    )
+
+
+def _told(link: Link, word: Any) -> str:
+    """A state or a kind, as Vercel names it."""
+    return str(word) if word is None else vendor.words(link, word) or "something else"
 
 
 async def trouble(link: Link, project: Mapping[str, Any], operation: Operation) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from gatewright.core.model import Operation, Standing
 from gatewright.ports import Link, Permanent
-from gatewright.providers.connections import vercel
+from gatewright.providers.connections import vendor, vercel
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.hosts.vercel_production import (
@@ -28,11 +28,11 @@ from gatewright.providers.hosts.vercel_production import (
     VERSION,
     described,
     is_copy,
+    known_version,
     made_by,
     moving,
     production,
     run_of,
-    version_of,
     whose,
 )
 from gatewright.providers.hosts.vercel_rollout import rolling_release
@@ -58,15 +58,15 @@ async def compare(
         raise Permanent("nothing is wanted of it, so nothing can be compared")
     live = production(project)
     if live is None:
-        return Standing(f"the project {project.get('name')} has no production deployment")
+        return Standing(f"the project {vendor.words(link, project.get('name'))} has no production deployment")
     last = operations[-1]
     wanted = await _wanted(link, project, last, snapshot, live)
     found = wanted.found.get(live) or await vercel.deployment(link, live)
     if found is None:
         return Standing(hide(f"production leads to {live}, which is gone, instead of {wanted.words}", link))
-    version = version_of(found)
+    version = known_version(link, found)
     if live not in wanted.found and not await _made_of(link, found, wanted, last, snapshot):
-        text = f"production is {described(found)} instead of {wanted.words}"
+        text = f"production is {described(link, found)} instead of {wanted.words}"
         return Standing(f"{hide(text, link)}: {whose(link, project, found)}", version=version)
     return Standing(await leaving(link, project, run_of(last.key)), version=version)
 
@@ -78,14 +78,14 @@ async def leaving(link: Link, project: Mapping[str, Any], run: str) -> str:
     if to is None or to == live:
         rolling = await rolling_release(link, project)
         to = as_object(as_object(rolling).get("canaryDeployment")).get("id")
-        share = as_object(rolling).get("currentCanaryPercentage")
+        share = vendor.words(link, as_object(rolling).get("currentCanaryPercentage"))
         what = f"a rolling release gives {share}% of production to {{}}"
     if to is None or to == live:
         return ""
     found = await vercel.deployment(link, str(to)) or {"id": to}
     if _is_of(found, run):
         return ""
-    text = what.format(described(found))
+    text = what.format(described(link, found))
     return f"{hide(text, link)}: {whose(link, project, found)}"
 
 
@@ -96,7 +96,7 @@ async def _wanted(
         made = await made_by(link, project, **{KEY: last.key})
         if not made:
             return Wanted({}, "what was promoted, which is gone")
-        return Wanted({item["id"]: item for item in made}, described(made[0]))
+        return Wanted({item["id"]: item for item in made}, described(link, made[0]))
     if last.kind != "restore":
         raise Permanent(f"a Vercel target cannot {last.kind}")
     if snapshot is None:
@@ -105,9 +105,9 @@ async def _wanted(
     again = await made_by(link, project, **{SOURCE: recorded, RUN: run_of(last.key)})
     built = {item["id"]: item for item in again}
     if live in built or (again and await _was_promoted(link, again[0])):
-        return Wanted(built, f"{described(again[0])}, which is {recorded} with the current variables")
+        return Wanted(built, f"{described(link, again[0])}, which is {recorded} with the current variables")
     brief = {"id": recorded, "meta": {VERSION: snapshot.get("version")}, "gitSource": snapshot.get("git")}
-    return Wanted({recorded: brief}, described(brief))
+    return Wanted({recorded: brief}, described(link, brief))
 
 
 async def _was_promoted(link: Link, item: Mapping[str, Any]) -> bool:
