@@ -7,7 +7,7 @@ time-out, 429, 5xx) or Permanent (asking again cannot help: 401, 404, a bad quer
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -139,6 +139,14 @@ class Gate(Protocol):
         ...
 
 
+Keep = Callable[[dict[str, Any]], "dict[str, Any] | None"]
+
+
+def all_of_it(obj: dict[str, Any]) -> dict[str, Any]:
+    """Nothing of an object is left out."""
+    return obj
+
+
 class Cluster(Protocol):
     """The API server, in plain dicts. Paths are relative to the server: `/apis/apps/v1/namespaces/a/deployments/b`."""
 
@@ -150,8 +158,14 @@ class Cluster(Protocol):
         """Read afresh, `metadata.managedFields` included: who set what, and when. Raises NotFound, Retryable, Permanent."""
         ...
 
-    async def list(self, path: str, selector: str = "", fields: str = "") -> list[dict[str, Any]]:
-        """Read many, by label selector and field selector. Raises Retryable, Permanent."""
+    async def list(
+        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = all_of_it
+    ) -> list[dict[str, Any]]:
+        """Read many, by label selector and field selector: of each what `keep` makes of it; None is left out.
+
+        Anybody may give his objects a label, and make them large: `keep` has to choose by the owner. Raises Retryable,
+        Permanent, also where what is kept is too much.
+        """
         ...
 
     async def tail(self, path: str, limit: int) -> str:

@@ -16,8 +16,9 @@ from gatewright.core.model import Operation, Revision, View
 from gatewright.ports import NotFound, Permanent
 from gatewright.runtime import configs, revisions
 from gatewright.runtime.config_watch import ConfigWatches
-from gatewright.runtime.kube import Kube, as_json, path
+from gatewright.runtime.kube import Kube, path
 from gatewright.runtime.lens import Lens
+from gatewright.runtime.wire import as_json
 from tests.cluster import ApiServer
 
 pytestmark = pytest.mark.apiserver

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from gatewright.ports import Conflict, NotFound, Permanent
+from gatewright.ports import Conflict, Keep, NotFound, Permanent, all_of_it
 
 OPERATOR = "gatewright"
 FIELDS = ("data", "binaryData")
@@ -41,13 +41,16 @@ class Objects:
     async def managed(self, path: str) -> dict[str, Any]:
         return self._read("managed", path)
 
-    async def list(self, path: str, selector: str = "", fields: str = "", accept: str = "") -> list[dict[str, Any]]:
+    async def list(
+        self, path: str, selector: str = "", fields: str = "", accept: str = "", *, keep: Keep = all_of_it
+    ) -> list[dict[str, Any]]:
         self._ask("list", path)
         label, _, value = selector.partition("=")
         found = [item for where, item in self.objects.items() if where.rpartition("/")[0] == path]
         found = [item for item in found if item["metadata"].get("labels", {}).get(label) == value]
         alone = "PartialObjectMetadata" in accept
-        return [copy.deepcopy({"metadata": item["metadata"]} if alone else item) for item in found]
+        listed = [copy.deepcopy({"metadata": item["metadata"]} if alone else item) for item in found]
+        return [kept for item in listed if (kept := keep(item)) is not None]
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         if path.endswith("/selfsubjectaccessreviews"):  # a question, which makes nothing

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from gatewright.ports import Conflict, NotFound
+from gatewright.ports import Conflict, Keep, NotFound, all_of_it
 
 NAMESPACE = "shop"
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/web"
@@ -35,12 +35,14 @@ class Cluster:
         self.asked.append(f"managed {path}")
         return self._there(path)
 
-    async def list(self, path: str, selector: str = "", fields: str = "") -> list[dict[str, Any]]:
+    async def list(
+        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = all_of_it
+    ) -> list[dict[str, Any]]:
         self.asked.append(f"list {path} {selector}{fields}")
         found = [copy.deepcopy(item) for where, item in sorted(self.objects.items()) if where.startswith(f"{path}/")]
         wanted = dict(part.split("=") for part in fields.split(",") if part)
         labels = dict(part.split("=") for part in selector.split(",") if part)
-        return [
+        listed = [
             item
             for item in found
             if all(
@@ -48,6 +50,7 @@ class Cluster:
             )
             and labels.items() <= item["metadata"].get("labels", {}).items()
         ]
+        return [kept for item in listed if (kept := keep(item)) is not None]
 
     async def tail(self, path: str, limit: int) -> str:
         raise AssertionError(path)

@@ -13,7 +13,7 @@ import pytest
 from gatewright.api import KEY, RESULT
 from gatewright.api.jobs import Job
 from gatewright.core.model import Operation, Progress
-from gatewright.ports import Conflict, NotFound, Permanent, Retryable, Trouble
+from gatewright.ports import Conflict, Keep, NotFound, Permanent, Retryable, Trouble, all_of_it
 from gatewright.runtime import jobs, published, words
 from gatewright.runtime.job_pods import DEFAULT_CONTAINER
 from gatewright.runtime.job_spec import job_spec
@@ -79,10 +79,12 @@ class World(Cluster):
             raise NotFound("no such job")
         return await super().get(path)
 
-    async def list(self, path: str, selector: str = "", fields: str = "") -> list[dict[str, Any]]:
+    async def list(
+        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = all_of_it
+    ) -> list[dict[str, Any]]:
         if self.blind is not None and path.endswith("/events"):
             raise self.blind
-        return await super().list(path, selector, fields)
+        return await super().list(path, selector, fields, keep=keep)
 
     async def patch(self, path: str, body: Any, kind: str) -> dict[str, Any]:
         self.patches.append((path.rpartition("/")[2], body))

@@ -11,7 +11,8 @@ from kubernetes.aio import client as kubernetes_client
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime import kube as kube_module
-from gatewright.runtime.kube import APPLIED, PAGE, PAGE_BYTES, Kube
+from gatewright.runtime.kube import PAGE, PAGE_BYTES, Kube
+from gatewright.runtime.wire import APPLIED
 
 WHERE = "/apis/gatewright.dev/v1alpha1/releases"
 
@@ -122,7 +123,7 @@ async def test_a_list_that_takes_too_long_is_asked_for_with_fewer_objects(
 
 @pytest.mark.parametrize("token", ["20", ""])
 async def test_a_list_that_is_forgotten_on_the_way_goes_on(server: Server, kube: Kube, token: str) -> None:
-    server.sizes = [PAGE_BYTES // 40] * 60
+    server.sizes = [PAGE_BYTES // 80] * 60
     server.forgets = {20: token}
     names = await _names(kube)
     assert set(names) == {f"r-{number}" for number in range(60)}
@@ -139,7 +140,7 @@ async def test_a_list_that_is_forgotten_again_and_again_is_given_up_for_now(
         def pop(self, key: int, *_: Any) -> str:
             return "20"
 
-    server.sizes = [PAGE_BYTES // 40] * 60
+    server.sizes = [PAGE_BYTES // 80] * 60
     server.forgets = Always()
     with pytest.raises(Retryable, match="410 too old"):
         await _names(kube)
@@ -147,7 +148,7 @@ async def test_a_list_that_is_forgotten_again_and_again_is_given_up_for_now(
 
 
 async def test_all_at_once_has_each_object_once(server: Server, kube: Kube) -> None:
-    server.sizes = [PAGE_BYTES // 40] * 60
+    server.sizes = [PAGE_BYTES // 80] * 60
     server.forgets = {20: ""}
     assert len(await kube.list(WHERE)) == 60
 

@@ -90,7 +90,7 @@ def test_a_connection_that_came_or_went_in_a_gap_is_found() -> None:
         assert reconciler.links.uid("shop", "old") == "old"
         reconciler._acting = True
         reconciler._doubt_own("/connections/")
-        await asyncio.gather(*reconciler._background)
+        await asyncio.gather(*reconciler.aside.tasks)
         known = [reconciler.links.uid("shop", name) is not None for name in ("old", "new")]
         await reconciler.stop()
         return known

@@ -19,7 +19,7 @@ from gatewright.api.jobs import REPORT_FORMATS, Job, JobReport
 from gatewright.api.status import ReleaseStatus
 from gatewright.codegen import rbac
 from gatewright.core.model import Operation, Progress, View
-from gatewright.ports import Conflict, NotFound, Permanent, Retryable
+from gatewright.ports import Conflict, Keep, NotFound, Permanent, Retryable, all_of_it
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain
 from gatewright.runtime import job_pods, observe, reports
@@ -89,14 +89,17 @@ class Cluster:
         assert path.endswith("/jobs/foco-smoke")
         return self.job
 
-    async def list(self, path: str, selector: str = "", fields: str = "") -> list[dict[str, Any]]:
+    async def list(
+        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = all_of_it
+    ) -> list[dict[str, Any]]:
         if path == "/api/v1/namespaces/shop/events":
             kind, name = (part.partition("=")[2] for part in fields.split(","))
             about = [(event, event["involvedObject"]) for event in self.events]
-            return [event for event, one in about if (one["kind"], one["name"]) == (kind, name)]
+            there = [event for event, one in about if (one["kind"], one["name"]) == (kind, name)]
+            return [kept for event in there if (kept := keep(event)) is not None]
         assert (path, fields) == ("/api/v1/namespaces/shop/pods", "")
         assert selector == "batch.kubernetes.io/job-name=foco-smoke"
-        return self.pods
+        return [kept for pod in self.pods if (kept := keep(pod)) is not None]
 
     async def tail(self, path: str, limit: int) -> str:
         self.read.append(path)

@@ -13,7 +13,7 @@ is refused before it starts.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from gatewright.api.release import ReleaseSpec, Stage
@@ -26,6 +26,9 @@ MOST_BYTES = 256 * 1024
 """Bytes of JSON that a spec may have; a runbook in full has 18 KiB."""
 MOST_VALUES = 10_000
 """Texts, numbers, lists and maps that a spec may have; a runbook in full has 1,100. A model takes some 300 bytes for each."""
+MOST_LEVELS = 64
+"""Lists and maps within each other that a spec may have, and the value in the innermost; the samples have 12."""
+_LONGEST_PATH = 200
 MOST_PARTS = 500
 """Steps, gates and compensations of all stages together."""
 MOST_EXPANDED = 512 * 1024
@@ -39,15 +42,46 @@ MOST_ROWS = 66_000
 OVER = ("Passed", "Skipped", "RolledBack")
 
 
-def too_much(used: int, spec: Any) -> str | None:
-    """Why a spec, as JSON of so many bytes, is not even read."""
+def too_much(used: int, count: int) -> str | None:
+    """Why a spec of so many bytes of JSON and so many values is not even read."""
     remedy = "put long texts and lists into ConfigMaps or images that its Jobs use, or split the Release"
     if used > MOST_BYTES:
         return f"spec: has {-(-used // 1024)} KiB of JSON, at most {MOST_BYTES // 1024} KiB; {remedy}"
-    count = values(spec)
     if count > MOST_VALUES:
         return f"spec: has {count} values, at most {MOST_VALUES}; {remedy}"
     return None
+
+
+def too_deep(spec: Any) -> str:
+    """What to say of a spec that is nested more than MOST_LEVELS deep; to be asked before it is written out or read."""
+    left: list[tuple[Any, tuple[Any, ...], int]] = [(spec, ("spec",), 1)]
+    steps: tuple[Any, ...] = ("spec",)
+    while left:
+        value, steps, level = left.pop()
+        if level > MOST_LEVELS:
+            break
+        left.extend((inner, (step, steps), level + 1) for step, inner in _steps(value))
+    where = _written(steps)
+    shown = where if len(where) <= _LONGEST_PATH else f"{where[:_LONGEST_PATH]}..."
+    return (
+        f"{shown}: lists and maps are nested more than {MOST_LEVELS} levels deep, at most {MOST_LEVELS} are read; "
+        "make it flatter, or put it into a ConfigMap that its Jobs use"
+    )
+
+
+def _steps(value: Any) -> Iterable[tuple[str | int, Any]]:
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()
+
+
+def _written(steps: tuple[Any, ...]) -> str:
+    """A path of steps, each with those before it."""
+    parts: list[str] = []
+    while len(steps) == 2:
+        step, steps = steps
+        parts.append(f"[{step}]" if isinstance(step, int) else f".{step[:_LONGEST_PATH]}")
+    return "".join(("spec", *reversed(parts)))
 
 
 def expanded_problem(spec: ReleaseSpec) -> str | None:
@@ -65,17 +99,20 @@ def expanded_problem(spec: ReleaseSpec) -> str | None:
     )
 
 
-def values(value: Any) -> int:
-    """How many values there are within a JSON value, itself included."""
-    count, left = 0, [value]
-    while left:
-        count += 1
-        item = left.pop()
-        if isinstance(item, dict):
-            left.extend(item.values())
-        elif isinstance(item, list):
-            left.extend(item)
-    return count
+def shape(value: Any) -> tuple[int, int]:
+    """How many values there are within a JSON value, itself included, and how many levels; it may be of any depth."""
+    count, levels, here = 0, 0, [value]
+    while here:
+        count += len(here)
+        levels += 1
+        here = [inner for item in here for inner in _within(item)]
+    return count, levels
+
+
+def _within(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def fit(status: ReleaseStatus) -> None:

@@ -46,6 +46,10 @@ class ConfigWatches:
         """What is not watched any more, if one of the watches hangs."""
         return next((found for watch, _ in self._watches.values() if (found := watch.dead())), None)
 
+    def ended(self) -> str | None:
+        """Which watch runs no more although somebody needs it."""
+        return next((f"the watch of {watch.collection}" for watch, task in self._watches.values() if task.done()), None)
+
     async def close(self) -> None:
         """End all watches."""
         tasks = [task for _, task in self._watches.values()]

@@ -13,7 +13,7 @@ import orjson
 from gatewright.api import FINALIZER
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
-from gatewright.core import resting
+from gatewright.core import resting, size
 from gatewright.core.body import unpin
 from gatewright.core.model import Body, Delivery, Progress, Sight, Standing, View
 from gatewright.providers.targets import rollout
@@ -355,9 +355,12 @@ def printed(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
 def _status(obj: Mapping[str, Any]) -> dict[str, Any]:
     """A status; of one that the operator cannot have written only what says so, and that cannot be read."""
     status = obj.get("status") or {}
-    size = len(orjson.dumps(status))
-    if size <= MOST_STATUS:
+    levels = size.shape(status)[1]
+    if levels > size.MOST_LEVELS:
+        return {"runs": f"a status of {levels} levels"}
+    used = len(orjson.dumps(status))
+    if used <= MOST_STATUS:
         return dict(status)
-    unreadable = {"runs": f"a status of {size} bytes"}
+    unreadable = {"runs": f"a status of {used} bytes"}
     said = unreadable | {"conditions": status.get("conditions")}
     return said if len(orjson.dumps(said)) <= MOST_STATUS // 16 else unreadable

@@ -17,6 +17,8 @@ from gatewright.runtime.kube import path
 
 LONGEST = 400
 """Characters of an Event that are repeated."""
+USED = ("reason", "type", "series", "lastTimestamp", "eventTime")
+"""Fields of an Event that are kept, besides its message."""
 _TELLING = ("Pulling",)
 """Reasons that tell what a pod waits for although nothing is wrong."""
 _ENDS = ("DeadlineExceeded", "BackoffLimitExceeded")
@@ -64,8 +66,14 @@ async def _no_pod(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]
 async def _events(cluster: Cluster, kind: str, found: Mapping[str, Any]) -> list[Event]:
     meta = found["metadata"]
     fields = f"involvedObject.kind={kind},involvedObject.name={meta['name']}"
-    events = await cluster.list(path("v1", "events", meta["namespace"]), fields=fields)
-    return [event for event in events if event.get("involvedObject", {}).get("uid") == meta.get("uid")]
+
+    def about(event: dict[str, Any]) -> dict[str, Any] | None:
+        if event.get("involvedObject", {}).get("uid") != meta.get("uid"):
+            return None
+        kept = {name: event[name] for name in USED if name in event}
+        return kept | {"message": str(event.get("message") or "")[: masking.MOST]}
+
+    return list(await cluster.list(path("v1", "events", meta["namespace"]), fields=fields, keep=about))
 
 
 def _last(events: Sequence[Event]) -> Event | None:

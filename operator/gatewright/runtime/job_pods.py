@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from gatewright.api import KEY
 from gatewright.ports import Trouble
 from gatewright.providers.targets import pods
 from gatewright.runtime.children import controlled_by
@@ -26,6 +27,7 @@ _ABSENT_IMAGE = ("code = notfound", "manifest unknown", "repository does not exi
 """What registries say of an image that is not there, whatever the runtime makes of it."""
 _PASSING = ("failed to sync", "timed out")
 """A configuration that the kubelet has not seen yet is not one that is missing."""
+METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "ownerReferences")
 SILENCED = "gatewright.dev/silenced"
 """Marks a pod, in memory alone, whose Job has `logs: Never`."""
 Pod = Mapping[str, Any]
@@ -48,12 +50,26 @@ class Voice:
         return str(self.ended.get("message") or "")[-MESSAGE:]
 
 
-def of_job(found: Sequence[Pod], job: Mapping[str, Any]) -> list[Pod]:
-    """Those of the pods that this very Job has made: another one may have had its name, and anybody its label."""
-    uid, made = job["metadata"].get("uid"), str(job["metadata"].get("creationTimestamp", ""))
-    return [
-        pod for pod in found if controlled_by(uid, pod) and str(pod["metadata"].get("creationTimestamp", made)) >= made
-    ]
+def is_of(job: Mapping[str, Any], pod: Pod) -> bool:
+    """Whether this very Job has made a pod: another one may have had its name, and anybody its label."""
+    made = str(job["metadata"].get("creationTimestamp", ""))
+    controlled = controlled_by(job["metadata"].get("uid"), pod)
+    return controlled and str(pod["metadata"].get("creationTimestamp", made)) >= made
+
+
+def brief(pod: Pod) -> dict[str, Any]:
+    """Of a pod what anybody asks about here: whoever writes its Job may put much into it."""
+    meta, spec = pod["metadata"], pod.get("spec") or {}
+    notes = meta.get("annotations") or {}
+    found = {name: meta[name] for name in METADATA if name in meta}
+    found["annotations"] = {name: notes[name] for name in (KEY, DEFAULT_CONTAINER) if name in notes}
+    kept = {name: spec[name] for name in ("nodeName", "restartPolicy") if name in spec}
+    for group in ("initContainers", "containers"):
+        if group in spec:
+            kept[group] = [
+                {name: item[name] for name in ("name", "restartPolicy") if name in item} for item in spec[group]
+            ]
+    return {"metadata": found, "spec": kept, "status": pod.get("status") or {}}
 
 
 def silenced(pod: Pod) -> Pod:

@@ -55,9 +55,14 @@ async def create_job(cluster: Cluster, view: View, operation: Operation) -> Prog
 
 async def release_jobs(cluster: Cluster, view: View) -> None:
     """Let go of the Jobs of a run that has ended: whoever deletes one now loses nothing. Raises Retryable, Permanent."""
-    for found in await cluster.list(path("batch/v1", "jobs", view.namespace), f"{RELEASE}={view.name[:63]}"):
-        if ours(view, found):
-            await _let_go(cluster, found)
+
+    def held(job: dict[str, Any]) -> dict[str, Any] | None:
+        meta = job["metadata"]
+        names = {name: meta[name] for name in ("name", "namespace", "finalizers") if name in meta}
+        return {"metadata": names} if ours(view, job) and RESULT in meta.get("finalizers", []) else None
+
+    for found in await cluster.list(path("batch/v1", "jobs", view.namespace), f"{RELEASE}={view.name[:63]}", keep=held):
+        await _let_go(cluster, found)
 
 
 async def release_orphans(kube: Kube, namespace: str, uids: Container[str]) -> None:
@@ -225,9 +230,13 @@ async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Pro
 async def _pods_gone(cluster: Cluster, view: View, operation: Operation, job: Mapping[str, Any] | None) -> Progress:
     """Succeeded where no pod of an operation runs any more, whichever Job of its name has made it."""
     name = operation.subject.partition("/")[2]
-    left = await cluster.list(path("v1", "pods", view.namespace), f"{JOB}={name}")
-    if job is not None and not ours(view, job):  # the name is another's now, and so are most pods of that name
-        left = [pod for pod in left if (pod["metadata"].get("annotations") or {}).get(KEY) == operation.key]
+    others = job is not None and not ours(view, job)  # the name is another's now, and so are most pods of that name
+
+    def runs(pod: dict[str, Any]) -> dict[str, Any] | None:
+        foreign = others and (pod["metadata"].get("annotations") or {}).get(KEY) != operation.key
+        return None if foreign or not job_pods.active([pod]) else job_pods.brief(pod)
+
+    left = await cluster.list(path("v1", "pods", view.namespace), f"{JOB}={name}", keep=runs)
     now = datetime.now(UTC)
     trouble = job_pods.ending(left, now)
     if trouble is None:
@@ -254,8 +263,13 @@ def _is_idle(found: Mapping[str, Any]) -> bool:
 
 async def _pods(cluster: Cluster, job: Mapping[str, Any]) -> list[Pod]:
     meta = job["metadata"]
-    found = await cluster.list(path("v1", "pods", meta["namespace"]), f"{JOB}={meta['name']}")
-    return job_pods.of_job(found, job)
+    return list(
+        await cluster.list(
+            path("v1", "pods", meta["namespace"]),
+            f"{JOB}={meta['name']}",
+            keep=lambda pod: job_pods.brief(pod) if job_pods.is_of(job, pod) else None,
+        )
+    )
 
 
 def _stranger(view: View, operation: Operation, found: Mapping[str, Any]) -> str:

@@ -1,12 +1,13 @@
 """The API server in plain dicts, over the connection pool and the credentials of `kubernetes.aio`.
 
 The generated API classes are passed over on purpose: a status write through them costs several times the CPU of the
-same request with a plain dict. Every foreign exception is converted here, in `_error`.
+same request with a plain dict. Every foreign exception is converted here, or by `refusals.refusal`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Literal
@@ -18,9 +19,10 @@ from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
 
 from gatewright import __version__
-from gatewright.core import foreign
-from gatewright.ports import Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime import metrics
+from gatewright.ports import Keep, NotFound, Permanent, Retryable, all_of_it
+from gatewright.runtime import metrics, wire
+from gatewright.runtime.refusals import Gone, TimedOut, TooLarge, plain, refusal, too_many
+from gatewright.runtime.wire import Unreadable, lean
 
 TIMEOUT = 8.0
 AGAIN = (0.05, 0.2)
@@ -37,38 +39,20 @@ PAGE = 20
 MOST_IN_PAGE = 500
 PAGE_BYTES = 4 * 2**20
 """Bytes that a page of several objects may have; as Python objects they take up to twenty times as much."""
+MOST_LISTED = 5_000
+"""Objects that a list keeps which is read at once."""
+MOST_KEPT = 8 * 2**20
+"""Bytes of JSON that these may come to."""
+MOST_READ = 128 * 2**20
+"""Bytes that are read to find them."""
 RESTARTS = 3
 """How often a list whose continuation was forgotten begins anew."""
-APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-"""Annotation: the whole object once more, as text."""
+log = logging.getLogger("gatewright.kube")
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 JUST_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 _COUNTED = {method: metrics.requests.labels(method) for method in ("GET", "POST", "PUT", "PATCH", "DELETE")}
-
-
-class TimedOut(Retryable):
-    """The API server has not answered in time."""
-
-
-class TooLarge(Permanent):
-    """An answer has more bytes than were wanted; it was not read to its end."""
-
-
-class Gone(Permanent):
-    """The API server has forgotten the version that was named; `token` is how a list goes on from another one."""
-
-    token: str = ""
-
-
-def lean(obj: dict[str, Any]) -> None:
-    """Drop from an object that was read what nobody here asks about, and what may be a large part of it."""
-    meta = obj["metadata"]
-    meta.pop("managedFields", None)
-    annotations = meta.get("annotations")
-    if annotations:
-        annotations.pop(APPLIED, None)
 
 
 class Kube:
@@ -124,25 +108,46 @@ class Kube:
         return await self._request("GET", path, managers=True)
 
     async def list(
-        self, path: str, selector: str = "", fields: str = "", accept: str = "application/json"
+        self,
+        path: str,
+        selector: str = "",
+        fields: str = "",
+        accept: str = "application/json",
+        *,
+        keep: Keep = all_of_it,
     ) -> list[dict[str, Any]]:
-        """All at once: for what is few, such as the pods of a Job. Raises Retryable, Permanent."""
+        """All at once: for what is few, such as the pods of a Job. Anybody may give his own objects a label; so what
+        `keep` does not want is dropped as it comes, and what is left is bounded. Raises Retryable, Permanent."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
-        async for item in self.each(path, selector, fields, accept):
-            found[item["metadata"].get("namespace", ""), item["metadata"]["name"]] = item
+        size = 0
+        async for item in self.each(path, selector, fields, accept, MOST_READ):
+            kept = keep(item)
+            if kept is None:
+                continue
+            meta = item["metadata"]
+            found[meta.get("namespace", ""), meta["name"]] = kept
+            size += _size(kept)
+            if len(found) > MOST_LISTED or size > MOST_KEPT:
+                raise too_many(path, selector or fields, f"{len(found)} objects of {size // 2**20} MiB")
         return list(found.values())
 
     async def each(
-        self, path: str, selector: str = "", fields: str = "", accept: str = "application/json"
+        self,
+        path: str,
+        selector: str = "",
+        fields: str = "",
+        accept: str = "application/json",
+        most: int | None = None,
     ) -> AsyncGenerator[dict[str, Any]]:
         """One object after the other, of which no more than a page is in memory; one may come twice where the list was
-        forgotten on the way. Raises Retryable, Permanent.
+        forgotten on the way, and one that cannot be read is passed over. Raises Retryable, Permanent, also after `most`
+        bytes.
 
         No `resourceVersion=0`: with it some API servers ignore the limit. A page that has too many bytes, or takes too
         long, is asked for again with fewer objects; one whose objects are small is followed by a larger one.
         """
         query = ({"labelSelector": selector} if selector else {}) | ({"fieldSelector": fields} if fields else {})
-        limit, growth, restarts = self._pages.get((path, accept), PAGE), MOST_IN_PAGE, 0
+        limit, growth, restarts, read = self._pages.get((path, accept), PAGE), MOST_IN_PAGE, 0, 0
         while True:
             query["limit"] = str(limit)
             try:
@@ -152,6 +157,11 @@ class Kube:
                     raise
                 limit, growth = max(1, limit // 4), 2
                 continue
+            except Unreadable as error:
+                if limit > 1:
+                    limit, growth = 1, 2
+                    continue
+                page, size = await self._passed_over(path, query, error), 1
             except Gone as error:
                 if "continue" not in query or restarts >= RESTARTS:
                     raise Retryable(str(error)) from None
@@ -160,6 +170,9 @@ class Kube:
                 if not error.token:
                     del query["continue"]
                 continue
+            read += size
+            if most is not None and read > most:
+                raise too_many(path, selector or fields, f"more than {most // 2**20} MiB")
             items = page.get("items") or []  # null where a list of metadata alone is empty
             token = page.get("metadata", {}).get("continue")
             if items:
@@ -179,10 +192,18 @@ class Kube:
     async def _page(self, path: str, accept: str, most: int | None) -> tuple[dict[str, Any], int]:
         """A page of a list, and its bytes."""
         text = await self._patiently(path, accept, most)
-        page: dict[str, Any] = orjson.loads(text)
+        page: dict[str, Any] = wire.decode(text)
         for item in page.get("items") or ():
             lean(item)
         return page, len(text)
+
+    async def _passed_over(self, path: str, query: Mapping[str, str], error: Unreadable) -> dict[str, Any]:
+        """A page without its only object, which cannot be read; its metadata say which one that is."""
+        page, _ = await self._page(f"{path}?{urlencode(query)}", METADATA_ONLY, None)
+        for item in page.get("items") or ():
+            meta = item["metadata"]
+            log.error("%s %s/%s is passed over: %s", plain(path), meta.get("namespace", ""), meta["name"], error)
+        return page | {"items": []}
 
     async def tail(self, path: str, limit: int) -> str:
         """The whole text is read (the API server knows no last bytes), but never more than twice the limit is kept."""
@@ -194,7 +215,7 @@ class Kube:
                     if len(kept) > 2 * limit:
                         del kept[:-limit]
         except TimeoutError:
-            raise Retryable(f"GET {_plain(path)}: not all of it came in {LONG_TIMEOUT:.0f}s") from None
+            raise Retryable(f"GET {plain(path)}: not all of it came in {LONG_TIMEOUT:.0f}s") from None
         return kept[-limit:].decode(errors="replace")
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,17 +259,17 @@ class Kube:
                 "GET", self._base + path, headers=headers, proxy=self._proxy, timeout=limit
             ) as response:
                 if response.status >= 400:
-                    raise _error("GET", path, response.status, await response.read(), "")
+                    raise refusal("GET", path, response.status, await response.read(), "")
                 opened()
                 async for chunk in response.content.iter_any():
                     yield chunk
         except TimeoutError:
-            raise Retryable(f"GET {_plain(path)}: nothing came for {silence:.0f}s") from None
+            raise Retryable(f"GET {plain(path)}: nothing came for {silence:.0f}s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Retryable(f"GET {_plain(path)}: {type(error).__name__}") from None
+            raise Retryable(f"GET {plain(path)}: {type(error).__name__}") from None
 
     async def _read(self, path: str) -> dict[str, Any]:
-        found: dict[str, Any] = orjson.loads(await self._patiently(path))
+        found: dict[str, Any] = wire.decode_one(await self._patiently(path))
         if "metadata" in found:
             lean(found)
         return found
@@ -283,7 +304,7 @@ class Kube:
         accept: str = "application/json",
         managers: bool = False,
     ) -> dict[str, Any]:
-        found: dict[str, Any] = orjson.loads(await self._answer(method, path, body, content, accept))
+        found: dict[str, Any] = wire.decode_one(await self._answer(method, path, body, content, accept))
         if "metadata" in found and not managers:  # only `managed` asks who wrote which field
             lean(found)
         return found
@@ -302,7 +323,7 @@ class Kube:
             self.fence()
         headers = await self._headers(method, path, accept)
         headers["Content-Type"] = content
-        data = None if body is None else as_json(body)
+        data = None if body is None else wire.as_json(body)
         _COUNTED[method].inc()
         try:
             async with self._opened().request(
@@ -310,13 +331,13 @@ class Kube:
             ) as response:
                 text = await (response.read() if most is None else _at_most(response, most))
         except TimeoutError:
-            raise TimedOut(f"{method} {_plain(path)}: no answer from the API server in {TIMEOUT:.0f}s") from None
+            raise TimedOut(f"{method} {plain(path)}: no answer from the API server in {TIMEOUT:.0f}s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Retryable(f"{method} {_plain(path)}: {type(error).__name__}") from None
+            raise Retryable(f"{method} {plain(path)}: {type(error).__name__}") from None
         if text is None:
-            raise TooLarge(f"{method} {_plain(path)}: more than {most} bytes")
+            raise TooLarge(f"{method} {plain(path)}: more than {most} bytes")
         if response.status >= 400:
-            raise _error(method, path, response.status, text, response.headers.get("Retry-After", ""))
+            raise refusal(method, path, response.status, text, response.headers.get("Retry-After", ""))
         return text
 
 
@@ -331,54 +352,15 @@ async def _at_most(response: aiohttp.ClientResponse, most: int) -> bytes | None:
     return bytes(text)
 
 
-def _error(method: str, path: str, status: int, text: bytes, after: str) -> Exception:
-    """The one place where an API server's refusal becomes one of our exceptions."""
-    said: Any = {}
+def _size(kept: dict[str, Any]) -> int:
     try:
-        said = orjson.loads(text)
-        message = str(said.get("message", ""))[:500]
-    except ValueError:
-        message = text[:200].decode(errors="replace")
-    words = f"{method} {_plain(path)}: {status} {message}"
-    if status == 404:
-        return NotFound(words)
-    if status == 409:
-        return Conflict(words)
-    if status == 410:
-        gone = Gone(words)
-        gone.token = str((said.get("metadata") or {}).get("continue") or "")
-        return gone
-    if status in (401, 408, 429) or status >= 500:
-        error = Retryable(words)
-        error.after = foreign.decimal(after.strip()) or 0.0
-        return error
-    return Permanent(words)
-
-
-_ESCAPED = (
-    (b"<", b"\\u003c"),
-    (b">", b"\\u003e"),
-    (b"&", b"\\u0026"),
-    (b"\xe2\x80\xa8", b"\\u2028"),
-    (b"\xe2\x80\xa9", b"\\u2029"),
-)
-
-
-def as_json(value: Any) -> bytes:
-    """JSON as the API server's own encoder writes it: what is escaped stands only within strings."""
-    text = orjson.dumps(value)
-    for plain, escaped in _ESCAPED:
-        if plain in text:
-            text = text.replace(plain, escaped)
-    return text
+        return len(orjson.dumps(kept))
+    except TypeError:  # nested deeper than can be written
+        return MOST_KEPT + 1
 
 
 def _nothing() -> None:
     """Nobody has to know that a stream was opened."""
-
-
-def _plain(path: str) -> str:
-    return path.partition("?")[0]
 
 
 def _segment(name: str) -> str:

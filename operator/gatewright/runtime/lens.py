@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from gatewright.ports import Cluster, NotFound
+from gatewright.ports import Cluster, Keep, NotFound, all_of_it
 from gatewright.runtime.shares import Shares
 
 LOGS = 4
@@ -83,8 +83,10 @@ class Lens:
     async def managed(self, path: str) -> dict[str, Any]:
         return await self._cluster.managed(path)
 
-    async def list(self, path: str, selector: str = "", fields: str = "") -> list[dict[str, Any]]:
-        return await self._cluster.list(path, selector, fields)
+    async def list(
+        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = all_of_it
+    ) -> list[dict[str, Any]]:
+        return await self._cluster.list(path, selector, fields, keep=keep)
 
     async def tail(self, path: str, limit: int) -> str:
         async with self._logs.of(path.split("/")[4]):

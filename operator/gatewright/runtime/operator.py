@@ -85,8 +85,7 @@ class Operator:
     def _alive(self) -> str | None:
         if self._failed is not None:
             return self._failed
-        dead = self.reconciler.dead_watch() if self.reconciler is not None else None
-        return f"the watch has not told of {dead}" if dead else None
+        return self.reconciler.dead() if self.reconciler is not None else None
 
     def _ready(self) -> str | None:
         return self._failed or (None if self._main is not None else "starting")

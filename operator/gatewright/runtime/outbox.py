@@ -75,3 +75,7 @@ class Outbox:
                 except Permanent as error:
                     log.warning("an event was refused: %s", error)
                     break
+                except Exception:  # a bug, or a text that cannot be sent: the next one is another
+                    metrics.errors.inc()
+                    log.exception("an event was not sent")
+                    break

@@ -45,10 +45,13 @@ class Written:
 
 
 def written(obj: Mapping[str, Any]) -> Written:
-    """The spec of an object that was read; of one that is too large nothing is kept but why."""
+    """The spec of an object that was read; of one that is too large or too deep nothing is kept but why."""
     generation, raw = int(obj["metadata"].get("generation", 0)), obj.get("spec") or {}
+    count, levels = size.shape(raw)
+    if levels > size.MOST_LEVELS:
+        return Written(generation, b"", (size.too_deep(raw),))
     text = orjson.dumps(raw)
-    problem = size.too_much(len(text), raw)
+    problem = size.too_much(len(text), count)
     return Written(generation, text) if problem is None else Written(generation, b"", (problem,))
 
 

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
 from gatewright.api import API_VERSION, RELEASE
 from gatewright.core.model import Delivery
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime import jobs, metrics
+from gatewright.runtime import metrics
 from gatewright.runtime.admission_probe import AdmissionProbe
+from gatewright.runtime.aside import Aside, Orphans, Strangers, passed_over
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.config_watch import ConfigWatches
 from gatewright.runtime.entries import Entries, Entry, Key
@@ -33,6 +33,7 @@ from gatewright.runtime.rescue import TRIES, Rescue
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.watch import Watch, watches
+from gatewright.runtime.wire import Unreadable
 
 WORKERS = 16
 """Passes at a time; no namespace has more than half of them."""
@@ -69,6 +70,9 @@ class Reconciler:
         self.sampler = Sampler(self.links, self.queue.add, self._pins, settings.fastest, settings.rate)
         self.outside = Outside(self.links, leader.fence, self.queue.add, self._pins, settings.fastest)
         self.claims = Claims(self.entries, self.queue.add, self.links, self._pins)
+        self.aside = Aside()
+        self.orphans = Orphans(kube, self.entries, self.aside)
+        self.strangers = Strangers(self._stranger, self.aside)
         self.configs = ConfigWatches(kube, self.object_event, self._doubt)
         self.passes = Passes(
             kube, self.lens, self.links, self.outside, self.sampler, self.people, self.outbox, self.claims, self.configs,
@@ -79,7 +83,6 @@ class Reconciler:
         self._tasks: list[asyncio.Task[None]] = []
         self._watches: list[Watch] = []
         self._acting = False
-        self._background: set[asyncio.Task[None]] = set()
         self._missed: dict[Key, float] = {}
         self._states: dict[Key, str] = {}
 
@@ -91,13 +94,11 @@ class Reconciler:
         entry = self.entries.get(key)
         if kind == "DELETED":
             if entry is not None and entry.obj["metadata"]["uid"] == body["metadata"]["uid"]:
-                self._forget(entry)
-                self._orphaned(key[0])
-                self.people.refuse(key, "the Release was deleted")
+                self._gone(entry)
             return
         self._missed.pop(key, None)
         if entry is not None and entry.obj["metadata"]["uid"] != body["metadata"]["uid"]:
-            self._forget(entry)
+            self._gone(entry)
             entry = None
         if entry is None:
             self.entries[key] = Entry.of(body)
@@ -129,7 +130,7 @@ class Reconciler:
         if key in self.entries:
             self.queue.add(key)
         else:
-            self._aside(self._stranger(key))
+            self.strangers.look_for(key)
 
     async def _stranger(self, key: Key) -> None:
         """Of a Release that was not told of: the watch may be late, or there is none."""
@@ -165,7 +166,7 @@ class Reconciler:
     def _doubt_own(self, part: str) -> None:
         """A watch of what people write had a gap: what has vanished or changed meanwhile is found by listing."""
         if self._acting:
-            self._aside(self._relist_safely(gap=True, connections=part == "/connections/"))
+            self.aside.begin(self._relist_safely(gap=True, connections=part == "/connections/"))
 
     def _doubt(self, part: str) -> None:
         for key in self.lens.doubt(part):
@@ -183,7 +184,9 @@ class Reconciler:
         loop = asyncio.get_running_loop()
         own = watches(self.kube, self._namespaces, OWN, self._own_told, self._doubt_own)
         self._watches = own + watches(self.kube, self._namespaces, FOLLOWED, self.object_event, self._doubt)
-        self._tasks = [loop.create_task(watch.run()) for watch in self._watches]
+        self._tasks = [
+            loop.create_task(watch.run(), name=f"the watch of {watch.collection}") for watch in self._watches
+        ]
         # what is read before a watch has begun may have changed unseen; an API server that refuses is not waited for
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READY_WITHIN):
@@ -193,13 +196,18 @@ class Reconciler:
         for place in self.links.unjudged():  # edited while no instance acted
             self.links.used(*place, None)
         for namespace in self._namespaces or {""}:
-            self._orphaned(namespace)
-        self._aside(self.people.announce(sorted(self._namespaces) or [self.leader.namespace]))
+            self.orphans.look(namespace)
+        self.aside.begin(self.people.announce(sorted(self._namespaces) or [self.leader.namespace]))
         for key in self.people.waiting():
             self._asked(key)
-        self._tasks += [loop.create_task(self._work(number >= WORKERS)) for number in range(WORKERS + RESERVED)]
-        self._tasks += [loop.create_task(self.outbox.run()) for _ in range(SENDERS)]
-        self._tasks.append(loop.create_task(self._relisting()))
+        self._tasks += [
+            loop.create_task(self._work(number >= WORKERS), name=f"worker {number}")
+            for number in range(WORKERS + RESERVED)
+        ]
+        self._tasks += [
+            loop.create_task(self.outbox.run(), name=f"sender of Events {number}") for number in range(SENDERS)
+        ]
+        self._tasks.append(loop.create_task(self._relisting(), name="the list once a minute"))
 
     async def stop(self) -> None:
         """Stop acting; what is under way is abandoned where it stands, as in a crash."""
@@ -217,13 +225,16 @@ class Reconciler:
         await self.probe.close()
         self.entries.clear()
 
-    def dead_watch(self) -> str | None:
-        """What a watch has not told in time, if anything: the liveness probe fails then."""
+    def dead(self) -> str | None:
+        """What does not go on, or was not told in time, if anything: the liveness probe fails then."""
+        ended = next((task.get_name() for task in self._tasks if task.done()), None) or self.configs.ended()
+        if ended:
+            return f"{ended} has ended"
         now = time.monotonic()
         silent = next((found for found in map(Watch.dead, self._watches) if found), None) or self.configs.dead()
-        return silent or next(
-            (f"{key[0]}/{key[1]}" for key, since in self._missed.items() if now - since > STALE), None
-        )
+        late = (f"{key[0]}/{key[1]}" for key, since in self._missed.items() if now - since > STALE)
+        untold = silent or next(late, None)
+        return f"the watch has not told of {untold}" if untold else None
 
     async def relist(self, first: bool = False, gap: bool = False) -> None:
         """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen changes.
@@ -234,26 +245,35 @@ class Reconciler:
         if first:
             self.entries.clear()
             await self._list_connections()
-            await self.people.relist(self._namespaces or {""}, first=True)
+            try:
+                await self.people.relist(self._namespaces or {""}, first=True)
+            except (Retryable, Permanent):
+                raise
+            except Exception:  # what was not read to the end is told by its watch, or found by the next list
+                metrics.errors.inc()
+                log.exception("not all Interventions were taken in")
         before = set(self.entries)  # one that is made while the list is read is not in it
         listed: set[Key] = set()
         for namespace in self._namespaces or {""}:
             async for item in self.kube.each(path(API_VERSION, "releases", namespace), accept=accept):
                 key = (item["metadata"]["namespace"], item["metadata"]["name"])
                 listed.add(key)
-                if first:
-                    self._take_over(key, item)
-                else:
-                    await self._compare(key, item, gap)
+                try:
+                    if first:
+                        self._take_over(key, item)
+                    else:
+                        await self._compare(key, item, gap)
+                except Exception:
+                    passed_over("Release", key)
         for key in (before - listed) & set(self.entries):
-            self._forget(self.entries[key])
+            self._gone(self.entries[key])
 
     def _take_over(self, key: Key, item: dict[str, Any]) -> None:
         entry = self.entries[key] = Entry.of(item)
-        self.notices.resume(item)
-        entry.unwatched = self.leader.unwatched if entry.claims is None else 0.0
-        self._count(key, entry.working.get("state"))
         self.queue.add(key)
+        entry.unwatched = self.leader.unwatched if entry.claims is None else 0.0
+        self.notices.resume(item)
+        self._count(key, entry.working.get("state"))
 
     async def _compare(self, key: Key, item: dict[str, Any], gap: bool) -> None:
         entry = self.entries.get(key)
@@ -263,7 +283,8 @@ class Reconciler:
             self._missed.pop(key, None)
         else:
             self._missed.setdefault(key, time.monotonic())
-        await self._reread(key)
+        if not await self._reread(key):  # nothing that the watch could tell would be of use
+            self._missed.pop(key, None)
         self.queue.add(key)
 
     async def _list_connections(self) -> None:
@@ -271,8 +292,12 @@ class Reconciler:
         listed: set[Key] = set()
         for namespace in self._namespaces or {""}:
             async for item in self.kube.each(path(API_VERSION, "connections", namespace)):
-                listed.add((item["metadata"]["namespace"], item["metadata"]["name"]))
-                self.connection_event(None, item)
+                key = (item["metadata"]["namespace"], item["metadata"]["name"])
+                listed.add(key)
+                try:
+                    self.connection_event(None, item)
+                except Exception:
+                    passed_over("Connection", key)
         self.links.vanished(listed)
 
     async def _relisting(self) -> None:
@@ -289,23 +314,16 @@ class Reconciler:
                 self._asked(key)
         except (Retryable, Permanent) as error:
             log.warning("the list of Releases could not be read: %s", error)
+        except Exception:
+            metrics.errors.inc()
+            log.exception("what the watches have not told was not found out; the next list finds it")
 
-    def _orphaned(self, namespace: str) -> None:
-        """A Release is gone: its Jobs are let go in the background."""
+    def _gone(self, entry: Entry) -> None:
+        """A Release was deleted, whether or not another one has its name by now."""
+        self._forget(entry)
         if self._acting:
-            self._aside(self._release_orphans(namespace))
-
-    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _release_orphans(self, namespace: str) -> None:
-        try:
-            entries = self.entries.of(namespace) if namespace else self.entries.values()
-            await jobs.release_orphans(self.kube, namespace, {entry.obj["metadata"]["uid"] for entry in entries})
-        except (Retryable, Permanent) as error:
-            log.warning("Jobs of deleted Releases are held for now: %s", error)
+            self.orphans.look(entry.key[0])
+        self.people.refuse(entry.key, "the Release was deleted")
 
     def _forget(self, entry: Entry) -> None:
         key = entry.key
@@ -342,6 +360,10 @@ class Reconciler:
                     await self._safely(entry)
                     self.notices.take(entry)
                     entry.rest()
+            except Exception:  # a bug in what follows a pass; this worker is there for others too
+                metrics.errors.inc()
+                log.exception("%s/%s: its worker goes on with others", *key)
+                self.queue.add_after(key, RETRY_DELAYS[-1])
             finally:
                 self.queue.done(key)
 
@@ -404,22 +426,30 @@ class Reconciler:
             entry.deliveries[notice] = delivery
             self.queue.add(key)
 
-    async def _reread(self, key: Key) -> None:
-        """The object as it is now."""
+    async def _reread(self, key: Key) -> bool:
+        """The object as it is now; False where it is gone, or nothing can be made of it."""
         try:
             found = await self.kube.get(path(API_VERSION, "releases", *key))
         except NotFound:
             if key in self.entries:
-                self._forget(self.entries[key])
-            return
+                self._gone(self.entries[key])
+            return False
         except (Retryable, Permanent) as error:
             log.warning("%s/%s cannot be read: %s", *key, error)
-            return
-        entry = self.entries.get(key)
-        if entry is None or entry.obj["metadata"]["uid"] != found["metadata"]["uid"]:
-            self.entries[key] = Entry.of(found)
-        else:
-            entry.see(found)
+            return not isinstance(error, Unreadable)
+        try:
+            entry = self.entries.get(key)
+            if entry is not None and entry.obj["metadata"]["uid"] != found["metadata"]["uid"]:
+                self._gone(entry)
+                entry = None
+            if entry is None:
+                self.entries[key] = Entry.of(found)
+            else:
+                entry.see(found)
+        except Exception:
+            passed_over("Release", key)
+            return False
+        return True
 
     def _count(self, key: Key, state: str | None) -> None:
         old = self._states.pop(key, None)

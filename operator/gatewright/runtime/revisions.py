@@ -15,7 +15,8 @@ from gatewright.api import GROUP, RELEASE
 from gatewright.core.model import Revision, View, content_mark, stored
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.children import meta, ours
-from gatewright.runtime.kube import METADATA_ONLY, Kube, as_json, path
+from gatewright.runtime.kube import METADATA_ONLY, Kube, path
+from gatewright.runtime.wire import as_json
 
 RUN = f"{GROUP}/run"
 """Label on a ControllerRevision: the number of the run that made it."""
@@ -102,8 +103,11 @@ async def prune(kube: Kube, view: View, keep: Collection[str], history: Collecti
     """Delete the revisions of this Release that are neither in `keep` (names) nor of a run in `history`, and the Secret
     copies that only those named. Raises Retryable; Permanent after all that could be deleted is."""
     runs = {str(run) for run in history}
-    listed = await kube.list(_collection(view), f"{RELEASE}={view.name[:63]}", accept=METADATA_ONLY)
-    found = [item for item in listed if ours(view, item)]
+
+    def own(item: dict[str, Any]) -> dict[str, Any] | None:
+        return item if ours(view, item) else None
+
+    found = await kube.list(_collection(view), f"{RELEASE}={view.name[:63]}", accept=METADATA_ONLY, keep=own)
     old = [item for item in found if item["metadata"]["name"] not in keep and _labels(item).get(RUN) not in runs]
     if not old:
         return

@@ -1,7 +1,7 @@
 """/healthz, /readyz and /metrics on one port.
 
-Healthy: the loop answers, and no Release's change has gone untold by the watch. Ready: this instance acts, or waits for
-the Lease behind one that does.
+Healthy: the loop answers, no worker, watch or list has ended, and no Release's change has gone untold by the watch.
+Ready: this instance acts, or waits for the Lease behind one that does.
 """
 
 from __future__ import annotations

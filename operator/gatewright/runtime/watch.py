@@ -19,10 +19,10 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
-
 from gatewright.ports import Permanent, Retryable
-from gatewright.runtime.kube import Kube, lean, path
+from gatewright.runtime import metrics
+from gatewright.runtime.kube import Kube, path
+from gatewright.runtime.wire import Unreadable, decode, lean
 
 SILENCE = 90.0
 """Seconds without a byte, bookmarks included, after which a stream is dead."""
@@ -49,7 +49,7 @@ class Watch:
     ) -> None:
         self._kube = kube
         self._api, self._plural, self._selector = api, plural, selector
-        self._collection = path(api, plural, namespace)
+        self.collection = path(api, plural, namespace)
         self._told, self._gap = told, gap
         self._version = ""
         self.ready = asyncio.Event()
@@ -70,25 +70,30 @@ class Watch:
                     failures = 0
                     self._take(event)
             except (Expired, Permanent) as error:
-                log.info("the watch of %s has a gap; objects in use are read anew (%s)", self._collection, error)
+                log.info("the watch of %s has a gap; objects in use are read anew (%s)", self.collection, error)
                 self._version = ""
             except Retryable as error:
-                log.log(logging.WARNING if failures else logging.DEBUG, "the watch of %s: %s", self._collection, error)
+                log.log(logging.WARNING if failures else logging.DEBUG, "the watch of %s: %s", self.collection, error)
                 if failures >= len(DELAYS):  # it may not know the version, as after a restore of etcd
                     self._version = ""
+            except Exception:
+                # a bug, or an answer that no API server gives: others are still to be told
+                metrics.errors.inc()
+                log.exception("the watch of %s begins anew", self.collection)
+                self._version = ""
             self._beat = time.monotonic()
             await asyncio.sleep(DELAYS[min(failures, len(DELAYS) - 1)] * random.uniform(0.8, 1.2))  # noqa: S311
             failures += 1
 
     def dead(self) -> str | None:
         """What is not watched any more, if this watch hangs; an API server that is away is tried again and again."""
-        return self._collection if time.monotonic() - self._beat > DEAD else None
+        return self.collection if time.monotonic() - self._beat > DEAD else None
 
     def _got_on(self) -> None:
         self._beat = time.monotonic()
 
     async def _newest(self) -> str:
-        found = await self._kube.get(f"{self._collection}?{urlencode({'limit': '1', **self._query()})}")
+        found = await self._kube.get(f"{self.collection}?{urlencode({'limit': '1', **self._query()})}")
         return str(found["metadata"]["resourceVersion"])
 
     async def _stream(self) -> AsyncIterator[dict[str, Any]]:
@@ -96,7 +101,7 @@ class Watch:
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": self._version}
         query |= {"timeoutSeconds": str(seconds), **self._query()}
         begun: list[bytes] = []
-        async for chunk in self._kube.stream(f"{self._collection}?{urlencode(query)}", SILENCE, self._got_on):
+        async for chunk in self._kube.stream(f"{self.collection}?{urlencode(query)}", SILENCE, self._got_on):
             self._got_on()
             begun.append(chunk)
             if b"\n" not in chunk:  # one event may have more than a MiB
@@ -105,7 +110,10 @@ class Watch:
             begun = [rest]
             for line in lines:
                 if line:
-                    yield orjson.loads(line)
+                    try:
+                        yield decode(line)
+                    except Unreadable as error:  # who relied on it finds by listing that it has changed
+                        log.error("an event of the watch of %s is passed over: %s", self.collection, error)
 
     def _take(self, event: dict[str, Any]) -> None:
         kind, found = event["type"], event["object"]
@@ -117,7 +125,12 @@ class Watch:
         self._version = meta["resourceVersion"]
         if kind != "BOOKMARK":
             lean(found)
-            self._told(path(self._api, self._plural, meta.get("namespace", ""), meta["name"]), kind, found)
+            where = path(self._api, self._plural, meta.get("namespace", ""), meta["name"])
+            try:
+                self._told(where, kind, found)
+            except Exception:
+                metrics.errors.inc()
+                log.exception("%s is passed over: what was told of it cannot be taken in", where)
 
     def _query(self) -> dict[str, str]:
         return {"labelSelector": self._selector} if self._selector else {}

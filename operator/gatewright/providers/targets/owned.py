@@ -22,6 +22,8 @@ CREATED = ("FailedCreate", "SuccessfulCreate", "SuccessfulDelete")
 """Reasons of Events by which a controller tells how it fares with its pods; the newest one counts."""
 MOUNTING = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedMapVolume")
 """Reasons of Events that tell what keeps a kubelet from starting containers."""
+USED = ("reason", "message", "series", "lastTimestamp", "eventTime")
+"""Fields of an Event that are kept."""
 _SYMBOLS = {"In": "in", "NotIn": "notin"}
 _LONGEST = 500
 _HASHES = 10
@@ -35,8 +37,11 @@ async def pods_of(cluster: Cluster, namespace: str, found: Mapping[str, Any]) ->
     selector = selector_of(found)
     if not selector:
         return []
-    listed = await cluster.list(f"/api/v1/namespaces/{namespace}/pods", selector)
-    return [pod for pod in listed if _is_of(pod, found)]
+
+    def own(pod: dict[str, Any]) -> dict[str, Any] | None:
+        return pod if _is_of(pod, found) else None  # its whole spec is compared
+
+    return list(await cluster.list(f"/api/v1/namespaces/{namespace}/pods", selector, keep=own))
 
 
 def selector_of(found: Mapping[str, Any]) -> str:
@@ -97,8 +102,13 @@ def _main(pod: Pod) -> Sequence[Mapping[str, Any]]:
 async def _events(cluster: Cluster, namespace: str, found: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
     name, uid = found["metadata"]["name"], found["metadata"].get("uid")
     fields = f"involvedObject.name={name},involvedObject.kind={kind}"
-    listed = await cluster.list(f"/api/v1/namespaces/{namespace}/events", fields=fields)
-    return [event for event in listed if (event.get("involvedObject") or {}).get("uid") in (uid, None)]
+
+    def about(event: dict[str, Any]) -> dict[str, Any] | None:
+        if (event.get("involvedObject") or {}).get("uid") not in (uid, None):
+            return None
+        return {name: event[name] for name in USED if name in event}
+
+    return await cluster.list(f"/api/v1/namespaces/{namespace}/events", fields=fields, keep=about)
 
 
 def _when(event: Mapping[str, Any]) -> str:
