@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gatewright.runtime import wire
 from tests.cluster import ApiServer
 from tests.cluster.paths import CHECKOUT
 from tests.harness.api import Api
@@ -82,6 +83,7 @@ class Ground:
     api: Api
     etcd: Etcd
     operator: Operator
+    background: Background
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +101,9 @@ def ground() -> Iterator[Ground]:
             _served(api, where.format("default"))
         for namespace in (HOSTILE, OTHER):
             api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
-        operator = Operator(server.kubeconfig, server.directory, arguments=ARGUMENTS)
+        operator = Operator(server.kubeconfig, server.directory, arguments=[*ARGUMENTS, "--trust-authors"])
         stack.callback(operator.close)
-        yield Ground(api, Etcd(server.etcd), operator)
+        yield Ground(api, Etcd(server.etcd), operator, background)
         assert not background.failures
 
 
@@ -161,8 +163,8 @@ def _until_answered(ground: Ground, kind: str, name: str) -> None:
     _until(ground, lambda: bool(_status(ground, kind, name)), f"an answer to {kind} {name}")
 
 
-def _promoted(ground: Ground, run: int) -> bool:
-    found = _status(ground, "Release", "shop", OTHER).get("run") or {}
+def _promoted(ground: Ground, run: int, name: str = "shop") -> bool:
+    found = _status(ground, "Release", name, OTHER).get("run") or {}
     return found.get("id") == run and found.get("outcome") == "Promoted"
 
 
@@ -215,3 +217,40 @@ def test_the_operator_starts_and_works_for_others_whatever_one_tenant_has_stored
     _until(ground, lambda: _promoted(ground, 2), "another tenant's next version")
     most = _most_memory(ground.operator.pid)
     assert most < HEADROOM * _limit(), f"{most / MIB:.0f} MiB"
+
+
+async def _raw(api: Api, method: str, path: str, text: str | None) -> tuple[int, bytes]:
+    headers = {"Content-Type": "application/json"}
+    async with api._session.request(method, api.url + path, data=text, headers=headers) as answer:
+        return answer.status, await answer.read()
+
+
+def _deep(ground: Ground, name: str, levels: int) -> int:
+    """Ask for a Release whose template has so many levels; the status of the answer."""
+    spec = _spec({"name": "run", "job": {"template": {"spec": "DEEP"}}})
+    body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Release", "metadata": {"name": name}, "spec": spec}
+    text = json.dumps(body).replace('"DEEP"', '{"a":' * levels + "1" + "}" * levels)
+    status, _ = ground.background.run(_raw(ground.api, "POST", RELEASES.format(HOSTILE), text))
+    return status
+
+
+def _message(ground: Ground, name: str) -> str:
+    _, text = ground.background.run(_raw(ground.api, "GET", f"{RELEASES.format(HOSTILE)}/{name}", None))
+    status = wire.decode(text).get("status") or {}
+    return f"{status.get('state')}: {status.get('message')}"
+
+
+@pytest.mark.parametrize("levels", [300, 2000])
+def test_the_operator_starts_and_works_for_others_however_deeply_somebody_nests(ground: Ground, levels: int) -> None:
+    ground.operator.stop()
+    other = f"beside-{levels}"
+    assert _deep(ground, f"before-{levels}", levels) == 201, "the API server takes it"
+    ground.operator.start()
+    _make(ground, "Release", OTHER, {"name": other}, SMALL)
+    _until(ground, lambda: _promoted(ground, 1, other), "another tenant's Release")
+    assert _deep(ground, f"after-{levels}", levels) == 201
+    ground.api.merge(f"{RELEASES.format(OTHER)}/{other}", {"spec": {"version": "2"}})
+    _until(ground, lambda: _promoted(ground, 2, other), "another tenant's next version")
+    for name in (f"before-{levels}", f"after-{levels}"):
+        _until(ground, lambda name=name: "nested more than 64 levels" in _message(ground, name), f"an answer to {name}")
+        assert _message(ground, name).startswith("Invalid: "), _message(ground, name)

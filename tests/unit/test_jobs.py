@@ -720,3 +720,69 @@ async def test_a_template_that_is_not_one_is_left_to_the_api_server_to_refuse(te
 async def test_a_template_of_another_shape_is_refused_with_its_path(template: Any, where: str) -> None:
     with pytest.raises(Permanent, match=f"job.{where} is not an object"):
         await job_spec(World(), VIEW, Job.model_validate({"template": template}), "key")  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Anybody may give his pods and Events the label of a Job
+
+
+class Seen(World):
+    """Remembers what was kept of its lists."""
+
+    async def list(self, *args: Any, **more: Any) -> list[dict[str, Any]]:
+        self.kept = await super().list(*args, **more)
+        return self.kept
+
+
+def crowded(*conditions: Mapping[str, Any]) -> Seen:
+    """A Job with one pod, and many large ones of others that have its label."""
+    world = Seen(*conditions)
+    world.pod("", code=1)
+    for _ in range(20):
+        world.pod("")
+        world.pods[-1]["metadata"]["ownerReferences"] = [{"uid": "other", "controller": True}]
+    for pod in world.pods:
+        pod["metadata"]["labels"] = pod["metadata"]["annotations"] = {f"l{n}": "x" * 60 for n in range(1000)}
+        pod["spec"]["containers"][0]["env"] = [{"name": f"E{n}", "value": "x" * 1000} for n in range(500)]
+        pod["spec"]["volumes"] = [{"name": "v" * 50_000}]
+    return world
+
+
+@pytest.mark.parametrize("ask", [follow, trouble])
+async def test_of_pods_that_carry_its_label_only_its_own_are_kept_and_little_of_them(ask: Any) -> None:
+    world = crowded({"type": "Failed", "reason": "BackoffLimitExceeded"})
+    found = await ask(world)
+    if ask is follow:
+        assert found.state == "Failed" and "exit code 1" in found.message
+    assert len(world.kept) == 1 and len(json.dumps(world.kept)) < 2_000
+
+
+async def test_pods_that_have_ended_keep_no_memory_while_a_job_is_stopped() -> None:
+    world = crowded({"type": "Failed"})
+    world.lives()
+    assert (await stopped(world)).state == "Running"
+    assert len(world.kept) == 1 and len(json.dumps(world.kept)) < 2_000
+
+
+async def test_jobs_that_carry_the_label_of_a_release_are_let_go_only_if_they_are_its_own() -> None:
+    own = {"metadata": {"name": "a", "namespace": "shop", "finalizers": [RESULT], "labels": {"x": "y" * 10_000}}}
+    own["metadata"]["ownerReferences"] = [{"uid": VIEW.uid, "controller": True}]
+    other = {"metadata": own["metadata"] | {"name": "b", "ownerReferences": []}}
+
+    class Jobs(Seen):
+        async def list(self, path: str, selector: str = "", *_: Any, keep: Any) -> list[dict[str, Any]]:
+            self.kept = [kept for job in (own, other) if (kept := keep(job)) is not None]
+            return self.kept
+
+    world = Jobs()
+    await jobs.release_jobs(world, VIEW)  # type: ignore[arg-type]
+    assert world.patches == [("a", {"metadata": {"finalizers": []}})]
+    assert len(json.dumps(world.kept)) < 200
+
+
+async def test_of_events_little_is_kept() -> None:
+    world = Seen()
+    world.event("FailedCreate", QUOTA + "x" * 1_000_000, note="y" * 1_000_000)
+    found = await trouble(world)
+    assert found is not None and "exceeded quota" in found.message
+    assert len(json.dumps(world.kept)) < 20_000

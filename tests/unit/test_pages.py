@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -26,6 +28,8 @@ class Server:
         """At which object a list is forgotten, once; and the token to go on with."""
         self.limits: list[int] = []
         self.queries: list[dict[str, str]] = []
+        self.odd: dict[int, bytes] = {}
+        """What comes as the spec of some objects, in place of text."""
 
     async def answer(self, request: web.Request) -> web.Response:
         self.queries.append(dict(request.query))
@@ -36,8 +40,17 @@ class Server:
             return web.json_response(status, status=410)
         end = min(begin + limit, len(self.sizes))
         items = [_object(number, self.sizes[number]) for number in range(begin, end)]
+        for number, item in zip(range(begin, end), items, strict=True):
+            if number in self.odd:
+                item["spec"] = f"odd-{number}"
         following = str(end) if end < len(self.sizes) else ""
-        return web.json_response({"items": items, "metadata": {"continue": following}})
+        page = json.dumps({"items": items, "metadata": {"continue": following}})
+        if "PartialObjectMetadata" in request.headers["Accept"]:
+            return web.Response(text=page, content_type="application/json")
+        for number in range(begin, end):
+            if number in self.odd:
+                page = page.replace(f'"odd-{number}"', self.odd[number].decode())
+        return web.Response(text=page, content_type="application/json")
 
 
 def _object(number: int, size: int) -> dict[str, Any]:
@@ -156,3 +169,70 @@ async def test_all_at_once_has_each_object_once(server: Server, kube: Kube) -> N
 async def test_what_is_refused_for_good_is_said(kube: Kube) -> None:
     with pytest.raises(Permanent):
         await kube.list("/apis/nothing")
+
+
+# What is odd, and what is much
+
+
+@pytest.mark.parametrize("levels", [300, 2000, 9000])
+async def test_an_object_that_is_nested_deeply_comes_with_all_others(server: Server, kube: Kube, levels: int) -> None:
+    server.sizes = [10] * 50
+    server.odd = {7: b"[" * levels + b"]" * levels, 30: b'{"a":' * levels + b"1" + b"}" * levels}
+    assert await _names(kube) == [f"r-{number}" for number in range(50)]
+    assert server.limits == [PAGE, 500], "it costs no more requests"
+
+
+@pytest.mark.parametrize("number", [0, 7, 19, 30, 49])
+async def test_an_object_that_cannot_be_read_at_all_is_named_and_passed_over(
+    server: Server, kube: Kube, number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.sizes = [10] * 50
+    server.odd = {number: b"{{"}
+    with caplog.at_level(logging.ERROR):
+        assert await _names(kube) == [f"r-{other}" for other in range(50) if other != number]
+    (said,) = caplog.messages
+    assert f"shop/r-{number} is passed over" in said
+    assert len(server.queries) < 60
+
+
+def _own(item: dict[str, Any]) -> dict[str, Any] | None:
+    return {"name": item["metadata"]["name"]} if item["metadata"]["name"] in ("r-3", "r-79") else None
+
+
+async def test_what_others_have_labelled_is_dropped_as_it_comes(server: Server, kube: Kube) -> None:
+    server.sizes = [2**20] * 80
+    assert await kube.list(WHERE, "a=b", keep=_own) == [{"name": "r-3"}, {"name": "r-79"}]
+
+
+async def test_what_is_kept_at_once_is_bounded_in_bytes(server: Server, kube: Kube) -> None:
+    server.sizes = [2**20] * 80
+    with pytest.raises(Permanent, match=r"too many objects carry a=b .* MiB\); delete those"):
+        await kube.list(WHERE, "a=b")
+    assert sum(server.limits) < 60, "no more is read than is needed to know that"
+
+
+async def test_what_is_kept_at_once_is_bounded_in_number(
+    server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube_module, "MOST_LISTED", 100)
+    server.sizes = [1] * 100
+    assert len(await kube.list(WHERE, "a=b")) == 100
+    server.sizes = [1] * 101
+    with pytest.raises(Permanent, match="too many objects carry a=b"):
+        await kube.list(WHERE, "a=b")
+
+
+async def test_what_is_read_to_find_a_few_is_bounded(
+    server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube_module, "MOST_READ", 8 * 2**20)
+    server.sizes = [2**20] * 80
+    with pytest.raises(Permanent, match=r"too many objects carry a=b .more than 8 MiB"):
+        await kube.list(WHERE, "a=b", keep=_own)
+    assert len(await _names(kube)) == 80, "a list that is not kept is not bounded"
+
+
+async def test_what_is_nested_too_deeply_to_be_measured_is_too_much(server: Server, kube: Kube) -> None:
+    server.sizes, server.odd = [10] * 2, {1: b"[" * 290 + b"]" * 290}
+    with pytest.raises(Permanent, match="too many"):
+        await kube.list(WHERE)

@@ -343,3 +343,19 @@ async def test_what_is_to_be_taken_over_and_does_not_run_is_said_with_the_reason
     cluster = cluster_of(pod("db-0", "db-a", **waiting), image="shop/db:1.1", readyReplicas=2, updatedReplicas=3)
     found = await WORKLOAD.look(cluster, NAMESPACE, DB)
     assert found.matches and "CrashLoopBackOff" in found.unready
+
+
+async def test_of_the_pods_that_its_selector_matches_only_its_own_are_kept() -> None:
+    other = pod("x", "new", owner="other")
+    found = cluster_of(pod("db-0", "new"), other, pod("y", "new", owner="other"))
+    kept: list[int] = []
+
+    class Counted(Cluster):
+        async def list(self, *args: Any, **more: Any) -> list[dict[str, Any]]:
+            listed = await super().list(*args, **more)
+            kept.append(len(listed))
+            return listed
+
+    cluster = Counted(found.objects)
+    own = await owned.pods_of(cluster, NAMESPACE, cluster.objects[STATEFULSET])
+    assert [item["metadata"]["name"] for item in own] == ["db-0"] and kept == [1]

@@ -41,7 +41,7 @@ PAGE_BYTES = 4 * 2**20
 """Bytes that a page of several objects may have; as Python objects they take up to twenty times as much."""
 MOST_LISTED = 5_000
 """Objects that a list keeps which is read at once."""
-MOST_KEPT = 8 * 2**20
+MOST_KEPT = 16 * 2**20
 """Bytes of JSON that these may come to."""
 MOST_READ = 128 * 2**20
 """Bytes that are read to find them."""
