@@ -236,3 +236,11 @@ async def test_what_is_nested_too_deeply_to_be_measured_is_too_much(server: Serv
     server.sizes, server.odd = [10] * 2, {1: b"[" * 290 + b"]" * 290}
     with pytest.raises(Permanent, match="too many"):
         await kube.list(WHERE)
+
+
+@pytest.mark.parametrize("odd", ["\ud800", 10**30, "deep"])
+async def test_what_cannot_be_written_is_refused_before_it_is_sent(kube: Kube, odd: Any) -> None:
+    for _ in range(400 if odd == "deep" else 0):
+        odd = [odd]
+    with pytest.raises(Permanent, match="cannot be written as JSON"):
+        await kube.patch(WHERE, {"data": odd}, "merge")

@@ -105,14 +105,14 @@ def shape(value: Any) -> tuple[int, int]:
     while here:
         count += len(here)
         levels += 1
-        here = [inner for item in here for inner in _within(item)]
+        deeper: list[Any] = []
+        for item in here:
+            if isinstance(item, dict):
+                deeper.extend(item.values())
+            elif isinstance(item, list):
+                deeper.extend(item)
+        here = deeper
     return count, levels
-
-
-def _within(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
 
 
 def fit(status: ReleaseStatus) -> None:

@@ -13,7 +13,7 @@ import orjson
 from gatewright.api import FINALIZER
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
-from gatewright.core import resting, size
+from gatewright.core import resting
 from gatewright.core.body import unpin
 from gatewright.core.model import Body, Delivery, Progress, Sight, Standing, View
 from gatewright.providers.targets import rollout
@@ -355,10 +355,10 @@ def printed(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
 def _status(obj: Mapping[str, Any]) -> dict[str, Any]:
     """A status; of one that the operator cannot have written only what says so, and that cannot be read."""
     status = obj.get("status") or {}
-    levels = size.shape(status)[1]
-    if levels > size.MOST_LEVELS:
-        return {"runs": f"a status of {levels} levels"}
-    used = len(orjson.dumps(status))
+    try:
+        used = len(orjson.dumps(status))
+    except TypeError:  # nested deeper than can be written
+        return {"runs": "a status that cannot be written"}
     if used <= MOST_STATUS:
         return dict(status)
     unreadable = {"runs": f"a status of {used} bytes"}

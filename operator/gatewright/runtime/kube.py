@@ -323,7 +323,10 @@ class Kube:
             self.fence()
         headers = await self._headers(method, path, accept)
         headers["Content-Type"] = content
-        data = None if body is None else wire.as_json(body)
+        try:
+            data = None if body is None else wire.as_json(body)
+        except TypeError:  # too deep, or a number or text that JSON has no place for
+            raise Permanent(f"{method} {plain(path)}: what is to be sent cannot be written as JSON") from None
         _COUNTED[method].inc()
         try:
             async with self._opened().request(

@@ -15,7 +15,11 @@ stretched = Gauge(
     registry=registry,
 )  # fmt: skip
 passes = Counter("gatewright_passes_total", "Passes over Releases", registry=registry)
-errors = Counter("gatewright_pass_errors_total", "Passes that ended in an exception", registry=registry)
+errors = Counter(
+    "gatewright_pass_errors_total",
+    "Passes, and objects that were passed over, that ended in an exception",
+    registry=registry,
+)
 releases = Gauge("gatewright_releases", "Releases by state", ["state"], registry=registry)
 queued = Gauge("gatewright_queue_depth", "Releases waiting for a pass", registry=registry)
 leading = Gauge("gatewright_leader", "1 while this instance holds the Lease", registry=registry)
