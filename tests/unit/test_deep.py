@@ -164,7 +164,7 @@ def deep_line(version: int, place: str) -> bytes:
     ],
 )  # fmt: skip
 async def test_no_event_ends_a_watch(odd: bytes) -> None:
-    later = [line("ADDED", 103)]
+    later: list[bytes | Exception] = [line("ADDED", 103)]
     server = Server([line("ADDED", 101), odd, *later], later, [line("MODIFIED", 104)])
     await server.run()
     assert {"101", "103", "104"} <= {version for _, _, version in server.told}
@@ -352,7 +352,7 @@ async def test_of_a_release_that_was_replaced_or_went_unseen_nothing_runs_on(how
     known = old.operations["1"] = Known(cast(Any, None))
     known.poller, known.subject = cast(Any, poller), "action/a"
     refused: list[tuple[Any, str]] = []
-    found.people.refuse = lambda key, words: refused.append((key, words))  # type: ignore[method-assign]
+    found.people.refuse = lambda key, message: refused.append((key, message))  # type: ignore[method-assign]
     if how == "reread":
         await found._reread(("shop", "web"))
     elif how == "event":
