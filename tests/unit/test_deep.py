@@ -360,7 +360,7 @@ async def test_of_a_release_that_was_replaced_or_went_unseen_nothing_runs_on(how
     else:
         there.releases.clear()
         await found.relist()
-    await asyncio.gather(poller, *found.aside.tasks, return_exceptions=True)
+    await asyncio.wait([poller, *found.aside.tasks], timeout=5)
     assert poller.cancelled() and not old.operations
     assert refused == [(("shop", "web"), "the Release was deleted")]
     assert any("/jobs" in path for path in there.lists), "its Jobs are let go"
