@@ -20,7 +20,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gatewright.api.base import SecretKeyRef, SecretSource
 from gatewright.api.connection import HttpAccess
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import addresses, client, meter, tls
+from gatewright.providers.connections import addresses, client, meter, permit, tls
 from gatewright.providers.connections.secrets import hide, secret
 from gatewright.providers.connections.shelf import Shelf
 from gatewright.providers.registry import GATES
@@ -95,6 +95,21 @@ async def test_what_is_read_is_counted_also_where_it_is_too_much() -> None:
         with meter.metered() as received, pytest.raises(Permanent, match="larger than"):
             await client.ask(link, "GET", "/large")
         assert received.size > client.LARGEST
+
+
+async def test_nothing_is_sent_by_a_process_that_may_not_act_any_more(server: world.Server) -> None:
+    class NotOurs(Exception):
+        pass
+
+    def lost() -> None:
+        raise NotOurs
+
+    link = world.http_link(server.url("ok"))
+    with permit.acting(lost), pytest.raises(NotOurs):
+        await client.ask(link, "POST", "/", body={})
+    assert server.requests == []
+    await client.ask(link, "POST", "/", body={})
+    assert len(server.requests) == 1
 
 
 async def test_a_dead_kept_connection_is_no_error(server: world.Server) -> None:

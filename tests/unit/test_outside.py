@@ -130,7 +130,7 @@ class Site:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, provider: Provider, kind: Any = "act") -> None:
         monkeypatch.setitem(chosen.TABLES, "action", {"fake": provider})  # type: ignore[arg-type]
-        chosen._checked.cache_clear()
+        chosen._checked_once.clear()
         self.links = Links()
         self.woken = asyncio.Event()
         self.outside = Outside(self.links, lambda: None, lambda key: self.woken.set())  # type: ignore[arg-type]

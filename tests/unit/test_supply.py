@@ -206,7 +206,7 @@ def _part(name: str, version: str, place: str = "/opt/gatewright/lib/METADATA", 
 
 def _as_locked() -> list[dict[str, Any]]:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    pins = {name: pin for name, pin in _pins("operator.txt").items() if name != "httpx2-jsfetch"}
+    pins = _pins("operator.txt")
     base_own = [_part("pip", "24.0", "/usr/local/lib/METADATA"), _part("libc6", "2.36", "/var/lib/dpkg/status", "deb")]
     return [_part("gatewright", version), *(_part(name, pin) for name, pin in pins.items()), *base_own]
 

@@ -40,6 +40,12 @@ class Memory(Generic[K, V]):
         self._keep(key, made, size(made))
         return made
 
+    def clear(self) -> None:
+        """Keep nothing of what there is."""
+        self._small_ones.clear()
+        self._large_ones.clear()
+        self.used_bytes = 0
+
     def _keep(self, key: K, made: V, size: int) -> None:
         if size > self._large_bytes:
             self._large_ones[key] = made

@@ -26,7 +26,7 @@ from yarl import URL
 from gatewright.api.base import SecretSource
 from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import addresses, meter, transport
+from gatewright.providers.connections import addresses, meter, permit, transport
 from gatewright.providers.connections.secrets import hide, said, secret
 from gatewright.providers.connections.shelf import Shelf
 
@@ -90,6 +90,7 @@ async def ask(
 
     `enough`: seconds after which a body that does not end (a log that is followed) is taken as far as it has come.
     """
+    permit.require()
     problem: Retryable | Permanent
     try:
         # asyncio's own limit counts everything: looking up, waiting for a connection, and an answer that drips

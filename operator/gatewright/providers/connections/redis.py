@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import addresses, tls
+from gatewright.providers.connections import addresses, permit, tls
 from gatewright.providers.connections.secrets import said, secret
 from gatewright.providers.connections.shelf import Shelf
 
@@ -108,6 +108,7 @@ class RedisConnection:
 
 async def run(link: Link, *command: str | bytes) -> Any:
     """Send one command that may be sent twice. Text comes back as bytes. Raises Retryable, Permanent."""
+    permit.require()
     problem: Retryable | Permanent
     try:
         async with asyncio.timeout(link.timeout), _shelf.lend(link.identity, lambda: Server(link)) as server:
