@@ -372,6 +372,21 @@ async def test_a_look_at_something_else_is_a_new_one(monkeypatch: Any) -> None:
     await site.outside.close()
 
 
+async def test_what_is_captured_is_read_until_it_is_too_much(monkeypatch: Any) -> None:
+    read: list[str] = []
+
+    async def look(cluster: Any, view: Any, subject: str, config: Any) -> Any:
+        read.append(subject)
+        return Sight({"data": {"a": "x" * 2**20}}), None
+
+    monkeypatch.setattr("gatewright.runtime.actions.look", look)
+    site = Site(monkeypatch, Slow())
+    wanted = {f"configmap/c{number}": {"captured": True} for number in range(200)}
+    seen = await sights.look(None, site.outside, site.entry, site.view, Needs(sights=wanted))  # type: ignore[arg-type]
+    assert len(read) <= 5 and len(seen.sights) == 200
+    assert "capture fewer" in str(seen.sights["configmap/c199"].problem)
+
+
 # --- the core, while something is being looked at
 
 

@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from gatewright.core.model import Needs, Sight, View, fingerprint
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime import actions
@@ -27,6 +29,13 @@ SLOW = 2.0
 """Seconds after which it is said that a look takes its time."""
 RESAY = 60.0
 """Seconds before other words for why a look fails are told: an error that alternates is no write a try."""
+
+MOST_KEPT = 4 * 1024 * 1024
+"""Bytes of captured configuration after which nothing more is read: less than that fits into a run's record."""
+TOO_MUCH = (
+    f"what is captured comes to more than {MOST_KEPT >> 20} MiB, and a run can keep 1 MiB; capture fewer or smaller "
+    "ConfigMaps and Secrets (config: of the targets)"
+)
 
 log = logging.getLogger("gatewright.sights")
 
@@ -52,8 +61,11 @@ async def look(cluster: Cluster, outside: Outside, entry: Entry, view: View, nee
     pending = {name: glance for name, glance in glances.items() if glance.sight is None}
     if pending:
         return _pending(pending)
-    found = Seen()
+    found, kept = Seen(), 0
     for subject, config in needs.sights.items():
+        if kept > MOST_KEPT:  # there may be hundreds of a megabyte each, and none of them is of use any more
+            found.sights[subject] = Sight(None, problem=TOO_MUCH)
+            continue
         sight = glances[subject].sight if subject in glances else None
         if sight is not None:
             found.sights[subject] = sight
@@ -64,6 +76,8 @@ async def look(cluster: Cluster, outside: Outside, entry: Entry, view: View, nee
             found.sights[subject], copy = Sight(None, problem=str(error)), None
         if copy is not None:
             found.copies.append(copy)
+        if not subject.startswith("target/"):
+            kept += len(orjson.dumps(found.sights[subject].snapshot))
     for glance in glances.values():
         glance.used = entry.turn
     return found
