@@ -462,7 +462,7 @@ def largest(account: Callable[[int], str], configmap: Callable[[int], str]) -> d
     return release(
         targets=[target(number) for number in range(10)],
         preflight=steps("p", 20),
-        stages=[stage(number) for number in range(20)],
+        stages=[stage(number) for number in range(10)],
         rollback={"verify": steps("v", 20)},
         followUps=[{"name": long(f"f{number}"), **by_hand} for number in range(20)],
     )
