@@ -105,6 +105,7 @@ async def test_nothing_is_sent_by_a_process_that_may_not_act_any_more(server: wo
         raise NotOurs
 
     link = world.http_link(server.url("ok"))
+    server.requests.clear()
     with permit.acting(lost), pytest.raises(NotOurs):
         await client.ask(link, "POST", "/", body={})
     assert server.requests == []
