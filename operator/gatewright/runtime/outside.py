@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from gatewright.core.model import Holding, Operation, Progress, Sight, Standing, View
@@ -159,8 +160,7 @@ class Outside:
                 provider,
                 checked,
                 lambda link: provider.perform(checked, link, operation, kept),
-                known.back,
-                self._ready(entry, operation, known),
+                _Sending(entry, operation, known),
             )
             known.looked, known.looks, known.refusals = time.monotonic(), 0, 0
         except (Lost, _Left):
@@ -168,21 +168,10 @@ class Outside:
         except Exception as error:
             self._not_begun(view, operation, known, error, final(error))
         finally:
-            known.asking = known.begins = False
+            known.begins = False
         if entry.operations.get(operation.id) is known:
             self._changed(entry.key)
             await self._poll(entry, view, operation, known, snapshot)
-
-    def _ready(self, entry: Entry, operation: Operation, known: Known) -> Callable[[], None]:
-        """Asked when it can be sent: much may have happened while it waited for its turn."""
-
-        def ready() -> None:
-            if entry.operations.get(operation.id) is not known:
-                raise _Left
-            self._fence()
-            known.asking = True
-
-        return ready
 
     def _not_begun(self, view: View, operation: Operation, known: Known, error: Exception, final: bool) -> None:
         """It was refused, or nobody knows: then it is looked at before it is tried again."""
@@ -216,7 +205,6 @@ class Outside:
                 return
             except Retryable as error:
                 log.info("%s/%s: %s", view.namespace, view.name, error)
-                known.asking = False
                 if entry.operations.get(operation.id) is not known:
                     return
                 await asyncio.sleep(min(error.after, 60.0))
@@ -225,11 +213,8 @@ class Outside:
                 found = self._last_word(operation, known, error)
             except Exception:
                 log.exception("%s/%s: %s cannot be followed", view.namespace, view.name, operation.subject)
-                known.asking = False
                 await asyncio.sleep(5.0)
                 continue
-            finally:
-                known.asking = False
             if entry.operations.get(operation.id) is not known:
                 return
             wait = refused_for(known.refusals) if found.state == "Refused" else self._interval(operation)
@@ -251,13 +236,16 @@ class Outside:
         """A look may also do the next thing, such as promoting what has been built."""
         provider, checked, _ = outside_of(operation.subject, operation.config)
         kept = await snapshot() if operation.kind == "restore" else None
-        ready = self._ready(entry, operation, known)
         found = await self._through(
-            view, provider, checked, lambda link: provider.follow(checked, link, operation, kept), known.back, ready
+            view,
+            provider,
+            checked,
+            lambda link: provider.follow(checked, link, operation, kept),
+            _Sending(entry, operation, known),
         )
         known.looks += 1
         if found.state == "Failed" or (found.state == "Running" and known.looks % ASKED_WHY == 0):
-            words = await self._why(view, provider, checked, operation, known.back)
+            words = await self._why(entry, view, operation, known)
             if words and words not in found.message:
                 text = f"{found.message}; {words}" if found.message else words
                 return replace(found, message=text, stuck=found.state == "Running")
@@ -265,10 +253,15 @@ class Outside:
             return known.progress
         return found
 
-    async def _why(self, view: View, provider: External, checked: Any, operation: Operation, back: bool) -> str | None:
+    async def _why(self, entry: Entry, view: View, operation: Operation, known: Known) -> str | None:
+        provider, checked, _ = outside_of(operation.subject, operation.config)
         try:
             return await self._through(
-                view, provider, checked, lambda link: provider.trouble(checked, link, operation), back
+                view,
+                provider,
+                checked,
+                lambda link: provider.trouble(checked, link, operation),
+                _Sending(entry, operation, known),
             )
         except (Retryable, Permanent):
             return None
@@ -279,17 +272,19 @@ class Outside:
         provider: External,
         checked: Any,
         ask: Callable[[Link], Awaitable[Found]],
-        back: bool = False,
-        ready: Callable[[], None] = lambda: None,
+        sending: _Sending | None = None,
     ) -> Found:
-        """`ready`: called when the request can be sent, and may raise."""
+        """`sending`: the operation that it is for. Raises _Left, Lost where that may not be sent any more."""
         name = getattr(checked, "connection", None)
-        async with (self._back if back else self._others).of(view.namespace):
+        shares = self._back if sending is not None and sending.known.back else self._others
+        async with shares.of(view.namespace):
             pinned = self._pins((view.namespace, view.name))
             link = await self._links.open(view.namespace, provider.connection, name, pinned)
-            ready()
             try:
-                with permit.acting(self._fence):
+                with (
+                    permit.acting(self._fence),
+                    sending.under_way(self._fence) if sending is not None else nullcontext(),
+                ):
                     found = _hidden(await ask(link), link)
             except Lost:
                 raise
@@ -323,6 +318,27 @@ def _hidden(found: Found, link: Link) -> Found:
 
 class _Left(Exception):
     """An operation is not wanted any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """What a request is for: an operation of a Release."""
+
+    entry: Entry
+    operation: Operation
+    known: Known
+
+    @contextmanager
+    def under_way(self, fence: Callable[[], None]) -> Iterator[None]:
+        """While it is sent. Asked only now: much may have happened while it waited for its turn. Raises _Left, Lost."""
+        if self.entry.operations.get(self.operation.id) is not self.known:
+            raise _Left
+        fence()
+        self.known.asking = True
+        try:
+            yield
+        finally:
+            self.known.asking = False
 
 
 async def _ended(leaving: dict[str, list[asyncio.Task[None]]], subject: str) -> None:

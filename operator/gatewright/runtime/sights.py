@@ -13,8 +13,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from gatewright.core.model import Needs, Sight, View, fingerprint
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime import actions
@@ -22,6 +20,7 @@ from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.entries import Entry, Glance, refused_for
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.outside import Outside
+from gatewright.runtime.wire import as_json
 
 FRESH = 20.0
 """Seconds for which a look that no pass has used yet is as good as a new one."""
@@ -77,7 +76,7 @@ async def look(cluster: Cluster, outside: Outside, entry: Entry, view: View, nee
         if copy is not None:
             found.copies.append(copy)
         if not subject.startswith("target/"):
-            kept += len(orjson.dumps(found.sights[subject].snapshot))
+            kept += len(as_json(found.sights[subject].snapshot))
     for glance in glances.values():
         glance.used = entry.turn
     return found
