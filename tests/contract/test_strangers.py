@@ -10,27 +10,12 @@ from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import vendor
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
+from tests.contract.cases import OPENED, PLAIN
 from tests.fakes.serving import always, linked, serving
 
 TOLD = "db-1.internal: user 'root', balance 4711 of account DE89"
 """What an internal service tells."""
-ACCESS: dict[str, tuple[dict[str, str], str]] = {
-    "github": ({}, "token"),
-    "launchdarkly": ({}, "token"),
-    "openai": ({}, "apiKey"),
-    "pagerduty": ({}, "routingKey"),
-    "prometheus": ({}, "bearerToken"),
-    "http": ({}, "bearerToken"),
-    "ofrep": ({}, "bearerToken"),
-    "sentry": ({"organization": "acme"}, "token"),
-    "slack": ({}, "token"),
-    "statuspage": ({}, "apiKey"),
-    "supabase": ({}, "token"),
-    "unleash": ({}, "token"),
-    "upstash": ({}, "token"),
-    "vercel": ({}, "token"),
-    "webhook": ({}, "secret"),
-}
+ACCESS = {**OPENED, **{name: ({}, "bearerToken") for name in PLAIN}}
 BODIES: list[Any] = [
     {"error": {"message": TOLD, "code": TOLD}},
     {"error": TOLD, "errorType": TOLD, "status": "error", "data": TOLD},

@@ -81,6 +81,13 @@ async def settle(until: Any) -> None:
     raise AssertionError("it never came to that")
 
 
+async def crowd(site: Site, provider: Slow) -> None:
+    """As many operations under way as one namespace may have."""
+    for number in range(outside.AT_ONCE):
+        begin(site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config))
+    await settle(lambda: len(provider.asked) == outside.AT_ONCE)
+
+
 # --- beginning
 
 
@@ -220,9 +227,7 @@ async def test_no_provider_tells_a_secret_of_its_connection(monkeypatch: Any, an
 async def test_what_waits_for_its_turn_is_not_sent_once_nobody_wants_it(monkeypatch: Any) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
-    for number in range(outside.AT_ONCE):
-        begin(site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config))
-    await settle(lambda: len(provider.asked) == outside.AT_ONCE)
+    await crowd(site, provider)
     late = Operation("1.late.0-x", "act", "action/late", site.operation.config)
     begin(site, late)
     await asyncio.sleep(0.02)
@@ -237,9 +242,7 @@ async def test_what_waits_for_its_turn_is_not_sent_once_nobody_wants_it(monkeypa
 async def test_what_waits_for_its_turn_is_not_sent_by_a_process_that_has_lost_its_lease(monkeypatch: Any) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
-    for number in range(outside.AT_ONCE):
-        begin(site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config))
-    await settle(lambda: len(provider.asked) == outside.AT_ONCE)
+    await crowd(site, provider)
     begin(site, Operation("1.late.0-x", "act", "action/late", site.operation.config))
     await asyncio.sleep(0.02)
 
