@@ -40,9 +40,16 @@ WORKDIR /srv
 """
 # What a Job does inside: each line is printed only when the step before it worked.
 _INSIDE = """
-import json, pathlib, socket, ssl, urllib.error, urllib.request
+import json, pathlib, socket, ssl, time, urllib.error, urllib.request
 print("dns", socket.gethostbyname("kubernetes.default.svc"), socket.gethostbyname("kubernetes.default.svc.cluster.local"))
-print("service", urllib.request.urlopen("http://web/page", timeout=10).read().decode().split())
+for left in reversed(range(60)):
+    try:
+        print("service", urllib.request.urlopen("http://web/page", timeout=10).read().decode().split())
+        break
+    except OSError:  # kube-proxy learns by a watch of its own that the pod is ready: no rule is there before
+        if not left:
+            raise
+        time.sleep(1)
 try:
     socket.gethostbyname("nowhere.example")
 except socket.gaierror as error:
@@ -211,7 +218,7 @@ def test_a_job_finds_names_services_its_token_and_its_volumes(cluster: Cluster, 
         status = json.loads(cluster.kubectl("get", "job", "inside", "--output=json"))["status"]
         return bool(status.get("succeeded") or status.get("failed"))
 
-    assert wait_until(finished, 60)
+    assert wait_until(finished, 120)
     address = cluster.kubectl("get", "service", "kubernetes", "--output=jsonpath={.spec.clusterIP}")
     assert cluster.kubectl("logs", "job/inside").splitlines() == [
         f"dns {address} {address}",
