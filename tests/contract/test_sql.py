@@ -206,7 +206,7 @@ async def test_the_first_of_several_hosts_that_answers(database: world.Postgres)
 
     assert (await world.verdict("sql", {"query": "select true"}, link(world.PASSWORD_QUOTED), {}))[0] == "Good"
     found = await world.verdict("sql", {"query": "select true"}, link("wrong"), {})
-    assert found == ("Permanent", "the password is refused")
+    assert found == ("Permanent", "cannot connect to the database: the password is refused (28P01)")
 
 
 async def test_a_question_costs_two_round_trips(database: world.Postgres) -> None:

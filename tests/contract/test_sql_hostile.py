@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gatewright.ports import Link
-from gatewright.providers.connections import addresses, postgres
+from gatewright.providers.connections import postgres
 from gatewright.providers.registry import CONNECTIONS
-from tests.cluster.certs import Authority
 from tests.contract import world
 from tests.fakes.postgres_server import FLOODS, SCRIPT, hostile
 
@@ -139,51 +136,3 @@ async def test_a_connection_ends_after_what_a_driver_may_remember(database: worl
     found = [(await world.verdict("sql", question, connection, {"max": "1"}))[1] for _ in range(2 * fits)]
     assert found[1:fits] == found[: fits - 1], "it is kept"
     assert len(set(found)) == 2, "and not for ever"
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# TLS goes through the relay whole
-
-
-@contextlib.contextmanager
-def tls_database(*hosts: str) -> Iterator[tuple[world.Postgres, str]]:
-    """A PostgreSQL with a certificate for these hosts; and the path of the certificate that vouches for it."""
-    authority = Authority.create()
-    pair = authority.issue("postgres", hosts=list(hosts))
-    with tempfile.TemporaryDirectory(prefix="gatewright-tls-") as directory:
-        Path(directory).chmod(0o755)
-        for name, content in (("cert", pair.certificate), ("key", pair.key), ("ca", authority.certificate)):
-            path = Path(directory, name)
-            path.write_bytes(content)
-            path.chmod(0o600 if name == "key" else 0o644)
-            if name == "key":
-                with contextlib.suppress(PermissionError, LookupError):
-                    shutil.chown(path, "postgres", "postgres")
-        with world.postgres("ssl=on", f"ssl_cert_file={directory}/cert", f"ssl_key_file={directory}/key") as running:
-            yield running, f"{directory}/ca"
-
-
-async def test_tls_is_between_the_driver_and_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The certificate is checked by the name of the URL, and the login is bound to it."""
-
-    async def lookup(host: str, port: int) -> list[str]:
-        return ["127.0.0.1"]
-
-    monkeypatch.setattr(addresses, "_lookup", lookup)
-    question = {"query": "select ssl from pg_stat_ssl where pid = pg_backend_pid()"}
-    with tls_database("db.example.com") as (running, authority):
-
-        async def ask(host: str, query: str) -> tuple[str, str]:
-            url = running.url(query=query).replace("@127.0.0.1:", f"@{host}:")
-            found = await world.verdict("sql", question, world.sql_link(url, timeout=5.0), {})
-            await CONNECTIONS["postgres"].close()
-            return found
-
-        monkeypatch.setenv("PGSSLROOTCERT", authority)
-        assert (await ask("db.example.com", "?sslmode=verify-full&channel_binding=require"))[0] == "Good"
-        kind, message = await ask("other.example.com", "?sslmode=verify-full")
-        assert (kind, "for another host" in message) == ("Permanent", True), message
-        monkeypatch.setenv("PGSSLROOTCERT", f"{authority}-of-nobody")
-        kind, message = await ask("db.example.com", "?sslmode=verify-full")
-        assert kind in ("Permanent", "Retryable"), message
-        assert (await ask("db.example.com", "?sslmode=require"))[0] == "Good"

@@ -3,7 +3,7 @@
     ask, ask_for                 one question within the link's time
       └─ Database, one per identity        a few connections, kept for the next question
            └─ Session, one per connection  two round trips a question
-                └─ Relay                   counts what comes back, below the driver and its TLS
+                └─ Relay                   logs in, and counts what comes back below the driver
 
 A new connection is asked first what its role may do: a function that a query calls may run programs, write files or end
 sessions where the role may, and none of that is rolled back.
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from gatewright.api.connection import PostgresAccess
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import postgres_errors, postgres_types
+from gatewright.providers.connections import meter, postgres_errors, postgres_types
 from gatewright.providers.connections.postgres_errors import Failure
 from gatewright.providers.connections.postgres_session import DECLARE, Question, Row, Session
 from gatewright.providers.connections.postgres_url import relayed, settings_of
@@ -32,7 +32,7 @@ from gatewright.providers.connections.shelf import Shelf
 SESSIONS = 2
 """Connections to one database at a time: checks must not be what fills it up."""
 LOGIN = 64 * 1024
-"""Bytes that may come back before a connection is ready, certificates included."""
+"""Bytes that may come back before a connection is ready."""
 ANSWER = 64 * 1024
 """Bytes that may come back of a question, unless it says otherwise."""
 LIFE = 64 * 1024
@@ -112,6 +112,7 @@ class Database:
     ) -> list[Row] | None:
         """The rows; None where a connection broke that was kept, which says nothing about the database now."""
         left = deadline - asyncio.get_running_loop().time()
+        before = session.relay.received
         reusable = False
         try:
             try:
@@ -124,8 +125,9 @@ class Database:
             reusable = not self._closed and session.relay.received <= LIFE
             return rows
         except (Failure, psycopg.Error) as error:
-            problem = _problem(error, session.relay, question.statement)
+            problem = _cut(session.relay) or _failed(error, question.statement)
         finally:
+            meter.count(session.relay.received - before)
             if reusable:
                 self._idle.append(session)
             else:
@@ -142,8 +144,9 @@ class Database:
             ready = True
             return session
         except (Failure, psycopg.Error) as error:
-            problem = _problem(error, relay)
+            problem = _cut(relay) or relay.problem or _unconnected(error, relay)
         finally:
+            meter.count(relay.received + relay.charged)
             relay.close()
             if not ready:
                 relay.abort()
@@ -168,12 +171,24 @@ async def _asked(link: Link, question: Question) -> list[Row]:
         return await database.ask(question, deadline)
 
 
-def _problem(error: Failure | psycopg.Error, relay: Relay, statement: str = "") -> Retryable | Permanent:
+def _cut(relay: Relay) -> Permanent | None:
     if relay.is_cut:
         return Permanent(f"the database sent more than {relay.allowance // 1024} KiB for one answer and was cut off")
+    return None
+
+
+def _failed(error: Failure | psycopg.Error, statement: str) -> Retryable | Permanent:
     if isinstance(error, Failure):
         return postgres_errors.failed(error, statement, len(DECLARE))
-    return postgres_errors.unconnected(f"{error} connection refused" if relay.refused else str(error))
+    return Retryable("the connection to the database broke off")
+
+
+def _unconnected(error: Failure | psycopg.Error, relay: Relay) -> Retryable | Permanent:
+    if isinstance(error, Failure):
+        return postgres_errors.failed(error, "", 0)
+    if relay.refused:
+        return Retryable("cannot connect to the database: connection refused")
+    return postgres_errors.unconnected(error)
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:

@@ -37,7 +37,7 @@ _NEVER: Mapping[str, str] = {
     "25006": "the statement writes; checks run in a read-only transaction",
     "25001": "the statement changes its transaction; checks run in a read-only transaction",
     "28P01": "the password is refused",
-    "28000": "this role may not log in",
+    "28000": "this role may not log in from here (pg_hba.conf)",
     "3D000": "there is no such database",
     "3F000": "there is no such schema",
     "42501": "the role may not read or call what the statement names; grant it",
@@ -57,16 +57,6 @@ _NEVER: Mapping[str, str] = {
 }
 _FOREVER = ("0A", "42")
 """Classes of SQLSTATE that speak of the statement alone: asking again changes nothing."""
-_REFUSED: Mapping[str, str] = {
-    "password authentication failed": "the password is refused",
-    "no pg_hba.conf entry": "this client may not connect (pg_hba.conf)",
-    "no password supplied": "a password is needed, and the URL has none",
-    "does not support SSL": "the server does not speak TLS, which sslmode asks for",
-    "certificate verify failed": "the certificate is not trusted",
-    "does not match host name": "the certificate is for another host",
-    "does not exist": "there is no such database",
-}
-_BUSY: Mapping[str, str] = {"too many": "it has too many clients", "connection slots": "it has too many clients"}
 _WORD = re.compile(r"\"[^\"]{1,63}\"|'[^']{0,63}'|[\w.$]{1,63}|\S")
 _SEVERAL = "multiple commands"
 
@@ -113,15 +103,18 @@ def failed(error: Failure, statement: str, before: int) -> Retryable | Permanent
     return refusal(error.state, where)
 
 
-def unconnected(text: str) -> Retryable | Permanent:
-    """What went wrong with a connection. Errors of a login come without a SQLSTATE: they are told apart by words, and
-    where they are strange nobody knows."""
-    for words, meaning in _REFUSED.items():
-        if words in text:
-            return Permanent(meaning)
-    for words in ("connection refused", "too many", "connection slots", "starting up", "shutting down"):
-        if words in text.lower():
-            return Retryable(f"cannot connect to the database: {_BUSY.get(words, words)}")
+def refused_login(error: bytes) -> Retryable | Permanent:
+    """What an ErrorResponse in place of a login means; `error` is its body: fields, each with a letter before it."""
+    fields = {part[:1]: part[1:] for part in error.split(b"\0") if part}
+    found = refusal(fields.get(b"C", b"").decode("ascii", "replace"))
+    return type(found)(f"cannot connect to the database: {found}")
+
+
+def unconnected(error: psycopg.Error) -> Retryable | Permanent:
+    """What libpq says of a server that let the role in; it has no SQLSTATE for that, and words in its own language."""
+    for words in ("session is read-only", "session is not read-only", "server is in hot standby", "not in hot standby"):
+        if words in str(error):
+            return Retryable(f"cannot connect to the database: {words}, which target_session_attrs rules out")
     return Retryable("cannot connect to the database")
 
 

@@ -1,11 +1,12 @@
 """The URL of a PostgreSQL: what it may say, and where it leads.
 
-libpq is told every address (`hostaddr`), checked by the address rules; the name stays for TLS. Of its other settings a
-URL may hold only those that name no file of the operator's pod.
+Each address is checked by the address rules and reached by the relay, which logs in; libpq is told the relay's ports.
+Of libpq's settings a URL may hold only those that name no file of the operator's pod.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 
@@ -15,18 +16,29 @@ from psycopg.conninfo import conninfo_to_dict
 from gatewright.core import foreign
 from gatewright.ports import Permanent
 from gatewright.providers.connections import addresses
-from gatewright.providers.connections.relay import Relay
+from gatewright.providers.connections.postgres_login import SSLMODES, Login
+from gatewright.providers.connections.relay import Relay, Way
 
 _TRY = "try postgresql://user:password@host:5432/database"
 _PORT = re.compile(r"[0-9]{1,5}")
 _PLAIN = frozenset(
     {
         *("host", "port", "user", "password", "dbname", "application_name", "client_encoding", "target_session_attrs"),
-        *("sslmode", "sslnegotiation", "channel_binding", "gssencmode"),
+        *("sslmode", "sslnegotiation", "sslrootcert", "channel_binding", "gssencmode"),
         *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
     }
 )
 """Settings of libpq that name no file, no service and no server option."""
+_VALUES: Mapping[str, tuple[str, ...]] = {
+    "sslmode": SSLMODES,
+    "sslnegotiation": ("postgres", "direct"),
+    "sslrootcert": ("system",),
+    "channel_binding": ("disable", "prefer", "require"),
+    "gssencmode": ("disable", "prefer"),
+}
+"""What some of them may be."""
+_LIBPQ = frozenset({"dbname", "application_name", "client_encoding", "target_session_attrs"})
+"""What libpq itself is told; the rest is the relay's."""
 
 
 def settings_of(url: str) -> dict[str, str]:
@@ -49,14 +61,22 @@ def settings_of(url: str) -> dict[str, str]:
         raise Permanent("the Secret's URL names no user")
     if any(foreign.has_control(value) for value in found.values()):
         raise Permanent("the Secret's URL may hold no control characters, not even escaped ones")
+    for name, values in _VALUES.items():
+        if name in found and found[name] not in values:
+            raise Permanent(f"the Secret's URL may set {name} to {' or '.join(values)} only")
     # libpq would fill what is missing from the operator's own environment
     plain = {"dbname": found["user"], "port": "5432", "application_name": "gatewright"}
-    return {**plain, **found, "client_encoding": "UTF8"}
+    sslmode = "verify-full" if "sslrootcert" in found else "prefer"
+    settings = {**plain, "sslmode": sslmode, **found, "client_encoding": "UTF8"}
+    if settings.get("sslnegotiation") == "direct" and settings["sslmode"] in ("disable", "allow", "prefer"):
+        raise Permanent("the Secret's URL sets sslnegotiation to direct: it needs an sslmode of require or more")
+    return settings
 
 
 async def relayed(settings: Mapping[str, str], namespace: str, relay: Relay, timeout: float) -> dict[str, str]:
-    """The same settings, with the relay's ports in place of the addresses that the hosts stand for now, each of them
-    checked by the rules for that namespace. `timeout` is for connecting, in seconds. Raises Retryable, Permanent."""
+    """What libpq is told: the relay's ports in place of the addresses that the hosts stand for now, each of them checked
+    by the rules for that namespace, and no secret. `timeout` is for connecting and the login, in seconds. Raises
+    Retryable, Permanent."""
     hosts, ports = settings["host"].split(","), settings["port"].split(",")
     if len(ports) not in (1, len(hosts)) or not all(_PORT.fullmatch(port) for port in ports):
         raise Permanent("the Secret's URL needs one port, or one for each host")
@@ -68,10 +88,25 @@ async def relayed(settings: Mapping[str, str], namespace: str, relay: Relay, tim
     ]
     # one silent address of several must not use up the time of the others
     share = timeout / len(found)
-    ways = [await relay.lead_to(address, port, share) for _, address, port in found]
+    login = Login(
+        user=settings["user"],
+        password=settings.get("password", ""),
+        sslmode=settings["sslmode"],
+        direct=settings.get("sslnegotiation") == "direct",
+        channel_binding=settings.get("channel_binding", "prefer"),
+        namespace=namespace,
+        charge=relay.charge,
+    )
+    ways = [
+        await relay.lead_to(Way(address, port, share, functools.partial(login.open, host)))
+        for host, address, port in found
+    ]
     return {
-        **settings,
-        "host": ",".join(host for host, _, _ in found),
+        **{name: value for name, value in settings.items() if name in _LIBPQ},
+        "user": login.token,
+        "sslmode": "disable",
+        "gssencmode": "disable",
+        "host": ",".join(address for address, _ in ways),
         "hostaddr": ",".join(address for address, _ in ways),
         "port": ",".join(str(port) for _, port in ways),
     }

@@ -3,18 +3,38 @@
     driver <-- loopback --> Relay <-- network --> a checked address
 
 A driver that reads a message whole allocates what the message says, and that is for the server to say: in a value, an
-error, a notice or a setting, before the login as after it. So what comes back is counted here, below the driver and
-below its TLS, and the connection is cut where it is too much. Nothing is read of what passes.
+error, a notice or a setting. So what comes back is counted here, below the driver, and the connection is cut where it
+is too much. Before the two sides hear each other, an opening speaks with both: TLS and the login are its part, since a
+driver does in a login what the server asks for, however long that takes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import cast
+
+from gatewright.ports import Permanent, Retryable
 
 _LOOPBACK = "127.0.0.1"
 _LINGER_S = 1.0
 """Seconds that the last words have on a connection whose other side has ended."""
+
+Opening = Callable[["Side", "Side"], Awaitable[None]]
+"""What is spoken with the driver and with the server, before each hears the other. Raises Retryable, Permanent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where a loopback port leads."""
+
+    address: str
+    port: int
+    timeout: float
+    """Seconds for connecting and for the opening."""
+    opening: Opening
 
 
 class Relay:
@@ -25,19 +45,23 @@ class Relay:
         """Whether more came back than was allowed; nothing passes any more."""
         self.refused = False
         """Whether an address has refused the connection."""
+        self.problem: Retryable | Permanent | None = None
+        """Why an opening failed."""
         self.received = 0
         """Bytes that came back in all."""
+        self.charged = 0
+        """What an opening cost besides, in bytes that could have been read instead."""
         self.allowance = allowance
         """Bytes that may come back of what was asked last."""
         self._limit = allowance
         self._servers: list[asyncio.Server] = []
         self._connecting: set[asyncio.Task[None]] = set()
-        self._transports: set[asyncio.Transport] = set()
+        self._sides: set[Side] = set()
 
-    async def lead_to(self, address: str, port: int, timeout: float) -> tuple[str, int]:
-        """Open a loopback port whose connections lead to an address; `timeout` is for connecting, in seconds."""
+    async def lead_to(self, way: Way) -> tuple[str, int]:
+        """Open a loopback port whose connections lead to an address."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Inner(self, address, port, timeout), _LOOPBACK, 0, backlog=2)
+        server = await loop.create_server(lambda: _Driver(self, way), _LOOPBACK, 0, backlog=2)
         self._servers.append(server)
         return _LOOPBACK, int(server.sockets[0].getsockname()[1])
 
@@ -54,6 +78,10 @@ class Relay:
         self.abort()
         return False
 
+    def charge(self, size: int) -> None:
+        """Count what an opening costs."""
+        self.charged += size
+
     def close(self) -> None:
         """Take no more connections; what is open ends with the driver's side."""
         for server in self._servers:
@@ -63,118 +91,159 @@ class Relay:
 
     def abort(self) -> None:
         """End what is open at once."""
-        for transport in tuple(self._transports):
-            transport.abort()
+        for side in tuple(self._sides):
+            side.abort()
 
-    def connect(self, inner: _Inner, address: str, port: int, timeout: float) -> None:
+    def connect(self, driver: Side, way: Way) -> None:
         """Connect one connection of the driver to the address; it is aborted where that cannot be."""
-        task = asyncio.create_task(self._connect(inner, address, port, timeout), name="connect a relay")
+        task = asyncio.create_task(self._connect(driver, way), name="connect a relay")
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    def opened(self, transport: asyncio.Transport) -> None:
+    def opened(self, side: Side) -> None:
         """A side was opened."""
-        self._transports.add(transport)
+        self._sides.add(side)
 
-    def closed(self, transport: asyncio.Transport) -> None:
+    def closed(self, side: Side) -> None:
         """A side was closed."""
-        self._transports.discard(transport)
+        self._sides.discard(side)
 
-    async def _connect(self, inner: _Inner, address: str, port: int, timeout: float) -> None:
+    async def _connect(self, driver: Side, way: Way) -> None:
+        server = Side(self, self.take)
+        joined = False
         try:
-            async with asyncio.timeout(timeout):
-                await asyncio.get_running_loop().create_connection(lambda: _Outer(self, inner), address, port)
+            async with asyncio.timeout(way.timeout):
+                await asyncio.get_running_loop().create_connection(lambda: server, way.address, way.port)
+                await way.opening(driver, server)
+            joined = join(driver, server)
+        except (Retryable, Permanent) as error:
+            # of several addresses, the one that will never do has the most to say
+            if not isinstance(self.problem, Permanent):
+                self.problem = error
         except OSError as error:  # TimeoutError is one
             self.refused = self.refused or isinstance(error, ConnectionRefusedError)
-            inner.abort()
-        except asyncio.CancelledError:
-            inner.abort()
-            raise
+        finally:
+            if not joined:
+                server.abort()
+                driver.abort()
 
 
-class _Side(asyncio.Protocol):
-    """One side of a connection. What one side sends is small or counted, so nothing ever waits for the other."""
+class Side(asyncio.Protocol):
+    """One side of a connection: read by the opening at first, passed on to the other side once they are joined.
 
-    transport: asyncio.Transport | None = None
-    other: _Side | None = None
+    What one side sends is small or counted, so nothing ever waits for the other.
+    """
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, takes: Callable[[int], bool] = lambda size: True) -> None:
+        """`takes`: counts what comes from here, and says whether it may pass."""
+        self.other: Side | None = None
         self._relay = relay
+        self._takes = takes
+        self._transport: asyncio.Transport | None = None
+        self._heard = bytearray()
+        self._more: asyncio.Future[None] | None = None
+        self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way to write."""
         # not an isinstance: uvloop's transports are no subclasses of asyncio's
-        self.transport = cast(asyncio.Transport, transport)
-        self._relay.opened(self.transport)
+        self._transport = cast(asyncio.Transport, transport)
+        self._relay.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what is said, as long as it is allowed."""
+        if not self._takes(len(data)):
+            return
+        if self.other is not None:
+            self.other.write(data)
+        else:
+            self._heard += data
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the other side too, once what it was given is written."""
-        if self.transport is not None:
-            self._relay.closed(self.transport)
-        if self.other is not None and self.other.transport is not None and self.other.is_open:
-            self.other.transport.close()
+        self._ended = True
+        self._relay.closed(self)
+        self._wake()
+        if self.other is not None and self.other.is_open:
+            self.other.close()
             asyncio.get_running_loop().call_later(_LINGER_S, self.other.abort)
 
     @property
     def is_open(self) -> bool:
         """Whether something can be written to it."""
-        return self.transport is not None and not self.transport.is_closing()
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def secured(self) -> ssl.SSLObject | None:
+        """TLS with the other end; None where there is none."""
+        return self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+
+    async def read(self, size: int) -> bytes:
+        """So many bytes of what was said. Raises ConnectionError where it ends before."""
+        while len(self._heard) < size:
+            if self._ended:
+                raise ConnectionResetError("the connection ended")
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
+        found = bytes(self._heard[:size])
+        del self._heard[:size]
+        return found
+
+    async def secure(self, context: ssl.SSLContext, host: str) -> None:
+        """Go on by TLS, as the client. Raises OSError, of which ssl.SSLError is one."""
+        if self._heard or self._transport is None:
+            # whoever is in between could have put it there
+            raise ConnectionResetError("something was said before TLS began")
+        loop = asyncio.get_running_loop()
+        secured = await loop.start_tls(self._transport, self, context, server_hostname=host)
+        if secured is None:
+            raise ConnectionResetError("the connection ended")
+        self._transport = secured
 
     def write(self, data: bytes) -> None:
         """Send something to it."""
-        if self.transport is not None and self.is_open:
-            self.transport.write(data)
+        if self._transport is not None and self.is_open:
+            self._transport.write(data)
+
+    def pass_on(self, other: Side) -> None:
+        """From now on the other side hears what is said here, and what was not read yet."""
+        self.other = other
+        other.write(bytes(self._heard))
+        self._heard.clear()
+
+    def close(self) -> None:
+        """End it once everything is written."""
+        if self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         """End it at once."""
-        if self.transport is not None:
-            self.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _wake(self) -> None:
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
 
 
-class _Inner(_Side):
-    """The driver's side."""
+class _Driver(Side):
+    """The driver's side, which begins."""
 
-    def __init__(self, relay: Relay, address: str, port: int, timeout: float) -> None:
+    def __init__(self, relay: Relay, way: Way) -> None:
         super().__init__(relay)
-        self._target = address, port, timeout
-        self._early: list[bytes] = []
+        self._way = way
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Look for the server."""
         super().connection_made(transport)
-        self._relay.connect(self, *self._target)
-
-    def data_received(self, data: bytes) -> None:
-        """Pass on what the driver says, once there is somewhere to send it."""
-        if self.other is None:
-            self._early.append(data)
-        else:
-            self.other.write(data)
-
-    def join(self, other: _Side) -> None:
-        """The server is there."""
-        self.other = other
-        other.write(b"".join(self._early))
-        self._early.clear()
+        self._relay.connect(self, self._way)
 
 
-class _Outer(_Side):
-    """The server's side."""
-
-    def __init__(self, relay: Relay, inner: _Inner) -> None:
-        super().__init__(relay)
-        self._inner = inner
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let the driver speak, if it still wants to."""
-        super().connection_made(transport)
-        if self._inner.is_open:
-            self.other = self._inner
-            self._inner.join(self)
-        else:
-            self.abort()
-
-    def data_received(self, data: bytes) -> None:
-        """Pass on what the server says, as long as it is allowed."""
-        if self._relay.take(len(data)):
-            self._inner.write(data)
+def join(driver: Side, server: Side) -> bool:
+    """Let each hear the other; False where one of them is gone."""
+    if not (driver.is_open and server.is_open):
+        return False
+    driver.pass_on(server)
+    server.pass_on(driver)
+    return True
