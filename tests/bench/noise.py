@@ -21,6 +21,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from tests.fakes.postgres_logins import scram, server
+from tests.fakes.postgres_server import hostile
 from tests.harness.api import MERGE, tls_of
 
 GROUP = "/apis/gatewright.dev/v1alpha1/namespaces"
@@ -29,6 +31,8 @@ HOSTILE = "key" * 340
 LARGE = json.dumps({"status": "success", "data": [{"n": number, "text": "x" * 90} for number in range(9000)]}).encode()
 SILENT, GATES, PATCHED = 16, 10, 20
 CHECKS = 30
+DATABASES, ITERATIONS = 8, 200_000
+"""Iterations of SCRAM: as many as a server may ask for."""
 
 
 class Tenant:
@@ -73,14 +77,17 @@ async def main(kubeconfig: Path, namespace: str, large: int) -> None:
     await site.start()
     assert runner.addresses
     nobody = silent.sockets[0].getsockname()[1]
-    await _open(tenant, f"http://127.0.0.1:{nobody}", f"http://127.0.0.1:{runner.addresses[0][1]}")
-    await _fill(tenant, large)
-    os.nice(19)
-    print(f"ready {tenant.refused} refused", flush=True)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_edit(tenant))
-        group.create_task(_ask_people(tenant))
-        group.create_task(_new_versions(tenant))
+    async with server(scram(ITERATIONS, later=True)) as logins:
+        with hostile("a row", after=0) as floods:
+            await _open(tenant, f"http://127.0.0.1:{nobody}", f"http://127.0.0.1:{runner.addresses[0][1]}")
+            await _open_databases(tenant, logins, floods)
+            await _fill(tenant, large)
+            os.nice(19)
+            print(f"ready {tenant.refused} refused", flush=True)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_edit(tenant))
+                group.create_task(_ask_people(tenant))
+                group.create_task(_new_versions(tenant))
 
 
 async def _says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,12 +121,26 @@ async def _open(tenant: Tenant, silent: str, large: str) -> None:
         await tenant.make("Connection", name, {"timeout": "60s", **spec})
 
 
+async def _open_databases(tenant: Tenant, logins: int, floods: int) -> None:
+    """Databases whose login costs what it may, that ask for too much, and that send without an end."""
+    urls = {
+        f"url-{number}": f"postgresql://u:p@127.0.0.1:{logins}/d{number}?sslmode=disable" for number in range(DATABASES)
+    }
+    urls[f"url-{DATABASES}"] = f"postgresql://u:p@127.0.0.1:{floods}/d?sslmode=disable"
+    await tenant.send("POST", f"/api/v1/namespaces/{tenant.namespace}/secrets",
+                      {"metadata": {"name": "databases"}, "stringData": urls})  # fmt: skip
+    for number, key in enumerate(urls):
+        spec = {"postgres": {"url": {"secretRef": {"name": "databases", "key": key}}}}
+        await tenant.make("Connection", f"database-{number}", spec)
+
+
 async def _fill(tenant: Tenant, large: int) -> None:
     made: list[tuple[str, dict[str, Any]]] = []
     for number in range(SILENT):
         made.append((f"silent-{number}", _silent(number)))
         made.append((f"deaf-{number}", _checked("silent-http", number, 2)))
         made.append((f"names-{number}", _checked(f"slow-{number}", number, 2)))
+    made += [(f"database-{number}", _queried(f"database-{number}")) for number in range(DATABASES + 1)]
     made += [(f"gates-{number}", _checked("large-http", number, CHECKS)) for number in range(GATES)]
     made += [(f"edited-{number}", _job("1")) for number in range(PATCHED)]
     await asyncio.gather(*(tenant.make("Release", name, spec) for name, spec in made))
@@ -140,6 +161,15 @@ def _checked(connection: str, number: int, checks: int) -> dict[str, Any]:
         {"name": f"c{check}", "interval": "1s", "holdFor": "1h",
          "http": {"connection": connection, "path": f"/{number}/{check}", "jsonPath": "$..text", "equals": "y"}}
         for check in range(checks)
+    ]  # fmt: skip
+    return {"version": "1", "preflight": found, "stages": [{"name": "a", "steps": [{"name": "wait", "wait": "1h"}]}]}
+
+
+def _queried(connection: str) -> dict[str, Any]:
+    found = [
+        {"name": f"c{check}", "interval": "1s", "holdFor": "1h", "max": "1",
+         "sql": {"connection": connection, "query": f"select {check}"}}
+        for check in range(CHECKS)
     ]  # fmt: skip
     return {"version": "1", "preflight": found, "stages": [{"name": "a", "steps": [{"name": "wait", "wait": "1h"}]}]}
 
