@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aiohttp import web
-
 from gatewright.providers.connections import addresses
 from gatewright.providers.connections.networks import Listed
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.runtime.kube import Kube
 from gatewright.runtime.leader import Leader
 from gatewright.runtime.reconcile import Reconciler
-from gatewright.runtime.server import serve
+from gatewright.runtime.server import Server
 from gatewright.runtime.servers import Servers
 from gatewright.runtime.settings import Settings
 
@@ -29,7 +27,7 @@ class Operator:
         self._kube: Kube | None = None
         self._servers: Servers | None = None
         self._leader: Leader | None = None
-        self._server: web.AppRunner | None = None
+        self._server: Server | None = None
         self._main: asyncio.Task[None] | None = None
         self._failed: str | None = None
 
@@ -42,8 +40,8 @@ class Operator:
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
         self._kube.fence = self._leader.fence
         self.reconciler = Reconciler(self._kube, self._leader, self.settings)
-        if self.settings.port:
-            self._server = await serve(self.settings.port, self._alive, self._ready)
+        self._server = Server(self._alive, self._ready)
+        self._server.start(self.settings.health_port, self.settings.port)
         self._main = asyncio.get_running_loop().create_task(self._lead())
 
     async def stop(self) -> None:
@@ -56,7 +54,7 @@ class Operator:
         if self._leader is not None:
             await self._leader.resign()
         if self._server is not None:
-            await self._server.cleanup()
+            await self._server.close()
         for connector in CONNECTIONS.values():
             await connector.close()
         if self._servers is not None:
