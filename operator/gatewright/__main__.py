@@ -16,6 +16,7 @@ import uvloop
 from gatewright import __version__, handlers
 from gatewright.api.base import seconds
 from gatewright.providers.connections.networks import Listed
+from gatewright.runtime.log_limits import LogLimits
 from gatewright.runtime.operator import Operator
 from gatewright.runtime.settings import (
     FASTEST,
@@ -174,6 +175,7 @@ def _log(level: str, form: str) -> None:
         handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.addFilter(LogLimits())
     logging.basicConfig(level=level, handlers=[handler])
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 

@@ -21,6 +21,7 @@ from kubernetes.aio import config as kubernetes_config
 from gatewright import __version__
 from gatewright.ports import Keep, NotFound, Permanent, Retryable, all_of_it
 from gatewright.runtime import metrics, wire
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.refusals import Gone, TimedOut, TooLarge, plain, refusal, too_many
 from gatewright.runtime.wire import Unreadable, lean
 
@@ -202,7 +203,14 @@ class Kube:
         page, _ = await self._page(f"{path}?{urlencode(query)}", METADATA_ONLY, None)
         for item in page.get("items") or ():
             meta = item["metadata"]
-            log.error("%s %s/%s is passed over: %s", plain(path), meta.get("namespace", ""), meta["name"], error)
+            log.error(
+                "%s %s/%s is passed over: %s",
+                plain(path),
+                meta.get("namespace", ""),
+                meta["name"],
+                error,
+                extra=about(meta.get("namespace", ""), meta["name"]),
+            )
         return page | {"items": []}
 
     async def tail(self, path: str, limit: int) -> str:

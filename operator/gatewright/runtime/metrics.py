@@ -32,6 +32,12 @@ dropped_connections = Counter(
     ["port", "reason"],
     registry=registry,
 )
+dropped_lines = Counter(
+    "gatewright_log_lines_dropped_total",
+    "Lines of the log that were left out, since too many of their kind were written of one object or namespace",
+    ["logger"],
+    registry=registry,
+)
 notices = Counter("gatewright_notices_total", "Notices to people", ["provider", "result"], registry=registry)
 decided = Histogram(
     "gatewright_decision_to_write_seconds",

@@ -22,10 +22,11 @@ from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Leader, Lost
 from gatewright.runtime.lens import Lens
 from gatewright.runtime.links import Links, Pins
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.notices import Notices
 from gatewright.runtime.outbox import Outbox
 from gatewright.runtime.outside import Outside
-from gatewright.runtime.passes import Passes
+from gatewright.runtime.passes import ROUNDS, Passes, Restless
 from gatewright.runtime.people import People
 from gatewright.runtime.pinned import pins_of
 from gatewright.runtime.queue import KeyedQueue
@@ -49,6 +50,15 @@ FOLLOWED = (("apps/v1", "deployments", ""), ("apps/v1", "statefulsets", ""), ("b
 RETRY_AT_MOST = 2.0
 """Seconds, while a run is being undone."""
 RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+RESTLESS = 20
+"""Passes in a row that may end without rest. The largest Release takes five, when all of its steps are over at once."""
+RESTLESS_DELAYS = (5.0, 10.0, 30.0, 60.0, 300.0)
+"""Seconds until the next pass after so many; each may write a hundred times."""
+NO_REST = (
+    f"each decision is followed at once by another one, {RESTLESS * ROUNDS} times so far, so it comes to no rest. Two things "
+    "may undo each other: see what alternates in its events and steps, then edit the spec. If nothing does, report it as a "
+    "fault of the operator"
+)
 
 log = logging.getLogger("gatewright.reconcile")
 
@@ -141,7 +151,7 @@ class Reconciler:
                 self.people.refuse(key, f"there is no Release {key[1]} in namespace {key[0]}")
                 return
             except (Retryable, Permanent) as error:
-                log.warning("%s/%s cannot be read: %s", *key, error)
+                log.warning("%s/%s cannot be read: %s", *key, error, extra=about(*key))
                 await asyncio.sleep(delay)
                 continue
             await self._reread(key)
@@ -362,7 +372,7 @@ class Reconciler:
                     entry.rest()
             except Exception:  # a bug in what follows a pass; this worker is there for others too
                 metrics.errors.inc()
-                log.exception("%s/%s: its worker goes on with others", *key)
+                log.exception("%s/%s: its worker goes on with others", *key, extra=about(*key))
                 self.queue.add_after(key, RETRY_DELAYS[-1])
             finally:
                 self.queue.done(key)
@@ -374,7 +384,10 @@ class Reconciler:
         why = ""
         try:
             await self.passes.make(entry)
-            entry.failures = entry.hopeless = 0
+            entry.failures = entry.hopeless = entry.restless = 0
+            return
+        except Restless:
+            await self._go_on(entry)
             return
         except Conflict as error:
             log.debug("%s/%s: %s", *entry.key, error)
@@ -382,16 +395,16 @@ class Reconciler:
         except Lost as error:
             log.warning("%s", error)
         except Retryable as error:
-            log.warning("%s/%s: %s", *entry.key, error)
+            log.warning("%s/%s: %s", *entry.key, error, extra=about(*entry.key))
             after = min(error.after, RETRY_DELAYS[-1])
             await self._reread(entry.key)
         except Permanent as error:
-            log.warning("%s/%s: %s", *entry.key, error)
+            log.warning("%s/%s: %s", *entry.key, error, extra=about(*entry.key))
             why = str(error)
             await self._reread(entry.key)
         except Exception as error:
             metrics.errors.inc()
-            log.exception("%s/%s: the pass failed", *entry.key)
+            log.exception("%s/%s: the pass failed", *entry.key, extra=about(*entry.key))
             why = f"a fault of the operator ({type(error).__name__}); its log says more"
             await self._reread(entry.key)
         if why:
@@ -401,6 +414,19 @@ class Reconciler:
             delay = min(delay, RETRY_AT_MOST)
         entry.failures += 1
         self.queue.add_after(entry.key, max(delay, after))
+
+    async def _go_on(self, entry: Entry) -> None:
+        """A pass has not come to rest: others first, then the next one. One that never does is said, and made seldom."""
+        entry.restless += 1
+        excess = entry.restless - RESTLESS
+        if excess < 0:
+            self.queue.add(entry.key)
+            return
+        log.error("%s/%s: %s", *entry.key, NO_REST, extra=about(*entry.key))
+        entry.hopeless = max(entry.hopeless, TRIES - 1)  # that many passes are proof enough
+        await self._reread(entry.key)
+        await self._rescued(entry.key, NO_REST)
+        self.queue.add_after(entry.key, RESTLESS_DELAYS[min(excess, len(RESTLESS_DELAYS) - 1)])
 
     async def _rescued(self, key: Key, why: str) -> None:
         """Passes of a Release go on failing: it is said, and people are answered; a deletion waits for nobody."""
@@ -417,7 +443,7 @@ class Reconciler:
             await self.passes.rescue.stuck(entry, view, why)
             self.people.tell(key, entry.persisted)
         except (Retryable, Permanent) as error:
-            log.warning("%s/%s: %s", *key, error)
+            log.warning("%s/%s: %s", *key, error, extra=about(*key))
 
     def _delivered(self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery) -> None:
         """A notice was delivered, or given up; the status says so with its next write."""
@@ -435,7 +461,7 @@ class Reconciler:
                 self._gone(self.entries[key])
             return False
         except (Retryable, Permanent) as error:
-            log.warning("%s/%s cannot be read: %s", *key, error)
+            log.warning("%s/%s cannot be read: %s", *key, error, extra=about(*key))
             return not isinstance(error, Unreadable)
         try:
             entry = self.entries.get(key)

@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime import metrics
 from gatewright.runtime.kube import Kube, path
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.wire import Unreadable, decode, lean
 
 SILENCE = 90.0
@@ -130,7 +131,11 @@ class Watch:
                 self._told(where, kind, found)
             except Exception:
                 metrics.errors.inc()
-                log.exception("%s is passed over: what was told of it cannot be taken in", where)
+                log.exception(
+                    "%s is passed over: what was told of it cannot be taken in",
+                    where,
+                    extra=about(meta.get("namespace", ""), meta["name"]),
+                )
 
     def _query(self) -> dict[str, str]:
         return {"labelSelector": self._selector} if self._selector else {}
