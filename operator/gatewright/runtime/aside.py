@@ -38,6 +38,13 @@ class Aside:
         self.tasks.add(task)
         task.add_done_callback(self._end)
 
+    async def close(self) -> None:
+        """Go on with nothing."""
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def _end(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         error = None if task.cancelled() else task.exception()

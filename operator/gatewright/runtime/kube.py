@@ -63,6 +63,7 @@ class Kube:
         self._api = api
         self._base: str = api.configuration.host.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
         self.fence: Callable[[], None] | None = None
         """Called before every write but those of Leases; raises where this instance may not write any more."""
         self._pages: dict[tuple[str, str], int] = {}
@@ -97,7 +98,8 @@ class Kube:
         return cls(kubernetes_client.ApiClient(configuration))
 
     async def close(self) -> None:
-        """Close the connection pool."""
+        """Close the connection pool; whoever asks from then on gets Retryable."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
         await self._api.close()
@@ -299,6 +301,8 @@ class Kube:
         return headers
 
     def _opened(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise Retryable("this instance has stopped")
         if self._session is None:
             self._session = self._open()
         return self._session

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from gatewright.api import API_VERSION, RELEASE
 from gatewright.core.model import Delivery
@@ -34,7 +34,6 @@ from gatewright.runtime.rescue import TRIES, Rescue
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.watch import Watch, watches
-from gatewright.runtime.wire import Unreadable
 
 WORKERS = 16
 """Passes at a time; no namespace has more than half of them."""
@@ -61,6 +60,13 @@ NO_REST = (
 )
 
 log = logging.getLogger("gatewright.reconcile")
+
+
+class _Missed(NamedTuple):
+    """A change that a list has shown before its watch has told of it."""
+
+    since: float
+    version: int
 
 
 class Reconciler:
@@ -93,7 +99,7 @@ class Reconciler:
         self._tasks: list[asyncio.Task[None]] = []
         self._watches: list[Watch] = []
         self._acting = False
-        self._missed: dict[Key, float] = {}
+        self._missed: dict[Key, _Missed] = {}
         self._states: dict[Key, str] = {}
 
     # What the watches tell
@@ -102,11 +108,11 @@ class Reconciler:
         """A watch event of a Release."""
         key = (body["metadata"]["namespace"], body["metadata"]["name"])
         entry = self.entries.get(key)
+        self._missed.pop(key, None)
         if kind == "DELETED":
             if entry is not None and entry.obj["metadata"]["uid"] == body["metadata"]["uid"]:
                 self._gone(entry)
             return
-        self._missed.pop(key, None)
         if entry is not None and entry.obj["metadata"]["uid"] != body["metadata"]["uid"]:
             self._gone(entry)
             entry = None
@@ -218,6 +224,8 @@ class Reconciler:
             loop.create_task(self.outbox.run(), name=f"sender of Events {number}") for number in range(SENDERS)
         ]
         self._tasks.append(loop.create_task(self._relisting(), name="the list once a minute"))
+        for task in self._tasks:
+            task.add_done_callback(_say_why)
 
     async def stop(self) -> None:
         """Stop acting; what is under way is abandoned where it stands, as in a crash."""
@@ -226,6 +234,7 @@ class Reconciler:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await self.aside.close()
         await self.sampler.close()
         await self.outside.close()
         await self.configs.close()
@@ -242,9 +251,15 @@ class Reconciler:
             return f"{ended} has ended"
         now = time.monotonic()
         silent = next((found for found in map(Watch.dead, self._watches) if found), None) or self.configs.dead()
-        late = (f"{key[0]}/{key[1]}" for key, since in self._missed.items() if now - since > STALE)
+        late = (f"{key[0]}/{key[1]}" for key, missed in self._missed.items() if self._late(key, missed, now))
         untold = silent or next(late, None)
         return f"the watch has not told of {untold}" if untold else None
+
+    def _late(self, key: Key, missed: _Missed, now: float) -> bool:
+        """Whether a watch is to tell of a change, and has not for too long; one that has begun anew since never will."""
+        collections = [path(API_VERSION, "releases", namespace) for namespace in ("", key[0])]
+        skipped = any(watch.collection in collections and watch.skips(missed.version) for watch in self._watches)
+        return now - missed.since > STALE and not skipped
 
     async def relist(self, first: bool = False, gap: bool = False) -> None:
         """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen changes.
@@ -277,6 +292,8 @@ class Reconciler:
                     passed_over("Release", key)
         for key in (before - listed) & set(self.entries):
             self._gone(self.entries[key])
+        for key in self._missed.keys() - listed:  # it is gone: nobody will ever tell of what it was before
+            del self._missed[key]
 
     def _take_over(self, key: Key, item: dict[str, Any]) -> None:
         entry = self.entries[key] = Entry.of(item)
@@ -287,13 +304,18 @@ class Reconciler:
 
     async def _compare(self, key: Key, item: dict[str, Any], gap: bool) -> None:
         entry = self.entries.get(key)
-        if entry is not None and entry.version >= int(item["metadata"]["resourceVersion"]):
-            return
+        version = int(item["metadata"]["resourceVersion"])
         if gap:
             self._missed.pop(key, None)
-        else:
-            self._missed.setdefault(key, time.monotonic())
-        if not await self._reread(key):  # nothing that the watch could tell would be of use
+        if entry is not None and entry.version >= version:
+            return
+        if not gap:
+            self._missed.setdefault(key, _Missed(time.monotonic(), version))
+        await self._reread(key)
+        entry = self.entries.get(key)
+        if (
+            entry is None or entry.version < version
+        ):  # nobody knows that it is there still, or nothing can be made of it
             self._missed.pop(key, None)
         self.queue.add(key)
 
@@ -452,17 +474,17 @@ class Reconciler:
             entry.deliveries[notice] = delivery
             self.queue.add(key)
 
-    async def _reread(self, key: Key) -> bool:
-        """The object as it is now; False where it is gone, or nothing can be made of it."""
+    async def _reread(self, key: Key) -> None:
+        """Take the object as it is now, if it is there and can be read."""
         try:
             found = await self.kube.get(path(API_VERSION, "releases", *key))
         except NotFound:
             if key in self.entries:
                 self._gone(self.entries[key])
-            return False
+            return
         except (Retryable, Permanent) as error:
             log.warning("%s/%s cannot be read: %s", *key, error, extra=about(*key))
-            return not isinstance(error, Unreadable)
+            return
         try:
             entry = self.entries.get(key)
             if entry is not None and entry.obj["metadata"]["uid"] != found["metadata"]["uid"]:
@@ -474,8 +496,6 @@ class Reconciler:
                 entry.see(found)
         except Exception:
             passed_over("Release", key)
-            return False
-        return True
 
     def _count(self, key: Key, state: str | None) -> None:
         old = self._states.pop(key, None)
@@ -484,6 +504,13 @@ class Reconciler:
         if state is not None:
             self._states[key] = state
             metrics.releases.labels(state).inc()
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """A task that is to go on for ever has ended."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("%s has ended", task.get_name(), exc_info=error)
 
 
 def _namespace(key: Key) -> str:

@@ -52,7 +52,7 @@ class Watch:
         self._api, self._plural, self._selector = api, plural, selector
         self.collection = path(api, plural, namespace)
         self._told, self._gap = told, gap
-        self._version = ""
+        self._version = self._began = ""
         self.ready = asyncio.Event()
         """Set once whatever changes from then on will be told."""
         self._beat = time.monotonic()
@@ -64,7 +64,7 @@ class Watch:
         while True:
             try:
                 if not self._version:
-                    self._version = await self._newest()
+                    self._version = self._began = await self._newest()
                     self._gap(f"/{self._plural}/")
                     self.ready.set()
                 async for event in self._stream():
@@ -89,6 +89,10 @@ class Watch:
     def dead(self) -> str | None:
         """What is not watched any more, if this watch hangs; an API server that is away is tried again and again."""
         return self.collection if time.monotonic() - self._beat > DEAD else None
+
+    def skips(self, version: int) -> bool:
+        """Whether it has begun after a version: of what came before, it will never tell."""
+        return self._began.isdecimal() and int(self._began) >= version
 
     def _got_on(self) -> None:
         self._beat = time.monotonic()
