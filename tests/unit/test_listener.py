@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -11,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -216,6 +219,32 @@ async def test_no_more_than_a_batch_is_accepted_at_once(monkeypatch: pytest.Monk
         found._accept()
         assert len(found._open) == listener.AT_ONCE
         assert found._listening is not None, "it pauses, and goes on by itself"
+    await found.close()
+
+
+async def test_without_a_file_descriptor_it_waits_instead_of_turning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "EXHAUSTED_S", 0.01)
+    found = listener.Listener("health", {"/healthz": web.Response})
+    found.start("127.0.0.1", 0)
+    real, asked = found._socket, []
+    assert real is not None
+
+    class Exhausted:
+        fileno = real.fileno
+
+        def accept(self) -> None:
+            asked.append(1)
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    found._socket = cast(Any, Exhausted())
+    with crowd(real.getsockname()[1], 1):
+        for _ in range(3):
+            before = len(asked)
+            found._accept()
+            assert len(asked) == before + 1 and found._listening is not None
+        found._socket = real
+        while not found._open:
+            await asyncio.sleep(0.01)
     await found.close()
 
 
