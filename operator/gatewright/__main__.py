@@ -16,8 +16,17 @@ import uvloop
 from gatewright import __version__, handlers
 from gatewright.api.base import seconds
 from gatewright.providers.connections.networks import Listed
+from gatewright.runtime.log_limits import LogLimits
 from gatewright.runtime.operator import Operator
-from gatewright.runtime.settings import FASTEST, RATE, Settings, default_identity, default_lease_namespace
+from gatewright.runtime.settings import (
+    FASTEST,
+    HEALTH_PORT,
+    PORT,
+    RATE,
+    Settings,
+    default_identity,
+    default_lease_namespace,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,12 +36,15 @@ def main(argv: list[str] | None = None) -> int:
     both = Listed.parse(options.allow_address).both(Listed.parse(options.refuse_address))
     if both:
         parser.error(f"--allow-address and --refuse-address both name {', '.join(both)}; take it out of one")
+    if options.port and options.port == options.health_port:
+        parser.error(f"--port and --health-port are both {options.port}; health needs a port of its own")
     _log(options.log_level, options.log_format)
     settings = Settings(
         namespaces=frozenset(options.namespace or ()),
         lease_namespace=options.lease_namespace,
         identity=options.identity,
         port=options.port,
+        health_port=options.health_port,
         allow=options.allow_address,
         refuse=options.refuse_address,
         trust=options.trust_interventions,
@@ -79,7 +91,18 @@ def _parser() -> argparse.ArgumentParser:
     scope.add_argument("--namespace", action="append", help="run the Releases of this namespace; may be repeated")
     run.add_argument("--lease-namespace", default=default_lease_namespace(), help="where the Lease is (POD_NAMESPACE)")
     run.add_argument("--identity", default=default_identity(), help="holder of the Lease (POD_NAME)")
-    run.add_argument("--port", type=int, default=8080, help="port of /healthz, /readyz and /metrics; 0 for none")
+    run.add_argument(
+        "--port",
+        default=os.environ.get("GATEWRIGHT_PORT", str(PORT)),
+        type=_port,
+        help="port of /metrics; 0 for none (GATEWRIGHT_PORT, 8080)",
+    )
+    run.add_argument(
+        "--health-port",
+        default=os.environ.get("GATEWRIGHT_HEALTH_PORT", str(HEALTH_PORT)),
+        type=_port,
+        help="port of /healthz and /readyz, for the kubelet alone; 0 for none (GATEWRIGHT_HEALTH_PORT, 8081)",
+    )
     run.add_argument(
         "--allow-address",
         default=os.environ.get("GATEWRIGHT_ALLOW_ADDRESS", ""),
@@ -122,6 +145,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port; 0 to 65535")
+    return int(text)
+
+
 def _positive(text: str) -> float:
     number = float(text)
     if not 0.1 <= number <= 1e6:
@@ -146,6 +175,7 @@ def _log(level: str, form: str) -> None:
         handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.addFilter(LogLimits())
     logging.basicConfig(level=level, handlers=[handler])
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 

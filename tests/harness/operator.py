@@ -47,7 +47,7 @@ class Operator:
         self.started = 0.0
         """`time.monotonic()` of the last start."""
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = self.health_port = 0
 
     @property
     def pid(self) -> int:
@@ -62,9 +62,10 @@ class Operator:
         """Start a new process; with `wait`, return when it says it is ready."""
         assert not self.alive, "the operator runs already"
         self.lives += 1
-        self.port = free_port()
+        self.port, self.health_port = free_port(), free_port()
         module = ["gatewright"] if self.planted is None else ["tests.harness.planted", self.planted]
-        command = [sys.executable, "-m", *module, "run", "--port", str(self.port), *self._arguments]
+        ports = ["--port", str(self.port), "--health-port", str(self.health_port)]
+        command = [sys.executable, "-m", *module, "run", *ports, *self._arguments]
         environment = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self.log.parent),  # nobody's own kubeconfig is ever read
@@ -109,9 +110,9 @@ class Operator:
         return self.probe("/readyz") == 200
 
     def probe(self, path: str) -> int:
-        """Status of one of its own pages; 0 where it does not answer."""
+        """Status of one of its pages of health; 0 where it does not answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=2) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

@@ -231,10 +231,37 @@ def test_every_argument_is_one_that_the_operator_takes() -> None:
         assert not shipped.trust_interventions and not shipped.trust_authors
 
 
-def test_the_port_is_the_same_everywhere() -> None:
-    found = _helm(port=9000)
-    assert _container(found)["ports"][0]["containerPort"] == 9000
+def test_the_ports_are_the_same_everywhere() -> None:
+    from gatewright.__main__ import _parser
+
+    found = _helm(port=9000, healthPort=9001)
+    ports = {item["name"]: item["containerPort"] for item in _container(found)["ports"]}
+    assert ports == {"metrics": 9000, "health": 9001}
     assert found["Service", NAMESPACE, "gatewright-metrics"]["spec"]["ports"][0]["port"] == 9000
+    options = _parser().parse_args(_arguments(found))
+    assert (options.port, options.health_port) == (9000, 9001)
+    done = _template("--set", "port=8081")
+    assert done.returncode != 0 and "health needs a port of its own" in done.stderr
+
+
+@pytest.mark.parametrize("install", ["chart", "manifests", "manifests/namespaced"])
+def test_probes_have_a_port_that_is_open_to_no_pod(install: str) -> None:
+    found = _helm() if install == "chart" else _kustomize(install)
+    container = _container(found)
+    probed = {container[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")}
+    policies = [item["spec"] for key, item in found.items() if key[0] == "NetworkPolicy"]
+    opened = {port["port"] for spec in policies for rule in spec.get("ingress", ()) for port in rule["ports"]}
+    served = {
+        port["targetPort"] for key, item in found.items() if key[0] == "Service" for port in item["spec"]["ports"]
+    }
+    assert (probed, opened, served) == ({"health"}, {"metrics"}, {"metrics"})
+
+
+def test_metrics_may_be_kept_from_all_but_some() -> None:
+    key = ("NetworkPolicy", NAMESPACE, "gatewright")
+    assert "from" not in _helm()[key]["spec"]["ingress"][0]
+    some = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    assert _helm(networkPolicy={"metricsFrom": some})[key]["spec"]["ingress"][0]["from"] == some
 
 
 def test_an_image_by_digest_wins_over_its_tag() -> None:
@@ -253,6 +280,7 @@ def test_an_image_by_digest_wins_over_its_tag() -> None:
         ("imagePullPolicy=Sometimes", "/imagePullPolicy"),
         ("image.digest=latest", "/image/digest"),
         ("port=80", "/port"),
+        ("healthPort=80", "/healthPort"),
     ],
 )
 def test_a_wrong_value_is_refused(setting: str, says: str) -> None:

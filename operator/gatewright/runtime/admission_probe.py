@@ -29,6 +29,7 @@ from gatewright.api import API_VERSION, GROUP
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.kube import Kube, path
 from gatewright.runtime.leader import Lost
+from gatewright.runtime.log_limits import about
 
 REFUSAL = "nobody acts under another name"
 """What the policy says of a forged name."""
@@ -275,9 +276,11 @@ class AdmissionProbe:
         lasts = DOUBTFUL_S[min(doubts, len(DOUBTFUL_S)) - 1] if found else IN_FORCE_S
         self._known[key] = _Known(found, began + lasts, doubts)
         if found and (before is None or before.doubt != found):
-            log.error("%s of namespace %s stand still: %s", key[1], key[0], found)
+            log.error("%s of namespace %s stand still: %s", key[1], key[0], found, extra=about(key[0]))
         elif before is not None and before.doubt and not found:
-            log.info("%s of namespace %s go on: the admission policies are in force", key[1], key[0])
+            log.info(
+                "%s of namespace %s go on: the admission policies are in force", key[1], key[0], extra=about(key[0])
+            )
         return found
 
 

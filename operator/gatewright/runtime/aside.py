@@ -11,6 +11,7 @@ from gatewright.ports import Permanent, Retryable
 from gatewright.runtime import jobs, metrics
 from gatewright.runtime.entries import Entries, Key
 from gatewright.runtime.kube import Kube
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.shares import Shares
 
 STRANGERS = 2
@@ -22,7 +23,7 @@ log = logging.getLogger("gatewright.reconcile")
 def passed_over(kind: str, key: Key) -> None:
     """To be called where an exception is handled: nothing can be made of an object, and the others are still served."""
     metrics.errors.inc()
-    log.exception("%s %s/%s is passed over: it cannot be taken in", kind, *key)
+    log.exception("%s %s/%s is passed over: it cannot be taken in", kind, *key, extra=about(*key))
 
 
 class Aside:
@@ -36,6 +37,13 @@ class Aside:
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self._end)
+
+    async def close(self) -> None:
+        """Go on with nothing."""
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
@@ -67,7 +75,7 @@ class Orphans:
                 entries = self._entries.of(namespace) if namespace else self._entries.values()
                 await jobs.release_orphans(self._kube, namespace, {entry.obj["metadata"]["uid"] for entry in entries})
         except (Retryable, Permanent) as error:
-            log.warning("Jobs of deleted Releases are held for now: %s", error)
+            log.warning("Jobs of deleted Releases are held for now: %s", error, extra=about(namespace))
         finally:
             del self._wanted[namespace]
 

@@ -171,6 +171,8 @@ class Entry:
     failures: int = 0
     hopeless: int = 0
     """Passes in a row that have failed by what does not go away by itself."""
+    restless: int = 0
+    """Passes in a row after which the next one had to go on at once."""
     tried: tuple[str, ...] = ()
     """UIDs of what people had asked when the last pass began: only that is answered where passes fail."""
     terminating: bool = False

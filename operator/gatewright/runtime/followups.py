@@ -12,6 +12,7 @@ from gatewright.core.model import Body, View
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime import revisions
 from gatewright.runtime.entries import Entry
+from gatewright.runtime.log_limits import about
 
 log = logging.getLogger("gatewright.followups")
 
@@ -27,7 +28,7 @@ async def recall(cluster: Cluster, entry: Entry, view: View) -> None:
         except Retryable as error:
             if view.run is None:
                 raise
-            log.info("%s/%s: follow-ups wait, a run goes first: %s", *entry.key, error)
+            log.info("%s/%s: follow-ups wait, a run goes first: %s", *entry.key, error, extra=about(*entry.key))
 
 
 async def _body(cluster: Cluster, entry: Entry, view: View, name: str) -> Body | None:
@@ -37,5 +38,5 @@ async def _body(cluster: Cluster, entry: Entry, view: View, name: str) -> Body |
     try:
         return unpin((await revisions.read_revision(cluster, view, name))["body"])
     except (Permanent, ValidationError, KeyError) as error:
-        log.warning("%s/%s: what follow-ups measure cannot be told: %s", *entry.key, error)
+        log.warning("%s/%s: what follow-ups measure cannot be told: %s", *entry.key, error, extra=about(*entry.key))
         return None

@@ -21,6 +21,7 @@ from kubernetes.aio import config as kubernetes_config
 from gatewright import __version__
 from gatewright.ports import Keep, NotFound, Permanent, Retryable, all_of_it
 from gatewright.runtime import metrics, wire
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.refusals import Gone, TimedOut, TooLarge, plain, refusal, too_many
 from gatewright.runtime.wire import Unreadable, lean
 
@@ -62,6 +63,7 @@ class Kube:
         self._api = api
         self._base: str = api.configuration.host.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
         self.fence: Callable[[], None] | None = None
         """Called before every write but those of Leases; raises where this instance may not write any more."""
         self._pages: dict[tuple[str, str], int] = {}
@@ -96,7 +98,8 @@ class Kube:
         return cls(kubernetes_client.ApiClient(configuration))
 
     async def close(self) -> None:
-        """Close the connection pool."""
+        """Close the connection pool; whoever asks from then on gets Retryable."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
         await self._api.close()
@@ -202,7 +205,14 @@ class Kube:
         page, _ = await self._page(f"{path}?{urlencode(query)}", METADATA_ONLY, None)
         for item in page.get("items") or ():
             meta = item["metadata"]
-            log.error("%s %s/%s is passed over: %s", plain(path), meta.get("namespace", ""), meta["name"], error)
+            log.error(
+                "%s %s/%s is passed over: %s",
+                plain(path),
+                meta.get("namespace", ""),
+                meta["name"],
+                error,
+                extra=about(meta.get("namespace", ""), meta["name"]),
+            )
         return page | {"items": []}
 
     async def tail(self, path: str, limit: int) -> str:
@@ -291,6 +301,8 @@ class Kube:
         return headers
 
     def _opened(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise Retryable("this instance has stopped")
         if self._session is None:
             self._session = self._open()
         return self._session

@@ -31,6 +31,7 @@ from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems
 from gatewright.runtime.admission_probe import Prove, proved
 from gatewright.runtime.kube import path
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.readiness import WORKS, Place, Readiness, Reason
 
 CLOSED = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/")
@@ -218,7 +219,10 @@ class Links:
         except (Retryable, Permanent) as error:
             return "NotReady", str(error)
         except Exception as error:
-            log.exception("a credential check raised what it may not raise")
+            log.exception(
+                "a credential check raised what it may not raise",
+                extra=about(found["metadata"]["namespace"], found["metadata"]["name"]),
+            )
             return "NotReady", f"the credential check failed: {type(error).__name__}"
         return "Ready", WORKS
 

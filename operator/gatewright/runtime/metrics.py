@@ -24,6 +24,20 @@ releases = Gauge("gatewright_releases", "Releases by state", ["state"], registry
 queued = Gauge("gatewright_queue_depth", "Releases waiting for a pass", registry=registry)
 leading = Gauge("gatewright_leader", "1 while this instance holds the Lease", registry=registry)
 dropped = Counter("gatewright_events_dropped_total", "Events dropped because the outbox was full", registry=registry)
+connections = Gauge("gatewright_http_connections", "Open connections to a port", ["port"], registry=registry)
+dropped_connections = Counter(
+    "gatewright_http_connections_dropped_total",
+    "Connections to a port that were dropped: too many of one address (source), too many (port), too slow (time), or no file "
+    "descriptor was left (descriptors)",
+    ["port", "reason"],
+    registry=registry,
+)
+dropped_lines = Counter(
+    "gatewright_log_lines_dropped_total",
+    "Lines of the log that were left out, since too many of their kind were written of one object or namespace",
+    ["logger"],
+    registry=registry,
+)
 notices = Counter("gatewright_notices_total", "Notices to people", ["provider", "result"], registry=registry)
 decided = Histogram(
     "gatewright_decision_to_write_seconds",

@@ -35,6 +35,7 @@ from gatewright.providers.registry import NOTIFIERS
 from gatewright.runtime import metrics
 from gatewright.runtime.entries import Entry, Key
 from gatewright.runtime.links import Links
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.messages import message_of, version_of
 from gatewright.runtime.shares import Shares
 
@@ -128,7 +129,7 @@ class Notices:
             self._take(entry)
         except Exception:
             metrics.errors.inc()
-            log.exception("%s/%s: its notices cannot be taken up", *entry.key)
+            log.exception("%s/%s: its notices cannot be taken up", *entry.key, extra=about(*entry.key))
 
     async def close(self) -> None:
         """Stop sending."""
@@ -246,7 +247,14 @@ class Notices:
             item.message = replace(item.message, again=True)
             if result.handle is not None:
                 lane.handles[item.run] = result.handle
-            log.info("%s/%s: %s is told of %s later: %s", *lane.key, item.provider, item.event, result)
+            log.info(
+                "%s/%s: %s is told of %s later: %s",
+                *lane.key,
+                item.provider,
+                item.event,
+                result,
+                extra=about(*lane.key),
+            )
             return
         lane.items.popleft()
         lane.tries, lane.due = 0, time.monotonic()
@@ -276,7 +284,7 @@ class Notices:
         except ValidationError as error:
             found = Permanent(f"its configuration is not valid: {error.errors()[0]['msg']}")
         except Exception as error:
-            log.exception("a notifier raised what it may not raise")
+            log.exception("a notifier raised what it may not raise", extra=about(place[0]))
             found = Retryable(f"the notifier failed: {type(error).__name__}")
         if link is not None:
             self._links.used(place[0], link.name, found if isinstance(found, Exception) else None)

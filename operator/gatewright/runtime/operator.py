@@ -5,19 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aiohttp import web
-
 from gatewright.providers.connections import addresses
 from gatewright.providers.connections.networks import Listed
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.runtime.kube import Kube
 from gatewright.runtime.leader import Leader
 from gatewright.runtime.reconcile import Reconciler
-from gatewright.runtime.server import serve
+from gatewright.runtime.server import Probe, Server
 from gatewright.runtime.servers import Servers
 from gatewright.runtime.settings import Settings
 
 log = logging.getLogger("gatewright.operator")
+
+
+class Turn:
+    """A probe whose log says when its answer turns, and why: a pod that is restarted for it leaves nothing else."""
+
+    def __init__(self, bad: str, good: str, probe: Probe) -> None:
+        self._bad, self._good, self._probe = bad, good, probe
+        self._wrong = False
+
+    def __call__(self) -> str | None:
+        """What is wrong, if anything."""
+        wrong = self._probe()
+        if wrong is not None and not self._wrong:
+            log.error("%s: %s", self._bad, wrong)
+        if wrong is None and self._wrong:
+            log.info("%s", self._good)
+        self._wrong = wrong is not None
+        return wrong
 
 
 class Operator:
@@ -29,9 +45,10 @@ class Operator:
         self._kube: Kube | None = None
         self._servers: Servers | None = None
         self._leader: Leader | None = None
-        self._server: web.AppRunner | None = None
+        self._server: Server | None = None
         self._main: asyncio.Task[None] | None = None
         self._failed: str | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Connect and begin to compete for the Lease; returns at once."""
@@ -42,12 +59,16 @@ class Operator:
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
         self._kube.fence = self._leader.fence
         self.reconciler = Reconciler(self._kube, self._leader, self.settings)
-        if self.settings.port:
-            self._server = await serve(self.settings.port, self._alive, self._ready)
+        self._server = Server(
+            Turn("not healthy (/healthz answers 503)", "healthy again (/healthz answers 200)", self._alive),
+            Turn("not ready (/readyz answers 503)", "ready (/readyz answers 200)", self._ready),
+        )
+        self._server.start(self.settings.health_port, self.settings.port)
         self._main = asyncio.get_running_loop().create_task(self._lead())
 
     async def stop(self) -> None:
         """Stop acting, hand the Lease back, close everything."""
+        self._stopping = True
         if self._main is not None:
             self._main.cancel()
             await asyncio.gather(self._main, return_exceptions=True)
@@ -56,7 +77,7 @@ class Operator:
         if self._leader is not None:
             await self._leader.resign()
         if self._server is not None:
-            await self._server.cleanup()
+            await self._server.close()
         for connector in CONNECTIONS.values():
             await connector.close()
         if self._servers is not None:
@@ -83,9 +104,13 @@ class Operator:
         await self.reconciler.stop()
 
     def _alive(self) -> str | None:
+        if self._stopping:  # what ends now was told to
+            return None
         if self._failed is not None:
             return self._failed
         return self.reconciler.dead() if self.reconciler is not None else None
 
     def _ready(self) -> str | None:
+        if self._stopping:
+            return "stopping"
         return self._failed or (None if self._main is not None else "starting")

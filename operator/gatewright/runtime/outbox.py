@@ -13,6 +13,7 @@ from gatewright.core.times import stamp
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime import metrics
 from gatewright.runtime.kube import Kube, path
+from gatewright.runtime.log_limits import about
 
 SIZE = 10_000
 log = logging.getLogger("gatewright.events")
@@ -71,11 +72,19 @@ class Outbox:
                     if not last:
                         await asyncio.sleep(1.0)
                         continue
-                    log.warning("an event was not delivered: %s", error)
+                    log.warning(
+                        "an event was not delivered: %s",
+                        error,
+                        extra=about(body["metadata"]["namespace"]),
+                    )
                 except Permanent as error:
-                    log.warning("an event was refused: %s", error)
+                    log.warning(
+                        "an event was refused: %s",
+                        error,
+                        extra=about(body["metadata"]["namespace"]),
+                    )
                     break
                 except Exception:  # a bug, or a text that cannot be sent: the next one is another
                     metrics.errors.inc()
-                    log.exception("an event was not sent")
+                    log.exception("an event was not sent", extra=about(body["metadata"]["namespace"]))
                     break

@@ -27,6 +27,7 @@ from gatewright.runtime.chosen import outside_of
 from gatewright.runtime.entries import Entry, Known, refused_for
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.links import Links, Pins, unpinned
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.settings import FASTEST
 from gatewright.runtime.shares import Shares
 
@@ -178,12 +179,20 @@ class Outside:
         words = str(error)
         if not isinstance(error, Retryable | Permanent):
             metrics.errors.inc()
-            log.exception("%s/%s: %s cannot be begun", view.namespace, view.name, operation.subject)
+            log.exception(
+                "%s/%s: %s cannot be begun",
+                view.namespace,
+                view.name,
+                operation.subject,
+                extra=about(view.namespace, view.name),
+            )
             words, final = f"a fault of the operator ({type(error).__name__}); its log says more", False
         if final:
             known.progress = Progress("Failed", words)
             return
-        log.info("%s/%s: %s: %s", view.namespace, view.name, operation.subject, words)
+        log.info(
+            "%s/%s: %s: %s", view.namespace, view.name, operation.subject, words, extra=about(view.namespace, view.name)
+        )
         known.refused(words)
         if known.back:
             return
@@ -204,7 +213,7 @@ class Outside:
             except (Lost, _Left):
                 return
             except Retryable as error:
-                log.info("%s/%s: %s", view.namespace, view.name, error)
+                log.info("%s/%s: %s", view.namespace, view.name, error, extra=about(view.namespace, view.name))
                 if entry.operations.get(operation.id) is not known:
                     return
                 await asyncio.sleep(min(error.after, 60.0))
@@ -212,7 +221,13 @@ class Outside:
             except Permanent as error:
                 found = self._last_word(operation, known, error)
             except Exception:
-                log.exception("%s/%s: %s cannot be followed", view.namespace, view.name, operation.subject)
+                log.exception(
+                    "%s/%s: %s cannot be followed",
+                    view.namespace,
+                    view.name,
+                    operation.subject,
+                    extra=about(view.namespace, view.name),
+                )
                 await asyncio.sleep(5.0)
                 continue
             if entry.operations.get(operation.id) is not known:

@@ -36,6 +36,7 @@ from gatewright.runtime.kube import Kube, path
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.lens import Lens
 from gatewright.runtime.links import Links
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.observe import (
     body_of,
     is_final,
@@ -56,8 +57,13 @@ from gatewright.runtime.sampler import Sampler
 
 LAZY = 0.4
 ROUNDS = 100
+"""Decisions of one pass; then others have their turn, and the next pass goes on."""
 
 log = logging.getLogger("gatewright.passes")
+
+
+class Restless(Exception):
+    """A pass has ended, and its last decision asks for another one. A long walk does that, and one that goes in circles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class Passes:
     """For what cannot be decided upon."""
 
     async def make(self, entry: Entry) -> None:
-        """Decide and act until nothing changes any more. Raises Retryable, Permanent, Lost."""
+        """Decide and act until nothing changes any more. Raises Restless, Retryable, Permanent, Lost."""
         decision: Decision | None = None
         entry.turn += 1
         for _ in range(ROUNDS):
@@ -116,7 +122,7 @@ class Passes:
             if not again:
                 break
         else:
-            log.error("%s/%s: no rest after %d rounds", *entry.key, ROUNDS)
+            raise Restless
         await self._rest(entry, decision)
 
     def _needs(self, entry: Entry, view: View) -> Needs:
@@ -284,7 +290,7 @@ class Passes:
         try:
             await revisions.prune(self.kube, entry.view(), {name for name in names if name}, runs)
         except (Retryable, Permanent) as error:
-            log.info("%s/%s: old revisions stay for now: %s", *entry.key, error)
+            log.info("%s/%s: old revisions stay for now: %s", *entry.key, error, extra=about(*entry.key))
 
     async def _rest(self, entry: Entry, decision: Decision | None) -> None:
         """Nothing more to do now: write what has waited long enough, and say when to look again."""

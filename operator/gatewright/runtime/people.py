@@ -30,6 +30,7 @@ from gatewright.runtime import admission_probe
 from gatewright.runtime.entries import Key
 from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Lost
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.shares import Shares
 
 PLURAL = "interventions"
@@ -232,7 +233,7 @@ class People:
             except Lost:
                 return
             except Retryable as error:
-                log.warning("Interventions in %s wait: %s", namespace, error)
+                log.warning("Interventions in %s wait: %s", namespace, error, extra=about(namespace))
                 await asyncio.sleep(DELAYS[min(failures, len(DELAYS) - 1)])
                 failures += 1
                 continue
@@ -241,7 +242,7 @@ class People:
                 if self._unjudged.get(namespace, {}).get(uid) == (key, item):  # else it was told of anew meanwhile
                     self._judge_no_more(namespace, uid)
             if why:
-                log.error("Interventions are refused: %s", why)
+                log.error("Interventions are refused: %s", why, extra=about(namespace))
             for key in {key for _, (key, _) in found}:
                 self._told(key)
 
@@ -284,7 +285,9 @@ class People:
             except (Retryable, Permanent) as error:
                 if isinstance(error, Conflict) and await self._replaced(key[0], name, uid):
                     break
-                log.warning("Intervention %s/%s cannot be told what came of it: %s", key[0], name, error)
+                log.warning(
+                    "Intervention %s/%s cannot be told what came of it: %s", key[0], name, error, extra=about(*key)
+                )
                 await asyncio.sleep(DELAYS[min(attempt, len(DELAYS) - 1)])
         if self._drop(key, uid) is not None:
             self._told(key)

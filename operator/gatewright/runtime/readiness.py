@@ -27,6 +27,7 @@ from gatewright.api import API_VERSION
 from gatewright.core.times import stamp
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime.kube import path
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.shares import Shares
 
 FAILURES = 3
@@ -194,10 +195,10 @@ class Readiness:
                     break
                 body = now
         except Retryable as error:
-            log.info("Connection %s/%s is not judged yet: %s", *place, error)
+            log.info("Connection %s/%s is not judged yet: %s", *place, error, extra=about(*place))
             delay = state.gap
         except Exception:
-            log.exception("Connection %s/%s cannot be judged", *place)
+            log.exception("Connection %s/%s cannot be judged", *place, extra=about(*place))
         finally:
             state.asking = None
         if delay is not None and state.retry is None and self._states.get(place) is state:
@@ -253,7 +254,7 @@ class Readiness:
         except NotFound:
             self.forget(place)
         except (Retryable, Permanent) as error:
-            log.info("Connection %s/%s: its status is not written: %s", *place, error)
+            log.info("Connection %s/%s: its status is not written: %s", *place, error, extra=about(*place))
             state.refused = True
         finally:
             state.writing = None

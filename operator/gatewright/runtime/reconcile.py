@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from gatewright.api import API_VERSION, RELEASE
 from gatewright.core.model import Delivery
@@ -22,10 +22,11 @@ from gatewright.runtime.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.leader import Leader, Lost
 from gatewright.runtime.lens import Lens
 from gatewright.runtime.links import Links, Pins
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.notices import Notices
 from gatewright.runtime.outbox import Outbox
 from gatewright.runtime.outside import Outside
-from gatewright.runtime.passes import Passes
+from gatewright.runtime.passes import ROUNDS, Passes, Restless
 from gatewright.runtime.people import People
 from gatewright.runtime.pinned import pins_of
 from gatewright.runtime.queue import KeyedQueue
@@ -33,7 +34,6 @@ from gatewright.runtime.rescue import TRIES, Rescue
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.watch import Watch, watches
-from gatewright.runtime.wire import Unreadable
 
 WORKERS = 16
 """Passes at a time; no namespace has more than half of them."""
@@ -49,8 +49,24 @@ FOLLOWED = (("apps/v1", "deployments", ""), ("apps/v1", "statefulsets", ""), ("b
 RETRY_AT_MOST = 2.0
 """Seconds, while a run is being undone."""
 RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+RESTLESS = 20
+"""Passes in a row that may end without rest. The largest Release takes five, when all of its steps are over at once."""
+RESTLESS_DELAYS = (5.0, 10.0, 30.0, 60.0, 300.0)
+"""Seconds until the next pass after so many; each may write a hundred times."""
+NO_REST = (
+    f"each decision is followed at once by another one, {RESTLESS * ROUNDS} times so far, so it comes to no rest. Two things "
+    "may undo each other: see what alternates in its events and steps, then edit the spec. If nothing does, report it as a "
+    "fault of the operator"
+)
 
 log = logging.getLogger("gatewright.reconcile")
+
+
+class _Missed(NamedTuple):
+    """A change that a list has shown before its watch has told of it."""
+
+    since: float
+    version: int
 
 
 class Reconciler:
@@ -83,7 +99,7 @@ class Reconciler:
         self._tasks: list[asyncio.Task[None]] = []
         self._watches: list[Watch] = []
         self._acting = False
-        self._missed: dict[Key, float] = {}
+        self._missed: dict[Key, _Missed] = {}
         self._states: dict[Key, str] = {}
 
     # What the watches tell
@@ -92,11 +108,11 @@ class Reconciler:
         """A watch event of a Release."""
         key = (body["metadata"]["namespace"], body["metadata"]["name"])
         entry = self.entries.get(key)
+        self._missed.pop(key, None)
         if kind == "DELETED":
             if entry is not None and entry.obj["metadata"]["uid"] == body["metadata"]["uid"]:
                 self._gone(entry)
             return
-        self._missed.pop(key, None)
         if entry is not None and entry.obj["metadata"]["uid"] != body["metadata"]["uid"]:
             self._gone(entry)
             entry = None
@@ -141,7 +157,7 @@ class Reconciler:
                 self.people.refuse(key, f"there is no Release {key[1]} in namespace {key[0]}")
                 return
             except (Retryable, Permanent) as error:
-                log.warning("%s/%s cannot be read: %s", *key, error)
+                log.warning("%s/%s cannot be read: %s", *key, error, extra=about(*key))
                 await asyncio.sleep(delay)
                 continue
             await self._reread(key)
@@ -208,6 +224,8 @@ class Reconciler:
             loop.create_task(self.outbox.run(), name=f"sender of Events {number}") for number in range(SENDERS)
         ]
         self._tasks.append(loop.create_task(self._relisting(), name="the list once a minute"))
+        for task in self._tasks:
+            task.add_done_callback(_say_why)
 
     async def stop(self) -> None:
         """Stop acting; what is under way is abandoned where it stands, as in a crash."""
@@ -216,6 +234,7 @@ class Reconciler:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await self.aside.close()
         await self.sampler.close()
         await self.outside.close()
         await self.configs.close()
@@ -232,9 +251,15 @@ class Reconciler:
             return f"{ended} has ended"
         now = time.monotonic()
         silent = next((found for found in map(Watch.dead, self._watches) if found), None) or self.configs.dead()
-        late = (f"{key[0]}/{key[1]}" for key, since in self._missed.items() if now - since > STALE)
+        late = (f"{key[0]}/{key[1]}" for key, missed in self._missed.items() if self._late(key, missed, now))
         untold = silent or next(late, None)
         return f"the watch has not told of {untold}" if untold else None
+
+    def _late(self, key: Key, missed: _Missed, now: float) -> bool:
+        """Whether a watch is to tell of a change, and has not for too long; one that has begun anew since never will."""
+        collections = [path(API_VERSION, "releases", namespace) for namespace in ("", key[0])]
+        skipped = any(watch.collection in collections and watch.skips(missed.version) for watch in self._watches)
+        return now - missed.since > STALE and not skipped
 
     async def relist(self, first: bool = False, gap: bool = False) -> None:
         """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen changes.
@@ -267,6 +292,8 @@ class Reconciler:
                     passed_over("Release", key)
         for key in (before - listed) & set(self.entries):
             self._gone(self.entries[key])
+        for key in self._missed.keys() - listed:  # it is gone: nobody will ever tell of what it was before
+            del self._missed[key]
 
     def _take_over(self, key: Key, item: dict[str, Any]) -> None:
         entry = self.entries[key] = Entry.of(item)
@@ -277,13 +304,18 @@ class Reconciler:
 
     async def _compare(self, key: Key, item: dict[str, Any], gap: bool) -> None:
         entry = self.entries.get(key)
-        if entry is not None and entry.version >= int(item["metadata"]["resourceVersion"]):
-            return
+        version = int(item["metadata"]["resourceVersion"])
         if gap:
             self._missed.pop(key, None)
-        else:
-            self._missed.setdefault(key, time.monotonic())
-        if not await self._reread(key):  # nothing that the watch could tell would be of use
+        if entry is not None and entry.version >= version:
+            return
+        if not gap:
+            self._missed.setdefault(key, _Missed(time.monotonic(), version))
+        await self._reread(key)
+        entry = self.entries.get(key)
+        if (
+            entry is None or entry.version < version
+        ):  # nobody knows that it is there still, or nothing can be made of it
             self._missed.pop(key, None)
         self.queue.add(key)
 
@@ -362,7 +394,7 @@ class Reconciler:
                     entry.rest()
             except Exception:  # a bug in what follows a pass; this worker is there for others too
                 metrics.errors.inc()
-                log.exception("%s/%s: its worker goes on with others", *key)
+                log.exception("%s/%s: its worker goes on with others", *key, extra=about(*key))
                 self.queue.add_after(key, RETRY_DELAYS[-1])
             finally:
                 self.queue.done(key)
@@ -374,7 +406,10 @@ class Reconciler:
         why = ""
         try:
             await self.passes.make(entry)
-            entry.failures = entry.hopeless = 0
+            entry.failures = entry.hopeless = entry.restless = 0
+            return
+        except Restless:
+            await self._go_on(entry)
             return
         except Conflict as error:
             log.debug("%s/%s: %s", *entry.key, error)
@@ -382,16 +417,16 @@ class Reconciler:
         except Lost as error:
             log.warning("%s", error)
         except Retryable as error:
-            log.warning("%s/%s: %s", *entry.key, error)
+            log.warning("%s/%s: %s", *entry.key, error, extra=about(*entry.key))
             after = min(error.after, RETRY_DELAYS[-1])
             await self._reread(entry.key)
         except Permanent as error:
-            log.warning("%s/%s: %s", *entry.key, error)
+            log.warning("%s/%s: %s", *entry.key, error, extra=about(*entry.key))
             why = str(error)
             await self._reread(entry.key)
         except Exception as error:
             metrics.errors.inc()
-            log.exception("%s/%s: the pass failed", *entry.key)
+            log.exception("%s/%s: the pass failed", *entry.key, extra=about(*entry.key))
             why = f"a fault of the operator ({type(error).__name__}); its log says more"
             await self._reread(entry.key)
         if why:
@@ -401,6 +436,19 @@ class Reconciler:
             delay = min(delay, RETRY_AT_MOST)
         entry.failures += 1
         self.queue.add_after(entry.key, max(delay, after))
+
+    async def _go_on(self, entry: Entry) -> None:
+        """A pass has not come to rest: others first, then the next one. One that never does is said, and made seldom."""
+        entry.restless += 1
+        excess = entry.restless - RESTLESS
+        if excess < 0:
+            self.queue.add(entry.key)
+            return
+        log.error("%s/%s: %s", *entry.key, NO_REST, extra=about(*entry.key))
+        entry.hopeless = max(entry.hopeless, TRIES - 1)  # that many passes are proof enough
+        await self._reread(entry.key)
+        await self._rescued(entry.key, NO_REST)
+        self.queue.add_after(entry.key, RESTLESS_DELAYS[min(excess, len(RESTLESS_DELAYS) - 1)])
 
     async def _rescued(self, key: Key, why: str) -> None:
         """Passes of a Release go on failing: it is said, and people are answered; a deletion waits for nobody."""
@@ -417,7 +465,7 @@ class Reconciler:
             await self.passes.rescue.stuck(entry, view, why)
             self.people.tell(key, entry.persisted)
         except (Retryable, Permanent) as error:
-            log.warning("%s/%s: %s", *key, error)
+            log.warning("%s/%s: %s", *key, error, extra=about(*key))
 
     def _delivered(self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery) -> None:
         """A notice was delivered, or given up; the status says so with its next write."""
@@ -426,17 +474,17 @@ class Reconciler:
             entry.deliveries[notice] = delivery
             self.queue.add(key)
 
-    async def _reread(self, key: Key) -> bool:
-        """The object as it is now; False where it is gone, or nothing can be made of it."""
+    async def _reread(self, key: Key) -> None:
+        """Take the object as it is now, if it is there and can be read."""
         try:
             found = await self.kube.get(path(API_VERSION, "releases", *key))
         except NotFound:
             if key in self.entries:
                 self._gone(self.entries[key])
-            return False
+            return
         except (Retryable, Permanent) as error:
-            log.warning("%s/%s cannot be read: %s", *key, error)
-            return not isinstance(error, Unreadable)
+            log.warning("%s/%s cannot be read: %s", *key, error, extra=about(*key))
+            return
         try:
             entry = self.entries.get(key)
             if entry is not None and entry.obj["metadata"]["uid"] != found["metadata"]["uid"]:
@@ -448,8 +496,6 @@ class Reconciler:
                 entry.see(found)
         except Exception:
             passed_over("Release", key)
-            return False
-        return True
 
     def _count(self, key: Key, state: str | None) -> None:
         old = self._states.pop(key, None)
@@ -458,6 +504,13 @@ class Reconciler:
         if state is not None:
             self._states[key] = state
             metrics.releases.labels(state).inc()
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """A task that is to go on for ever has ended."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("%s has ended", task.get_name(), exc_info=error)
 
 
 def _namespace(key: Key) -> str:

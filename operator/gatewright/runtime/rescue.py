@@ -18,6 +18,7 @@ from gatewright.runtime import clock
 from gatewright.runtime.entries import Entry
 from gatewright.runtime.finalizers import others
 from gatewright.runtime.kube import Kube, path
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.outbox import Outbox
 
 TRIES = 5
@@ -62,7 +63,7 @@ class Rescue:
         known = old if isinstance(old, list) else []
         if any(isinstance(item, dict) and item.get("message") == message for item in known):
             return
-        log.error("%s/%s: %s", *entry.key, message)
+        log.error("%s/%s: %s", *entry.key, message, extra=about(*entry.key))
         now = stamp(clock.now())[:19] + "Z"
         row: dict[str, Any] = {"reason": "StatusUnreadable", "message": message, "lastTransitionTime": now}
         row["observedGeneration"] = view.generation

@@ -35,6 +35,7 @@ from gatewright.providers.registry import GATES
 from gatewright.runtime import metrics
 from gatewright.runtime.budget import LARGE, Budget
 from gatewright.runtime.links import UNPINNED, Links, Pins, unpinned
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.settings import FASTEST, RATE
 from gatewright.runtime.shares import Shares
 
@@ -281,7 +282,7 @@ class Sampler:
             self._answer(track, asked, result)
         except Exception:
             metrics.errors.inc()
-            log.exception("%s/%s: an answer cannot be taken", *track.key)
+            log.exception("%s/%s: an answer cannot be taken", *track.key, extra=about(*track.key))
             self._push(track, time.monotonic() + _rule(track).interval)
 
     def _charge(self, question: _Question, size: int) -> None:
@@ -302,7 +303,7 @@ class Sampler:
                 log.warning(
                     "namespace %s asks for %.3g times as many measurements as it may (%g a second); each of its checks is "
                     "measured that much less often. Longer intervals help, or --measurements-per-second",
-                    name, factor, self._budget.rate,
+                    name, factor, self._budget.rate, extra=about(name),
                 )  # fmt: skip
             metrics.stretched.set(len(self._budget.over()))
         return self._budget.turn(namespace, now)
@@ -336,7 +337,7 @@ class Sampler:
         except ValidationError as error:
             result = Permanent(f"its configuration is not valid: {error.errors()[0]['msg']}")
         except Exception as error:
-            log.exception("a provider raised what it may not raise")
+            log.exception("a provider raised what it may not raise", extra=about(question.namespace))
             result = Retryable(f"the provider failed: {type(error).__name__}")
         if link is not None:
             self._links.used(question.namespace, link.name, result if isinstance(result, Exception) else None)

@@ -1,4 +1,4 @@
-"""/healthz, /readyz and /metrics on one port.
+"""/healthz and /readyz on one port, /metrics on another: what happens to the one never reaches the other.
 
 Healthy: the loop answers, no worker, watch or list has ended, and no Release's change has gone untold by the watch.
 Ready: this instance acts, or waits for the Lease behind one that does.
@@ -6,34 +6,58 @@ Ready: this instance acts, or waits for the Lease behind one that does.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from gatewright.runtime import metrics
+from gatewright.runtime.listener import Listener, Page
 
 Probe = Callable[[], str | None]
+"""Returns what is wrong, or None."""
+METRICS_LAST_S = 0.25
+"""Seconds for which written metrics are handed out: to write them costs more than all the rest of an answer."""
 
 
-async def serve(port: int, alive: Probe, ready: Probe, host: str = "") -> web.AppRunner:
-    """Serve until the runner is cleaned up. A probe returns what is wrong, or None."""
+class Server:
+    """The two ports; one that is 0 is not opened."""
 
-    def answer(probe: Probe) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def handle(_: web.Request) -> web.Response:
-            wrong = probe()
-            return web.Response(status=503 if wrong else 200, text=(wrong or "ok") + "\n")
+    def __init__(self, alive: Probe, ready: Probe) -> None:
+        self._health = Listener("health", {"/healthz": _page(alive), "/readyz": _page(ready)})
+        self._metrics = Listener("metrics", {"/metrics": _Metrics().show})
 
-        return handle
+    def start(self, health_port: int, metrics_port: int, host: str = "") -> None:
+        """Listen; no host: on every address. Raises OSError."""
+        if health_port:
+            self._health.start(host, health_port)
+        if metrics_port:
+            self._metrics.start(host, metrics_port)
 
-    async def show(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def close(self) -> None:
+        """Close both."""
+        await self._metrics.close()
+        await self._health.close()
 
-    app = web.Application()
-    app.router.add_get("/healthz", answer(alive))
-    app.router.add_get("/readyz", answer(ready))
-    app.router.add_get("/metrics", show)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, host or None, port).start()
-    return runner
+
+def _page(probe: Probe) -> Page:
+    def show() -> web.Response:
+        wrong = probe()
+        return web.Response(status=503 if wrong else 200, text=(wrong or "ok") + "\n")
+
+    return show
+
+
+class _Metrics:
+    """The metrics as they were written last."""
+
+    def __init__(self) -> None:
+        self._text = b""
+        self._written = float("-inf")
+
+    def show(self) -> web.Response:
+        now = asyncio.get_running_loop().time()
+        if now - self._written > METRICS_LAST_S:
+            self._text, self._written = generate_latest(metrics.registry), now
+        return web.Response(body=self._text, headers={"Content-Type": CONTENT_TYPE_LATEST})

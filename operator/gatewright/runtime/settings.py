@@ -6,6 +6,8 @@ import os
 import socket
 from dataclasses import dataclass
 
+PORT = 8080
+HEALTH_PORT = 8081
 FASTEST = 1.0
 """Seconds between two measurements of one check, whatever its spec says: the schema asks for no less."""
 RATE = 50.0
@@ -21,6 +23,7 @@ class Settings:
     lease_namespace: str
     identity: str
     port: int
+    """Of /metrics; 0: none."""
     allow: str
     """Comma-separated hosts, addresses and networks that Connections may reach although the address rules refuse them;
     `NAMESPACE=...` for those of one namespace."""
@@ -34,6 +37,8 @@ class Settings:
     """Seconds between two measurements of one check at least."""
     rate: float = RATE
     """Measurements of one namespace a second at most."""
+    health_port: int = HEALTH_PORT
+    """Of /healthz and /readyz, which nobody but the kubelet needs to reach; 0: none."""
 
 
 def default_identity() -> str:

@@ -19,6 +19,7 @@ from gatewright.runtime import actions
 from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.entries import Entry, Glance, refused_for
 from gatewright.runtime.leader import Lost
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.outside import Outside
 from gatewright.runtime.wire import as_json
 
@@ -133,7 +134,7 @@ async def _look(outside: Outside, entry: Entry, view: View, subject: str, config
             after = error.after if isinstance(error, Retryable) else 0.0
             words = str(error)
             if not isinstance(error, Retryable):
-                log.exception("%s/%s: %s cannot be looked at", *entry.key, subject)
+                log.exception("%s/%s: %s cannot be looked at", *entry.key, subject, extra=about(*entry.key))
                 words = f"a fault of the operator ({type(error).__name__}); its log says more"
             if time.monotonic() - said >= RESAY:
                 said, glance.problem = time.monotonic(), words

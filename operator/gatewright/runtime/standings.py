@@ -21,6 +21,7 @@ from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.entries import Entry, Looker, printed
 from gatewright.runtime.leader import Lost
 from gatewright.runtime.lens import Lens
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.outside import Outside
 
 INTERVAL = 30.0
@@ -111,7 +112,13 @@ async def _look(outside: Outside, entry: Entry, view: View, holding: Holding, sn
         except Permanent as error:
             found = Standing(unknown=str(error))
         except Exception as error:
-            log.exception("%s/%s: %s cannot be compared", view.namespace, view.name, holding.subject)
+            log.exception(
+                "%s/%s: %s cannot be compared",
+                view.namespace,
+                view.name,
+                holding.subject,
+                extra=about(view.namespace, view.name),
+            )
             found = Standing(unknown=type(error).__name__)
         if found != looker.standing:
             looker.standing = found

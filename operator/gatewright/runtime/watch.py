@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime import metrics
 from gatewright.runtime.kube import Kube, path
+from gatewright.runtime.log_limits import about
 from gatewright.runtime.wire import Unreadable, decode, lean
 
 SILENCE = 90.0
@@ -51,7 +52,7 @@ class Watch:
         self._api, self._plural, self._selector = api, plural, selector
         self.collection = path(api, plural, namespace)
         self._told, self._gap = told, gap
-        self._version = ""
+        self._version = self._began = ""
         self.ready = asyncio.Event()
         """Set once whatever changes from then on will be told."""
         self._beat = time.monotonic()
@@ -63,7 +64,7 @@ class Watch:
         while True:
             try:
                 if not self._version:
-                    self._version = await self._newest()
+                    self._version = self._began = await self._newest()
                     self._gap(f"/{self._plural}/")
                     self.ready.set()
                 async for event in self._stream():
@@ -88,6 +89,10 @@ class Watch:
     def dead(self) -> str | None:
         """What is not watched any more, if this watch hangs; an API server that is away is tried again and again."""
         return self.collection if time.monotonic() - self._beat > DEAD else None
+
+    def skips(self, version: int) -> bool:
+        """Whether it has begun after a version: of what came before, it will never tell."""
+        return self._began.isdecimal() and int(self._began) >= version
 
     def _got_on(self) -> None:
         self._beat = time.monotonic()
@@ -130,7 +135,11 @@ class Watch:
                 self._told(where, kind, found)
             except Exception:
                 metrics.errors.inc()
-                log.exception("%s is passed over: what was told of it cannot be taken in", where)
+                log.exception(
+                    "%s is passed over: what was told of it cannot be taken in",
+                    where,
+                    extra=about(meta.get("namespace", ""), meta["name"]),
+                )
 
     def _query(self) -> dict[str, str]:
         return {"labelSelector": self._selector} if self._selector else {}

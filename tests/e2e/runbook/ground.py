@@ -41,7 +41,7 @@ RECORDED = {
     "configmaps": "/api/v1/configmaps",
 }
 OURS = "runbook"
-METRICS = f"/api/v1/namespaces/{installing.NAMESPACE}/services/gatewright-metrics:http/proxy/metrics"
+METRICS = f"/api/v1/namespaces/{installing.NAMESPACE}/services/gatewright-metrics:metrics/proxy/metrics"
 
 
 def images(cluster: Cluster) -> None:

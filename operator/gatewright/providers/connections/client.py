@@ -172,6 +172,7 @@ class Client:
         self._host = self._base.raw_host or ""
         self._headers = _headers(link, access)
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def ask(self, wish: Wish) -> Reply:
         """One request; asked once more if a kept connection turns out to be dead, unless that might do something twice."""
@@ -190,7 +191,8 @@ class Client:
         raise Retryable(f"{_place(self._link)}: the connections are not in order")
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection; who has this client on loan gets Retryable from then on."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
 
@@ -234,6 +236,8 @@ class Client:
         raise problem
 
     async def _carry(self, request: Request, course: transport.Course, enough: float, where: str) -> Reply:
+        if self._closed:
+            raise Retryable(f"{where}: its connections were closed meanwhile")
         if self._session is None:
             self._session = transport.opened(self._host, self._link.namespace)
         answer = await transport.send(
