@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gatewright.ports import Link
-from gatewright.providers.connections import addresses, meter, postgres_login, tls
+from gatewright.providers.connections import addresses, meter, postgres_login, postgres_url, tls
 from gatewright.providers.connections.relay import Relay, Way
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.certs import Authority
@@ -286,18 +286,14 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
 def trust(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Trust who is named there, and nobody else."""
 
-    def forget() -> None:
-        tls.trust.cache_clear()
-        postgres_login._context.cache_clear()
-
     def only(authority: str) -> None:
         monkeypatch.setenv("SSL_CERT_FILE", authority)
         monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
-        forget()
+        tls.context.cache_clear()
 
     yield only
     monkeypatch.undo()
-    forget()
+    tls.context.cache_clear()
 
 
 async def secured(port: int, host: str, query: str) -> tuple[str, str]:
@@ -392,3 +388,58 @@ async def test_what_is_said_before_tls_is_not_heard() -> None:
     async with server(talk) as port:
         kind, text = await ask(port, "?sslmode=require")
     assert (kind, "cannot connect" in text) == ("Retryable", True), text
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Hosts
+
+
+async def test_few_hosts_and_addresses_are_tried_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may stand for thousands of addresses, and a URL name hundreds of hosts: no port is opened for each."""
+    tried = open_now = most = 0
+    really = Relay.lead_to
+
+    async def lead_to(relay: Relay, way: Way) -> tuple[str, int]:
+        nonlocal tried, open_now, most
+        tried, open_now = tried + 1, open_now + 1
+        most = max(most, open_now)
+        return await really(relay, way)
+
+    def close(relay: Relay, shut: Callable[[Relay], None] = Relay.close) -> None:
+        nonlocal open_now
+        open_now -= 1
+        shut(relay)
+
+    async def many(host: str, namespace: str) -> list[str]:
+        return ["127.0.0.1"] * 6000
+
+    monkeypatch.setattr(Relay, "lead_to", lead_to)
+    monkeypatch.setattr(Relay, "close", close)
+    monkeypatch.setattr(addresses, "_lookup", many)
+    assert (await secured(1, "db.example.com", ""))[0] == "Retryable"
+    assert (tried, most) == (postgres_url.MOST_PLACES, 1)
+    kind, text = await secured(1, ",".join(f"db{number}.example.com" for number in range(9)), "")
+    assert (kind, "9 hosts; 8 are tried at most" in text) == ("Permanent", True), text
+    assert tried == postgres_url.MOST_PLACES
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What a handshake may cost
+
+
+def hello(context: ssl.SSLContext) -> bytes:
+    """What a client says first."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(there, back, server_hostname="db.example.com").do_handshake()
+    return back.read()
+
+
+@pytest.mark.parametrize("checks", ["certificate and name", "certificate", "nothing"])
+def test_no_server_chooses_numbers_that_are_dear(checks: tls.Checks) -> None:
+    """Neither a prime of its own (TLS 1.2) nor one of the large groups (TLS 1.3), nor a handshake once more."""
+    context = tls.context("postgresql", checks=checks)
+    groups = bytes.fromhex("000a 0004 0002 0017")  # supported_groups: P-256 and nothing else
+    assert groups in hello(context)
+    assert not [cipher["name"] for cipher in context.get_ciphers() if cipher["name"].startswith("DHE")]
+    assert context.options & ssl.OP_NO_RENEGOTIATION

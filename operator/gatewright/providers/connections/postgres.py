@@ -24,7 +24,7 @@ from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import meter, postgres_errors, postgres_types
 from gatewright.providers.connections.postgres_errors import Failure
 from gatewright.providers.connections.postgres_session import DECLARE, Question, Row, Session
-from gatewright.providers.connections.postgres_url import relayed, settings_of
+from gatewright.providers.connections.postgres_url import Place, login_of, places_of, relayed, settings_of
 from gatewright.providers.connections.relay import Relay
 from gatewright.providers.connections.secrets import said, secret
 from gatewright.providers.connections.shelf import Shelf
@@ -135,10 +135,27 @@ class Database:
         raise problem
 
     async def _connect(self) -> Session:
+        """The first address that lets the role in. Raises Retryable, Permanent."""
+        places = await places_of(self._settings, self._namespace)
+        # one silent address of several must not use up the time of the others
+        share = self._timeout / len(places)
+        problem: Retryable | Permanent | None = None
+        for place in places:
+            try:
+                return await self._connect_to(place, share)
+            except (Retryable, Permanent) as error:
+                # of several addresses, the one that will never do has the most to say
+                if not isinstance(problem, Permanent):
+                    problem = error
+        assert problem is not None
+        raise problem
+
+    async def _connect_to(self, place: Place, timeout: float) -> Session:
         relay = Relay(LOGIN)
+        login = login_of(self._settings, self._namespace, relay)
         ready = False
         try:
-            session = await Session.connect(await relayed(self._settings, self._namespace, relay, self._timeout), relay)
+            session = await Session.connect(await relayed(self._settings, login, place, relay, timeout), relay)
             if not self._trusted:
                 await session.check_role()
             ready = True

@@ -17,12 +17,11 @@ one at a time for each namespace, and what it costs is counted. The role's passw
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
 import secrets
 import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
@@ -38,6 +37,13 @@ MOST_ITERATIONS = 200_000
 WORK = 16
 """What an iteration costs, in bytes that could have been read instead: 4,096 of them are as 64 KiB."""
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_CHECKS: Mapping[str, tls.Checks] = {
+    "allow": "nothing",
+    "prefer": "nothing",
+    "require": "nothing",
+    "verify-ca": "certificate",
+    "verify-full": "certificate and name",
+}
 
 _PROTOCOL = 3 << 16
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -110,7 +116,7 @@ class Login:
                 raise Retryable(_STRANGE)
         problem = ""
         try:
-            await server.secure(_context(self.sslmode), host)
+            await server.secure(tls.context("postgresql", checks=_CHECKS[self.sslmode]), host)
         except ssl.SSLCertVerificationError as error:
             is_other = error.verify_code in (_OTHER_HOST, _OTHER_ADDRESS)
             problem = "the certificate is for another host" if is_other else "the certificate is not trusted"
@@ -255,16 +261,3 @@ async def _message(server: Side) -> tuple[bytes, bytes]:
 def _md5(user: bytes, password: bytes, salt: bytes) -> bytes:
     inner = hashlib.md5(password + user, usedforsecurity=False).hexdigest().encode()
     return b"md5" + hashlib.md5(inner + salt, usedforsecurity=False).hexdigest().encode() + b"\0"
-
-
-@functools.cache
-def _context(sslmode: str) -> ssl.SSLContext:
-    context = tls.trust("postgresql")
-    if sslmode == "verify-full":
-        return context
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.set_alpn_protocols(["postgresql"])
-    if sslmode != "verify-ca":
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -1,6 +1,6 @@
 """The URL of a PostgreSQL: what it may say, and where it leads.
 
-Each address is checked by the address rules and reached by the relay, which logs in; libpq is told the relay's ports.
+Each address is checked by the address rules and reached by the relay, which logs in; libpq is told the relay's port.
 Of libpq's settings a URL may hold only those that name no file of the operator's pod.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -19,6 +20,9 @@ from gatewright.providers.connections import addresses
 from gatewright.providers.connections.postgres_login import SSLMODES, Login
 from gatewright.providers.connections.relay import Relay, Way
 
+MOST_HOSTS = 8
+MOST_PLACES = 16
+"""Addresses of all hosts together that are tried for one connection."""
 _TRY = "try postgresql://user:password@host:5432/database"
 _PORT = re.compile(r"[0-9]{1,5}")
 _PLAIN = frozenset(
@@ -73,22 +77,35 @@ def settings_of(url: str) -> dict[str, str]:
     return settings
 
 
-async def relayed(settings: Mapping[str, str], namespace: str, relay: Relay, timeout: float) -> dict[str, str]:
-    """What libpq is told: the relay's ports in place of the addresses that the hosts stand for now, each of them checked
-    by the rules for that namespace, and no secret. `timeout` is for connecting and the login, in seconds. Raises
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An address of a host that a URL names."""
+
+    host: str
+    address: str
+    port: int
+
+
+async def places_of(settings: Mapping[str, str], namespace: str) -> list[Place]:
+    """What the hosts stand for now, in the URL's order, each address checked by the rules for that namespace. Raises
     Retryable, Permanent."""
     hosts, ports = settings["host"].split(","), settings["port"].split(",")
+    if len(hosts) > MOST_HOSTS:
+        raise Permanent(f"the Secret's URL names {len(hosts)} hosts; {MOST_HOSTS} are tried at most")
     if len(ports) not in (1, len(hosts)) or not all(_PORT.fullmatch(port) for port in ports):
         raise Permanent("the Secret's URL needs one port, or one for each host")
     ports = ports if len(ports) == len(hosts) else ports * len(hosts)
     found = [
-        (host, address, int(port))
+        Place(host, address, int(port))
         for host, port in zip(hosts, ports, strict=True)
         for address in await addresses.resolve(host, namespace)
     ]
-    # one silent address of several must not use up the time of the others
-    share = timeout / len(found)
-    login = Login(
+    return found[:MOST_PLACES]
+
+
+def login_of(settings: Mapping[str, str], namespace: str, relay: Relay) -> Login:
+    """Who logs in, and how."""
+    return Login(
         user=settings["user"],
         password=settings.get("password", ""),
         sslmode=settings["sslmode"],
@@ -97,16 +114,14 @@ async def relayed(settings: Mapping[str, str], namespace: str, relay: Relay, tim
         namespace=namespace,
         charge=relay.charge,
     )
-    ways = [
-        await relay.lead_to(Way(address, port, share, functools.partial(login.open, host)))
-        for host, address, port in found
-    ]
-    return {
-        **{name: value for name, value in settings.items() if name in _LIBPQ},
-        "user": login.token,
-        "sslmode": "disable",
-        "gssencmode": "disable",
-        "host": ",".join(address for address, _ in ways),
-        "hostaddr": ",".join(address for address, _ in ways),
-        "port": ",".join(str(port) for _, port in ways),
-    }
+
+
+async def relayed(
+    settings: Mapping[str, str], login: Login, place: Place, relay: Relay, timeout: float
+) -> dict[str, str]:
+    """What libpq is told: the relay's port in place of the address, and no secret. `timeout` is for connecting and the
+    login, in seconds."""
+    host, port = await relay.lead_to(Way(place.address, place.port, timeout, functools.partial(login.open, place.host)))
+    told = {name: value for name, value in settings.items() if name in _LIBPQ}
+    own = {"user": login.token, "host": host, "hostaddr": host, "port": str(port)}
+    return {**told, **own, "sslmode": "disable", "gssencmode": "disable"}

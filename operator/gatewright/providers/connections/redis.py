@@ -289,7 +289,7 @@ class _Wire:
 
 async def _connect(place: _Place, namespace: str, timeout: float) -> _Wire:
     """To one of the checked addresses; the name goes on only into TLS. Raises Retryable, Permanent."""
-    trust, name = (tls.trust(), place.host) if place.tls else (None, None)
+    trust, name = (tls.context(), place.host) if place.tls else (None, None)
     problem: Retryable | Permanent = Retryable("cannot connect to the Redis")
     found = await addresses.resolve(place.host, namespace)
     for address in found:

@@ -38,32 +38,31 @@ class Way:
 
 
 class Relay:
-    """Loopback ports, each of which leads to one address; one allowance for all that comes back."""
+    """A loopback port that leads to one address; one allowance for all that comes back."""
 
     def __init__(self, allowance: int) -> None:
         self.is_cut = False
         """Whether more came back than was allowed; nothing passes any more."""
         self.refused = False
-        """Whether an address has refused the connection."""
+        """Whether the address has refused the connection."""
         self.problem: Retryable | Permanent | None = None
-        """Why an opening failed."""
+        """Why the opening failed."""
         self.received = 0
         """Bytes that came back in all."""
         self.charged = 0
-        """What an opening cost besides, in bytes that could have been read instead."""
+        """What the opening cost besides, in bytes that could have been read instead."""
         self.allowance = allowance
         """Bytes that may come back of what was asked last."""
         self._limit = allowance
-        self._servers: list[asyncio.Server] = []
+        self._server: asyncio.Server | None = None
         self._connecting: set[asyncio.Task[None]] = set()
         self._sides: set[Side] = set()
 
     async def lead_to(self, way: Way) -> tuple[str, int]:
-        """Open a loopback port whose connections lead to an address."""
+        """Open the loopback port; whoever connects to it is led to the address."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Driver(self, way), _LOOPBACK, 0, backlog=2)
-        self._servers.append(server)
-        return _LOOPBACK, int(server.sockets[0].getsockname()[1])
+        self._server = await loop.create_server(lambda: _Driver(self, way), _LOOPBACK, 0, backlog=2)
+        return _LOOPBACK, int(self._server.sockets[0].getsockname()[1])
 
     def allow(self, size: int) -> None:
         """Let so many bytes come back from now on."""
@@ -79,13 +78,13 @@ class Relay:
         return False
 
     def charge(self, size: int) -> None:
-        """Count what an opening costs."""
+        """Count what the opening costs."""
         self.charged += size
 
     def close(self) -> None:
         """Take no more connections; what is open ends with the driver's side."""
-        for server in self._servers:
-            server.close()
+        if self._server is not None:
+            self._server.close()
         for task in self._connecting:
             task.cancel()
 
@@ -117,9 +116,7 @@ class Relay:
                 await way.opening(driver, server)
             joined = join(driver, server)
         except (Retryable, Permanent) as error:
-            # of several addresses, the one that will never do has the most to say
-            if not isinstance(self.problem, Permanent):
-                self.problem = error
+            self.problem = error
         except OSError as error:  # TimeoutError is one
             self.refused = self.refused or isinstance(error, ConnectionRefusedError)
         finally:

@@ -85,7 +85,7 @@ def opened(host: str, namespace: str) -> aiohttp.ClientSession:
         resolver=_Resolver(namespace),
         use_dns_cache=False,
         socket_factory=judged,
-        ssl=tls.trust("http/1.1"),
+        ssl=tls.context("http/1.1"),
         limit=CONNECTIONS,
         keepalive_timeout=_KEEP_ALIVE,
     )
