@@ -204,7 +204,9 @@ _CERTAIN = re.compile(
 _FOLLOWED = re.compile(r"token|secret|passw|passphrase|credential|authorization|bearer|dsn", re.IGNORECASE)
 """Names whose value may follow without a sign between."""
 _HARMLESS = frozenset({"PWD", "OLDPWD", "pass", "PASS", "Pass"})
-_LIKELY = re.compile(r"(?<!mon)(?<!hoc)(?<!tur)(?<!don)key(?!cloak|board|space|word|note|frame|stone)", re.IGNORECASE)
+_LIKELY = re.compile(
+    r"key(?<!monkey)(?<!hockey)(?<!turkey)(?<!donkey)(?!cloak|board|space|word|note|frame|stone)", re.IGNORECASE
+)
 _SERVICE = re.compile(r"-(?:service|server|api|app|web|worker|controller|operator|proxy|gateway)\Z")
 """How names end of what runs and says something: `token-service: no endpoints`."""
 _COUNTED = re.compile(r"(?:tokens|secrets|keys|passwords|credentials|cookies|signatures)\Z", re.IGNORECASE)
