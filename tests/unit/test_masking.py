@@ -65,7 +65,7 @@ KEPT = [
     "2.4.0-20240102T030405Z.abcdef1 after 1h30m5.25s at 20260102T030405Z",
     "registry.example.com/acme/shop:0123456789abcdef0123456789abcdef01234567 not found",
     "registry.example.com:5000/shop:sha-0123456789abcdef0123456789abcdef01234567: not found",
-    'pulling image "ghcr.io/acme/shop:main-0123456"',
+    'pulling image "registry.example.com/acme/shop:main-0123456"',
 ]
 MASKED = [
     ("OPENAI_API_KEY=sk-abc", "OPENAI_API_KEY=***"),
