@@ -63,7 +63,7 @@ TABLE = [
     ("deep",            "Permanent",   "Permanent",   "Good",        "Good",       "nested too deeply"),
     ("oversized",       "Permanent",   "Permanent",   "Permanent",   "Permanent",  "larger than 1 MiB"),
     ("compressed",      "Permanent",   "Permanent",   "Permanent",   "Permanent",  "compressed"),
-    ("redirect",        "Permanent",   "Permanent",   "Permanent",   "Permanent",  "redirect to https://login.example.com/in/***;"),
+    ("redirect",        "Permanent",   "Permanent",   "Permanent",   "Permanent",  "redirect to https://login.example.com;"),
     ("redirect-loop",   "Permanent",   "Permanent",   "Permanent",   "Permanent",  "put the final address into"),
     ("broken",          "Retryable",   "Retryable",   "Retryable",   "Retryable",  "broke off"),
     ("garbage",         "Retryable",   "Retryable",   "Retryable",   "Retryable",  "not HTTP"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import vendor
+from gatewright.providers.connections import client, vendor
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
 from tests.contract.cases import OPENED, PLAIN
@@ -81,24 +81,55 @@ def test_every_connection_over_http_is_tried() -> None:
 async def test_no_sentence_of_an_answer_is_shown(status: int) -> None:
     for body in BODIES:
         async with serving(always(body, status)) as url:
-            for kind, (fields, key) in ACCESS.items():
-                with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr("gatewright.providers.connections.statuspage.SPACING", 0.0)
-                    try:
-                        await CONNECTIONS[kind].check(linked(kind, {"url": url, **fields}, {key: world.TOKEN}))
-                    except (Permanent, Retryable) as error:
-                        assert_silent(str(error))
-            for kind, config in CHECKS:
-                fields, key = ACCESS[kind]
-                gate = GATES[kind]
-                try:
-                    answer = await gate.measure(
-                        gate.config.model_validate(config), linked(kind, {"url": url, **fields}, {key: world.TOKEN})
-                    )
-                except (Permanent, Retryable) as error:
-                    assert_silent(str(error))
-                else:
-                    assert_silent(answer.message)
+            for message in await messages(url):
+                assert_silent(message)
+
+
+HEADERS = {
+    "Location": "https://4711:DE89@login.example.com:8443/root/internal:7/?db-1=4711#DE89",
+    "Retry-After": TOLD,
+    "WWW-Authenticate": f'Bearer realm="{TOLD}"',
+    "X-RateLimit-Reset": TOLD,
+    "X-Error": TOLD,
+    "Content-Disposition": TOLD,
+    "ETag": TOLD,
+}
+"""What a stranger's headers tell."""
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 302, 307, 308, 401, 403, 429, 503])
+async def test_no_header_of_an_answer_is_shown(status: int) -> None:
+    async with serving(always({}, status, HEADERS)) as url:
+        shown = await messages(url)
+    assert shown
+    for message in shown:
+        assert_silent(message)
+    if status in (301, 302, 307, 308):
+        assert any("a redirect to https://login.example.com:8443;" in message for message in shown)
+
+
+async def messages(url: str) -> list[str]:
+    """What every credential check and every gate says of a system there."""
+    shown: list[str] = []
+    for kind, (fields, key) in ACCESS.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("gatewright.providers.connections.statuspage.SPACING", 0.0)
+            try:
+                await CONNECTIONS[kind].check(linked(kind, {"url": url, **fields}, {key: world.TOKEN}))
+            except (Permanent, Retryable) as error:
+                shown.append(str(error))
+    for kind, config in CHECKS:
+        fields, key = ACCESS[kind]
+        gate = GATES[kind]
+        try:
+            answer = await gate.measure(
+                gate.config.model_validate(config), linked(kind, {"url": url, **fields}, {key: world.TOKEN})
+            )
+        except (Permanent, Retryable) as error:
+            shown.append(str(error))
+        else:
+            shown.append(answer.message)
+    return shown
 
 
 async def test_a_code_of_a_stranger_is_shown() -> None:
@@ -126,3 +157,29 @@ def test_who_is_a_vendor(url: str, own: bool, request: pytest.FixtureRequest) ->
         {"url": url, "token": {"secretRef": {"name": "a", "key": "b"}}}
     )
     assert vendor.is_own(Link("n", "i", config, 1.0)) is own
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("", "nowhere"),
+        ("https://login.example.com/in/4711", "https://login.example.com"),
+        ("HTTP://Login.Example.com:8080/in/4711?a=4711#4711", "http://login.example.com:8080"),
+        ("https://root:4711@login.example.com", "https://login.example.com"),
+        ("//login.example.com/4711", "//login.example.com"),
+        ("https://[fd00::1]:8443/4711", "https://[fd00::1]:8443"),
+        ("/in/4711", "another path of the same host"),
+        ("in/4711", "another path of the same host"),
+        ("?4711", "another path of the same host"),
+        ("https://q7Zk2Xb9Lm4Tc8Vw1Nd5Rf3Gs6.example.com/", "a host that is not shown"),
+        (f"https://{'4711' * 80}/", "a host that is not shown"),
+        ("https://root 4711/", "a host that is not shown"),
+        ("https://login.example.com:4711DE89/", "a host that is not shown"),
+        ("https://[4711/", "a host that is not shown"),
+        (r"https:\\4711\in", "a host that is not shown"),
+        ("javascript:4711", "a host that is not shown"),
+        ("mailto:root@4711.example.com", "a host that is not shown"),
+    ],
+)
+def test_of_a_redirect_its_host_is_shown(location: str, shown: str) -> None:
+    assert client.target_of(location) == shown

@@ -303,7 +303,7 @@ FAULTS = [
     ("deep",           "Permanent",  "nested too deeply"),
     ("oversized",      "Permanent",  "larger than 1 MiB"),
     ("compressed",     "Permanent",  "compressed"),
-    ("redirect",       "Permanent",  "redirect to https://login.example.com/in/***;"),
+    ("redirect",       "Permanent",  "redirect to https://login.example.com;"),
     ("broken",         "Retryable",  "broke off"),
     ("garbage",        "Retryable",  "not HTTP"),
     ("echo",           "Permanent",  "not the Supabase API"),

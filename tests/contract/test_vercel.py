@@ -244,7 +244,7 @@ FAULTS = [
     ("other-json",      "Permanent",   "not Vercel's API"),
     ("deep",            "Permanent",   "nested too deeply"),
     ("oversized",       "Permanent",   "larger than 1 MiB"),
-    ("redirect",        "Permanent",   "redirect to https://login.example.com/in/***;"),
+    ("redirect",        "Permanent",   "redirect to https://login.example.com;"),
     ("broken",          "Retryable",   "broke off"),
     ("garbage",         "Retryable",   "not HTTP"),
     ("echo",            "Permanent",   "not Vercel's API"),

@@ -35,11 +35,11 @@ def linked(kind: str, fields: Mapping[str, str], secrets: Mapping[str, str], tim
     return Link(kind, f"{kind}-{next(_numbers)}", config, timeout, values)
 
 
-def always(body: Any, status: int = 200) -> web.Application:
+def always(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Application:
     """An application with one answer to everything."""
 
     async def answer(request: web.Request) -> web.Response:
-        return web.json_response(body, status=status)
+        return web.json_response(body, status=status, headers=headers)
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)

@@ -15,8 +15,10 @@ from aiohttp import web
 
 from gatewright.ports import Link, NotFound, Permanent, Retryable
 from gatewright.providers.connections import addresses, client, networks
+from gatewright.providers.registry import CONNECTIONS
 from gatewright.runtime import readiness
 from gatewright.runtime.links import Links, Pin
+from gatewright.runtime.shares import MANY, Pace
 from tests.fakes.serving import serving
 
 KEY = base64.b64encode(b"a-signing-key-of-16+").decode()
@@ -31,6 +33,7 @@ class ApiServer:
     def __init__(self) -> None:
         self.secrets: dict[str, dict[str, str]] = {"hook": {"key": KEY, "other": KEY}}
         self.type = "Opaque"
+        self.version = "1"
         self.written: list[tuple[str, dict[str, Any]]] = []
         self.reads = 0
         self.away = False
@@ -43,7 +46,7 @@ class ApiServer:
         name = path.rpartition("/")[2]
         if name not in self.secrets:
             raise NotFound(name)
-        return {"type": self.type, "data": self.secrets[name], "metadata": {"resourceVersion": "1"}}
+        return {"type": self.type, "data": self.secrets[name], "metadata": {"resourceVersion": self.version}}
 
     async def patch(self, path: str, body: Mapping[str, Any], kind: str) -> dict[str, Any]:
         if self.down:
@@ -342,12 +345,15 @@ async def test_what_the_api_server_holds_is_not_written_again() -> None:
     await links.check("shop", "a")
     status = server.written[0][1]
     again, fresh = known(connection("a") | {"status": status})
-    assert again.unjudged() == []
+    again.look_at_all()
+    await rest(again)
+    assert fresh.reads == 0, "nobody is asked what is known"
     again.used("shop", "a", None)
     await again.check("shop", "a")
     assert fresh.written == []
     again.event("MODIFIED", connection("a", generation=2) | {"status": status})
-    assert again.unjudged() == [("shop", "a")]
+    again.look_at_all()
+    await until(lambda: fresh.said() == [("Ready", 2)])
     await links.close()
     await again.close()
 
@@ -427,6 +433,177 @@ async def test_what_happened_before_an_edit_does_not_count_after_it() -> None:
     await links.close()
 
 
+# --- what was mended
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is NotReady is asked again soon; nothing else hurries."""
+    monkeypatch.setattr(readiness, "AGAIN_S", 0.01)
+    monkeypatch.setattr(readiness, "PACE_S", 0.0)
+    monkeypatch.setattr("gatewright.runtime.links.PROBED_AGE", 0.0)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_secret_that_was_made_later_is_found_although_nobody_uses_the_connection() -> None:
+    links, server = known(connection("a"))
+    kept = server.secrets.pop("hook")
+    links.look("shop", "a")
+    await until(lambda: server.said() == [("NotReady", 1)])
+    server.secrets["hook"] = kept
+    await until(lambda: server.said() == [("NotReady", 1), ("Ready", 1)])
+    await links.close()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_secret_that_was_mended_is_read_anew_although_it_is_kept() -> None:
+    links, server = known(connection("a"))
+    good = server.secrets["hook"]
+    server.secrets["hook"] = {"key": base64.b64encode(b"short").decode()}
+    links.look("shop", "a")
+    await until(lambda: server.said() == [("NotReady", 1)])
+    server.secrets["hook"], server.version = good, "2"
+    await until(lambda: server.said()[1:] == [("Ready", 1)])
+    assert (await links.open("shop", "webhook", "a")).secrets[("hook", "key")] == "a-signing-key-of-16+"
+    await links.close()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_requests_that_failed_with_another_secret_do_not_count() -> None:
+    links, server = known(connection("a"))
+    await links.check("shop", "a")
+    for _ in range(readiness.FAILURES):
+        links.used("shop", "a", Permanent("the credentials are refused (401)"))
+    await until(lambda: links._readiness._states["shop", "a"].tries > 3)
+    assert links._readiness._states["shop", "a"].judged.reason == "NotReady", (
+        "credentials that work do not outweigh them"
+    )
+    server.version = "2"
+    await until(lambda: links._readiness._states["shop", "a"].judged.reason == "Ready")
+    await until(lambda: server.said()[-1] == ("Ready", 1))
+    await links.close()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_what_was_not_ready_when_another_instance_acted_is_asked_again() -> None:
+    links, server = known(connection("a"))
+    kept = server.secrets.pop("hook")
+    await links.check("shop", "a")
+    status = server.written[0][1]
+    await links.close()
+    again, fresh = known(connection("a") | {"status": status})
+    fresh.secrets.pop("hook")
+    again.look_at_all()
+    await until(lambda: fresh.reads > 3)
+    assert fresh.written == [], "it is as it was"
+    fresh.secrets["hook"] = kept
+    await until(lambda: fresh.said() == [("Ready", 1)])
+    await again.close()
+
+
+class Slow:
+    """A credential check that does not end for some Connections."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *slow: str) -> None:
+        self.slow = set(slow)
+        self.asked: list[str] = []
+        self.under_way = self.most = 0
+        monkeypatch.setattr(CONNECTIONS["webhook"], "check", self.check)
+
+    async def check(self, link: Link) -> None:
+        self.asked.append(link.name)
+        if link.config.url.endswith("/refused"):
+            raise Permanent("refused")
+        if link.name in self.slow:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.under_way -= 1
+
+
+async def test_an_edit_does_not_wait_for_what_is_asked_about_the_edition_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = Slow(monkeypatch, "a")
+    links, server = known(connection("a"))
+    links.look("shop", "a")
+    await until(lambda: slow.under_way == 1)
+    slow.slow.clear()
+    assert links.event("MODIFIED", connection("a", generation=2))
+    links.look("shop", "a")
+    await until(lambda: server.said() == [("Ready", 2)])
+    assert slow.under_way == 0
+    await links.close()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_an_edit_does_not_wait_for_those_that_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"c{number}" for number in range(3 * readiness.AT_ONCE)]
+    slow = Slow(monkeypatch)
+    refused = [connection(name, url="https://hooks.shop.example/refused") for name in names]
+    links, server = known(*refused, connection("a"))
+    slow.slow.update(names)
+    links.look_at_all()
+    await until(lambda: len(server.written) == len(names) + 1)
+    for item in refused:  # from now on they do not answer
+        item["spec"]["webhook"]["url"] = "https://hooks.shop.example"
+        links._read_once.clear()
+    links._objects["shop"].update({item["metadata"]["name"]: item for item in refused})
+    await until(lambda: slow.under_way == readiness.AGAIN_AT_ONCE)
+    links.event("MODIFIED", connection("a", generation=2))
+    links.look("shop", "a")
+    await until(lambda: ("Ready", 2) in server.said())
+    assert slow.most == readiness.AGAIN_AT_ONCE
+    await links.close()
+
+
+async def test_each_time_it_is_asked_again_after_twice_as_long() -> None:
+    links, server = known(connection("a"))
+    server.secrets.clear()
+    links.look("shop", "a")
+    await rest(links)
+    state, delays = links._readiness._states["shop", "a"], []
+    for _ in range(8):
+        assert state.retry is not None
+        delays.append(round(state.retry.when() - asyncio.get_running_loop().time()))
+        state.retry.cancel()
+        links._readiness._its_turn(("shop", "a"), state)
+        await rest(links)
+    assert delays == [2, 4, 8, 16, 32, 60, 60, 60]
+    links.event("MODIFIED", connection("a", generation=2))
+    assert state.retry is None, "the edit is asked about at once"
+    links.look("shop", "a")
+    await rest(links)
+    assert round(state.retry.when() - asyncio.get_running_loop().time()) == 2, "and then from the beginning"
+    await links.close()
+
+
+async def test_what_is_not_known_is_not_called_ready() -> None:
+    """A Connection that this instance sees for the first time, of which another one has said that it is not."""
+    links, server = known(connection("a"))
+    server.secrets.clear()
+    await links.check("shop", "a")
+    again, fresh = known(connection("a") | {"status": server.written[0][1]})
+    fresh.secrets.clear()
+    again.look("shop", "a")
+    await rest(again)
+    assert fresh.written == []
+    await links.close()
+    await again.close()
+
+
+def test_one_namespace_is_asked_again_at_a_pace_of_its_own() -> None:
+    pace = Pace(0.2)
+    assert [pace.turn("shop", 10.0) for _ in range(3)] == pytest.approx([10.0, 10.2, 10.4])
+    assert pace.turn("other", 10.0) == 10.0
+    assert pace.turn("shop", 20.0) == 20.0
+    for number in range(3 * MANY):
+        pace.turn(f"n{number}", 30.0 + number)
+    assert len(pace._last) <= MANY, "namespaces come and go"
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # What is kept
 
@@ -453,9 +630,9 @@ def test_a_connection_that_was_deleted_while_nobody_watched_is_gone() -> None:
 async def test_secrets_that_nobody_uses_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     links, server = known(connection("hook"))
     server.secrets["next"] = {"key": KEY}
-    await links._secret("shop", "hook", "key")
+    await links._secret("shop", "hook", "key", 30.0)
     monkeypatch.setattr("gatewright.runtime.links.SECRET_AGE", 0.0)
-    await links._secret("shop", "next", "key")
+    await links._secret("shop", "next", "key", 30.0)
     assert ("shop", "hook") not in links._secrets
 
 

@@ -52,12 +52,15 @@ def word(value: Any) -> str | None:
 
 
 def told(value: Any) -> str:
-    """A JSON value in a sentence: a short one in quotes, of any other its kind and size alone."""
+    """A JSON value in a sentence: a short one in quotes, of any other its kind alone.
+
+    How long a text is tells of a password what it may be.
+    """
     short = word(value)
     if short is not None:
         return f'"{short}"'
     if isinstance(value, str):
-        return f"a text of {len(value):,} characters"
+        return "a text that is not shown" if value else "an empty text"
     if isinstance(value, int):
         return "a number of many digits"
     return "an object" if isinstance(value, dict) else "a list"

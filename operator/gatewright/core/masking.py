@@ -6,7 +6,7 @@ A log may hold anything, and whoever may read a Release may read its status. So 
     URLs         user and password; all that follows the host of a webhook; words in paths that look random
     tokens       what begins as the keys of well-known vendors do, and JWTs
     names        the value after a name such as `key`, `token` or `password`: to its closing quote, else to the next space
-    long words   of letters and digits, but for what people look for: digests of images, commits, UUIDs
+    long words   of letters and digits, but for what people look for: digests of images, commits, UUIDs, names of objects
 
 All of it takes time linear to the text. Whatever is cut is masked before: a secret that was cut looks like none.
 """
@@ -116,6 +116,7 @@ def _before_encoded(text: str) -> str:
 # --- URLs
 
 _RUN = re.compile(r"[^\s\"'<>`]*+")
+_PUNCTUATION = ".,;:!)}…"
 _AUTHORITY = re.compile(r"[^/?#]*+")
 _SCHEME_END = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]++\Z")
 _SPACE = re.compile(r"\s|\Z")
@@ -148,8 +149,13 @@ def without_credentials(text: str) -> str:
         if not end:
             parts.append(part)
             continue
-        url = _plain_url(_scheme(rest[index - 1] if index else first), part[:end])
-        if url is None:  # its password holds a quote
+        bare = part[:end]
+        if end == len(part) or part[end].isspace():
+            bare = bare.rstrip(_PUNCTUATION)  # of the sentence that it ends: `http://host:8080: no answer`
+        url = _plain_url(_scheme(rest[index - 1] if index else first), bare)
+        if url is not None:
+            end = len(bare)
+        else:  # its password holds a quote
             end = _end_of_word(part, end)
             url = f"{part.partition(':')[0]}:{_GONE}"
         parts.append(url + part[end:])
@@ -198,7 +204,20 @@ _CERTAIN = re.compile(
 _FOLLOWED = re.compile(r"token|secret|passw|passphrase|credential|authorization|bearer|dsn", re.IGNORECASE)
 """Names whose value may follow without a sign between."""
 _HARMLESS = frozenset({"PWD", "OLDPWD", "pass", "PASS", "Pass"})
-_LIKELY = re.compile(r"key", re.IGNORECASE)
+_LIKELY = re.compile(
+    r"key(?<!monkey)(?<!hockey)(?<!turkey)(?<!donkey)(?!cloak|board|space|word|note|frame|stone)", re.IGNORECASE
+)
+_SERVICE = re.compile(r"-(?:service|server|api|app|web|worker|controller|operator|proxy|gateway)\Z")
+"""How names end of what runs and says something: `token-service: no endpoints`."""
+_COUNTED = re.compile(r"(?:tokens|secrets|keys|passwords|credentials|cookies|signatures)\Z", re.IGNORECASE)
+"""Names of what there are many of, so that a number is how many."""
+_COUNT = re.compile(r"[0-9]{1,9}")
+_NOTHING = frozenset({"true", "false", "null", "none", "nil", "undefined"})
+_AROUND = "\"'\\.,;:!()[]{}"
+_OBJECT = re.compile(r"[\"']?[a-z0-9][a-z0-9.-]*+[\"']?")
+_PLACED = re.compile(r"[a-z0-9-]++/[a-z0-9.-]++")
+_STATE = re.compile(r" (?:not found|is forbidden|already exists)\b")
+"""What Kubernetes says of an object that it names."""
 _HEADER = re.compile(r"authorization$|cookie$", re.IGNORECASE)
 _SCHEME = r"(?:(?i:bearer|basic|digest|token|negotiate|oauth|apikey|api-key|aws4-hmac-sha256)\s++(?=[^\s/]))?+"
 _QUOTED = r"(?P<quote>\\{0,3}[\"'])(?s:.*?)(?<!\\)(?P=quote)"
@@ -245,12 +264,33 @@ def _value_of(text: str, name: re.Match[str]) -> tuple[int, int] | None:
         return None
     value = _ASSIGNED.match(text, name.end())
     if value is not None:
+        if _is_said(text, name, value["value"]):
+            return None
         more = _MORE.match(text, value.end()) if _HEADER.search(name[0]) else None
         return value.start("value"), more.end() if more is not None else value.end("value")
     value = _FOLLOWING.match(text, name.end())
     if value is None or not _is_value(name[0], value["value"], value["is"] is None and certain):
         return None
-    return value.span("value")
+    return None if _is_object(text, name, value) else value.span("value")
+
+
+def _is_said(text: str, name: re.Match[str], value: str) -> bool:
+    """Whether what is assigned to a name tells how many there are, or that there is none, or is what a service says."""
+    bare = value.strip(_AROUND)
+    if bare.lower() in _NOTHING:
+        return True
+    if _COUNT.fullmatch(bare) is not None and _COUNTED.search(name[0]) is not None:
+        return True
+    return text.startswith(": ", name.end()) and _SERVICE.search(name[0]) is not None and name[0].islower()
+
+
+def _is_object(text: str, name: re.Match[str], value: re.Match[str]) -> bool:
+    """Whether Kubernetes speaks of an object of kind Secret, whose name follows."""
+    if name[0].lower() not in ("secret", "secrets"):
+        return False
+    if _OBJECT.fullmatch(value["value"]) is not None and _STATE.match(text, value.end()) is not None:
+        return True
+    return text.startswith("in ", max(0, name.start() - 3)) and _PLACED.fullmatch(value["value"]) is not None
 
 
 def _is_value(name: str, value: str, certain: bool) -> bool:
@@ -285,8 +325,16 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _DIGEST = re.compile(r"[0-9a-f]{32,128}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST_MARK = re.compile(r"sha(?:1|224|256|384|512)[:@/-]\Z", re.IGNORECASE)
+_COMMIT_TAG = re.compile(r"(?:sha|git|commit|rev)-")
 _COMMIT_MARK = re.compile(r"\b(?:commit|revision|rev|sha|head|ref|checkout|parent)\W{1,3}\Z", re.IGNORECASE)
 _PARTS = re.compile(r"[A-Za-z0-9]{10,}")
+_BEFORE = 80
+"""Characters before a word that may tell what it is."""
+_LABEL = re.compile(r"[a-z]{2,20}(?:-[a-z0-9]{1,20})++")
+_HASHED = re.compile(r"[0-9a-f]{1,10}|[bcdfghjklmnpqrstvwxz2456789]{1,10}|[a-z]{2,20}[0-9]{1,3}")
+"""What stands in a name beside words: a number, a hash of Kubernetes or of a Git commit, a word with a number."""
+_MOST_HASHED = 15
+"""Characters of those: the hash of a template and that of a pod."""
 
 
 def _without_words(text: str) -> str:
@@ -295,7 +343,7 @@ def _without_words(text: str) -> str:
 
 def _judged(word: re.Match[str]) -> str:
     """A run of characters without the words in it that look like keys; `word` tells also what stands before it."""
-    before = word.string[max(0, word.start() - 12) : word.start()]
+    before = word.string[max(0, word.start() - _BEFORE) : word.start()]
     text = _AWS.sub(lambda found: _GONE if _is_mixed(found[0]) else found[0], word[0])
     text = _LONG.sub(
         lambda found: found[0] if _is_known(before + found.string[: found.start()], found[0]) else _GONE, text
@@ -308,11 +356,35 @@ def _is_known(before: str, word: str) -> bool:
     name, sign, value = word.rpartition("=")
     if sign:
         return _is_known(before + name + sign, value)
-    if _UUID.fullmatch(word):
+    if _UUID.fullmatch(word.removeprefix("pvc-")) or _is_name(word):
         return True
-    if _COMMIT.fullmatch(word) and _COMMIT_MARK.search(before[-16:]):
+    commit = word[tag.end() :] if (tag := _COMMIT_TAG.match(word)) is not None else word
+    if _COMMIT.fullmatch(commit) and (_COMMIT_MARK.search(before[-16:]) or _is_image(before)):
         return True
     return _DIGEST.fullmatch(word) is not None and _DIGEST_MARK.search(before[-16:]) is not None
+
+
+def _is_name(word: str) -> bool:
+    """Whether a word is made as names of objects in a cluster are: words, and few hashes and numbers after them."""
+    if _LABEL.fullmatch(word) is None:
+        return False
+    hashed = returns = 0
+    was_word = True
+    for part in word.split("-"):
+        is_word = part.isalpha()
+        if not is_word and _HASHED.fullmatch(part) is None:
+            return False
+        hashed += 0 if is_word else len(part)
+        returns += is_word and not was_word
+        was_word = is_word
+    return hashed <= _MOST_HASHED and returns <= 1
+
+
+def _is_image(before: str) -> bool:
+    """Whether a text ends with the name of an image and a colon: `registry.example.com/shop:`."""
+    name = before.rpartition(" ")[2]
+    registry, sign, rest = name.partition("/")
+    return bool(sign) and "." in registry and rest.endswith(":") and rest.count(":") == 1
 
 
 def _is_mixed(word: str) -> bool:

@@ -1,7 +1,8 @@
 """Connections, ready to be used: found by kind or name, their Secrets read by name and kept for a short while.
 
 A rotated Secret is used within `SECRET_AGE` seconds, without a restart. Whether a Connection works stands in its `Ready`
-condition (`runtime.readiness`).
+condition (`runtime.readiness`). Secrets are read by name and not watched, so nobody tells when one was mended: whoever asks
+whether a Connection works reads them anew.
 
 Before the Secrets of a Connection are read, the policy on its author must be in force (`runtime.admission_probe`).
 
@@ -37,6 +38,8 @@ from gatewright.runtime.readiness import WORKS, Place, Readiness, Reason
 CLOSED = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/")
 """Types of Secrets that open no Connection: they are Kubernetes' own, or hold everything that a chart has installed."""
 SECRET_AGE = 30.0
+PROBED_AGE = 1.0
+"""Seconds for which those who ask whether a Connection works share what was read: many may name one Secret."""
 SECRETS_BYTES = 8 * 1024 * 1024
 """Bytes of values of Secrets that are kept, of all namespaces."""
 METADATA = ("namespace", "name", "uid", "generation", "resourceVersion")
@@ -107,6 +110,8 @@ class Links:
         self._secrets: dict[tuple[str, str], _Secret] = {}
         self._forgetting: asyncio.TimerHandle | None = None
         self._read_once: dict[Place, _Read] = {}
+        self._opened: dict[Place, str] = {}
+        """Identity that each had when it was opened last."""
         self._readiness = Readiness(cluster, self._body, self._probe)
 
     def event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
@@ -117,6 +122,7 @@ class Links:
             here.pop(name, None)
             self._proved.pop((namespace, name), None)
             self._read_once.pop((namespace, name), None)
+            self._opened.pop((namespace, name), None)
             if not here:
                 del self._objects[namespace]
             self._readiness.forget((namespace, name))
@@ -175,6 +181,10 @@ class Links:
         """Ask whether a Connection works, and say so in its status."""
         await self._readiness.check((namespace, name))
 
+    def look(self, namespace: str, name: str) -> None:
+        """Ask in the background whether a Connection works of which nobody knows it, or which did not."""
+        self._readiness.look((namespace, name))
+
     def uid(self, namespace: str, name: str) -> str | None:
         """UID of the Connection of a name, if there is one."""
         found = self._objects.get(namespace, {}).get(name)
@@ -184,10 +194,10 @@ class Links:
         """A request went through a Connection; what that changes of its readiness is written in the background."""
         self._readiness.used((namespace, name), error)
 
-    def unjudged(self) -> list[Place]:
-        """Connections whose status does not speak of them as they are: nobody acted when they were edited."""
-        known = ((namespace, name) for namespace, here in self._objects.items() for name in here)
-        return [place for place in known if self._readiness.unjudged(place, self._objects[place[0]][place[1]])]
+    def look_at_all(self) -> None:
+        """What was edited while nobody acted is judged; what is NotReady may have been mended."""
+        for place in [(namespace, name) for namespace, here in self._objects.items() for name in here]:
+            self.look(*place)
 
     async def close(self) -> None:
         """Stop judging, and forget all Secrets."""
@@ -207,7 +217,7 @@ class Links:
             return "InvalidSpec", problems[0]
         try:
             await self._require_proof(found)
-            link = await self._link(found)
+            link = await self._link(found, PROBED_AGE)
         except Unproved as error:
             self._readiness.ask_later((found["metadata"]["namespace"], found["metadata"]["name"]), PROVE_AGAIN_S)
             return "NotReady", str(error)
@@ -272,12 +282,27 @@ class Links:
             raise Unproved(f"Connection {place[1]} is not opened: {why}")
         self._proved[place] = edition
 
-    async def _link(self, found: Mapping[str, Any]) -> Link:
+    async def _link(self, found: Mapping[str, Any], age: float | None = None) -> Link:
+        """`age`: seconds for which a Secret that was read counts."""
         meta = found["metadata"]
         read = self._parsed(found)
-        secrets, versions = await self._read(meta["namespace"], read.references)
+        place = meta["namespace"], meta["name"]
+        try:
+            secrets, versions = await self._read(meta["namespace"], read.references, SECRET_AGE if age is None else age)
+        except Permanent:
+            self._note(place, "")
+            raise
         identity = fingerprint([meta["uid"], meta.get("generation"), versions])
+        self._note(place, identity)
         return Link(meta["name"], identity, read.config, read.timeout, secrets, meta["namespace"])
+
+    def _note(self, place: Place, identity: str) -> None:
+        """How a Connection was opened; "" where its Secrets did not allow it."""
+        if self._body(place) is None:
+            return
+        if identity and self._opened.get(place, identity) != identity:
+            self._readiness.renewed(place)
+        self._opened[place] = identity
 
     def _parsed(self, found: Mapping[str, Any]) -> _Read:
         """What a Connection says, parsed once an edition: every question goes through one. Raises Permanent."""
@@ -294,11 +319,13 @@ class Links:
         read = self._read_once[place] = _Read(found, timeout, config, tuple(_references(config)))
         return read
 
-    async def _read(self, namespace: str, refs: Iterable[SecretKeyRef]) -> tuple[dict[tuple[str, str], str], list[str]]:
+    async def _read(
+        self, namespace: str, refs: Iterable[SecretKeyRef], age: float
+    ) -> tuple[dict[tuple[str, str], str], list[str]]:
         values: dict[tuple[str, str], str] = {}
         versions: list[str] = []
         for ref in refs:
-            values[ref.name, ref.key], version = await self._secret(namespace, ref.name, ref.key)
+            values[ref.name, ref.key], version = await self._secret(namespace, ref.name, ref.key, age)
             versions.append(version)
         size = sum(len(value.encode()) for value in values.values())
         if size > MOST_BYTES:
@@ -307,12 +334,12 @@ class Links:
             )
         return values, versions
 
-    async def _secret(self, namespace: str, name: str, key: str) -> tuple[str, str]:
+    async def _secret(self, namespace: str, name: str, key: str, age: float) -> tuple[str, str]:
         """The value of a key and the version of its Secret. Of a Secret nothing is kept but what was asked for.
         Raises Retryable, Permanent."""
         now = asyncio.get_running_loop().time()
         kept = self._secrets.get((namespace, name))
-        if kept is not None and now - kept.at < SECRET_AGE and key in kept.values:
+        if kept is not None and now - kept.at < age and key in kept.values:
             return kept.values[key], kept.version
         try:
             found = await self._cluster.get(path("v1", "secrets", namespace, name))

@@ -2,7 +2,10 @@
 
     seen                                        judged
     ------------------------------------------  ----------------------------------------------------------
-    its first use, or an edit                   as the credential check of its provider says
+    its first use, or an edit                   as the credential check of its provider says, at once
+    it is NotReady                              the same, again after `AGAIN_S` seconds, then after twice as many, up to
+                                                `LONGEST_AGAIN_S`: nobody tells when a Secret or the system is mended
+    its Secrets are others than before          what happened with those before does not count any more
     a request failed                            the same; and `FAILURES` in a row are NotReady, whatever the check says:
                                                 credentials may work while every delivery is refused
     a request succeeded                         Ready
@@ -28,13 +31,19 @@ from gatewright.core.times import stamp
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime.kube import path
 from gatewright.runtime.log_limits import about
-from gatewright.runtime.shares import Shares
+from gatewright.runtime.shares import Pace, Shares
 
 FAILURES = 3
 GAP = 10.0
 LONGEST = 300.0
+AGAIN_S = 2.0
+LONGEST_AGAIN_S = 60.0
+PACE_S = 0.2
+"""Seconds between two that are asked again, of one namespace: it may have thousands that are NotReady."""
 AT_ONCE = 8
 """Connections of one namespace that are asked at a time."""
+AGAIN_AT_ONCE = 4
+"""Those among them that are asked again: an edit does not wait for them."""
 WRITES = 4
 """Their statuses that are written at a time."""
 CALM = 600.0
@@ -84,7 +93,9 @@ class _State:
     timer: asyncio.TimerHandle | None = None
     """When the judgement may be written."""
     retry: asyncio.TimerHandle | None = None
-    """When to ask again what nobody could tell."""
+    """When to ask again what nobody could tell, or what was NotReady."""
+    tries: int = 0
+    """How often it was asked again."""
     written: float = float("-inf")
     gap: float = field(default_factory=lambda: GAP)
     refused: bool = False
@@ -99,6 +110,7 @@ class Readiness:
         self._found = found
         self._probe = probe
         self._shares, self._writes = Shares(AT_ONCE), Shares(WRITES)
+        self._again_shares, self._pace = Shares(AGAIN_AT_ONCE), Pace(PACE_S)
         self._states: dict[Place, _State] = {}
 
     def used(self, place: Place, error: Exception | None) -> None:
@@ -125,11 +137,18 @@ class Readiness:
     def ask(self, place: Place) -> None:
         """Ask in the background whether a Connection works; never waits."""
         body = self._found(place)
+        if body is not None:
+            self._begin(place, self._state(place, body))
+
+    def look(self, place: Place) -> None:
+        """Ask about a Connection that nobody has judged as it is, at once, or was NotReady, in its turn; never waits."""
+        body = self._found(place)
         if body is None:
             return
-        state = self._state(place, body)
-        if state.asking is None:
-            state.asking = asyncio.get_running_loop().create_task(self._ask(place, state))
+        if self.unjudged(place, body):
+            self.ask(place)
+        else:
+            self._ask_again(place, self._state(place, body))
 
     def ask_later(self, place: Place, seconds: float) -> None:
         """Ask again after a while, whatever is said of it now."""
@@ -141,15 +160,30 @@ class Readiness:
         """Ask whether a Connection works, and say so in its status."""
         self.ask(place)
         state = self._states.get(place)
-        if state is not None and state.asking is not None:
-            await asyncio.shield(state.asking)
+        # an edit ends what asks about the edition before it, and asks itself
+        while state is not None and state.asking is not None and not state.asking.done():
+            await asyncio.wait({state.asking})
         if state is not None and state.writing is not None:
             await asyncio.shield(state.writing)
 
     def edited(self, place: Place) -> None:
-        """What happened to an earlier generation says nothing of this one."""
-        if place in self._states:
-            self._states[place].failures = 0
+        """What happened to an earlier generation, and what is asked about it, says nothing of this one."""
+        state = self._states.get(place)
+        if state is None:
+            return
+        state.failures = state.tries = 0
+        _wait_no_more(state)
+        if state.asking is not None:
+            state.asking.cancel()
+            state.asking = None
+
+    def renewed(self, place: Place) -> None:
+        """What happened with the Secrets before says nothing of a Connection that has others now."""
+        state = self._states.get(place)
+        if state is not None:
+            state.failures = state.tries = 0
+            if not state.refused:
+                state.written = float("-inf")
 
     def forget(self, place: Place) -> None:
         """A Connection is gone."""
@@ -181,6 +215,15 @@ class Readiness:
             state = self._states[place] = _State(uid, stands, stands if known else None)
         return state
 
+    def _begin(self, place: Place, state: _State, again: bool = False) -> None:
+        if state.asking is None:
+            work = self._ask_in_turn(place, state) if again else self._ask(place, state)
+            state.asking = asyncio.get_running_loop().create_task(work)
+
+    async def _ask_in_turn(self, place: Place, state: _State) -> None:
+        async with self._again_shares.of(place[0]):
+            await self._ask(place, state)
+
     async def _ask(self, place: Place, state: _State) -> None:
         delay: float | None = None
         try:
@@ -199,8 +242,10 @@ class Readiness:
             delay = state.gap
         except Exception:
             log.exception("Connection %s/%s cannot be judged", *place, extra=about(*place))
+            delay = LONGEST_AGAIN_S
         finally:
-            state.asking = None
+            if state.asking is asyncio.current_task():
+                state.asking = None
         if delay is not None and state.retry is None and self._states.get(place) is state:
             state.retry = asyncio.get_running_loop().call_later(delay, self._again, place, state)
 
@@ -210,15 +255,37 @@ class Readiness:
             self._judge(place, state, judgement)
         elif state.judged is None or state.judged.generation != judgement.generation:
             self._judge(place, state, replace(judgement, reason="NotReady", message=state.error))
+        else:
+            self._ask_again(place, state)
 
     def _again(self, place: Place, state: _State) -> None:
+        """Its time has come; its turn among those of its namespace may be later."""
+        now = asyncio.get_running_loop().time()
+        when = self._pace.turn(place[0], now)
+        if when > now:
+            state.retry = asyncio.get_running_loop().call_at(when, self._its_turn, place, state)
+        else:
+            self._its_turn(place, state)
+
+    def _its_turn(self, place: Place, state: _State) -> None:
         state.retry = None
-        self.ask(place)
+        self._begin(place, state, again=True)
+
+    def _ask_again(self, place: Place, state: _State) -> None:
+        """Ask about what is NotReady until it is not: neither its Secrets nor the system tell that they were mended."""
+        if state.judged is None or state.judged.reason != "NotReady":
+            state.tries = 0
+            _wait_no_more(state)
+        elif state.retry is None:
+            delay = min(AGAIN_S * 2.0 ** min(state.tries, 30), LONGEST_AGAIN_S)
+            state.tries += 1
+            state.retry = asyncio.get_running_loop().call_later(delay, self._again, place, state)
 
     def _judge(self, place: Place, state: _State, judgement: Judgement) -> None:
         if self._states.get(place) is state:
             state.judged = judgement
             self._settle(place, state)
+            self._ask_again(place, state)
 
     # --- writing
 
@@ -305,6 +372,12 @@ def _generation(body: Mapping[str, Any]) -> int:
 
 def _plain(text: str) -> str:
     return re.sub(r"\d+", "0", text[:1000])
+
+
+def _wait_no_more(state: _State) -> None:
+    if state.retry is not None:
+        state.retry.cancel()
+        state.retry = None
 
 
 def _stop(state: _State) -> list[asyncio.Task[None]]:

@@ -128,7 +128,7 @@ class Reconciler:
         if not self._acting:
             return
         if new:
-            self.links.used(body["metadata"]["namespace"], body["metadata"]["name"], None)
+            self.links.look(body["metadata"]["namespace"], body["metadata"]["name"])
         for entry in self.entries.of(body["metadata"]["namespace"]):
             if entry.working.get("state") == "Waiting":
                 self.queue.add(entry.key)
@@ -209,8 +209,7 @@ class Reconciler:
                 await asyncio.gather(*(watch.ready.wait() for watch in self._watches))
         await self.relist(first=True)
         self._acting = True
-        for place in self.links.unjudged():  # edited while no instance acted
-            self.links.used(*place, None)
+        self.links.look_at_all()  # some were edited or mended while no instance acted
         for namespace in self._namespaces or {""}:
             self.orphans.look(namespace)
         self.aside.begin(self.people.announce(sorted(self._namespaces) or [self.leader.namespace]))

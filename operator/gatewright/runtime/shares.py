@@ -1,4 +1,4 @@
-"""How many requests of one namespace go on at a time, of one kind: none of them waits for another namespace's."""
+"""How many requests of one namespace go on at a time, of one kind, and how fast: none waits for another namespace's."""
 
 from __future__ import annotations
 
@@ -30,3 +30,26 @@ class Shares:
         held = {name: one for name, one in self._found.items() if one.locked() or one._value < self._each}
         self._found = held
         self._tidy = max(MANY, 2 * len(held))
+
+
+class Pace:
+    """How far apart the turns of one namespace are at least."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last: dict[str, float] = {}
+        self._tidy = MANY
+
+    def turn(self, namespace: str, earliest: float) -> float:
+        """When it may be: at the earliest, or after the turns that the namespace has taken already."""
+        last = self._last.get(namespace)
+        when = earliest if last is None else max(earliest, last + self._seconds)
+        if len(self._last) >= self._tidy:
+            self._forget(earliest)
+        self._last[namespace] = when
+        return when
+
+    def _forget(self, now: float) -> None:
+        """Those whose turns are over begin anew."""
+        self._last = {name: last for name, last in self._last.items() if last + self._seconds > now}
+        self._tidy = max(MANY, 2 * len(self._last))

@@ -17,14 +17,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from gatewright.api.base import SecretSource
-from gatewright.core import foreign
+from gatewright.core import foreign, masking
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import addresses, meter, permit, transport
 from gatewright.providers.connections.secrets import hide, said, secret
@@ -37,6 +37,8 @@ _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection
 _SAFE = frozenset({"GET", "HEAD"})
 _UNQUOTED = "!$%&'()*+,/:;=?@[]|~"
 """What a path or a query may hold as it is, beside letters, digits and `-._`; the rest is written as %XX."""
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63}){0,9}\.?|\[[0-9A-Fa-f:.]{2,45}\]")
+_HIDDEN_HOST = "a host that is not shown"
 _PLAIN = re.compile(rf"[A-Za-z0-9._\-{re.escape(_UNQUOTED)}]*")
 
 
@@ -48,7 +50,7 @@ class Reply:
     status: int
     headers: CIMultiDictProxy[str]
     location: str
-    """Where a redirect leads, without its query and without any secret."""
+    """Where a redirect leads, as `target_of` tells it."""
     body: bytes
     seconds: float
 
@@ -128,9 +130,26 @@ def refuse_redirect(reply: Reply) -> None:
     if not 300 <= reply.status < 400:
         return
     raise Permanent(
-        f"{reply.where}: answered {reply.status}, a redirect to {reply.location or 'nowhere'}; it is not followed, "
+        f"{reply.where}: answered {reply.status}, a redirect to {reply.location}; it is not followed, "
         "put the final address into the Connection"
     )
+
+
+def target_of(location: str) -> str:
+    """Where a redirect leads: scheme, host and port. What follows may be a token, and is a stranger's text in any case."""
+    if not location:
+        return "nowhere"
+    try:
+        url = urlsplit(location)
+        port = f":{url.port}" if url.port is not None else ""
+    except ValueError:
+        return _HIDDEN_HOST
+    if not url.scheme and not url.netloc:
+        return "another path of the same host"
+    host = url.netloc.rpartition("@")[2].removesuffix(port)
+    if url.scheme not in ("", "http", "https") or not _HOST.fullmatch(host) or masking.is_like_key(host):
+        return _HIDDEN_HOST
+    return f"{url.scheme}{':' if url.scheme else ''}//{host.lower()}{port}"
 
 
 def json_of(reply: Reply) -> Any:
@@ -249,8 +268,7 @@ class Client:
                 raise Permanent(f"{where}: the answer is compressed though that was not asked for")
             body = b"" if request.bodiless else await _read(answer.content, where, enough)
             took = time.monotonic() - course.sent
-            location = headers.get("location", "")
-            location = hide(_without_query(location), self._link) if location else ""
+            location = hide(target_of(headers.get("location", "")), self._link)
             return Reply(where, answer.status, headers, location, body, took)
         finally:
             answer.close()  # where its body was read to the end, the connection is back in the pool already
@@ -328,4 +346,5 @@ __all__ = [
     "json_of",
     "refuse_redirect",
     "require_ok",
+    "target_of",
 ]

@@ -3,6 +3,9 @@
     $.a.b[0]                             names and places: on the loop, one look-up a step
     $..a, $.a[*].b, $.a[?@.n == 'x'].v   looks at many values: in a thread, one at a time for each namespace
 
+What an answer holds is not its asker's to read. So texts are compared as a whole, by `==` and `!=`: by their order, by
+their length and by regular expressions they could be read letter by letter. Numbers have all comparisons.
+
 A thread cannot be ended, and it takes turns with the event loop. So what it may do is bounded before it begins: by the
 path, which asks little of each value, and by the body, of which the part that the path searches has few values.
 """
@@ -12,24 +15,30 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from weakref import WeakValueDictionary
 
-import jsonpath_rfc9535
-from jsonpath_rfc9535 import JSONPathError, JSONPathQuery
+from jsonpath_rfc9535 import JSONPathEnvironment, JSONPathError, JSONPathNodeList, JSONPathQuery
 from jsonpath_rfc9535.filter_expressions import (
+    NOTHING,
     ComparisonExpression,
     Expression,
+    FilterContext,
     FilterExpression,
     FilterQuery,
     FunctionExtension,
     LogicalExpression,
+    Nothing,
     PrefixExpression,
+    StringLiteral,
 )
+from jsonpath_rfc9535.function_extensions import ExpressionType, FilterFunction
+from jsonpath_rfc9535.parse import Parser
 from jsonpath_rfc9535.segments import JSONPathChildSegment
 from jsonpath_rfc9535.selectors import FilterSelector, IndexSelector, NameSelector
+from jsonpath_rfc9535.tokens import TokenStream
 from pydantic import AfterValidator, StringConstraints
 
 from gatewright.ports import Permanent
@@ -43,8 +52,79 @@ PLAIN = 64 * 1024
 SMALL = 1024
 """Bytes of a body that is searched on the event loop."""
 _QUOTED = re.compile(r"'(\\.|[^'\\])*'|\"(\\.|[^\"\\])*\"")
+_EXPRESSIONS = re.compile(r"\b(?:match|search)\s?\(")
+_BY_ORDER = frozenset({"<", "<=", ">", ">="})
+_BY_LETTERS = (
+    "compares texts by order, by which one could be read letter by letter; "
+    "compare texts by == or !=, and numbers alone by <, <=, > and >="
+)
+_BY_LENGTH = "asks how long a text is; let length() count the elements of a list or an object"
 _threads = ThreadPoolExecutor(4, thread_name_prefix="jsonpath")
 _turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+
+class _Reads(Exception):
+    """A path would tell more of a text than whether it is another one; says how."""
+
+
+class _Ordering(ComparisonExpression):
+    """A comparison by order: of everything but texts."""
+
+    __slots__ = ()
+
+    def evaluate(self, context: FilterContext) -> bool:
+        """As in RFC 9535. Raises _Reads where both sides are texts."""
+        if all(isinstance(_value_of(side.evaluate(context)), str) for side in (self.left, self.right)):
+            raise _Reads(_BY_LETTERS)
+        return super().evaluate(context)
+
+
+def _value_of(found: object) -> object:
+    return found[0].value if isinstance(found, JSONPathNodeList) and len(found) == 1 else found
+
+
+class _Parser(Parser):
+    """Knows what a comparison by order may not compare."""
+
+    def parse_infix_expression(self, stream: TokenStream, left: Expression) -> Expression:
+        """As in RFC 9535. Raises _Reads where a text is compared by order."""
+        parsed = super().parse_infix_expression(stream, left)
+        if not isinstance(parsed, ComparisonExpression) or parsed.operator not in _BY_ORDER:
+            return parsed
+        if isinstance(parsed.left, StringLiteral) or isinstance(parsed.right, StringLiteral):
+            raise _Reads(_BY_LETTERS)
+        return _Ordering(parsed.token, parsed.left, parsed.operator, parsed.right)
+
+
+class _Length(FilterFunction):
+    """`length()` of lists and objects."""
+
+    arg_types: ClassVar[list[ExpressionType]] = [ExpressionType.VALUE]
+    return_type = ExpressionType.VALUE
+
+    def __call__(self, value: object) -> int | Nothing:
+        """How many elements there are. Raises _Reads for a text."""
+        if isinstance(value, str):
+            raise _Reads(_BY_LENGTH)
+        return len(value) if isinstance(value, Sized) else NOTHING
+
+
+class _Environment(JSONPathEnvironment):
+    """RFC 9535 without what reads a text by its letters."""
+
+    parser_class = _Parser
+
+    def setup_function_extensions(self) -> None:
+        """Set up the functions that a condition may use."""
+        super().setup_function_extensions()
+        self.function_extensions = {
+            "count": self.function_extensions["count"],
+            "length": _Length(),
+            "value": self.function_extensions["value"],
+        }
+
+
+ENVIRONMENT = _Environment()
 
 
 def _plain_json_path(text: str) -> str:
@@ -62,7 +142,11 @@ def compiled(text: str) -> JSONPathQuery:
         plain = text.strip("{}")
         raise ValueError(f'"{text}" is not a JSONPath (try ${"" if plain[:1] in (".", "[") else "."}{plain})')
     bare = _QUOTED.sub("''", text)
-    # no "," also means no match() and search(): their regular expressions can take exponential time
+    # they can also take exponential time
+    if _EXPRESSIONS.search(bare):
+        raise ValueError(
+            f'"{text}" has match() or search(): there are no regular expressions; compare whole texts by == or !='
+        )
     _, filters, condition = bare.partition("?")
     # nor may each element look at all of the body once more
     if "," in bare or bare.count("..") + bare.count("?") > 1 or (filters and set(condition) & {"*", ":", "$"}):
@@ -70,7 +154,9 @@ def compiled(text: str) -> JSONPathQuery:
             f'"{text}" finds too much: it must lead to one value, at most one ".." or "?", no ",", and no "*" or "$" after "?"'
         )
     try:
-        query = jsonpath_rfc9535.compile(text)
+        query = ENVIRONMENT.compile(text)
+    except _Reads as error:
+        raise ValueError(f'"{text}" {error}') from None
     except (JSONPathError, RecursionError) as error:
         raise ValueError(f'"{text}" is not a JSONPath: {str(error).splitlines()[0]}') from None
     if _steps(query) > MOST_STEPS:
@@ -104,6 +190,8 @@ def found(path: str, body: Any) -> list[Any]:
             raise Permanent(f"{path} searches more than {MOST_VALUES:,} values; ask a narrower path")
         nodes = iter(query.finditer(body))
         return [node.value for _, node in zip(range(2), nodes, strict=False)]
+    except _Reads as error:
+        raise Permanent(f"{path} {error}") from None
     except (JSONPathError, RecursionError):
         pass
     raise Permanent(f"{path} cannot be evaluated in this body")
@@ -163,4 +251,4 @@ def _weight(expression: Expression) -> int:
     return 1
 
 
-__all__ = ["MOST_STEPS", "MOST_VALUES", "PLAIN", "SMALL", "JsonPath", "compiled", "evaluated", "found"]
+__all__ = ["ENVIRONMENT", "MOST_STEPS", "MOST_VALUES", "PLAIN", "SMALL", "JsonPath", "compiled", "evaluated", "found"]
