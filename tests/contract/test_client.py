@@ -344,7 +344,7 @@ async def test_a_certificate_is_for_the_name_and_not_for_the_address(
         return ["127.0.0.1"]
 
     monkeypatch.setattr(addresses, "_lookup", lookup)
-    monkeypatch.setattr(tls, "trust", lambda *protocols: trusted)
+    monkeypatch.setattr(tls, "context", lambda *protocols: trusted)
     with world.faulty(context) as serving:
         link = world.http_link(f"https://{host}:{serving.port}/ok", timeout=10.0)
         if good:

@@ -92,7 +92,7 @@ async def test_credential_check(cache: RedisServer) -> None:
 
 async def test_tls_with_a_certificate_that_is_trusted(cache: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     context = ssl.create_default_context(cafile=cache.authority)
-    monkeypatch.setattr(tls, "trust", lambda: context)
+    monkeypatch.setattr(tls, "context", lambda: context)
     await CONNECTIONS["redis"].check(link(cache.url(tls=True)))
 
 
