@@ -605,7 +605,8 @@ def test_clients_do_not_outlive_their_loop(server: world.Server) -> None:
 def test_any_text_is_read_in_linear_time(pieces: list[str], size: int) -> None:
     piece = "".join(pieces)
     text = piece * (size // len(piece.encode()))
-    limit = 0.02 if size == 16 * 1024 else 1.0
+    # five times what it takes, since a machine with other work to do counts more
+    limit = 0.1 if size == 16 * 1024 else 5.0
     link = world.http_link("http://a")
     reply = client.Reply("http://a", 200, CIMultiDictProxy(CIMultiDict()), "", text.encode(), 0.0)
     readers = [lambda: client.json_of(reply), lambda: hide(text, link), lambda: client._quoted(text)]
@@ -614,9 +615,9 @@ def test_any_text_is_read_in_linear_time(pieces: list[str], size: int) -> None:
 
 
 def _spent(work: Callable[[], object]) -> float:
-    began = time.process_time()
+    began = time.thread_time()
     try:
         work()
     except Permanent as error:
         assert len(str(error)) < 500
-    return time.process_time() - began
+    return time.thread_time() - began
