@@ -94,7 +94,10 @@ async def ask(
     problem: Retryable | Permanent
     try:
         # asyncio's own limit counts everything: looking up, waiting for a connection, and an answer that drips
-        async with asyncio.timeout(link.timeout), _shelf.lend(link.identity, lambda: Client(link)) as client:
+        async with (
+            asyncio.timeout(link.timeout),
+            _shelf.lend(link.identity, lambda: Client(link), link.namespace) as client,
+        ):
             return await client.ask(Wish(method, path, form, body, headers or {}, enough))
     except (Retryable, Permanent) as error:
         problem = error

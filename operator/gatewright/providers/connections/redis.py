@@ -111,7 +111,10 @@ async def run(link: Link, *command: str | bytes) -> Any:
     permit.require()
     problem: Retryable | Permanent
     try:
-        async with asyncio.timeout(link.timeout), _shelf.lend(link.identity, lambda: Server(link)) as server:
+        async with (
+            asyncio.timeout(link.timeout),
+            _shelf.lend(link.identity, lambda: Server(link), link.namespace) as server,
+        ):
             return await server.run(command)
     except (Retryable, Permanent) as error:
         problem = error
