@@ -11,6 +11,7 @@ A GET that met a broken connection or a 5xx is asked once more, at once; what ma
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ LONGEST_WAIT = 3600.0
 """Seconds: no answer keeps a Connection back for longer."""
 REMEMBERED = 1024
 """Limits that are remembered at most; no namespace drives out those of another."""
+LONGEST_ID = 128
+"""Characters of an id that is kept."""
+LONGEST_CURSOR = 1024
+"""Characters of a place in a list, which is sent back as it came."""
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""No character of it ends a segment of a path, or one of a list."""
 _LONGEST_ERROR = 8192
 """Characters of an error that are looked at."""
 _OWN = (
@@ -95,6 +102,25 @@ def keep_back(link: Link) -> None:
     error = Retryable(f"{link.config.url}: its rate limit is met; asked again in {left:.0f}s")
     error.after = left
     raise error
+
+
+def identifier(value: Any, where: str, shape: re.Pattern[str] = _IDENTIFIER) -> str:
+    """An id that a stranger gives, fit to be kept and to be named to him again. Raises Permanent."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else value
+    if isinstance(text, str) and len(text) <= LONGEST_ID and shape.fullmatch(text):
+        return text
+    raise Permanent(f"{where}: the answer gives an id that is none ({foreign.told(value)})")
+
+
+def cursor(value: Any, where: str) -> str:
+    """Where the next page begins, as a stranger says; empty where there is none. Raises Permanent."""
+    if value is None or value is False or value == "":
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63:
+        return str(value)
+    if isinstance(value, str) and len(value) <= LONGEST_CURSOR and not foreign.has_control(value):
+        return value
+    raise Permanent(f"{where}: the answer says in no way that is known where its next page begins")
 
 
 def segment(text: str) -> str:
