@@ -294,7 +294,7 @@ async def _connect(place: _Place, namespace: str, timeout: float) -> _Wire:
     """To one of the checked addresses; the name goes on only into TLS. Raises Retryable, Permanent."""
     trust, name = (tls.trust(), place.host) if place.tls else (None, None)
     problem: Retryable | Permanent = Retryable("cannot connect to the Redis")
-    found = await addresses.resolve(place.host, namespace)
+    found = await addresses.resolve(place.host, namespace, place.port)
     for address in found:
         try:
             # one silent address of several must not use up the time of the others
