@@ -26,7 +26,7 @@ from yarl import URL
 from gatewright.api.base import SecretSource
 from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import addresses, meter, permit, transport
+from gatewright.providers.connections import addresses, meter, pace, permit, transport
 from gatewright.providers.connections.secrets import hide, said, secret
 from gatewright.providers.connections.shelf import Shelf
 
@@ -90,6 +90,7 @@ async def ask(
 
     `enough`: seconds after which a body that does not end (a log that is followed) is taken as far as it has come.
     """
+    await PACE.ready(link.namespace)
     permit.require()
     problem: Retryable | Permanent
     try:
@@ -246,7 +247,7 @@ class Client:
             headers = _plain(answer.headers)
             if headers.get("content-encoding", "identity").lower() != "identity":
                 raise Permanent(f"{where}: the answer is compressed though that was not asked for")
-            body = b"" if request.bodiless else await _read(answer.content, where, enough)
+            body = b"" if request.bodiless else await _read(answer.content, where, self._link.namespace, enough)
             took = time.monotonic() - course.sent
             location = headers.get("location", "")
             location = hide(_without_query(location), self._link) if location else ""
@@ -263,7 +264,7 @@ class _Stale(Exception):
     """A connection that was kept had been closed by the other side before it answered anything."""
 
 
-async def _read(stream: aiohttp.StreamReader, where: str, enough: float = 0.0) -> bytes:
+async def _read(stream: aiohttp.StreamReader, where: str, namespace: str, enough: float = 0.0) -> bytes:
     body = bytearray()
     until = asyncio.timeout(enough or None)
     try:
@@ -271,6 +272,7 @@ async def _read(stream: aiohttp.StreamReader, where: str, enough: float = 0.0) -
             async for part in stream.iter_any():
                 body += part
                 meter.count(len(part))
+                PACE.spend(namespace, len(part))
                 if len(body) > LARGEST:
                     if enough:
                         break
@@ -314,6 +316,7 @@ def _without_query(url: str) -> str:
 
 
 _shelf: Shelf[Client] = Shelf()
+PACE = pace.Pace()
 
 
 __all__ = [
