@@ -216,6 +216,7 @@ class Reconciler:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await self.aside.close()
         await self.sampler.close()
         await self.outside.close()
         await self.configs.close()
