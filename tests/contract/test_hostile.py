@@ -216,7 +216,7 @@ async def hostile(kind: str, seed: int) -> AsyncIterator[tuple[Between, Link]]:
     app = fake.app()
     app.middlewares.insert(0, between.middleware)
     async with serving(app) as url:
-        yield between, cases.link(kind, f"{url}{PREFIX.get(kind, '')}", 5.0)
+        yield between, cases.link(kind, f"{url}{PREFIX.get(kind, '')}", 2.0)
 
 
 def test_every_provider_is_tried() -> None:

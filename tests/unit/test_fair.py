@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -19,7 +22,7 @@ from gatewright.providers.connections import statuspage, vendor
 from gatewright.providers.connections.shelf import Shelf
 from gatewright.providers.gates import redis as redis_gate
 from gatewright.providers.targets import availability
-from gatewright.runtime import outbox, words
+from gatewright.runtime import outbox, reports, words
 from gatewright.runtime.outbox import Outbox
 from tests.unit.test_reports import VIEW
 
@@ -234,3 +237,31 @@ async def test_a_namespace_that_tells_too_much_loses_its_own_events(monkeypatch:
     sent = await _delivered(put)
     assert len(sent) == 10 and ("quiet", "done") in sent
     assert sent[-1] == ("loud", "49"), "the oldest go"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Threads
+
+
+async def test_reports_of_one_namespace_take_one_thread_at_a_time() -> None:
+    """Threads are few; a parser that takes its time holds one of them, and the others are there for everybody else."""
+    held, ended, at_once = asyncio.Event(), threading.Event(), Counter[str]()
+    most: Counter[str] = Counter()
+    loop = asyncio.get_running_loop()
+
+    def parse(namespace: str) -> str:
+        at_once[namespace] += 1
+        most[namespace] = max(most[namespace], at_once[namespace])
+        if namespace == "loud":
+            loop.call_soon_threadsafe(held.set)
+            assert ended.wait(60)
+        at_once[namespace] -= 1
+        return namespace
+
+    loud = [asyncio.create_task(reports._beside("loud", partial(parse, "loud"))) for _ in range(100)]
+    await held.wait()
+    assert await reports._beside("quiet", partial(parse, "quiet")) == "quiet"
+    ended.set()
+    assert await asyncio.gather(*loud) == ["loud"] * 100
+    assert most == {"loud": 1, "quiet": 1}
+    assert not reports._turns
