@@ -104,10 +104,10 @@ def keep_back(link: Link) -> None:
     raise error
 
 
-def identifier(value: Any, where: str, shape: re.Pattern[str] = _IDENTIFIER) -> str:
+def identifier(value: Any, where: str) -> str:
     """An id that a stranger gives, fit to be kept and to be named to him again. Raises Permanent."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else value
-    if isinstance(text, str) and len(text) <= LONGEST_ID and shape.fullmatch(text):
+    if isinstance(text, str) and len(text) <= LONGEST_ID and _IDENTIFIER.fullmatch(text):
         return text
     raise Permanent(f"{where}: the answer gives an id that is none ({foreign.told(value)})")
 
