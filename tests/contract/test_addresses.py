@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.providers.connections import addresses, client
+from gatewright.providers.connections import addresses, client, redis
 from gatewright.providers.connections.addresses import Server, allow, check_host, check_url, know, refuse, resolve
 from gatewright.providers.connections.networks import Listed
 from tests.contract import world
+from tests.fakes.serving import linked
 
 OPEN = [
     "http://prometheus.monitoring.svc:9090",
@@ -222,6 +223,76 @@ async def test_refused_when_asked(url: str, words: str, monkeypatch: pytest.Monk
     with pytest.raises(Permanent, match=words):
         await client.ask(link, "GET", "/")
     assert asked == []
+
+
+NODE = "172.18.0.2"
+"""An address of a node that nobody tells of: that of a bridge."""
+
+
+@pytest.mark.parametrize("port", [2379, 2380, 6443, 9345, 10250, 10255, 10257, 10259])
+async def test_ports_of_the_cluster_are_refused_on_every_address(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the URL is written, as its name resolves, and before a socket is made."""
+    with pytest.raises(Permanent, match=rf"asked at port {port}, that of .* on a node.*--allow-address may except it"):
+        check_url(f"https://{NODE}:{port}/pods", "shop")
+    with pytest.raises(Permanent, match=f"port {port}"):
+        check_url(f"https://[::ffff:{NODE}]:{port}/pods", "shop")
+    check_url(f"https://node.shop.example:{port}")
+    _answering(monkeypatch, [NODE])
+    link = world.http_link(f"https://node.shop.example:{port}")
+    with pytest.raises(Permanent, match=rf"node.shop.example \({NODE}\) is asked at port {port}"):
+        await client.ask(link, "GET", "/")
+    with pytest.raises(Permanent, match=f"port {port}"):
+        await resolve("node.shop.example", "shop", port)
+
+
+async def test_a_redis_is_asked_at_no_port_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    _answering(monkeypatch, [NODE])
+    link = linked("redis", {}, {"url": "redis://node.shop.example:10250"})
+    with pytest.raises(Permanent, match="port 10250, that of the kubelet"):
+        await redis.run(link, "PING")
+
+
+@pytest.mark.parametrize("url", [f"https://{NODE}", f"http://{NODE}", f"http://{NODE}:30080", f"http://{NODE}:9100"])
+async def test_what_is_honest_on_a_node_is_open(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ingress, a NodePort, what listens in the network of the host; also on the operator's own node."""
+    know(Server.of([], {443, 8443}, [NODE]))
+    check_url(url)
+    _answering(monkeypatch, [NODE])
+    assert await resolve("node.shop.example", "shop", check_url(url).port) == [NODE]
+
+
+async def test_the_operators_own_node_is_refused_at_the_port_of_the_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    know(Server.of([], {443, 8443}, [NODE, "fd00::2", "nothing"]))
+    for host in (NODE, "[fd00::2]"):
+        with pytest.raises(Permanent, match="own node, asked at port 8443 of the API server"):
+            check_url(f"https://{host}:8443")
+    check_url("https://10.0.0.7:8443")
+    _answering(monkeypatch, [NODE])
+    with pytest.raises(Permanent, match="own node"):
+        await resolve("node.shop.example", "shop", 8443)
+
+
+@pytest.mark.parametrize(
+    "setting, open_for_shop",
+    [
+        (NODE, True),
+        (f"shop={NODE}", True),
+        ("node.shop.example", True),
+        (f"other={NODE}", False),
+        ("172.18.0.0/16", False),
+        ("0.0.0.0/0", False),
+    ],
+)
+async def test_an_administrator_may_open_the_very_address(
+    setting: str, open_for_shop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow(Listed.parse(setting))
+    _answering(monkeypatch, [NODE])
+    if open_for_shop:
+        assert await resolve("node.shop.example", "shop", 6443) == [NODE]
+        return
+    with pytest.raises(Permanent, match="port 6443"):
+        await resolve("node.shop.example", "shop", 6443)
 
 
 @pytest.mark.parametrize(
@@ -481,3 +552,20 @@ def test_any_text_is_judged_in_linear_time(start: str, pieces: list[str], size: 
     limit = 0.02 if size == 16 * 1024 else 1.0
     for judge in (check_url, check_host):
         assert min(_spent(functools.partial(judge, text)) for _ in range(2)) < limit
+
+
+async def test_of_a_name_that_stands_for_thousands_a_few_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes a Connection may run the name server: what it tells of costs no more than what is connected to."""
+    judged: list[str] = []
+    really = addresses.check_address
+    monkeypatch.setattr(addresses, "_lookup", _of([f"192.0.2.{number % 250}" for number in range(6000)]))
+    monkeypatch.setattr(addresses, "check_address", lambda *given: judged.append(str(given[0])) or really(*given))
+    assert len(await addresses.resolve("many.example.com", "shop")) == addresses.MOST
+    assert len(judged) == addresses.MOST
+
+
+def _of(found: list[str]) -> Callable[[str, str], Awaitable[list[str]]]:
+    async def lookup(host: str, namespace: str) -> list[str]:
+        return found
+
+    return lookup

@@ -422,7 +422,7 @@ async def test_latency_leaves_out_connecting() -> None:
     assert isinstance(answer.value, float) and 0.2 <= answer.value < 0.3
 
 
-async def _slow_lookup(host: str, namespace: str) -> list[str]:
+async def _slow_lookup(host: str, namespace: str, port: int) -> list[str]:
     await asyncio.sleep(0.3)
     return ["127.0.0.1"]
 
@@ -433,7 +433,7 @@ async def test_a_silent_address_does_not_use_up_the_time_of_the_next(
     """A name with two addresses, the first of which nobody answers at."""
     original = asyncio.SelectorEventLoop.sock_connect
 
-    async def two(host: str, namespace: str) -> list[str]:
+    async def two(host: str, namespace: str, port: int) -> list[str]:
         return ["10.255.255.1", "127.0.0.1"]
 
     async def connect(self: Any, sock: Any, place: tuple[str, int]) -> None:

@@ -169,7 +169,7 @@ async def test_a_name_that_moves_is_followed_at_once(zone: Zone, asking: Names) 
 
 
 async def test_what_is_remembered_is_bounded(zone: Zone, asking: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "REMEMBERED", 5)
+    monkeypatch.setattr(asking._failed, "room", 5)
     tasks = [asyncio.create_task(asking.find(f"no{number}.test", f"n{number}")) for number in range(40)]
     assert all(isinstance(error, Retryable) for error in await _all(tasks))
     assert len(asking._failed) <= 5

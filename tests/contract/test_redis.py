@@ -296,7 +296,7 @@ async def test_plain_redis_where_tls_is_spoken(cache: RedisServer) -> None:
 # ---------------------------------------------------------------------------------------------------------------
 # Hit ratio
 
-_names = (f"cache-{number}" for number in itertools.count())
+_links = (Link("cache", f"cache-{number}", None, 1.0, {}, "shop") for number in itertools.count())
 
 
 def sample(hits: int, misses: int, uptime: int, run_id: str = "a") -> dict[str, str]:
@@ -367,25 +367,26 @@ AGES: list[tuple[str, HitRatio, list[Step]]] = [
 
 @pytest.mark.parametrize("name, config, steps", AGES, ids=[row[0] for row in AGES])
 def test_hit_ratio(name: str, config: HitRatio, steps: list[Step]) -> None:
-    identity = next(_names)
+    link = next(_links)
     for at, info, expected, words in steps:
-        found = ratio_of(info, config, identity, 1e6 + at)
+        found = ratio_of(info, config, link, 1e6 + at)
         assert found.value == (expected if expected is None else pytest.approx(expected)), found
         assert words in found.message
 
 
 def test_samples_are_few_however_often_is_asked() -> None:
     """An hour of questions, one a second: the ratio is that of the window, and little is kept."""
-    identity, config = next(_names), HitRatio(over="1h")
+    link, config = next(_links), HitRatio(over="1h")
     for at in range(3 * 3600):
-        found = ratio_of(sample(at // 3600 * 100 + at, at, 500 + at), config, identity, 1e6 + at)
-    assert len(gate._kept[identity, "1h"]) <= gate._SAMPLES + 3
+        found = ratio_of(sample(at // 3600 * 100 + at, at, 500 + at), config, link, 1e6 + at)
+    kept = gate._kept.get((link.identity, "1h"))
+    assert kept is not None and len(kept) <= gate._SAMPLES + 3
     assert found.value == pytest.approx(0.507, abs=0.005)
     assert "in 36" in found.message
 
 
 def test_samples_of_different_connections_and_windows_do_not_mix() -> None:
-    one, other = next(_names), next(_names)
+    one, other = next(_links), next(_links)
     config = HitRatio(over="1m")
     ratio_of(sample(0, 0, 500), config, one, 0.0)
     assert ratio_of(sample(50, 50, 560), config, other, 60.0).value is None

@@ -11,6 +11,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -448,7 +449,7 @@ def counted() -> Iterator[world.Postgres]:
 @pytest.fixture(autouse=True)
 def _no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test begins as a new process does, and does not have to wait between two looks."""
-    monkeypatch.setattr(catalogs, "_looks", {})
+    catalogs._looks.clear()
     monkeypatch.setattr(catalogs, "SHORTEST", 0.0)
 
 
@@ -688,15 +689,19 @@ async def test_too_many_statements_to_compare(counted: world.Postgres, monkeypat
     assert (kind, "too many to compare; lower pg_stat_statements.max" in message) == ("NoData", True), message
 
 
-def test_what_is_kept_of_looks_is_bounded() -> None:
-    """However many questions there are; the one that asked last is kept."""
+def test_what_is_kept_of_looks_is_bounded_and_no_namespace_drives_out_another() -> None:
+    """However many questions there are; the one that asked last is kept, and so is that of another namespace."""
     counters = {f"1/{number}": (1, 1.0) for number in range(catalogs.STATEMENTS)}
+    look = catalogs._Look(0.0, (0.0, 0.0), 0, counters)
+    catalogs._before(_linked("quiet", "quiet"), "1s", look)
     for number in range(50):
-        look = catalogs._Look(float(number), (0.0, 0.0), 0, counters)
-        catalogs._before((str(number), "1s"), look)
-        kept = [look for looks in catalogs._looks.values() for look in looks if look is not None]
-        assert sum(len(look.counters) for look in kept) <= 10 * catalogs.STATEMENTS
-    assert ("49", "1s") in catalogs._looks
+        catalogs._before(_linked(str(number), "loud"), "1s", replace(look, at=float(number)))
+        assert catalogs._looks.used <= 10 * catalogs.STATEMENTS
+    assert ("49", "1s") in catalogs._looks and ("quiet", "1s") in catalogs._looks
+
+
+def _linked(identity: str, namespace: str) -> Link:
+    return Link("db", identity, None, 1.0, {}, namespace)
 
 
 async def test_slow_queries_without_what_they_need(database: world.Postgres, counted: world.Postgres) -> None:

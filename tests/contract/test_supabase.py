@@ -40,7 +40,7 @@ async def link(project: Supabase) -> AsyncIterator[Link]:
 @pytest.fixture(autouse=True)
 def _forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test begins as a new process does."""
-    monkeypatch.setattr(actions, "_asked", {})
+    actions._asked.clear()
     vendor._closed.clear()
     yield
     vendor._closed.clear()

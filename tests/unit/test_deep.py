@@ -332,8 +332,8 @@ async def test_an_event_that_cannot_be_sent_ends_no_sender() -> None:
                 raise TypeError("str is not valid UTF-8")
 
     outbox = Outbox(cast(Any, Sends()), "one")
-    outbox._queue.put_nowait({"metadata": {"namespace": "shop"}})
-    outbox._queue.put_nowait({"metadata": {"namespace": "shop"}})
+    outbox._put({"metadata": {"namespace": "shop"}})
+    outbox._put({"metadata": {"namespace": "shop"}})
     task = asyncio.create_task(outbox.run())
     await until(lambda: len(sent) == 2)
     task.cancel()

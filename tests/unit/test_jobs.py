@@ -460,7 +460,7 @@ async def test_an_event_says_why_it_never_had_a_pod() -> None:
 def test_few_jobs_are_remembered() -> None:
     memory = words.Memory()
     for number in range(words.HEARD + 10):
-        memory.keep(str(number), "word")
+        memory.keep({"metadata": {"namespace": "shop", "uid": str(number)}}, "word")
     assert (memory.said("9"), memory.said("10")) == ("", "word")
 
 

@@ -636,6 +636,46 @@ async def test_secrets_that_nobody_uses_any_more_are_forgotten(monkeypatch: pyte
     assert ("shop", "hook") not in links._secrets
 
 
+async def test_secrets_of_many_connections_drive_out_none_of_another_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatewright.runtime.links.SECRETS_BYTES", 900)
+    names = [f"c{number}" for number in range(6)]
+    links, server = known(*(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names))
+    server.secrets |= {name: {"key": KEY} for name in names}
+    await links._secret("quiet", "hook", "key")
+    for name in names:
+        await links.open("shop", "webhook", name)
+    assert list(links._secrets) == [("quiet", "hook"), ("shop", "c4"), ("shop", "c5")]
+
+
+def test_of_a_namespace_with_too_many_connections_the_first_are_used_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gatewright.runtime.links.MOST", 3)
+    links, _ = known(*(connection(f"c{number}") for number in range(6)))
+    assert len(links._objects["shop"]) == 3 and links.left_out
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert links.resolve("shop", "webhook", "c1")[0] == "c1"
+    with pytest.raises(Permanent, match="more than 3 Connections, and only 3 are used; c4 is not among them"):
+        links.resolve("shop", "webhook", "c4")
+    with pytest.raises(Permanent, match="only 3 are used; name one"):
+        links.resolve("shop", "webhook", None)
+    assert links.event(None, connection("c1", generation=2)), "those that are used go on"
+
+    links.event("DELETED", connection("c0"))
+    listed = {("shop", f"c{number}") for number in range(1, 4)}
+    assert links.event(None, connection("c3"))
+    links.vanished(listed)
+    assert not links.left_out and links.resolve("shop", "webhook", "c3")[0] == "c3"
+
+
+def test_a_message_names_few_of_many_connections() -> None:
+    links, _ = known(*(connection(f"{number:03}" + "x" * 200) for number in range(100)))
+    for name in (None, "none"):
+        with pytest.raises(Permanent) as error:
+            links.resolve("shop", "webhook", name)
+        assert len(str(error.value)) < 3000 and "and 90 more" in str(error.value)
+
+
 # --- whose it is
 
 
@@ -691,7 +731,8 @@ async def test_of_a_secret_only_the_keys_that_are_named_are_kept_and_one_request
     for name in ("hook", "other", "hook"):
         await links.open("shop", "webhook", name)
     assert server.reads == reads + 1
-    assert set(links._secrets["shop", "hook"].values) == {"key", "other"}
+    kept = links._secrets.get(("shop", "hook"))
+    assert kept is not None and set(kept.values) == {"key", "other"}
 
 
 async def test_secrets_are_forgotten_by_age_also_where_nobody_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -705,7 +746,7 @@ async def test_secrets_are_forgotten_by_age_also_where_nobody_asks_again(monkeyp
 
 
 async def test_secrets_are_kept_within_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatewright.runtime.links.SECRETS_BYTES", 50)
+    monkeypatch.setattr("gatewright.runtime.links.SECRETS_BYTES", 600)
     names = [f"c{number}" for number in range(6)]
     links, server = known(*(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names))
     server.secrets |= {name: {"key": KEY} for name in names}

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model
 from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.runtime import chosen
+from gatewright.runtime import chosen, metrics
 from gatewright.runtime.chosen import is_outside
 from gatewright.runtime.entries import Known
 from gatewright.runtime.leader import Lost
@@ -231,7 +231,7 @@ async def test_an_instance_that_has_lost_its_lease_follows_nothing(monkeypatch: 
     site.outside._fence = lost
     site.follow()
     await asyncio.sleep(0.05)
-    assert provider.looks == 0 and not site.outside._pollers
+    assert provider.looks == 0 and not site.outside._aside.tasks
     await site.outside.close()
 
 
@@ -288,4 +288,21 @@ async def test_what_was_refused_when_it_was_made_is_looked_at_again_after_a_whil
     assert site.follow().state == "Refused"
     assert (await site.news()).state == "Absent" and time.monotonic() >= later
     assert provider.looks == 1
+    await site.outside.close()
+
+
+async def test_what_goes_on_beside_the_passes_and_fails_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever kind of work it is: nobody waits for it, so nobody else would hear of it."""
+
+    async def fails() -> None:
+        raise KeyError("there is no such thing")
+
+    site = Site(monkeypatch, Provider())
+    before = metrics.errors._value.get()
+    await asyncio.wait([site.outside.aside(fails())])
+    await asyncio.sleep(0)
+    assert metrics.errors._value.get() == before + 1
+    assert "work beside the passes has failed" in caplog.text
     await site.outside.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +86,58 @@ async def test_what_is_known_stays_known_while_nothing_can_be_read(caplog: pytes
     api.answers["slices"] = {"endpoints": [{"addresses": ["10.4.4.4"]}]}
     assert await looking.look() == servers.AGAIN
     assert refused(*ALL) == ["10.1.1.1", "10.4.4.4"], "a control plane that was replaced"
+
+
+GATEWAY = "Iface\tDestination\tGateway\tFlags\neth0\t00000000\t0100F40A\t0003\neth0\t0000F40A\t00000000\t0001\n"
+GATEWAY6 = (
+    f"{'0' * 32} 00 {'0' * 32} 00 fd000000000000000000000000000001 00000400 00000001 00000000 00000003 eth0\n"
+    f"fd00{'0' * 28} 40 {'0' * 32} 00 {'0' * 32} 00000100 00000001 00000000 00000001 eth0\n"
+    f"{'0' * 32} 00 {'0' * 32} 00 {'0' * 32} ffffffff 00000001 00000000 00200200 lo\n"
+)
+
+
+def at(port: int, *hosts: str) -> list[str]:
+    """Which of these hosts are refused at a port."""
+    found = []
+    for host in hosts:
+        try:
+            addresses.check_host(host, "", port)
+        except Permanent:
+            found.append(host)
+    return found
+
+
+async def test_addresses_of_the_own_node_and_the_ports_of_the_api_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Minikube's API server listens at 8443 on all addresses of the only node; so does many an honest Service elsewhere."""
+    monkeypatch.setenv("GATEWRIGHT_NODE_ADDRESS", "10.5.5.5, fd00::5")
+    (tmp_path / "route").write_text(GATEWAY)
+    (tmp_path / "route6").write_text(GATEWAY6)
+    monkeypatch.setattr(servers, "ROUTES", tmp_path / "route")
+    monkeypatch.setattr(servers, "ROUTES6", tmp_path / "route6")
+    assert servers.own_node() == ["10.5.5.5", "fd00::5", "10.244.0.1", "fd00::1"]
+
+    slices = {**SLICES, "ports": [{"name": "https", "port": 8443}, {"port": None}]}
+    for api in (Api(slices=slices), Api(slices=NotFound("404"), discovery=_answering_at(8443))):
+        await Servers(api).look()  # type: ignore[arg-type]
+        assert at(8443, "10.5.5.5", "fd00::5", "10.244.0.1", "fd00::1", "10.0.0.7") == [
+            "10.5.5.5", "fd00::5", "10.244.0.1", "fd00::1",
+        ]  # fmt: skip
+        assert at(443, "10.5.5.5", "10.244.0.1") == at(30080, "10.5.5.5") == []
+
+
+async def test_where_routes_cannot_be_read_the_rest_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("GATEWRIGHT_NODE_ADDRESS", raising=False)
+    for name in ("ROUTES", "ROUTES6"):
+        monkeypatch.setattr(servers, name, tmp_path / "missing")
+    assert servers.own_node() == []
+    await Servers(Api(slices=SLICES)).look()  # type: ignore[arg-type]
+    assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2"] and at(10250, "10.0.0.7") == ["10.0.0.7"]
+
+
+def _answering_at(port: int) -> dict[str, Any]:
+    return {"serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": f"10.3.3.3:{port}"}]}
 
 
 @pytest.mark.parametrize("host", ["", "https://", "not a url", "https://[::1", "https://$$$"])

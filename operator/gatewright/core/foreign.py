@@ -20,6 +20,8 @@ MOST_LISTS = 65_536
 """Objects and lists that are read of one JSON text."""
 MOST_VALUES = 262_144
 """Values that are read of one JSON text."""
+MOST_NUMBER = 1e300
+"""What is more, in either direction, is no number that anybody counts with."""
 _ESCAPED = re.compile(rb"\\u[dD][89a-fA-F]")
 _HALF = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
@@ -69,6 +71,13 @@ def told(value: Any) -> str:
 def decimal(text: str) -> float | None:
     """The number that a text is in plain decimal digits (`30`, `1767268800.5`); None where it is anything else, such as `²`."""
     return float(text) if _DECIMAL.fullmatch(text) else None
+
+
+def number(value: Any) -> float | None:
+    """The number that a JSON value is, if it has a plain size; a boolean is none, nor is what no float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if -MOST_NUMBER <= value <= MOST_NUMBER else None
 
 
 def has_control(text: str) -> bool:

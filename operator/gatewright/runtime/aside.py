@@ -32,14 +32,15 @@ class Aside:
     def __init__(self) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Go on with it beside everything else."""
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Go on with it beside everything else, until it ends or this process stops acting."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self._end)
+        return task
 
     async def close(self) -> None:
-        """Go on with nothing."""
+        """End all of it."""
         tasks = list(self.tasks)
         for task in tasks:
             task.cancel()

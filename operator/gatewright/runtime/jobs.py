@@ -165,7 +165,7 @@ async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Tro
         pods = [job_pods.silenced(pod) for pod in pods]
     trouble = job_pods.hindrance(pods, datetime.now(UTC)) or await job_events.hindrance(cluster, found, pods)
     if trouble is not None:
-        words.MEMORY.keep(uid, f"{words.HELD}{trouble.message}")
+        words.MEMORY.keep(found, f"{words.HELD}{trouble.message}")
         return trouble
     words.MEMORY.heal(uid)
     if _is_nearly_over(found, datetime.now(UTC)):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from gatewright.api.base import SecretKeyRef, SecretSource, seconds
 from gatewright.api.connection import ConnectionSpec
+from gatewright.core.fair import FairMemory
 from gatewright.core.model import fingerprint
 from gatewright.ports import Cluster, Link, NotFound, Permanent, Retryable
 from gatewright.providers.connections.secrets import MOST_BYTES
@@ -41,7 +42,11 @@ SECRET_AGE = 30.0
 PROBED_AGE = 1.0
 """Seconds for which those who ask whether a Connection works share what was read: many may name one Secret."""
 SECRETS_BYTES = 8 * 1024 * 1024
-"""Bytes of values of Secrets that are kept, of all namespaces."""
+"""Characters of values of Secrets that are kept; no namespace drives out those of another."""
+MOST = 256
+"""Connections of one namespace that are used; of more, those that were heard of first."""
+NAMED = 10
+"""Connections that a message names."""
 METADATA = ("namespace", "name", "uid", "generation", "resourceVersion")
 
 PROVE_AGAIN_S = 30.0
@@ -90,8 +95,8 @@ class _Secret:
 
     @property
     def size(self) -> int:
-        """Characters of its values."""
-        return sum(map(len, self.values.values()))
+        """Characters of its values, and no less than what an empty one takes."""
+        return 256 + sum(map(len, self.values.values()))
 
 
 class Unproved(Permanent):
@@ -107,7 +112,9 @@ class Links:
         self._prove = prove
         self._proved: dict[Place, tuple[Any, Any]] = {}
         self._objects: dict[str, dict[str, dict[str, Any]]] = {}
-        self._secrets: dict[tuple[str, str], _Secret] = {}
+        self._crowded: set[str] = set()
+        """Namespaces that have more Connections than are used."""
+        self._secrets: FairMemory[tuple[str, str], _Secret] = FairMemory(SECRETS_BYTES)
         self._forgetting: asyncio.TimerHandle | None = None
         self._read_once: dict[Place, _Read] = {}
         self._opened: dict[Place, str] = {}
@@ -128,14 +135,29 @@ class Links:
             self._readiness.forget((namespace, name))
             return False
         old = here.get(name)
+        if old is None and len(here) >= MOST:
+            self._leave_out(namespace)
+            return False
         here[name] = _kept(body)
         new = old is None or _edition(old) != _edition(body)
         if new:
             self._readiness.edited((namespace, name))
         return new
 
-    def vanished(self, there: Container[Place]) -> None:
+    def _leave_out(self, namespace: str) -> None:
+        """A Connection more than are used of a namespace: the memory of all would be filled by it."""
+        if namespace not in self._crowded:
+            log.warning("namespace %s has more than %d Connections; the others are not used", namespace, MOST)
+        self._crowded.add(namespace)
+
+    @property
+    def left_out(self) -> bool:
+        """Whether there are Connections that are not used, and may be as soon as others are deleted."""
+        return bool(self._crowded)
+
+    def vanished(self, there: Collection[Place]) -> None:
         """Of those that are known, only these were in a list of all: the watch has not told how the others went."""
+        self._crowded = {namespace for namespace, name in there if name not in self._objects.get(namespace, {})}
         known = [(namespace, name) for namespace, here in self._objects.items() for name in here]
         for namespace, name in known:
             if (namespace, name) not in there:
@@ -256,7 +278,13 @@ class Links:
     def _find(self, namespace: str, kind: str, name: str | None) -> dict[str, Any]:
         here = self._objects.get(namespace, {})
         fitting = {key: item for key, item in here.items() if kind in item.get("spec", {})}
-        known = ", ".join(sorted(fitting))
+        names = sorted(fitting)
+        known = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        if namespace in self._crowded and (name is None or name not in fitting):
+            raise Permanent(
+                f"namespace {namespace} has more than {MOST} Connections, and only {MOST} are used; "
+                f"{'name one' if name is None else f'{name} is not among them'}, or delete what nobody uses"
+            )
         if name is not None and name not in fitting:
             raise Permanent(
                 f'there is no {kind} Connection "{name}" in namespace {namespace} (there: {known or "none"}); '
@@ -348,26 +376,25 @@ class Links:
         value, version = _value(found, name, key), found["metadata"]["resourceVersion"]
         named = {key} | self._named(namespace, name)
         values = {one: _value(found, name, one) for one in named if _fits(found, one)}
-        self._secrets.pop((namespace, name), None)
-        self._secrets[namespace, name] = _Secret(now, version, values)
+        secret = _Secret(now, version, values)
+        self._secrets.put(namespace, (namespace, name), secret, secret.size)
         self._forget_secrets(now)
         return value, version
 
     def _named(self, namespace: str, name: str) -> set[str]:
         """The keys of a Secret that the Connections of its namespace name: one request reads it for all of them."""
-        here = (read for (where, _), read in self._read_once.items() if where == namespace)
+        places = [(namespace, one) for one in self._objects.get(namespace, {})]
+        here = [self._read_once[place] for place in places if place in self._read_once]
         return {ref.key for read in here for ref in read.references if ref.name == name}
 
     def _forget_secrets(self, now: float) -> None:
-        """What is old, and the oldest where there are too many. Those are in the order in which they were read."""
-        size = sum(secret.size for secret in self._secrets.values())
-        while self._secrets:
-            place, oldest = next(iter(self._secrets.items()))
-            if now - oldest.at < SECRET_AGE and size <= SECRETS_BYTES:
+        """What is old: they are in the order in which they were read."""
+        while (oldest := self._secrets.oldest()) is not None:
+            place, secret = oldest
+            if now - secret.at < SECRET_AGE:
                 break
-            size -= oldest.size
-            del self._secrets[place]
-        if self._secrets and self._forgetting is None:
+            self._secrets.pop(place)
+        if len(self._secrets) and self._forgetting is None:
             self._forgetting = asyncio.get_running_loop().call_later(SECRET_AGE, self._forget_later)
 
     def _forget_later(self) -> None:

@@ -45,6 +45,10 @@ DELAYS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0)
 """Seconds between tries; the last one repeats."""
 AT_ONCE = 16
 """Messages of one namespace at a time."""
+LONGEST_HANDLE = 320
+"""Characters of what a system knows a message by: as many as a status has room for."""
+MOST_HANDLES = 8
+"""Runs of a Release whose handles are remembered here; those of earlier ones stand in the status, where they count."""
 GRACE = 20.0
 """Seconds that a message may take beyond its Connection's time-out: it may need several requests."""
 
@@ -84,6 +88,12 @@ class _Lane:
     tries: int = 0
     handles: dict[int, str | None] = field(default_factory=dict)
     """What this process has got, by run: newer than what the status holds."""
+
+    def remember(self, run: int, handle: str | None) -> None:
+        """Keep what the system knows the messages of a run by."""
+        self.handles[run] = handle
+        while len(self.handles) > MOST_HANDLES:
+            del self.handles[next(iter(self.handles))]
 
 
 @dataclass(slots=True)
@@ -245,8 +255,8 @@ class Notices:
             lane.due = time.monotonic() + max(DELAYS[min(lane.tries, len(DELAYS) - 1)], result.after)
             lane.tries += 1
             item.message = replace(item.message, again=True)
-            if result.handle is not None:
-                lane.handles[item.run] = result.handle
+            if result.handle is not None and len(result.handle) <= LONGEST_HANDLE:
+                lane.remember(item.run, result.handle)
             log.info(
                 "%s/%s: %s is told of %s later: %s",
                 *lane.key,
@@ -264,7 +274,7 @@ class Notices:
             self._told(lane.key, lane.uid, (item.notice, lane.channel), Delivery(failed=f"{late}{result}"[:500]))
             return
         metrics.notices.labels(item.provider, "delivered").inc()
-        lane.handles[item.run] = result.handle
+        lane.remember(item.run, result.handle)
         self._told(lane.key, lane.uid, (item.notice, lane.channel), result)
 
     async def _send(self, place: Place, item: _Item, handle: str | None) -> Delivery | Retryable | Permanent:
@@ -276,7 +286,7 @@ class Notices:
             link = await self._links.open(place[0], notifier.connection, place[2] or None)
             async with self._shares.of(place[0]), asyncio.timeout(link.timeout + GRACE):
                 self._fence()
-                found = Delivery(await notifier.send(config, link, item.message, handle))
+                found = Delivery(_handle(await notifier.send(config, link, item.message, handle)))
         except (Retryable, Permanent) as error:
             found = error
         except TimeoutError:
@@ -289,6 +299,13 @@ class Notices:
         if link is not None:
             self._links.used(place[0], link.name, found if isinstance(found, Exception) else None)
         return found
+
+
+def _handle(handle: str | None) -> str | None:
+    """What the system knows the message by, if it can be kept: half of it would name something else. Raises Permanent."""
+    if handle is not None and len(handle) > LONGEST_HANDLE:
+        raise Permanent(f"it was told, and names that by {len(handle)} characters, at most {LONGEST_HANDLE} are kept")
+    return handle
 
 
 def _expanded(view: View, notice: Notice, raw: Any) -> Any:

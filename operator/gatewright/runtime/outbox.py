@@ -1,9 +1,13 @@
-"""Events: sent after the write they tell of, from a bounded queue of their own, never on the way of a rollback."""
+"""Events: sent after the write they tell of, from a bounded queue of their own, never on the way of a rollback.
+
+Namespaces take turns, and one that tells much loses its own Events alone.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,16 +20,21 @@ from gatewright.runtime.kube import Kube, path
 from gatewright.runtime.log_limits import about
 
 SIZE = 10_000
+"""Events that wait at most; beyond, the namespace with the most of them loses its oldest."""
+
 log = logging.getLogger("gatewright.events")
 
 
 class Outbox:
-    """Delivers Events one after the other; what does not fit is dropped and counted."""
+    """Delivers Events, of each namespace in their order; what does not fit is dropped and counted."""
 
     def __init__(self, kube: Kube, instance: str) -> None:
         self._kube = kube
         self._instance = instance
-        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(SIZE)
+        self._waiting: dict[str, deque[dict[str, Any]]] = {}
+        """By namespace; the one whose turn it is stands first."""
+        self._count = asyncio.Semaphore(0)
+        """How many wait."""
 
     def put(self, view: View, note: Note) -> None:
         """Queue an Event; never waits."""
@@ -53,15 +62,12 @@ class Outbox:
                 "uid": view.uid,
             },
         }
-        try:
-            self._queue.put_nowait(body)
-        except asyncio.QueueFull:
-            metrics.dropped.inc()
+        self._put(body)
 
     async def run(self) -> None:
         """Deliver until cancelled; an Event that is refused is dropped, one that nobody answered is tried once more."""
         while True:
-            body = await self._queue.get()
+            body = await self._next()
             for last in (False, True):
                 try:
                     await self._kube.create_for_metadata(
@@ -88,3 +94,26 @@ class Outbox:
                     metrics.errors.inc()
                     log.exception("an event was not sent", extra=about(body["metadata"]["namespace"]))
                     break
+
+    def _put(self, body: dict[str, Any]) -> None:
+        self._waiting.setdefault(body["metadata"]["namespace"], deque()).append(body)
+
+        if sum(map(len, self._waiting.values())) > SIZE:
+            fullest = max(self._waiting, key=lambda namespace: len(self._waiting[namespace]))
+            self._waiting[fullest].popleft()
+            if not self._waiting[fullest]:
+                del self._waiting[fullest]
+            metrics.dropped.inc()
+        else:
+            self._count.release()
+
+    async def _next(self) -> dict[str, Any]:
+        """The oldest Event of the namespace whose turn it is; that one is the last from now on."""
+        await self._count.acquire()
+
+        namespace = next(iter(self._waiting))
+        events = self._waiting.pop(namespace)
+        body = events.popleft()
+        if events:
+            self._waiting[namespace] = events
+        return body

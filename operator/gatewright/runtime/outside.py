@@ -20,9 +20,10 @@ from typing import Any, TypeVar
 
 from gatewright.core.model import Holding, Operation, Progress, Sight, Standing, View
 from gatewright.ports import External, Link, Permanent, Retryable
-from gatewright.providers.connections import permit
+from gatewright.providers.connections import client, pace, permit
 from gatewright.providers.connections.secrets import hide, said
 from gatewright.runtime import metrics
+from gatewright.runtime.aside import Aside
 from gatewright.runtime.chosen import outside_of
 from gatewright.runtime.entries import Entry, Known, refused_for
 from gatewright.runtime.leader import Lost
@@ -85,7 +86,7 @@ class Outside:
         self._pins = pins
         self._fence = fence
         self._changed = changed
-        self._pollers: set[asyncio.Task[None]] = set()
+        self._aside = Aside()
         self._back, self._others = Shares(AT_ONCE), Shares(AT_ONCE)
 
     async def compare(self, view: View, holding: Holding, snapshot: Mapping[str, Any] | None) -> Standing:
@@ -98,10 +99,7 @@ class Outside:
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Something that goes on beside the passes until it ends, or this process stops acting."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._pollers.add(task)
-        task.add_done_callback(self._pollers.discard)
-        return task
+        return self._aside.begin(work)
 
     def changed(self, key: tuple[str, str]) -> None:
         """Something new was found: a pass is due."""
@@ -109,10 +107,7 @@ class Outside:
 
     async def close(self) -> None:
         """Stop looking."""
-        for task in self._pollers:
-            task.cancel()
-        await asyncio.gather(*self._pollers, return_exceptions=True)
-        self._pollers.clear()
+        await self._aside.close()
 
     async def look(self, view: View, subject: str, config: Any) -> Sight:
         """The state of a subject now. Raises Retryable, Permanent."""
@@ -291,13 +286,18 @@ class Outside:
     ) -> Found:
         """`sending`: the operation that it is for. Raises _Left, Lost where that may not be sent any more."""
         name = getattr(checked, "connection", None)
-        shares = self._back if sending is not None and sending.known.back else self._others
+        back = sending is not None and sending.known.back
+        shares = self._back if back else self._others
         async with shares.of(view.namespace):
             pinned = self._pins((view.namespace, view.name))
             link = await self._links.open(view.namespace, provider.connection, name, pinned)
+            with pace.returning(back):
+                # not while the request counts as under way: what is not wanted any more is then not sent
+                await client.PACE.ready(view.namespace)
             try:
                 with (
                     permit.acting(self._fence),
+                    pace.returning(back),
                     sending.under_way(self._fence) if sending is not None else nullcontext(),
                 ):
                     found = _hidden(await ask(link), link)

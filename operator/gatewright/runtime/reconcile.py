@@ -334,7 +334,7 @@ class Reconciler:
     async def _relisting(self) -> None:
         while True:
             await asyncio.sleep(RELIST)
-            await self._relist_safely()
+            await self._relist_safely(connections=self.links.left_out)
 
     async def _relist_safely(self, gap: bool = False, connections: bool = False) -> None:
         try:

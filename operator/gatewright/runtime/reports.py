@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from gatewright.api.jobs import JobReport
 from gatewright.core import masking
@@ -28,6 +30,10 @@ MOST = 8
 """Pods of one Job whose reports are read."""
 BRIEF = 5.0
 """Seconds that the report of a Job that failed anyway may take."""
+
+T = TypeVar("T")
+_turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+"""By namespace, for as long as somebody holds or awaits one."""
 
 
 class Missing(Exception):
@@ -88,9 +94,17 @@ async def _finding(cluster: Cluster, report: JobReport, found: Sequence[Pod]) ->
     for pod in found:
         documents += await _documents(cluster, format_, report.from_, pod)
     try:
-        return await asyncio.to_thread(format_.judge, documents, getattr(report, report.format))
+        namespace = str(found[0]["metadata"].get("namespace", ""))
+        return await _beside(namespace, lambda: format_.judge(documents, getattr(report, report.format)))
     except Malformed as error:
         raise Missing(f"is not understood: {error}") from None
+
+
+async def _beside(namespace: str, work: Callable[[], T]) -> T:
+    """Do it in a thread, one at a time for each namespace: threads are few, and all of them share these."""
+    turn = _turns.setdefault(namespace, asyncio.Semaphore(1))
+    async with turn:
+        return await asyncio.to_thread(work)
 
 
 async def _documents(cluster: Cluster, format_: Format, source: str | None, pod: Pod) -> list[Any]:
@@ -103,7 +117,7 @@ async def _documents(cluster: Cluster, format_: Format, source: str | None, pod:
             text = first.message
             if place == "Log":
                 text = await cluster.tail(job_pods.log_path(pod, first.container), LIMIT)
-            documents = await asyncio.to_thread(format_.documents, text)
+            documents = await _beside(str(pod["metadata"].get("namespace", "")), partial(format_.documents, text))
         except Malformed as error:
             problems.append(f"is not understood: {error}")
         except Permanent as error:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatewright.core import masking
+from gatewright.core.fair import FairMemory
 from gatewright.core.model import Progress
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.providers.targets import pods
@@ -29,8 +29,8 @@ SAID = 400
 """Characters of a reason that is given on purpose."""
 AGAIN = 4.0
 """Seconds after which the log of the same Job may be read once more."""
-HEARD = 256
-"""Jobs whose last words are remembered."""
+HEARD = 1024
+"""Jobs whose last words are remembered; no namespace drives out those of another."""
 _LOST = "unable to retrieve container logs for "
 """What the kubelet answers, as if it were the log, where the container is gone."""
 _REASONS = ("failed", "error", "reason")
@@ -41,30 +41,30 @@ HELD = "last seen: "
 
 
 class Memory:
-    """What Jobs said last, by the UID of the Job; the oldest is forgotten first."""
+    """What Jobs said last, by the UID of the Job; where there are too many, the fullest namespace loses its oldest."""
 
     def __init__(self) -> None:
-        self._heard: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._heard: FairMemory[str, tuple[str, float]] = FairMemory(HEARD)
 
-    def keep(self, uid: str, text: str) -> None:
+    def keep(self, job: Mapping[str, Any], text: str) -> None:
         """Remember what was said, in place of what was said before; silence takes nothing away."""
-        before = self._heard.pop(uid, ("", 0.0))[0]
-        self._heard[uid] = (text or before, time.monotonic())
-        while len(self._heard) > HEARD:
-            self._heard.popitem(last=False)
+        uid = _uid(job)
+        self._heard.put(job["metadata"]["namespace"], uid, (text or self.said(uid), time.monotonic()))
 
     def heal(self, uid: str) -> None:
         """Nothing keeps the Job from getting on any more."""
         if self.said(uid).startswith(HELD):
-            del self._heard[uid]
+            self._heard.pop(uid)
 
     def said(self, uid: str) -> str:
         """What was said last, if it is remembered."""
-        return self._heard.get(uid, ("", 0.0))[0]
+        known = self._heard.get(uid)
+        return known[0] if known is not None else ""
 
     def is_fresh(self, uid: str) -> bool:
         """Whether it was listened to only a moment ago."""
-        return uid in self._heard and time.monotonic() - self._heard[uid][1] < AGAIN
+        known = self._heard.get(uid)
+        return known is not None and time.monotonic() - known[1] < AGAIN
 
 
 MEMORY = Memory()
@@ -92,7 +92,7 @@ async def of_failed(cluster: Cluster, pod: Pod) -> str:
 async def of_hung(cluster: Cluster, job: Mapping[str, Any], pod: Pod | None, quiet: bool = False) -> str:
     """What a Job said last whose time was over; its pod may have left something behind, or is gone."""
     text = job_pods.voice(pod).message if pod is not None else ""
-    heard = MEMORY.said(str(job["metadata"].get("uid")))
+    heard = MEMORY.said(_uid(job))
     if quiet and not heard.startswith(HELD):
         return SILENT
     said = given(text) or (heard if heard.startswith(HELD) else "") or _last_words(text)
@@ -110,10 +110,10 @@ def given(text: str) -> str:
 
 async def listen(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> str:
     """What the newest pod that has not ended says now; what it said before where it cannot be asked."""
-    uid = str(job["metadata"].get("uid"))
+    uid = _uid(job)
     there = job_pods.newest_first(job_pods.active(found))
     if there and not MEMORY.is_fresh(uid):
-        MEMORY.keep(uid, await log_end(cluster, there[0]))
+        MEMORY.keep(job, await log_end(cluster, there[0]))
     return MEMORY.said(uid)
 
 
@@ -146,6 +146,10 @@ def _published(job: Mapping[str, Any], found: Sequence[Pod], quiet: bool) -> Pro
         return Progress("Succeeded", unread=f"what job {name} published cannot be read: {what.unread}")
     words = f"job {name}: {_quietly(what.refused) if quiet else what.refused}" if what.refused else ""
     return Progress("Succeeded", words, outputs=what.outputs, notable=bool(words))
+
+
+def _uid(job: Mapping[str, Any]) -> str:
+    return str(job["metadata"].get("uid"))
 
 
 def _quietly(refused: str) -> str:

@@ -28,6 +28,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Key, Model, Name, Text
 from gatewright.core import foreign
+from gatewright.core.fair import FairMemory
 from gatewright.core.model import Operation, Progress, Sight, digest
 from gatewright.ports import Link, NotFound, Permanent
 from gatewright.providers.actions.deeds import Deed, require_act
@@ -270,17 +271,16 @@ async def _dispatch(repository: str, config: Workflow, link: Link, operation: Op
     number = started.get("workflow_run_id") if isinstance(started, dict) else None
     if not isinstance(number, int):
         return Progress("Running", f"{config.file} is started")
-    _begun[link.identity, operation.id] = number
-    while len(_begun) > _REMEMBERED:
-        del _begun[next(iter(_begun))]
+    _begun.put(link.namespace, (link.identity, operation.id), number)
     return Progress(
         "Running", hide(f"{config.file} runs: {_page(started, 'workflow_run_id')}", link), {"run": str(number)}
     )
 
 
-_begun: dict[tuple[str, str], int] = {}
-"""Runs that this process has started: the list of runs may lag behind, and what it does not show must not start twice."""
 _REMEMBERED = 256
+"""Runs that are remembered; no namespace drives out those of another."""
+_begun: FairMemory[tuple[str, str], int] = FairMemory(_REMEMBERED)
+"""Runs that this process has started: the list of runs may lag behind, and what it does not show must not start twice."""
 
 
 async def _run(repository: str, config: Workflow, link: Link, operation: Operation) -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_val
 
 from gatewright.api.base import Model, Name
 from gatewright.core import foreign
+from gatewright.core.fair import FairMemory
 from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.actions.deeds import Deed, require_act
@@ -227,9 +228,11 @@ class _Mark:
     """When it was put, by the vendor's clock."""
 
 
-_asked: dict[str, Literal["Refused", "Asked", "Left"]] = {}
-"""What this process knows of the restores it has asked for, by their mark; `Left`: the project has left its health since."""
 _KEPT = 256
+"""Restores that are remembered; no namespace drives out those of another."""
+_asked: FairMemory[tuple[str, str], Literal["Refused", "Asked", "Left"]] = FairMemory(_KEPT)
+"""What this process knows of the restores it has asked for, by project and mark; `Left`: the project has left its health
+since."""
 
 
 async def _restore(config: SupabaseAction, link: Link, operation: Operation) -> Progress:
@@ -246,12 +249,12 @@ async def _restore(config: SupabaseAction, link: Link, operation: Operation) -> 
         raise Retryable(f"the project {project} is {_word(status)}; a restore begins when it is {_HEALTHY}")
     path, body = await _request(config, link)
     await _put_mark(project, link, name)
-    _remember(name, "Asked")
+    _remember(link, project, name, "Asked")
     try:
         await supabase.call(link, "POST", path, body=body)
     except (Retryable, Permanent) as error:
         if isinstance(error, Permanent) or error.after:
-            _remember(name, "Refused")
+            _remember(link, project, name, "Refused")
         raise
     return Progress("Running", _ASKED)
 
@@ -264,14 +267,14 @@ async def _follow_restore(project: str, link: Link, operation: Operation) -> Pro
 
 
 async def _progress(project: str, link: Link, mark: _Mark, status: str) -> Progress:
-    known = _asked.get(mark.name)
+    known = _asked.get((project, mark.name))
     if known == "Refused":
         return Progress("Absent")
     if status in _LOST:
         return Progress("Failed", f"the project is {status}; look at it in the dashboard")
     if status != _HEALTHY:
         if status == "RESTORING" or (known is not None and status in _DOWN):
-            _remember(mark.name, "Left")
+            _remember(link, project, mark.name, "Left")
         word = "" if status in _UNDER_WAY else ", which is not known"
         return Progress("Running", f"the project is {_word(status)}{word}")
     if known == "Left":
@@ -283,10 +286,8 @@ async def _progress(project: str, link: Link, mark: _Mark, status: str) -> Progr
     return Progress("Running", _ASKED) if known == "Asked" else Progress("Absent")
 
 
-def _remember(name: str, what: Literal["Refused", "Asked", "Left"]) -> None:
-    _asked[name] = what
-    while len(_asked) > _KEPT:
-        del _asked[next(iter(_asked))]
+def _remember(link: Link, project: str, name: str, what: Literal["Refused", "Asked", "Left"]) -> None:
+    _asked.put(link.namespace, (project, name), what)
 
 
 async def _started(project: str, link: Link) -> float:

@@ -12,6 +12,10 @@ Refused are loopback, link-local, unspecified, multicast and reserved addresses,
 the API server by name and by the addresses of its endpoints; also where they hide in an IPv6 address (mapped, 6to4,
 NAT64, Teredo). Private networks are open: that is where clusters live.
 
+A node has more addresses than its Node object tells (bridges of the pods, of containers), and the API server, kubelet
+and etcd listen on each. So their ports are refused on every address, and those that the API server says it has on the
+addresses of the operator's own node. Everything else on a node is open: a NodePort and an ingress are honest.
+
 The operator's own settings speak first, and the first of these that names a host or an address decides:
 
     1  --allow-address NAMESPACE=...    open for that namespace
@@ -34,8 +38,10 @@ from yarl import URL
 from gatewright.ports import Permanent
 from gatewright.providers.connections.names import NAMES
 from gatewright.providers.connections.networks import (
+    NODE_PORTS,
     NOWHERE,
     REFUSED,
+    WEB_PORTS,
     Address,
     Listed,
     Network,
@@ -46,6 +52,8 @@ from gatewright.providers.connections.networks import (
     within,
 )
 
+MOST = 16
+"""Addresses of a name that are judged and connected to."""
 _API_SERVER = re.compile(r"kubernetes(\.default(\.svc(\..+)?)?)?")
 _ILLEGAL = re.compile(r"[^\x21-\x7e]|[\\@\"<>^`{|}]")
 _SHAPE = re.compile(r"https?://(\[[0-9a-fA-F:.]+(%25[0-9a-zA-Z]+)?\]|[^\[\]:/]*)(:([0-9]*))?(/.*)?", re.IGNORECASE)
@@ -59,14 +67,20 @@ class Server:
 
     hosts: frozenset[str] = frozenset()
     addresses: frozenset[Address] = frozenset()
+    ports: frozenset[int] = frozenset()
+    """Where it listens on its own addresses."""
+    node: frozenset[Address] = frozenset()
+    """Addresses of the node that the operator runs on."""
 
     @classmethod
-    def of(cls, places: Iterable[str]) -> Server:
+    def of(cls, places: Iterable[str], ports: Iterable[int] = (), node: Iterable[str] = ()) -> Server:
         """From host names and addresses; anything else is left out."""
         plain = [place.lower().rstrip(".") for place in places]
         found = {place: literal(place) for place in plain}
         names = frozenset(place for place, address in found.items() if address is None and plain_name(place))
-        return cls(names, frozenset(address for address in found.values() if address is not None))
+        known = frozenset(address for address in found.values() if address is not None)
+        own = frozenset(address for place in node if (address := literal(place)) is not None)
+        return cls(names, known, frozenset(ports) - WEB_PORTS, own)
 
 
 _allowed, _refused, _server = Listed(), Listed(), Server()
@@ -116,16 +130,16 @@ def check_url(text: str, namespace: str = "") -> URL:
     host = url.raw_host or ""
     if shape[1].startswith("[") and literal(host) is None:
         raise Permanent("not a URL: what stands in brackets is no IPv6 address")
-    check_host(host, namespace)
+    check_host(host, namespace, url.port)
     return url
 
 
-def check_host(text: str, namespace: str = "") -> str:
-    """The host in its plain form, if its name or address may be reached. Raises Permanent."""
+def check_host(text: str, namespace: str = "", port: int | None = None) -> str:
+    """The host in its plain form, if its name or address may be reached, at that port. Raises Permanent."""
     host = text.lower().rstrip(".") if len(text) <= 1024 else text
     address = literal(host)
     if address is not None:
-        check_address(address, host, namespace)
+        check_address(address, host, namespace, port)
         return host
     if not plain_name(host):
         raise Permanent(f'"{text[:80]}" is not a host name; an address has four decimal numbers, or stands in brackets')
@@ -138,8 +152,8 @@ def check_host(text: str, namespace: str = "") -> str:
     return host
 
 
-def check_address(address: Address, host: str, namespace: str = "") -> None:
-    """Judge one address that `host` stands for. Raises Permanent."""
+def check_address(address: Address, host: str, namespace: str = "", port: int | None = None) -> None:
+    """Judge one address that `host` stands for, and the port that is asked there. Raises Permanent."""
     if isinstance(address, IPv6Address) and address.scope_id:
         raise Permanent(_refusal(host, "link-local"))
     shown = host if host == str(address) else f"{host} ({address})"
@@ -147,20 +161,21 @@ def check_address(address: Address, host: str, namespace: str = "") -> None:
     for form in forms(address):
         if _decided(host, form, namespace, shown):
             return
-        for what, network in _closed(form):
+        for what, network in _closed(form, port):
             if not any(form in own and within(own, network) for own in excepted):
                 raise Permanent(_refusal(shown, what))
 
 
-async def resolve(host: str, namespace: str) -> list[str]:
+async def resolve(host: str, namespace: str, port: int | None = None) -> list[str]:
     """The addresses of a host, each of them checked; connect to these. Raises Retryable, Permanent."""
-    host = check_host(host, namespace)
+    host = check_host(host, namespace, port)
     address = literal(host)
     if address is not None:
         return [str(address)]
-    found = await _lookup(host, namespace)
+    # a name server may tell of thousands: what is not connected to need not be judged
+    found = (await _lookup(host, namespace))[:MOST]
     for text in found:
-        check_address(ip_address(text), host, namespace)
+        check_address(ip_address(text), host, namespace, port)
     return found
 
 
@@ -196,13 +211,19 @@ def _decided(host: str, address: Address | None, namespace: str, shown: str = ""
     return False
 
 
-def _closed(address: Address) -> Iterator[tuple[str, Network]]:
-    """What an address is that nobody may reach, and the network that is closed for it."""
+def _closed(address: Address, port: int | None) -> Iterator[tuple[str, Network]]:
+    """What an address is that nobody may reach, or who is asked there, and the network that is closed for it."""
     own = literal(_server_host())
     if address in _server.addresses or address == own:
         yield "the API server", ip_network(address)
     for what, networks in REFUSED.items():
         yield from ((what, network) for network in networks if address in network)
+    if port is None:
+        return
+    if port in NODE_PORTS:
+        yield f"asked at port {port}, that of {NODE_PORTS[port]} on a node", ip_network(address)
+    if port in _server.ports and address in _server.node:
+        yield f"the operator's own node, asked at port {port} of the API server", ip_network(address)
 
 
 def _server_host() -> str:

@@ -26,7 +26,7 @@ from yarl import URL
 from gatewright.api.base import SecretSource
 from gatewright.core import foreign, masking
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import addresses, meter, permit, transport
+from gatewright.providers.connections import addresses, meter, pace, permit, transport
 from gatewright.providers.connections.secrets import hide, said, secret
 from gatewright.providers.connections.shelf import Shelf
 
@@ -92,11 +92,15 @@ async def ask(
 
     `enough`: seconds after which a body that does not end (a log that is followed) is taken as far as it has come.
     """
+    await PACE.ready(link.namespace)
     permit.require()
     problem: Retryable | Permanent
     try:
         # asyncio's own limit counts everything: looking up, waiting for a connection, and an answer that drips
-        async with asyncio.timeout(link.timeout), _shelf.lend(link.identity, lambda: Client(link)) as client:
+        async with (
+            asyncio.timeout(link.timeout),
+            _shelf.lend(link.identity, lambda: Client(link), link.namespace) as client,
+        ):
             return await client.ask(Wish(method, path, form, body, headers or {}, enough))
     except (Retryable, Permanent) as error:
         problem = error
@@ -266,7 +270,7 @@ class Client:
             headers = _plain(answer.headers)
             if headers.get("content-encoding", "identity").lower() != "identity":
                 raise Permanent(f"{where}: the answer is compressed though that was not asked for")
-            body = b"" if request.bodiless else await _read(answer.content, where, enough)
+            body = b"" if request.bodiless else await _read(answer.content, where, self._link.namespace, enough)
             took = time.monotonic() - course.sent
             location = hide(target_of(headers.get("location", "")), self._link)
             return Reply(where, answer.status, headers, location, body, took)
@@ -282,7 +286,7 @@ class _Stale(Exception):
     """A connection that was kept had been closed by the other side before it answered anything."""
 
 
-async def _read(stream: aiohttp.StreamReader, where: str, enough: float = 0.0) -> bytes:
+async def _read(stream: aiohttp.StreamReader, where: str, namespace: str, enough: float = 0.0) -> bytes:
     body = bytearray()
     until = asyncio.timeout(enough or None)
     try:
@@ -290,6 +294,7 @@ async def _read(stream: aiohttp.StreamReader, where: str, enough: float = 0.0) -
             async for part in stream.iter_any():
                 body += part
                 meter.count(len(part))
+                PACE.spend(namespace, len(part))
                 if len(body) > LARGEST:
                     if enough:
                         break
@@ -333,6 +338,7 @@ def _without_query(url: str) -> str:
 
 
 _shelf: Shelf[Client] = Shelf()
+PACE = pace.Pace()
 
 
 __all__ = [

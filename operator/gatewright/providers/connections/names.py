@@ -26,6 +26,7 @@ from weakref import WeakValueDictionary
 
 import pycares
 
+from gatewright.core.fair import FairMemory
 from gatewright.ports import Retryable
 
 AT_ONCE = 4
@@ -33,7 +34,7 @@ AT_ONCE = 4
 FAILED = 5.0
 """Seconds for which a failure is remembered."""
 REMEMBERED = 1024
-"""Failures that are remembered at most; the oldest goes."""
+"""Failures that are remembered at most; no namespace drives out those of another."""
 LONGEST = 8.0
 """Seconds that a look-up takes at most."""
 _FIRST = 1.0
@@ -64,7 +65,8 @@ class Names:
         self._options = options
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flights: dict[str, _Flight] = {}
-        self._failed: dict[str, tuple[float, str]] = {}
+        self._failed: FairMemory[str, tuple[float, str]] = FairMemory(REMEMBERED)
+        """By name; charged to the namespace that asked."""
         self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def find(self, host: str, namespace: str) -> list[str]:
@@ -82,7 +84,8 @@ class Names:
         if self._loop is asyncio.get_running_loop():
             for flight in tuple(self._flights.values()):
                 flight.end(_NO_ANSWER)
-        self._flights, self._failed = {}, {}
+        self._flights = {}
+        self._failed.clear()
 
     async def _begin(self, host: str, namespace: str) -> _Flight:
         self._refuse(host)
@@ -102,31 +105,29 @@ class Names:
             raise
         # from here on the share is the flight's, which gives it back when it lands, however that is
         flight = self._flights[host] = _Flight()
-        flight.found.add_done_callback(functools.partial(self._landed, host, share))
+        flight.found.add_done_callback(functools.partial(self._landed, host, namespace, share))
         flight.start(host, self._options)
         return flight
 
-    def _landed(self, host: str, share: asyncio.Semaphore, done: asyncio.Future[Found]) -> None:
+    def _landed(self, host: str, namespace: str, share: asyncio.Semaphore, done: asyncio.Future[Found]) -> None:
         share.release()
         self._flights.pop(host, None)
         found = done.result()
         if isinstance(found, str):
-            self._failed.pop(host, None)
-            while len(self._failed) >= REMEMBERED:
-                del self._failed[next(iter(self._failed))]
-            self._failed[host] = (asyncio.get_running_loop().time() + FAILED, found)
+            self._failed.put(namespace, host, (asyncio.get_running_loop().time() + FAILED, found))
 
     def _refuse(self, host: str) -> None:
-        until, words = self._failed.get(host, (0.0, ""))
+        until, words = self._failed.get(host) or (0.0, "")
         if asyncio.get_running_loop().time() < until:
             raise _failure(host, words)
-        self._failed.pop(host, None)
+        self._failed.pop(host)
 
     def _attach(self) -> None:
         """Sockets belong to the loop that watches them; another loop (the next test) starts afresh."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            self._loop, self._flights, self._failed, self._shares = loop, {}, {}, WeakValueDictionary()
+            self._loop, self._flights, self._shares = loop, {}, WeakValueDictionary()
+            self._failed.clear()
 
 
 class _Flight:

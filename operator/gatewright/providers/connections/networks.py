@@ -35,6 +35,20 @@ REFUSED: Mapping[str, tuple[Network, ...]] = {
         ipaddress.ip_network("192.0.0.192/32"),
     ),
 }
+NODE_PORTS: Mapping[int, str] = {
+    2379: "etcd",
+    2380: "etcd",
+    6443: "the API server",
+    9345: "the API server",  # what nodes of RKE2 and K3s register at
+    10250: "the kubelet",
+    10255: "the kubelet",
+    10257: "the controller manager",
+    10259: "the scheduler",
+}
+"""Where the parts of a cluster listen on each address of a node; nodes have more addresses than anybody tells."""
+WEB_PORTS = frozenset({80, 443})
+"""Where an ingress listens on a node: never closed for what else may listen there elsewhere."""
+
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
 _TRANSLATED = ipaddress.ip_network("::ffff:0:0:0/96")

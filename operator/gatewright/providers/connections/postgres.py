@@ -184,7 +184,7 @@ async def _answered(link: Link, question: Question) -> list[Row]:
 
 async def _asked(link: Link, question: Question) -> list[Row]:
     deadline = asyncio.get_running_loop().time() + link.timeout
-    async with _shelf.lend(link.identity, lambda: Database(link)) as database:
+    async with _shelf.lend(link.identity, lambda: Database(link), link.namespace) as database:
         return await database.ask(question, deadline)
 
 

@@ -98,7 +98,7 @@ async def places_of(settings: Mapping[str, str], namespace: str) -> list[Place]:
     found = [
         Place(host, address, int(port))
         for host, port in zip(hosts, ports, strict=True)
-        for address in await addresses.resolve(host, namespace)
+        for address in await addresses.resolve(host, namespace, int(port))
     ]
     return found[:MOST_PLACES]
 

@@ -111,7 +111,10 @@ async def run(link: Link, *command: str | bytes) -> Any:
     permit.require()
     problem: Retryable | Permanent
     try:
-        async with asyncio.timeout(link.timeout), _shelf.lend(link.identity, lambda: Server(link)) as server:
+        async with (
+            asyncio.timeout(link.timeout),
+            _shelf.lend(link.identity, lambda: Server(link), link.namespace) as server,
+        ):
             return await server.run(command)
     except (Retryable, Permanent) as error:
         problem = error
@@ -291,7 +294,7 @@ async def _connect(place: _Place, namespace: str, timeout: float) -> _Wire:
     """To one of the checked addresses; the name goes on only into TLS. Raises Retryable, Permanent."""
     trust, name = (tls.context(), place.host) if place.tls else (None, None)
     problem: Retryable | Permanent = Retryable("cannot connect to the Redis")
-    found = await addresses.resolve(place.host, namespace)
+    found = await addresses.resolve(place.host, namespace, place.port)
     for address in found:
         try:
             # one silent address of several must not use up the time of the others

@@ -45,7 +45,7 @@ def hide(text: str, link: Link, longest: int = _LONGEST_MESSAGE) -> str:
     """A message without any secret of the link, in one line, and cut only then: a secret that is cut is not found."""
     if not text:
         return ""
-    text = _hidden(text, _known(frozenset(link.secrets.values())))
+    text = _hidden(text, _known(frozenset(link.secrets.values()), link.namespace))
     return masking.bounded(_CONTROL.sub(" ", masking.without_credentials(text)).strip(), longest + 1)
 
 
@@ -100,14 +100,16 @@ def _spans(text: str, known: _Known) -> Iterator[tuple[int, int]]:
                 yield at, at + _PIECE
 
 
-_known_once: Memory[frozenset[str], _Known] = Memory(8 * 1024 * 1024, most=64, large_bytes=256 * 1024)
+_known_once: Memory[frozenset[str], _Known] = Memory(8 * 1024 * 1024, most=512, large_bytes=256 * 1024)
 """By the bytes of what is looked for."""
 _BYTES_OF_A_PIECE = 128
 """A short text, and its place in a set."""
 
 
-def _known(values: frozenset[str]) -> _Known:
-    return _known_once.get(values, lambda: _find_known(values), lambda known: len(known.pieces) * _BYTES_OF_A_PIECE)
+def _known(values: frozenset[str], namespace: str) -> _Known:
+    return _known_once.get(
+        values, lambda: _find_known(values), lambda known: len(known.pieces) * _BYTES_OF_A_PIECE, namespace
+    )
 
 
 def _find_known(values: frozenset[str]) -> _Known:

@@ -121,5 +121,5 @@ def _cursor(header: str) -> str | None:
     for part in header.split(","):
         if 'rel="next"' in part and 'results="true"' in part:
             found = re.search(r'cursor="([^"]+)"', part)
-            return found[1] if found else None
+            return vendor.cursor(found[1], "Sentry") if found else None
     return None

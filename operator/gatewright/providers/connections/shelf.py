@@ -1,5 +1,6 @@
 """Clients are kept by the identity of their Connection, and closed when nobody has used them for a while, or when there
-are many: whoever makes a thousand Connections has not a thousand sockets.
+are many: whoever makes a thousand Connections has not a thousand sockets. Then those of the namespace go that has the most
+of them idle, so that nobody else has to open connections anew.
 
 An identity changes when the Connection or one of its Secrets does: the new one gets a new client, and the old one, no
 longer asked for, is closed with the next sweep.
@@ -8,6 +9,7 @@ longer asked for, is closed with the next sweep.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from typing import Generic, Protocol, TypeVar
 IDLE = 90.0
 """Seconds without use after which a client is closed."""
 MOST = 256
-"""Clients that are kept; beyond, those that were used longest ago are closed."""
+"""Clients that are kept; beyond, the namespace with the most idle ones loses what it used longest ago."""
 
 
 class Closable(Protocol):
@@ -33,6 +35,7 @@ T = TypeVar("T", bound=Closable)
 @dataclass(slots=True)
 class _Kept(Generic[T]):
     item: T
+    namespace: str
     users: int
     used: float
 
@@ -52,9 +55,9 @@ class Shelf(Generic[T]):
         return len(self._kept)
 
     @asynccontextmanager
-    async def lend(self, identity: str, make: Callable[[], T]) -> AsyncIterator[T]:
-        """The client of an identity, made if there is none; it is not closed while it is lent."""
-        kept = self._find(identity, make)
+    async def lend(self, identity: str, make: Callable[[], T], namespace: str = "") -> AsyncIterator[T]:
+        """The client of an identity, made if there is none; it is not closed while it is lent. `namespace`: whose it is."""
+        kept = self._find(identity, make, namespace)
         kept.users += 1
         try:
             self._make_room()
@@ -80,24 +83,31 @@ class Shelf(Generic[T]):
             task.cancel()
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
-    def _find(self, identity: str, make: Callable[[], T]) -> _Kept[T]:
+    def _find(self, identity: str, make: Callable[[], T], namespace: str) -> _Kept[T]:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             # sockets belong to the loop that opened them; another loop (the next test) starts afresh
             self._loop, self._kept, self._sweeper, self._leaving = loop, {}, None, set()
         if identity not in self._kept:
-            self._kept[identity] = _Kept(make(), 0, loop.time())
+            self._kept[identity] = _Kept(make(), namespace, 0, loop.time())
         return self._kept[identity]
 
     def _make_room(self) -> None:
-        """Close what was used longest ago, beside whoever needs the room: a server may be slow to say goodbye to."""
+        """Close what was used longest ago of the namespace that has the most."""
         while len(self._kept) > self._most:
-            idle = {identity: entry.used for identity, entry in self._kept.items() if not entry.users}
+            idle = {identity: entry for identity, entry in self._kept.items() if not entry.users}
             if not idle:
                 break
-            task = asyncio.create_task(self._kept.pop(min(idle, key=idle.__getitem__)).item.aclose(), name="make room")
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            shares = Counter(entry.namespace for entry in idle.values())
+            # of a namespace that has as many as another, the one that was used longest ago
+            oldest = min(idle, key=lambda one: (-shares[idle[one].namespace], idle[one].used))
+            self._close_beside(oldest)
+
+    def _close_beside(self, identity: str) -> None:
+        """A server may be slow to say goodbye to: nobody waits for it, and no other client either."""
+        task = asyncio.create_task(self._kept.pop(identity).item.aclose(), name="close a client")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     async def _sweep(self) -> None:
         while self._kept:
@@ -105,5 +115,4 @@ class Shelf(Generic[T]):
             now = asyncio.get_running_loop().time()
             for identity, entry in list(self._kept.items()):
                 if not entry.users and now - entry.used >= self._idle:
-                    del self._kept[identity]
-                    await entry.item.aclose()
+                    self._close_beside(identity)

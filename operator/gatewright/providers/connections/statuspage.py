@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
+from gatewright.core.fair import FairMemory
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import client, vendor
 
@@ -23,7 +24,10 @@ SPACING = 1.0
 """Seconds between two requests of a key."""
 LONGEST_WAIT = 10.0
 """Seconds: who would have to wait longer for a turn comes back later."""
-_next: dict[str, float] = {}
+_KEPT = 1024
+"""Identities whose turns are remembered; no namespace drives out those of another."""
+_next: FairMemory[str, float] = FairMemory(_KEPT)
+"""When the next request of an identity may be made."""
 
 
 class StatuspageAccess(Model):
@@ -65,12 +69,10 @@ async def call(link: Link, method: str, path: str, **options: Any) -> client.Rep
 async def _turn(link: Link) -> None:
     vendor.keep_back(link)
     now = time.monotonic()
-    for identity in [identity for identity, at in _next.items() if at < now]:
-        del _next[identity]
-    at = max(now, _next.get(link.identity, now))
+    at = max(now, _next.get(link.identity) or now)
     if at - now > LONGEST_WAIT:
         error = Retryable(f"{link.config.url}: too many requests wait for their turn")
         error.after = at - now
         raise error
-    _next[link.identity] = at + SPACING
+    _next.put(link.namespace, link.identity, at + SPACING)
     await asyncio.sleep(at - now)

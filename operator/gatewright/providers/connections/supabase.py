@@ -16,6 +16,7 @@ from pydantic import BaseModel, StringConstraints
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
+from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import client, postgres_errors, vendor
 
@@ -126,7 +127,7 @@ def moment(value: Any) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return float(value)
+        return foreign.number(value)
     try:
         found = datetime.datetime.fromisoformat(str(value).strip())
     except ValueError:

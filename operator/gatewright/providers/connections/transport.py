@@ -77,7 +77,7 @@ def opened(host: str, namespace: str) -> aiohttp.ClientSession:
     def judged(target: tuple[Any, ...]) -> socket.socket:
         """A socket for one address; the last place where it is judged, and the only one for an address in a URL."""
         family, kind, protocol, _, place = target
-        addresses.check_address(ip_address(place[0]), host, namespace)
+        addresses.check_address(ip_address(place[0]), host, namespace, place[1])
         _COURSE.get().connected = True
         return socket.socket(family, kind, protocol)
 
@@ -148,7 +148,7 @@ class _Resolver(AbstractResolver):
                 proto=socket.IPPROTO_TCP,
                 flags=socket.AI_NUMERICHOST,
             )
-            for address in await addresses.resolve(host, self._namespace)
+            for address in await addresses.resolve(host, self._namespace, port)
         ]
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ A GET that met a broken connection or a 5xx is asked once more, at once; what ma
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from gatewright.core import foreign
+from gatewright.core.fair import FairMemory
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import client
 from gatewright.providers.connections.secrets import hide
@@ -25,7 +27,13 @@ from gatewright.providers.connections.secrets import hide
 LONGEST_WAIT = 3600.0
 """Seconds: no answer keeps a Connection back for longer."""
 REMEMBERED = 1024
-"""Limits that are remembered at most; the one that is over first goes."""
+"""Limits that are remembered at most; no namespace drives out those of another."""
+LONGEST_ID = 128
+"""Characters of an id that is kept."""
+LONGEST_CURSOR = 1024
+"""Characters of a place in a list, which is sent back as it came."""
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""No character of it ends a segment of a path, or one of a list."""
 _LONGEST_ERROR = 8192
 """Characters of an error that are looked at."""
 _OWN = (
@@ -33,7 +41,8 @@ _OWN = (
     "slack.com", "api.statuspage.io", "events.pagerduty.com", "events.eu.pagerduty.com", "api.openai.com",
 )  # fmt: skip
 """Hosts whose answers are the vendors' own, whoever has written the Connection."""
-_closed: dict[str, float] = {}
+_closed: FairMemory[str, float] = FairMemory(REMEMBERED)
+"""When the limit of an identity is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +95,32 @@ async def fetch(link: Link, path: str, **options: Any) -> Any:
 
 def keep_back(link: Link) -> None:
     """Raise Retryable while a limit that this Connection has met is not over."""
-    left = _closed.get(link.identity, 0.0) - time.monotonic()
+    left = (_closed.get(link.identity) or 0.0) - time.monotonic()
     if left <= 0:
-        _closed.pop(link.identity, None)
+        _closed.pop(link.identity)
         return
     error = Retryable(f"{link.config.url}: its rate limit is met; asked again in {left:.0f}s")
     error.after = left
     raise error
+
+
+def identifier(value: Any, where: str) -> str:
+    """An id that a stranger gives, fit to be kept and to be named to him again. Raises Permanent."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else value
+    if isinstance(text, str) and len(text) <= LONGEST_ID and _IDENTIFIER.fullmatch(text):
+        return text
+    raise Permanent(f"{where}: the answer gives an id that is none ({foreign.told(value)})")
+
+
+def cursor(value: Any, where: str) -> str:
+    """Where the next page begins, as a stranger says; empty where there is none. Raises Permanent."""
+    if value is None or value is False or value == "":
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63:
+        return str(value)
+    if isinstance(value, str) and len(value) <= LONGEST_CURSOR and not foreign.has_control(value):
+        return value
+    raise Permanent(f"{where}: the answer says in no way that is known where its next page begins")
 
 
 def segment(text: str) -> str:
@@ -159,23 +187,20 @@ def _limited(reply: client.Reply, limits: Limits) -> bool:
 
 def _later(link: Link, reply: client.Reply, limits: Limits) -> Retryable:
     after = min(max(_wait(reply, limits), 1.0), LONGEST_WAIT)
-    _close(link.identity, after)
+    _close(link, after)
     error = Retryable(f"{reply.where}: too many requests ({reply.status}); asked again in {after:.0f}s")
     error.after = after
     return error
 
 
-def _close(identity: str, after: float) -> None:
+def _close(link: Link, after: float) -> None:
     now = time.monotonic()
-    if (
-        len(_closed) >= REMEMBERED
-    ):  # identities that nobody asks for any more: a Secret was rotated, a Connection is gone
-        for passed in [known for known, until in _closed.items() if until <= now]:
-            del _closed[passed]
-    _closed.pop(identity, None)
-    while len(_closed) >= REMEMBERED:
-        del _closed[min(_closed, key=_closed.__getitem__)]
-    _closed[identity] = now + after
+    # identities that nobody asks for any more: a Secret was rotated, a Connection is gone
+    for known in _closed.of(link.namespace):
+        until = _closed.get(known)
+        if until is not None and until <= now:
+            _closed.pop(known)
+    _closed.put(link.namespace, link.identity, now + after)
 
 
 def _wait(reply: client.Reply, limits: Limits) -> float:

@@ -11,7 +11,7 @@ import dataclasses
 import email.utils
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -30,6 +30,13 @@ _LIMITS = vendor.Limits(reset="x-ratelimit-reset", unit="epoch", body=("error", 
 _ID = re.compile(r"(dpl|prj|team)_[A-Za-z0-9]{1,48}")
 _PAGE = 50
 _PAGES = 10
+_STATES = ("readyState", "status", "readySubstate")
+"""What a deployment says of itself in one word."""
+MOST_VARIABLES = 1_000
+"""Variables of a project and its team, all environments together."""
+_LONGEST_NAME = 256
+_LAST = 253_402_300_800_000.0
+"""Milliseconds of the year 10000, which no time is written in."""
 
 
 class VercelAccess(Model):
@@ -123,12 +130,14 @@ def as_project(link: Link, found: Mapping[str, Any], where: str) -> dict[str, An
     known = [identity for identity in (target.get("id"), last.get("toDeploymentId")) if identity is not None]
     for identity in (found.get("id"), *known):
         require_id(link, identity, where)
+    require_texts(last, ("jobStatus", "type"), where)
     return {**found}
 
 
 def require_id(link: Link, found: Any, where: str) -> str:
     """An ID, which messages repeat: of anybody but Vercel only one that looks like Vercel's. Raises Permanent."""
-    if isinstance(found, str) and (vendor.is_own(link) or _ID.fullmatch(found) or foreign.word(found)):
+    own = isinstance(found, str) and len(found) <= vendor.LONGEST_ID and vendor.is_own(link)
+    if isinstance(found, str) and (own or _ID.fullmatch(found) or foreign.word(found)):
         return found
     raise Permanent(f"{where}: this is not Vercel's API")
 
@@ -140,8 +149,17 @@ async def deployment(link: Link, identity: str) -> dict[str, Any] | None:
     if reply.status >= 400:
         return None
     found = as_object(client.json_of(reply))
-    require_id(link, found.get("id"), reply.where)
+    if require_id(link, found.get("id"), reply.where) != identity:
+        raise Permanent(f"{reply.where}: the answer is about another deployment")
+    require_texts(found, _STATES, reply.where)
     return found
+
+
+def require_texts(found: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+    """What is compared with words is a word, or not there. Raises Permanent."""
+    for name in names:
+        if not isinstance(found.get(name), str | None):
+            raise Permanent(f"{where}: this is not Vercel's API ({name} is {foreign.told(found[name])})")
 
 
 async def marked(link: Link, project_id: str, **meta: str) -> list[dict[str, Any]]:
@@ -161,8 +179,10 @@ async def marked(link: Link, project_id: str, **meta: str) -> list[dict[str, Any
             item for item in page if isinstance(item, dict) and meta.items() <= as_object(item.get("meta")).items()
         ]
         where = f"{link.config.url}/v6/deployments"
+        for item in fitting:
+            require_texts(item, _STATES, where)
         found += [{**item, "id": require_id(link, item.get("uid") or item.get("id"), where)} for item in fitting]
-        following = as_object(answer.get("pagination")).get("next")
+        following = vendor.cursor(as_object(answer.get("pagination")).get("next"), where)
         if found or not following:
             break
         query["until"] = following
@@ -197,6 +217,7 @@ async def variables(link: Link, project_id: str, target: str = "production", buc
             unseen = unseen or "the team's shared variables cannot be seen by this token (403)"
         else:
             shared = (await _all(link, "/v1/env", query, "data", answer))[0]
+    _require_variables([*found, *shared], f"{link.config.url}{path}")
     return Variables(
         [item for item in found if reaches(item, target)],
         [item for item in shared if reaches(item, target)],
@@ -221,14 +242,18 @@ def reaches(variable: Mapping[str, Any], target: str) -> bool:
 
 def created(item: Mapping[str, Any]) -> float:
     """When a deployment was created, in Vercel's milliseconds."""
-    at = item.get("createdAt", item.get("created"))
-    return float(at) if isinstance(at, int | float) else 0.0
+    return _moment(item.get("createdAt", item.get("created")), 0.0)
 
 
 def updated(variable: Mapping[str, Any]) -> float:
     """When a variable was changed last, in Vercel's milliseconds; just now where that is not told."""
-    at = variable.get("updatedAt") or variable.get("createdAt")
-    return float(at) if isinstance(at, int | float) else time.time() * 1000
+    return _moment(variable.get("updatedAt") or variable.get("createdAt"), time.time() * 1000)
+
+
+def _moment(at: Any, otherwise: float) -> float:
+    """A time in milliseconds, if it is one."""
+    known = foreign.number(at)
+    return known if known is not None and 0 <= known < _LAST else otherwise
 
 
 async def build_log(link: Link, identity: str) -> str:
@@ -297,12 +322,24 @@ async def _all(
         if not isinstance(page, list):
             raise Permanent(f"{link.config.url}{path}: this is not Vercel's API")
         found += [item for item in page if isinstance(item, dict)]
-        following = as_object(answer.get("pagination")).get("next")
+        following = vendor.cursor(as_object(answer.get("pagination")).get("next"), f"{link.config.url}{path}")
         if not following:
             hidden = answer.get("hiddenProductionEnvCount")
             return found, hidden if isinstance(hidden, int) else 0
         answer = await fetch(link, path, {**query, "until": following})
     raise Permanent(f"{link.config.url}{path}: has more pages than are read")
+
+
+def _require_variables(found: Sequence[Mapping[str, Any]], where: str) -> None:
+    """They are recorded with each snapshot: few, each with a name and an id. Raises Permanent."""
+    if len(found) > MOST_VARIABLES:
+        raise Permanent(f"{where}: {len(found)} variables are more than are compared ({MOST_VARIABLES})")
+    for item in found:
+        require_texts(item, ("key", "id"), where)
+        if any(len(item.get(name) or "") > _LONGEST_NAME for name in ("key", "id")):
+            raise Permanent(
+                f"{where}: this is not Vercel's API (a variable's name has more than {_LONGEST_NAME} characters)"
+            )
 
 
 def _clock(reply: client.Reply) -> float:

@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gatewright.api.base import seconds, show
+from gatewright.core.fair import FairMemory
 from gatewright.ports import Answer, Link
 from gatewright.providers.connections import postgres
 
@@ -29,7 +30,7 @@ STATEMENTS = 10_000
 _LOOK = 768 * 1024
 """Bytes that such a look may have."""
 _KEPT = 10 * STATEMENTS
-"""Statements of all looks that are kept."""
+"""Statements of all looks that are kept; no namespace drives out those of another."""
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -265,7 +266,7 @@ class _Look:
     """Calls and seconds by statement."""
 
 
-_looks: dict[tuple[str, str], tuple[_Look | None, _Look]] = {}
+_looks: FairMemory[tuple[str, str], tuple[_Look | None, _Look]] = FairMemory(_KEPT)
 """The last two looks of each question."""
 
 
@@ -284,19 +285,17 @@ async def slow_queries(link: Link, over: str) -> Answer:
             None, f"{found.count} statements are too many to compare; lower pg_stat_statements.max to {STATEMENTS}"
         )
     look = _Look(time.monotonic(), (found.reset, found.started), found.evicted, found.counters)
-    before = _before((link.identity, over), look)
+    before = _before(link, over, look)
     return _compared(before, look, over) if before else Answer(None, "the first look; the next one can tell")
 
 
-def _before(key: tuple[str, str], look: _Look) -> _Look | None:
+def _before(link: Link, over: str, look: _Look) -> _Look | None:
     """The look to compare with, if there is one; and this one is kept for the next."""
-    earlier, last = _looks.pop(key, (None, None))
+    key = link.identity, over
+    earlier, last = _looks.get(key) or (None, None)
     if last is not None and look.at - last.at < SHORTEST:
-        _looks[key] = (earlier, last)
         return earlier if earlier is not None and look.at - earlier.at <= LONGEST else None
-    _looks[key] = (last, look)
-    while len(_looks) > 1 and sum(map(_size, _looks.values())) > _KEPT:
-        del _looks[next(iter(_looks))]
+    _looks.put(link.namespace, key, (last, look), _size((last, look)))
     return last if last is not None and look.at - last.at <= LONGEST else None
 
 

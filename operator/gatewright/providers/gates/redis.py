@@ -17,6 +17,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from gatewright.api.base import Duration, Model, Name, seconds
+from gatewright.core.fair import FairMemory
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import redis
 from gatewright.providers.units import Unit
@@ -25,14 +26,16 @@ _PATIENCE = 3.0
 """A base that is older than so many windows says little about the window."""
 _SLACK = 10.0
 """Seconds by which a server's clock and ours may drift apart between two samples, answers under way included."""
-_FORGOTTEN = 3600.0
-"""Seconds without a question after which samples are dropped; the longest window."""
+_LONGEST = 3600.0
+"""Seconds of the longest window."""
 _SAMPLES = 60
 """Samples of a window that are kept; those that lie closer add nothing."""
+_WINDOWS = 1024
+"""Windows whose samples are kept; no namespace drives out those of another."""
 
 
 def _short(text: str) -> str:
-    if not 0 < seconds(text) <= _FORGOTTEN:
+    if not 0 < seconds(text) <= _LONGEST:
         raise ValueError(f'"{text}" is not a window (more than 0s, at most 1h)')
     return text
 
@@ -99,7 +102,7 @@ def require_one(*questions: Model | None) -> None:
 
 def answer(info: Mapping[str, str], hits: HitRatio | None, link: Link) -> Answer:
     """What an INFO says, together with the ones before it."""
-    return _memory(info) if hits is None else ratio_of(info, hits, link.identity, time.monotonic())
+    return _memory(info) if hits is None else ratio_of(info, hits, link, time.monotonic())
 
 
 # --- memory
@@ -127,13 +130,13 @@ class _Sample:
     misses: int
 
 
-def ratio_of(info: Mapping[str, str], config: HitRatio, identity: str, now: float) -> Answer:
+def ratio_of(info: Mapping[str, str], config: HitRatio, link: Link, now: float) -> Answer:
     """The hit ratio of the window that ends now (a monotonic time); the INFO is kept as a sample."""
     hits, misses, uptime = (_count(info, name) for name in ("keyspace_hits", "keyspace_misses", "uptime_in_seconds"))
     if hits is None or misses is None or uptime is None:
         return Answer(None, "INFO says nothing of keyspace_hits, keyspace_misses and uptime_in_seconds")
     sample = _Sample(now, info.get("run_id", ""), uptime, hits, misses)
-    return _fold(_samples_of(identity, config.over, now), sample, config)
+    return _fold(_samples_of(link, config.over), sample, config)
 
 
 def _fold(samples: list[_Sample], new: _Sample, config: HitRatio) -> Answer:
@@ -178,12 +181,13 @@ def _count(info: Mapping[str, str], name: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-def _samples_of(identity: str, over: str, now: float) -> list[_Sample]:
-    for key, samples in list(_kept.items()):
-        if samples and now - samples[-1].at > _PATIENCE * _FORGOTTEN:
-            del _kept[key]
-    return _kept.setdefault((identity, over), [])
+def _samples_of(link: Link, over: str) -> list[_Sample]:
+    samples = _kept.get((link.identity, over))
+    if samples is None:
+        samples = []
+        _kept.put(link.namespace, (link.identity, over), samples)
+    return samples
 
 
-_kept: dict[tuple[str, str], list[_Sample]] = {}
+_kept: FairMemory[tuple[str, str], list[_Sample]] = FairMemory(_WINDOWS)
 """Samples by Connection and window."""

@@ -15,7 +15,6 @@ got them: transactions of the same release, or at least a release of that name.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -369,6 +368,7 @@ def _search(*terms: str) -> str:
 
 
 def _number(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    found = foreign.number(value)
+    if found is None:
         raise Permanent("the answer holds no number where one must be; is this the Sentry API?")
-    return float(value)
+    return found

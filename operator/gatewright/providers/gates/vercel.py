@@ -23,6 +23,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Duration, Model, Name, seconds
 from gatewright.api.jobs import EnvName
+from gatewright.core import foreign
 from gatewright.core.times import words
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import client, vendor, vercel
@@ -154,7 +155,7 @@ def _rotated(now: vercel.Variables, wanted: Sequence[str], newer_than: str) -> A
     for key in wanted:
         own = [item for item in now.own if item.get("key") == key]
         times = [item.get("updatedAt") for item in own or [item for item in now.shared if item.get("key") == key]]
-        known = [float(at) for at in times if isinstance(at, int | float) and not isinstance(at, bool) and at > 0]
+        known = [at for time in times if (at := foreign.number(time)) is not None and at > 0]
         if len(known) < len(times):
             return Answer(None, f"when {key} was changed is not told")
         age = (now.now - min(known)) / 1000.0
@@ -238,8 +239,9 @@ async def _query(
     value = summary[0][column]
     if value is None:
         return None
+    count = foreign.number(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Permanent(f"{reply.where}: {column} is no number")
-    if not math.isfinite(value) or value < 0:
-        raise Permanent(f"{reply.where}: {column} is {value}")
-    return float(value)
+    if count is None or count < 0:
+        raise Permanent(f"{reply.where}: {column} is {foreign.word(value) or 'a number of many digits'}")
+    return count

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from gatewright.ports import Link
+from gatewright.core import foreign
+from gatewright.ports import Link, Permanent
 from gatewright.providers.connections import vendor, vercel
 from gatewright.providers.connections.vercel import as_object
 
@@ -51,6 +52,8 @@ async def find(link: Link, project: Mapping[str, Any], **meta: str) -> dict[str,
     """The newest production deployment with these entries in its meta, in full. Raises Retryable, Permanent."""
     for item in await made_by(link, project, **meta):
         found = await vercel.deployment(link, item["id"])
+        if found is not None and found.get("projectId") not in (None, project["id"]):
+            raise Permanent(f"{item['id']} belongs to another project than {project['id']}; nothing is done with it")
         return found if found is not None else {**item, "readyState": "DELETED"}
     return None
 
@@ -77,7 +80,9 @@ async def record(link: Link, project: Mapping[str, Any]) -> dict[str, Any] | Non
     if found is None:
         return None
     now = await vercel.variables(link, project["id"])
-    names = [[item.get("key"), item.get("id"), item.get("updatedAt")] for item in (*now.own, *now.shared)]
+    names = [
+        [item.get("key"), item.get("id"), foreign.number(item.get("updatedAt"))] for item in (*now.own, *now.shared)
+    ]
     return {
         "deployment": found["id"],
         "url": vendor.words(link, found.get("url")),
@@ -184,7 +189,7 @@ def _later(target: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+    return foreign.number(value) or 0.0
 
 
 def _by(project: Mapping[str, Any], last: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
+from gatewright.core import foreign
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import vendor, vercel
@@ -258,7 +259,7 @@ async def _untouched(
     if await _rolling_away(link, project, str(snapshot["deployment"])):
         return False
     known = {identity: at for _, identity, at in snapshot.get("env") or []}
-    newest = max((float(at) for at in known.values() if isinstance(at, int | float)), default=0.0)
+    newest = max((foreign.number(at) or 0.0 for at in known.values()), default=0.0)
     return not changes(link, now, snapshot, max(newest, float(snapshot["createdAt"])), run).reason
 
 

@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 
 from gatewright.api.base import Duration, Model, Text, seconds
 from gatewright.api.connection import HttpAccess
-from gatewright.core import masking
+from gatewright.core import foreign, masking
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import client, vendor, vercel
@@ -249,9 +249,9 @@ async def _smoke(link: Link, found: Mapping[str, Any], smoke: Smoke | None, plai
             problem += " (is the deployment protected? give the Connection its protectionBypass)"
     except (Retryable, Permanent) as error:
         problem = str(error)
-    ready = found.get("ready") or found.get("readyAt") or vercel.created(found)
+    ready = foreign.number(found.get("ready") or found.get("readyAt")) or vercel.created(found)
     text = f"smoke request to {found['id']}{smoke.path}: {problem}"
-    if time.time() * 1000 - float(ready) < seconds(smoke.within) * 1000:
+    if time.time() * 1000 - ready < seconds(smoke.within) * 1000:
         return Progress("Running", text, stuck=True)
     logged = ""
     with suppress(Retryable, Permanent):

@@ -25,6 +25,7 @@ from slack_sdk.models.blocks import (
 
 from gatewright.api.base import Model, Name
 from gatewright.ports import Link, Message, Permanent, Retryable
+from gatewright.providers.connections import vendor
 from gatewright.providers.connections.slack import Refused, Slack
 
 MARK = "gatewright_release"
@@ -85,7 +86,7 @@ async def _shown(slack: Slack, channel: str, message: Message, handle: str | Non
     posted = await slack.chat_postMessage(channel=channel.removeprefix("#"), unfurl_links=False, **content)
     if not posted.get("channel") or not posted.get("ts"):
         raise Permanent("Slack took the message and did not say where it is")
-    return f"{posted['channel']}/{posted['ts']}"
+    return f"{_identifier(posted['channel'])}/{_identifier(posted['ts'])}"
 
 
 async def _reply(slack: Slack, message: Message, handle: str) -> None:
@@ -146,9 +147,9 @@ async def _find(slack: Slack, channel: str, thread: str) -> str | None:
         for _ in range(PAGES):
             options = {"channel": known, "limit": "100", "include_all_metadata": "true", "cursor": cursor or None}
             page = await slack.api_call("conversations.history", data=options)
-            for item in page.get("messages") or []:
+            for item in _entries(page, "messages"):
                 if _payload(item) == (thread, ""):
-                    return f"{known}/{item['ts']}"
+                    return f"{known}/{_identifier(item.get('ts'))}"
             cursor = _cursor(page)
             if not cursor:
                 return None
@@ -163,9 +164,9 @@ async def _channel_id(slack: Slack, name: str) -> str | None:
     for _ in range(PAGES):
         options = {"limit": "1000", "exclude_archived": "true", "cursor": cursor or None}
         page = await slack.api_call("conversations.list", data=options)
-        for item in page.get("channels") or []:
+        for item in _entries(page, "channels"):
             if item.get("name") == name:
-                return str(item["id"])
+                return _identifier(item.get("id"))
         cursor = _cursor(page)
         if not cursor:
             break
@@ -184,7 +185,7 @@ async def _replied(slack: Slack, channel: str, ts: str, key: str) -> bool:
                 "cursor": cursor or None,
             }
             page = await slack.api_call("conversations.replies", data=options)
-            if any(_payload(item)[1] == key for item in page.get("messages") or []):
+            if any(_payload(item)[1] == key for item in _entries(page, "messages")):
                 return True
             cursor = _cursor(page)
             if not cursor:
@@ -196,13 +197,29 @@ async def _replied(slack: Slack, channel: str, ts: str, key: str) -> bool:
 
 
 def _payload(item: Mapping[str, Any]) -> tuple[str, str]:
-    metadata = item.get("metadata") or {}
-    payload = metadata.get("event_payload") or {} if metadata.get("event_type") == MARK else {}
+    metadata = _object(item.get("metadata"))
+    payload = _object(metadata.get("event_payload")) if metadata.get("event_type") == MARK else {}
     return str(payload.get("thread", "")), str(payload.get("key", ""))
 
 
 def _cursor(page: Any) -> str:
-    return str((page.get("response_metadata") or {}).get("next_cursor") or "")
+    return vendor.cursor(_object(page.get("response_metadata")).get("next_cursor"), "Slack")
+
+
+def _identifier(value: Any) -> str:
+    return vendor.identifier(value, "Slack")
+
+
+def _entries(page: Any, name: str) -> list[Mapping[str, Any]]:
+    """A list of objects in an answer; none where it is missing. Raises Permanent."""
+    found = page.get(name) or []
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise Permanent("this is not the Slack API")
+    return found
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _escaped(text: str) -> str:

@@ -132,9 +132,9 @@ class _Page:
             body["metadata"] = {"gatewright": self._mark(kind)}
             reply = await call(self._link, "POST", self._path, body={"incident": body})
             created = client.json_of(reply)
-            found = created.get("id") if isinstance(created, dict) else None
-            if not isinstance(found, str):
+            if not isinstance(created, dict) or "id" not in created:
                 raise Permanent(f"{reply.where}: the answer does not say what was created")
+            found = vendor.identifier(created["id"], reply.where)
         self.known[kind] = found
 
     async def update(self, kind: Kind, body: dict[str, Any]) -> None:
@@ -166,7 +166,7 @@ class _Page:
             for item in found:
                 metadata = item.get("metadata") if isinstance(item, dict) else None
                 if isinstance(metadata, dict) and metadata.get("gatewright") == self._mark(kind):
-                    return str(item["id"])
+                    return vendor.identifier(item.get("id"), reply.where)
             if len(found) < PER_PAGE:
                 return None
         raise Permanent(f"more than {PAGES * PER_PAGE} incidents are open on the page; ours cannot be found among them")

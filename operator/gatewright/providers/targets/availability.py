@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from gatewright.core.fair import FairMemory
 from gatewright.ports import Cluster
 from gatewright.providers.targets import owned, pods, rollout
 from gatewright.providers.targets.pods import Pod
@@ -42,7 +42,8 @@ SAID = 2
 """Pods that a message names; of more only the number."""
 WITHIN = timedelta(seconds=2)
 """A pod that was never ready has not been ready since its very beginning, within the precision of these times."""
-_KEPT = 4096
+_KEPT = 8192
+"""Looks that are kept, and the pods that they are about, together; no namespace drives out those of another."""
 _PODS = 50
 """Pods that are kept of those that have something to say: of more, those that are not ready."""
 
@@ -85,7 +86,7 @@ class _Look:
     at: float
 
 
-_looks: OrderedDict[str, _Look] = OrderedDict()
+_looks: FairMemory[str, _Look] = FairMemory(_KEPT)
 """By UID."""
 
 
@@ -157,10 +158,7 @@ async def _look(
 
 def _keep(found: Mapping[str, Any], look: _Look) -> _Look:
     uid = str(found["metadata"]["uid"])
-    _looks[uid] = look
-    _looks.move_to_end(uid)
-    while len(_looks) > _KEPT:
-        _looks.popitem(last=False)
+    _looks.put(str(found["metadata"].get("namespace", "")), uid, look, 1 + len(look.found))
     return look
 
 

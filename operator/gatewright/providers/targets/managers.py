@@ -8,10 +8,10 @@ and once for each state of the object: they cannot change without it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from gatewright.core.fair import FairMemory
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.providers.targets.template import Difference
 
@@ -21,7 +21,7 @@ SAID = 3
 """Differences that a message names; of more only the number."""
 _KEPT = 512
 
-_known: OrderedDict[tuple[Any, ...], str] = OrderedDict()
+_known: FairMemory[tuple[Any, ...], str] = FairMemory(_KEPT)
 """What was said of a state of an object; to lose it costs a request."""
 
 
@@ -51,9 +51,9 @@ async def explained(
     if not differences:
         return ""
     key = (found["metadata"]["uid"], found["metadata"].get("resourceVersion"), len(differences), *differences[:SAID])
-    if key in _known:
-        _known.move_to_end(key)
-        return _known[key]
+    known = _known.get(key)
+    if known is not None:
+        return known
     try:
         fresh = await cluster.managed(path)
     except NotFound:
@@ -62,9 +62,7 @@ async def explained(
         return _words(found, differences, ())
     words = _words(fresh, differ(fresh), fresh["metadata"].get("managedFields") or ())
     if fresh["metadata"].get("resourceVersion") == found["metadata"].get("resourceVersion"):
-        _known[key] = words
-        while len(_known) > _KEPT:
-            _known.popitem(last=False)
+        _known.put(str(found["metadata"].get("namespace", "")), key, words)
     return words
 
 

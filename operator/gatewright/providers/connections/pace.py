@@ -1,0 +1,71 @@
+"""How much a namespace may have the operator receive and parse: what is more waits, and only that namespace does.
+
+An answer is parsed on the one event loop, a mebibyte in about 25 ms, and nothing else goes on meanwhile (nor would it
+beside a thread: the parser holds the interpreter's lock). Requests are counted elsewhere, but who chooses the system
+chooses how long its answers are. So what has come in is paid for before the next request of that namespace is sent: at
+`RATE`, a namespace takes a tenth of the loop at most. Requests that lead back are counted by themselves, so that no long
+answer to a check keeps a rollback waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+RATE = 4 * 1024 * 1024
+"""Bytes a second: more than a namespace receives that keeps within its measurements a second, of 64 KiB each."""
+BURST = 8 * 1024 * 1024
+"""Bytes that may come at once after a quiet time."""
+_MANY = 256
+"""Debts that are remembered before somebody looks which are paid."""
+
+_returning: ContextVar[bool] = ContextVar("returning", default=False)
+
+
+@contextmanager
+def returning(leads_back: bool) -> Iterator[None]:
+    """Whether requests within lead back; they are counted by themselves."""
+    token = _returning.set(leads_back)
+    try:
+        yield
+    finally:
+        _returning.reset(token)
+
+
+class Pace:
+    """Of all namespaces."""
+
+    def __init__(
+        self,
+        rate: float = RATE,
+        burst: float = BURST,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._rate, self._burst = rate, burst
+        self._clock, self._sleep = clock, sleep
+        self._paid: dict[tuple[str, bool], float] = {}
+        """When what came in will be paid for; without a burst."""
+        self._tidy = _MANY
+
+    async def ready(self, namespace: str) -> None:
+        """Wait until what came in for a namespace is paid for."""
+        key = namespace, _returning.get()
+        while (left := self._paid.get(key, float("-inf")) - self._clock()) > 0:
+            await self._sleep(left)
+
+    def spend(self, namespace: str, size: int) -> None:
+        """So many bytes came in."""
+        key, now = (namespace, _returning.get()), self._clock()
+        if key not in self._paid and len(self._paid) >= self._tidy:
+            self._forget(now)
+        earliest = now - self._burst / self._rate
+        self._paid[key] = max(self._paid.get(key, earliest), earliest) + size / self._rate
+
+    def _forget(self, now: float) -> None:
+        """Namespaces come and go; those that owe nothing begin anew."""
+        self._paid = {key: paid for key, paid in self._paid.items() if paid > now}
+        self._tidy = max(_MANY, 2 * len(self._paid))

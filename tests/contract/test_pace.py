@@ -1,0 +1,101 @@
+"""What long answers cost the loop is paid by the namespace that has chosen who gives them."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+
+from gatewright.providers.connections import client, pace
+from gatewright.providers.connections.pace import Pace
+from tests.contract import world
+from tests.fakes.serving import serving
+
+MIB = 1024 * 1024
+
+
+class Clock:
+    """Time that passes by sleeping alone."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def paced(clock: Clock, rate: float = MIB, burst: float = 2 * MIB) -> Pace:
+    return Pace(rate, burst, clock, clock.sleep)
+
+
+async def test_what_came_in_is_paid_for_before_the_next_request() -> None:
+    clock = Clock()
+    pacing = paced(clock)
+    for _ in range(100):
+        await pacing.ready("loud")
+        pacing.spend("loud", MIB)
+    assert clock.now == pytest.approx(100.0 + 97.0), "a hundred mebibytes, a burst of two before, one still to be paid"
+
+
+async def test_nobody_else_waits_and_no_way_back_does() -> None:
+    clock = Clock()
+    pacing = paced(clock)
+    pacing.spend("loud", 50 * MIB)
+    await pacing.ready("quiet")
+    with pace.returning(True):
+        await pacing.ready("loud")
+        pacing.spend("loud", 5 * MIB)
+    assert clock.slept == []
+    await pacing.ready("loud")
+    assert clock.slept == [pytest.approx(48.0)]
+
+
+async def test_a_quiet_time_saves_no_more_than_a_burst() -> None:
+    clock = Clock()
+    pacing = paced(clock)
+    pacing.spend("a", 1)
+    clock.now += 3600
+    pacing.spend("a", 3 * MIB)
+    await pacing.ready("a")
+    assert clock.slept == [pytest.approx(1.0)]
+
+
+async def test_namespaces_that_owe_nothing_are_forgotten() -> None:
+    clock = Clock()
+    pacing = paced(clock)
+    for number in range(5000):
+        pacing.spend(f"n{number}", 1)
+        clock.now += 1
+    assert len(pacing._paid) <= 256
+
+
+async def test_the_size_of_answers_is_what_requests_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks, and whether or not the answer is of use."""
+    clock = Clock()
+    monkeypatch.setattr(client, "PACE", paced(clock, 100_000.0, 0.0))
+    asked: list[float] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(clock.now)
+        return web.Response(body=b"x" * 200_000, status=500)
+
+    async def ask(namespace: str) -> None:
+        await client.ask(world.http_link(url, namespace=namespace), "GET", "/")
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    async with serving(app) as url:
+        for _ in range(3):
+            await ask("loud")
+        await ask("quiet")
+        await client.aclose()
+    assert asked == [pytest.approx(at) for at in (100.0, 102.0, 104.0, 104.0)]
+
+
+def test_measurements_within_their_budget_never_wait() -> None:
+    """50 a second of 64 KiB each."""
+    assert pace.RATE >= 50 * 64 * 1024
