@@ -641,7 +641,7 @@ async def test_secrets_of_many_connections_drive_out_none_of_another_namespace(m
     names = [f"c{number}" for number in range(6)]
     links, server = known(*(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names))
     server.secrets |= {name: {"key": KEY} for name in names}
-    await links._secret("quiet", "hook", "key")
+    await links._secret("quiet", "hook", "key", 30.0)
     for name in names:
         await links.open("shop", "webhook", name)
     assert list(links._secrets) == [("quiet", "hook"), ("shop", "c4"), ("shop", "c5")]

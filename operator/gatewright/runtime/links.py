@@ -147,7 +147,12 @@ class Links:
     def _leave_out(self, namespace: str) -> None:
         """A Connection more than are used of a namespace: the memory of all would be filled by it."""
         if namespace not in self._crowded:
-            log.warning("namespace %s has more than %d Connections; the others are not used", namespace, MOST)
+            log.warning(
+                "namespace %s has more than %d Connections; the others are not used",
+                namespace,
+                MOST,
+                extra=about(namespace),
+            )
         self._crowded.add(namespace)
 
     @property
