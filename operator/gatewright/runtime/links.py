@@ -128,6 +128,11 @@ class Links:
             self._readiness.edited((namespace, name))
         return new
 
+    def said_of(self, place: Place) -> tuple[Any, ...] | None:
+        """What a Release that waits for a Connection may be waiting for: its edition, and whether it works."""
+        found = self._objects.get(place[0], {}).get(place[1])
+        return None if found is None else (*_edition(found), found["status"]["conditions"])
+
     def vanished(self, there: Container[Place]) -> None:
         """Of those that are known, only these were in a list of all: the watch has not told how the others went."""
         known = [(namespace, name) for namespace, here in self._objects.items() for name in here]
