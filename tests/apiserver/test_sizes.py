@@ -260,30 +260,6 @@ def test_the_operator_starts_and_works_for_others_however_deeply_somebody_nests(
         assert _message(ground, name).startswith("Invalid: "), _message(ground, name)
 
 
-HELD = _spec(_job(timeout="20s"))
-"""Nobody runs its Job here: it fails when its time is over, and the run is rolled back."""
-
-
-def test_a_run_goes_back_by_the_spec_that_it_began_with_when_a_larger_one_cannot_be_read(ground: Ground) -> None:
-    if not ground.operator.alive:
-        ground.operator.start()
-    _make(ground, "Release", HOSTILE, {"name": "grown"}, HELD)
-    _until(ground, lambda: "run" in _status(ground, "Release", "grown"), "its run")
-    where = f"{RELEASES.format(HOSTILE)}/grown"
-    ground.api.merge(where, {"spec": FREE_TEXT})
-    for tick in range(5):
-        ground.api.merge(where, {"metadata": {"annotations": {"tick": str(tick)}}})
-    _make(ground, "Release", OTHER, {"name": "meanwhile"}, SMALL)
-    _until(ground, lambda: _promoted(ground, 1, "meanwhile"), "another tenant's Release")
-
-    def outcome() -> str | None:
-        found: str | None = (_status(ground, "Release", "grown").get("run") or {}).get("outcome")
-        return found
-
-    poll(outcome, 60, "its end", lambda: f"{_status(ground, 'Release', 'grown')}", 0.5)
-    assert outcome() == "RolledBack", _status(ground, "Release", "grown")
-
-
 @pytest.mark.parametrize("kind", WHERE)
 def test_an_outline_fits_what_an_api_server_writes(ground: Ground, kind: str) -> None:
     """How an object, an event, a page and metadata alone look is not ours to say."""

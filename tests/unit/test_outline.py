@@ -163,6 +163,18 @@ def test_signs_that_an_api_server_writes_longer_count_as_one() -> None:
     assert "spec: has 257 KiB of JSON" in problem
 
 
+@pytest.mark.parametrize("shape", HOSTILE)
+def test_a_run_keeps_what_it_began_with_when_its_spec_grows_beyond_what_is_read(shape: str) -> None:
+    run = {"id": 4, "version": "1", "phase": "Walking", "generation": 3, "revision": "r", "bodyHash": "h"}
+    status = {"state": "Progressing", "run": run | {"startedAt": "2026-01-01T00:00:00Z"}}
+    entry = Entry.of(wire.decode_event(told(template({"a": 1}), status))["object"])
+    body = entry.body = cast(Any, object())
+    assert entry.see(wire.decode_event(told(HOSTILE[shape], status, generation=4, resourceVersion="8"))["object"])
+    view = entry.view()
+    assert view.generation == 4 and view.spec is None and len(view.problems) == 1
+    assert entry.body is body and entry.working == status and not entry.tampered and view.run is not None
+
+
 # That it is the same as if all were read
 
 TEXTS = st.sampled_from(
