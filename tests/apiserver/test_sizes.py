@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gatewright.runtime import wire
+from gatewright.runtime import outline, wire
+from gatewright.runtime.kube import JUST_METADATA, METADATA_ONLY
 from tests.cluster import ApiServer
 from tests.cluster.paths import CHECKOUT
 from tests.harness.api import Api
@@ -219,8 +220,11 @@ def test_the_operator_starts_and_works_for_others_whatever_one_tenant_has_stored
     assert most < HEADROOM * _limit(), f"{most / MIB:.0f} MiB"
 
 
-async def _raw(api: Api, method: str, path: str, text: str | None) -> tuple[int, bytes]:
-    headers = {"Content-Type": "application/json"}
+async def _raw(
+    api: Api, method: str, path: str, text: str | None, accept: str = "application/json"
+) -> tuple[int, bytes]:
+    headers = {"Content-Type": "application/merge-patch+json" if method == "PATCH" else "application/json"}
+    headers["Accept"] = accept
     async with api._session.request(method, api.url + path, data=text, headers=headers) as answer:
         return answer.status, await answer.read()
 
@@ -254,3 +258,36 @@ def test_the_operator_starts_and_works_for_others_however_deeply_somebody_nests(
     for name in (f"before-{levels}", f"after-{levels}"):
         _until(ground, lambda name=name: "nested more than 64 levels" in _message(ground, name), f"an answer to {name}")
         assert _message(ground, name).startswith("Invalid: "), _message(ground, name)
+
+
+@pytest.mark.parametrize("kind", WHERE)
+def test_an_outline_fits_what_an_api_server_writes(ground: Ground, kind: str) -> None:
+    """How an object, an event, a page and metadata alone look is not ours to say."""
+    _, spec = HUGE[kind][-1]
+    name, where = f"fits-{kind.lower()}", WHERE[kind].format(HOSTILE)
+    _make(
+        ground,
+        kind,
+        HOSTILE,
+        FINALIZERS | {"name": name, "annotations": {"a": '},"'}, "labels": {"gatewright.dev/fits": kind}},
+        spec,
+    )
+    _, text = ground.background.run(_raw(ground.api, "GET", f"{where}/{name}", None))
+    whole, found = json.loads(text), outline.one(text)
+    query = f"labelSelector=gatewright.dev/fits%3D{kind}&limit=1"
+    _, page = ground.background.run(_raw(ground.api, "GET", f"{where}?{query}", None))
+    (listed,) = outline.page_of_one(page)["items"]
+    _, stream = ground.background.run(_raw(ground.api, "GET", f"{where}?{query}&watch=1&timeoutSeconds=1", None))
+    told = outline.event(stream.splitlines()[-1])["object"]
+    for part in (listed, told):
+        assert part["metadata"]["uid"] == found["metadata"]["uid"] and part["spec"] == found["spec"]
+    for accept in (METADATA_ONLY, JUST_METADATA):
+        path = f"{where}?{query}" if accept == METADATA_ONLY else f"{where}/{name}"
+        _, text = ground.background.run(_raw(ground.api, "GET", path, None, accept))
+        short = outline.page_of_metadata(text) if accept == METADATA_ONLY else outline.metadata_alone(text)
+        alone = json.loads(short)
+        (only,) = alone["items"] if accept == METADATA_ONLY else [alone]
+        assert len(short) < len(text) and b"managedFields" not in short
+        assert only["metadata"]["finalizers"] == whole["metadata"]["finalizers"]
+    for field in ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"):
+        assert found["metadata"][field] == whole["metadata"][field]

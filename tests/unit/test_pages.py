@@ -94,7 +94,7 @@ async def test_objects_come_one_by_one_and_lean(server: Server, kube: Kube) -> N
 async def test_small_objects_come_in_larger_pages_and_the_next_list_begins_with_them(
     server: Server, kube: Kube
 ) -> None:
-    server.sizes = [1000] * 400
+    server.sizes = [700] * 400
     assert len(await _names(kube)) == 400
     assert server.limits == [PAGE, 500]
     assert len(await _names(kube)) == 400
@@ -179,7 +179,7 @@ async def test_an_object_that_is_nested_deeply_comes_with_all_others(server: Ser
     server.sizes = [10] * 50
     server.odd = {7: b"[" * levels + b"]" * levels, 30: b'{"a":' * levels + b"1" + b"}" * levels}
     assert await _names(kube) == [f"r-{number}" for number in range(50)]
-    assert server.limits == [PAGE, 500], "it costs no more requests"
+    assert len(server.limits) == 2, "it costs no more requests"
 
 
 @pytest.mark.parametrize("number", [0, 7, 19, 30, 49])

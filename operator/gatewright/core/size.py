@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from typing import Any
 
 from gatewright.api.release import ReleaseSpec, Stage
@@ -48,20 +49,33 @@ def too_much(used: int, count: int) -> str | None:
     if used > MOST_BYTES:
         return f"spec: has {-(-used // 1024)} KiB of JSON, at most {MOST_BYTES // 1024} KiB; {remedy}"
     if count > MOST_VALUES:
-        return f"spec: has {count} values, at most {MOST_VALUES}; {remedy}"
+        return f"spec: has too many values, at most {MOST_VALUES}; {remedy}"
     return None
 
 
 def too_deep(spec: Any) -> str:
-    """What to say of a spec that is nested more than MOST_LEVELS deep; to be asked before it is written out or read."""
-    left: list[tuple[Any, tuple[Any, ...], int]] = [(spec, ("spec",), 1)]
+    """What to say of a spec that is nested more than MOST_LEVELS deep; to be asked before it is written out or read.
+
+    No value below that is visited, and of what is above no more than `shape` has counted."""
     steps: tuple[Any, ...] = ("spec",)
+    left = [(steps, iter(_steps(spec)))]
     while left:
-        value, steps, level = left.pop()
-        if level > MOST_LEVELS:
+        above, siblings = left[-1]
+        step, inner = next(siblings, (None, None))
+        if step is None:
+            left.pop()
+            continue
+        steps = (step, above)
+        if len(left) == MOST_LEVELS:
             break
-        left.extend((inner, (step, steps), level + 1) for step, inner in _steps(value))
-    where = _written(steps)
+        if isinstance(inner, dict | list):
+            left.append((steps, iter(_steps(inner))))
+
+    return nested_too_deep(_written(steps))
+
+
+def nested_too_deep(where: str = "spec") -> str:
+    """What to say of a part of a spec that is nested more than MOST_LEVELS deep."""
     shown = where if len(where) <= _LONGEST_PATH else f"{where[:_LONGEST_PATH]}..."
     return (
         f"{shown}: lists and maps are nested more than {MOST_LEVELS} levels deep, at most {MOST_LEVELS} are read; "
@@ -99,20 +113,23 @@ def expanded_problem(spec: ReleaseSpec) -> str | None:
     )
 
 
-def shape(value: Any) -> tuple[int, int]:
-    """How many values there are within a JSON value, itself included, and how many levels; it may be of any depth."""
-    count, levels, here = 0, 0, [value]
-    while here:
-        count += len(here)
-        levels += 1
+def shape(value: Any, values: float = inf, levels: float = inf) -> tuple[int, int]:
+    """How many values there are within a JSON value, itself included, and how many levels; it may be of any depth.
+
+    Where there are more than so many values or levels, it stops, and says one more of either than it may have at least."""
+    count, depth, here = 1, 0, [value]
+    while here and depth <= levels:
+        depth += 1
         deeper: list[Any] = []
         for item in here:
-            if isinstance(item, dict):
-                deeper.extend(item.values())
-            elif isinstance(item, list):
-                deeper.extend(item)
+            if not isinstance(item, dict | list):
+                continue
+            count += len(item)
+            if count > values:
+                return count, depth
+            deeper.extend(item.values() if isinstance(item, dict) else item)
         here = deeper
-    return count, levels
+    return count, depth
 
 
 def fit(status: ReleaseStatus) -> None:

@@ -17,14 +17,11 @@ from gatewright.core import resting
 from gatewright.core.body import unpin
 from gatewright.core.model import Body, Delivery, Progress, Sight, Standing, View
 from gatewright.providers.targets import rollout
+from gatewright.runtime.outline import MOST_FINALIZERS, MOST_STATUS
 from gatewright.runtime.parse import Written, status_of, view_of, written
 
 Key = tuple[str, str]
 METADATA = ("namespace", "name", "uid", "resourceVersion", "generation", "deletionTimestamp")
-MOST_FINALIZERS = 16
-MOST_STATUS = 256 * 1024
-"""Bytes of a status that is read at all; the operator writes less than half of that."""
-
 
 COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
 
@@ -182,6 +179,10 @@ class Entry:
     tampered: bool = False
     basis: str = ""
     """The resourceVersion that the current decision is made on; every write names it as its precondition."""
+    listed: bool = False
+    """It was there when this process took over: its spec is read without waiting for a turn."""
+    put_off: float | None = None
+    """Since when its new spec has been waiting to be read (monotonic)."""
     many_finalizers: bool = False
     """There are more finalizers than are remembered; `obj` says only whether ours is among them."""
     _spec: Written = field(default_factory=Written)
@@ -263,17 +264,27 @@ class Entry:
             meta["finalizers"] = [item for item in finalizers if not self.many_finalizers or item == FINALIZER]
         self.obj = {"metadata": meta, "status": status}
 
-    def view(self) -> View:
-        """The Release as the core sees it; the spec is checked once a generation, and its model is kept while it is used."""
+    @property
+    def unchecked(self) -> bool:
+        """Whether nobody has read its spec yet."""
+        return self._spec.problems is None
+
+    def parsed(self) -> tuple[int, ReleaseSpec | None, tuple[str, ...]]:
+        """Its generation, spec and problems; checked once a generation, and the model is kept while it is used."""
         generation = self._spec.generation
         if self._parsed is None or self._parsed[0] != generation:
             self._parsed = (generation, *self._spec.read())
+        return self._parsed
+
+    def view(self) -> View:
+        """The Release as the core sees it."""
+        _, spec, problems = self.parsed()
         self.basis = self.obj["metadata"]["resourceVersion"]
         if self._read is None or self._read[0] is not self.working:
             status = status_of(self.working)
             self.tampered = status is None
             self._read = (self.working, status or ReleaseStatus())
-        return view_of(self.obj, self._parsed[1], self._parsed[2], self._read[1])
+        return view_of(self.obj, spec, problems, self._read[1])
 
     def rest(self) -> None:
         """After a pass: a Release at rest keeps no models, which take ten times the memory of what they were read from."""

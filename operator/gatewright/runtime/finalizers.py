@@ -12,6 +12,6 @@ async def others(kube: Kube, entry: Entry) -> list[str]:
     decided on, so that a list which has changed meanwhile is refused. Raises Retryable, Permanent."""
     found = entry.obj["metadata"].get("finalizers", [])
     if entry.many_finalizers:
-        meta = (await kube.get(path(API_VERSION, "releases", *entry.key)))["metadata"]
+        meta = await kube.metadata(path(API_VERSION, "releases", *entry.key))
         found = meta.get("finalizers", [])
     return [item for item in found if item != FINALIZER]

@@ -20,10 +20,11 @@ from kubernetes.aio import config as kubernetes_config
 
 from gatewright import __version__
 from gatewright.ports import Keep, NotFound, Permanent, Retryable, all_of_it
-from gatewright.runtime import metrics, wire
+from gatewright.runtime import metrics, outline, wire
 from gatewright.runtime.log_limits import about
+from gatewright.runtime.outline import Unreadable
 from gatewright.runtime.refusals import Gone, TimedOut, TooLarge, plain, refusal, too_many
-from gatewright.runtime.wire import Unreadable, lean
+from gatewright.runtime.wire import lean
 
 TIMEOUT = 8.0
 AGAIN = (0.05, 0.2)
@@ -38,8 +39,9 @@ PATCHES = {
 PAGE = 20
 """Objects that the first page of a list asks for: an object may have 1.5 MiB, and an API server needs a second for ten."""
 MOST_IN_PAGE = 500
-PAGE_BYTES = 4 * 2**20
-"""Bytes that a page of several objects may have; as Python objects they take up to twenty times as much."""
+PAGE_BYTES = 2**20
+"""Bytes that a page of several objects may have; as Python objects they take up to twenty times as much, and while they are
+read, nothing else happens."""
 MOST_LISTED = 5_000
 """Objects that a list keeps which is read at once."""
 MOST_KEPT = 16 * 2**20
@@ -109,6 +111,12 @@ class Kube:
 
     async def managed(self, path: str) -> dict[str, Any]:
         return await self._request("GET", path, managers=True)
+
+    async def metadata(self, path: str) -> dict[str, Any]:
+        """The metadata of an object, all finalizers included. Raises NotFound, Retryable, Permanent."""
+        text = outline.metadata_alone(await self._patiently(path, JUST_METADATA))
+        found: dict[str, Any] = wire.decode(text)["metadata"]
+        return found
 
     async def list(
         self,
@@ -195,7 +203,7 @@ class Kube:
     async def _page(self, path: str, accept: str, most: int | None) -> tuple[dict[str, Any], int]:
         """A page of a list, and its bytes."""
         text = await self._patiently(path, accept, most)
-        page: dict[str, Any] = wire.decode(text)
+        page = wire.decode_page(text, alone=most is None)
         for item in page.get("items") or ():
             lean(item)
         return page, len(text)
@@ -316,7 +324,8 @@ class Kube:
         accept: str = "application/json",
         managers: bool = False,
     ) -> dict[str, Any]:
-        found: dict[str, Any] = wire.decode_one(await self._answer(method, path, body, content, accept))
+        text = await self._answer(method, path, body, content, accept)
+        found: dict[str, Any] = wire.decode_one(outline.metadata_alone(text), whole=managers)
         if "metadata" in found and not managers:  # only `managed` asks who wrote which field
             lean(found)
         return found

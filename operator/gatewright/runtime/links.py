@@ -160,6 +160,11 @@ class Links:
         """Whether there are Connections that are not used, and may be as soon as others are deleted."""
         return bool(self._crowded)
 
+    def said_of(self, place: Place) -> tuple[Any, ...] | None:
+        """What a Release that waits for a Connection may be waiting for: its edition, and whether it works."""
+        found = self._objects.get(place[0], {}).get(place[1])
+        return None if found is None else (*_edition(found), found["status"]["conditions"])
+
     def vanished(self, there: Collection[Place]) -> None:
         """Of those that are known, only these were in a list of all: the watch has not told how the others went."""
         self._crowded = {namespace for namespace, name in there if name not in self._objects.get(namespace, {})}

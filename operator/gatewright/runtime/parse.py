@@ -17,6 +17,8 @@ from gatewright.core import body, size
 from gatewright.core.expand import middle_cut
 from gatewright.core.model import View
 from gatewright.providers import validate
+from gatewright.runtime import wire
+from gatewright.runtime.outline import Unreadable, UnreadSpec
 
 MOST_PROBLEMS = 20
 """So many are kept in words; that there are more says one without."""
@@ -32,27 +34,59 @@ class Written:
     text: bytes = b"{}"
     problems: tuple[str, ...] | None = None
     """None while it was not checked."""
+    measured: bool = True
+    """Whether it is known to be small and flat enough."""
 
     def read(self) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
         """The model, and everything that is wrong with it; what was checked before is not checked again."""
         if self.problems is None:
-            spec, found = spec_of(orjson.loads(self.text))
+            raw = self._raw()
+            if self.problems is not None:
+                return None, self.problems
+            spec, found = spec_of(raw)
             self.problems = found
             if spec is None:
                 self.text = b""
             return spec, self.problems
         return ReleaseSpec.model_validate(orjson.loads(self.text)) if self.text else None, self.problems
 
+    def _raw(self) -> Any:
+        """The spec as JSON has it; one that was not measured yet, is, and may turn out to be too large or too deep."""
+        if self.measured:
+            return orjson.loads(self.text)
+        try:
+            raw = wire.decode(self.text)
+        except Unreadable:
+            self.text, self.problems = b"", (size.nested_too_deep(),)
+            return None
+        self.text, self.problems = _measured(raw)
+        self.measured = True
+        return raw
+
 
 def written(obj: Mapping[str, Any]) -> Written:
-    """The spec of an object that was read; of one that is too large or too deep nothing is kept but why."""
+    """The spec of an object that was read; of one that is too large or too deep nothing is kept but why.
+
+    One that is still text is measured when it is used: much of what is told of an object does not concern its spec."""
     generation, raw = int(obj["metadata"].get("generation", 0)), obj.get("spec") or {}
-    count, levels = size.shape(raw)
-    if levels > size.MOST_LEVELS:
-        return Written(generation, b"", (size.too_deep(raw),))
+    if not isinstance(raw, UnreadSpec):
+        return Written(generation, *_measured(raw))
+    problem = size.too_much(raw.size, 0)
+    if problem is not None:
+        return Written(generation, b"", (problem,))
+    return Written(generation, raw.text, measured=False)
+
+
+def _measured(raw: Any) -> tuple[bytes, tuple[str, ...] | None]:
+    """A spec as text, or why it is too large or too deep."""
+    count, levels = size.shape(raw, size.MOST_VALUES, size.MOST_LEVELS)
+    if count <= size.MOST_VALUES and levels > size.MOST_LEVELS:
+        return b"", (size.too_deep(raw),)
+    if count > size.MOST_VALUES:
+        return b"", (size.too_much(0, count) or "",)
     text = orjson.dumps(raw)
     problem = size.too_much(len(text), count)
-    return Written(generation, text) if problem is None else Written(generation, b"", (problem,))
+    return (text, None) if problem is None else (b"", (problem,))
 
 
 def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:

@@ -30,6 +30,7 @@ from gatewright.runtime.passes import ROUNDS, Passes, Restless
 from gatewright.runtime.people import People
 from gatewright.runtime.pinned import pins_of
 from gatewright.runtime.queue import KeyedQueue
+from gatewright.runtime.reading import URGENT_WAIT, Reading
 from gatewright.runtime.rescue import TRIES, Rescue
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.settings import Settings
@@ -88,6 +89,7 @@ class Reconciler:
         self.claims = Claims(self.entries, self.queue.add, self.links, self._pins)
         self.aside = Aside()
         self.orphans = Orphans(kube, self.entries, self.aside)
+        self.reading = Reading()
         self.strangers = Strangers(self._stranger, self.aside)
         self.configs = ConfigWatches(kube, self.object_event, self._doubt)
         self.passes = Passes(
@@ -124,11 +126,15 @@ class Reconciler:
 
     def connection_event(self, kind: str | None, body: dict[str, Any]) -> None:
         """A watch event of a Connection; a new one is checked at once."""
+        place = body["metadata"]["namespace"], body["metadata"]["name"]
+        before = self.links.said_of(place)
         new = self.links.event(kind, body)
         if not self._acting:
             return
         if new:
-            self.links.look(body["metadata"]["namespace"], body["metadata"]["name"])
+            self.links.look(*place)
+        if self.links.said_of(place) == before:  # annotations, or who wrote which field
+            return
         for entry in self.entries.of(body["metadata"]["namespace"]):
             if entry.working.get("state") == "Waiting":
                 self.queue.add(entry.key)
@@ -296,6 +302,7 @@ class Reconciler:
 
     def _take_over(self, key: Key, item: dict[str, Any]) -> None:
         entry = self.entries[key] = Entry.of(item)
+        entry.listed = True
         self.queue.add(key)
         entry.unwatched = self.leader.unwatched if entry.claims is None else 0.0
         self.notices.resume(item)
@@ -334,6 +341,7 @@ class Reconciler:
     async def _relisting(self) -> None:
         while True:
             await asyncio.sleep(RELIST)
+            self.reading.rest(time.monotonic())
             await self._relist_safely(connections=self.links.left_out)
 
     async def _relist_safely(self, gap: bool = False, connections: bool = False) -> None:
@@ -387,7 +395,7 @@ class Reconciler:
             metrics.queued.set(len(self.queue))
             try:
                 entry = self.entries.get(key)
-                if entry is not None:
+                if entry is not None and not self._put_off(entry):
                     await self._safely(entry)
                     self.notices.take(entry)
                     entry.rest()
@@ -398,12 +406,40 @@ class Reconciler:
             finally:
                 self.queue.done(key)
 
+    def _put_off(self, entry: Entry) -> bool:
+        """Whether a new spec waits until its namespace may have one read again; a run that is being undone waits little."""
+        now = time.monotonic()
+        if not entry.unchecked or entry.listed:
+            return False
+        wait = self.reading.wait(entry.key[0], now)
+        if entry.put_off is None:
+            entry.put_off = now
+        if self._undoing(entry.key):
+            wait = min(wait, entry.put_off + URGENT_WAIT - now)
+        if wait <= 0:
+            return False
+        self.queue.add_after(entry.key, wait)
+        return True
+
+    def _read_spec(self, entry: Entry) -> None:
+        """Read and check a spec that is new, at the expense of its namespace."""
+        if not entry.unchecked:
+            return
+        began = time.thread_time()
+        try:
+            entry.parsed()
+        finally:
+            if not entry.listed:
+                self.reading.spend(entry.key[0], time.monotonic(), time.thread_time() - began)
+            entry.listed, entry.put_off = False, None
+
     async def _safely(self, entry: Entry) -> None:
         """A pass that fails is tried again, sooner at first; a bug in it must not stop the others."""
         metrics.passes.inc()
         after = 0.0
         why = ""
         try:
+            self._read_spec(entry)
             await self.passes.make(entry)
             entry.failures = entry.hopeless = entry.restless = 0
             return

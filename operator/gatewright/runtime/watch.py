@@ -23,7 +23,8 @@ from gatewright.ports import Permanent, Retryable
 from gatewright.runtime import metrics
 from gatewright.runtime.kube import Kube, path
 from gatewright.runtime.log_limits import about
-from gatewright.runtime.wire import Unreadable, decode, lean
+from gatewright.runtime.outline import Unreadable
+from gatewright.runtime.wire import decode_event, lean
 
 SILENCE = 90.0
 """Seconds without a byte, bookmarks included, after which a stream is dead."""
@@ -31,6 +32,8 @@ DEAD = 115.0
 """Seconds without anything happening after which a watch hangs, and the liveness probe is to fail."""
 LASTS = 300
 """Seconds after which the API server ends a watch by itself."""
+BREATH = 128 * 1024
+"""Bytes of events that are taken in before others have their turn: what comes together may have 2 MiB."""
 DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 log = logging.getLogger("gatewright.watch")
@@ -113,10 +116,15 @@ class Watch:
                 continue
             *lines, rest = b"".join(begun).split(b"\n")
             begun = [rest]
+            taken = 0
             for line in lines:
+                taken += len(line)
+                if taken > BREATH:  # one who writes much is not to keep the loop from the others
+                    taken = 0
+                    await asyncio.sleep(0)
                 if line:
                     try:
-                        yield decode(line)
+                        yield decode_event(line)
                     except Unreadable as error:  # who relied on it finds by listing that it has changed
                         log.error("an event of the watch of %s is passed over: %s", self.collection, error)
 

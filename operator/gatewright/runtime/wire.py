@@ -2,11 +2,13 @@
 
 Whoever writes an object may nest it far deeper than a reader can follow, and what an API server sends need not be what a
 strict reader takes. One such object must not make what comes with it unreadable: what is too deep is cut off, and what
-is no text is replaced. An ordinary answer is read at once and costs nothing of that.
+is no text is replaced. An ordinary answer is read at once and costs nothing of that. A large object of ours is read only in
+part (`runtime.outline`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -16,18 +18,49 @@ import orjson
 
 from gatewright.api import GROUP
 from gatewright.core import size
-from gatewright.ports import Permanent
+from gatewright.runtime import outline
+from gatewright.runtime.outline import Unreadable
 
 LEVELS = 300
 """Levels that are read at most, where there are more than a reader follows; no spec may have more than a few dozen."""
+MOST_MENDED = 256 * 1024
+"""Bytes of a text that is mended."""
+MOST_TOKENS = 20_000
+"""Texts and brackets that are looked at to mend one."""
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """Annotation: the whole object once more, as text."""
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]+|[\]}]+', re.DOTALL)
 _LONGEST_NUMBER = 18
 
 
-class Unreadable(Permanent):
-    """An answer is no JSON, whatever is cut off."""
+def decode_event(text: bytes) -> dict[str, Any]:
+    """An event of a watch; of a large object of ours only what is needed is read. Raises Unreadable."""
+    found: dict[str, Any]
+    if len(text) <= outline.SMALL:
+        with contextlib.suppress(ValueError):
+            found = orjson.loads(text)
+            return found
+    with contextlib.suppress(Unreadable, ValueError):
+        return outline.event(text)
+    found = decode(text)
+    return found
+
+
+def decode_page(text: bytes, alone: bool) -> dict[str, Any]:
+    """A page of a list; `alone`: it has at most one object, of which only what is needed is read if it is a large one of
+    ours. Raises Unreadable."""
+    if len(text) > outline.SMALL:
+        text = outline.page_of_metadata(text)
+    found: dict[str, Any]
+    if len(text) <= outline.SMALL or not alone:
+        with contextlib.suppress(ValueError):
+            found = orjson.loads(text)
+            return found
+    if alone:
+        with contextlib.suppress(Unreadable, ValueError):
+            return outline.page_of_one(text)
+    found = decode(text)
+    return found
 
 
 def decode(text: bytes) -> Any:
@@ -38,16 +71,25 @@ def decode(text: bytes) -> Any:
         return _mended(text)
 
 
-def decode_one(text: bytes) -> Any:
-    """The same for an object alone: one of another kind that is cut, but for who wrote its fields, is not what is there,
-    and nothing may be made of it. Raises Unreadable."""
+def decode_one(text: bytes, whole: bool = False) -> Any:
+    """The same for an object alone; of a large one of ours only what is needed is read, unless all of it is asked for.
+
+    One of another kind that is cut, but for who wrote its fields, is not what is there, and nothing may be made of it.
+    Raises Unreadable.
+    """
+    if whole or len(text) <= outline.SMALL:
+        with contextlib.suppress(ValueError):
+            return orjson.loads(text)
+    with contextlib.suppress(Unreadable, ValueError):
+        return outline.one(text)
+
     try:
         return orjson.loads(text)
     except ValueError:
         found = _mended(text)
     meta = found.get("metadata", {})
     known = {**found, "metadata": {name: value for name, value in meta.items() if name != "managedFields"}}
-    if not str(found.get("apiVersion", "")).startswith(f"{GROUP}/") and size.shape(known)[1] > LEVELS:
+    if not str(found.get("apiVersion", "")).startswith(f"{GROUP}/") and size.shape(known, levels=LEVELS)[1] > LEVELS:
         raise Unreadable(
             f"{found.get('kind')} {meta.get('name')} is nested more than {LEVELS} levels deep; make it flatter"
         )
@@ -55,6 +97,8 @@ def decode_one(text: bytes) -> Any:
 
 
 def _mended(text: bytes) -> Any:
+    if len(text) > MOST_MENDED:
+        raise Unreadable(f"an answer of {len(text)} bytes is no plain JSON; at most {MOST_MENDED} are mended")
     kept = cut(text)
     try:
         return orjson.loads(kept)
@@ -70,10 +114,12 @@ def _mended(text: bytes) -> Any:
 
 
 def cut(text: bytes) -> bytes:
-    """A JSON text with null for each list and map below LEVELS."""
+    """A JSON text with null for each list and map below LEVELS. Raises Unreadable where too much stands in it."""
     kept: list[bytes] = []
     depth, begin = 0, 0
-    for found in _TOKENS.finditer(text):
+    for number, found in enumerate(_TOKENS.finditer(text)):
+        if number >= MOST_TOKENS:
+            raise Unreadable(f"an answer of {len(text)} bytes is nested too deeply, and too much stands in it")
         first, signs = text[found.start()], found.end() - found.start()
         if first in b"[{":
             if depth <= LEVELS < depth + signs:
