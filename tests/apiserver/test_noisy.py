@@ -23,5 +23,6 @@ def test_a_noisy_tenant_is_in_nobodys_way() -> None:
             assert tenant.poll() is None, "the noise has ended by itself"
         assert found.wrong == []
         assert found.held == []
+        assert found.probes > 100
         assert found.sick == 0, f"/healthz was not well {found.sick} of {found.probes} times\n{lab.operator.tail(20)}"
         assert found.peak < LIMIT, f"{found.peak / 2**20:.0f} MiB"

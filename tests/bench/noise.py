@@ -1,9 +1,10 @@
 """The noisy tenant: everything that one namespace may do to an operator that it shares, all of it at once, until it is stopped.
 
-    python -m tests.bench.noise KUBECONFIG NAMESPACE LARGE
+    python -m tests.bench.noise KUBECONFIG NAMESPACE LARGE PORT
 
-LARGE: how many Releases of a megabyte it has. It is a process of its own, at the lowest priority once everything is there:
-what is measured is what it makes the operator do, not what it does itself.
+LARGE: how many Releases of a megabyte it has. PORT: where the operator shows its metrics. It is a
+process of its own, at the lowest priority once everything is there: what is measured is what it makes the operator do, not
+what it does itself.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ HOSTILE = "key" * 340
 LARGE = json.dumps({"status": "success", "data": [{"n": number, "text": "x" * 90} for number in range(9000)]}).encode()
 SILENT, GATES, PATCHED = 16, 10, 20
 CHECKS = 30
+IDLE = 100
+"""Connections to the port of metrics that say nothing."""
+LISTS, DEEP = 360_000, 2_000
+"""Small lists in a Job's template, and how deep one more is: as much as an API server takes."""
 DATABASES, ITERATIONS = 8, 200_000
 """Iterations of SCRAM: as many as a server may ask for."""
 
@@ -44,17 +49,19 @@ class Tenant:
         self._session: aiohttp.ClientSession | None = None
         self.refused = 0
 
-    async def send(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> None:
-        """One request; what is refused is counted, since a tenant tries what he may not as well."""
+    async def send(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> int:
+        """One request and its status, 0 for none; what is refused is counted: a tenant tries what he may not as well."""
         if self._session is None:
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls, limit=16))
-        data = json.dumps(body).encode() if body is not None else None
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         with contextlib.suppress(aiohttp.ClientError):
             async with self._session.request(
                 method, self._url + path, data=data, headers={"Content-Type": kind}
             ) as answer:
                 await answer.read()
                 self.refused += answer.status >= 400
+                return answer.status
+        return 0
 
     async def make(self, kind: str, name: str, spec: Mapping[str, Any], **meta: Any) -> None:
         body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": kind, "metadata": {"name": name, **meta}, "spec": spec}
@@ -68,7 +75,7 @@ class Tenant:
             await self._session.close()
 
 
-async def main(kubeconfig: Path, namespace: str, large: int) -> None:
+async def main(kubeconfig: Path, namespace: str, large: int, port: int) -> None:
     tenant = Tenant(kubeconfig, namespace)
     silent = await asyncio.start_server(_says_nothing, "127.0.0.1", 0)
     runner = web.AppRunner(_large())
@@ -82,12 +89,16 @@ async def main(kubeconfig: Path, namespace: str, large: int) -> None:
             await _open(tenant, f"http://127.0.0.1:{nobody}", f"http://127.0.0.1:{runner.addresses[0][1]}")
             await _open_databases(tenant, logins, floods)
             await _fill(tenant, large)
+            lists = await _make_hostile(tenant)
             os.nice(19)
-            print(f"ready {tenant.refused} refused", flush=True)
+            print(f"ready {tenant.refused} refused, {lists} lists in a template", flush=True)
             async with asyncio.TaskGroup() as group:
                 group.create_task(_edit(tenant))
                 group.create_task(_ask_people(tenant))
                 group.create_task(_new_versions(tenant))
+                group.create_task(_annotate(tenant))
+                for _ in range(IDLE):
+                    group.create_task(_idle(port))
 
 
 async def _says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -189,6 +200,42 @@ def _big() -> dict[str, Any]:
     return {"version": "1", "suspend": True, "stages": [{"name": f"a{number}", "steps": steps} for number in range(2)]}
 
 
+async def _make_hostile(tenant: Tenant) -> int:
+    """A Release that is as costly to read as the API server lets it be; how many lists that one takes."""
+    lists = LISTS
+    while lists > 1000:
+        if await tenant.send("POST", f"{GROUP}/{tenant.namespace}/releases", _hostile(lists)) == 201:
+            return lists
+        lists //= 2
+    raise RuntimeError("the API server takes no Release with many lists")
+
+
+def _hostile(lists: int) -> bytes:
+    job = {"template": {"x": "@"}}
+    spec = {"version": "1", "stages": [{"name": "a", "steps": [{"name": "b", "job": job}]}]}
+    body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Release", "metadata": {"name": "hostile"}, "spec": spec}
+    nested = b"[" * DEEP + b"]" * DEEP + b",[]" * lists
+    return json.dumps(body).encode().replace(b'"@"', b"[" + nested + b"]")
+
+
+async def _annotate(tenant: Tenant) -> None:
+    """All of the hostile Release is told again with each new annotation."""
+    for number in itertools.count():
+        body = {"metadata": {"annotations": {"edited": str(number)}}}
+        await tenant.send("PATCH", f"{GROUP}/{tenant.namespace}/releases/hostile", body, MERGE)
+        await asyncio.sleep(0.5)
+
+
+async def _idle(port: int) -> None:
+    """A connection that says nothing, and another one when it is dropped."""
+    while True:
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await reader.read()
+            writer.close()
+        await asyncio.sleep(0.2)
+
+
 async def _edit(tenant: Tenant) -> None:
     """The same Releases again and again, as fast as twenty times a second."""
     for number in itertools.count():
@@ -215,4 +262,4 @@ async def _new_versions(tenant: Tenant) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+        asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

@@ -18,6 +18,12 @@ OPERATOR = "gatewright"
 FIELDS = ("data", "binaryData")
 
 
+def _has(labels: Mapping[str, str], wanted: str) -> bool:
+    """Whether labels are as a part of a selector wants them: `key=value`, or `key` alone."""
+    label, equals, value = wanted.partition("=")
+    return labels.get(label) == value if equals else label in labels
+
+
 class Objects:
     """`ports.Cluster`, and what people do there beside it."""
 
@@ -42,12 +48,19 @@ class Objects:
         return self._read("managed", path)
 
     async def list(
-        self, path: str, selector: str = "", fields: str = "", accept: str = "", *, keep: Keep = all_of_it
+        self,
+        path: str,
+        selector: str = "",
+        fields: str = "",
+        accept: str = "",
+        *,
+        keep: Keep = all_of_it,
+        most: int = 0,
     ) -> list[dict[str, Any]]:
         self._ask("list", path)
-        label, _, value = selector.partition("=")
+        wanted = selector.split(",")
         found = [item for where, item in self.objects.items() if where.rpartition("/")[0] == path]
-        found = [item for item in found if item["metadata"].get("labels", {}).get(label) == value]
+        found = [item for item in found if all(_has(item["metadata"].get("labels", {}), one) for one in wanted)]
         alone = "PartialObjectMetadata" in accept
         listed = [copy.deepcopy({"metadata": item["metadata"]} if alone else item) for item in found]
         return [kept for item in listed if (kept := keep(item)) is not None]

@@ -12,9 +12,20 @@ from gatewright.api import RELEASE
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.model import Revision, View, stored
 from gatewright.ports import Permanent, Retryable
+from gatewright.runtime import revisions
 from gatewright.runtime.children import meta
 from gatewright.runtime.kube import path
-from gatewright.runtime.revisions import COPIES, LIMIT, RUN, keep_revision, prune, read_revision, too_large
+from gatewright.runtime.revisions import (
+    COPIES,
+    LIMIT,
+    MOST_COPIES,
+    MOST_PRUNED,
+    RUN,
+    keep_revision,
+    prune,
+    read_revision,
+    too_large,
+)
 from tests.fakes.objects import Objects
 
 VIEW = View("shop", "web", "uid-web", 1, None, ReleaseStatus())
@@ -173,14 +184,61 @@ async def test_what_belongs_to_another_of_the_same_name_stays() -> None:
     assert names(there) == ["copy-1", "prod-keys", "web-1-a"]
 
 
-async def test_revisions_of_an_older_operator_say_their_copies_in_their_content() -> None:
+async def test_a_kept_revision_without_its_labels_keeps_its_copies() -> None:
     there = Objects()
-    for name, copies in (("old-gone", ("copy-1", "copy-2")), ("old-kept", ("copy-2",))):
+    for name, copies in (("web-1-old", ("copy-1", "copy-2")), ("web-2-kept", ("copy-2",))):
         await keep(there, name, 1, *copies)
-        meta_ = there.objects[f"{REVISIONS}/{name}"]["metadata"]
-        del meta_["labels"][RUN], meta_["annotations"]
-    await prune(there, VIEW, {"old-kept"}, {1})  # type: ignore[arg-type]
-    assert names(there) == ["copy-2", "old-kept"]
+    meta_ = there.objects[f"{REVISIONS}/web-2-kept"]["metadata"]
+    del meta_["labels"], meta_["annotations"]
+    await prune(there, VIEW, {"web-2-kept"}, set())  # type: ignore[arg-type]
+    assert names(there) == ["copy-2", "web-2-kept"]
+
+
+async def test_of_revisions_that_somebody_has_forged_no_content_is_read() -> None:
+    there = Objects()
+    await keep(there, "web-1-old", 1)
+    await keep(there, "web-2-kept", 2)
+    for number in range(500):
+        await keep(there, f"forged-{number}", 1)
+        del there.objects[f"{REVISIONS}/forged-{number}"]["metadata"]["labels"][RUN]
+    there.asked.clear()
+    await prune(there, VIEW, {"web-2-kept"}, {2})  # type: ignore[arg-type]
+    assert there.asked == [("list", REVISIONS), ("delete", f"{REVISIONS}/web-1-old")]
+
+
+async def test_so_many_are_deleted_in_one_pass_and_the_others_by_the_next() -> None:
+    there = Objects()
+    for number in range(MOST_PRUNED + 5):
+        await keep(there, f"web-{number}-old", number)
+    await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    assert len(names(there)) == 5
+    await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    assert names(there) == []
+
+
+async def test_where_there_are_too_many_to_know_what_is_needed_nothing_is_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(revisions, "MOST_REVISIONS", 3)
+    there = Objects()
+    for number in range(4):
+        await keep(there, f"web-{number}-old", number)
+    with pytest.raises(Permanent, match="more than 3 ControllerRevisions of web; delete some"):
+        await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    assert len(names(there)) == 4
+
+
+async def test_a_revision_that_names_copies_without_an_end_is_passed_over() -> None:
+    there = Objects()
+    await keep(there, "web-1-old", 1, "copy-1")
+    await keep(there, "web-1-forged", 1)
+    many = ",".join(f"s{number}" for number in range(MOST_COPIES + 1))
+    there.write(f"{REVISIONS}/web-1-forged", {"metadata": {"annotations": {COPIES: many}}}, "mallory")
+    there.asked.clear()
+    with pytest.raises(Permanent, match=f"web-1-forged names more than {MOST_COPIES} copies; it stays"):
+        await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    assert names(there) == ["web-1-forged"]
+    assert len(there.asked) < 6
 
 
 @pytest.mark.parametrize("at", range(1, 8))

@@ -24,6 +24,7 @@ from gatewright.providers.gates import redis as redis_gate
 from gatewright.providers.targets import availability
 from gatewright.runtime import outbox, reports, words
 from gatewright.runtime.outbox import Outbox
+from gatewright.runtime.reconcile import SENDERS
 from tests.unit.test_reports import VIEW
 
 LOUD = 20_000
@@ -237,6 +238,34 @@ async def test_a_namespace_that_tells_too_much_loses_its_own_events(monkeypatch:
     sent = await _delivered(put)
     assert len(sent) == 10 and ("quiet", "done") in sent
     assert sent[-1] == ("loud", "49"), "the oldest go"
+
+
+async def test_events_that_hang_hold_no_sender_that_another_namespace_needs() -> None:
+    class Hangs(_Events):
+        begun = 0
+
+        async def create_for_metadata(self, path: str, body: dict[str, Any]) -> None:
+            if body["metadata"]["namespace"] == "stuck":
+                self.begun += 1
+                await asyncio.Event().wait()
+            await super().create_for_metadata(path, body)
+
+    events = Hangs()
+    box = Outbox(cast(Any, events), "one")
+    tasks = [asyncio.create_task(box.run()) for _ in range(SENDERS)]
+    for number in range(50):
+        box.put(_view("stuck"), Note("Held", f"{number}"))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    for number in range(3):
+        box.put(_view("quiet"), Note("Promoted", f"{number}"))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert events.sent == [("quiet", "0"), ("quiet", "1"), ("quiet", "2")]
+    assert events.begun == outbox.AT_ONCE < SENDERS
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from functools import partial
 
+import pytest
+
+from gatewright.runtime import costs, usage
 from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.shares import MANY, Shares
+from gatewright.runtime.usage import BURST_S, MOST_DEBT_S, PART, Usage
 
 
 async def drain(queue: KeyedQueue[str]) -> list[str]:
@@ -165,3 +171,192 @@ async def test_shares_of_namespaces_that_do_nothing_are_forgotten() -> None:
     for number in range(10 * MANY):
         shares.of(str(number))
     assert len(shares._found) <= 2 * MANY and shares.of("held") is held
+
+
+# --- what passes cost
+
+
+class Clock:
+    """The loop's time, which only a test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(usage, "_now", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+async def order(queue: KeyedQueue[Place], count: int, cost: dict[str, float]) -> list[str]:
+    """Whose keys one worker gets, when each pass of a share costs that much."""
+    got = []
+    for _ in range(count):
+        [key] = await taken(queue, 1) or [("nobody", "")]
+        got.append(key[0])
+        if key[0] != "nobody":
+            queue.charge(key, cost.get(key[0], 0.0))
+            queue.done(key)
+    return got
+
+
+async def test_a_share_that_has_used_more_than_its_part_comes_after_all_others(clock: Clock) -> None:
+    queue = shared(1)
+    for number in range(20):
+        for namespace in ("noisy", "shop", "bar"):
+            queue.add((namespace, str(number)))
+    got = await order(queue, 50, {"noisy": 0.08, "shop": 0.001, "bar": 0.001})
+    allowed = int(BURST_S / 0.08) + 1
+    assert Counter(got[: allowed * 3 + 20])["noisy"] == allowed
+    assert Counter(got) == {"shop": 20, "bar": 20, "noisy": 10}, "when nobody else waits, it goes on"
+
+
+async def test_what_was_used_is_forgiven_with_time(clock: Clock) -> None:
+    queue = shared(1)
+    queue.charge(("shop", "0"), 0.001)
+    for number in range(200):
+        for namespace in ("noisy", "shop"):
+            queue.add((namespace, str(number)))
+    queue.charge(("noisy", "0"), BURST_S + 0.1)
+    assert "noisy" not in await order(queue, 20, {})
+    clock.now += 0.1 / PART + 0.01
+    assert Counter(await order(queue, 20, {}))["noisy"] == 10
+
+
+async def test_no_share_waits_for_ever_however_much_it_has_used(clock: Clock) -> None:
+    queue = shared(1)
+    for number in range(200):
+        for namespace in ("noisy", "shop"):
+            queue.add((namespace, str(number)))
+    queue.charge(("noisy", "0"), 1000.0)
+    assert "noisy" not in await order(queue, 20, {})
+    clock.now += MOST_DEBT_S / PART + 0.01
+    assert "noisy" in await order(queue, 2, {})
+
+
+async def test_a_share_in_debt_waits_while_the_pass_of_another_is_under_way(clock: Clock) -> None:
+    queue = shared(16)
+    queue.add(("shop", "a"))
+    assert await taken(queue, 1) == [("shop", "a")]
+    queue.charge(("noisy", "0"), 5.0)
+    for number in range(10):
+        queue.add(("noisy", str(number)))
+    assert await taken(queue, 8) == []
+    queue.done(("shop", "a"))
+    assert len(await taken(queue, 8)) == 1, "one pass at a time: others may come at any moment"
+
+
+async def test_a_share_that_is_alone_waits_for_nobody_whatever_it_uses(clock: Clock) -> None:
+    queue = shared(16)
+    for _ in range(5000):
+        queue.charge(("noisy", "0"), 0.001)
+    for number in range(100):
+        queue.add(("noisy", str(number)))
+    assert len(await taken(queue, 16)) == 8
+
+
+async def test_of_passes_with_long_steps_few_go_on_at_a_time_and_more_when_they_get_shorter(clock: Clock) -> None:
+    queue = shared(16)
+    for number in range(100):
+        queue.add(("noisy", str(number)))
+    queue.charge(("noisy", "0"), 0.08)
+    assert len(await taken(queue, 16)) == 1
+    queue = shared(16)
+    for number in range(100):
+        queue.add(("noisy", str(number)))
+    for seconds in (0.08, *[0.001] * 100):
+        queue.charge(("noisy", "0"), seconds)
+    assert len(await taken(queue, 16)) == 4
+
+
+async def test_shares_that_are_all_in_debt_take_turns(clock: Clock) -> None:
+    queue = shared(4)
+    for namespace in ("noisy", "loud"):
+        queue.charge((namespace, "0"), 5.0)
+        for number in range(10):
+            queue.add((namespace, str(number)))
+    assert [key[0] for key in await taken(queue, 4)] == ["noisy", "loud"]
+
+
+async def test_a_rollback_waits_only_for_rollbacks_of_those_that_have_used_less(clock: Clock) -> None:
+    queue = shared(2, reserved=2, pressing={("noisy", "undoing"), ("shop", "undoing")})
+    queue.charge(("noisy", "0"), 5.0)
+    queue.add(("shop", "a"))
+    queue.add(("noisy", "undoing"))
+    assert await taken(queue, 1) == [("noisy", "undoing")], "an ordinary pass of another is not in its way"
+    queue.done(("noisy", "undoing"))
+    queue.add(("noisy", "undoing"))
+    queue.add(("shop", "undoing"))
+    assert await taken(queue, 1) == [("shop", "undoing")]
+    assert await taken(queue, 1, reserved=True) == []
+    queue.done(("shop", "undoing"))
+    assert await taken(queue, 1, reserved=True) == [("noisy", "undoing")]
+
+
+async def test_a_debt_that_is_paid_wakes_who_has_waited_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "PART", 100.0)  # a debt of a second is paid in 10 ms
+    queue = shared(16)
+    queue.add(("shop", "a"))
+    assert await taken(queue, 1) == [("shop", "a")]
+    queue.charge(("noisy", "0"), BURST_S + 1.0)
+    queue.add(("noisy", "0"))
+    waiting = asyncio.ensure_future(queue.take())
+    assert await asyncio.wait_for(waiting, 5) == ("noisy", "0")
+
+
+async def test_what_namespaces_have_used_is_forgotten_when_they_do_nothing(clock: Clock) -> None:
+    used = Usage()
+    for number in range(5000):
+        used.charge(str(number), 0.01)
+        clock.now += 10
+    assert len(used.accounts) <= usage.MANY
+
+
+async def test_each_step_of_a_pass_is_charged_and_no_step_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(1000))
+    monkeypatch.setattr(costs, "_cpu", lambda: float(next(ticks)))
+    spent: Counter[str] = Counter()
+
+    async def work(steps: int) -> int:
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        return steps
+
+    def charge(share: str, seconds: float) -> None:
+        spent[share] += int(seconds)
+
+    found = await asyncio.gather(
+        costs.charged(work(3), partial(charge, "a")), costs.charged(work(7), partial(charge, "b"))
+    )
+    assert found == [3, 7]
+    assert spent == {"a": 4, "b": 8}, "a step more than it has waited"
+
+
+async def test_work_that_is_charged_fails_and_is_broken_off_as_it_was() -> None:
+    spent: list[float] = []
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            ended.append("in time")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("broken off")
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise KeyError("a")
+
+    with pytest.raises(KeyError):
+        await costs.charged(fails(), spent.append)
+    task = asyncio.ensure_future(costs.charged(work(), spent.append))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == ["in time", "broken off"] and len(spent) >= 4

@@ -324,3 +324,25 @@ async def test_an_answer_that_nobody_can_make_anything_of_is_not_the_last_one(
     room.sampler.watch(TWO, [asked(interval="1s")])
     await room.until(lambda: room.state(ONE) == room.state(TWO) == "Passing")
     assert len(gate.asked) >= 2
+
+
+async def test_checks_of_releases_that_are_gone_are_not_remembered(gate: Asked, room: Room) -> None:
+    room.sampler.watch(ONE, [asked()])  # due before all the others, which therefore never come to the top of the heap
+    await room.until(lambda: room.state(ONE) == "Passing")
+    for number in range(400):
+        key = ("noisy", str(number))
+        room.sampler.watch(key, [asked({"connection": f"made-up-{number}"})])
+        await room.until(lambda key=key: room.state(key) == "Passing")  # type: ignore[misc]
+        room.sampler.watch(key, ())
+    assert len(room.sampler) == 1
+    assert len(room.sampler._heap) < 100, "each is due in an hour"
+    assert len(room.sampler._slots) < 100
+
+
+async def test_how_many_are_watched_is_known_without_counting(gate: Asked, room: Room) -> None:
+    room.sampler.watch(ONE, [asked()])
+    room.sampler.watch(TWO, [asked()])
+    room.sampler.watch(ONE, [asked(max="2")])
+    assert len(room.sampler) == sum(map(len, room.sampler._tracks.values())) == 2
+    room.sampler.watch(ONE, ())
+    assert len(room.sampler) == sum(map(len, room.sampler._tracks.values())) == 1

@@ -210,6 +210,11 @@ class Entry:
         return int(self.obj["metadata"]["resourceVersion"])
 
     @property
+    def generation(self) -> int:
+        """Of the spec that the next view is made of."""
+        return self._spec.generation
+
+    @property
     def phase(self) -> str:
         """Of the run under way, or of the last one; empty where there was none."""
         return str((self.working.get("run") or {}).get("phase") or "")

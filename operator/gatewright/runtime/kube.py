@@ -1,4 +1,7 @@
-"""The API server in plain dicts, over the connection pool and the credentials of `kubernetes.aio`.
+"""The API server in plain dicts, with the TLS and the credentials of `kubernetes.aio`.
+
+Connections are of three kinds, and none waits for another: streams (watches, logs) last long, and there are as many as
+somebody needs; requests take turns by namespace; the Lease has its own.
 
 The generated API classes are passed over on purpose: a status write through them costs several times the CPU of the
 same request with a plain dict. Every foreign exception is converted here, or by `refusals.refusal`.
@@ -8,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -24,11 +28,18 @@ from gatewright.runtime import metrics, outline, wire
 from gatewright.runtime.log_limits import about
 from gatewright.runtime.outline import Unreadable
 from gatewright.runtime.refusals import Gone, TimedOut, TooLarge, plain, refusal, too_many
-from gatewright.runtime.wire import lean
+from gatewright.runtime.turnstile import Turnstile
+from gatewright.runtime.wire import Unreadable, lean
 
 TIMEOUT = 8.0
 AGAIN = (0.05, 0.2)
 """Seconds after which a read that was refused for now is tried again."""
+TURN_TIMEOUT_S = 8.0
+"""Seconds that a request waits at most for others of its namespace."""
+REQUESTS = 64
+"""Requests at a time, besides those of the Lease; one namespace has half of them at most."""
+LEASES = 2
+"""Connections for the Lease: one may hang."""
 LONG_TIMEOUT = 30.0
 """For a text that may be long, such as a log."""
 PATCHES = {
@@ -51,8 +62,15 @@ MOST_READ = 128 * 2**20
 RESTARTS = 3
 """How often a list whose continuation was forgotten begins anew."""
 log = logging.getLogger("gatewright.kube")
+Kind = Literal["streams", "requests", "lease"]
+CONNECTIONS: dict[Kind, int] = {"streams": 0, "requests": REQUESTS, "lease": LEASES}
+"""How many there are of each kind at most; 0: as many as are needed."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 JUST_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+
+_LEASE_ROOT = "/apis/coordination.k8s.io/"
+_NAMESPACED = re.compile(r"/(?:api/[^/]+|apis/[^/]+/[^/]+)/namespaces/([^/?]+)")
 
 
 _COUNTED = {method: metrics.requests.labels(method) for method in ("GET", "POST", "PUT", "PATCH", "DELETE")}
@@ -64,7 +82,8 @@ class Kube:
     def __init__(self, api: kubernetes_client.ApiClient) -> None:
         self._api = api
         self._base: str = api.configuration.host.rstrip("/")
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[Kind, aiohttp.ClientSession] = {}
+        self._turns = Turnstile(REQUESTS)
         self._closed = False
         self.fence: Callable[[], None] | None = None
         """Called before every write but those of Leases; raises where this instance may not write any more."""
@@ -77,9 +96,10 @@ class Kube:
         """URL of the API server."""
         return self._base
 
-    def _open(self) -> aiohttp.ClientSession:
-        """The library's connector without its `trust_env`, which would read ~/.netrc in a thread on every request."""
-        connector = self._api.rest_client._create_connector()
+    def _open(self, most: int) -> aiohttp.ClientSession:
+        """The library's session without its `trust_env`, which would read ~/.netrc in a thread on every request, and with
+        so many connections at most (0: any number)."""
+        connector = aiohttp.TCPConnector(limit=most, ssl=self._api.rest_client.ssl_context)
         # no cookies: they would be looked up for each request, and an API server has none
         return aiohttp.ClientSession(
             connector=connector,
@@ -96,14 +116,13 @@ class Kube:
             kubernetes_config.load_incluster_config(client_configuration=configuration)
         except kubernetes_config.ConfigException:
             await kubernetes_config.load_kube_config(client_configuration=configuration)
-        configuration.connection_pool_maxsize = 64
         return cls(kubernetes_client.ApiClient(configuration))
 
     async def close(self) -> None:
-        """Close the connection pool; whoever asks from then on gets Retryable."""
+        """Close all connections; whoever asks from then on gets Retryable."""
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
         await self._api.close()
 
     async def get(self, path: str) -> dict[str, Any]:
@@ -126,12 +145,13 @@ class Kube:
         accept: str = "application/json",
         *,
         keep: Keep = all_of_it,
+        most: int = MOST_READ,
     ) -> list[dict[str, Any]]:
         """All at once: for what is few, such as the pods of a Job. Anybody may give his own objects a label; so what
         `keep` does not want is dropped as it comes, and what is left is bounded. Raises Retryable, Permanent."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
         size = 0
-        async for item in self.each(path, selector, fields, accept, MOST_READ):
+        async for item in self.each(path, selector, fields, accept, most):
             kept = keep(item)
             if kept is None:
                 continue
@@ -273,7 +293,7 @@ class Kube:
         limit = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=silence)
         metrics.requests.labels(verb).inc()
         try:
-            async with self._opened().request(
+            async with self._opened("streams").request(
                 "GET", self._base + path, headers=headers, proxy=self._proxy, timeout=limit
             ) as response:
                 if response.status >= 400:
@@ -308,12 +328,12 @@ class Kube:
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
         return headers
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _opened(self, kind: Kind) -> aiohttp.ClientSession:
         if self._closed:
             raise Retryable("this instance has stopped")
-        if self._session is None:
-            self._session = self._open()
-        return self._session
+        if kind not in self._sessions:
+            self._sessions[kind] = self._open(CONNECTIONS[kind])
+        return self._sessions[kind]
 
     async def _request(
         self,
@@ -340,8 +360,32 @@ class Kube:
         most: int | None = None,
     ) -> bytes:
         """The text of an answer; TooLarge where it has more than so many bytes."""
-        if method != "GET" and self.fence is not None and "/leases" not in path:
-            self.fence()
+        if path.startswith(_LEASE_ROOT):
+            return await self._send("lease", method, path, body, content, accept, most)
+
+        async with self._turn(method, path, whose(path, body)):
+            if method != "GET" and self.fence is not None:
+                self.fence()
+            return await self._send("requests", method, path, body, content, accept, most)
+
+    @asynccontextmanager
+    async def _turn(self, method: str, path: str, namespace: str) -> AsyncGenerator[None]:
+        """Have one of the requests of a namespace. Raises Retryable where that takes too long."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(TURN_TIMEOUT_S):
+                    await stack.enter_async_context(self._turns.turn(namespace))
+            except TimeoutError:
+                owner = f"namespace {namespace}" if namespace else "the operator itself"
+                raise Retryable(
+                    f"{method} {plain(path)}: {owner} has too many requests under way ({self._turns.inside[namespace]})"
+                ) from None
+            yield
+
+    async def _send(
+        self, kind: Kind, method: str, path: str, body: Any, content: str, accept: str, most: int | None
+    ) -> bytes:
+        """One request over a connection of its kind."""
         headers = await self._headers(method, path, accept)
         headers["Content-Type"] = content
         try:
@@ -350,7 +394,7 @@ class Kube:
             raise Permanent(f"{method} {plain(path)}: what is to be sent cannot be written as JSON") from None
         _COUNTED[method].inc()
         try:
-            async with self._opened().request(
+            async with self._opened(kind).request(
                 method, self._base + path, data=data, headers=headers, proxy=self._proxy
             ) as response:
                 text = await (response.read() if most is None else _at_most(response, most))
@@ -385,6 +429,16 @@ def _size(kept: dict[str, Any]) -> int:
 
 def _nothing() -> None:
     """Nobody has to know that a stream was opened."""
+
+
+def whose(path: str, body: Any) -> str:
+    """The namespace that a request is made for; empty where it is for all. A review names it in its body."""
+    namespaced = _NAMESPACED.match(path)
+    if namespaced is not None:
+        return namespaced[1]
+    if path.endswith("accessreviews"):
+        return str(body["spec"]["resourceAttributes"].get("namespace", ""))
+    return ""
 
 
 def _segment(name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,9 @@ from gatewright.runtime.log_limits import about
 SIZE = 10_000
 """Events that wait at most; beyond, the namespace with the most of them loses its oldest."""
 
+AT_ONCE = 2
+"""Events of one namespace that are sent at a time: fewer than there are senders."""
+
 log = logging.getLogger("gatewright.events")
 
 
@@ -33,8 +36,9 @@ class Outbox:
         self._instance = instance
         self._waiting: dict[str, deque[dict[str, Any]]] = {}
         """By namespace; the one whose turn it is stands first."""
-        self._count = asyncio.Semaphore(0)
-        """How many wait."""
+        self._sending: Counter[str] = Counter()
+        self._news = asyncio.Event()
+        """One more waits, or was sent."""
 
     def put(self, view: View, note: Note) -> None:
         """Queue an Event; never waits."""
@@ -67,33 +71,32 @@ class Outbox:
     async def run(self) -> None:
         """Deliver until cancelled; an Event that is refused is dropped, one that nobody answered is tried once more."""
         while True:
-            body = await self._next()
-            for last in (False, True):
-                try:
-                    await self._kube.create_for_metadata(
-                        path("events.k8s.io/v1", "events", body["metadata"]["namespace"]), body
-                    )
-                    break
-                except Retryable as error:
-                    if not last:
-                        await asyncio.sleep(1.0)
-                        continue
-                    log.warning(
-                        "an event was not delivered: %s",
-                        error,
-                        extra=about(body["metadata"]["namespace"]),
-                    )
-                except Permanent as error:
-                    log.warning(
-                        "an event was refused: %s",
-                        error,
-                        extra=about(body["metadata"]["namespace"]),
-                    )
-                    break
-                except Exception:  # a bug, or a text that cannot be sent: the next one is another
-                    metrics.errors.inc()
-                    log.exception("an event was not sent", extra=about(body["metadata"]["namespace"]))
-                    break
+            namespace, body = await self._next()
+            try:
+                await self._send(namespace, body)
+            finally:
+                self._sending[namespace] -= 1
+                if not self._sending[namespace]:
+                    del self._sending[namespace]
+                self._news.set()
+
+    async def _send(self, namespace: str, body: dict[str, Any]) -> None:
+        for last in (False, True):
+            try:
+                await self._kube.create_for_metadata(path("events.k8s.io/v1", "events", namespace), body)
+                return
+            except Retryable as error:
+                if not last:
+                    await asyncio.sleep(1.0)
+                    continue
+                log.warning("an event was not delivered: %s", error, extra=about(namespace))
+            except Permanent as error:
+                log.warning("an event was refused: %s", error, extra=about(namespace))
+                return
+            except Exception:  # a bug, or a text that cannot be sent: the next one is another
+                metrics.errors.inc()
+                log.exception("an event was not sent", extra=about(namespace))
+                return
 
     def _put(self, body: dict[str, Any]) -> None:
         self._waiting.setdefault(body["metadata"]["namespace"], deque()).append(body)
@@ -104,16 +107,21 @@ class Outbox:
             if not self._waiting[fullest]:
                 del self._waiting[fullest]
             metrics.dropped.inc()
-        else:
-            self._count.release()
+        self._news.set()
 
-    async def _next(self) -> dict[str, Any]:
+    async def _next(self) -> tuple[str, dict[str, Any]]:
         """The oldest Event of the namespace whose turn it is; that one is the last from now on."""
-        await self._count.acquire()
+        while (namespace := self._turn()) is None:
+            self._news.clear()
+            await self._news.wait()
 
-        namespace = next(iter(self._waiting))
         events = self._waiting.pop(namespace)
         body = events.popleft()
         if events:
             self._waiting[namespace] = events
-        return body
+        self._sending[namespace] += 1
+        return namespace, body
+
+    def _turn(self) -> str | None:
+        """The first namespace that may send one more."""
+        return next((namespace for namespace in self._waiting if self._sending[namespace] < AT_ONCE), None)

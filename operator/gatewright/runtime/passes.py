@@ -92,7 +92,13 @@ class Passes:
         """Decide and act until nothing changes any more. Raises Restless, Retryable, Permanent, Lost."""
         decision: Decision | None = None
         entry.turn += 1
+        generation = entry.generation
         for _ in range(ROUNDS):
+            if (
+                entry.generation != generation
+            ):  # one spec is read in a pass; whoever edits it meanwhile waits for his turn
+                self.queue.add(entry.key)
+                break
             view = replace(entry.view(), acts=self.people.pending(entry.key))
             entry.tried = tuple(act.uid for act in view.acts)
             if entry.tampered:

@@ -8,17 +8,22 @@ Keys belong to shares (their namespaces), and no share is in another's way:
 * shares take turns, however many keys one of them has;
 * a share may hold a worker more only while it holds fewer than are free: one alone gets half of them, the next half of
   what is left, and so on, so that a worker is there for whoever comes next;
-* urgent keys (rollbacks) go first, and have workers of their own besides.
+* urgent keys (rollbacks) go first, and have workers of their own besides;
+* a share that has used more of the CPU than its part comes after those that have not: its urgent keys after theirs, its
+  other ones after all of theirs. Of passes whose steps are long a share has few at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from gatewright.runtime.usage import Usage
 
 K = TypeVar("K", bound=Hashable)
 
@@ -28,6 +33,8 @@ class _Lane(Generic[K]):
 
     def __init__(self) -> None:
         self._shares: dict[Hashable, dict[K, None]] = {}
+        self.working: Counter[Hashable] = Counter()
+        """Keys that were taken out of it and are worked on."""
 
     def put(self, share: Hashable, key: K) -> None:
         self._shares.setdefault(share, {})[key] = None
@@ -42,6 +49,20 @@ class _Lane(Generic[K]):
             del self._shares[share]
         return True
 
+    def waiting(self) -> Iterable[Hashable]:
+        """Shares that have keys here."""
+        return self._shares
+
+    def active(self) -> Iterable[Hashable]:
+        """Shares that have keys here, or keys from here that are worked on."""
+        return itertools.chain(self._shares, self.working)
+
+    def end(self, share: Hashable) -> None:
+        """A key from here is not worked on any more."""
+        self.working[share] -= 1
+        if not self.working[share]:
+            del self.working[share]
+
     def next(self, may: Callable[[Hashable], bool]) -> K | None:
         """The first key of the first share that may have it; that share is the last one from now on."""
         share = next((share for share in self._shares if may(share)), None)
@@ -52,6 +73,7 @@ class _Lane(Generic[K]):
         del keys[key]
         if keys:
             self._shares[share] = keys
+        self.working[share] += 1
         return key
 
 
@@ -98,12 +120,15 @@ class KeyedQueue(Generic[K]):
         self._reserved: _Pool[K] = _Pool(reserved)
         self._waiting: dict[K, bool] = {}
         """Keys that wait, and whether they are urgent."""
-        self._working: dict[K, _Pool[K]] = {}
+        self._working: dict[K, tuple[_Pool[K], _Lane[K]]] = {}
         self._dirty: dict[K, bool] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._usage = Usage()
+        self._payday: asyncio.TimerHandle | None = None
+        """When a share that waits is not in debt any more."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -149,10 +174,17 @@ class KeyedQueue(Generic[K]):
 
     def done(self, key: K) -> None:
         """The pass over a key is finished."""
-        self._working.pop(key).end(self._share(key))
+        share = self._share(key)
+        pool, lane = self._working.pop(key)
+        pool.end(share)
+        lane.end(share)
         if key in self._dirty:
             self.add(key, self._dirty.pop(key))
         self._hand_out()
+
+    def charge(self, key: K, seconds: float) -> None:
+        """Work on a key has cost that much CPU."""
+        self._usage.charge(self._share(key), seconds)
 
     def forget(self, key: K) -> None:
         """No delayed pass over this key any more."""
@@ -175,14 +207,53 @@ class KeyedQueue(Generic[K]):
     def _give(self, pool: _Pool[K], lane: _Lane[K]) -> bool:
         while pool.idle and pool.idle[0].done():  # a worker that was stopped while it waited
             pool.idle.popleft()
-        key = lane.next(pool.admits) if pool.idle else None
+        if not pool.idle:
+            return False
+
+        key = self._next(pool, lane)
         if key is None:
             return False
         del self._waiting[key]
-        self._working[key] = pool
+        self._working[key] = pool, lane
         pool.begin(self._share(key))
         pool.idle.popleft().set_result(key)
         return True
+
+    def _next(self, pool: _Pool[K], lane: _Lane[K]) -> K | None:
+        """The key whose turn it is, of a share that is in nobody's way."""
+        held = self._others_first(lane)
+
+        def may(share: Hashable) -> bool:
+            if not pool.admits(share) or pool.busy[share] >= self._usage.at_once(share):
+                return False
+            return not (held and self._usage.debt(share))
+
+        key = lane.next(may)
+        if key is None and held:
+            self._wait_for_payday(lane)
+        return key
+
+    def _others_first(self, lane: _Lane[K]) -> bool:
+        """Whether somebody who is not in debt wants something that is at least as urgent."""
+        active = lane.active() if lane is self._urgent else itertools.chain(self._urgent.active(), lane.active())
+        return any(not self._usage.debt(share) for share in active)
+
+    def _wait_for_payday(self, lane: _Lane[K]) -> None:
+        """Look again when the first of those that are held back for their debt is not in debt any more."""
+        debts = [debt for share in lane.waiting() if (debt := self._usage.debt(share))]
+        if not debts:
+            return
+        loop = asyncio.get_running_loop()
+        paid = loop.time() + min(debts) + 0.001
+        if self._payday is not None:
+            if self._payday.when() <= paid:
+                return
+            self._payday.cancel()
+        self._payday = loop.call_at(paid, self._paid)
+
+    def _paid(self) -> None:
+        self._payday = None
+        self._hand_out()
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -7,12 +7,13 @@ import contextlib
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from gatewright.api import API_VERSION, RELEASE
 from gatewright.core.model import Delivery
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime import metrics
+from gatewright.runtime import costs, metrics
 from gatewright.runtime.admission_probe import AdmissionProbe
 from gatewright.runtime.aside import Aside, Orphans, Strangers, passed_over
 from gatewright.runtime.claims import Claims
@@ -178,6 +179,11 @@ class Reconciler:
                 self.queue.add(key)
 
     def _own_told(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
+        meta = body["metadata"]
+        with costs.spent(partial(self.queue.charge, (meta["namespace"], meta["name"]))):
+            self._take_in(api_path, kind, body)
+
+    def _take_in(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
         if "/connections/" in api_path:
             self.connection_event(kind, body)
         elif "/interventions/" in api_path:
@@ -396,7 +402,7 @@ class Reconciler:
             try:
                 entry = self.entries.get(key)
                 if entry is not None and not self._put_off(entry):
-                    await self._safely(entry)
+                    await costs.charged(self._safely(entry), partial(self.queue.charge, key))
                     self.notices.take(entry)
                     entry.rest()
             except Exception:  # a bug in what follows a pass; this worker is there for others too

@@ -6,7 +6,9 @@ found by metadata alone. A copy goes with the last revision that names it; Secre
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -24,6 +26,15 @@ COPIES = f"{GROUP}/copies"
 """Annotation on a ControllerRevision: names of the Secret copies that its snapshots refer to, with commas between them."""
 LIMIT = 2**20
 """Bytes of JSON that one ControllerRevision may keep; etcd takes 1.5 MiB in a request, metadata included."""
+
+MOST_REVISIONS = 1000
+"""ControllerRevisions of one Release that are looked through."""
+MOST_METADATA = 8 * 2**20
+"""Bytes of their metadata."""
+MOST_PRUNED = 50
+"""ControllerRevisions that are deleted at a time: a pass waits for it."""
+MOST_COPIES = 200
+"""Secret copies that one of them may name."""
 
 _KIB = 1024
 
@@ -99,50 +110,76 @@ def copies_in(data: Mapping[str, Any]) -> set[str]:
 # What nobody needs any more
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A ControllerRevision of this Release, by its metadata alone."""
+
+    name: str
+    uid: str
+    run: str
+    copies: frozenset[str]
+
+
 async def prune(kube: Kube, view: View, keep: Collection[str], history: Collection[int]) -> None:
-    """Delete the revisions of this Release that are neither in `keep` (names) nor of a run in `history`, and the Secret
-    copies that only those named. Raises Retryable; Permanent after all that could be deleted is."""
+    """Delete revisions of this Release that are neither in `keep` (names) nor of a run in `history`, and the Secret copies
+    that only those named; `MOST_PRUNED` at a time. Raises Retryable; Permanent after all that could be deleted is.
+
+    Anybody may put the label of a Release, and its UID, on revisions of his own. So contents are read only of what the
+    status itself names, and the rest is bounded.
+    """
     runs = {str(run) for run in history}
-
-    def own(item: dict[str, Any]) -> dict[str, Any] | None:
-        return item if ours(view, item) else None
-
-    found = await kube.list(_collection(view), f"{RELEASE}={view.name[:63]}", accept=METADATA_ONLY, keep=own)
-    old = [item for item in found if item["metadata"]["name"] not in keep and _labels(item).get(RUN) not in runs]
+    there = await _listed(kube, view)
+    old = [item for item in there if item.name not in keep and item.run not in runs]
     if not old:
         return
-    needed: set[str] = set()
-    for item in found:
-        if item not in old:
-            needed |= await _copies_of(kube, view, item)
-    refusals = [refusal async for refusal in _deleted(kube, view, old, needed)]
+
+    staying = [item for item in there if item not in old]
+    needed = {copy for item in staying for copy in item.copies}
+    for name in sorted(set(keep) - {item.name for item in staying}):  # somebody has taken its labels away
+        needed |= await _copies_in_content(kube, view, name)
+
+    refusals = [refusal async for refusal in _deleted(kube, view, old[:MOST_PRUNED], needed)]
     if refusals:
         raise refusals[0]
 
 
-async def _deleted(
-    kube: Kube, view: View, old: list[dict[str, Any]], needed: Collection[str]
-) -> AsyncIterator[Permanent]:
+async def _listed(kube: Kube, view: View) -> list[_Kept]:
+    """All that carry a run; nothing is known of what is needed unless all of them are. Raises Permanent, Retryable."""
+    count = itertools.count(1)
+
+    def own(item: dict[str, Any]) -> dict[str, Any] | None:
+        if not ours(view, item):
+            return None
+        if next(count) > MOST_REVISIONS:
+            raise Permanent(f"there are more than {MOST_REVISIONS} ControllerRevisions of {view.name}; delete some")
+        return item
+
+    selector = f"{RELEASE}={view.name[:63]},{RUN}"
+    listed = await kube.list(_collection(view), selector, accept=METADATA_ONLY, keep=own, most=MOST_METADATA)
+    return [_kept(item["metadata"]) for item in listed]
+
+
+def _kept(metadata: Mapping[str, Any]) -> _Kept:
+    named = (metadata.get("annotations") or {}).get(COPIES, "")
+    return _Kept(metadata["name"], metadata["uid"], metadata["labels"][RUN], frozenset(named.split(",")) - {""})
+
+
+async def _deleted(kube: Kube, view: View, old: Collection[_Kept], needed: Collection[str]) -> AsyncIterator[Permanent]:
     """Delete each revision after its copies: one that is interrupted is found again by its revision. Yields refusals."""
     for item in old:
         try:
-            for copy in sorted(await _copies_of(kube, view, item)):
-                if copy not in needed:
-                    await _delete_copy(kube, view, copy)
-            metadata = item["metadata"]
-            where = path("apps/v1", "controllerrevisions", view.namespace, metadata["name"])
-            await kube.delete(where, uid=metadata["uid"])
+            if len(item.copies) > MOST_COPIES:
+                raise Permanent(f"ControllerRevision {item.name} names more than {MOST_COPIES} copies; it stays")
+            for copy in sorted(item.copies - set(needed)):
+                await _delete_copy(kube, view, copy)
+            await kube.delete(path("apps/v1", "controllerrevisions", view.namespace, item.name), uid=item.uid)
         except Permanent as error:
             yield error
 
 
-async def _copies_of(kube: Kube, view: View, item: Mapping[str, Any]) -> set[str]:
-    """The copies that a revision names; one of an older operator says it in its content alone."""
-    if RUN in _labels(item):
-        named = (item["metadata"].get("annotations") or {}).get(COPIES, "")
-        return set(named.split(",")) - {""}
+async def _copies_in_content(kube: Kube, view: View, name: str) -> set[str]:
     try:
-        return copies_in(await _content(kube, view, item["metadata"]["name"]) or {})
+        return copies_in(await _content(kube, view, name) or {})
     except NotFound:
         return set()
 
@@ -156,10 +193,6 @@ async def _delete_copy(kube: Kube, view: View, name: str) -> None:
         return
     if ours(view, found):
         await kube.delete(where, uid=found["metadata"]["uid"])
-
-
-def _labels(item: Mapping[str, Any]) -> Mapping[str, str]:
-    return item["metadata"].get("labels") or {}
 
 
 def _collection(view: View) -> str:

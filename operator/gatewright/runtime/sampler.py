@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
@@ -46,7 +47,7 @@ CONCURRENT = 8
 AT_ONCE = 32
 """Measurements at a time of one namespace."""
 TIDY = 300.0
-"""Seconds between two looks for what is not needed any more, and between two words about a namespace that asks too much."""
+"""Seconds between two looks for namespaces that measure no more, and between two words about a namespace that asks too much."""
 GRACE = 2.0
 RESAY = 60.0
 """Seconds before other words for the same hold are told once more: an error that alternates is no write a sample."""
@@ -122,9 +123,11 @@ class Sampler:
         self._tracks: dict[Key, dict[str, _Track]] = {}
         self._questions: dict[tuple[str, str], _Question] = {}
         self._heap: list[tuple[float, int, _Track]] = []
+        self._open_tracks = 0
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._slots: dict[tuple[str, str, str | None], asyncio.Semaphore] = {}
+        self._slots: WeakValueDictionary[tuple[str, str, str | None], asyncio.Semaphore] = WeakValueDictionary()
+        """While somebody measures: names of Connections may be made up."""
         self._shares = Shares(AT_ONCE)
         self._tidy = 0.0
 
@@ -166,7 +169,7 @@ class Sampler:
         return max((track.answered for track in self._tracks.get(key, {}).values()), default=0.0)
 
     def __len__(self) -> int:
-        return sum(map(len, self._tracks.values()))
+        return self._open_tracks
 
     async def close(self) -> None:
         """Stop measuring."""
@@ -179,10 +182,12 @@ class Sampler:
         self._tracks.clear()
         self._questions.clear()
         self._heap.clear()
+        self._open_tracks = 0
 
     def _open(self, key: Key, measure: Measure, rebuild: bool, pinned: Pins) -> _Track:
         now = time.monotonic()
         track = _Track(key, measure, Window(opened=now), self._question(key[0], measure, pinned), rebuild, now)
+        self._open_tracks += 1
         track.question.intervals[measure.rule.interval] += 1
         self._count_on(track.question)
         track.stretch = self._budget.stretch(key[0])
@@ -206,6 +211,7 @@ class Sampler:
         return self._questions[found]
 
     def _close(self, track: _Track) -> None:
+        self._open_tracks -= 1
         track.due = float("inf")
         intervals, interval = track.question.intervals, track.measure.rule.interval
         intervals[interval] -= 1
@@ -225,6 +231,9 @@ class Sampler:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if len(self._heap) > 2 * self._open_tracks + 64:  # most of it stands for checks that are watched no more
+            self._heap = [item for item in self._heap if item[2].due == item[0]]
+            heapq.heapify(self._heap)
         while self._heap and self._heap[0][2].due != self._heap[0][0]:
             heapq.heappop(self._heap)
         if self._heap:
@@ -298,7 +307,6 @@ class Sampler:
         if now - self._tidy > TIDY:
             self._tidy = now
             self._budget.rest(now)
-            self._drop_unused()
             for name, factor in self._budget.over():
                 log.warning(
                     "namespace %s asks for %.3g times as many measurements as it may (%g a second); each of its checks is "
@@ -307,12 +315,6 @@ class Sampler:
                 )  # fmt: skip
             metrics.stretched.set(len(self._budget.over()))
         return self._budget.turn(namespace, now)
-
-    def _drop_unused(self) -> None:
-        used = {_slot(question) for question in self._questions.values()}
-        self._slots = {place: slot for place, slot in self._slots.items() if place in used}
-        self._heap = [item for item in self._heap if item[2].due == item[0]]
-        heapq.heapify(self._heap)
 
     def _forget(self, question: _Question) -> None:
         if not question.intervals and question.task is None:

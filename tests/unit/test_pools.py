@@ -1,0 +1,207 @@
+"""Connections to the API server: streams, the Lease and requests are not in each other's way, nor are namespaces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from kubernetes.aio import client as kubernetes_client
+
+from gatewright.ports import Retryable
+from gatewright.runtime import kube as kube_module
+from gatewright.runtime.kube import REQUESTS, Kube, path, whose
+from gatewright.runtime.leader import Lost
+from gatewright.runtime.turnstile import Turnstile
+from gatewright.runtime.watch import Watch
+
+MANY = REQUESTS + 6
+LEASE = path("coordination.k8s.io/v1", "leases", "gatewright", "gatewright")
+
+
+class Server:
+    """Watches never end, and so does no request of a namespace that is stuck."""
+
+    def __init__(self) -> None:
+        self.streams = 0
+        self.under_way: Counter[str] = Counter()
+        self.let_go = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query or request.path.endswith("/log"):
+            found = web.StreamResponse()
+            await found.prepare(request)
+            self.streams += 1
+            await self.let_go.wait()
+            return found
+        namespace = whose(request.path, None)
+        if namespace.startswith("stuck"):
+            self.under_way[namespace] += 1
+            await self.let_go.wait()
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+
+
+@pytest.fixture
+async def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+async def kube(server: Server) -> AsyncIterator[Kube]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    configuration = kubernetes_client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    configuration.connection_pool_maxsize = REQUESTS
+    found = Kube(kubernetes_client.ApiClient(configuration))
+    yield found
+    server.let_go.set()
+    await found.close()
+    await runner.cleanup()
+
+
+async def _reaches(count: int, what: str, server: Server) -> int:
+    """What a count is once it has come to what is wanted, or after a while."""
+    for _ in range(300):
+        now = server.streams if what == "streams" else server.under_way[what]
+        if now >= count:
+            return now
+        await asyncio.sleep(0.01)
+    return server.streams if what == "streams" else server.under_way[what]
+
+
+async def test_watches_take_no_connection_of_requests_and_of_the_lease(server: Server, kube: Kube) -> None:
+    watches = [Watch(kube, "v1", "configmaps", f"n{number}", "", _told, _gap) for number in range(MANY)]
+    tasks = [asyncio.create_task(watch.run()) for watch in watches]
+    try:
+        assert await _reaches(MANY, "streams", server) == MANY
+        assert (await asyncio.wait_for(kube.get(LEASE), 5))["metadata"]
+        assert await asyncio.wait_for(kube.list(path("v1", "configmaps", "shop")), 5) == []
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_namespace_whose_requests_are_stuck_leaves_connections_to_others(server: Server, kube: Kube) -> None:
+    stuck = [asyncio.create_task(kube.get(path("v1", "secrets", "stuck", str(number)))) for number in range(2 * MANY)]
+    try:
+        await _reaches(REQUESTS // 2, "stuck", server)
+        assert (await asyncio.wait_for(kube.get(path("v1", "secrets", "shop", "a")), 5))["metadata"]
+        assert (await asyncio.wait_for(kube.get(LEASE), 5))["metadata"]
+        assert server.under_way["stuck"] == REQUESTS // 2
+        server.let_go.set()
+        assert len(await asyncio.gather(*stuck)) == 2 * MANY, "those that waited had their turn"
+    finally:
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+
+
+async def test_who_waits_too_long_for_its_own_namespace_is_told_so(
+    server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = path("v1", "secrets", "stuck", "a")
+    stuck = [asyncio.create_task(kube.get(where)) for _ in range(REQUESTS // 2)]
+    await _reaches(REQUESTS // 2, "stuck", server)
+    monkeypatch.setattr(kube_module, "TURN_TIMEOUT_S", 0.01)
+    with pytest.raises(Retryable, match="namespace stuck has too many requests under way"):
+        await kube.get(where)
+    server.let_go.set()
+    await asyncio.gather(*stuck)
+
+
+async def test_only_a_lease_passes_the_fence(kube: Kube) -> None:
+    def closed() -> None:
+        raise Lost("not ours")
+
+    kube.fence = closed
+    await kube.replace(LEASE, {})
+    for where in (path("v1", "configmaps", "shop", "leases"), path("v1", "secrets", "shop", "leases-of-flats")):
+        with pytest.raises(Lost):
+            await kube.replace(where, {})
+
+
+REVIEW = {"spec": {"resourceAttributes": {"namespace": "shop"}}}
+
+
+@pytest.mark.parametrize(
+    ("where", "body", "namespace"),
+    [
+        (path("v1", "secrets", "shop", "a"), None, "shop"),
+        (path("apps/v1", "deployments", "shop") + "?limit=1", None, "shop"),
+        (path("apps/v1", "deployments"), None, ""),
+        (path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), REVIEW, "shop"),
+        (path("v1", "secrets", "shop", "a"), {"spec": {"resourceAttributes": {"namespace": "other"}}}, "shop"),
+    ],
+)
+def test_whose_a_request_is(where: str, body: object, namespace: str) -> None:
+    assert whose(where, body) == namespace
+
+
+# The turnstile itself
+
+
+async def _inside(turns: Turnstile, share: str, count: int) -> list[asyncio.Task[None]]:
+    async def stay() -> None:
+        async with turns.turn(share):
+            await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(stay()) for _ in range(count)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_share_alone_has_half_and_the_next_half_of_the_rest() -> None:
+    turns = Turnstile(16)
+    tasks = []
+    for share in "abcde":
+        tasks += await _inside(turns, share, 20)
+    assert [turns.inside[share] for share in "abcde"] == [8, 4, 2, 1, 1]
+    await _end(*tasks)
+    assert not turns.inside and turns.free == 16, "whoever was broken off gave back what he had"
+
+
+async def test_who_comes_out_lets_the_share_in_that_has_waited_for_the_longest() -> None:
+    turns = Turnstile(2)
+    [one] = await _inside(turns, "noisy", 1)
+    [two] = await _inside(turns, "other", 1)
+    waiting = await _inside(turns, "noisy", 5) + await _inside(turns, "shop", 1)
+    await _end(one)
+    await asyncio.sleep(0)
+    await _end(two)
+    await asyncio.sleep(0)
+    assert dict(turns.inside) == {"noisy": 1, "shop": 1}
+    await _end(*waiting)
+
+
+async def test_a_turn_that_comes_while_its_owner_is_broken_off_is_not_lost() -> None:
+    turns = Turnstile(1)
+    [one] = await _inside(turns, "a", 1)
+    [two] = await _inside(turns, "b", 1)
+    one.cancel()
+    await asyncio.gather(one, return_exceptions=True)
+    two.cancel()
+    await asyncio.gather(two, return_exceptions=True)
+    assert turns.free == 1
+    async with asyncio.timeout(1), turns.turn("c"):
+        assert turns.inside["c"] == 1
+
+
+def _told(where: str, kind: str, body: dict[str, object]) -> None:
+    """Nobody listens."""
+
+
+def _gap(part: str) -> None:
+    """Nobody listens."""
