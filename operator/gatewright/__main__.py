@@ -26,6 +26,7 @@ from gatewright.runtime.settings import (
     Settings,
     default_identity,
     default_lease_namespace,
+    pod_namespace,
 )
 
 
@@ -49,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         refuse=options.refuse_address,
         trust=options.trust_interventions,
         trust_authors=options.trust_authors,
+        own_namespace="" if options.serve_own_namespace else pod_namespace(),
         fastest=options.fastest_interval,
         rate=options.measurements_per_second,
     )
@@ -127,6 +129,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run Releases and open Connections also where the admission policies are not in force: whoever writes them acts "
         "with the operator's rights there",
+    )
+    run.add_argument(
+        "--serve-own-namespace",
+        action="store_true",
+        help="run Releases and open Connections also in the namespace of the operator's own pod: whoever may edit, or create "
+        "pods, there can act as the operator",
     )
     run.add_argument(
         "--fastest-interval",

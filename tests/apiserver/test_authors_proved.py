@@ -102,7 +102,7 @@ def test_nothing_begins_without_the_policies_and_all_of_it_with_them(bare: Site)
     found = lab.wait(lambda: connection(bare), 10, "a word about the Connection")
     assert found["status"] == "False" and "gatewright-connections" in found["message"]
     assert reads(bare) == 0
-    assert "releases of namespace" in lab.operator.log.read_text()
+    assert "no run begins in namespace" in lab.operator.log.read_text()
 
     lab.admit()
     bare.ended("Promoted", 60)

@@ -12,6 +12,7 @@ import yaml
 
 from gatewright.codegen import crds, openers, schema, statuses, uses
 from gatewright.providers import registry
+from gatewright.runtime.admission_probe import RESERVED
 from tests.apiserver.people import People, Right
 from tests.cluster.paths import CHECKOUT
 from tests.harness.api import Api
@@ -242,6 +243,15 @@ def test_a_connection_is_asked_for_wherever_it_is_used(authors_: People, user: A
     authors_.refuses(
         user, asking({"query": "select 1", "connection": "$(vars.db)"}, place, vars={"db": "db"}), use(""), where
     )
+
+
+def test_a_refusal_says_what_would_help(authors_: People, user: Api) -> None:
+    query = {"query": "select 1"}
+    assert "or name the Connection by connection:" in authors_.tells(user, asking(query), "of any name")
+    assert "name the Connection" not in authors_.tells(user, asking({**query, "connection": "prod"}), "connections")
+
+    said = authors_.tells(authors_.lab.api, asking({**query, "connection": RESERVED}), RESERVED)
+    assert f"the name {RESERVED} is reserved" in said and "RBAC must allow" not in said
 
 
 def test_who_may_use_all_may_leave_the_name_out(authors_: People) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import http.client
 import json
 import os
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -26,20 +29,22 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "crds").glob("gatewright.dev_*.yaml"))
 SAMPLES = sorted([*(ROOT / "manifests/samples").glob("*.yaml"), *(ROOT / "tests/e2e/foco/releases").glob("*.yaml")])
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+FORM = ("manifests/setup", "manifests")
 ACCOUNT = "system:serviceaccount:gatewright-system:gatewright"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiServer]:
-    """An API server on which `kubectl apply -k manifests/` was run."""
+    """An API server on which `kubectl apply -k` was run for manifests/setup/ and manifests/."""
     started = ApiServer()
     try:
         started.start()
     except Unavailable as reason:
         pytest.skip(str(reason))
     try:
-        applied = kubectl(started, "apply", "-k", str(ROOT / "manifests"))
-        assert applied.returncode == 0, applied.stderr
+        for folder in FORM:
+            applied = kubectl(started, "apply", "-k", str(ROOT / folder))
+            assert applied.returncode == 0, applied.stderr
         started.request("POST", "/api/v1/namespaces", {"metadata": {"name": "shop"}})
         assert wait_until(lambda: all(_established(started, kind.plural) for kind in crds.KINDS), 20)
         assert wait_until(lambda: _served(started), 20)
@@ -97,9 +102,10 @@ def test_crds_are_established_and_structural(server: ApiServer) -> None:
 
 
 def test_applying_everything_again_changes_nothing(server: ApiServer) -> None:
-    again = kubectl(server, "apply", "-k", str(ROOT / "manifests"))
-    assert again.returncode == 0, again.stderr
-    assert [line for line in again.stdout.splitlines() if not line.endswith("unchanged")] == []
+    for folder in FORM:
+        again = kubectl(server, "apply", "-k", str(ROOT / folder))
+        assert again.returncode == 0, again.stderr
+        assert [line for line in again.stdout.splitlines() if not line.endswith("unchanged")] == []
 
 
 def test_kubectl_explains_every_field_of_the_spec(server: ApiServer) -> None:
@@ -245,7 +251,6 @@ def test_where_the_api_server_is_may_be_read_and_nothing_else_of_that_kind(serve
     kind = ("discovery.k8s.io", "endpointslices")
     assert _may(server, "get", *kind, "default", "kubernetes")
     assert not _may(server, "get", *kind, "default", "other")
-    assert not _may(server, "get", *kind, "shop", "kubernetes")
     assert not _may(server, "list", *kind, "default")
 
 
@@ -259,8 +264,48 @@ def test_the_operators_pod_fits_pod_security_restricted(server: ApiServer) -> No
         server.request("POST", "/api/v1/namespaces/gatewright-system/pods?dryRun=All", pod)
 
 
+@pytest.mark.parametrize(
+    ("headers", "admitted"),
+    [({}, False), ({"Impersonate-Extra-authentication.kubernetes.io%2Fpod-name": "gatewright-0"}, True)],
+    ids=["no pod", "a pod"],
+)
+def test_the_operators_account_writes_a_status_from_its_pod_alone(
+    server: ApiServer, headers: dict[str, str], admitted: bool
+) -> None:
+    """Who impersonates it may not say which pod it is in, unless they may impersonate that, too."""
+    name = f"by-{'pod' if admitted else 'nobody'}"
+    stages = [{"name": "ship", "steps": [{"name": "wait", "wait": "1s"}]}]
+    body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Release", "metadata": {"name": name, "namespace": "shop"}}
+    server.request("POST", _collection(body), {**body, "spec": {"version": "1", "suspend": True, "stages": stages}})
+
+    path = f"{_collection(body)}/{name}/status"
+    wanted = "" if admitted else "shows no pod that it runs in"
+
+    def answered() -> bool:
+        said = _as_the_operator(server, path, {"status": {"message": "promoted by somebody"}}, headers)
+        return said == "" if admitted else wanted in said
+
+    assert wait_until(answered, 20)
+
+
+def _as_the_operator(server: ApiServer, path: str, patch: Any, headers: dict[str, str]) -> str:
+    """What the API server says to who impersonates the operator's ServiceAccount; nothing where it admits the patch."""
+    context = ssl.create_default_context(cafile=str(server.directory / "ca.crt"))
+    context.load_cert_chain(server.directory / "admin.crt", server.directory / "admin.key")
+    address = urlsplit(server.url)
+    connection = http.client.HTTPSConnection(str(address.hostname), address.port, timeout=10, context=context)
+    kind = {"Content-Type": "application/merge-patch+json", "Impersonate-User": ACCOUNT}
+    try:
+        connection.request("PATCH", path, json.dumps(patch), kind | headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        return "" if answer.status == 200 else text
+    finally:
+        connection.close()
+
+
 def test_the_namespaced_install_is_accepted_too(server: ApiServer) -> None:
-    found = kubectl(server, "apply", "--dry-run=server", "-k", str(ROOT / "manifests" / "namespaced"))
+    found = kubectl(server, "apply", "--dry-run=server", "-k", str(ROOT / "manifests" / "overlay"))
     assert found.returncode == 0, found.stderr
     assert "role.rbac.authorization.k8s.io/gatewright created" in found.stdout
 
@@ -269,7 +314,7 @@ def test_the_namespaced_install_is_accepted_too(server: ApiServer) -> None:
     ("install", "component", "made"),
     [
         ("manifests", "capture/cluster", "clusterrole.rbac.authorization.k8s.io/gatewright-capture"),
-        ("manifests/namespaced", "capture/namespaced", "role.rbac.authorization.k8s.io/gatewright-capture"),
+        ("manifests/rbac/namespaced", "capture/namespaced", "role.rbac.authorization.k8s.io/gatewright-capture"),
         ("manifests", "egress", "networkpolicy.networking.k8s.io/gatewright-egress"),
     ],
 )
@@ -278,6 +323,7 @@ def test_what_can_be_switched_on_is_accepted_too(
 ) -> None:
     base = os.path.relpath(ROOT, tmp_path.resolve())
     overlay = {"resources": [f"{base}/{install}"], "components": [f"{base}/manifests/{component}"]}
+    overlay |= {"namespace": "shop"} if component.endswith("namespaced") else {}
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
     found = kubectl(server, "apply", "--dry-run=server", "-k", str(tmp_path))
     assert found.returncode == 0, found.stderr

@@ -23,8 +23,9 @@ def image(cluster: Cluster) -> str:
 
 
 def by_kustomize(cluster: Cluster, arguments: Sequence[str] = ()) -> None:
-    """`kubectl apply -k manifests/`, and pods of the image that was just built, where Releases may capture
-    Secrets; further arguments by an overlay."""
+    """`kubectl apply -k manifests/setup/`, then `manifests/`, and pods of the image that was just built, where Releases may
+    capture Secrets; further arguments by an overlay."""
+    cluster.kubectl("apply", "--server-side", "--kustomize", str(ROOT / "manifests/setup"))
     with tempfile.TemporaryDirectory(prefix="gatewright-overlay-") as directory:
         base = os.path.relpath(ROOT / "manifests", Path(directory).resolve())
         Path(directory, "kustomization.yaml").write_text(yaml.safe_dump(_overlay(base, arguments)))

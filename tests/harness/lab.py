@@ -214,6 +214,7 @@ class Lab:
             for path in sorted((CHECKOUT / "manifests" / folder).glob("*.yaml")):
                 for item in _documents(path):
                     if item["kind"] in paths:
+                        item["metadata"].pop("namespace", None)  # this operator's own is `default`
                         bound = {"subjects": [subject]} if "roleRef" in item else {}
                         self.api.create(paths[item["kind"]], item | bound)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gatewright.codegen import crds, files
+from gatewright.codegen import crds, files, rbac
 from tests.cluster import Unavailable, assets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,21 +81,27 @@ def _bare(item: dict[str, Any]) -> dict[str, Any]:
 OUT = {"create": True, "apiServer": ["192.0.2.1/32"]}
 
 
+SHOP: dict[str, Any] = {"clusterWide": False, "watchNamespaces": ["shop"]}
+
+
 @pytest.mark.parametrize(
-    ("folder", "components", "values"),
+    ("folder", "components", "captured", "values"),
     [
-        ("manifests", [], {}),
-        ("manifests/namespaced", [], {"clusterWide": False}),
-        ("manifests", ["capture/cluster"], {"captureSecrets": True}),
-        ("manifests/namespaced", ["capture/namespaced"], {"clusterWide": False, "captureSecrets": True}),
-        ("manifests", ["egress"], {"networkPolicy": {"egress": OUT}}),
+        ("manifests", [], [], {}),
+        ("manifests/overlay", [], [], SHOP),
+        ("manifests", ["capture/cluster"], [], {"captureSecrets": True}),
+        ("manifests/namespaced", [], ["capture/namespaced"], {**SHOP, "captureSecrets": True}),
+        ("manifests", ["egress"], [], {"networkPolicy": {"egress": OUT}}),
     ],
     ids=["cluster-wide", "namespaced", "capturing", "namespaced-capturing", "egress"],
 )
 def test_chart_and_kustomization_install_the_same(
-    folder: str, components: list[str], values: dict[str, Any], tmp_path: Path
+    folder: str, components: list[str], captured: list[str], values: dict[str, Any], tmp_path: Path
 ) -> None:
-    chart, manifests = _helm(**values), _kustomize(_overlay(tmp_path, folder, components))
+    overlay = _overlay(tmp_path, folder, components)
+    if captured:
+        overlay = _overlay(tmp_path, folder, [], serves="shop", there=captured)
+    chart, manifests = _helm(**values), {**_kustomize("manifests/setup"), **_kustomize(overlay)}
     # Helm makes the namespace itself (--create-namespace), and it is the installer's to label.
     assert (
         manifests.pop(("Namespace", "", NAMESPACE))["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
@@ -106,15 +112,87 @@ def test_chart_and_kustomization_install_the_same(
         assert _bare(chart[key]) == _bare(manifests[key]), key
 
 
-def _overlay(directory: Path, folder: str, components: list[str]) -> str:
-    """What a user writes who adds components."""
-    if not components:
+def _overlay(
+    directory: Path,
+    folder: str,
+    components: list[str],
+    *,
+    serves: str = "",
+    there: list[str] | None = None,
+    **more: Any,
+) -> str:
+    """What a user writes who adds components, or names the namespace that is served (with components `there`)."""
+    if not (components or serves or more):
         return folder
     base = Path(os.path.relpath(ROOT, directory.resolve()))
-    parts = [str(base / "manifests" / name) for name in components]
-    content = {"resources": [str(base / folder)], "components": parts}
+    content: dict[str, Any] = {"resources": [str(base / folder)], **more}
+    content["components"] = [str(base / "manifests" / name) for name in components]
+
+    if serves:
+        argument = {"op": "add", "path": "/spec/template/spec/containers/0/args/1", "value": f"--namespace={serves}"}
+        patch = {"target": {"kind": "Deployment", "name": "gatewright"}, "patch": yaml.safe_dump([argument])}
+        content |= {"resources": [*content["resources"], serves], "patches": [patch]}
+        parts = [str(".." / base / "manifests" / name) for name in there or ()]
+        role = {"namespace": serves, "resources": [str(".." / base / "manifests/rbac/namespaced")], "components": parts}
+        (directory / serves).mkdir()
+        (directory / serves / "kustomization.yaml").write_text(yaml.safe_dump(role))
+
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(content))
     return str(directory)
+
+
+FORMS = ["manifests", "manifests/namespaced", "manifests/overlay"]
+
+
+@pytest.mark.parametrize("folder", FORMS)
+def test_no_form_holds_what_deleting_it_must_not_delete(folder: str, tmp_path: Path) -> None:
+    """An overlay's `namespace:` renames a Namespace: to a tenant's, whose labels it sets, and which it deletes."""
+    for found in (_kustomize(folder), _kustomize(_overlay(tmp_path, folder, [], namespace="team-a"))):
+        assert not {key[0] for key in found} & {"Namespace", "CustomResourceDefinition"}
+    assert {key[0] for key in _kustomize("manifests/setup")} == {"Namespace", "CustomResourceDefinition"}
+
+
+def test_a_namespace_that_is_served_holds_nothing_but_a_role() -> None:
+    """Whoever may edit there may impersonate each ServiceAccount that is there, and run pods under it."""
+    for found in (_kustomize("manifests/overlay"), _helm(**SHOP)):
+        assert {key[0] for key in found if key[1] == "shop"} == {"Role", "RoleBinding"}
+        assert [key[1] for key in found if key[0] in ("ServiceAccount", "Deployment")] == [NAMESPACE] * 2
+        (subject,) = found["RoleBinding", "shop", "gatewright"]["subjects"]
+        assert subject == {"kind": "ServiceAccount", "name": "gatewright", "namespace": NAMESPACE}
+
+
+def test_the_form_for_some_namespaces_serves_none_by_itself() -> None:
+    from gatewright.__main__ import _parser
+
+    with pytest.raises(SystemExit):
+        _parser().parse_args(_arguments(_kustomize("manifests/namespaced")))
+
+
+def test_where_the_api_server_is_can_be_read_wherever_the_operator_is(tmp_path: Path) -> None:
+    found = _kustomize(_overlay(tmp_path, "manifests", [], namespace="team-a"))
+    (binding,) = (item for key, item in found.items() if key[0] == "ClusterRoleBinding" and key[2].endswith("-server"))
+    assert found["ClusterRole", "", binding["roleRef"]["name"]]["rules"] == rbac.rules(rbac.server())
+    assert binding["subjects"][0]["namespace"] == "team-a"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"clusterWide": False}, "name the namespaces"),
+        (
+            {"clusterWide": False, "watchNamespaces": ["shop", NAMESPACE]},
+            f"{NAMESPACE} is the operator's own namespace",
+        ),
+    ],
+)
+def test_the_chart_does_not_serve_its_own_namespace(values: dict[str, Any], says: str) -> None:
+    settings = [part for name, value in values.items() for part in ("--set-json", f"{name}={json.dumps(value)}")]
+    done = _template(*settings)
+    assert done.returncode != 0
+    assert says in done.stderr
+    found = _helm(**values, serveOwnNamespace=True)
+    assert "--serve-own-namespace" in _arguments(found)
+    assert ("Role", NAMESPACE, "gatewright") in found
 
 
 def _rules(found: dict[Key, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -130,7 +208,7 @@ def _rules(found: dict[Key, dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("wide", [True, False])
 def test_secrets_are_written_only_where_they_are_captured(wide: bool) -> None:
     def verbs(**values: Any) -> set[str]:
-        rules = _rules(_helm(clusterWide=wide, **values))
+        rules = _rules(_helm(clusterWide=wide, watchNamespaces=["shop"], **values))
         return {verb for rule in rules if "secrets" in rule["resources"] for verb in rule["verbs"]}
 
     assert verbs() == {"get"}
@@ -194,7 +272,7 @@ def test_namespaces_are_watched_by_a_role_in_each() -> None:
     bindings = [item for key, item in found.items() if key[0] == "RoleBinding" and key[2] == "gatewright"]
     assert roles == {"shop", "blog"}
     assert {item["subjects"][0]["namespace"] for item in bindings} == {NAMESPACE}
-    assert not [key for key in found if key[0] == "ClusterRoleBinding"]
+    assert [key[2] for key in found if key[0] == "ClusterRoleBinding"] == [f"gatewright-{NAMESPACE}-server"]
     assert _arguments(found)[1:3] == ["--namespace=shop", "--namespace=blog"]
 
 
@@ -226,7 +304,8 @@ def test_every_argument_is_one_that_the_operator_takes() -> None:
     assert _parser().parse_args(_arguments(trusting)).trust_interventions
     assert not options.trust_authors
     assert _parser().parse_args(_arguments(_helm(admission={"trustAuthors": True}))).trust_authors
-    for folder in ("manifests", "manifests/namespaced"):
+    assert not options.serve_own_namespace
+    for folder in ("manifests", "manifests/overlay"):
         shipped = _parser().parse_args(_arguments(_kustomize(folder)))
         assert not shipped.trust_interventions and not shipped.trust_authors
 
@@ -324,10 +403,10 @@ def test_the_charts_crds_are_the_crds() -> None:
 def test_installations_in_two_namespaces_are_in_nobodys_way() -> None:
     """What lies outside of an installation's namespace is named after it: Helm refuses what another release has made."""
     one = {
-        "clusterWide": False,
+        **SHOP,
         "admission.create": False,
         "rbac.aggregateToUserRoles": False,
         "rbac.peopleRoles": False,
     }
-    there = {key for key in _helm(**one, **{"crds.install": False}) if key[1] != NAMESPACE}
+    there = {key for key in _helm(**one, **{"crds.install": False}) if key[1] not in (NAMESPACE, "shop")}
     assert there and all(NAMESPACE in name for _, _, name in there), there

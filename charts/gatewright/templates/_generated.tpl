@@ -337,8 +337,8 @@ validations:
     group.map(one, one.at).join('', '')).join('', '').size() > 2500 ? variables.job.filter(group, group.size() > 0).map(group,
     group.map(one, one.at).join('', '')).join('', '').substring(0, 2500) + '' ...'' : variables.job.filter(group, group.size()
     > 0).map(group, group.map(one, one.at).join('', '')).join('', '')) + '': '' + request.userInfo.username + '' may not ''
-    + ''create jobs.batch'' + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not
-    do: RBAC must allow that verb, or somebody who has it applies the Release'''
+    + ''create jobs.batch'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author may
+    not do: RBAC must allow that verb, or somebody who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue('Deployment') == 'StatefulSet')).all(group,
@@ -350,8 +350,8 @@ validations:
     group.size() > 0).map(group, group.map(one, one.at).join('', '')).join('', '').substring(0, 2500) + '' ...'' : variables.workloadConfig.map(group,
     group.filter(one, one.of.?kind.orValue(''Deployment'') == ''StatefulSet'')).filter(group, group.size() > 0).map(group,
     group.map(one, one.at).join('', '')).join('', '')) + '': '' + request.userInfo.username + '' may not '' + ''delete pods''
-    + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that
-    verb, or somebody who has it applies the Release'''
+    + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author may not do: RBAC must allow
+    that verb, or somebody who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked0 == '' || variables.asked0.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
@@ -361,8 +361,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked0.split('','')[0] + ''
     '' + variables.asked0.split('','')[2] + (variables.asked0.split('','')[1] == '''' ? '''' : ''.'' + variables.asked0.split('','')[1])
     + (variables.asked0.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked0.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
-    who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked0.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'')'
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked1 == '' || variables.asked1.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
@@ -372,8 +373,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked1.split('','')[0] + ''
     '' + variables.asked1.split('','')[2] + (variables.asked1.split('','')[1] == '''' ? '''' : ''.'' + variables.asked1.split('','')[1])
     + (variables.asked1.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked1.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
-    who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked1.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'')'
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked2 == '' || variables.asked2.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
@@ -383,8 +385,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked2.split('','')[0] + ''
     '' + variables.asked2.split('','')[2] + (variables.asked2.split('','')[1] == '''' ? '''' : ''.'' + variables.asked2.split('','')[1])
     + (variables.asked2.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked2.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
-    who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked2.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'')'
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked3 == '' || variables.asked3.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
@@ -394,8 +397,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked3.split('','')[0] + ''
     '' + variables.asked3.split('','')[2] + (variables.asked3.split('','')[1] == '''' ? '''' : ''.'' + variables.asked3.split('','')[1])
     + (variables.asked3.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked3.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
-    who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked3.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'')'
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked4 == '' || variables.asked4.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
@@ -405,8 +409,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked4.split('','')[0] + ''
     '' + variables.asked4.split('','')[2] + (variables.asked4.split('','')[1] == '''' ? '''' : ''.'' + variables.asked4.split('','')[1])
     + (variables.asked4.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked4.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
-    who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked4.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'')'
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked5 == '' || variables.asked5.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
@@ -416,8 +421,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked5.split('','')[0] + ''
     '' + variables.asked5.split('','')[2] + (variables.asked5.split('','')[1] == '''' ? '''' : ''.'' + variables.asked5.split('','')[1])
     + (variables.asked5.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked5.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
-    who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked5.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'')'
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked6 == '' || variables.asked6.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
@@ -427,8 +433,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked6.split('','')[0] + ''
     '' + variables.asked6.split('','')[2] + (variables.asked6.split('','')[1] == '''' ? '''' : ''.'' + variables.asked6.split('','')[1])
     + (variables.asked6.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked6.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
-    who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked6.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'')'
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked7 == '' || variables.asked7.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
@@ -438,8 +445,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked7.split('','')[0] + ''
     '' + variables.asked7.split('','')[2] + (variables.asked7.split('','')[1] == '''' ? '''' : ''.'' + variables.asked7.split('','')[1])
     + (variables.asked7.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked7.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
-    who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked7.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'')'
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked8 == '' || variables.asked8.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
@@ -449,8 +457,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked8.split('','')[0] + ''
     '' + variables.asked8.split('','')[2] + (variables.asked8.split('','')[1] == '''' ? '''' : ''.'' + variables.asked8.split('','')[1])
     + (variables.asked8.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked8.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
-    who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked8.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'')'
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked9 == '' || variables.asked9.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
@@ -460,48 +469,49 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked9.split('','')[0] + ''
     '' + variables.asked9.split('','')[2] + (variables.asked9.split('','')[1] == '''' ? '''' : ''.'' + variables.asked9.split('','')[1])
     + (variables.asked9.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked9.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that verb, or somebody
-    who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked9.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'')'
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: '!variables.wanted10.exists(line, line.startsWith(''patch,apps,deployments,'')) || authorizer.group(''apps'').resource(''deployments'').namespace(request.namespace).check(''patch'').allowed()'
   messageExpression: '!variables.wanted10.exists(line, line.startsWith(''patch,apps,deployments,'')) ? '''' : variables.wanted10.filter(line,
     line.startsWith(''patch,apps,deployments,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''patch,apps,deployments,''))[0].indexOf(''
     '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''patch deployments.apps
-    of any name'' + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'''
+    of any name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author may not do:
+    RBAC must allow that verb, or somebody who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: '!variables.wanted10.exists(line, line.startsWith(''patch,apps,statefulsets,'')) || authorizer.group(''apps'').resource(''statefulsets'').namespace(request.namespace).check(''patch'').allowed()'
   messageExpression: '!variables.wanted10.exists(line, line.startsWith(''patch,apps,statefulsets,'')) ? '''' : variables.wanted10.filter(line,
     line.startsWith(''patch,apps,statefulsets,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''patch,apps,statefulsets,''))[0].indexOf(''
     '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''patch statefulsets.apps
-    of any name'' + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'''
+    of any name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author may not do:
+    RBAC must allow that verb, or somebody who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: '!variables.wanted10.exists(line, line.startsWith(''patch,,configmaps,'')) || authorizer.group('''').resource(''configmaps'').namespace(request.namespace).check(''patch'').allowed()'
   messageExpression: '!variables.wanted10.exists(line, line.startsWith(''patch,,configmaps,'')) ? '''' : variables.wanted10.filter(line,
     line.startsWith(''patch,,configmaps,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''patch,,configmaps,''))[0].indexOf(''
     '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''patch configmaps of any
-    name'' + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow
-    that verb, or somebody who has it applies the Release'''
+    name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author may not do: RBAC must
+    allow that verb, or somebody who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: '!variables.wanted10.exists(line, line.startsWith(''patch,,secrets,'')) || authorizer.group('''').resource(''secrets'').namespace(request.namespace).check(''patch'').allowed()'
   messageExpression: '!variables.wanted10.exists(line, line.startsWith(''patch,,secrets,'')) ? '''' : variables.wanted10.filter(line,
     line.startsWith(''patch,,secrets,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''patch,,secrets,''))[0].indexOf(''
     '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''patch secrets of any name''
-    + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must allow that
-    verb, or somebody who has it applies the Release'''
+    + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author may not do: RBAC must allow
+    that verb, or somebody who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: '!variables.wanted10.exists(line, line.startsWith(''impersonate,,serviceaccounts,'')) || authorizer.group('''').resource(''serviceaccounts'').namespace(request.namespace).check(''impersonate'').allowed()'
   messageExpression: '!variables.wanted10.exists(line, line.startsWith(''impersonate,,serviceaccounts,'')) ? '''' : variables.wanted10.filter(line,
     line.startsWith(''impersonate,,serviceaccounts,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''impersonate,,serviceaccounts,''))[0].indexOf(''
     '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''impersonate serviceaccounts
-    of any name'' + '' in namespace '' + request.namespace + ''; a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'''
+    of any name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author may not do:
+    RBAC must allow that verb, or somebody who has it applies the Release'''
   message: a Release does nothing that its author may not do, and RBAC does not allow it all
   reason: Forbidden
 {{- end }}
@@ -681,8 +691,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked0.split('','')[0] + ''
     '' + variables.asked0.split('','')[2] + (variables.asked0.split('','')[1] == '''' ? '''' : ''.'' + variables.asked0.split('','')[1])
     + (variables.asked0.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked0.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked0.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked1 == '' || variables.asked1.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
@@ -692,8 +703,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked1.split('','')[0] + ''
     '' + variables.asked1.split('','')[2] + (variables.asked1.split('','')[1] == '''' ? '''' : ''.'' + variables.asked1.split('','')[1])
     + (variables.asked1.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked1.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked1.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked2 == '' || variables.asked2.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
@@ -703,8 +715,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked2.split('','')[0] + ''
     '' + variables.asked2.split('','')[2] + (variables.asked2.split('','')[1] == '''' ? '''' : ''.'' + variables.asked2.split('','')[1])
     + (variables.asked2.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked2.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked2.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked3 == '' || variables.asked3.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
@@ -714,8 +727,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked3.split('','')[0] + ''
     '' + variables.asked3.split('','')[2] + (variables.asked3.split('','')[1] == '''' ? '''' : ''.'' + variables.asked3.split('','')[1])
     + (variables.asked3.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked3.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked3.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked4 == '' || variables.asked4.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
@@ -725,8 +739,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked4.split('','')[0] + ''
     '' + variables.asked4.split('','')[2] + (variables.asked4.split('','')[1] == '''' ? '''' : ''.'' + variables.asked4.split('','')[1])
     + (variables.asked4.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked4.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked4.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked5 == '' || variables.asked5.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
@@ -736,8 +751,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked5.split('','')[0] + ''
     '' + variables.asked5.split('','')[2] + (variables.asked5.split('','')[1] == '''' ? '''' : ''.'' + variables.asked5.split('','')[1])
     + (variables.asked5.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked5.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked5.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked6 == '' || variables.asked6.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
@@ -747,8 +763,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked6.split('','')[0] + ''
     '' + variables.asked6.split('','')[2] + (variables.asked6.split('','')[1] == '''' ? '''' : ''.'' + variables.asked6.split('','')[1])
     + (variables.asked6.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked6.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked6.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked7 == '' || variables.asked7.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
@@ -758,8 +775,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked7.split('','')[0] + ''
     '' + variables.asked7.split('','')[2] + (variables.asked7.split('','')[1] == '''' ? '''' : ''.'' + variables.asked7.split('','')[1])
     + (variables.asked7.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked7.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked7.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked8 == '' || variables.asked8.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
@@ -769,8 +787,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked8.split('','')[0] + ''
     '' + variables.asked8.split('','')[2] + (variables.asked8.split('','')[1] == '''' ? '''' : ''.'' + variables.asked8.split('','')[1])
     + (variables.asked8.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked8.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked8.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked9 == '' || variables.asked9.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
@@ -780,8 +799,9 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked9.split('','')[0] + ''
     '' + variables.asked9.split('','')[2] + (variables.asked9.split('','')[1] == '''' ? '''' : ''.'' + variables.asked9.split('','')[1])
     + (variables.asked9.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked9.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked9.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked10 == '' || variables.asked10.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked10.split(',')[1]).resource(variables.asked10.split(',')[2]).namespace(request.namespace).name(variables.asked10.split(',')[3]).check(variables.asked10.split(',')[0]).allowed()
@@ -791,8 +811,9 @@ validations:
     variables.wanted11.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked10.split('','')[0]
     + '' '' + variables.asked10.split('','')[2] + (variables.asked10.split('','')[1] == '''' ? '''' : ''.'' + variables.asked10.split('','')[1])
     + (variables.asked10.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked10.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked10.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked11 == '' || variables.asked11.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked11.split(',')[1]).resource(variables.asked11.split(',')[2]).namespace(request.namespace).name(variables.asked11.split(',')[3]).check(variables.asked11.split(',')[0]).allowed()
@@ -802,8 +823,9 @@ validations:
     variables.wanted12.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked11.split('','')[0]
     + '' '' + variables.asked11.split('','')[2] + (variables.asked11.split('','')[1] == '''' ? '''' : ''.'' + variables.asked11.split('','')[1])
     + (variables.asked11.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked11.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked11.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked12 == '' || variables.asked12.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked12.split(',')[1]).resource(variables.asked12.split(',')[2]).namespace(request.namespace).name(variables.asked12.split(',')[3]).check(variables.asked12.split(',')[0]).allowed()
@@ -813,8 +835,9 @@ validations:
     variables.wanted13.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked12.split('','')[0]
     + '' '' + variables.asked12.split('','')[2] + (variables.asked12.split('','')[1] == '''' ? '''' : ''.'' + variables.asked12.split('','')[1])
     + (variables.asked12.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked12.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked12.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked13 == '' || variables.asked13.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked13.split(',')[1]).resource(variables.asked13.split(',')[2]).namespace(request.namespace).name(variables.asked13.split(',')[3]).check(variables.asked13.split(',')[0]).allowed()
@@ -824,8 +847,9 @@ validations:
     variables.wanted14.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked13.split('','')[0]
     + '' '' + variables.asked13.split('','')[2] + (variables.asked13.split('','')[1] == '''' ? '''' : ''.'' + variables.asked13.split('','')[1])
     + (variables.asked13.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked13.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked13.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked14 == '' || variables.asked14.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked14.split(',')[1]).resource(variables.asked14.split(',')[2]).namespace(request.namespace).name(variables.asked14.split(',')[3]).check(variables.asked14.split(',')[0]).allowed()
@@ -835,8 +859,9 @@ validations:
     variables.wanted15.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked14.split('','')[0]
     + '' '' + variables.asked14.split('','')[2] + (variables.asked14.split('','')[1] == '''' ? '''' : ''.'' + variables.asked14.split('','')[1])
     + (variables.asked14.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked14.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked14.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked15 == '' || variables.asked15.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked15.split(',')[1]).resource(variables.asked15.split(',')[2]).namespace(request.namespace).name(variables.asked15.split(',')[3]).check(variables.asked15.split(',')[0]).allowed()
@@ -846,16 +871,17 @@ validations:
     variables.wanted16.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked15.split('','')[0]
     + '' '' + variables.asked15.split('','')[2] + (variables.asked15.split('','')[1] == '''' ? '''' : ''.'' + variables.asked15.split('','')[1])
     + (variables.asked15.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked15.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that verb, or somebody
-    who has it applies the Connection'''
+    '' + request.namespace + ''; '' + (variables.asked15.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''the operator sends it to where the Connection points: RBAC
+    must allow that verb, or somebody who has it applies the Connection'')'
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 - expression: '!variables.wanted16.exists(line, line.startsWith(''get,,secrets,'')) || authorizer.group('''').resource(''secrets'').namespace(request.namespace).check(''get'').allowed()'
   messageExpression: '!variables.wanted16.exists(line, line.startsWith(''get,,secrets,'')) ? '''' : variables.wanted16.filter(line,
     line.startsWith(''get,,secrets,''))[0].substring(variables.wanted16.filter(line, line.startsWith(''get,,secrets,''))[0].indexOf(''
     '') + 1) + '', after 16 other names'' + '': '' + request.userInfo.username + '' may not '' + ''get secrets of any name''
-    + '' in namespace '' + request.namespace + ''; the operator sends it to where the Connection points: RBAC must allow that
-    verb, or somebody who has it applies the Connection'''
+    + '' in namespace '' + request.namespace + ''; '' + ''the operator sends it to where the Connection points: RBAC must
+    allow that verb, or somebody who has it applies the Connection'''
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 {{- end }}
@@ -1233,8 +1259,11 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked0.split('','')[0] + ''
     '' + variables.asked0.split('','')[2] + (variables.asked0.split('','')[1] == '''' ? '''' : ''.'' + variables.asked0.split('','')[1])
     + (variables.asked0.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked0.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked0.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked0.split('','')[3] == '''' ? ''a Release goes only
+    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
+    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
+    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked1 == '' || variables.asked1.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
@@ -1244,8 +1273,11 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked1.split('','')[0] + ''
     '' + variables.asked1.split('','')[2] + (variables.asked1.split('','')[1] == '''' ? '''' : ''.'' + variables.asked1.split('','')[1])
     + (variables.asked1.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked1.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked1.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked1.split('','')[3] == '''' ? ''a Release goes only
+    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
+    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
+    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked2 == '' || variables.asked2.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
@@ -1255,8 +1287,11 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked2.split('','')[0] + ''
     '' + variables.asked2.split('','')[2] + (variables.asked2.split('','')[1] == '''' ? '''' : ''.'' + variables.asked2.split('','')[1])
     + (variables.asked2.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked2.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked2.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked2.split('','')[3] == '''' ? ''a Release goes only
+    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
+    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
+    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked3 == '' || variables.asked3.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
@@ -1266,8 +1301,11 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked3.split('','')[0] + ''
     '' + variables.asked3.split('','')[2] + (variables.asked3.split('','')[1] == '''' ? '''' : ''.'' + variables.asked3.split('','')[1])
     + (variables.asked3.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked3.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked3.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked3.split('','')[3] == '''' ? ''a Release goes only
+    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
+    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
+    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked4 == '' || variables.asked4.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
@@ -1277,8 +1315,11 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked4.split('','')[0] + ''
     '' + variables.asked4.split('','')[2] + (variables.asked4.split('','')[1] == '''' ? '''' : ''.'' + variables.asked4.split('','')[1])
     + (variables.asked4.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked4.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked4.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked4.split('','')[3] == '''' ? ''a Release goes only
+    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
+    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
+    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked5 == '' || variables.asked5.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
@@ -1288,8 +1329,11 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked5.split('','')[0] + ''
     '' + variables.asked5.split('','')[2] + (variables.asked5.split('','')[1] == '''' ? '''' : ''.'' + variables.asked5.split('','')[1])
     + (variables.asked5.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked5.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked5.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked5.split('','')[3] == '''' ? ''a Release goes only
+    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
+    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
+    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked6 == '' || variables.asked6.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
@@ -1299,8 +1343,11 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked6.split('','')[0] + ''
     '' + variables.asked6.split('','')[2] + (variables.asked6.split('','')[1] == '''' ? '''' : ''.'' + variables.asked6.split('','')[1])
     + (variables.asked6.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked6.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked6.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked6.split('','')[3] == '''' ? ''a Release goes only
+    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
+    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
+    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked7 == '' || variables.asked7.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
@@ -1310,8 +1357,11 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked7.split('','')[0] + ''
     '' + variables.asked7.split('','')[2] + (variables.asked7.split('','')[1] == '''' ? '''' : ''.'' + variables.asked7.split('','')[1])
     + (variables.asked7.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked7.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked7.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked7.split('','')[3] == '''' ? ''a Release goes only
+    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
+    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
+    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked8 == '' || variables.asked8.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
@@ -1321,8 +1371,11 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked8.split('','')[0] + ''
     '' + variables.asked8.split('','')[2] + (variables.asked8.split('','')[1] == '''' ? '''' : ''.'' + variables.asked8.split('','')[1])
     + (variables.asked8.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked8.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked8.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked8.split('','')[3] == '''' ? ''a Release goes only
+    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
+    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
+    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked9 == '' || variables.asked9.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
@@ -1332,8 +1385,11 @@ validations:
     - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked9.split('','')[0] + ''
     '' + variables.asked9.split('','')[2] + (variables.asked9.split('','')[1] == '''' ? '''' : ''.'' + variables.asked9.split('','')[1])
     + (variables.asked9.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked9.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked9.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked9.split('','')[3] == '''' ? ''a Release goes only
+    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
+    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
+    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked10 == '' || variables.asked10.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked10.split(',')[1]).resource(variables.asked10.split(',')[2]).namespace(request.namespace).name(variables.asked10.split(',')[3]).check(variables.asked10.split(',')[0]).allowed()
@@ -1343,8 +1399,11 @@ validations:
     variables.wanted11.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked10.split('','')[0]
     + '' '' + variables.asked10.split('','')[2] + (variables.asked10.split('','')[1] == '''' ? '''' : ''.'' + variables.asked10.split('','')[1])
     + (variables.asked10.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked10.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked10.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked10.split('','')[3] == '''' ? ''a Release goes
+    only through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it
+    applies the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author
+    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked11 == '' || variables.asked11.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked11.split(',')[1]).resource(variables.asked11.split(',')[2]).namespace(request.namespace).name(variables.asked11.split(',')[3]).check(variables.asked11.split(',')[0]).allowed()
@@ -1354,8 +1413,11 @@ validations:
     variables.wanted12.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked11.split('','')[0]
     + '' '' + variables.asked11.split('','')[2] + (variables.asked11.split('','')[1] == '''' ? '''' : ''.'' + variables.asked11.split('','')[1])
     + (variables.asked11.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked11.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked11.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked11.split('','')[3] == '''' ? ''a Release goes
+    only through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it
+    applies the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author
+    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked12 == '' || variables.asked12.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked12.split(',')[1]).resource(variables.asked12.split(',')[2]).namespace(request.namespace).name(variables.asked12.split(',')[3]).check(variables.asked12.split(',')[0]).allowed()
@@ -1365,8 +1427,11 @@ validations:
     variables.wanted13.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked12.split('','')[0]
     + '' '' + variables.asked12.split('','')[2] + (variables.asked12.split('','')[1] == '''' ? '''' : ''.'' + variables.asked12.split('','')[1])
     + (variables.asked12.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked12.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked12.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked12.split('','')[3] == '''' ? ''a Release goes
+    only through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it
+    applies the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author
+    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked13 == '' || variables.asked13.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked13.split(',')[1]).resource(variables.asked13.split(',')[2]).namespace(request.namespace).name(variables.asked13.split(',')[3]).check(variables.asked13.split(',')[0]).allowed()
@@ -1376,8 +1441,11 @@ validations:
     variables.wanted14.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked13.split('','')[0]
     + '' '' + variables.asked13.split('','')[2] + (variables.asked13.split('','')[1] == '''' ? '''' : ''.'' + variables.asked13.split('','')[1])
     + (variables.asked13.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked13.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked13.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked13.split('','')[3] == '''' ? ''a Release goes
+    only through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it
+    applies the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author
+    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked14 == '' || variables.asked14.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked14.split(',')[1]).resource(variables.asked14.split(',')[2]).namespace(request.namespace).name(variables.asked14.split(',')[3]).check(variables.asked14.split(',')[0]).allowed()
@@ -1387,8 +1455,11 @@ validations:
     variables.wanted15.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked14.split('','')[0]
     + '' '' + variables.asked14.split('','')[2] + (variables.asked14.split('','')[1] == '''' ? '''' : ''.'' + variables.asked14.split('','')[1])
     + (variables.asked14.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked14.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked14.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked14.split('','')[3] == '''' ? ''a Release goes
+    only through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it
+    applies the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author
+    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked15 == '' || variables.asked15.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked15.split(',')[1]).resource(variables.asked15.split(',')[2]).namespace(request.namespace).name(variables.asked15.split(',')[3]).check(variables.asked15.split(',')[0]).allowed()
@@ -1398,16 +1469,19 @@ validations:
     variables.wanted16.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked15.split('','')[0]
     + '' '' + variables.asked15.split('','')[2] + (variables.asked15.split('','')[1] == '''' ? '''' : ''.'' + variables.asked15.split('','')[1])
     + (variables.asked15.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked15.split('','')[3]) + '' in namespace
-    '' + request.namespace + ''; a Release goes only through Connections that its author may use: RBAC must allow the verb
-    use on connections, or somebody who has it applies the Release'''
+    '' + request.namespace + ''; '' + (variables.asked15.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked15.split('','')[3] == '''' ? ''a Release goes
+    only through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it
+    applies the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author
+    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: '!variables.wanted16.exists(line, line.startsWith(''use,gatewright.dev,connections,'')) || authorizer.group(''gatewright.dev'').resource(''connections'').namespace(request.namespace).check(''use'').allowed()'
   messageExpression: '!variables.wanted16.exists(line, line.startsWith(''use,gatewright.dev,connections,'')) ? '''' : variables.wanted16.filter(line,
     line.startsWith(''use,gatewright.dev,connections,''))[0].substring(variables.wanted16.filter(line, line.startsWith(''use,gatewright.dev,connections,''))[0].indexOf(''
     '') + 1) + '', after 16 other names'' + '': '' + request.userInfo.username + '' may not '' + ''use connections.gatewright.dev
-    of any name'' + '' in namespace '' + request.namespace + ''; a Release goes only through Connections that its author may
-    use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'''
+    of any name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release goes only through Connections that its author
+    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'''
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 {{- end }}
@@ -1431,6 +1505,12 @@ validations:
 - expression: dyn(object).?status.?observedGeneration.orValue(0) >= 0 && authorizer.group('gatewright.dev').resource(request.resource.resource).namespace(request.namespace).check('operate').allowed()
   messageExpression: '''status is written by the operator alone: '' + request.userInfo.username + '' may not operate '' +
     request.resource.resource + '' in namespace '' + request.namespace'
+  message: status is written by the operator alone
+  reason: Forbidden
+- expression: '!request.userInfo.username.startsWith(''system:serviceaccount:'') || (has(request.userInfo.extra) && ''authentication.kubernetes.io/pod-name''
+    in request.userInfo.extra) || authorizer.group(''gatewright.dev'').resource(request.resource.resource).namespace(request.namespace).check(''operate-without-pod'').allowed()'
+  messageExpression: '''status is written by the operator alone: '' + request.userInfo.username + '' shows no pod that it
+    runs in, and may not operate-without-pod '' + request.resource.resource + '' in namespace '' + request.namespace'
   message: status is written by the operator alone
   reason: Forbidden
 {{- end }}

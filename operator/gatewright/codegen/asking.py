@@ -25,6 +25,8 @@ LISTED = 20
 """With more lines than this a message names only the first path: it may be 5120 bytes long."""
 SAFE = "^[a-z0-9.-]+$"
 """A name that can be asked for; one that is known only in a run (`$(...)`) is asked for without a name."""
+TAKEN = f"the name {RESERVED} is reserved, so that nobody may use it; take another"
+"""How a refusal of the reserved name ends: no right would help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Question:
     """How a refusal ends: why it is asked, and what to do. No quotes."""
     short: str
     """The refusal where its long form cannot be made."""
+    unnamed: str = ""
+    """What else helps where no name is written; no quotes."""
 
     def variables(self, needs: Sequence[str]) -> Iterator[tuple[str, str]]:
         """`needs`: CEL of a list of texts each, a line for each name that is needed."""
@@ -67,7 +71,9 @@ class Question:
             f"{verb} + ' ' + {resource} + ({group} == '' ? '' : '.' + {group}) + "
             f"({name} == '' ? ' of any name' : '/' + {name})"
         )
-        return self.validation(f"{asked} == ''", permitted, f"{paths} + {more}", what)
+        unnamed = f"{name} == '' ? '{self.remedy}{self.unnamed}' : " if self.unnamed else ""
+        remedy = f"({name} == '{RESERVED}' ? '{TAKEN}' : {unnamed}'{self.remedy}')"
+        return self.validation(f"{asked} == ''", permitted, f"{paths} + {more}", what, remedy)
 
     def _left_over(self, right: Right) -> dict[str, str]:
         """Names beyond those that are asked for one by one."""
@@ -76,12 +82,13 @@ class Question:
         paths = f"{path} + ', after {self.named} other names'"
         return self.validation(f"!{left}.exists({mine})", allowed(right), paths, f"'{said(right)} of any name'")
 
-    def validation(self, unless: str, permitted: str, paths: str, what: str) -> dict[str, str]:
+    def validation(self, unless: str, permitted: str, paths: str, what: str, remedy: str = "") -> dict[str, str]:
         """One refusal: `PATHS: USER may not WHAT in namespace NAMESPACE; REMEDY`."""
+        remedy = remedy or f"'{self.remedy}'"
         return {
             "expression": f"{unless} || {permitted}",
             "messageExpression": f"{unless} ? '' : {paths} + ': ' + request.userInfo.username + ' may not ' + {what} + "
-            f"' in namespace ' + request.namespace + '; {self.remedy}'",
+            f"' in namespace ' + request.namespace + '; ' + {remedy}",
             "message": self.short,
             "reason": "Forbidden",
         }

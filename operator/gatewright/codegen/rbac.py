@@ -48,7 +48,7 @@ def own() -> list[Access]:
 
 
 def server() -> list[Access]:
-    """What is asked for in the namespace `default`."""
+    """What is asked for of one object in the namespace `default`, by its name."""
     for item in access.SERVER:
         _refuse_wildcards(item)
     return list(access.SERVER)

@@ -74,7 +74,7 @@ def rbac_page() -> str:
         ("In the namespaces of Releases", rbac.needed()),
         ("There, where Releases may capture Secrets", rbac.capture()),
         ("In the operator's own namespace", rbac.own()),
-        ("In the namespace `default`", rbac.server()),
+        ("By this name alone, in `default`", rbac.server()),
     ):
         lines += [f"## {title}", "", "| API group | Resources | Verbs | Why |", "|---|---|---|---|"]
         lines += [

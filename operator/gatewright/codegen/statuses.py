@@ -2,8 +2,14 @@
 
 A status is believed: it says what was approved, what was changed, and what a rollback returns to. RBAC alone lets everybody
 write it who may write `releases/status`, and Kubernetes' own role `admin` is often given more than it should. So each write
-also asks for the verb `operate`, which only the operator's role has. A status of a generation below zero is nobody's: by it
-the operator finds out that the policy is in force (`runtime.admission_probe`).
+also asks for the verb `operate`, which only the operator's role has.
+
+A ServiceAccount must besides show the pod that it runs in: who impersonates it, or has a token of it from a Secret, shows
+none. That bars neither who may create pods or tokens in the operator's namespace, nor who may exec into its pods: that
+namespace has to be the operator's alone.
+
+A status of a generation below zero is nobody's: by it the operator finds out that the policy is in force
+(`runtime.admission_probe`).
 """
 
 from __future__ import annotations
@@ -16,13 +22,18 @@ from gatewright.runtime.admission_probe import STATUS_REFUSAL
 
 NAME = "gatewright-status"
 VERB = "operate"
+WITHOUT_POD = "operate-without-pod"
+"""What a ServiceAccount needs besides that shows no pod: an operator that runs elsewhere. No shipped role has it."""
+POD = "authentication.kubernetes.io/pod-name"
+"""What the API server adds to whoever shows the token of a pod."""
 
 
 def policy() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
-    allowed = (
-        f"dyn(object).?status.?observedGeneration.orValue(0) >= 0 && authorizer.group('{GROUP}')"
-        f".resource(request.resource.resource).namespace(request.namespace).check('{VERB}').allowed()"
+    allowed = f"dyn(object).?status.?observedGeneration.orValue(0) >= 0 && {_may(VERB)}"
+    in_pod = (
+        "!request.userInfo.username.startsWith('system:serviceaccount:') || "
+        f"(has(request.userInfo.extra) && '{POD}' in request.userInfo.extra) || {_may(WITHOUT_POD)}"
     )
     return {
         **admission.written(*(f"{kind.plural}/status" for kind in crds.KINDS)),
@@ -33,6 +44,22 @@ def policy() -> dict[str, Any]:
                 f"' may not {VERB} ' + request.resource.resource + ' in namespace ' + request.namespace",
                 "message": STATUS_REFUSAL,
                 "reason": "Forbidden",
-            }
+            },
+            {
+                "expression": in_pod,
+                "messageExpression": f"'{STATUS_REFUSAL}: ' + request.userInfo.username + "
+                f"' shows no pod that it runs in, and may not {WITHOUT_POD} ' + request.resource.resource + "
+                "' in namespace ' + request.namespace",
+                "message": STATUS_REFUSAL,
+                "reason": "Forbidden",
+            },
         ],
     }
+
+
+def _may(verb: str) -> str:
+    """CEL: whether who writes has a verb on the kind."""
+    return (
+        f"authorizer.group('{GROUP}').resource(request.resource.resource).namespace(request.namespace)"
+        f".check('{verb}').allowed()"
+    )

@@ -26,6 +26,7 @@ _QUESTION = Question(
     "a Release goes only through Connections that its author may use: RBAC must allow the verb use on connections, or "
     "somebody who has it applies the Release",
     "a Release goes only through Connections that its author may use, and RBAC does not allow it all",
+    unnamed=", or name the Connection by connection:",
 )
 
 

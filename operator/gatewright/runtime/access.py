@@ -1,8 +1,8 @@
 """What the shell itself asks of the API server; targets declare their own in `access`. RBAC is generated from both.
 
-Three places: the namespaces of Releases, the operator's own namespace, one object in `default`; and nothing cluster-wide
-(kopf's scanning for new resources and namespaces is off). Secrets are read by name, never listed or watched, and written
-only where capture is switched on.
+Three places: the namespaces of Releases, the operator's own namespace, one object in `default` by its name; and nothing else
+cluster-wide (kopf's scanning for new resources and namespaces is off). Secrets are read by name, never listed or watched,
+and written only where capture is switched on.
 """
 
 from __future__ import annotations
@@ -72,4 +72,5 @@ SERVER: tuple[Access, ...] = (
         names=("kubernetes",),
     ),
 )
-"""In the namespace `default`, where Kubernetes itself keeps it."""
+"""Of one object, which Kubernetes itself keeps in the namespace `default`. A ClusterRole grants it, since a Role there would be
+moved by every overlay that sets a namespace; an EndpointSlice of that name elsewhere tells nothing that counts."""

@@ -46,12 +46,17 @@ DOUBTFUL_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 AGAIN_S: Final = (0.02, 0.1, 0.3)
 
 REMEDY = (
-    "install manifests/admission (chart: admission.create) and ask again, or let the operator take everybody at their "
-    "word (--trust-interventions)"
+    "run kubectl apply -k manifests/admission (chart: admission.create) and ask again, or let the operator take everybody "
+    "at their word (--trust-interventions, chart: admission.trustWithout)"
 )
 AUTHORS_REMEDY = (
-    "apply manifests/admission (chart: admission.create), or let the operator trust whoever writes there "
+    "run kubectl apply -k manifests/admission (chart: admission.create), or let the operator trust whoever writes there "
     "(--trust-authors, chart: admission.trustAuthors)"
+)
+OWN_NAMESPACE = (
+    "{} is the namespace of the operator itself, and whoever may edit or create pods there can act as the operator: install "
+    "the operator into a namespace of its own, or let it run Releases there all the same (--serve-own-namespace, chart: "
+    "serveOwnNamespace)"
 )
 
 log = logging.getLogger("gatewright.admission")
@@ -219,10 +224,11 @@ class _Known:
 class AdmissionProbe:
     """What is known of the policies on authors, by namespace."""
 
-    def __init__(self, kube: Kube, trust: bool = False) -> None:
-        """`trust`: nobody is asked, and everybody believed."""
+    def __init__(self, kube: Kube, trust: bool = False, own: str = "") -> None:
+        """`trust`: nobody is asked, and everybody believed. `own`: the operator's namespace, where nobody is."""
         self._kube = kube
         self._trust = trust
+        self._own = own
         self._known: dict[tuple[str, str], _Known] = {}
         self._trying: dict[tuple[str, str], asyncio.Task[str]] = {}
         if trust:
@@ -255,6 +261,9 @@ class AdmissionProbe:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _doubt(self, namespace: str, name: str, trials: tuple[Trial, ...]) -> str:
+        # No policy tells the operator from somebody who acts under its ServiceAccount.
+        if self._own and namespace == self._own:
+            return self._refuse_own(trials[0].plural)
         if self._trust:
             return ""
         key = (namespace, trials[0].plural)
@@ -268,6 +277,19 @@ class AdmissionProbe:
             task.add_done_callback(lambda _: self._trying.pop(key, None))
         return await asyncio.shield(self._trying[key])
 
+    def _refuse_own(self, plural: str) -> str:
+        doubt = OWN_NAMESPACE.format(self._own)
+        key = (self._own, plural)
+        if key not in self._known:
+            self._tell_doubt(key, doubt)
+        self._known[key] = _Known(doubt, asyncio.get_running_loop().time() + IN_FORCE_S, 1)
+        return doubt
+
+    def _tell_doubt(self, key: tuple[str, str], doubt: str) -> None:
+        plural, namespace = key[1], key[0]
+        what = "no run begins" if plural == RELEASES.plural else "no Connection is opened"
+        log.error("%s in namespace %s: %s", what, namespace, doubt, extra=about(namespace))
+
     async def _try(self, key: tuple[str, str], name: str, trials: tuple[Trial, ...]) -> str:
         began = asyncio.get_running_loop().time()
         found = await doubt_author(self._kube, key[0], name, trials)
@@ -276,7 +298,7 @@ class AdmissionProbe:
         lasts = DOUBTFUL_S[min(doubts, len(DOUBTFUL_S)) - 1] if found else IN_FORCE_S
         self._known[key] = _Known(found, began + lasts, doubts)
         if found and (before is None or before.doubt != found):
-            log.error("%s of namespace %s stand still: %s", key[1], key[0], found, extra=about(key[0]))
+            self._tell_doubt(key, found)
         elif before is not None and before.doubt and not found:
             log.info(
                 "%s of namespace %s go on: the admission policies are in force", key[1], key[0], extra=about(key[0])

@@ -36,8 +36,9 @@ from gatewright.runtime.kube import path
 
 PLURALS = {"configmap": "configmaps", "secret": "secrets"}
 CAPTURE_OFF = (
-    "the operator may not write Secrets in namespace {}, so none can be captured; switch it on (component manifests/capture, "
-    "chart: captureSecrets), or leave the Secret out of the target's config"
+    "the operator may not write Secrets in namespace {}, so none can be captured; switch it on (component "
+    "manifests/capture/cluster, or manifests/capture/namespaced beside the Role of that namespace; chart: captureSecrets), or "
+    "leave the Secret out of the target's config"
 )
 KINDS = {"configmap": "ConfigMap", "secret": "Secret"}
 

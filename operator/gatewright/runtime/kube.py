@@ -29,7 +29,7 @@ from gatewright.runtime.log_limits import about
 from gatewright.runtime.outline import Unreadable
 from gatewright.runtime.refusals import Gone, TimedOut, TooLarge, plain, refusal, too_many
 from gatewright.runtime.turnstile import Turnstile
-from gatewright.runtime.wire import Unreadable, lean
+from gatewright.runtime.wire import lean
 
 TIMEOUT = 8.0
 AGAIN = (0.05, 0.2)

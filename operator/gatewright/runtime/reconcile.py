@@ -80,7 +80,7 @@ class Reconciler:
         self.entries = Entries()
         self.queue: KeyedQueue[Key] = KeyedQueue(_namespace, self._undoing, WORKERS, RESERVED)
         self.lens = Lens(kube)
-        self.probe = AdmissionProbe(kube, settings.trust_authors)
+        self.probe = AdmissionProbe(kube, settings.trust_authors, settings.own_namespace)
         self.links = Links(kube, self.probe.connections)
         self.outbox = Outbox(kube, settings.identity)
         self.notices = Notices(self.links, self._delivered, leader.fence)

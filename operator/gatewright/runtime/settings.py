@@ -33,6 +33,9 @@ class Settings:
     """Take Interventions at their word where the API server does not prove whose they are."""
     trust_authors: bool = False
     """Run Releases and open Connections where the API server does not ask RBAC about their authors."""
+    own_namespace: str = ""
+    """The namespace of the operator's own pod, whose Releases do not run: whoever may edit there could act as the operator.
+    Empty where it runs in no pod, or is told to serve that one, too."""
     fastest: float = FASTEST
     """Seconds between two measurements of one check at least."""
     rate: float = RATE
@@ -49,3 +52,8 @@ def default_identity() -> str:
 def default_lease_namespace() -> str:
     """The pod's namespace, else `default`."""
     return os.environ.get("POD_NAMESPACE") or "default"
+
+
+def pod_namespace() -> str:
+    """The namespace of the operator's own pod; empty where it runs in none."""
+    return os.environ.get("POD_NAMESPACE") or ""
