@@ -107,9 +107,9 @@ async def test_of_many_that_have_waited_one_goes_at_a_time() -> None:
     pacing.spend("loud", pace.ADVANCE)
     sent: list[float] = []
     for _ in range(3):
-        async with pacing.admitted("loud") as account:
+        with await pacing.admit("loud") as account:
             sent.append(clock.now)
-            async with pacing.admitted("loud"):
+            with await pacing.admit("loud"):
                 sent.append(clock.now)
             account.spend(3 * pace.ADVANCE)
     assert sent == [101.0, 102.0, 104.0, 105.0, 107.0, 108.0]
@@ -119,7 +119,7 @@ async def test_what_an_advance_was_not_needed_for_is_given_back() -> None:
     clock = Clock()
     pacing = paced(clock, pace.ADVANCE, 0)
     for _ in range(50):
-        async with pacing.admitted("quiet") as account:
+        with await pacing.admit("quiet") as account:
             account.spend(1)
     assert clock.now == pytest.approx(100.0, abs=0.1)
 
@@ -129,7 +129,7 @@ async def test_an_account_is_that_of_whoever_opened_it() -> None:
     clock = Clock()
     pacing = paced(clock, MIB, 0)
     with pace.returning(True):
-        async with pacing.admitted("loud") as account:
+        with await pacing.admit("loud") as account:
             pass
     account.spend(10 * MIB)
     await pacing.ready("loud")

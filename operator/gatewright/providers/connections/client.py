@@ -103,7 +103,7 @@ async def ask(
 
     `enough`: seconds after which a body that does not end (a log that is followed) is taken as far as it has come.
     """
-    async with pace.PACE.admitted(link.namespace) as account:
+    with await pace.PACE.admit(link.namespace) as account:
         permit.require()
         count = meter.counter()
 

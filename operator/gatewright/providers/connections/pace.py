@@ -11,9 +11,10 @@ waiting.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 RATE = 4 * 1024 * 1024
@@ -53,6 +54,12 @@ class Account:
         if size > paid:
             self._charge(size - paid)
 
+    def __enter__(self) -> Account:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Give back what did not come in; what still comes is paid for as well."""
         if self._advance:
@@ -82,17 +89,12 @@ class Pace:
         while (left := self._paid.get(key, float("-inf")) - self._clock()) > 0:
             await self._sleep(left)
 
-    @asynccontextmanager
-    async def admitted(self, namespace: str) -> AsyncIterator[Account]:
-        """Wait until what came in before is paid for; then what comes in is paid by this account, whoever notes it."""
+    async def admit(self, namespace: str) -> Account:
+        """Wait until what came in before is paid for. What comes in is paid by this account, whoever notes it; close it."""
         await self.ready(namespace)
         key = namespace, _returning.get()
         self._spend(key, ADVANCE)
-        account = Account(lambda size: self._spend(key, size), ADVANCE)
-        try:
-            yield account
-        finally:
-            account.close()
+        return Account(functools.partial(self._spend, key), ADVANCE)
 
     def spend(self, namespace: str, size: int) -> None:
         """So many bytes came in."""

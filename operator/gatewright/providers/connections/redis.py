@@ -112,7 +112,7 @@ class RedisConnection:
 
 async def run(link: Link, *command: str | bytes) -> Any:
     """Send one command that may be sent twice. Text comes back as bytes. Raises Retryable, Permanent."""
-    async with pace.PACE.admitted(link.namespace) as account:
+    with await pace.PACE.admit(link.namespace) as account:
         permit.require()
         count = meter.counter()
 
