@@ -308,9 +308,9 @@ class _Wire:
         if not line:
             raise Permanent("what answers is not a Redis: it does not keep to the protocol")
         self._take(len(line))
-        self.reader.charge(_LINE_COST)
         self._lines += 1
         if not self._lines % _TURN:
+            self.reader.charge(_LINE_COST * _TURN)
             # what has come already is read without a pause otherwise
             await asyncio.sleep(0)
         return line[:-2]
