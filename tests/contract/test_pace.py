@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
+from gatewright.ports import Retryable
 from gatewright.providers.connections import client, pace
 from gatewright.providers.connections.pace import Pace
+from gatewright.providers.registry import CONNECTIONS
+from tests.cluster.processes import free_port
 from tests.contract import world
-from tests.fakes.serving import serving
+from tests.fakes.serving import linked, serving
 
 MIB = 1024 * 1024
 
@@ -76,7 +79,7 @@ async def test_namespaces_that_owe_nothing_are_forgotten() -> None:
 async def test_the_size_of_answers_is_what_requests_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks, and whether or not the answer is of use."""
     clock = Clock()
-    monkeypatch.setattr(client, "PACE", paced(clock, 100_000.0, 0.0))
+    monkeypatch.setattr(pace, "PACE", paced(clock, 100_000.0, 0.0))
     asked: list[float] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -93,7 +96,64 @@ async def test_the_size_of_answers_is_what_requests_wait_for(monkeypatch: pytest
             await ask("loud")
         await ask("quiet")
         await client.aclose()
-    assert asked == [pytest.approx(at) for at in (100.0, 102.0, 104.0, 104.0)]
+    # heads are paid for as well
+    assert asked == [pytest.approx(at, abs=0.1) for at in (100.0, 102.0, 104.0, 104.0)]
+
+
+async def test_of_many_that_have_waited_one_goes_at_a_time() -> None:
+    """What the first brings in is known before the next is sent."""
+    clock = Clock()
+    pacing = paced(clock, pace.ADVANCE, 0)
+    pacing.spend("loud", pace.ADVANCE)
+    sent: list[float] = []
+    for _ in range(3):
+        with await pacing.admit("loud") as account:
+            sent.append(clock.now)
+            with await pacing.admit("loud"):
+                sent.append(clock.now)
+            account.spend(3 * pace.ADVANCE)
+    assert sent == [101.0, 102.0, 104.0, 105.0, 107.0, 108.0]
+
+
+async def test_what_an_advance_was_not_needed_for_is_given_back() -> None:
+    clock = Clock()
+    pacing = paced(clock, pace.ADVANCE, 0)
+    for _ in range(50):
+        with await pacing.admit("quiet") as account:
+            account.spend(1)
+    assert clock.now == pytest.approx(100.0, abs=0.1)
+
+
+async def test_an_account_is_that_of_whoever_opened_it() -> None:
+    """Bytes are noted where a connection is read, which knows neither namespaces nor ways back."""
+    clock = Clock()
+    pacing = paced(clock, MIB, 0)
+    with pace.returning(True), await pacing.admit("loud") as account:
+        pass
+    account.spend(10 * MIB)
+    await pacing.ready("loud")
+    assert clock.slept == []
+    with pace.returning(True):
+        await pacing.ready("quiet")
+        assert clock.slept == [], "one tenant's way back is in nobody else's way"
+        await pacing.ready("loud")
+    assert clock.slept == [pytest.approx(10.0)]
+
+
+@pytest.mark.parametrize("provider", ["http", "redis"])
+async def test_every_way_out_waits_until_it_is_paid_for(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(pace, "PACE", paced(clock, 1000.0, 0))
+    pace.PACE.spend("", 5_000)
+    nowhere = f"127.0.0.1:{free_port()}"
+    link = (
+        world.http_link(f"http://{nowhere}")
+        if provider == "http"
+        else linked("redis", {}, {"url": f"redis://{nowhere}"})
+    )
+    with pytest.raises(Retryable):
+        await CONNECTIONS[provider].check(link)
+    assert clock.slept[0] == pytest.approx(5.0)
 
 
 def test_measurements_within_their_budget_never_wait() -> None:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from gatewright.core.model import Holding, Operation, Progress, Sight, Standing, View
 from gatewright.ports import External, Link, Permanent, Retryable
-from gatewright.providers.connections import client, pace, permit
+from gatewright.providers.connections import pace, permit
 from gatewright.providers.connections.secrets import hide, said
 from gatewright.runtime import metrics
 from gatewright.runtime.aside import Aside
@@ -293,7 +293,7 @@ class Outside:
             link = await self._links.open(view.namespace, provider.connection, name, pinned)
             with pace.returning(back):
                 # not while the request counts as under way: what is not wanted any more is then not sent
-                await client.PACE.ready(view.namespace)
+                await pace.PACE.ready(view.namespace)
             try:
                 with (
                     permit.acting(self._fence),

@@ -15,7 +15,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -27,11 +27,16 @@ from gatewright.api.base import SecretSource
 from gatewright.core import foreign, masking
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import addresses, meter, pace, permit, transport
+from gatewright.providers.connections.intake import Intake
 from gatewright.providers.connections.secrets import hide, said, secret
 from gatewright.providers.connections.shelf import Shelf
 
 LARGEST = 1024 * 1024
 """Bytes of the largest answer that is read."""
+_LIST_COST = 16
+"""Bytes of plain text that could be parsed as JSON in the time that one object or list takes."""
+_VALUE_COST = 2
+"""And one value of them."""
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"})
 """Headers that say where a request ends or goes: never a user's."""
 _SAFE = frozenset({"GET", "HEAD"})
@@ -40,6 +45,10 @@ _UNQUOTED = "!$%&'()*+,/:;=?@[]|~"
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63}){0,9}\.?|\[[0-9A-Fa-f:.]{2,45}\]")
 _HIDDEN_HOST = "a host that is not shown"
 _PLAIN = re.compile(rf"[A-Za-z0-9._\-{re.escape(_UNQUOTED)}]*")
+
+
+def _free(size: int) -> None:
+    """Charge nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,8 @@ class Reply:
     """Where a redirect leads, as `target_of` tells it."""
     body: bytes
     seconds: float
+    charge: Callable[[int], None] = field(default=_free, repr=False, compare=False)
+    """Counts what is made of it, in bytes that could have been received instead."""
 
 
 class Access(Protocol):
@@ -92,8 +103,18 @@ async def ask(
 
     `enough`: seconds after which a body that does not end (a log that is followed) is taken as far as it has come.
     """
-    await PACE.ready(link.namespace)
-    permit.require()
+    with await pace.PACE.admit(link.namespace) as account:
+        permit.require()
+        count = meter.counter()
+
+        def charge(size: int) -> None:
+            count(size)
+            account.spend(size)
+
+        return await _ask(link, Wish(method, path, form, body, headers or {}, enough), charge)
+
+
+async def _ask(link: Link, wish: Wish, charge: Callable[[int], None]) -> Reply:
     problem: Retryable | Permanent
     try:
         # asyncio's own limit counts everything: looking up, waiting for a connection, and an answer that drips
@@ -101,7 +122,7 @@ async def ask(
             asyncio.timeout(link.timeout),
             _shelf.lend(link.identity, lambda: Client(link), link.namespace) as client,
         ):
-            return await client.ask(Wish(method, path, form, body, headers or {}, enough))
+            return await client.ask(wish, charge)
     except (Retryable, Permanent) as error:
         problem = error
     except TimeoutError:
@@ -162,6 +183,7 @@ def json_of(reply: Reply) -> Any:
     if kind in ("text/html", "application/xhtml+xml"):
         raise Permanent(f"{reply.where}: answered HTML where JSON is expected (a login page, or a wrong address?)")
     problem = ""
+    reply.charge(_weight(reply.body))
     try:
         return foreign.parsed(reply.body)
     except RecursionError:
@@ -197,13 +219,16 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
-    async def ask(self, wish: Wish) -> Reply:
-        """One request; asked once more if a kept connection turns out to be dead, unless that might do something twice."""
+    async def ask(self, wish: Wish, charge: Callable[[int], None]) -> Reply:
+        """One request; asked once more if a kept connection turns out to be dead, unless that might do something twice.
+
+        `charge`: counts what comes in.
+        """
         request = self._request(wish)
         again = wish.method not in _SAFE and wish.form is None
         for _ in range(transport.CONNECTIONS + 2):
             try:
-                return await self._exchange(request, transport.Course(again), wish.enough)
+                return await self._exchange(request, transport.Course(Intake(charge), again), wish.enough)
             except transport.Unsent:
                 continue
             except _Stale:
@@ -256,6 +281,8 @@ class Client:
                 problem = _Bodied()
         except (aiohttp.ClientError, OSError, ValueError) as error:
             problem = transport.converted(error, where)
+        if course.intake.cut:
+            problem = Permanent(f"{where}: {course.intake.cut}")
         raise problem
 
     async def _carry(self, request: Request, course: transport.Course, enough: float, where: str) -> Reply:
@@ -270,10 +297,13 @@ class Client:
             headers = _plain(answer.headers)
             if headers.get("content-encoding", "identity").lower() != "identity":
                 raise Permanent(f"{where}: the answer is compressed though that was not asked for")
-            body = b"" if request.bodiless else await _read(answer.content, where, self._link.namespace, enough)
+            body = b"" if request.bodiless else await _read(answer.content, where, course.intake, enough)
+            # a body without a length ends where the connection does, also where that was cut off
+            if course.intake.cut and not enough:
+                raise Permanent(f"{where}: {course.intake.cut}")
             took = time.monotonic() - course.sent
             location = hide(target_of(headers.get("location", "")), self._link)
-            return Reply(where, answer.status, headers, location, body, took)
+            return Reply(where, answer.status, headers, location, body, took, course.intake.charge)
         finally:
             answer.close()  # where its body was read to the end, the connection is back in the pool already
 
@@ -286,15 +316,13 @@ class _Stale(Exception):
     """A connection that was kept had been closed by the other side before it answered anything."""
 
 
-async def _read(stream: aiohttp.StreamReader, where: str, namespace: str, enough: float = 0.0) -> bytes:
+async def _read(stream: aiohttp.StreamReader, where: str, intake: Intake, enough: float = 0.0) -> bytes:
     body = bytearray()
     until = asyncio.timeout(enough or None)
     try:
         async with until:
             async for part in stream.iter_any():
                 body += part
-                meter.count(len(part))
-                PACE.spend(namespace, len(part))
                 if len(body) > LARGEST:
                     if enough:
                         break
@@ -302,7 +330,15 @@ async def _read(stream: aiohttp.StreamReader, where: str, namespace: str, enough
     except TimeoutError:
         if not until.expired():
             raise
+    except aiohttp.ClientPayloadError:
+        if not (enough and intake.cut):
+            raise
     return bytes(body)
+
+
+def _weight(body: bytes) -> int:
+    """What parsing JSON costs beside receiving it."""
+    return _LIST_COST * (body.count(b"[") + body.count(b"{")) + _VALUE_COST * body.count(b",")
 
 
 def _quoted(text: str) -> str:
@@ -338,7 +374,6 @@ def _without_query(url: str) -> str:
 
 
 _shelf: Shelf[Client] = Shelf()
-PACE = pace.Pace()
 
 
 __all__ = [

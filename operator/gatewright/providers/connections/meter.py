@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -33,3 +33,14 @@ def count(size: int) -> None:
     found = _received.get()
     if found is not None:
         found.size += size
+
+
+def counter() -> Callable[[int], None]:
+    """Count for whoever asks now, also from where nobody knows who that was: a connection outlives its question."""
+    found = _received.get()
+
+    def add(size: int) -> None:
+        if found is not None:
+            found.size += size
+
+    return add

@@ -3,13 +3,15 @@
 An answer is parsed on the one event loop, a mebibyte in about 25 ms, and nothing else goes on meanwhile (nor would it
 beside a thread: the parser holds the interpreter's lock). Requests are counted elsewhere, but who chooses the system
 chooses how long its answers are. So what has come in is paid for before the next request of that namespace is sent: at
-`RATE`, a namespace takes a tenth of the loop at most. Requests that lead back are counted by themselves, so that no long
-answer to a check keeps a rollback waiting.
+`RATE`, a namespace takes a tenth of the loop at most. Each request pays an advance, so that of many that have waited not
+all go at once. Requests that lead back are counted by themselves, so that no long answer to a check keeps a rollback
+waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ RATE = 4 * 1024 * 1024
 """Bytes a second: more than a namespace receives that keeps within its measurements a second, of 64 KiB each."""
 BURST = 8 * 1024 * 1024
 """Bytes that may come at once after a quiet time."""
+ADVANCE = 64 * 1024
+"""Bytes that a request pays for beforehand; what does not come in is given back."""
 _MANY = 256
 """Debts that are remembered before somebody looks which are paid."""
 
@@ -33,6 +37,34 @@ def returning(leads_back: bool) -> Iterator[None]:
         yield
     finally:
         _returning.reset(token)
+
+
+class Account:
+    """What one request brings in."""
+
+    def __init__(self, charge: Callable[[int], None], advance: int) -> None:
+        """`advance`: what was paid already."""
+        self._charge = charge
+        self._advance = advance
+
+    def spend(self, size: int) -> None:
+        """So many bytes came in."""
+        paid = min(size, self._advance)
+        self._advance -= paid
+        if size > paid:
+            self._charge(size - paid)
+
+    def __enter__(self) -> Account:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what did not come in; what still comes is paid for as well."""
+        if self._advance:
+            self._charge(-self._advance)
+            self._advance = 0
 
 
 class Pace:
@@ -57,9 +89,19 @@ class Pace:
         while (left := self._paid.get(key, float("-inf")) - self._clock()) > 0:
             await self._sleep(left)
 
+    async def admit(self, namespace: str) -> Account:
+        """Wait until what came in before is paid for. What comes in is paid by this account, whoever notes it; close it."""
+        await self.ready(namespace)
+        key = namespace, _returning.get()
+        self._spend(key, ADVANCE)
+        return Account(functools.partial(self._spend, key), ADVANCE)
+
     def spend(self, namespace: str, size: int) -> None:
         """So many bytes came in."""
-        key, now = (namespace, _returning.get()), self._clock()
+        self._spend((namespace, _returning.get()), size)
+
+    def _spend(self, key: tuple[str, bool], size: int) -> None:
+        now = self._clock()
         if key not in self._paid and len(self._paid) >= self._tidy:
             self._forget(now)
         earliest = now - self._burst / self._rate
@@ -69,3 +111,6 @@ class Pace:
         """Namespaces come and go; those that owe nothing begin anew."""
         self._paid = {key: paid for key, paid in self._paid.items() if paid > now}
         self._tidy = max(_MANY, 2 * len(self._paid))
+
+
+PACE = Pace()

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.core import foreign
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import addresses, permit, tls
+from gatewright.providers.connections import addresses, meter, pace, permit, tls
 from gatewright.providers.connections.secrets import said, secret
 from gatewright.providers.connections.shelf import Shelf
 
@@ -36,6 +36,10 @@ INFO = 64 * 1024
 """Characters of the longest INFO that is read."""
 _ELEMENT = 64
 """Bytes that an element of a list counts for at least: that is what it costs here, and reading it takes time."""
+_LINE_COST = 128
+"""Bytes that could be received in the time that an element takes here."""
+_TURN = 128
+"""Elements that are read before everything else has its turn."""
 _DEEPEST = 4
 """Lists within lists."""
 _INTEGER = re.compile(rb"-?\d{1,19}")
@@ -108,14 +112,25 @@ class RedisConnection:
 
 async def run(link: Link, *command: str | bytes) -> Any:
     """Send one command that may be sent twice. Text comes back as bytes. Raises Retryable, Permanent."""
-    permit.require()
+    with await pace.PACE.admit(link.namespace) as account:
+        permit.require()
+        count = meter.counter()
+
+        def charge(size: int) -> None:
+            count(size)
+            account.spend(size)
+
+        return await _run(link, command, charge)
+
+
+async def _run(link: Link, command: tuple[str | bytes, ...], charge: Callable[[int], None]) -> Any:
     problem: Retryable | Permanent
     try:
         async with (
             asyncio.timeout(link.timeout),
             _shelf.lend(link.identity, lambda: Server(link), link.namespace) as server,
         ):
-            return await server.run(command)
+            return await server.run(command, charge)
     except (Retryable, Permanent) as error:
         problem = error
     except TimeoutError:
@@ -149,15 +164,16 @@ class Server:
         self._open: _Wire | None = None
         self._closed = False
 
-    async def run(self, command: tuple[str | bytes, ...]) -> Any:
-        """One command; sent again if the kept connection turns out to be dead."""
+    async def run(self, command: tuple[str | bytes, ...], charge: Callable[[int], None]) -> Any:
+        """One command; sent again if the kept connection turns out to be dead. `charge`: counts what comes in."""
         async with self._turn:
             kept, self._open = self._open, None
             if kept is not None:
+                kept.reader.charge = charge
                 with contextlib.suppress(_Broken):
                     return await self._asked(kept, command)
             try:
-                return await self._asked(await self._connected(), command)
+                return await self._asked(await self._connected(charge), command)
             except _Broken as error:
                 problem = Retryable(str(error))
             raise problem
@@ -180,8 +196,8 @@ class Server:
             raise refusal(answer.text)
         return answer
 
-    async def _connected(self) -> _Wire:
-        wire = await _connect(self._place, self._namespace, self._timeout)
+    async def _connected(self, charge: Callable[[int], None]) -> _Wire:
+        wire = await _connect(self._place, self._namespace, self._timeout, charge)
         place = self._place
         greeting: list[tuple[str | bytes, ...]] = []
         if place.password:
@@ -222,13 +238,27 @@ class _Place:
     database: str
 
 
+class _Reader(asyncio.StreamReader):
+    """Counts what comes in, as it comes."""
+
+    def __init__(self, charge: Callable[[int], None]) -> None:
+        super().__init__()
+        self.charge = charge
+
+    def feed_data(self, data: Any) -> None:
+        """Take what comes in."""
+        self.charge(len(data))
+        super().feed_data(data)
+
+
 class _Wire:
     """A connection, and the protocol on it. After any exception it is of no more use."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
+    def __init__(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
         self._writer = writer
         self._left = 0
+        self._lines = 0
 
     async def ask(self, command: tuple[str | bytes, ...]) -> Any:
         """Send a command and read its answer, which may be a `_Refused`."""
@@ -272,17 +302,22 @@ class _Wire:
 
     async def _line(self) -> bytes:
         try:
-            line = await self._reader.readuntil(b"\r\n")
+            line = await self.reader.readuntil(b"\r\n")
         except asyncio.LimitOverrunError:
             line = b""
         if not line:
             raise Permanent("what answers is not a Redis: it does not keep to the protocol")
         self._take(len(line))
+        self._lines += 1
+        if not self._lines % _TURN:
+            self.reader.charge(_LINE_COST * _TURN)
+            # what has come already is read without a pause otherwise
+            await asyncio.sleep(0)
         return line[:-2]
 
     async def _exactly(self, length: int) -> bytes:
         self._take(length)
-        return await self._reader.readexactly(length)
+        return await self.reader.readexactly(length)
 
     def _take(self, length: int) -> None:
         self._left -= length
@@ -290,7 +325,7 @@ class _Wire:
             raise Permanent(f"the Redis: the answer is larger than {LARGEST // 1024 // 1024} MiB")
 
 
-async def _connect(place: _Place, namespace: str, timeout: float) -> _Wire:
+async def _connect(place: _Place, namespace: str, timeout: float, charge: Callable[[int], None]) -> _Wire:
     """To one of the checked addresses; the name goes on only into TLS. Raises Retryable, Permanent."""
     trust, name = (tls.context(), place.host) if place.tls else (None, None)
     problem: Retryable | Permanent = Retryable("cannot connect to the Redis")
@@ -299,10 +334,18 @@ async def _connect(place: _Place, namespace: str, timeout: float) -> _Wire:
         try:
             # one silent address of several must not use up the time of the others
             async with asyncio.timeout(timeout / len(found)):
-                return _Wire(*await asyncio.open_connection(address, place.port, ssl=trust, server_hostname=name))
+                return await _opened(address, place.port, charge, ssl=trust, server_hostname=name)
         except OSError as error:
             problem = _unconnected(error)
     raise problem
+
+
+async def _opened(address: str, port: int, charge: Callable[[int], None], **options: Any) -> _Wire:
+    loop = asyncio.get_running_loop()
+    reader = _Reader(charge)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await loop.create_connection(lambda: protocol, address, port, **options)
+    return _Wire(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
 
 def _unconnected(error: Exception) -> Retryable | Permanent:

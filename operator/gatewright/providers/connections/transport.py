@@ -7,6 +7,8 @@ twice would be sent again. Every error of aiohttp becomes one of ours here.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import socket
 import ssl
@@ -22,19 +24,22 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.connections import addresses, tls
+from gatewright.providers.connections.intake import HEAD, CountedHandler, Intake
 
 CONNECTIONS = 8
 _KEEP_ALIVE = 60.0
-_HEADER = 64 * 1024
-"""Bytes of the longest header of an answer."""
 _HEADERS = 256
+_BUFFER = 64 * 1024
+"""Bytes of a body that wait to be read, before nothing more of it is received; there may be twice as many."""
 _BROKEN = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
 
 
 class Course:
     """How a request goes: when it was sent, and on which connection."""
 
-    def __init__(self, again: bool = False) -> None:
+    def __init__(self, intake: Intake, again: bool = False) -> None:
+        self.intake = intake
+        """What comes back."""
         self.again = again
         """It was sent before, or may not be sent twice."""
         self.sent = time.monotonic()
@@ -65,7 +70,21 @@ class _Request(aiohttp.ClientRequest):
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         if conn.protocol is None or conn.protocol.should_close:
             raise Unsent
+        assert isinstance(conn.protocol, CountedHandler)
+        conn.protocol.begin(_COURSE.get().intake)
         return await super().send(conn)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections on which everything is counted that comes in."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = functools.partial(_counted, loop=self._loop)  # type: ignore[assignment]
+
+
+def _counted(loop: asyncio.AbstractEventLoop) -> CountedHandler:
+    return CountedHandler(loop, _COURSE.get().intake)
 
 
 _COURSE: ContextVar[Course] = ContextVar("course")
@@ -81,7 +100,7 @@ def opened(host: str, namespace: str) -> aiohttp.ClientSession:
         _COURSE.get().connected = True
         return socket.socket(family, kind, protocol)
 
-    connector = aiohttp.TCPConnector(
+    connector = _Connector(
         resolver=_Resolver(namespace),
         use_dns_cache=False,
         socket_factory=judged,
@@ -99,9 +118,10 @@ def opened(host: str, namespace: str) -> aiohttp.ClientSession:
         trust_env=False,
         auto_decompress=False,
         skip_auto_headers=("Accept", "Content-Type"),
-        max_line_size=_HEADER,
-        max_field_size=_HEADER,
+        max_line_size=HEAD,
+        max_field_size=HEAD,
         max_headers=_HEADERS,
+        read_bufsize=_BUFFER,
         trace_configs=[sent],
         middlewares=[_once],
         request_class=_Request,
