@@ -88,6 +88,11 @@ def tried(site: Site) -> list[str]:
     return sorted(f"{one.verb} {one.resource}" for one in trials)
 
 
+def of_releases(site: Site) -> list[str]:
+    """The same without those for Connections, which are looked at whenever a process begins."""
+    return [one for one in tried(site) if "connections" not in one]
+
+
 def test_nothing_begins_without_the_policies_and_all_of_it_with_them(bare: Site) -> None:
     lab = bare.lab
     lab.standin.page("/ok")
@@ -138,12 +143,12 @@ def test_a_run_goes_back_whatever_became_of_the_policies(guarded: Site) -> None:
     lab.operator.stop()
     lab.withdraw()
     lab.operator.start()
-    tries = tried(guarded)
+    tries = of_releases(guarded)
     guarded.change({"version": "1.0.0"})
     guarded.ended("Superseded", 30, run=1)
     assert guarded.image() == "shop/web:1.0.0"
     assert guarded.run()["rollback"]["verify"][0]["state"] == "Passing"
-    assert tried(guarded) == tries
+    assert of_releases(guarded) == tries
     assert reads(guarded) > 0
 
 
