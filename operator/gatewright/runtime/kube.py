@@ -145,13 +145,14 @@ class Kube:
         accept: str = "application/json",
         *,
         keep: Keep = all_of_it,
-        most: int = MOST_READ,
+        most: int | None = None,
     ) -> list[dict[str, Any]]:
         """All at once: for what is few, such as the pods of a Job. Anybody may give his own objects a label; so what
-        `keep` does not want is dropped as it comes, and what is left is bounded. Raises Retryable, Permanent."""
+        `keep` does not want is dropped as it comes, and what is left is bounded, as is what is read (`most`, else
+        `MOST_READ` bytes). Raises Retryable, Permanent."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
         size = 0
-        async for item in self.each(path, selector, fields, accept, most):
+        async for item in self.each(path, selector, fields, accept, MOST_READ if most is None else most):
             kept = keep(item)
             if kept is None:
                 continue
