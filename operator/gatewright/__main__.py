@@ -16,7 +16,6 @@ import uvloop
 from gatewright import __version__, handlers
 from gatewright.api.base import seconds
 from gatewright.providers.connections.networks import Listed
-from gatewright.runtime.log_limits import LogLimits
 from gatewright.runtime.operator import Operator
 from gatewright.runtime.settings import (
     FASTEST,
@@ -28,6 +27,7 @@ from gatewright.runtime.settings import (
     default_lease_namespace,
     pod_namespace,
 )
+from gatewright.runtime.telling.log_limits import LogLimits
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,11 +14,12 @@ from gatewright.api import KEY
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.model import Operation, Revision, View
 from gatewright.ports import NotFound, Permanent
-from gatewright.runtime import configs, revisions
-from gatewright.runtime.config_watch import ConfigWatches
-from gatewright.runtime.kube import Kube, path
-from gatewright.runtime.lens import Lens
-from gatewright.runtime.wire import as_json
+from gatewright.runtime.cluster import revisions
+from gatewright.runtime.cluster.cached import Lens
+from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.cluster.wire import as_json
+from gatewright.runtime.execution import configs
+from gatewright.runtime.execution.config_watch import ConfigWatches
 from tests.cluster import ApiServer
 
 pytestmark = pytest.mark.apiserver

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gatewright.codegen import rbac
-from gatewright.core import times
+from gatewright.core.run import clocks
 from tests.harness.api import Api, ApiError
 from tests.harness.lab import INTERVENTIONS, Lab, Site
 from tests.harness.receiver import Receiver
@@ -132,7 +132,7 @@ def test_they_outlive_the_run_a_crash_and_the_next_run(scene: Scene) -> None:
     # its time ends while no operator is there
     lab.operator.kill()
     lab.operator.reap()
-    over = times.parse(scene.rows()["1/log"]["dueAt"])
+    over = clocks.parse(scene.rows()["1/log"]["dueAt"])
     lab.wait(lambda: datetime.now(UTC) > over + timedelta(seconds=0.2), 10, "the end of its time")
     lab.operator.start()
     scene.until(log="Overdue")

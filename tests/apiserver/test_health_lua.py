@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from gatewright.codegen import health
-from gatewright.core import conditions
-from gatewright.core import rescue as core_rescue
+from gatewright.core.report import conditions
+from gatewright.core.run import rescue as core_rescue
 from gatewright.runtime import rescue as runtime_rescue
 from tests.golden import endings
 

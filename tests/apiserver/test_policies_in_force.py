@@ -19,7 +19,7 @@ from kubernetes.aio import client, config
 from gatewright.codegen import admission, authors, openers, statuses, uses
 from gatewright.runtime import admission_probe
 from gatewright.runtime.admission_probe import TRIALS, Trial
-from gatewright.runtime.kube import Kube
+from gatewright.runtime.cluster.kube import Kube
 from tests.cluster.paths import CHECKOUT
 from tests.harness.lab import CONNECTIONS, PLURALS, RELEASES, Lab, require
 from tests.harness.oracle import OPERATOR

@@ -16,7 +16,7 @@ from gatewright.core.model import Operation, Progress, Standing
 from gatewright.ports import Conflict, Permanent
 from gatewright.providers.targets import workload
 from gatewright.providers.targets.workload import Workload, WorkloadConfig
-from gatewright.runtime.kube import Kube, path
+from gatewright.runtime.cluster.kube import Kube, path
 from tests.cluster import ApiServer
 
 pytestmark = pytest.mark.apiserver

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from gatewright.providers.connections import addresses, networks, vendor
+from gatewright.providers.connections import addresses, networks, rest
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract import vendors, world
 from tests.fakes.redis_server import RedisServer, redis_server
@@ -37,7 +37,7 @@ def _as_the_vendors_describe_it() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def vendors_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-ins are taken for the vendors, whose sentences are repeated."""
-    monkeypatch.setattr(vendor, "is_own", lambda link: True)
+    monkeypatch.setattr(rest, "is_own", lambda link: True)
 
 
 def _ours(task: asyncio.Task[object]) -> bool:

@@ -21,8 +21,8 @@ from gatewright.api.base import SecretKeyRef, SecretSource
 from gatewright.api.connection import HttpAccess
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import addresses, client, meter, permit, tls
+from gatewright.providers.connections.client_pool import Shelf
 from gatewright.providers.connections.secrets import hide, secret
-from gatewright.providers.connections.shelf import Shelf
 from gatewright.providers.registry import GATES
 from tests.cluster.certs import Authority
 from tests.cluster.processes import free_port

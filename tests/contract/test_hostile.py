@@ -20,7 +20,7 @@ from aiohttp import web
 from gatewright.core.model import Operation, Progress, Sight, Standing
 from gatewright.ports import Answer, Link, Permanent, Retryable
 from gatewright.providers import registry
-from gatewright.providers.connections import statuspage, vendor
+from gatewright.providers.connections import rest, statuspage
 from tests.contract import cases, test_launchdarkly, test_ofrep, test_openai, test_vercel, world
 from tests.contract.telling import told
 from tests.fakes.github import Github
@@ -62,7 +62,7 @@ def _as_the_vendors_describe_it() -> None:
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statuspage, "SPACING", 0.0)
-    vendor._closed.clear()
+    rest._closed.clear()
 
 
 @dataclass
@@ -239,7 +239,7 @@ async def _bounded(between: Between, ask: Awaitable[Any]) -> Any:
     except (Retryable, Permanent) as error:
         assert len(str(error)) <= LONGEST_MESSAGE, f"{len(str(error))}: {str(error)[:200]}"
         assert len(getattr(error, "handle", None) or "") <= LONGEST_HANDLE
-    vendor._closed.clear()
+    rest._closed.clear()
     assert between.asked - before <= MOST_REQUESTS
     for path in between.paths[before:]:
         assert "/../" not in path and "canary=1" not in path, path
@@ -304,7 +304,7 @@ OVER_HTTP = [name for name, (provider, _) in cases.EXTERNALS.items() if provider
 @pytest.mark.parametrize("own", [False, True], ids=["a stranger", "the vendor"])
 @pytest.mark.parametrize("name", OVER_HTTP)
 async def test_no_answer_breaks_an_external(name: str, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vendor, "is_own", lambda link: own)
+    monkeypatch.setattr(rest, "is_own", lambda link: own)
     for seed in SEEDS:
         async with hostile(cases.EXTERNALS[name][0].connection, seed) as (between, link):
             await _whole_way(name, between, replace(link, identity=f"{name}-{own}-{seed}"), (0.1, 0.3, 0.6)[seed % 3])
@@ -337,8 +337,8 @@ async def test_what_is_left_as_it_is_is_told(key: str) -> None:
 @pytest.mark.parametrize("value", ["x" * 129, ESCAPE, "a,incident=b", "", True, None, 1.5, ["a"], 2**63])
 def test_what_is_no_id_is_not_kept(value: Any) -> None:
     with pytest.raises(Permanent, match="an id that is none"):
-        vendor.identifier(value, "http://127.0.0.1")
-    assert [vendor.identifier(known, "") for known in ("p1", 7, "1700000000.000100")] == [
+        rest.identifier(value, "http://127.0.0.1")
+    assert [rest.identifier(known, "") for known in ("p1", 7, "1700000000.000100")] == [
         "p1",
         "7",
         "1700000000.000100",
@@ -348,8 +348,8 @@ def test_what_is_no_id_is_not_kept(value: Any) -> None:
 @pytest.mark.parametrize("value", ["x" * 1025, "a\nb", True, ["a"], {"next": 1}, 10**400])
 def test_what_is_no_place_in_a_list_is_not_sent_back(value: Any) -> None:
     with pytest.raises(Permanent, match="where its next page begins"):
-        vendor.cursor(value, "http://127.0.0.1")
-    assert [vendor.cursor(known, "") for known in ("dXNlcjpV", 1234, None, "", False)] == [
+        rest.cursor(value, "http://127.0.0.1")
+    assert [rest.cursor(known, "") for known in ("dXNlcjpV", 1234, None, "", False)] == [
         "dXNlcjpV",
         "1234",
         "",

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gatewright.core.model import Operation, Standing
 from gatewright.ports import Conflict, Link, Permanent, Retryable
-from gatewright.providers.connections import launchdarkly, vendor
+from gatewright.providers.connections import launchdarkly, rest
 from gatewright.providers.registry import CONNECTIONS, FLAGS
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
@@ -185,7 +185,7 @@ async def test_the_limits_window_ends_at_a_time_in_milliseconds() -> None:
         assert 15 < caught.value.after <= 25.0
         with pytest.raises(Retryable, match="rate limit is met"):
             await launchdarkly.is_on(connection, "shop", "production", "voice")
-    assert vendor.LONGEST_WAIT > 25.0
+    assert rest.LONGEST_WAIT > 25.0
 
 
 async def test_a_flag_that_is_not_there_is_told_before_anything_is_touched() -> None:

@@ -17,7 +17,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import External, Link, Retryable
 from gatewright.providers import registry
-from gatewright.providers.connections import client, statuspage, vendor
+from gatewright.providers.connections import client, rest, statuspage
 from tests.contract import cases
 from tests.contract.telling import told
 from tests.fakes.serving import serving
@@ -90,31 +90,31 @@ async def test_a_limit_is_kept(key: str) -> None:
     ],
 )  # fmt: skip
 async def test_a_time_that_is_none_is_as_if_nothing_were_said(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    vendor._closed.clear()
+    rest._closed.clear()
     link = cases.link("pagerduty", "http://127.0.0.1", 5.0)
     headers = CIMultiDictProxy(CIMultiDict({"Retry-After": said}))
-    limits = vendor.Limits(pause=30.0)
+    limits = rest.Limits(pause=30.0)
     reply = client.Reply("http://127.0.0.1", 429, headers, "", b"", 0.0)
-    after = vendor._wait(reply, limits)
-    assert after == 30.0 or after < 0 or after > vendor.LONGEST_WAIT
-    assert vendor._later(link, reply, limits).after in (1.0, 30.0, vendor.LONGEST_WAIT)
+    after = rest._wait(reply, limits)
+    assert after == 30.0 or after < 0 or after > rest.LONGEST_WAIT
+    assert rest._later(link, reply, limits).after in (1.0, 30.0, rest.LONGEST_WAIT)
 
 
 async def test_limits_that_are_remembered_are_few_and_nobody_drives_out_those_of_others() -> None:
     """A Connection whose Secret is rotated has another identity each time, and is never asked for by the old one."""
-    vendor._closed.clear()
+    rest._closed.clear()
     link = cases.link("pagerduty", "http://127.0.0.1", 5.0)
     headers = CIMultiDictProxy(CIMultiDict({"Retry-After": "3000"}))
     reply = client.Reply("http://127.0.0.1", 429, headers, "", b"", 0.0)
     other = replace(link, identity="other", namespace="other")
-    vendor._later(other, reply, vendor.Limits())
-    for number in range(vendor.REMEMBERED + 10):
-        vendor._later(replace(link, identity=f"i{number}"), reply, vendor.Limits())
-    assert len(vendor._closed) == vendor.REMEMBERED
-    assert "i0" not in vendor._closed and f"i{vendor.REMEMBERED + 9}" in vendor._closed
+    rest._later(other, reply, rest.Limits())
+    for number in range(rest.REMEMBERED + 10):
+        rest._later(replace(link, identity=f"i{number}"), reply, rest.Limits())
+    assert len(rest._closed) == rest.REMEMBERED
+    assert "i0" not in rest._closed and f"i{rest.REMEMBERED + 9}" in rest._closed
     with pytest.raises(Retryable):
-        vendor.keep_back(other)
-    vendor._closed.clear()
+        rest.keep_back(other)
+    rest._closed.clear()
 
 
 def ways(connection: str) -> Iterator[Callable[[Link], Awaitable[Any]]]:

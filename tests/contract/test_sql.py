@@ -20,7 +20,7 @@ import pytest
 from pydantic import ValidationError
 
 from gatewright.api.release import Proof
-from gatewright.core.proof import lacking
+from gatewright.core.checks.proof import lacking
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import addresses, networks, postgres
 from gatewright.providers.gates import catalogs

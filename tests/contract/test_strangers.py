@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
 from tests.contract.cases import OPENED, PLAIN
@@ -135,7 +135,7 @@ async def messages(url: str) -> list[str]:
 async def test_a_code_of_a_stranger_is_shown() -> None:
     async with serving(always({"error": {"code": "not_ready"}}, 400)) as url:
         with pytest.raises(Permanent, match=r"answered \(400\): not_ready"):
-            await vendor.call(linked("github", {"url": url}, {"token": world.TOKEN}), "GET", "/")
+            await rest.call(linked("github", {"url": url}, {"token": world.TOKEN}), "GET", "/")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_who_is_a_vendor(url: str, own: bool, request: pytest.FixtureRequest) ->
     config = CONNECTIONS["github"].config.model_validate(
         {"url": url, "token": {"secretRef": {"name": "a", "key": "b"}}}
     )
-    assert vendor.is_own(Link("n", "i", config, 1.0)) is own
+    assert rest.is_own(Link("n", "i", config, 1.0)) is own
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.actions import supabase as actions
-from gatewright.providers.connections import vendor
+from gatewright.providers.connections import rest
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
 from tests.contract import world
 from tests.fakes.serving import linked, serving
@@ -41,9 +41,9 @@ async def link(project: Supabase) -> AsyncIterator[Link]:
 def _forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test begins as a new process does."""
     actions._asked.clear()
-    vendor._closed.clear()
+    rest._closed.clear()
     yield
-    vendor._closed.clear()
+    rest._closed.clear()
 
 
 async def asked(link: Link, question: dict[str, Any], **limits: str) -> tuple[str, str]:
@@ -315,7 +315,7 @@ async def test_faults(server: world.Server, name: str, expected: str, words: str
     link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name))
     async with world.logs() as lines:
         for question, limits in QUESTIONS:
-            vendor._closed.clear()
+            rest._closed.clear()
             kind, message = await asked(link, question, **limits)
             assert (kind, words in message) == (expected, True), f"{question}: {message}"
     world.assert_silent(*lines)
@@ -328,7 +328,7 @@ async def test_actions_of_a_faulty_vendor_never_succeed(
     link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name))
     for raw in ({"restorePoint": {"name": "pre"}}, {"undo": {"name": "pre"}}, {"restorePitr": {"to": "1"}}):
         for act in ("perform", "follow"):
-            vendor._closed.clear()
+            rest._closed.clear()
             try:
                 found = await stepped(act, link, raw)
             except (Retryable, Permanent) as error:
@@ -568,7 +568,7 @@ async def test_a_request_that_is_refused(
     project.faults = {("POST", name): [refused] for name in ("undo", "restore-pitr")}
     with pytest.raises(outcome):
         await stepped("perform", link, raw)
-    vendor._closed.clear()
+    rest._closed.clear()
     found = await stepped("follow", link, raw)
     assert found.state == ("Running" if status == 500 else "Absent")
     assert project.restores == []

@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import vendor
+from gatewright.providers.connections import rest
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.cluster.processes import free_port
 from tests.contract import world
@@ -313,7 +313,7 @@ async def test_a_limit_is_kept_for_its_endpoint_only(fake: tuple[vercel.Vercel, 
         await gate.measure(gate.config.model_validate(RATIO), link)
     await gate.measure(gate.config.model_validate(ENV), link)
     await CONNECTIONS["vercel"].check(link)
-    vendor.keep_back(link)
+    rest.keep_back(link)
 
 
 def _times(value: Any) -> Any:

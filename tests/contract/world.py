@@ -30,7 +30,7 @@ import pytest
 from gatewright.api.base import SecretKeyRef, SecretSource
 from gatewright.api.connection import HttpAccess, PostgresAccess
 from gatewright.api.release import Check
-from gatewright.core.judge import sample_of
+from gatewright.core.checks.judge import sample_of
 from gatewright.core.model import digest
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.registry import GATES

@@ -15,15 +15,15 @@ from typing import Any
 
 def effect_before_intent() -> None:
     """Effects are started, and only then is the status written that intends them."""
-    from gatewright.runtime import actions
-    from gatewright.runtime.passes import Passes
+    from gatewright.runtime.execution import handlers
+    from gatewright.runtime.reconcile import Passes
 
     carry_out = Passes._carry_out
 
     async def hasty(self: Any, entry: Any, view: Any, decision: Any, *more: Any) -> bool:
         for item in decision.effects:
             if item.kind in ("apply", "job", "set"):
-                await actions.perform(self.lens, view, item, None)
+                await handlers.perform(self.lens, view, item, None)
         return await carry_out(self, entry, view, decision, *more)
 
     Passes._carry_out = hasty  # type: ignore[method-assign]  # that is the bug
@@ -31,7 +31,7 @@ def effect_before_intent() -> None:
 
 def job_by_chance() -> None:
     """A Job's name is not deterministic: what was made before the crash is not found after it, and made again."""
-    from gatewright.runtime import jobs
+    from gatewright.runtime.execution import jobs
 
     create, follow, where = jobs.create_job, jobs.follow_job, jobs.job_path
     names: dict[str, str] = {}
@@ -77,7 +77,7 @@ def rollback_forgets_flags() -> None:
     """A ConfigMap is marked as restored, nothing is restored, and the mark is believed."""
     from gatewright.api import KEY
     from gatewright.core.model import Progress, Standing
-    from gatewright.runtime import configs
+    from gatewright.runtime.execution import configs
 
     async def believe(*_: Any) -> Progress:
         return Progress("Succeeded")
@@ -97,14 +97,14 @@ def rollback_forgets_flags() -> None:
 
 def no_bake() -> None:
     """Every clock is called run out as soon as it is set."""
-    from gatewright.core import times
+    from gatewright.core.run import clocks
 
-    expired = times.expired
+    expired = clocks.expired
 
     def hasty(run: Any, name: str, now: Any) -> bool:
         return name in run.timers if name == "bake" else expired(run, name, now)
 
-    times.expired = hasty
+    clocks.expired = hasty
 
 
 BUGS: Mapping[str, Callable[[], None]] = {

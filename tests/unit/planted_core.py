@@ -13,8 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from gatewright.api.status import ReleaseStatus, Run, Undo
-from gatewright.core import approvals, observed, stages, states, times, unwind
-from gatewright.core.passing import Pass
+from gatewright.core.interventions import approvals
+from gatewright.core.run import clocks, observed, rollback, stages, states
+from gatewright.core.run.context import Pass
 from gatewright.runtime import parse
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -60,12 +61,12 @@ def what_is_late_is_left_running(patch: pytest.MonkeyPatch) -> None:
         states.move(line, "Failed").message = f"not done in time: {words}"[:1000]
         line.due = None
 
-    _everywhere(patch, unwind._too_late, too_late)
+    _everywhere(patch, rollback._too_late, too_late)
 
 
 def a_failed_rollback_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """The next version starts by itself on what a failed rollback has left."""
-    _everywhere(patch, unwind.unverified, lambda p, reason: None)
+    _everywhere(patch, rollback.unverified, lambda p, reason: None)
 
 
 def a_failed_stage_is_passed_over(patch: pytest.MonkeyPatch) -> None:
@@ -78,7 +79,7 @@ def a_failed_stage_is_passed_over(patch: pytest.MonkeyPatch) -> None:
             return found
         states.move(p.run, "Walking")
         p.run.pausedStage = None
-        times.resume(p.run, p.now)
+        clocks.resume(p.run, p.now)
         return True
 
     _everywhere(patch, right, fail_stage)

@@ -9,9 +9,8 @@ from typing import Any
 from gatewright.api.intervention import Action
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import Answered, ReleaseStatus, dump
-from gatewright.core import followups, resting
-from gatewright.core.body import problems, unpin
-from gatewright.core.decide import decide
+from gatewright.core.checks import followups
+from gatewright.core.checks.window import Sample, Verdict
 from gatewright.core.model import (
     Act,
     Body,
@@ -27,8 +26,10 @@ from gatewright.core.model import (
     Standing,
     View,
 )
-from gatewright.core.needs import needs
-from gatewright.core.window import Sample, Verdict
+from gatewright.core.run import resting
+from gatewright.core.run.decide import decide
+from gatewright.core.run.needs import needs
+from gatewright.core.spec.pinned_spec import problems, unpin
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

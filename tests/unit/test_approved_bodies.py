@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from gatewright.api.intervention import InterventionSpec
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import dump
-from gatewright.core import edits
 from gatewright.core.model import Progress, hash_of
+from gatewright.core.spec import edits
 from tests.unit.sim import World, spec
 
 GO: dict[str, Any] = {"name": "go", "approval": {"groups": ["managers"]}}

@@ -12,7 +12,7 @@ from gatewright.codegen import authors, crds, openers, schema, uses
 from gatewright.codegen import standing as standing_
 from gatewright.ports import Access, Right
 from gatewright.providers import registry
-from gatewright.runtime import access
+from gatewright.runtime import permissions
 
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 OWN = {
@@ -59,7 +59,7 @@ def test_what_a_target_writes_is_asked_of_the_author(key: str) -> None:
 
 
 def test_what_the_shell_writes_is_asked_of_the_author() -> None:
-    assert forgotten((*access.ACCESS, *access.CAPTURE), (right for _, right in authors.rights())) == []
+    assert forgotten((*permissions.ACCESS, *permissions.CAPTURE), (right for _, right in authors.rights())) == []
 
 
 def test_a_target_that_says_nothing_is_found() -> None:

@@ -11,8 +11,9 @@ from gatewright.api.status import dump
 from gatewright.core.model import Needs, Operation, Progress, Sight
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.connections import permit
-from gatewright.runtime import entries, outside, sights
-from gatewright.runtime.leader import Lost
+from gatewright.runtime import tracked
+from gatewright.runtime.cluster.leader import Lost
+from gatewright.runtime.execution import externals, live_states
 from tests.unit.sim import World, spec
 from tests.unit.test_outside import Provider, Site
 
@@ -56,8 +57,8 @@ class Slow(Provider):
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entries, "REFUSED", (0.01,))
-    monkeypatch.setattr(sights, "SLOW", 0.05)
+    monkeypatch.setattr(tracked, "REFUSED", (0.01,))
+    monkeypatch.setattr(live_states, "SLOW", 0.05)
 
 
 def begin(site: Site, operation: Operation | None = None, final: bool = True) -> None:
@@ -83,9 +84,9 @@ async def settle(until: Any) -> None:
 
 async def crowd(site: Site, provider: Slow) -> None:
     """As many operations under way as one namespace may have."""
-    for number in range(outside.AT_ONCE):
+    for number in range(externals.AT_ONCE):
         begin(site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config))
-    await settle(lambda: len(provider.asked) == outside.AT_ONCE)
+    await settle(lambda: len(provider.asked) == externals.AT_ONCE)
 
 
 # --- beginning
@@ -187,7 +188,7 @@ async def test_a_request_under_way_ends_before_its_opposite_begins(monkeypatch: 
 
 
 async def test_a_request_that_never_ends_is_waited_for_so_long_only(monkeypatch: Any) -> None:
-    monkeypatch.setattr(outside, "LEAVES", 0.05)
+    monkeypatch.setattr(externals, "LEAVES", 0.05)
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
     begin(site)
@@ -201,11 +202,11 @@ async def test_a_request_that_never_ends_is_waited_for_so_long_only(monkeypatch:
 async def test_one_namespace_has_so_many_requests_at_a_time_and_the_way_back_has_its_own(monkeypatch: Any) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
-    for number in range(3 * outside.AT_ONCE):
+    for number in range(3 * externals.AT_ONCE):
         begin(site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config))
-    await settle(lambda: len(provider.asked) >= outside.AT_ONCE)
+    await settle(lambda: len(provider.asked) >= externals.AT_ONCE)
     await asyncio.sleep(0.05)
-    assert provider.most == outside.AT_ONCE
+    assert provider.most == externals.AT_ONCE
     begin(site, Operation("1.undo.0-x", "restore", "action/other", site.operation.config))
     await settle(lambda: "perform restore" in provider.asked)
     await site.outside.close()
@@ -235,7 +236,7 @@ async def test_what_waits_for_its_turn_is_not_sent_once_nobody_wants_it(monkeypa
     provider.gate.set()
     await settle(lambda: provider.at_once == 0)
     await asyncio.sleep(0.05)
-    assert len(provider.asked) == outside.AT_ONCE
+    assert len(provider.asked) == externals.AT_ONCE
     await site.outside.close()
 
 
@@ -253,7 +254,7 @@ async def test_what_waits_for_its_turn_is_not_sent_by_a_process_that_has_lost_it
     provider.gate.set()
     await settle(lambda: provider.at_once == 0)
     await asyncio.sleep(0.05)
-    assert len(provider.asked) == outside.AT_ONCE
+    assert len(provider.asked) == externals.AT_ONCE
     await site.outside.close()
 
 
@@ -307,10 +308,10 @@ async def test_who_leaves_while_it_waits_for_another_one_leaves_that_to_be_waite
 # --- looking
 
 
-async def looked(site: Site, turn: int, config: Any = None) -> sights.Seen:
+async def looked(site: Site, turn: int, config: Any = None) -> live_states.Seen:
     site.entry.turn = turn
     wanted = {site.operation.subject: config or site.operation.config}
-    return await sights.look(None, site.outside, site.entry, site.view, Needs(sights=wanted))  # type: ignore[arg-type]
+    return await live_states.look(None, site.outside, site.entry, site.view, Needs(sights=wanted))  # type: ignore[arg-type]
 
 
 async def test_a_look_is_made_beside_the_pass_and_used_by_the_next_one(monkeypatch: Any) -> None:
@@ -382,10 +383,10 @@ async def test_what_is_captured_is_read_until_it_is_too_much(monkeypatch: Any) -
         read.append(subject)
         return Sight({"data": {"a": "x" * 2**20}}), None
 
-    monkeypatch.setattr("gatewright.runtime.actions.look", look)
+    monkeypatch.setattr("gatewright.runtime.execution.handlers.look", look)
     site = Site(monkeypatch, Slow())
     wanted = {f"configmap/c{number}": {"captured": True} for number in range(200)}
-    seen = await sights.look(None, site.outside, site.entry, site.view, Needs(sights=wanted))  # type: ignore[arg-type]
+    seen = await live_states.look(None, site.outside, site.entry, site.view, Needs(sights=wanted))  # type: ignore[arg-type]
     assert len(read) <= 5 and len(seen.sights) == 200
     assert "capture fewer" in str(seen.sights["configmap/c199"].problem)
 

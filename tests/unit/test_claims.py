@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from gatewright.core.body import pin
 from gatewright.core.model import View
+from gatewright.core.spec.pinned_spec import pin
 from gatewright.runtime import claims
 from gatewright.runtime.claims import Claims, targets_of
-from gatewright.runtime.entries import Entries, Entry, Key
-from gatewright.runtime.links import Links, Pin, Pins
+from gatewright.runtime.connections import Links, Pin, Pins
 from gatewright.runtime.parse import spec_of
+from gatewright.runtime.tracked import Entries, Entry, Key
 
 GIT = {"ref": "v$(version)"}
 SITE = {"name": "site", "vercel": {"project": "shop", "git": GIT}}

@@ -18,7 +18,7 @@ from gatewright.codegen import crds, files, rbac, reference, rules, schema
 from gatewright.codegen.__main__ import main
 from gatewright.ports import Access
 from gatewright.providers import registry
-from gatewright.runtime import access
+from gatewright.runtime import permissions
 
 ROOT = Path(__file__).resolve().parents[2]
 generated = functools.cache(files.generated)
@@ -310,7 +310,7 @@ def test_nothing_is_asked_for_by_wildcard_and_secrets_are_never_listed() -> None
 
 
 def test_a_wildcard_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "ACCESS", (Access("apps", ("*",), ("get",), "everything"),))
+    monkeypatch.setattr(permissions, "ACCESS", (Access("apps", ("*",), ("get",), "everything"),))
     with pytest.raises(rbac.Wildcard):
         rbac.needed()
 

@@ -12,9 +12,16 @@ from gatewright.api import KEY
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.model import Operation, Sight, View, fingerprint
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime import configs
-from gatewright.runtime.configs import Changed, compare_config, follow_config, look_config, restore_config, set_config
-from gatewright.runtime.lens import Lens
+from gatewright.runtime.cluster.cached import Lens
+from gatewright.runtime.execution import configs
+from gatewright.runtime.execution.configs import (
+    Changed,
+    compare_config,
+    follow_config,
+    look_config,
+    restore_config,
+    set_config,
+)
 from tests.fakes.objects import Objects
 
 VIEW = View("shop", "web", "uid-web", 1, None, ReleaseStatus())

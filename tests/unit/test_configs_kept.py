@@ -12,10 +12,10 @@ from gatewright.api import RELEASE
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.model import Revision, View, stored
 from gatewright.ports import Permanent, Retryable
-from gatewright.runtime import revisions
-from gatewright.runtime.children import meta
-from gatewright.runtime.kube import path
-from gatewright.runtime.revisions import (
+from gatewright.runtime.cluster import revisions
+from gatewright.runtime.cluster.children import meta
+from gatewright.runtime.cluster.kube import path
+from gatewright.runtime.cluster.revisions import (
     COPIES,
     LIMIT,
     MOST_COPIES,

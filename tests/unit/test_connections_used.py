@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gatewright.api.release import ReleaseSpec
-from gatewright.core.body import pin
+from gatewright.core.spec.pinned_spec import pin
 from gatewright.providers import registry
 from gatewright.providers.connections_used import ConnectionUse, connections_used
 from tests.contract import cases

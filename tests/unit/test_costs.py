@@ -10,11 +10,11 @@ from unittest.mock import MagicMock
 import pytest
 
 from gatewright.ports import Retryable
-from gatewright.runtime import costs, parse, passes
-from gatewright.runtime.entries import Entry
-from gatewright.runtime.passes import Passes
-from gatewright.runtime.reconcile import Reconciler
+from gatewright.runtime import costs, parse, reconcile
+from gatewright.runtime.controller import Reconciler
+from gatewright.runtime.reconcile import Passes
 from gatewright.runtime.settings import Settings
+from gatewright.runtime.tracked import Entry
 
 SETTINGS = Settings(frozenset({"shop"}), lease_namespace="default", identity="one", port=0, allow="")
 RELEASES = "/apis/gatewright.dev/v1alpha1/namespaces/shop/releases"
@@ -73,9 +73,9 @@ async def test_edits_within_a_pass_are_for_the_next_one(reads: list[str], monkey
     monkeypatch.setattr(Passes, "_carry_out", carry_out)
     monkeypatch.setattr(Passes, "_rest", nothing)
     for name in ("recall", "recall_left", "observe"):
-        monkeypatch.setattr(passes, name, nothing)
-    monkeypatch.setattr(passes, "needs", lambda *_: MagicMock(connections=False, author=False, holdings=()))
-    monkeypatch.setattr(passes, "decide", lambda *_: MagicMock())
+        monkeypatch.setattr(reconcile, name, nothing)
+    monkeypatch.setattr(reconcile, "needs", lambda *_: MagicMock(connections=False, author=False, holdings=()))
+    monkeypatch.setattr(reconcile, "decide", lambda *_: MagicMock())
     made = Passes(**{name: MagicMock() for name in Passes.__slots__})
     cast(Any, made.people).pending.return_value = ()
     await made.make(entry)

@@ -11,14 +11,14 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from gatewright.core import size
+from gatewright.core.report import size
 from gatewright.ports import NotFound, Permanent, Retryable
-from gatewright.runtime import wire
-from gatewright.runtime.aside import STRANGERS
-from gatewright.runtime.entries import Entry, Known
-from gatewright.runtime.outbox import Outbox
-from gatewright.runtime.reconcile import Reconciler
+from gatewright.runtime.background import STRANGERS
+from gatewright.runtime.cluster import wire
+from gatewright.runtime.controller import Reconciler
 from gatewright.runtime.settings import Settings
+from gatewright.runtime.telling.events import Outbox
+from gatewright.runtime.tracked import Entry, Known
 from tests.unit.test_entries import SPEC, release
 from tests.unit.test_processes import SETTINGS, _Leader
 from tests.unit.test_watch import Server, line

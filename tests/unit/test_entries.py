@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from gatewright.api import FINALIZER
-from gatewright.core import size
-from gatewright.runtime.entries import MOST_FINALIZERS, MOST_STATUS, Entry
-from gatewright.runtime.finalizers import others
-from gatewright.runtime.kube import Kube
+from gatewright.core.report import size
+from gatewright.runtime.cluster.finalizers import others
+from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.parse import spec_of
+from gatewright.runtime.tracked import MOST_FINALIZERS, MOST_STATUS, Entry
 from tests.cluster.paths import CHECKOUT
 
 SPEC = {"version": "1", "stages": [{"name": "ship", "steps": [{"name": "pause", "wait": "1s"}]}]}

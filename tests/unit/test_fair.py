@@ -13,18 +13,19 @@ from typing import Any, cast
 
 import pytest
 
-from gatewright.core.fair import FairMemory
+from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import Note, View
 from gatewright.ports import Link
 from gatewright.providers.actions import github as github_action
 from gatewright.providers.actions import supabase as supabase_action
-from gatewright.providers.connections import statuspage, vendor
-from gatewright.providers.connections.shelf import Shelf
+from gatewright.providers.connections import rest, statuspage
+from gatewright.providers.connections.client_pool import Shelf
 from gatewright.providers.gates import redis as redis_gate
 from gatewright.providers.targets import availability
-from gatewright.runtime import outbox, reports, words
-from gatewright.runtime.outbox import Outbox
-from gatewright.runtime.reconcile import SENDERS
+from gatewright.runtime.controller import SENDERS
+from gatewright.runtime.execution import job_endings, job_reports
+from gatewright.runtime.telling import events
+from gatewright.runtime.telling.events import Outbox
 from tests.unit.test_reports import VIEW
 
 LOUD = 20_000
@@ -95,8 +96,8 @@ def _workload(namespace: str, number: int) -> dict[str, Any]:
 
 KEPT: dict[str, tuple[Callable[[str, int], Any], Callable[[], Any], Callable[[str], Any]]] = {
     "last words of Jobs": (
-        lambda namespace, number: words.MEMORY.keep(_job(namespace, number), "disk full"),
-        lambda: words.MEMORY._heard,
+        lambda namespace, number: job_endings.MEMORY.keep(_job(namespace, number), "disk full"),
+        lambda: job_endings.MEMORY._heard,
         lambda namespace: f"{namespace}-0",
     ),
     "looks at pods": (
@@ -120,8 +121,8 @@ KEPT: dict[str, tuple[Callable[[str, int], Any], Callable[[], Any], Callable[[st
         lambda namespace: (f"{namespace}-0", "1m"),
     ),
     "limits that were met": (
-        lambda namespace, number: vendor._close(_link(namespace, number), 3000.0),
-        lambda: vendor._closed,
+        lambda namespace, number: rest._close(_link(namespace, number), 3000.0),
+        lambda: rest._closed,
         lambda namespace: f"{namespace}-0",
     ),
     "turns of Statuspage": (
@@ -228,7 +229,7 @@ async def test_events_of_a_namespace_do_not_wait_behind_those_of_another() -> No
 
 
 async def test_a_namespace_that_tells_too_much_loses_its_own_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "SIZE", 10)
+    monkeypatch.setattr(events, "SIZE", 10)
 
     def put(box: Outbox) -> None:
         box.put(_view("quiet"), Note("Promoted", "done"))
@@ -265,7 +266,7 @@ async def test_events_that_hang_hold_no_sender_that_another_namespace_needs() ->
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert events.sent == [("quiet", "0"), ("quiet", "1"), ("quiet", "2")]
-    assert events.begun == outbox.AT_ONCE < SENDERS
+    assert events.begun == events.AT_ONCE < SENDERS
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -287,10 +288,10 @@ async def test_reports_of_one_namespace_take_one_thread_at_a_time() -> None:
         at_once[namespace] -= 1
         return namespace
 
-    loud = [asyncio.create_task(reports._beside("loud", partial(parse, "loud"))) for _ in range(100)]
+    loud = [asyncio.create_task(job_reports._beside("loud", partial(parse, "loud"))) for _ in range(100)]
     await held.wait()
-    assert await reports._beside("quiet", partial(parse, "quiet")) == "quiet"
+    assert await job_reports._beside("quiet", partial(parse, "quiet")) == "quiet"
     ended.set()
     assert await asyncio.gather(*loud) == ["loud"] * 100
     assert most == {"loud": 1, "quiet": 1}
-    assert not reports._turns
+    assert not job_reports._turns

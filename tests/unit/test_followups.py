@@ -10,12 +10,13 @@ import pytest
 
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import FollowUpStatus, dump
-from gatewright.core import body, times
-from gatewright.core.followups import MOST
+from gatewright.core.checks.followups import MOST
+from gatewright.core.checks.window import Verdict
 from gatewright.core.model import Needs, Observation, Progress
-from gatewright.core.window import Verdict
+from gatewright.core.run import clocks
+from gatewright.core.spec import pinned_spec
 from gatewright.providers import validate
-from gatewright.runtime import messages
+from gatewright.runtime.telling import messages
 from tests.unit.sim import World, replace, spec
 
 LOG = {"name": "deployment-log", "within": "1h", "confirm": {"instructions": "Write down $(version)."}}
@@ -71,7 +72,7 @@ def test_they_stand_in_the_write_that_ends_the_run():
         world.tick()
     found = row(world, "deployment-log")
     assert (found.state, found.version, found.message) == ("Pending", "2.0", "Write down 2.0.")
-    assert times.parse(found.dueAt) - times.parse(world.status.run.finishedAt) == timedelta(hours=1)
+    assert clocks.parse(found.dueAt) - clocks.parse(world.status.run.finishedAt) == timedelta(hours=1)
 
 
 ALL = [{**LOG, "name": when.lower(), "when": when} for when in ("Promoted", "RolledBack", "Always")]
@@ -124,7 +125,7 @@ def test_they_hold_no_finalizer_and_nothing_is_written_until_one_is_due():
     assert not world.finalized
     before, writes = dump(world.status), world.writes
     decision = world.tick()
-    assert decision.wake == times.parse(row(world, "deployment-log").dueAt)
+    assert decision.wake == clocks.parse(row(world, "deployment-log").dueAt)
     after(world, minutes=59)
     assert (dump(world.status), world.writes) == (before, writes)
 
@@ -350,7 +351,7 @@ def test_a_large_release_with_all_of_them_stays_under_100_kib():
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_path_and_its_remedy(items: list[dict[str, Any]], wanted: str):
     parsed = ReleaseSpec.model_validate(spec(followUps=items))
-    found = [*validate.problems(parsed), *body.problems(parsed)]
+    found = [*validate.problems(parsed), *pinned_spec.problems(parsed)]
     assert len(found) == 1 and wanted in found[0], found
 
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from gatewright.core import foreign
-from gatewright.core.foreign import decimal, has_control, parsed
+from gatewright.core.text import foreign
+from gatewright.core.text.foreign import decimal, has_control, parsed
 
 MOST_S = 0.060
 """CPU that a MiB may take."""

@@ -10,18 +10,18 @@ import pytest
 from kubernetes.aio import client as kubernetes_client
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.runtime import reconcile
-from gatewright.runtime.kube import Kube, path
+from gatewright.runtime import controller
+from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.cluster.watch import watches
+from gatewright.runtime.controller import OWN, Reconciler
 from gatewright.runtime.operator import Operator, Turn
-from gatewright.runtime.reconcile import OWN, Reconciler
-from gatewright.runtime.watch import watches
 from tests.unit.test_deep import SETTINGS, There, of, reconciler
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not told is late at once."""
-    monkeypatch.setattr(reconcile, "STALE", -1.0)
+    monkeypatch.setattr(controller, "STALE", -1.0)
 
 
 class Refusing(There):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gatewright.api.intervention import Action, InterventionSpec
 from gatewright.api.status import Answered, ReleaseStatus, dump
-from gatewright.core import people
+from gatewright.core.interventions import answer
 from gatewright.core.model import UNTOLD, Progress
 from tests.unit.sim import World, spec
 
@@ -610,7 +610,7 @@ def test_in_observe_mode_nobody_is_asked_and_a_rollback_only_ends_the_run():
 
 
 def test_every_action_has_its_answer():
-    assert set(people.ACTIONS) == set(get_args(Action))
+    assert set(answer.ACTIONS) == set(get_args(Action))
 
 
 @pytest.mark.parametrize(

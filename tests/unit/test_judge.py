@@ -9,8 +9,8 @@ import pytest
 
 from gatewright.api.release import Check
 from gatewright.api.status import GateStatus
-from gatewright.core.judge import line, sample_of
-from gatewright.core.window import Verdict
+from gatewright.core.checks.judge import line, sample_of
+from gatewright.core.checks.window import Verdict
 from tests.unit.sim import START
 
 

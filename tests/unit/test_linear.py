@@ -31,18 +31,20 @@ import gatewright
 from gatewright.api.base import quantity, seconds
 from gatewright.api.jobs import Job, JobReport
 from gatewright.api.release import Proof, ReleaseSpec
-from gatewright.core import expand, foreign, masking, proof
+from gatewright.core.checks import proof
 from gatewright.core.model import Operation
+from gatewright.core.spec import expand
+from gatewright.core.text import foreign, masking
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers import sentences
+from gatewright.providers import error_messages
 from gatewright.providers.actions import github
-from gatewright.providers.connections import client, prometheus, redis, secrets, supabase, vendor
+from gatewright.providers.connections import client, prometheus, redis, rest, secrets, supabase
 from gatewright.providers.gates import http, jsonpath
 from gatewright.providers.hosts import vercel_return
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain
 from gatewright.providers.targets import owned, pods, template
-from gatewright.runtime import configs, contents, job_events, job_pods, published, words
+from gatewright.runtime.execution import configs, contents, job_endings, job_events, job_outputs, job_pods
 
 ROOT = Path(gatewright.__file__).parent
 SIZE = 16 * 1024
@@ -272,7 +274,7 @@ def explained(text: str) -> None:
     try:
         ReleaseSpec.model_validate({"version": text, text: 1, "stages": [{"name": text, "gates": [{"max": text}]}]})
     except ValidationError as error:
-        sentences.explain(error, "spec")
+        error_messages.explain(error, "spec")
 
 
 def workflow_name(text: str) -> None:
@@ -349,10 +351,10 @@ TABLE: dict[str, Act] = {
     "number": foreign.decimal,
     "JSON": quietly(foreign.parsed),
     "JSON text": lambda text: foreign.parsed(json.dumps(text)),
-    "reason": words.given,
-    "reason in JSON": lambda text: words.given(json.dumps({"error": text[:4000]})),
-    "last words": words._last_words,
-    "termination message": published.read,
+    "reason": job_endings.given,
+    "reason in JSON": lambda text: job_endings.given(json.dumps({"error": text[:4000]})),
+    "last words": job_endings._last_words,
+    "termination message": job_outputs.read,
     "Event": lambda text: job_events._words({"message": text}),
     "pod": lambda text: (pods.trouble([pod(text)]), job_pods.hindrance([pod(text)], NOW)),
     "expanded": quietly(lambda text: expand.expand({"a": text}, NAMES)),
@@ -368,7 +370,7 @@ TABLE: dict[str, Act] = {
     "containers of a pod": of_containers,
     "keys of a ConfigMap": of_keys,
     "plain": plain,
-    "quoted": sentences.quoted,
+    "quoted": error_messages.quoted,
     "schema": explained,
     "image": quietly(lambda text: Job.model_validate({"image": text, "timeout": text})),
     "JSONPath": quietly(lambda text: jsonpath.compiled.__wrapped__(("$" + text)[:256])),
@@ -376,7 +378,7 @@ TABLE: dict[str, Act] = {
     "anywhere": quietly(found("$..nowhere")),
     "supabase": lambda text: supabase._refused(LINK, reply({"message": f"ERROR: {text}"})),
     "prometheus": lambda text: prometheus._failure(LINK, reply({}), {"error": text, "errorType": text}),
-    "vendor": lambda text: vendor.error_of(reply({"error": {"message": text}})),
+    "vendor": lambda text: rest.error_of(reply({"error": {"message": text}})),
     "redis": redis.refusal,
     "redis INFO": quietly(redis.info_of),
     "mark": lambda text: vercel_return.mark_of({"comment": text}),

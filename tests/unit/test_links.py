@@ -16,9 +16,9 @@ from aiohttp import web
 from gatewright.ports import Link, NotFound, Permanent, Retryable
 from gatewright.providers.connections import addresses, client, networks
 from gatewright.providers.registry import CONNECTIONS
-from gatewright.runtime import readiness
-from gatewright.runtime.links import Links, Pin
+from gatewright.runtime.connections import Links, Pin
 from gatewright.runtime.shares import MANY, Pace
+from gatewright.runtime.telling import readiness
 from tests.fakes.serving import serving
 
 KEY = base64.b64encode(b"a-signing-key-of-16+").decode()
@@ -314,7 +314,7 @@ async def test_a_single_failure_is_not_yet_one_of_the_connection(monkeypatch: py
 
 async def test_a_secret_that_is_gone_is_seen_by_who_wants_to_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "GAP", 0.0)
-    monkeypatch.setattr("gatewright.runtime.links.SECRET_AGE", 0.0)
+    monkeypatch.setattr("gatewright.runtime.connections.SECRET_AGE", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
     server.secrets.clear()
@@ -441,7 +441,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is NotReady is asked again soon; nothing else hurries."""
     monkeypatch.setattr(readiness, "AGAIN_S", 0.01)
     monkeypatch.setattr(readiness, "PACE_S", 0.0)
-    monkeypatch.setattr("gatewright.runtime.links.PROBED_AGE", 0.0)
+    monkeypatch.setattr("gatewright.runtime.connections.PROBED_AGE", 0.0)
 
 
 @pytest.mark.usefixtures("soon")
@@ -631,13 +631,13 @@ async def test_secrets_that_nobody_uses_any_more_are_forgotten(monkeypatch: pyte
     links, server = known(connection("hook"))
     server.secrets["next"] = {"key": KEY}
     await links._secret("shop", "hook", "key", 30.0)
-    monkeypatch.setattr("gatewright.runtime.links.SECRET_AGE", 0.0)
+    monkeypatch.setattr("gatewright.runtime.connections.SECRET_AGE", 0.0)
     await links._secret("shop", "next", "key", 30.0)
     assert ("shop", "hook") not in links._secrets
 
 
 async def test_secrets_of_many_connections_drive_out_none_of_another_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatewright.runtime.links.SECRETS_BYTES", 900)
+    monkeypatch.setattr("gatewright.runtime.connections.SECRETS_BYTES", 900)
     names = [f"c{number}" for number in range(6)]
     links, server = known(*(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names))
     server.secrets |= {name: {"key": KEY} for name in names}
@@ -650,7 +650,7 @@ async def test_secrets_of_many_connections_drive_out_none_of_another_namespace(m
 def test_of_a_namespace_with_too_many_connections_the_first_are_used_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gatewright.runtime.links.MOST", 3)
+    monkeypatch.setattr("gatewright.runtime.connections.MOST", 3)
     links, _ = known(*(connection(f"c{number}") for number in range(6)))
     assert len(links._objects["shop"]) == 3 and links.left_out
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -736,7 +736,7 @@ async def test_of_a_secret_only_the_keys_that_are_named_are_kept_and_one_request
 
 
 async def test_secrets_are_forgotten_by_age_also_where_nobody_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatewright.runtime.links.SECRET_AGE", 0.01)
+    monkeypatch.setattr("gatewright.runtime.connections.SECRET_AGE", 0.01)
     links, _ = known(connection("hook"))
     await links.open("shop", "webhook", None)
     assert links._secrets
@@ -746,7 +746,7 @@ async def test_secrets_are_forgotten_by_age_also_where_nobody_asks_again(monkeyp
 
 
 async def test_secrets_are_kept_within_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatewright.runtime.links.SECRETS_BYTES", 600)
+    monkeypatch.setattr("gatewright.runtime.connections.SECRETS_BYTES", 600)
     names = [f"c{number}" for number in range(6)]
     links, server = known(*(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names))
     server.secrets |= {name: {"key": KEY} for name in names}

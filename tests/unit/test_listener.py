@@ -19,7 +19,7 @@ import pytest
 from aiohttp import web
 
 from gatewright.__main__ import main
-from gatewright.runtime import listener
+from gatewright.runtime.telling import listener
 from tests.cluster.paths import CHECKOUT
 from tests.cluster.processes import free_port
 

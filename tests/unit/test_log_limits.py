@@ -11,13 +11,14 @@ from typing import Any, cast
 import pytest
 
 from gatewright.__main__ import _log
-from gatewright.runtime import log_limits, metrics, passes, reconcile
-from gatewright.runtime.entries import Entry
-from gatewright.runtime.log_limits import MOST_OF_NAMESPACE, MOST_OF_OBJECT, LogLimits, about
-from gatewright.runtime.passes import ROUNDS, Passes
+from gatewright.runtime import controller, reconcile
+from gatewright.runtime.reconcile import ROUNDS, Passes
+from gatewright.runtime.telling import log_limits, metrics
+from gatewright.runtime.telling.log_limits import MOST_OF_NAMESPACE, MOST_OF_OBJECT, LogLimits, about
+from gatewright.runtime.tracked import Entry
 from tests.unit.test_deep import There, of, reconciler
 
-RUNTIME = Path(reconcile.__file__).parent
+RUNTIME = Path(controller.__file__).parent
 
 OWN = {
     "admission_probe: authors of Releases and Connections are trusted, whoever they are (--trust-authors)",
@@ -197,7 +198,7 @@ def circling(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_a_long_walk_goes_on_and_is_not_said(circling: list[int], caplog: pytest.LogCaptureFixture) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
     found.entries["shop", "web"] = entry = Entry.of(there.releases["web"])
-    for number in range(1, reconcile.RESTLESS):
+    for number in range(1, controller.RESTLESS):
         await found._safely(entry)
         assert circling == [number * ROUNDS] and len(found.queue) == 1, "others first, then the next pass"
     assert not there.statuses and not [line for line in caplog.messages if "no rest" in line]
@@ -210,14 +211,14 @@ async def test_no_rest_is_said_at_the_release_and_passes_become_seldom(
     found.entries["shop", "web"] = entry = Entry.of(there.releases["web"])
     later: list[float] = []
     found.queue.add_after = lambda _, delay: later.append(delay)  # type: ignore[method-assign]
-    for _ in range(reconcile.RESTLESS + 9):
+    for _ in range(controller.RESTLESS + 9):
         await found._safely(entry)
     [status] = there.statuses
     assert status["state"] == "Stalled"
     stalled = next(item for item in status["conditions"] if item["type"] == "Stalled")
     assert stalled["status"] == "True" and "it comes to no rest. Two things may undo each other" in stalled["message"]
     assert "then edit the spec" in stalled["message"]
-    assert later[: len(reconcile.RESTLESS_DELAYS)] == list(reconcile.RESTLESS_DELAYS) and later[-1] == 300.0
+    assert later[: len(controller.RESTLESS_DELAYS)] == list(controller.RESTLESS_DELAYS) and later[-1] == 300.0
     said = [record for record in caplog.records if "no rest" in record.getMessage()]
     assert said and {getattr(record, "about", None) for record in said} == {("shop", "web")}
 
@@ -225,12 +226,12 @@ async def test_no_rest_is_said_at_the_release_and_passes_become_seldom(
 async def test_who_comes_to_rest_begins_anew(circling: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
     found.entries["shop", "web"] = entry = Entry.of(there.releases["web"])
-    for _ in range(reconcile.RESTLESS - 1):
+    for _ in range(controller.RESTLESS - 1):
         await found._safely(entry)
 
     async def rests(self: Passes, *_: Any) -> bool:
         return False
 
-    monkeypatch.setattr(passes.Passes, "_carry_out", rests)
+    monkeypatch.setattr(reconcile.Passes, "_carry_out", rests)
     await found._safely(entry)
     assert entry.restless == 0 and not there.statuses

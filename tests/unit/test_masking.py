@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatewright.core import masking
+from gatewright.core.text import masking
 
 KEPT = [
     "Type error: 'x' is not a number",

@@ -8,7 +8,7 @@ import pytest
 from gatewright.core.memory import Memory
 from gatewright.providers.connections import secrets
 from gatewright.providers.targets import workload
-from gatewright.runtime import chosen
+from gatewright.runtime.execution import chosen
 
 
 def fill(memory: Memory[str, str], *values: str) -> list[str]:

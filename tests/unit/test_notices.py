@@ -9,9 +9,9 @@ from typing import Any
 from gatewright.api.release import Event
 from gatewright.api.status import dump
 from gatewright.core.model import Delivery, Needs, Observation, Progress
-from gatewright.core.notices import MOST
+from gatewright.core.report.notifications import MOST
 from gatewright.ports import Message
-from gatewright.runtime import messages
+from gatewright.runtime.telling import messages
 from tests.unit.sim import START, World, spec
 
 EVERYTHING = list(Event.__args__)

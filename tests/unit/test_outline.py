@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from kubernetes.aio import client as kubernetes_client
 
 from gatewright.api import FINALIZER
-from gatewright.core import size
+from gatewright.core.report import size
 from gatewright.ports import Permanent
-from gatewright.runtime import outline, wire
-from gatewright.runtime.entries import Entry
-from gatewright.runtime.kube import METADATA_ONLY, Kube
-from gatewright.runtime.watch import Watch
+from gatewright.runtime.cluster import outline, wire
+from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube
+from gatewright.runtime.cluster.watch import Watch
+from gatewright.runtime.tracked import Entry
 
 MUCH = 1_450_000
 DEEP = "[" * 2000 + "]" * 2000

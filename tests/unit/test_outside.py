@@ -14,12 +14,13 @@ from pydantic import BaseModel
 from gatewright.api.base import Model
 from gatewright.core.model import Operation, Progress, Sight
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.runtime import chosen, metrics
-from gatewright.runtime.chosen import is_outside
-from gatewright.runtime.entries import Known
-from gatewright.runtime.leader import Lost
-from gatewright.runtime.links import UNPINNED, Pin, Pins
-from gatewright.runtime.outside import Outside, claim
+from gatewright.runtime.cluster.leader import Lost
+from gatewright.runtime.connections import UNPINNED, Pin, Pins
+from gatewright.runtime.execution import chosen
+from gatewright.runtime.execution.chosen import is_outside
+from gatewright.runtime.execution.externals import Outside, claim
+from gatewright.runtime.telling import metrics
+from gatewright.runtime.tracked import Known
 from tests.unit.sim import World, spec
 
 UNLEASH = {"unleash": {"project": "shop", "environment": "production", "set": {"voice": "on"}}}

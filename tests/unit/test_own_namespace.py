@@ -9,7 +9,7 @@ import pytest
 
 from gatewright.__main__ import _parser
 from gatewright.runtime.admission_probe import AdmissionProbe
-from gatewright.runtime.kube import Kube
+from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.settings import pod_namespace
 
 

@@ -12,9 +12,9 @@ from aiohttp import web
 from kubernetes.aio import client as kubernetes_client
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.runtime import kube as kube_module
-from gatewright.runtime.kube import PAGE, PAGE_BYTES, Kube
-from gatewright.runtime.wire import APPLIED
+from gatewright.runtime.cluster import kube as kube_module
+from gatewright.runtime.cluster.kube import PAGE, PAGE_BYTES, Kube
+from gatewright.runtime.cluster.wire import APPLIED
 
 WHERE = "/apis/gatewright.dev/v1alpha1/releases"
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gatewright.api.release import ReleaseSpec
-from gatewright.core.body import problems
 from gatewright.core.model import Act, Progress
+from gatewright.core.spec.pinned_spec import problems
 from tests.unit.sim import World, spec
 
 

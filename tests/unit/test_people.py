@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatewright.runtime import people
-from gatewright.runtime.people import People
+from gatewright.runtime import interventions
+from gatewright.runtime.interventions import People
 
 KEY = ("shop", "web")
 
@@ -28,7 +28,7 @@ def asked(count: int) -> People:
 def test_the_oldest_go_first_and_so_many_at_a_time() -> None:
     found = asked(1000)
     names = [act.name for act in found.pending(KEY)]
-    assert len(names) == people.AT_A_TIME
+    assert len(names) == interventions.AT_A_TIME
     assert names[:2] == ["i0", "i60"], "both of the first second"
     found.event("DELETED", made(0))
     assert next(iter(found.pending(KEY))).name == "i60"

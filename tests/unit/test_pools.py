@@ -11,11 +11,11 @@ from aiohttp import web
 from kubernetes.aio import client as kubernetes_client
 
 from gatewright.ports import Retryable
-from gatewright.runtime import kube as kube_module
-from gatewright.runtime.kube import REQUESTS, Kube, path, whose
-from gatewright.runtime.leader import Lost
-from gatewright.runtime.turnstile import Turnstile
-from gatewright.runtime.watch import Watch
+from gatewright.runtime.cluster import kube as kube_module
+from gatewright.runtime.cluster.kube import REQUESTS, Kube, path, whose
+from gatewright.runtime.cluster.leader import Lost
+from gatewright.runtime.cluster.turnstile import Turnstile
+from gatewright.runtime.cluster.watch import Watch
 
 MANY = REQUESTS + 6
 LEASE = path("coordination.k8s.io/v1", "leases", "gatewright", "gatewright")

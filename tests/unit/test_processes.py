@@ -11,10 +11,11 @@ import pytest
 
 from gatewright.core.model import Operation, View
 from gatewright.ports import Cluster, Permanent
-from gatewright.runtime import actions, clock
-from gatewright.runtime.entries import Entry
-from gatewright.runtime.reconcile import Reconciler
+from gatewright.runtime import clock
+from gatewright.runtime.controller import Reconciler
+from gatewright.runtime.execution import handlers
 from gatewright.runtime.settings import Settings
+from gatewright.runtime.tracked import Entry
 
 
 def test_a_wall_clock_that_is_set_changes_nothing_within_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +99,7 @@ def test_a_connection_that_came_or_went_in_a_gap_is_found() -> None:
     assert asyncio.run(found()) == [False, True]
 
 
-@pytest.mark.parametrize("act", [actions.perform, actions.follow])
+@pytest.mark.parametrize("act", [handlers.perform, handlers.follow])
 def test_an_operation_that_nobody_handles_is_an_error(act: Any) -> None:
     operation = Operation("1.x", cast(Any, "traffic"), "mesh/web")
     with pytest.raises(Permanent, match="nobody knows how to traffic mesh/web"):

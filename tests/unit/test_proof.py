@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from gatewright.api.release import Proof, ReleaseSpec
-from gatewright.core.body import problems
+from gatewright.core.checks.proof import lacking
 from gatewright.core.model import Progress
-from gatewright.core.proof import lacking
-from gatewright.core.times import stamp
+from gatewright.core.run.clocks import stamp
+from gatewright.core.spec.pinned_spec import problems
 from tests.unit.sim import START, World, spec
 
 LIMITS = Proof(minBytes=1000, maxAge="1h", contains=["public.tasks", "users"])

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from gatewright.runtime import reconcile
-from gatewright.runtime.entries import Entry
+from gatewright.runtime import controller
 from gatewright.runtime.parse import Written
 from gatewright.runtime.reading import BURST, SHARE, URGENT_WAIT, Reading
+from gatewright.runtime.tracked import Entry
 from tests.unit.test_deep import Passes, There, of, reconciler, until
 from tests.unit.test_links import connection
 
@@ -48,7 +48,7 @@ def costly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return read(self)
 
     monkeypatch.setattr(Written, "read", slow)
-    monkeypatch.setattr(reconcile.time, "thread_time", lambda: clock[0])
+    monkeypatch.setattr(controller.time, "thread_time", lambda: clock[0])
     return seen
 
 
@@ -74,7 +74,7 @@ async def test_what_waits_is_read_in_its_latest_edition(costly: list[str]) -> No
     found.passes = cast(Any, Passes())
     await found.start()
     await until(lambda: len(costly) == 1)
-    found.reading.spend("shop", reconcile.time.monotonic(), SHARE * (BURST + 0.1))
+    found.reading.spend("shop", controller.time.monotonic(), SHARE * (BURST + 0.1))
     for version in range(2, 30):
         body = of("web", version=version)
         body["metadata"]["generation"] = version
@@ -93,19 +93,19 @@ def test_what_was_there_at_the_start_waits_for_nobody(costly: list[str]) -> None
         entry.listed = True
         assert not found._put_off(entry)
         found._read_spec(entry)
-    assert len(costly) == 40 and found.reading.wait("shop", reconcile.time.monotonic()) == 0.0
+    assert len(costly) == 40 and found.reading.wait("shop", controller.time.monotonic()) == 0.0
 
 
 async def test_a_run_that_is_being_undone_waits_little() -> None:
     found = reconciler(There())
     entry = found.entries["shop", "web"] = Entry.of(of("web"))
-    found.reading.spend("shop", reconcile.time.monotonic(), 1000.0)
+    found.reading.spend("shop", controller.time.monotonic(), 1000.0)
     assert found._put_off(entry) and found.queue._due["shop", "web"] > asyncio.get_running_loop().time() + 60
     entry.working = {"run": {"phase": "RollingBack"}}
     entry.put_off = None
     assert found._put_off(entry)
     assert found.queue._due["shop", "web"] <= asyncio.get_running_loop().time() + URGENT_WAIT
-    entry.put_off = reconcile.time.monotonic() - URGENT_WAIT
+    entry.put_off = controller.time.monotonic() - URGENT_WAIT
     assert not found._put_off(entry)
 
 

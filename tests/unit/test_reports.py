@@ -22,11 +22,12 @@ from gatewright.core.model import Operation, Progress, View
 from gatewright.ports import Conflict, Keep, NotFound, Permanent, Retryable, all_of_it
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain
-from gatewright.runtime import job_pods, observe, reports
-from gatewright.runtime.children import meta
-from gatewright.runtime.entries import Entry, Known
-from gatewright.runtime.jobs import create_job, follow_job, job_trouble
-from gatewright.runtime.lens import Fresh, Lens
+from gatewright.runtime import observe
+from gatewright.runtime.cluster.cached import Fresh, Lens
+from gatewright.runtime.cluster.children import meta
+from gatewright.runtime.execution import job_pods, job_reports
+from gatewright.runtime.execution.jobs import create_job, follow_job, job_trouble
+from gatewright.runtime.tracked import Entry, Known
 
 SAMPLES = Path(__file__).resolve().parents[1] / "contract" / "reports"
 PASSED = (SAMPLES / "playwright-passed.json").read_text()
@@ -305,7 +306,7 @@ async def test_a_failure_does_not_wait_for_a_log(problem: Exception) -> None:
 
 
 async def test_a_failure_does_not_wait_for_a_slow_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "BRIEF", 0.01)
+    monkeypatch.setattr(job_reports, "BRIEF", 0.01)
     cluster = Cluster(complete=False).pod(FAILED, code=1)
     cluster.slow = 30
     found = await follow(cluster)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from gatewright.api.release import ReleaseSpec
-from gatewright.core import body
+from gatewright.core.spec import pinned_spec
 from gatewright.providers.validate import connection_problems, problems
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +103,7 @@ def _item(value: Any, name: str) -> Any:
 def test_the_sample_is_valid() -> None:
     found = dict(specs())
     spec = ReleaseSpec.model_validate(found.pop(""))
-    assert [*problems(spec), *body.problems(spec)] == []
+    assert [*problems(spec), *pinned_spec.problems(spec)] == []
     assert {name: connection_problems(other) for name, other in found.items() if connection_problems(other)} == {}
 
 

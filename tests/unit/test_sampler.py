@@ -14,12 +14,12 @@ from pydantic import BaseModel
 from gatewright.api.base import Model
 from gatewright.api.release import Check
 from gatewright.core.model import Measure
-from gatewright.core.operations import measure_at
+from gatewright.core.run.operations import measure_at
 from gatewright.ports import Answer, Link
 from gatewright.providers.connections import meter
 from gatewright.runtime import sampler
 from gatewright.runtime.budget import Budget
-from gatewright.runtime.links import UNPINNED, Pin, Pins
+from gatewright.runtime.connections import UNPINNED, Pin, Pins
 from gatewright.runtime.sampler import Key, Sampler
 
 ONE, TWO = ("shop", "one"), ("shop", "two")

@@ -18,13 +18,13 @@ import pytest
 from gatewright.api.base import Model, Name
 from gatewright.api.status import Notice, Thread, dump
 from gatewright.core.model import Delivery
-from gatewright.core.notices import channel_of, channels
-from gatewright.core.times import stamp
+from gatewright.core.report.notifications import channel_of, channels
+from gatewright.core.run.clocks import stamp
 from gatewright.ports import Link, Message, Permanent, Retryable
-from gatewright.runtime import notices
-from gatewright.runtime.entries import Entry, Key
-from gatewright.runtime.notices import Notices
 from gatewright.runtime.parse import spec_of, written
+from gatewright.runtime.telling import notifications
+from gatewright.runtime.telling.notifications import Notices
+from gatewright.runtime.tracked import Entry, Key
 from tests.unit.sim import World, spec
 
 
@@ -143,8 +143,8 @@ class Room:
 @pytest.fixture
 async def room(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
     found = Room()
-    monkeypatch.setattr(notices, "NOTIFIERS", {"webhook": found.notifier})
-    monkeypatch.setattr(notices, "DELAYS", (0.0,))
+    monkeypatch.setattr(notifications, "NOTIFIERS", {"webhook": found.notifier})
+    monkeypatch.setattr(notifications, "DELAYS", (0.0,))
     yield found
     await found.notices.close()
 
@@ -237,7 +237,7 @@ async def test_a_receiver_that_hangs_holds_up_its_own_connection_alone(room: Roo
 
 
 async def test_a_receiver_that_hangs_is_given_up_for_now_after_its_time(room: Room, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(notices, "GRACE", 0.0)
+    monkeypatch.setattr(notifications, "GRACE", 0.0)
     room.notifier.hanging = {"only"}
     room.notices.take(room.release("Started"))
     await room.until(lambda: len(room.notifier.sent) == 2)

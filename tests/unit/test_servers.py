@@ -12,8 +12,8 @@ import pytest
 from gatewright.__main__ import main
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.providers.connections import addresses
-from gatewright.runtime import servers
-from gatewright.runtime.servers import DISCOVERY, SLICE, Servers
+from gatewright.runtime.cluster import api_servers
+from gatewright.runtime.cluster.api_servers import DISCOVERY, SLICE, Servers
 
 
 class Api:
@@ -58,7 +58,7 @@ ANSWERING = {"serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverA
 
 async def test_all_endpoints_and_the_host_of_the_kubeconfig() -> None:
     api = Api(slices=SLICES)
-    assert await Servers(api).look() == servers.AGAIN  # type: ignore[arg-type]
+    assert await Servers(api).look() == api_servers.AGAIN  # type: ignore[arg-type]
     assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2"]
     assert api.asked == [SLICE], "one read of one object"
 
@@ -70,7 +70,7 @@ async def test_what_may_not_be_read_is_said_once_and_the_rest_counts(
     looking = Servers(Api(slices=error, discovery=ANSWERING))  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING, "gatewright.servers"):
         for _ in range(3):
-            assert await looking.look() == servers.AGAIN
+            assert await looking.look() == api_servers.AGAIN
     assert refused(*ALL) == ["10.1.1.1", "10.3.3.3"]
     (record,) = caplog.records
     assert str(error) in record.getMessage() and "EndpointSlice kubernetes in namespace default" in record.getMessage()
@@ -81,10 +81,10 @@ async def test_what_is_known_stays_known_while_nothing_can_be_read(caplog: pytes
     looking = Servers(api)  # type: ignore[arg-type]
     await looking.look()
     api.answers["slices"] = Retryable("GET ...: no answer")
-    assert await looking.look() == servers.SOON
+    assert await looking.look() == api_servers.SOON
     assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2"]
     api.answers["slices"] = {"endpoints": [{"addresses": ["10.4.4.4"]}]}
-    assert await looking.look() == servers.AGAIN
+    assert await looking.look() == api_servers.AGAIN
     assert refused(*ALL) == ["10.1.1.1", "10.4.4.4"], "a control plane that was replaced"
 
 
@@ -114,9 +114,9 @@ async def test_addresses_of_the_own_node_and_the_ports_of_the_api_server(
     monkeypatch.setenv("GATEWRIGHT_NODE_ADDRESS", "10.5.5.5, fd00::5")
     (tmp_path / "route").write_text(GATEWAY)
     (tmp_path / "route6").write_text(GATEWAY6)
-    monkeypatch.setattr(servers, "ROUTES", tmp_path / "route")
-    monkeypatch.setattr(servers, "ROUTES6", tmp_path / "route6")
-    assert servers.own_node() == ["10.5.5.5", "fd00::5", "10.244.0.1", "fd00::1"]
+    monkeypatch.setattr(api_servers, "ROUTES", tmp_path / "route")
+    monkeypatch.setattr(api_servers, "ROUTES6", tmp_path / "route6")
+    assert api_servers.own_node() == ["10.5.5.5", "fd00::5", "10.244.0.1", "fd00::1"]
 
     slices = {**SLICES, "ports": [{"name": "https", "port": 8443}, {"port": None}]}
     for api in (Api(slices=slices), Api(slices=NotFound("404"), discovery=_answering_at(8443))):
@@ -130,8 +130,8 @@ async def test_addresses_of_the_own_node_and_the_ports_of_the_api_server(
 async def test_where_routes_cannot_be_read_the_rest_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GATEWRIGHT_NODE_ADDRESS", raising=False)
     for name in ("ROUTES", "ROUTES6"):
-        monkeypatch.setattr(servers, name, tmp_path / "missing")
-    assert servers.own_node() == []
+        monkeypatch.setattr(api_servers, name, tmp_path / "missing")
+    assert api_servers.own_node() == []
     await Servers(Api(slices=SLICES)).look()  # type: ignore[arg-type]
     assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2"] and at(10250, "10.0.0.7") == ["10.0.0.7"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gatewright.api.status import ReleaseStatus, dump
-from gatewright.core import rescue
-from gatewright.core.decide import decide
 from gatewright.core.model import Act, Progress
+from gatewright.core.run import rescue
+from gatewright.core.run.decide import decide
 from gatewright.runtime.parse import status_of
 from tests.unit.sim import World, spec
 

@@ -8,7 +8,7 @@ import pytest
 
 from gatewright.api.status import dump
 from gatewright.core.model import Progress
-from gatewright.core.plan import ways
+from gatewright.core.run.rollback_plan import ways
 from gatewright.plugin import show
 from tests.unit.sim import World
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.runtime import watch
-from gatewright.runtime.config_watch import ConfigWatches
-from gatewright.runtime.lens import Lens
-from gatewright.runtime.watch import Watch
+from gatewright.runtime.cluster import watch
+from gatewright.runtime.cluster.cached import Lens
+from gatewright.runtime.cluster.watch import Watch
+from gatewright.runtime.execution.config_watch import ConfigWatches
 
 
 def line(kind: str, version: int, **more: Any) -> bytes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatewright.core import unwind
 from gatewright.core.model import Progress
+from gatewright.core.run import rollback
 from tests.unit.sim import World, spec
 
 
@@ -781,10 +781,10 @@ def test_what_is_too_much_to_keep_is_ended_by_its_own_run_or_a_person():
     world = failed_rollback()
     run = world.status.run
     many = [f"configmap/{number:04}" for number in range(1000)]
-    assert unwind._bounded(run, ["target/old"], ["target/web"]) == ["target/old", "target/web"]
-    assert unwind._bounded(run, ["target/old"], many) == ["target/old", f"run {run.id}: {unwind.TOO_MANY}"]
-    assert unwind._bounded(run, many, ["target/web"]) == [unwind.TOO_MANY, f"run {run.id}: {unwind.TOO_MANY}"]
-    world.status.unverified.subjects = ["target/old", f"run {run.id}: {unwind.TOO_MANY}"]
+    assert rollback._bounded(run, ["target/old"], ["target/web"]) == ["target/old", "target/web"]
+    assert rollback._bounded(run, ["target/old"], many) == ["target/old", f"run {run.id}: {rollback.TOO_MANY}"]
+    assert rollback._bounded(run, many, ["target/web"]) == [rollback.TOO_MANY, f"run {run.id}: {rollback.TOO_MANY}"]
+    world.status.unverified.subjects = ["target/old", f"run {run.id}: {rollback.TOO_MANY}"]
     world.act("Rollback")
     world.later(12)
     assert world.status.run.outcome == "RolledBack" and world.status.unverified.subjects == ["target/old"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewright.core.window import GAP, Rule, Sample, Window, arrived, fold, verdict
+from gatewright.core.checks.window import GAP, Rule, Sample, Window, arrived, fold, verdict
 
 KINDS = st.sampled_from(["Good", "Breach", "Breach", "NoData", "Error"])
 RULES = st.builds(

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from gatewright.api.jobs import Job
-from gatewright.core import masking
 from gatewright.core.model import Operation, Progress
+from gatewright.core.text import masking
 from gatewright.ports import NotFound, Permanent, Retryable
-from gatewright.runtime import reports, words
-from gatewright.runtime.jobs import job_trouble
+from gatewright.runtime.execution import job_endings, job_reports
+from gatewright.runtime.execution.jobs import job_trouble
 from tests.unit.test_reports import FAILED, PASSED, SECRET, VIEW, Cluster, follow
 
 LOG = f"connecting to postgres://app:{SECRET}@db/shop\napplying 0042\nrelation users exists\n"
@@ -66,7 +66,7 @@ async def test_the_newest_pod_that_failed_is_asked() -> None:
 
 
 async def test_a_log_that_hangs_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "BRIEF", 0.05)
+    monkeypatch.setattr(job_reports, "BRIEF", 0.05)
     cluster = Cluster(complete=False).pod("late\nlate", code=1)
     cluster.slow = 30.0
     assert (await ended(cluster)).message.endswith("exit code 1")
@@ -123,7 +123,7 @@ async def test_nor_what_one_that_runs_says_now() -> None:
         trouble = await job_trouble(cluster, VIEW, wanted(logs="Never"))  # type: ignore[arg-type]
         assert trouble is None or SHOWN not in trouble.message
     assert cluster.read == []
-    assert words.MEMORY.said(cluster.job["metadata"]["uid"]) == words.SILENT
+    assert job_endings.MEMORY.said(cluster.job["metadata"]["uid"]) == job_endings.SILENT
 
 
 @pytest.mark.parametrize("complete", [True, False])

@@ -12,7 +12,7 @@ from gatewright.api import GROUP
 from gatewright.codegen import admission
 from gatewright.ports import Access
 from gatewright.providers import registry
-from gatewright.runtime import access
+from gatewright.runtime import permissions
 
 NAME = "gatewright"
 CAPTURE = f"{NAME}-capture"
@@ -27,7 +27,7 @@ class Wildcard(ValueError):
 def needed() -> list[Access]:
     """Everything that is always asked for in the namespaces of Releases, the shell's first."""
     found: list[Access] = []
-    for item in (*access.ACCESS, *(item for target in registry.TARGETS.values() for item in target.access)):
+    for item in (*permissions.ACCESS, *(item for target in registry.TARGETS.values() for item in target.access)):
         _refuse_wildcards(item)
         found.append(item)
     return found
@@ -35,23 +35,23 @@ def needed() -> list[Access]:
 
 def capture() -> list[Access]:
     """What is asked for beside that where Releases may capture Secrets."""
-    for item in access.CAPTURE:
+    for item in permissions.CAPTURE:
         _refuse_wildcards(item)
-    return list(access.CAPTURE)
+    return list(permissions.CAPTURE)
 
 
 def own() -> list[Access]:
     """What is asked for in the operator's own namespace."""
-    for item in access.OWN:
+    for item in permissions.OWN:
         _refuse_wildcards(item)
-    return list(access.OWN)
+    return list(permissions.OWN)
 
 
 def server() -> list[Access]:
     """What is asked for of one object in the namespace `default`, by its name."""
-    for item in access.SERVER:
+    for item in permissions.SERVER:
         _refuse_wildcards(item)
-    return list(access.SERVER)
+    return list(permissions.SERVER)
 
 
 VIEWER = ("get", "list", "watch")

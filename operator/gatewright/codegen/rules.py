@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from gatewright.api import base, intervention
 from gatewright.api.jobs import REPORT_FORMATS, Job
 from gatewright.api.release import STEP_KINDS, Approval
-from gatewright.core import size
+from gatewright.core.report import size
 from gatewright.providers.registry import GATES
 
 Rule = dict[str, Any]

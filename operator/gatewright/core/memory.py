@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from gatewright.core.fair import FairMemory
+from gatewright.core.fair_memory import FairMemory
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from gatewright.api.intervention import Action
 from gatewright.api.release import Check, ReleaseSpec
 from gatewright.api.status import ReleaseStatus, Run
-from gatewright.core.window import Rule, Verdict
+from gatewright.core.checks.window import Rule, Verdict
 
 UNTOLD = 15
 """How many answers a Release keeps for Interventions whose own status does not tell them yet."""

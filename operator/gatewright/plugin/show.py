@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from gatewright.api.status import OPEN_FOLLOW_UPS
-from gatewright.core import masking, times
+from gatewright.core.run import clocks
+from gatewright.core.text import masking
 
 Object = Mapping[str, Any]
 SHORT = 80
@@ -30,7 +31,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], indent: str = "") 
 
 def ago(stamp: str | None, now: datetime) -> str:
     """How long ago, in at most two units: `3m2s`, `2h5m`, `4d1h`."""
-    return span((now - times.parse(stamp)).total_seconds()) if stamp else ""
+    return span((now - clocks.parse(stamp)).total_seconds()) if stamp else ""
 
 
 def span(seconds: float) -> str:
@@ -114,8 +115,8 @@ def _share(items: Sequence[Object], over: tuple[str, ...]) -> str:
 def _took(item: Object, now: datetime) -> str:
     if not item.get("startedAt"):
         return ""
-    end = times.parse(item["finishedAt"]) if item.get("finishedAt") else now
-    return span((end - times.parse(item["startedAt"])).total_seconds())
+    end = clocks.parse(item["finishedAt"]) if item.get("finishedAt") else now
+    return span((end - clocks.parse(item["startedAt"])).total_seconds())
 
 
 def _headline(item: Object, now: datetime) -> list[str]:
@@ -154,7 +155,7 @@ def follow_ups(found: Object, now: datetime) -> list[str]:
     """What is left to do after runs that are over, and what came of it."""
     rows = []
     for row in found.get("followUps", ()):
-        left = (times.parse(row["dueAt"]) - now).total_seconds()
+        left = (clocks.parse(row["dueAt"]) - now).total_seconds()
         due = f"in {span(left)}" if left > 0 else f"{span(-left)} ago"
         due = due if row["state"] in OPEN_FOLLOW_UPS else ""
         gate = row.get("gate") or {}
@@ -268,7 +269,7 @@ def _clocks(run: Object, now: datetime) -> list[str]:
     lines = []
     for name, timer in sorted(run.get("timers", {}).items()):
         if timer.get("due"):
-            lines.append(f"  {name}: runs out in {span((times.parse(timer['due']) - now).total_seconds())}")
+            lines.append(f"  {name}: runs out in {span((clocks.parse(timer['due']) - now).total_seconds())}")
         else:
             lines.append(f"  {name}: stands still, {span(timer.get('remaining', 0))} left")
     return lines + ([f"  held: {clean(run['held'])}"] if run.get("held") else [])

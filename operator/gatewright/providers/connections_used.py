@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewright.api.base import Keyed
-from gatewright.core.expand import expand, references
 from gatewright.core.model import Body
+from gatewright.core.spec.expand import expand, references
 from gatewright.providers import places, registry
 
 

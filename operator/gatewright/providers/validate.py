@@ -19,12 +19,12 @@ from gatewright.api.base import Keyed, quantity
 from gatewright.api.connection import ConnectionSpec
 from gatewright.api.jobs import Job
 from gatewright.api.release import STEP_KINDS, Approval, Check, FollowUp, Notify, ReleaseSpec, Step, Target
-from gatewright.core.expand import expand, references
+from gatewright.core.spec.expand import expand, references
 from gatewright.ports import Permanent
 from gatewright.providers import places, registry
 from gatewright.providers.connections import addresses
+from gatewright.providers.error_messages import explain, explained, field_names, listed, meant, place, quoted, sentence
 from gatewright.providers.gates.statements import REFERENCE
-from gatewright.providers.sentences import explain, explained, field_names, listed, meant, place, quoted, sentence
 from gatewright.providers.units import misfits, unit_of
 
 __all__ = ["connection_problems", "explain", "explained", "problems"]

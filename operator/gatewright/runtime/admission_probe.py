@@ -27,9 +27,9 @@ from typing import Any, Final
 
 from gatewright.api import API_VERSION, GROUP
 from gatewright.ports import NotFound, Permanent, Retryable
-from gatewright.runtime.kube import Kube, path
-from gatewright.runtime.leader import Lost
-from gatewright.runtime.log_limits import about
+from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.cluster.leader import Lost
+from gatewright.runtime.telling.log_limits import about
 
 REFUSAL = "nobody acts under another name"
 """What the policy says of a forged name."""

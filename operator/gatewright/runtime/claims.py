@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from gatewright.core.body import pin
-from gatewright.core.expand import Unknown, expand, references
 from gatewright.core.model import Body, View
-from gatewright.core.operations import subjects
+from gatewright.core.run.operations import subjects
+from gatewright.core.spec.expand import Unknown, expand, references
+from gatewright.core.spec.pinned_spec import pin
 from gatewright.ports import Permanent
 from gatewright.providers.registry import ACTIONS
-from gatewright.runtime.chosen import is_outside, target_of
-from gatewright.runtime.entries import Entries, Entry, Key
-from gatewright.runtime.links import Links, Pins, unpinned
-from gatewright.runtime.outside import System, claim
+from gatewright.runtime.connections import Links, Pins, unpinned
+from gatewright.runtime.execution.chosen import is_outside, target_of
+from gatewright.runtime.execution.externals import System, claim
+from gatewright.runtime.tracked import Entries, Entry, Key
 
 WOKEN = 8
 """Releases that look again when one lets go of its targets."""

@@ -6,13 +6,13 @@ import logging
 
 from pydantic import ValidationError
 
-from gatewright.core import followups
-from gatewright.core.body import unpin
+from gatewright.core.checks import followups
 from gatewright.core.model import Body, View
+from gatewright.core.spec.pinned_spec import unpin
 from gatewright.ports import Cluster, Permanent, Retryable
-from gatewright.runtime import revisions
-from gatewright.runtime.entries import Entry
-from gatewright.runtime.log_limits import about
+from gatewright.runtime.cluster import revisions
+from gatewright.runtime.telling.log_limits import about
+from gatewright.runtime.tracked import Entry
 
 log = logging.getLogger("gatewright.followups")
 

@@ -11,16 +11,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatewright.core.body import pin, unpin
-from gatewright.core.classify import broken
 from gatewright.core.model import Body, Holding, Needs, Observation, Operation, Progress, Standing, View
+from gatewright.core.run.situations import broken
+from gatewright.core.spec.pinned_spec import pin, unpin
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
-from gatewright.runtime import actions, clock, revisions, sights, standings
-from gatewright.runtime.chosen import is_outside
-from gatewright.runtime.entries import Entry, Known, Left, left_by
-from gatewright.runtime.lens import Fresh, Lens
-from gatewright.runtime.outside import Outside, Snapshot
+from gatewright.runtime import clock
+from gatewright.runtime.cluster import revisions
+from gatewright.runtime.cluster.cached import Fresh, Lens
+from gatewright.runtime.execution import handlers, live_states, standings
+from gatewright.runtime.execution.chosen import is_outside
+from gatewright.runtime.execution.externals import Outside, Snapshot
 from gatewright.runtime.sampler import Sampler
+from gatewright.runtime.tracked import Entry, Known, Left, left_by
 
 HOPELESS_FOR = 30.0
 """Seconds after which an operation has failed that is kept by something that cannot heal by itself (an invalid name)."""
@@ -94,12 +96,12 @@ async def observe(
     view: View,
     needs: Needs,
     rival: str | None,
-) -> tuple[Observation, sights.Seen]:
+) -> tuple[Observation, live_states.Seen]:
     """Everything the core asked for, and what was looked at. Raises Retryable where the API server does not answer."""
     lens.follow(entry.key, _of_interest(entry, view, needs))
     # Before a run and before a promotion everything is read afresh; else the watch has told of what is about to be changed.
     fresh = view.run is None or view.run.phase == "Guarding"
-    looked = await sights.look(Fresh(lens) if fresh else lens, outside, entry, view, needs)
+    looked = await live_states.look(Fresh(lens) if fresh else lens, outside, entry, view, needs)
     progress = await _progress(cluster, lens, outside, entry, view, needs)
     snapshots = await _of_holdings(cluster, entry, view, needs)
     starts = bool(looked.sights) and view.run is None
@@ -202,11 +204,11 @@ def _of_interest(entry: Entry, view: View, needs: Needs) -> set[str]:
     """Paths to follow: what operations work on, what is looked at or held, and the targets while the run has them."""
     found = {path for path in entry.claims or () if path.startswith("/")}
     for operation in needs.operations:
-        found |= actions.paths_or_none(view.namespace, operation.subject, actions.config_of(operation))
+        found |= handlers.paths_or_none(view.namespace, operation.subject, handlers.config_of(operation))
     for subject, config in needs.sights.items():
-        found |= actions.paths_or_none(view.namespace, subject, config)
+        found |= handlers.paths_or_none(view.namespace, subject, config)
     for holding in needs.holdings:
-        found |= actions.held_paths(view.namespace, holding.subject, holding.config)
+        found |= handlers.held_paths(view.namespace, holding.subject, holding.config)
     return found
 
 
@@ -273,7 +275,7 @@ async def _refresh(cluster: Cluster, lens: Lens, entry: Entry, view: View, opera
         return  # it has ended, and what it left cannot be read yet: that is asked for now and then
     snapshot = (await snapshots_of(cluster, entry, view)).get(operation.subject) if _restores(operation) else None
     try:
-        found = await actions.follow(lens, view, operation, snapshot)
+        found = await handlers.follow(lens, view, operation, snapshot)
         again = _restores(operation) or (found.missing and _undoing(view))
         if again and found.state == "Failed" and not view.deleting:
             found = Progress("Absent", found.message)  # it is gone: whoever makes it again, it is restored then
@@ -323,8 +325,8 @@ async def _vanished(lens: Lens, view: View, operation: Operation, found: Progres
         return Progress("Succeeded")
     if operation.subject.startswith("target/"):
         # `kubectl rollout undo` takes our mark away with our change: that is not to be done once more, but to be said.
-        holding = Holding(operation.subject, actions.config_of(operation), (operation,))
-        standing = await actions.compare(lens, view, holding, snapshot)
+        holding = Holding(operation.subject, handlers.config_of(operation), (operation,))
+        standing = await handlers.compare(lens, view, holding, snapshot)
         if standing.difference:
             return Progress("Running", standing.difference, stuck=True, overwritten=True)
     return found
@@ -351,10 +353,10 @@ async def _diagnosed(
         known.looked, known.looks = now, known.looks + 1
         try:
             if known.looks > TRUSTED:
-                found = await actions.follow(Fresh(lens), view, operation, snapshot)
+                found = await handlers.follow(Fresh(lens), view, operation, snapshot)
                 if found.state != "Running":
                     return found
-            why = await actions.trouble(lens, view, operation)
+            why = await handlers.trouble(lens, view, operation)
         except (Retryable, Permanent):
             why = None
         known.stuck_since = (known.stuck_since or now) if why is not None or found.stuck else None
@@ -377,7 +379,7 @@ async def _diagnosed(
 async def _with_reason(lens: Lens, view: View, operation: Operation, known: Known, found: Progress) -> Progress:
     """What has failed with what its pods say: that its time is over is no reason."""
     try:
-        why = await actions.trouble(lens, view, operation)
+        why = await handlers.trouble(lens, view, operation)
     except (Retryable, Permanent):
         why = None
     words = why.message if why is not None else known.words

@@ -8,12 +8,12 @@ import logging
 from gatewright.providers.connections import addresses
 from gatewright.providers.connections.networks import Listed
 from gatewright.providers.registry import CONNECTIONS
-from gatewright.runtime.kube import Kube
-from gatewright.runtime.leader import Leader
-from gatewright.runtime.reconcile import Reconciler
-from gatewright.runtime.server import Probe, Server
-from gatewright.runtime.servers import Servers
+from gatewright.runtime.cluster.api_servers import Servers
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.leader import Leader
+from gatewright.runtime.controller import Reconciler
 from gatewright.runtime.settings import Settings
+from gatewright.runtime.telling.server import Probe, Server
 
 log = logging.getLogger("gatewright.operator")
 

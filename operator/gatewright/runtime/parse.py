@@ -13,12 +13,13 @@ from pydantic import ValidationError
 from gatewright.api import FINALIZER
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus
-from gatewright.core import body, size
-from gatewright.core.expand import middle_cut
 from gatewright.core.model import View
+from gatewright.core.report import size
+from gatewright.core.spec import pinned_spec
+from gatewright.core.spec.expand import middle_cut
 from gatewright.providers import validate
-from gatewright.runtime import wire
-from gatewright.runtime.outline import Unreadable, UnreadSpec
+from gatewright.runtime.cluster import wire
+from gatewright.runtime.cluster.outline import Unreadable, UnreadSpec
 
 MOST_PROBLEMS = 20
 """So many are kept in words; that there are more says one without."""
@@ -98,7 +99,7 @@ def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
     problem = size.expanded_problem(spec)
     if problem is not None:
         return spec, (problem,)
-    return spec, _first(itertools.chain(validate.problems(spec), body.problems(spec)))
+    return spec, _first(itertools.chain(validate.problems(spec), pinned_spec.problems(spec)))
 
 
 def _first(problems: Iterable[str]) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatewright.core.body import pin
 from gatewright.core.model import View
+from gatewright.core.spec.pinned_spec import pin
 from gatewright.ports import Permanent
 from gatewright.providers.connections_used import connections_used
-from gatewright.runtime.entries import Entry
-from gatewright.runtime.links import Links, Pin, Pins
+from gatewright.runtime.connections import Links, Pin, Pins
+from gatewright.runtime.tracked import Entry
 
 
 def connected(links: Links, entry: Entry, view: View) -> dict[str, Any]:

@@ -10,16 +10,16 @@ import logging
 from typing import Any
 
 from gatewright.api import API_VERSION, FINALIZER
-from gatewright.core import rescue
 from gatewright.core.model import View
-from gatewright.core.times import stamp
+from gatewright.core.run import rescue
+from gatewright.core.run.clocks import stamp
 from gatewright.ports import NotFound
 from gatewright.runtime import clock
-from gatewright.runtime.entries import Entry
-from gatewright.runtime.finalizers import others
-from gatewright.runtime.kube import Kube, path
-from gatewright.runtime.log_limits import about
-from gatewright.runtime.outbox import Outbox
+from gatewright.runtime.cluster.finalizers import others
+from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.telling.events import Outbox
+from gatewright.runtime.telling.log_limits import about
+from gatewright.runtime.tracked import Entry
 
 TRIES = 5
 """Passes that may fail before anybody is told: most of what fails once has passed a moment later."""

@@ -25,20 +25,20 @@ from weakref import WeakValueDictionary
 from pydantic import ValidationError
 
 from gatewright.api.release import Check
-from gatewright.core.judge import sample_of
+from gatewright.core.checks.judge import sample_of
+from gatewright.core.checks.window import Rule, Sample, Verdict, Window, arrived, fold, verdict
 from gatewright.core.model import Measure, fingerprint
-from gatewright.core.times import parse
-from gatewright.core.window import Rule, Sample, Verdict, Window, arrived, fold, verdict
+from gatewright.core.run.clocks import parse
 from gatewright.ports import Answer, Gate, Link, Permanent, Retryable
 from gatewright.providers.connections.meter import metered
 from gatewright.providers.connections.secrets import hidden, said
 from gatewright.providers.registry import GATES
-from gatewright.runtime import metrics
 from gatewright.runtime.budget import LARGE, Budget
-from gatewright.runtime.links import UNPINNED, Links, Pins, unpinned
-from gatewright.runtime.log_limits import about
+from gatewright.runtime.connections import UNPINNED, Links, Pins, unpinned
 from gatewright.runtime.settings import FASTEST, RATE
 from gatewright.runtime.shares import Shares
+from gatewright.runtime.telling import metrics
+from gatewright.runtime.telling.log_limits import about
 
 Key = tuple[str, str]
 Told = Callable[[Key, bool], None]

@@ -17,8 +17,7 @@ from typing import Any, Literal
 
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, Run, dump
-from gatewright.core.body import problems, unpin
-from gatewright.core.decide import decide
+from gatewright.core.checks.window import Sample, Verdict
 from gatewright.core.model import (
     Act,
     Body,
@@ -33,8 +32,9 @@ from gatewright.core.model import (
     Standing,
     View,
 )
-from gatewright.core.rescue import stuck
-from gatewright.core.window import Sample, Verdict
+from gatewright.core.run.decide import decide
+from gatewright.core.run.rescue import stuck
+from gatewright.core.spec.pinned_spec import problems, unpin
 from gatewright.runtime import parse
 from tests.unit.sim import World
 

@@ -27,12 +27,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Key, Model, Name, Text
-from gatewright.core import foreign
-from gatewright.core.fair import FairMemory
+from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import Operation, Progress, Sight, digest
+from gatewright.core.text import foreign
 from gatewright.ports import Link, NotFound, Permanent
 from gatewright.providers.actions.deeds import Deed, require_act
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, entries, fetch, pages
 from gatewright.providers.connections.secrets import hide
 
@@ -372,9 +372,9 @@ def _page(run: Mapping[str, Any], key: str = "id") -> str:
 
 
 def _job(link: Link, job: Mapping[str, Any]) -> str:
-    steps = [vendor.words(link, step.get("name")) for step in entries(job.get("steps") or [], "jobs") if _failed(step)]
+    steps = [rest.words(link, step.get("name")) for step in entries(job.get("steps") or [], "jobs") if _failed(step)]
     where = f", step {steps[0]}" if steps and steps[0] else ""
-    return f"job {vendor.words(link, job.get('name')) or '?'}{where}: {foreign.word(job.get('conclusion'))}"
+    return f"job {rest.words(link, job.get('name')) or '?'}{where}: {foreign.word(job.get('conclusion'))}"
 
 
 def _failed(item: Mapping[str, Any]) -> bool:

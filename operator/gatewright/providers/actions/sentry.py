@@ -15,11 +15,11 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Model, Name
-from gatewright.core import foreign
 from gatewright.core.model import Operation, Progress, Sight, digest
+from gatewright.core.text import foreign
 from gatewright.ports import Link, Permanent
 from gatewright.providers.actions.deeds import Deed, require_act
-from gatewright.providers.connections import client, sentry, vendor
+from gatewright.providers.connections import client, rest, sentry
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.sentry import Environment, ReleaseVersion, Slug
 
@@ -76,7 +76,7 @@ class SentryStep(Deed):
     async def look(self, config: SentryAction, link: Link) -> Sight:
         """Whether the projects are there, as far as the token may see them. Raises Retryable, Permanent."""
         for project in config.release.projects:
-            path = f"/api/0/projects/{vendor.segment(link.config.organization)}/{vendor.segment(project)}/"
+            path = f"/api/0/projects/{rest.segment(link.config.organization)}/{rest.segment(project)}/"
             reply = await sentry.call(link, "GET", path, accepted=frozenset({403, 404}))
             if reply.status < 400:
                 sentry.require_object(reply)

@@ -30,9 +30,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
 
 from gatewright.api.base import Model, Name
-from gatewright.core import foreign
-from gatewright.core.fair import FairMemory
+from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import Operation, Progress, Sight
+from gatewright.core.text import foreign
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import client, supabase

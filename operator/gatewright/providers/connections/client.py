@@ -24,12 +24,12 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from gatewright.api.base import SecretSource
-from gatewright.core import foreign, masking
+from gatewright.core.text import foreign, masking
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import addresses, meter, pace, permit, transport
+from gatewright.providers.connections.client_pool import Shelf
 from gatewright.providers.connections.intake import Intake
 from gatewright.providers.connections.secrets import hide, said, secret
-from gatewright.providers.connections.shelf import Shelf
 
 LARGEST = 1024 * 1024
 """Bytes of the largest answer that is read."""

@@ -16,9 +16,9 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 
-LIMITS = vendor.Limits(reset="x-ratelimit-reset", unit="epoch", remaining="x-ratelimit-remaining", pause=60.0)
+LIMITS = rest.Limits(reset="x-ratelimit-reset", unit="epoch", remaining="x-ratelimit-remaining", pause=60.0)
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}")
 _PAGE = 30
 """Entries a page: with more, an answer could be larger than what is read."""
@@ -72,15 +72,15 @@ async def call(
     link: Link, method: str, path: str, *, accepted: frozenset[int] = frozenset(), **options: Any
 ) -> client.Reply:
     """One request; options as those of `vendor.call`. Raises Retryable, Permanent."""
-    reply = await vendor.call(link, method, path, limits=LIMITS, accepted=accepted | {403}, **options)
+    reply = await rest.call(link, method, path, limits=LIMITS, accepted=accepted | {403}, **options)
     if reply.status != 403 or 403 in accepted:
         return reply
-    judged = vendor.error_of(reply).lower()
+    judged = rest.error_of(reply).lower()
     if "rate limit" in judged or "abuse detection" in judged:
         error = Retryable(f"{reply.where}: too many requests (403); asked again in {LIMITS.pause:.0f}s")
         error.after = LIMITS.pause
         raise error
-    words = vendor.message_of(link, reply)
+    words = rest.message_of(link, reply)
     raise Permanent(f"{reply.where}: the credentials may not do this (403){words and f': {words}'}")
 
 
@@ -115,7 +115,7 @@ def entries(found: Any, where: str) -> list[dict[str, Any]]:
 def below(repository: str, *parts: str) -> str:
     """A path in a repository, every part of it one segment."""
     owner, _, name = repository.partition("/")
-    return "/".join(["/repos", *map(vendor.segment, (owner, name, *parts))])
+    return "/".join(["/repos", *map(rest.segment, (owner, name, *parts))])
 
 
 class GithubConnection:
@@ -127,7 +127,7 @@ class GithubConnection:
         """Whether the token is one. Raises Retryable, Permanent."""
         reply = await call(link, "GET", "/rate_limit", accepted=frozenset({404}))
         if reply.status == 404:  # an Enterprise server without limits says so; anybody else is not GitHub
-            if "rate limiting is not enabled" not in vendor.error_of(reply).lower():
+            if "rate limiting is not enabled" not in rest.error_of(reply).lower():
                 raise Permanent(f"{reply.where}: no such path (404); is the URL that of the REST API?")
             return
         if not isinstance(_object(reply, client.json_of(reply)).get("resources"), dict):

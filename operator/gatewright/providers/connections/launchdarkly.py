@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import Conflict, Link, NotFound, Permanent
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 
-_LIMITS = vendor.Limits(reset="x-ratelimit-reset", unit="epoch-ms")
+_LIMITS = rest.Limits(reset="x-ratelimit-reset", unit="epoch-ms")
 _PATCH = {"Content-Type": "application/json; domain-model=launchdarkly.semanticpatch"}
 
 
@@ -41,7 +41,7 @@ class LaunchDarklyConnection:
 
     async def check(self, link: Link) -> None:
         """Ask who we are."""
-        answer = await vendor.fetch(link, "/api/v2/caller-identity", limits=_LIMITS)
+        answer = await rest.fetch(link, "/api/v2/caller-identity", limits=_LIMITS)
         if not isinstance(answer, dict) or not isinstance(answer.get("accountId"), str):
             raise Permanent(f"{link.config.url}: this is not LaunchDarkly's API")
 
@@ -52,7 +52,7 @@ class LaunchDarklyConnection:
 
 async def is_on(link: Link, project: str, environment: str, flag: str) -> bool:
     """Whether a flag's targeting is on. Raises NotFound, Retryable, Permanent."""
-    reply = await vendor.call(
+    reply = await rest.call(
         link, "GET", _path(project, flag), query={"env": environment}, limits=_LIMITS, accepted=frozenset({404})
     )
     answer = client.json_of(reply)
@@ -77,7 +77,7 @@ async def switch(
         "comment": comment,
         "instructions": [{"kind": "turnFlagOn" if on else "turnFlagOff"}],
     }
-    reply = await vendor.call(
+    reply = await rest.call(
         link,
         "PATCH",
         _path(project, flag),
@@ -92,7 +92,7 @@ async def switch(
 
 
 def _path(project: str, flag: str) -> str:
-    return f"/api/v2/flags/{vendor.segment(project)}/{vendor.segment(flag)}"
+    return f"/api/v2/flags/{rest.segment(project)}/{rest.segment(flag)}"
 
 
 def _on(reply: client.Reply, environments: dict[str, Any], project: str, environment: str) -> bool:

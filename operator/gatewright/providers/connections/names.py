@@ -26,7 +26,7 @@ from weakref import WeakValueDictionary
 
 import pycares
 
-from gatewright.core.fair import FairMemory
+from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Retryable
 
 AT_ONCE = 4

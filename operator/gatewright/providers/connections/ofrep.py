@@ -14,9 +14,9 @@ from pydantic import BaseModel, model_validator
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Link, NotFound, Permanent, Retryable
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 
 _PROBE = "gatewright"
 """A flag that need not exist: the answer tells whether OFREP is spoken and the credentials are accepted."""
@@ -89,8 +89,8 @@ async def evaluate(link: Link, flag: str, context: Mapping[str, str]) -> Evaluat
 
 
 async def _asked(link: Link, flag: str, context: Mapping[str, str]) -> client.Reply:
-    path = f"/ofrep/v1/evaluate/flags/{vendor.segment(flag)}"
-    return await vendor.call(link, "POST", path, body={"context": dict(context)}, accepted=frozenset({400, 404}))
+    path = f"/ofrep/v1/evaluate/flags/{rest.segment(flag)}"
+    return await rest.call(link, "POST", path, body={"context": dict(context)}, accepted=frozenset({400, 404}))
 
 
 def _evaluation(reply: client.Reply) -> Evaluation:

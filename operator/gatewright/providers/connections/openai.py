@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import Link, Permanent
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 
 _JUDGED_HERE = frozenset(range(400, 600))
 _NOT_LOOKED_AT = frozenset({"unsupported_country_region_territory", "ip_not_authorized"})
@@ -45,7 +45,7 @@ class Key:
 
 async def key_of(link: Link) -> Key:
     """What `GET /models` says of the Connection's key. Raises Retryable, Permanent."""
-    reply = await vendor.call(link, "GET", "/models", accepted=_JUDGED_HERE)
+    reply = await rest.call(link, "GET", "/models", accepted=_JUDGED_HERE)
     if reply.status in (401, 403, 429):
         return _refusal(reply.status, _code(reply))
     answer = client.json_of(client.require_ok(reply))

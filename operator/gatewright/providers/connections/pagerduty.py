@@ -10,10 +10,10 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import Link, Permanent
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.secrets import secret
 
-LIMITS = vendor.Limits(pause=30.0)
+LIMITS = rest.Limits(pause=30.0)
 
 
 class PagerdutyAccess(Model):
@@ -47,13 +47,13 @@ class PagerdutyConnection:
 async def enqueue(link: Link, path: str, event: Mapping[str, Any]) -> None:
     """Send one event. Raises Retryable, Permanent."""
     body = {"routing_key": secret(link, link.config.routingKey), **event}
-    reply = await vendor.call(link, "POST", path, body=body, limits=LIMITS, accepted=frozenset({400}))
+    reply = await rest.call(link, "POST", path, body=body, limits=LIMITS, accepted=frozenset({400}))
     found = client.json_of(reply)
     if reply.status == 400:
         errors = found.get("errors") if isinstance(found, dict) else None
-        words = vendor.message_of(link, reply)
+        words = rest.message_of(link, reply)
         if isinstance(errors, list) and errors:
-            words = vendor.words(link, "; ".join(map(str, errors)))
+            words = rest.words(link, "; ".join(map(str, errors)))
         raise Permanent(f"{reply.where}: PagerDuty refuses the event: {words or 'it does not say why'}")
     if not isinstance(found, dict) or found.get("status") != "success":
         raise Permanent(f"{reply.where}: the answer is not PagerDuty's")

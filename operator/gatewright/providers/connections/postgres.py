@@ -22,12 +22,12 @@ from pydantic import BaseModel, ValidationError
 from gatewright.api.connection import PostgresAccess
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import meter, postgres_errors, postgres_types
+from gatewright.providers.connections.client_pool import Shelf
 from gatewright.providers.connections.postgres_errors import Failure
 from gatewright.providers.connections.postgres_session import DECLARE, Question, Row, Session
 from gatewright.providers.connections.postgres_url import Place, login_of, places_of, relayed, settings_of
 from gatewright.providers.connections.relay import Relay
 from gatewright.providers.connections.secrets import said, secret
-from gatewright.providers.connections.shelf import Shelf
 
 SESSIONS = 2
 """Connections to one database at a time: checks must not be what fills it up."""

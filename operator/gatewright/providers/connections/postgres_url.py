@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Permanent
 from gatewright.providers.connections import addresses
 from gatewright.providers.connections.postgres_login import SSLMODES, Login

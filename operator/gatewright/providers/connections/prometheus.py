@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from gatewright.api.connection import HttpAccess
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import client
 from gatewright.providers.connections.secrets import hide

@@ -24,11 +24,11 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, SecretSource
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Link, Permanent, Retryable
 from gatewright.providers.connections import addresses, meter, pace, permit, tls
+from gatewright.providers.connections.client_pool import Shelf
 from gatewright.providers.connections.secrets import said, secret
-from gatewright.providers.connections.shelf import Shelf
 
 LARGEST = 1024 * 1024
 """Bytes of the largest answer that is read."""

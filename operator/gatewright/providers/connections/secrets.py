@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote, quote_plus, unquote
 
 from gatewright.api.base import SecretSource
-from gatewright.core import masking
 from gatewright.core.memory import Memory
+from gatewright.core.text import masking
 from gatewright.ports import Answer, Link, Permanent, Retryable
 
 _SHORTEST = 4

@@ -16,9 +16,9 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import Link, Permanent
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 
-LIMITS = vendor.Limits(reset="x-sentry-rate-limit-reset", unit="epoch", pause=30.0)
+LIMITS = rest.Limits(reset="x-sentry-rate-limit-reset", unit="epoch", pause=30.0)
 _FORBIDDEN = set('\n\r\t/\\"*')
 
 Slug = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -57,7 +57,7 @@ class SentryAccess(Model):
 
 async def call(link: Link, method: str, path: str, **options: Any) -> client.Reply:
     """One request; options as those of `vendor.call`. Raises Retryable, Permanent."""
-    return await vendor.call(link, method, path, limits=LIMITS, **options)
+    return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
 async def fetch(link: Link, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -86,7 +86,7 @@ async def pages(
 
 def below(link: Link, *parts: str) -> str:
     """A path of the organization, every part of it one segment."""
-    return "/".join(["/api/0/organizations", vendor.segment(link.config.organization), *map(vendor.segment, parts), ""])
+    return "/".join(["/api/0/organizations", rest.segment(link.config.organization), *map(rest.segment, parts), ""])
 
 
 def require_object(reply: client.Reply) -> dict[str, Any]:
@@ -121,5 +121,5 @@ def _cursor(header: str) -> str | None:
     for part in header.split(","):
         if 'rel="next"' in part and 'results="true"' in part:
             found = re.search(r'cursor="([^"]+)"', part)
-            return vendor.cursor(found[1], "Sentry") if found else None
+            return rest.cursor(found[1], "Sentry") if found else None
     return None

@@ -18,9 +18,9 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.secrets import hide
 
 _LATER = frozenset(
@@ -93,7 +93,7 @@ class Slack(AsyncWebClient):
             options = {"body": form.encode(), "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
         if http_verb == "GET" and req_args.get("params"):
             options["query"] = req_args["params"]
-        reply = await vendor.call(self._link, http_verb, path, **options)
+        reply = await rest.call(self._link, http_verb, path, **options)
         data = client.json_of(reply)
         if not isinstance(data, dict) or "ok" not in data:
             raise Permanent(f"{reply.where}: the answer is not Slack's")
@@ -106,6 +106,6 @@ class Slack(AsyncWebClient):
             found = Retryable(f"Slack cannot do {method} now: {word}")
             found.after = _PAUSE if "limited" in word else 0.0
             return found
-        needed = vendor.words(self._link, data.get("needed") or "")
+        needed = rest.words(self._link, data.get("needed") or "")
         more = f" (it needs the scope {needed})" if needed else ""
         return Refused(method, word, " (the token is not valid)" if word in _REFUSED else more)

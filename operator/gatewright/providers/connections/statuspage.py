@@ -15,11 +15,11 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.core.fair import FairMemory
+from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 
-LIMITS = vendor.Limits(statuses=frozenset({420, 429}), pause=60.0)
+LIMITS = rest.Limits(statuses=frozenset({420, 429}), pause=60.0)
 SPACING = 1.0
 """Seconds between two requests of a key."""
 LONGEST_WAIT = 10.0
@@ -63,11 +63,11 @@ class StatuspageConnection:
 async def call(link: Link, method: str, path: str, **options: Any) -> client.Reply:
     """One request in its turn. Options are those of `vendor.call`. Raises Retryable, Permanent."""
     await _turn(link)
-    return await vendor.call(link, method, path, limits=LIMITS, **options)
+    return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
 async def _turn(link: Link) -> None:
-    vendor.keep_back(link)
+    rest.keep_back(link)
     now = time.monotonic()
     at = max(now, _next.get(link.identity) or now)
     if at - now > LONGEST_WAIT:

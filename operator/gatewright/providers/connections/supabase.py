@@ -16,11 +16,11 @@ from pydantic import BaseModel, StringConstraints
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import client, postgres_errors, vendor
+from gatewright.providers.connections import client, postgres_errors, rest
 
-LIMITS = vendor.Limits(reset="X-RateLimit-Reset", unit="left", pause=60.0)
+LIMITS = rest.Limits(reset="X-RateLimit-Reset", unit="left", pause=60.0)
 _STATE = re.compile(r"\bERROR:\s{1,9}([0-9A-Z]{5}):")
 
 ProjectRef = Annotated[str, StringConstraints(pattern=r"^[a-z]{20}$", max_length=64)]
@@ -58,12 +58,12 @@ class SupabaseConnection:
 
 def below(project: str, *parts: str) -> str:
     """A path in a project, every part of it one segment."""
-    return "/".join(["/v1/projects", *map(vendor.segment, (project, *parts))])
+    return "/".join(["/v1/projects", *map(rest.segment, (project, *parts))])
 
 
 async def call(link: Link, method: str, path: str, **options: Any) -> client.Reply:
     """One request; options as those of `vendor.call`. Raises Retryable, Permanent."""
-    return await vendor.call(link, method, path, limits=LIMITS, **options)
+    return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
 def fields(reply: client.Reply) -> dict[str, Any]:
@@ -114,7 +114,7 @@ async def rows(link: Link, project: str, statement: str, parameters: Sequence[st
 
 
 def _refused(link: Link, reply: client.Reply) -> Retryable | Permanent:
-    text = vendor.error_of(reply)
+    text = rest.error_of(reply)
     found = _STATE.search(text)
     if found is None:
         kind = Retryable if reply.status >= 500 else Permanent

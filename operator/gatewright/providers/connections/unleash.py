@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import Link, NotFound, Permanent
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 
 
 class UnleashAccess(Model):
@@ -46,7 +46,7 @@ class UnleashConnection:
 
     async def check(self, link: Link) -> None:
         """Ask for the projects."""
-        answer = await vendor.fetch(link, "/api/admin/projects")
+        answer = await rest.fetch(link, "/api/admin/projects")
         if not isinstance(answer, dict) or not isinstance(answer.get("projects"), list):
             raise Permanent(f"{link.config.url}: this is not the admin API of Unleash")
 
@@ -57,7 +57,7 @@ class UnleashConnection:
 
 async def state(link: Link, project: str, environment: str, flag: str) -> State:
     """A flag as it is now. Raises NotFound, Retryable, Permanent."""
-    reply = await vendor.call(link, "GET", _path(project, flag), accepted=frozenset({404}))
+    reply = await rest.call(link, "GET", _path(project, flag), accepted=frozenset({404}))
     answer = client.json_of(reply)
     if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the admin API of Unleash")
@@ -75,12 +75,12 @@ async def state(link: Link, project: str, environment: str, flag: str) -> State:
 
 async def switch(link: Link, project: str, environment: str, flag: str, on: bool) -> None:
     """Switch a flag; on twice is on. Raises Retryable, Permanent."""
-    path = f"{_path(project, flag)}/environments/{vendor.segment(environment)}/{'on' if on else 'off'}"
-    await vendor.call(link, "POST", path)
+    path = f"{_path(project, flag)}/environments/{rest.segment(environment)}/{'on' if on else 'off'}"
+    await rest.call(link, "POST", path)
 
 
 def _path(project: str, flag: str) -> str:
-    return f"/api/admin/projects/{vendor.segment(project)}/features/{vendor.segment(flag)}"
+    return f"/api/admin/projects/{rest.segment(project)}/features/{rest.segment(flag)}"
 
 
 def _state(reply: client.Reply, environments: list[Any], project: str, environment: str) -> State:

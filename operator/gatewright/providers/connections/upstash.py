@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import Link, Permanent
-from gatewright.providers.connections import client, redis, vendor
+from gatewright.providers.connections import client, redis, rest
 
 
 class UpstashAccess(Model):
@@ -48,7 +48,7 @@ class UpstashConnection:
 async def run(link: Link, *command: str | bytes) -> Any:
     """Send one command. Text comes back as str. Raises Retryable, Permanent."""
     body = [part if isinstance(part, str) else part.decode() for part in command]
-    reply = await vendor.call(link, "POST", "/", body=body, accepted=frozenset({400, 401}))
+    reply = await rest.call(link, "POST", "/", body=body, accepted=frozenset({400, 401}))
     if reply.status == 401:
         client.require_ok(reply)
     answer = client.json_of(reply)

@@ -19,14 +19,14 @@ from pydantic import BaseModel, StringConstraints, model_validator
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.core import foreign, masking
+from gatewright.core.text import foreign, masking
 from gatewright.ports import Link, Permanent
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.secrets import hide
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
 Project = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
-_LIMITS = vendor.Limits(reset="x-ratelimit-reset", unit="epoch", body=("error", "limit", "reset"), pause=60.0)
+_LIMITS = rest.Limits(reset="x-ratelimit-reset", unit="epoch", body=("error", "limit", "reset"), pause=60.0)
 _ID = re.compile(r"(dpl|prj|team)_[A-Za-z0-9]{1,48}")
 _PAGE = 50
 _PAGES = 10
@@ -79,7 +79,7 @@ class VercelConnection:
             raise Permanent(f"{reply.where}: this is not Vercel's API")
         if team is None:
             return
-        reply = await call(link, "GET", f"/v2/teams/{vendor.segment(team)}", accepted=frozenset({401, 403, 404}))
+        reply = await call(link, "GET", f"/v2/teams/{rest.segment(team)}", accepted=frozenset({401, 403, 404}))
         if reply.status >= 400:
             raise Permanent(f"{reply.where}: the token does not see the team {team} ({reply.status})")
 
@@ -105,7 +105,7 @@ async def call(
     team = {"teamId": link.config.teamId, "slug": link.config.slug}
     whole = {**(query or {}), **{name: value for name, value in team.items() if value is not None}}
     asked = dataclasses.replace(link, identity=f"{link.identity}/{bucket}") if bucket else link
-    return await vendor.call(asked, method, path, query=whole, body=body, limits=_LIMITS, accepted=accepted)
+    return await rest.call(asked, method, path, query=whole, body=body, limits=_LIMITS, accepted=accepted)
 
 
 async def fetch(link: Link, path: str, query: Mapping[str, Any] | None = None, bucket: str = "") -> dict[str, Any]:
@@ -119,7 +119,7 @@ async def fetch(link: Link, path: str, query: Mapping[str, Any] | None = None, b
 
 async def project(link: Link, name: str) -> dict[str, Any]:
     """A project by name or ID, with its last alias request. Raises Retryable, Permanent."""
-    found = await fetch(link, f"/v9/projects/{vendor.segment(name)}", {"rollbackInfo": "true"})
+    found = await fetch(link, f"/v9/projects/{rest.segment(name)}", {"rollbackInfo": "true"})
     return as_project(link, found, f"{link.config.url}/v9/projects/{name}")
 
 
@@ -136,7 +136,7 @@ def as_project(link: Link, found: Mapping[str, Any], where: str) -> dict[str, An
 
 def require_id(link: Link, found: Any, where: str) -> str:
     """An ID, which messages repeat: of anybody but Vercel only one that looks like Vercel's. Raises Permanent."""
-    own = isinstance(found, str) and len(found) <= vendor.LONGEST_ID and vendor.is_own(link)
+    own = isinstance(found, str) and len(found) <= rest.LONGEST_ID and rest.is_own(link)
     if isinstance(found, str) and (own or _ID.fullmatch(found) or foreign.word(found)):
         return found
     raise Permanent(f"{where}: this is not Vercel's API")
@@ -144,7 +144,7 @@ def require_id(link: Link, found: Any, where: str) -> str:
 
 async def deployment(link: Link, identity: str) -> dict[str, Any] | None:
     """A deployment in full; None where it is gone. Raises Retryable, Permanent."""
-    path = f"/v13/deployments/{vendor.segment(identity)}"
+    path = f"/v13/deployments/{rest.segment(identity)}"
     reply = await call(link, "GET", path, accepted=frozenset({404, 410}))
     if reply.status >= 400:
         return None
@@ -182,7 +182,7 @@ async def marked(link: Link, project_id: str, **meta: str) -> list[dict[str, Any
         for item in fitting:
             require_texts(item, _STATES, where)
         found += [{**item, "id": require_id(link, item.get("uid") or item.get("id"), where)} for item in fitting]
-        following = vendor.cursor(as_object(answer.get("pagination")).get("next"), where)
+        following = rest.cursor(as_object(answer.get("pagination")).get("next"), where)
         if found or not following:
             break
         query["until"] = following
@@ -205,7 +205,7 @@ class Variables:
 
 async def variables(link: Link, project_id: str, target: str = "production", bucket: str = "") -> Variables:
     """The variables of an environment. Raises Retryable, Permanent."""
-    path = f"/v10/projects/{vendor.segment(project_id)}/env"
+    path = f"/v10/projects/{rest.segment(project_id)}/env"
     reply = await call(link, "GET", path, bucket=bucket)
     found, hidden = await _all(link, path, {}, "envs", reply)
     unseen = f"{hidden} variables of production are hidden from this token" if hidden else ""
@@ -228,7 +228,7 @@ async def variables(link: Link, project_id: str, target: str = "production", buc
 
 async def plain_value(link: Link, project_id: str, identity: str) -> str | None:
     """The value of an encrypted variable; None where Vercel does not give it. Raises Retryable, Permanent."""
-    path = f"/v1/projects/{vendor.segment(project_id)}/env/{vendor.segment(identity)}"
+    path = f"/v1/projects/{rest.segment(project_id)}/env/{rest.segment(identity)}"
     found = await fetch(link, path)
     value = found.get("value")
     return value if isinstance(value, str) and found.get("decrypted", True) else None
@@ -258,10 +258,10 @@ def _moment(at: Any, otherwise: float) -> float:
 
 async def build_log(link: Link, identity: str) -> str:
     """The end of a deployment's build log, in one line; of anybody but Vercel none. Raises Retryable, Permanent."""
-    if not vendor.is_own(link):
+    if not rest.is_own(link):
         return ""
     query = {"builds": 1, "direction": "backward", "limit": 30}
-    reply = await call(link, "GET", f"/v3/deployments/{vendor.segment(identity)}/events", query=query, bucket="logs")
+    reply = await call(link, "GET", f"/v3/deployments/{rest.segment(identity)}/events", query=query, bucket="logs")
     events = client.json_of(reply)
     if not isinstance(events, list):
         return ""
@@ -276,11 +276,11 @@ async def runtime_log(link: Link, project_id: str, identity: str) -> str:
     The vendor sends a line as it happens and does not end: what has come after half the Connection's time is taken.
     Of anybody but Vercel there is none: a log is text of whoever is at the URL.
     """
-    if not vendor.is_own(link):
+    if not rest.is_own(link):
         return ""
-    path = f"/v1/projects/{vendor.segment(project_id)}/deployments/{vendor.segment(identity)}/runtime-logs"
+    path = f"/v1/projects/{rest.segment(project_id)}/deployments/{rest.segment(identity)}/runtime-logs"
     team = {"teamId": link.config.teamId, "slug": link.config.slug}
-    query = "&".join(f"{name}={vendor.segment(value)}" for name, value in team.items() if value is not None)
+    query = "&".join(f"{name}={rest.segment(value)}" for name, value in team.items() if value is not None)
     headers = {"Accept": "application/stream+json"}
     reply = await client.ask(
         link, "GET", f"{path}?{query}" if query else path, headers=headers, enough=link.timeout / 2
@@ -298,7 +298,7 @@ def tail(lines: Iterable[str], link: Link) -> str:
 
 def sentence(link: Link, text: Any) -> str:
     """What Vercel says of a deployment, as a message may repeat it; of anybody else a short word."""
-    return tail([str(text)], link) if vendor.is_own(link) else vendor.words(link, text)
+    return tail([str(text)], link) if rest.is_own(link) else rest.words(link, text)
 
 
 def _records(body: bytes) -> Iterator[dict[str, Any]]:
@@ -322,7 +322,7 @@ async def _all(
         if not isinstance(page, list):
             raise Permanent(f"{link.config.url}{path}: this is not Vercel's API")
         found += [item for item in page if isinstance(item, dict)]
-        following = vendor.cursor(as_object(answer.get("pagination")).get("next"), f"{link.config.url}{path}")
+        following = rest.cursor(as_object(answer.get("pagination")).get("next"), f"{link.config.url}{path}")
         if not following:
             hidden = answer.get("hiddenProductionEnvCount")
             return found, hidden if isinstance(hidden, int) else 0

@@ -9,13 +9,13 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
-from gatewright.core import times
 from gatewright.core.model import Operation
+from gatewright.core.run import clocks
 from gatewright.ports import Link
-from gatewright.providers.connections import launchdarkly, vendor
+from gatewright.providers.connections import launchdarkly, rest
 from gatewright.providers.flags.switches import FlagKey, FlagSwitches, Switches
 
-_LIMITS = vendor.Limits(reset="x-ratelimit-reset", unit="epoch-ms")
+_LIMITS = rest.Limits(reset="x-ratelimit-reset", unit="epoch-ms")
 
 
 class LaunchDarklyConfig(Model):
@@ -57,7 +57,7 @@ class LaunchDarklyFlags(FlagSwitches):
         spec = f"proj/{config.project}:env/{config.environment}:flag/{flag}"
         query = {"spec": spec, "limit": 1}
         asked = dataclasses.replace(link, identity=f"{link.identity}/audit")  # a limit met here keeps no switch back
-        answer = await vendor.fetch(asked, "/api/v2/auditlog", query=query, limits=_LIMITS)
+        answer = await rest.fetch(asked, "/api/v2/auditlog", query=query, limits=_LIMITS)
         items = answer.get("items") if isinstance(answer, dict) else None
         last = items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
         member, token = last.get("member"), last.get("token")
@@ -65,7 +65,7 @@ class LaunchDarklyFlags(FlagSwitches):
             member.get("email") if isinstance(member, dict) else token.get("name") if isinstance(token, dict) else None
         )
         at = last.get("date")
-        when = times.stamp(datetime.fromtimestamp(at / 1000, UTC)) if isinstance(at, int) and 0 < at < 10**14 else ""
-        by = vendor.words(link, who or "")
+        when = clocks.stamp(datetime.fromtimestamp(at / 1000, UTC)) if isinstance(at, int) and 0 < at < 10**14 else ""
+        by = rest.words(link, who or "")
         words = (f" at {when}" if when else "") + (f" by {by}" if by else "")
         return f"changed{words}" if words else ""

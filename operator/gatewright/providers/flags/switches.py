@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.core.model import Operation, Progress, Sight, Standing
 from gatewright.ports import Link, NotFound, Permanent, Retryable
-from gatewright.providers.connections import many
+from gatewright.providers.connections import concurrency
 from gatewright.providers.flags.changed import never_recorded, set_by, touched
 
 FlagKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]*$", max_length=256)]
@@ -92,7 +92,11 @@ class FlagSwitches:
             return Standing(str(error))
         others = [flag for flag, state in sorted(wanted.items()) if found[flag] != state]
         who = dict(
-            zip(others, await many.each(others[:_ASKED], lambda flag: self._who(config, link, flag)), strict=False)
+            zip(
+                others,
+                await concurrency.each(others[:_ASKED], lambda flag: self._who(config, link, flag)),
+                strict=False,
+            )
         )
         parts = [f"{flag} is {found[flag]} instead of {wanted[flag]}{who.get(flag, '')}" for flag in others]
         return Standing("; ".join(parts))
@@ -108,7 +112,7 @@ class FlagSwitches:
         return ""
 
     async def _read(self, config: Any, link: Link, flags: list[str]) -> dict[str, Switch]:
-        states = await many.each(flags, lambda flag: self._is_on(config, link, flag))
+        states = await concurrency.each(flags, lambda flag: self._is_on(config, link, flag))
         return {flag: "on" if on else "off" for flag, on in zip(flags, states, strict=True)}
 
     async def _is_on(self, config: Any, link: Link, flag: str) -> bool:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, Name
 from gatewright.core.model import Operation
 from gatewright.ports import Link
-from gatewright.providers.connections import unleash, vendor
+from gatewright.providers.connections import rest, unleash
 from gatewright.providers.flags.switches import FlagKey, FlagSwitches, Switches
 
 _EVENTS = 20
@@ -47,12 +47,12 @@ class UnleashFlags(FlagSwitches):
         """By the newest of the flag's events that switched it in the environment."""
         query = {"feature": f"IS:{flag}", "limit": _EVENTS}
         asked = dataclasses.replace(link, identity=f"{link.identity}/events")  # a limit met here keeps no switch back
-        answer = await vendor.fetch(asked, "/api/admin/search/events", query=query)
+        answer = await rest.fetch(asked, "/api/admin/search/events", query=query)
         events = answer.get("events") if isinstance(answer, dict) else None
         for event in events if isinstance(events, list) else ():
             if not isinstance(event, dict) or event.get("environment") != config.environment:
                 continue
             if event.get("type") in _SWITCHED and event.get("featureName") == flag:
-                at, who = (vendor.words(link, event.get(name) or "") or "?" for name in ("createdAt", "createdBy"))
+                at, who = (rest.words(link, event.get(name) or "") or "?" for name in ("createdAt", "createdBy"))
                 return f"switched at {at} by {who}"
         return ""

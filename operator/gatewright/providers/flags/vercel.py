@@ -17,10 +17,10 @@ from pydantic import BaseModel, Field
 
 from gatewright.api.base import Model, Name, Text
 from gatewright.api.jobs import EnvName
-from gatewright.core.masking import bounded
 from gatewright.core.model import Operation, Progress, Sight, Standing
+from gatewright.core.text.masking import bounded
 from gatewright.ports import Link, Permanent
-from gatewright.providers.connections import client, vendor, vercel
+from gatewright.providers.connections import client, rest, vercel
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.vercel import Project, as_object
 from gatewright.providers.flags.changed import never_recorded, set_by, touched
@@ -165,17 +165,17 @@ def _own_mark(found: Mapping[str, Any] | None, run: str) -> Mark | None:
 
 async def _create(link: Link, project_id: str, key: str, value: str, comment: str) -> None:
     item = {"key": key, "value": value, "type": "plain", "target": ["production"], "comment": comment}
-    path = f"/v10/projects/{vendor.segment(project_id)}/env"
+    path = f"/v10/projects/{rest.segment(project_id)}/env"
     reply = await vercel.call(link, "POST", path, query={"upsert": "true"}, body=item, bucket="env")
     failed = as_object(client.json_of(reply)).get("failed")
     if failed:
         words = as_object(as_object(failed[0]).get("error")) if isinstance(failed, list) else {}
-        why = vendor.words(link, words.get("message") or words.get("code") or "refused")
+        why = rest.words(link, words.get("message") or words.get("code") or "refused")
         raise Permanent(f"{key} is not set: {why or 'refused'}")
 
 
 async def _change(link: Link, project_id: str, found: Mapping[str, Any], value: str, mark: Mark) -> None:
-    path = f"/v9/projects/{vendor.segment(project_id)}/env/{vendor.segment(str(found['id']))}"
+    path = f"/v9/projects/{rest.segment(project_id)}/env/{rest.segment(str(found['id']))}"
     body = {"value": value, "comment": mark.text(str(found.get("comment") or ""))}
     await vercel.call(link, "PATCH", path, body=body, bucket="env")
 
@@ -216,7 +216,7 @@ async def _put_back(
     link: Link, project_id: str, now: float, run: str, key: str, found: Mapping[str, Any] | None, kept: Any
 ) -> None:
     if kept is None:
-        path = f"/v9/projects/{vendor.segment(project_id)}/env/{vendor.segment(str(as_object(found)['id']))}"
+        path = f"/v9/projects/{rest.segment(project_id)}/env/{rest.segment(str(as_object(found)['id']))}"
         await vercel.call(link, "DELETE", path, accepted=frozenset({404}), bucket="env")
         return
     begun = vercel.updated(found) if found is not None and _own_mark(found, run) is not None else 0.0
@@ -329,14 +329,14 @@ async def _difference(
     if found is None:
         return f"{key} is gone instead of {_shown(key, value)}"
     if found.get("type") not in ("plain", "encrypted"):
-        return f"{key} is of type {vendor.words(link, found.get('type'))}, so that nobody can read what it is{_by(link, found)}"
+        return f"{key} is of type {rest.words(link, found.get('type'))}, so that nobody can read what it is{_by(link, found)}"
     plain = found.get("type") == "plain"
     now = str(found.get("value", "")) if plain else await vercel.plain_value(link, project_id, str(found.get("id")))
     if now == value:
         return ""
     if now is None:
         return f"Vercel does not give the value of {key}, so that nobody can read what it is{_by(link, found)}"
-    return f"{key} is {_shown(key, vendor.words(link, now))} instead of {_shown(key, value)}{_by(link, found)}"
+    return f"{key} is {_shown(key, rest.words(link, now))} instead of {_shown(key, value)}{_by(link, found)}"
 
 
 def _shown(key: str, value: str) -> str:
@@ -345,7 +345,7 @@ def _shown(key: str, value: str) -> str:
 
 
 def _by(link: Link, found: Mapping[str, Any]) -> str:
-    who = vendor.words(link, found.get("lastEditedByDisplayName") or found.get("updatedBy") or "")
+    who = rest.words(link, found.get("lastEditedByDisplayName") or found.get("updatedBy") or "")
     at = vercel_production.moment(found.get("updatedAt"))
     words = (f" at {at}" if at else "") + (f" by {who}" if who else "")
     return f" ({hide(f'changed{words}', link)})" if words else ""

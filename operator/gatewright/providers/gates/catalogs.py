@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gatewright.api.base import seconds, show
-from gatewright.core.fair import FairMemory
+from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Answer, Link
 from gatewright.providers.connections import postgres
 

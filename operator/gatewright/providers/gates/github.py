@@ -25,7 +25,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Model, Name
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, entries, fetch, pages
 from gatewright.providers.connections.secrets import hide

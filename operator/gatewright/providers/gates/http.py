@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
 
 from gatewright.api.base import Model, Name, Text
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import client
 from gatewright.providers.connections.secrets import hide

@@ -15,9 +15,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Key, Model, Name, Text
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Answer, Link, Permanent
-from gatewright.providers.connections import many, ofrep
+from gatewright.providers.connections import concurrency, ofrep
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.units import Unit
 
@@ -73,7 +73,7 @@ class OfrepGate:
     async def measure(self, config: OfrepCheck, link: Link) -> Answer:
         """Evaluate for every user. Raises Retryable, Permanent."""
         names = [*config.users, *config.others]
-        found = await many.each(
+        found = await concurrency.each(
             names, lambda name: ofrep.evaluate(link, config.flag, {**config.context, "targetingKey": name})
         )
         return _judged(config, dict(zip(names, found, strict=True)), link)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, StringConstraints
 
 from gatewright.api.base import Model, Name
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import prometheus
 from gatewright.providers.connections.secrets import hide

@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from gatewright.api.base import Duration, Model, Name, seconds
-from gatewright.core.fair import FairMemory
+from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import redis
 from gatewright.providers.units import Unit

@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from gatewright.api.base import Duration, Model, Name, Text, seconds
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Answer, Link, Permanent
 from gatewright.providers.connections import sentry
 from gatewright.providers.connections.secrets import hide

@@ -21,9 +21,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Duration, Model, Name, Text, seconds
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Answer, Link, Permanent
-from gatewright.providers.connections import supabase, vendor
+from gatewright.providers.connections import rest, supabase
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.supabase import ProjectRef
 from gatewright.providers.gates.statements import Statement
@@ -245,7 +245,7 @@ async def _health(question: HealthQuestion, project: str, link: Link) -> Answer:
 
 
 def _why(item: Mapping[str, Any], link: Link) -> str:
-    words = vendor.words(link, item.get("error") or "")
+    words = rest.words(link, item.get("error") or "")
     return f" ({words})" if words else ""
 
 

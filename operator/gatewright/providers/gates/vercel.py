@@ -23,10 +23,10 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Duration, Model, Name, seconds
 from gatewright.api.jobs import EnvName
-from gatewright.core import foreign
-from gatewright.core.times import words
+from gatewright.core.run.clocks import words
+from gatewright.core.text import foreign
 from gatewright.ports import Answer, Link, Permanent
-from gatewright.providers.connections import client, vendor, vercel
+from gatewright.providers.connections import client, rest, vercel
 from gatewright.providers.connections.vercel import Project, as_object
 from gatewright.providers.units import Unit
 
@@ -115,7 +115,7 @@ class VercelGate:
 
     async def measure(self, config: VercelCheck, link: Link) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        project = await vercel.fetch(link, f"/v9/projects/{vendor.segment(config.project)}", bucket="gates")
+        project = await vercel.fetch(link, f"/v9/projects/{rest.segment(config.project)}", bucket="gates")
         if not isinstance(project.get("id"), str):
             raise Permanent(f"{link.config.url}: this is not Vercel's API")
         if config.env is not None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, StringConstraints
 from gatewright.api.base import Model, Name, Text
 from gatewright.core.model import Operation, Progress, Sight, Standing
 from gatewright.ports import Link, Permanent
-from gatewright.providers.connections import client, vendor, vercel
+from gatewright.providers.connections import client, rest, vercel
 from gatewright.providers.connections.vercel import Project, as_object
 from gatewright.providers.hosts import vercel_production, vercel_return, vercel_rollout, vercel_standing
 from gatewright.providers.hosts.vercel_production import KEY, VERSION
@@ -121,7 +121,7 @@ def _require_apply(operation: Operation) -> None:
 
 
 async def _project(link: Link, config: VercelTarget) -> tuple[dict[str, Any] | None, str]:
-    path = f"/v9/projects/{vendor.segment(config.project)}"
+    path = f"/v9/projects/{rest.segment(config.project)}"
     reply = await vercel.call(link, "GET", path, query={"rollbackInfo": "true"}, accepted=frozenset({404}))
     if reply.status == 404:
         return None, f"there is no project {config.project} at Vercel that the token of {link.name} can see"

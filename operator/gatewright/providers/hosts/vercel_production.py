@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from gatewright.core import foreign
+from gatewright.core.text import foreign
 from gatewright.ports import Link, Permanent
-from gatewright.providers.connections import vendor, vercel
+from gatewright.providers.connections import rest, vercel
 from gatewright.providers.connections.vercel import as_object
 
 KEY, RUN, VERSION = "gatewrightKey", "gatewrightRun", "gatewrightVersion"
@@ -85,7 +85,7 @@ async def record(link: Link, project: Mapping[str, Any]) -> dict[str, Any] | Non
     ]
     return {
         "deployment": found["id"],
-        "url": vendor.words(link, found.get("url")),
+        "url": rest.words(link, found.get("url")),
         "createdAt": vercel.created(found),
         "version": known_version(link, found),
         "git": git_of(found),
@@ -107,7 +107,7 @@ def version_of(found: Mapping[str, Any]) -> str | None:
 def known_version(link: Link, found: Mapping[str, Any]) -> str | None:
     """Which version a deployment is, as it may be told; None where whoever is not Vercel calls it by no short word."""
     version = version_of(found)
-    return version if version is None or vendor.is_own(link) else vendor.words(link, version) or None
+    return version if version is None or rest.is_own(link) else rest.words(link, version) or None
 
 
 def commit_of(found: Mapping[str, Any]) -> str | None:
@@ -150,9 +150,9 @@ def moving(project: Mapping[str, Any]) -> str | None:
 def described(link: Link, found: Mapping[str, Any]) -> str:
     """A deployment in words: `dpl_9 (main, commit 1a2b3c4)`."""
     version, commit = version_of(found), commit_of(found)
-    short = vendor.words(link, commit[:7]) if commit else ""
+    short = rest.words(link, commit[:7]) if commit else ""
     parts = [
-        vendor.words(link, version) if version and version != commit else None,
+        rest.words(link, version) if version and version != commit else None,
         f"commit {short}" if short else None,
     ]
     known = ", ".join(part for part in parts if part)
@@ -161,7 +161,7 @@ def described(link: Link, found: Mapping[str, Any]) -> str:
 
 def whose(link: Link, project: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Who has made a deployment, and who has moved the domains to it and when, as far as Vercel tells."""
-    told = vendor.words(link, "; ".join(part for part in (_moved(project, found), _made(found)) if part))
+    told = rest.words(link, "; ".join(part for part in (_moved(project, found), _made(found)) if part))
     return told or "who has made it is not told"
 
 

@@ -26,10 +26,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
-from gatewright.core import foreign
 from gatewright.core.model import Operation, Progress
+from gatewright.core.text import foreign
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import vendor, vercel
+from gatewright.providers.connections import rest, vercel
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.hosts.vercel_production import (
     FLAGS,
@@ -147,7 +147,7 @@ def changes(link: Link, now: vercel.Variables, snapshot: Mapping[str, Any], sinc
 
 
 def _listed(link: Link, names: list[str]) -> str:
-    shown = ", ".join(vendor.words(link, name) or "a variable" for name in sorted(names)[:3])
+    shown = ", ".join(rest.words(link, name) or "a variable" for name in sorted(names)[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
@@ -215,7 +215,7 @@ def _on_the_way_back(key: str) -> bool:
 
 async def _withdraw(link: Link, found: Mapping[str, Any]) -> str:
     """Cancel a build, delete what was built and never promoted; the text says why that could not be. Raises Retryable."""
-    identity = vendor.segment(found["id"])
+    identity = rest.segment(found["id"])
     building = found.get("readyState") in BUILDING
     method, path = (
         ("PATCH", f"/v12/deployments/{identity}/cancel") if building else ("DELETE", f"/v13/deployments/{identity}")
@@ -300,7 +300,7 @@ def _was_rolled_back(project: Mapping[str, Any], recorded: str, operation: Opera
 
 
 async def _roll_back(link: Link, project: Mapping[str, Any], recorded: str, operation: Operation) -> Progress:
-    path = f"/v1/projects/{vendor.segment(project['id'])}/rollback/{vendor.segment(recorded)}"
+    path = f"/v1/projects/{rest.segment(project['id'])}/rollback/{rest.segment(recorded)}"
     query = {"description": f"Gatewright {operation.key}"[:250]}
     accepted = frozenset({402, 409})
     reply = await vercel.call(link, "POST", path, query=query, body={}, accepted=accepted, bucket="aliases")

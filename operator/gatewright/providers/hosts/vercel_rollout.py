@@ -23,10 +23,10 @@ from pydantic import Field, model_validator
 
 from gatewright.api.base import Duration, Model, Text, seconds
 from gatewright.api.connection import HttpAccess
-from gatewright.core import foreign, masking
 from gatewright.core.model import Operation, Progress
+from gatewright.core.text import foreign, masking
 from gatewright.ports import Link, Permanent, Retryable
-from gatewright.providers.connections import client, vendor, vercel
+from gatewright.providers.connections import client, rest, vercel
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.gates.http import HttpCheck, HttpGate, Path, Status
 from gatewright.providers.gates.jsonpath import JsonPath
@@ -128,7 +128,7 @@ async def advance(
 
 
 def _done(link: Link, found: Mapping[str, Any], message: str) -> Progress:
-    url = vendor.words(link, found.get("url", ""))
+    url = rest.words(link, found.get("url", ""))
     return Progress("Succeeded", message, {"deployment": str(found["id"]), "url": f"https://{url}"})
 
 
@@ -150,7 +150,7 @@ async def _rolling(link: Link, project: Mapping[str, Any], found: Mapping[str, A
     if rolling is None:
         return None
     canary, stage = as_object(rolling.get("canaryDeployment")).get("id"), as_object(rolling.get("activeStage"))
-    share = vendor.words(link, rolling.get("currentCanaryPercentage", stage.get("targetPercentage")))
+    share = rest.words(link, rolling.get("currentCanaryPercentage", stage.get("targetPercentage")))
     if canary == found["id"]:
         if stage.get("requireApproval"):
             text = f"the rolling release of {canary} stands at {share}% until somebody approves its stage at Vercel"
@@ -165,7 +165,7 @@ async def rolling_release(link: Link, project: Mapping[str, Any], sure: bool = F
     """The rolling release under way, if the project has such a thing. Raises Retryable, Permanent."""
     if not project.get("rollingRelease") and not sure:
         return None
-    found = await vercel.fetch(link, f"/v1/projects/{vendor.segment(project['id'])}/rolling-release")
+    found = await vercel.fetch(link, f"/v1/projects/{rest.segment(project['id'])}/rolling-release")
     rolling = as_object(found.get("rollingRelease"))
     if rolling.get("state") != "ACTIVE":
         return None
@@ -209,17 +209,17 @@ async def moved_away(link: Link, project: Mapping[str, Any], what: str) -> Progr
 async def failed_aliases(link: Link, project: Mapping[str, Any], identity: str) -> str:
     names: list[str] = []
     with suppress(Retryable, Permanent):
-        path = f"/v1/projects/{vendor.segment(project['id'])}/promote/aliases"
+        path = f"/v1/projects/{rest.segment(project['id'])}/promote/aliases"
         answer = await vercel.fetch(link, path, {"failedOnly": "true", "limit": 20}, bucket="logs")
         for item in answer.get("aliases") or []:
             alias = as_object(item).get("alias")
-            names.append(vendor.words(link, as_object(alias).get("alias") or alias))
+            names.append(rest.words(link, as_object(alias).get("alias") or alias))
     names = [name for name in names if name]
     return f"the domains could not be moved to {identity}" + (f": {', '.join(names[:3])}" if names else "")
 
 
 async def promote(link: Link, project: Mapping[str, Any], identity: str) -> Progress:
-    path = f"/v10/projects/{vendor.segment(project['id'])}/promote/{vendor.segment(identity)}"
+    path = f"/v10/projects/{rest.segment(project['id'])}/promote/{rest.segment(identity)}"
     reply = await vercel.call(link, "POST", path, body={}, accepted=frozenset({409}), bucket="aliases")
     if reply.status == 409:
         return Progress("Running", refusal(link, reply, f"the promotion of {identity}"), stuck=True)
@@ -229,7 +229,7 @@ async def promote(link: Link, project: Mapping[str, Any], identity: str) -> Prog
 
 
 def refusal(link: Link, reply: Any, what: str) -> str:
-    words = vendor.message_of(link, reply)
+    words = rest.message_of(link, reply)
     return f"{what} is refused for now ({reply.status})" + (f": {words}" if words else "")
 
 
@@ -288,7 +288,7 @@ async def _why(link: Link, found: Mapping[str, Any]) -> str:
 
 def _told(link: Link, word: Any) -> str:
     """A state or a kind, as Vercel names it."""
-    return str(word) if word is None else vendor.words(link, word) or "something else"
+    return str(word) if word is None else rest.words(link, word) or "something else"
 
 
 async def trouble(link: Link, project: Mapping[str, Any], operation: Operation) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from gatewright.core.model import Operation, Standing
 from gatewright.ports import Link, Permanent
-from gatewright.providers.connections import vendor, vercel
+from gatewright.providers.connections import rest, vercel
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.hosts.vercel_production import (
@@ -58,7 +58,7 @@ async def compare(
         raise Permanent("nothing is wanted of it, so nothing can be compared")
     live = production(project)
     if live is None:
-        return Standing(f"the project {vendor.words(link, project.get('name'))} has no production deployment")
+        return Standing(f"the project {rest.words(link, project.get('name'))} has no production deployment")
     last = operations[-1]
     wanted = await _wanted(link, project, last, snapshot, live)
     found = wanted.found.get(live) or await vercel.deployment(link, live)
@@ -78,7 +78,7 @@ async def leaving(link: Link, project: Mapping[str, Any], run: str) -> str:
     if to is None or to == live:
         rolling = await rolling_release(link, project)
         to = as_object(as_object(rolling).get("canaryDeployment")).get("id")
-        share = vendor.words(link, as_object(rolling).get("currentCanaryPercentage"))
+        share = rest.words(link, as_object(rolling).get("currentCanaryPercentage"))
         what = f"a rolling release gives {share}% of production to {{}}"
     if to is None or to == live:
         return ""

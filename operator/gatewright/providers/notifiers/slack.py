@@ -25,7 +25,7 @@ from slack_sdk.models.blocks import (
 
 from gatewright.api.base import Model, Name
 from gatewright.ports import Link, Message, Permanent, Retryable
-from gatewright.providers.connections import vendor
+from gatewright.providers.connections import rest
 from gatewright.providers.connections.slack import Refused, Slack
 
 MARK = "gatewright_release"
@@ -203,11 +203,11 @@ def _payload(item: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _cursor(page: Any) -> str:
-    return vendor.cursor(_object(page.get("response_metadata")).get("next_cursor"), "Slack")
+    return rest.cursor(_object(page.get("response_metadata")).get("next_cursor"), "Slack")
 
 
 def _identifier(value: Any) -> str:
-    return vendor.identifier(value, "Slack")
+    return rest.identifier(value, "Slack")
 
 
 def _entries(page: Any, name: str) -> list[Mapping[str, Any]]:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Duration, LongText, Model, Name, seconds
 from gatewright.ports import Link, Message, Permanent
-from gatewright.providers.connections import client, vendor
+from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.statuspage import call
 
 PER_PAGE = 100
@@ -123,7 +123,7 @@ class _Page:
         self.known = known
         self._link = link
         self._message = message
-        self._path = f"/pages/{vendor.segment(page)}/incidents"
+        self._path = f"/pages/{rest.segment(page)}/incidents"
 
     async def open(self, kind: Kind, body: dict[str, Any]) -> None:
         """Create it, unless it is there."""
@@ -134,12 +134,12 @@ class _Page:
             created = client.json_of(reply)
             if not isinstance(created, dict) or "id" not in created:
                 raise Permanent(f"{reply.where}: the answer does not say what was created")
-            found = vendor.identifier(created["id"], reply.where)
+            found = rest.identifier(created["id"], reply.where)
         self.known[kind] = found
 
     async def update(self, kind: Kind, body: dict[str, Any]) -> None:
         """Change it; one that somebody has deleted is let be."""
-        path = f"{self._path}/{vendor.segment(self.known[kind])}"
+        path = f"{self._path}/{rest.segment(self.known[kind])}"
         reply = await call(self._link, "PATCH", path, body={"incident": body}, accepted=frozenset({404}))
         if reply.status == 404:
             del self.known[kind]
@@ -166,7 +166,7 @@ class _Page:
             for item in found:
                 metadata = item.get("metadata") if isinstance(item, dict) else None
                 if isinstance(metadata, dict) and metadata.get("gatewright") == self._mark(kind):
-                    return vendor.identifier(item.get("id"), reply.where)
+                    return rest.identifier(item.get("id"), reply.where)
             if len(found) < PER_PAGE:
                 return None
         raise Permanent(f"more than {PAGES * PER_PAGE} incidents are open on the page; ours cannot be found among them")

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
 from gatewright.ports import Link, Message, Permanent
-from gatewright.providers.connections import vendor
+from gatewright.providers.connections import rest
 from gatewright.providers.connections.webhook import keys
 
 
@@ -43,7 +43,7 @@ class WebhookNotifier:
         body = json.dumps(payload(message), separators=(",", ":"), ensure_ascii=False).encode()
         identity = message.key.replace("/", "_").replace(".", "_")
         headers = {"Content-Type": "application/json", **signed(keys(link), identity, int(time.time()), body)}
-        reply = await vendor.call(link, "POST", "", body=body, headers=headers)
+        reply = await rest.call(link, "POST", "", body=body, headers=headers)
         if reply.headers.get("content-type", "").lower().startswith("text/html"):
             raise Permanent(f"{reply.where}: answered HTML (a login page, or a wrong address?)")
         return None

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from gatewright.core.fair import FairMemory
+from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Cluster
 from gatewright.providers.targets import owned, pods, rollout
 from gatewright.providers.targets.pods import Pod

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from gatewright.core.fair import FairMemory
+from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.providers.targets.template import Difference
 

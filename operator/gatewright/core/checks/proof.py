@@ -1,0 +1,79 @@
+"""Whether what a step says it has left behind is worth relying on: large enough, new enough, and not without its contents.
+
+A backup Job publishes, beside what a restore needs, what it can tell about the backup itself:
+
+    {"id": "s3://...", "bytes": 73400320, "createdAt": "2026-11-22T08:30:00Z", "tables": ["public.tasks", "auth.users"]}
+
+What is not told is not proved. Nothing here asks anybody: the outputs and the limits are all there is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from gatewright.api.base import seconds
+from gatewright.api.release import Proof
+from gatewright.core.run import clocks
+from gatewright.core.text import foreign
+
+_AHEAD = 300.0
+"""Seconds that the clock of a Job may be ahead of ours."""
+_NAMED = 3
+
+
+def lacking(proof: Proof, outputs: Mapping[str, str], now: datetime) -> str | None:
+    """What is missing for the proof, in words; None where it holds."""
+    return "; ".join([*_size(proof, outputs), *_age(proof, outputs, now), *_contents(proof, outputs)]) or None
+
+
+def _size(proof: Proof, outputs: Mapping[str, str]) -> Iterator[str]:
+    text = outputs.get("bytes", "").strip()
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        yield f'its size is not told as a number (output "bytes": {_shown(outputs, "bytes")})'
+    elif int(text) < proof.minBytes:
+        yield f"it is too small: {int(text)} bytes, at least {proof.minBytes} are expected"
+
+
+def _age(proof: Proof, outputs: Mapping[str, str], now: datetime) -> Iterator[str]:
+    try:
+        made = clocks.parse(outputs.get("createdAt", "").strip())
+    except ValueError:
+        yield f'when it was made is not told as a time (output "createdAt": {_shown(outputs, "createdAt")})'
+        return
+    age = (now - (made if made.tzinfo else made.replace(tzinfo=UTC))).total_seconds()
+    if age < -_AHEAD:
+        yield "it was made in the future"
+    elif age > seconds(proof.maxAge):
+        yield f"it is too old: made {clocks.words(age)} ago, at most {proof.maxAge} is expected"
+
+
+def _contents(proof: Proof, outputs: Mapping[str, str]) -> Iterator[str]:
+    if not proof.contains:
+        return
+    found = {_qualified(name) for name in _names(outputs.get("tables", ""))}
+    missing = [name for name in proof.contains if _qualified(name) not in found]
+    if not found:
+        yield f'its tables are not told (output "tables": {_shown(outputs, "tables")})'
+    elif missing:
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        yield f"it does not contain {', '.join(missing[:_NAMED])}{more}"
+
+
+def _names(text: str) -> list[str]:
+    """A JSON list, or names with commas or blanks between them."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return re.split(r"[\s,]+", text.strip()) if text.strip() else []
+    return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []
+
+
+def _qualified(name: str) -> str:
+    return name if "." in name else f"public.{name}"
+
+
+def _shown(outputs: Mapping[str, str], name: str) -> str:
+    return foreign.told(outputs[name]) if name in outputs else "none"

@@ -1,0 +1,171 @@
+"""What waits for people, and how they answer it: approvals and manual steps, before the first stage and in one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gatewright.api.release import Approval
+from gatewright.api.status import GateStatus, StepStatus
+from gatewright.core.interventions import approvals
+from gatewright.core.model import Act
+from gatewright.core.run import clocks
+from gatewright.core.run.context import Pass, Refused
+from gatewright.core.run.stages import current, end_step, fail_current, fail_step
+from gatewright.core.spec import edits
+from gatewright.core.spec.expand import expand
+from gatewright.core.spec.pinned_spec import names_at
+
+
+@dataclass(slots=True)
+class Asked:
+    """A step or a check that waits for people."""
+
+    kind: str
+    line: StepStatus | GateStatus
+    stage: str | None
+    config: Any
+    index: int = 0
+    again: bool = False
+    """Whether it was answered before, for another body, outside of the stage under way."""
+
+    def __str__(self) -> str:
+        where = f"step {self.line.name} of stage {self.stage}" if self.stage is not None else f"check {self.line.name}"
+        return f"{self.kind} {where}" if self.kind == "approval" else where
+
+
+def waiting(p: Pass) -> list[Asked]:
+    """Everything that people could answer now."""
+    return [*_checks(p), *_steps(p)]
+
+
+def request(p: Pass, asked: Asked) -> str:
+    """What is asked of whom, and how it is answered."""
+    after = f", after an edit ({edits.told(p.run.edits)})" if p.run.edits else ""
+    if asked.kind == "confirm":
+        how = f"kubectl release confirm {p.view.name}"
+        return f"step {asked.line.name} waits for a person ({how}){after}: {asked.config['instructions']}"
+    wanted, have = Approval.model_validate(asked.config), asked.line.approvedBy
+    who = f" by {' or '.join(wanted.groups)}" if wanted.groups else ""
+    count = f" ({len(have)} of {wanted.count}{': ' + ', '.join(have) if have else ''})" if wanted.count > 1 else ""
+    what = f"step {asked.line.name}" if asked.stage is not None else f"preflight {asked.line.name}"
+    if asked.again:
+        what += (f" of stage {asked.stage}" if asked.stage is not None else "") + " is asked again and"
+    return f"{what} waits for a person: approval{who}{count} (kubectl release approve {p.view.name}){after}"
+
+
+def where(p: Pass) -> str:
+    """Where the run stands, for those who meant another place."""
+    run = p.run
+    index = current(run)
+    if run.phase in ("Walking", "Paused") and index is not None:
+        stage = run.stages[index]
+        step = next((f", step {step.name} is {step.state}" for step in stage.steps if step.state == "Running"), "")
+        return f"run {run.id} is {run.phase}, stage {stage.name} is {stage.state}{step}"
+    return f"run {run.id} is {run.phase}"
+
+
+def _checks(p: Pass) -> Iterator[Asked]:
+    run = p.run
+    if run.phase not in ("Preflight", "Walking") or run.observe:
+        return
+    checks = {check.name: check for check in p.body.spec.preflight}
+    for row in run.preflight:
+        kind, config = checks[row.name].provider if row.name in checks else ("", None)
+        if kind == "approval" and row.state not in ("Passing", "Failed"):
+            yield Asked(kind, row, None, expand(config, names_at(p.body, run, None)), again=run.phase == "Walking")
+
+
+def _steps(p: Pass) -> Iterator[Asked]:
+    run, under_way = p.run, current(p.run)
+    if run.phase != "Walking":
+        return
+    for index, (stage, wanted) in enumerate(zip(run.stages, p.body.spec.stages, strict=True)):
+        for line, step in zip(stage.steps, wanted.steps, strict=True):
+            if line.state == "Running" and step.kind in approvals.ASKING:
+                asked = (step.approval or step.confirm).model_dump()  # type: ignore[union-attr]  # one is given
+                config = expand(asked, names_at(p.body, run, index))
+                yield Asked(step.kind, line, stage.name, config, index, again=index != under_way)
+
+
+def _one(p: Pass, act: Act, kinds: tuple[str, ...]) -> Asked:
+    """The one thing that an act answers."""
+    everything = waiting(p)
+    if not everything:
+        raise Refused(f"nothing waits for a person: {where(p)}")
+    named = [asked for asked in everything if _names(act, asked)]
+    if not named:
+        raise Refused(f"what it names does not wait for a person; {_list(everything)} does")
+    fitting = [asked for asked in named if asked.kind in kinds]
+    if not fitting:
+        instead = {"confirm": "Confirm", "approval": "Approve"}[named[0].kind]
+        raise Refused(f"{named[0]} is answered by {instead} or Reject, not by {act.action}")
+    if len(fitting) > 1:
+        raise Refused(f"it could mean {_list(fitting)}; name one")
+    return fitting[0]
+
+
+def _names(act: Act, asked: Asked) -> bool:
+    if asked.stage is None:
+        return act.stage is None and act.step is None and act.gate in (None, asked.line.name)
+    return act.gate is None and act.stage in (None, asked.stage) and act.step in (None, asked.line.name)
+
+
+def _list(asked: list[Asked]) -> str:
+    return ", ".join(map(str, asked))
+
+
+def require_member(act: Act, groups: Sequence[str], what: str) -> None:
+    """That whoever acts shows one of the groups, if there are any. Raises Refused."""
+    if groups and not act.groups & set(groups):
+        shown = ", ".join(sorted(act.groups)) or "none"
+        raise Refused(f"{what} asks for a member of {' or '.join(groups)}; spec.groups shows {shown}")
+
+
+def _approve(p: Pass, act: Act) -> str:
+    asked = _one(p, act, ("approval",))
+    wanted, line = Approval.model_validate(asked.config), asked.line
+    require_member(act, wanted.groups, str(asked))
+    if act.by in line.approvedBy:
+        raise Refused(f"{act.by} has approved {asked} already; {wanted.count} different people are needed")
+    line.approvedBy = [*line.approvedBy, act.by]
+    who = f"approved by {', '.join(line.approvedBy)}"
+    if len(line.approvedBy) < wanted.count:
+        line.message = f"{len(line.approvedBy)} of {wanted.count}: {who}"[:1000]
+        return f"{asked}: {line.message}"
+    _done(p, asked, who)
+    return f"{asked} is {who}"
+
+
+def _confirm(p: Pass, act: Act) -> str:
+    asked = _one(p, act, ("confirm",))
+    _done(p, asked, f"confirmed by {act.because}")
+    return f"{asked} is confirmed"
+
+
+def _done(p: Pass, asked: Asked, message: str) -> None:
+    if isinstance(asked.line, StepStatus):
+        end_step(p, asked.line, {}, message[:1000])
+    else:
+        _settle(p, asked.line, "Passing", message)
+
+
+def _settle(p: Pass, row: GateStatus, state: Any, message: str) -> None:
+    row.state, row.since, row.message = state, clocks.stamp(p.now), message[:1000]
+
+
+def _reject(p: Pass, act: Act) -> str:
+    asked = _one(p, act, ("approval", "confirm"))
+    message = f"rejected by {act.because}"
+    if asked.again:  # the question stays open for a Retry; what it would have let go on has failed
+        asked.line.message, asked.line.approvedBy = message[:1000], []
+        fail_current(p, "Step", f"{asked}: {message}")
+    elif isinstance(asked.line, StepStatus):
+        fail_step(p, asked.index, asked.line, message)
+    else:
+        _settle(p, asked.line, "Failed", message)
+    return f"{asked} is rejected"
+
+
+ANSWERS: Mapping[str, Callable[[Pass, Act], str]] = {"Approve": _approve, "Reject": _reject, "Confirm": _confirm}

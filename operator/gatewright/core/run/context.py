@@ -1,0 +1,166 @@
+"""One pass over one Release: what the action functions share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from gatewright.api.release import Check
+from gatewright.api.status import Entry, GateStatus, Outcome, Past, ReleaseStatus, Run, Served
+from gatewright.core.checks import judge
+from gatewright.core.checks.window import Verdict
+from gatewright.core.model import Body, Decision, Holding, Note, Observation, Operation, Progress, View
+from gatewright.core.run import clocks, states
+from gatewright.core.run.operations import holdings, of_check, path_of, window_of
+from gatewright.core.spec.expand import Unknown
+
+UNKNOWN = Progress("Unknown")
+HISTORY = 10
+REJECTED = 10
+
+
+class Refused(Exception):
+    """Why an Intervention does nothing."""
+
+
+@dataclass(slots=True)
+class Pass:
+    """What came in, and the decision that is being made."""
+
+    view: View
+    seen: Observation
+    decision: Decision
+    body_: Body | None
+    wakes: list[datetime] = field(default_factory=list)
+    """When it has to be looked at again, besides the clocks of the run."""
+    holdings_: Sequence[Holding] | None = None
+
+    @property
+    def status(self) -> ReleaseStatus:
+        return self.decision.status
+
+    @property
+    def now(self) -> datetime:
+        return self.seen.now
+
+    @property
+    def run(self) -> Run:
+        assert self.status.run is not None
+        return self.status.run
+
+    @property
+    def body(self) -> Body:
+        assert self.body_ is not None
+        return self.body_
+
+    def note(self, reason: str, message: str, warning: bool = False) -> None:
+        """An Event for this transition."""
+        self.decision.notes.append(Note(reason, message[:1000], warning))
+
+    def firmly(self) -> None:
+        """The write of this pass must not wait."""
+        self.decision.lazy = False
+
+    def holdings(self) -> Sequence[Holding]:
+        """What the run had changed when it was looked at: what a pass does itself is looked at in the next. Raises Unknown."""
+        if self.holdings_ is None:
+            run, body = self.view.run, self.seen.body
+            self.holdings_ = holdings(self.view, body, run) if run is not None and body is not None else []
+        return self.holdings_
+
+    def snapshots(self) -> Mapping[str, Any]:
+        """What the run has recorded so far; what this very pass records counts. Raises LookupError: never taken for nothing."""
+        if self.decision.revision is not None and "body" in self.decision.revision.data:
+            return dict(self.decision.revision.data["snapshots"])
+        if self.seen.snapshots is None:
+            raise LookupError("what the run has recorded was not read")
+        return self.seen.snapshots
+
+    def pinned_connections(self) -> Mapping[str, Any]:
+        """The Connections that the run has pinned."""
+        return self.seen.connections
+
+    def progress(self, operation: Operation) -> Progress:
+        """How far an operation is, as observed."""
+        return self.seen.progress.get(operation.id, UNKNOWN)
+
+    def perform(self, operation: Operation, stage: str, step: str) -> None:
+        """Ask for an effect; its intent stands in the journal with the same write."""
+        if all(one.id != operation.id for one in self.decision.effects):
+            self.decision.effects.append(operation)
+        self.firmly()
+        kinds = ("target/", "configmap/", "secret/", "job/", "flags/", "action/")
+        if operation.subject.startswith(kinds) and stage:
+            entry = Entry(key=operation.key, stage=stage, step=step, subject=operation.subject)
+            if entry not in self.run.journal:
+                self.run.journal.append(entry)
+
+
+def lines(checks: Sequence[Check]) -> list[GateStatus]:
+    """Fresh status lines."""
+    return [GateStatus(name=check.name, state="Unknown") for check in checks]
+
+
+def look(p: Pass, place: str, checks: Sequence[Check], rows: Sequence[GateStatus], stage: int | None = None) -> None:
+    """Bring the status lines of measured checks, jobs and approvals up to what was observed; start jobs that are due."""
+    for check, row in zip(checks, rows, strict=True):
+        try:
+            _look(p, place, check, row, stage)
+        except Unknown as error:  # what it names is not there, and never will be in this run
+            row.state, row.message, row.since = "Failed", str(error)[:1000], clocks.stamp(p.now)
+
+
+def _look(p: Pass, place: str, check: Check, row: GateStatus, stage: int | None) -> None:
+    operation = of_check(p.view, p.body, p.run, place, check, stage)
+    if operation is None:
+        seen = p.seen.verdicts.get(path_of(p.run, place, check, window_of(p.run, row, stage)))
+        fails = (check.onHoldExpired or ("Guarding" if place == "guards" else "Fail")) == "Fail"
+        judge.line(check, row, seen or Verdict("Unknown", 0.0), p.now, silence_fails=fails)
+        return
+    if row.state in ("Passing", "Failed"):
+        return
+    if p.run.observe:  # nothing is acted on, and a Job is an act
+        row.state, row.message, row.since = "Passing", f"would run {operation.subject}"[:1000], clocks.stamp(p.now)
+        return
+    progress = p.progress(operation)
+    if progress.state == "Absent":
+        p.perform(operation, p.run.stages[stage].name if stage is not None else "", f"gates/{check.name}")
+    if operation.kind != "ask":  # people answer those, not operations
+        judge.by_progress(row, progress, p.now)
+
+
+def finish(p: Pass, outcome: Outcome, reason: str) -> None:
+    """End the run: history, finalizer, clocks."""
+    run = p.run
+    states.end(run, outcome)
+    run.finishedAt = clocks.stamp(p.now)
+    run.took = clocks.words((p.now - clocks.parse(run.startedAt)).total_seconds())
+    run.reason = reason[:1000]
+    run.timers.clear()
+    run.held = None
+    run.paused = None
+    run.stopping = []
+    past = Past(
+        id=run.id,
+        version=run.version,
+        attempt=run.attempt,
+        outcome=outcome,
+        startedAt=run.startedAt,
+        finishedAt=run.finishedAt,
+        reason=run.reason,
+        passedOver=[stage.name for stage in run.stages if stage.state == "Failed"] if outcome == "Promoted" else [],
+        revision=run.revision,
+        people=run.people,
+    )
+    p.status.history = [past, *(item for item in p.status.history if item.id != run.id)][:HISTORY]
+    p.decision.release = True
+    p.note(outcome, f"{run.version}: {reason}", warning=outcome in ("RolledBack", "RollbackFailed"))
+    p.firmly()
+
+
+def serve(p: Pass, served: Served | None) -> None:
+    """Say what is live; the time moves only when the version does."""
+    now = clocks.stamp(p.now)
+    p.status.live = served.model_copy(update={"since": now}) if served is not None else None

@@ -1,0 +1,237 @@
+"""What a run pins: its body, its stages with nothing done yet, and each subject's snapshot right before its first change.
+
+    start          body, and what every subject is now            ControllerRevision, named in `run.revision`
+    a first change looked at once more; if it is something else   a new revision with that snapshot in the place of the old
+    Retry          the body anew, snapshots as they are           a new revision; people are asked again (`approvals`)
+
+So hours of waiting for an approval do not bring an old state back. Captured ConfigMaps and Secrets return to what they
+were at the last promotion: GitOps may have changed them together with the version, before the run could look. What they
+were right before the first change stands beside that (`found`), to tell who has changed them since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gatewright.api.release import Stage
+from gatewright.api.status import Run, Served, StageStatus, StepStatus
+from gatewright.core.interventions.approvals import altered, ask_again
+from gatewright.core.model import Body, Observation, Revision, Sight, fingerprint, hash_of
+from gatewright.core.run import clocks
+from gatewright.core.run.context import Pass, lines
+from gatewright.core.run.operations import captured, changes_of, of_step, subjects
+from gatewright.core.run.rollback_plan import foresee, ways
+from gatewright.core.spec.changes import changed_by
+from gatewright.core.spec.edits import edits, merged
+from gatewright.core.spec.expand import Unknown
+from gatewright.core.spec.pinned_spec import pin
+
+INHERITED = "inherited"
+"""Mark of a snapshot from before an earlier run, whose rollback failed: it is not taken anew."""
+STAYED = "stayed"
+"""Mark of a snapshot of what somebody has changed during an earlier run, and its rollback has left: a rotated key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Whether everything that a step changes first has its snapshot; or why it cannot have one."""
+
+    done: bool
+    problem: str = ""
+
+
+def fresh_stages(body: Body) -> list[StageStatus]:
+    """The stages of a body, nothing done yet."""
+    return [
+        StageStatus(
+            name=stage.name,
+            state="Pending",
+            steps=[StepStatus(name=step.name, state="Pending") for step in stage.steps],
+            gates=lines(stage.gates),
+        )
+        for stage in body.spec.stages
+    ]
+
+
+def revision_of(p: Pass, body: Body, number: int) -> Revision:
+    """What a run that begins now keeps."""
+    inherited = {name: {**taken, INHERITED: True} for name, taken in (p.seen.inherited or {}).items() if taken}
+    snapshots = {
+        name: _snapshot(p.seen, body, name, sight, name in p.seen.stayed) for name, sight in p.seen.sights.items()
+    }
+    return _revision(p, number, body, {**snapshots, **inherited}, p.seen.connections)
+
+
+def first_changes(body: Body, stage: int, step: int, journal: set[str]) -> list[str]:
+    """Subjects that a step would be the first of its run to change; what is captured with a target counts with it."""
+    changed = changed_by(body.spec.stages[stage], body.spec.stages[stage].steps[step])
+    found: list[str] = []
+    for subject in changed:
+        if subject in journal:
+            continue
+        kind, _, name = subject.partition("/")
+        found += [subject, *(captured(body, name) if kind == "target" else ())]
+    return found
+
+
+def record(p: Pass, stage: int, step: int) -> Recorded:
+    """The snapshots of what a step is about to change for the first time: taken now, kept with the intent."""
+    run = p.run
+    journal = {entry.subject for entry in run.journal}
+    first = first_changes(p.body, stage, step, journal)
+    if not first:
+        return Recorded(done=True)
+
+    sights = {subject: p.seen.sights.get(subject) for subject in first}
+    if any(sight is None for sight in sights.values()):
+        return Recorded(done=False)
+    problem = next((f"{name}: {sight.problem}" for name, sight in sights.items() if sight and sight.problem), "")
+    if problem:
+        return Recorded(done=False, problem=problem)
+
+    kept = dict(p.snapshots())
+    fresh = {
+        subject: _since_start(before, _snapshot(p.seen, p.body, subject, sight, STAYED in (before or {})))
+        for subject, sight in sights.items()
+        if sight is not None and INHERITED not in ((before := kept.get(subject)) or {})
+    }
+    if any(fingerprint(kept.get(subject)) != fingerprint(taken) for subject, taken in fresh.items()):
+        revision = _revision(p, run.id, p.body, {**kept, **fresh}, p.pinned_connections())
+        p.decision.revision, run.revision = revision, revision.name
+    return Recorded(done=True)
+
+
+def _since_start(before: Mapping[str, Any] | None, taken: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Who rotates a key after the run has started has changed it during the run, also before the run changes anything."""
+    if taken is None or before is None or "found" not in taken or "found" not in before:
+        return taken
+    return {**taken, "found": before["found"]}
+
+
+def baseline_version(seen: Observation) -> str:
+    """The version that every target tells; empty where they tell none, or several."""
+    versions = {sight.version for name, sight in seen.sights.items() if name.startswith("target/") and sight.version}
+    return versions.pop() if len(versions) == 1 else ""
+
+
+def baseline(p: Pass) -> None:
+    """What was live before the first run is the first last good."""
+    version, now = baseline_version(p.seen), clocks.stamp(p.now)
+    if p.status.lastGood is None:
+        p.status.lastGood = Served(version=version, since=now)
+    elif not version:
+        return
+    if p.status.live is None and p.status.unverified is None:  # after a failed rollback nobody knew what is live
+        p.status.live = Served(version=version, since=now, caveat=_caveat(p, version))
+
+
+def _caveat(p: Pass, version: str) -> str | None:
+    """What people should know of a version that nobody has promoted, and that is live."""
+    good = p.status.lastGood
+    known = good is not None and good.version == version
+    unready = "; ".join(sight.unready for sight in p.seen.sights.values() if sight.unready)
+    found = [] if known else ["it was found live, and was not promoted"]
+    return "; ".join([*found, *([f"it did not run when the run began: {unready}"] if unready else [])]) or None
+
+
+def lost_subjects(p: Pass, body: Body) -> list[str]:
+    """What the run has changed and an edited body does not know any more: nobody could return it."""
+    known = subjects(body)
+    kinds = ("target/", "configmap/", "flags/")
+    changed = {entry.subject for entry in p.run.journal if entry.subject.startswith(kinds)}
+    return sorted(changed - set(known))
+
+
+def pin_again(p: Pass, index: int) -> str:
+    """An edit counts from a Retry on; why it does not, where it does not."""
+    run, spec = p.run, p.view.spec
+    edited = spec is not None and p.view.generation != run.generation and spec.version == run.version
+    if spec is None or not edited:
+        return ""
+    if p.view.problems:
+        return f"the edited spec is invalid: {p.view.problems[0]}"
+    if p.seen.doubt:
+        return p.seen.doubt
+    body = pin(spec, run.id, p.body.names.get("lastGood.version"))
+    if body.hash() == run.bodyHash:
+        return ""
+    old, new = p.body.spec.stages[: index + 1], spec.stages[: index + 1]
+    if [_names(stage) for stage in old] != [_names(stage) for stage in new]:
+        return "its stages up to the failed one, or their steps, have other names"
+    lost = lost_subjects(p, body)
+    if lost:
+        return f"it does not know {', '.join(lost)} any more, which this run has changed"
+    other = [name for name in _changed_targets(run) if captured(body, name).keys() != captured(p.body, name).keys()]
+    if other:
+        return f"it captures other configuration with target {other[0]}, which this run has changed"
+    try:
+        over = [(stage.name, done_otherwise(p, p.body, body, place)) for place, stage in enumerate(spec.stages[:index])]
+        asked = altered(run, p.body, body, index)
+    except Unknown as error:
+        return str(error)
+    done = next((f"step {steps[0]} of stage {stage}" for stage, steps in over if steps), "")
+    if done:
+        return f"it changes what {done} has set already, and that stage is over"
+    if asked:
+        return f"it changes {asked}, which people have been asked for already"
+
+    changes = (operation for operation, _ in changes_of(p.view, p.body, run))
+    body = replace(body, earlier=(*p.body.earlier, *(replace(one, since=None) for one in changes)))
+    revision = _revision(p, run.id, body, p.snapshots(), p.pinned_connections())
+    p.decision.revision = revision
+    run.revision, run.bodyHash, run.generation = revision.name, body.hash(), p.view.generation
+    run.specHash = hash_of(spec)
+    run.stages = run.stages[: index + 1] + fresh_stages(body)[index + 1 :]
+    run.guards = lines(spec.guards)
+    run.plan = foresee(body, ways(run.plan))
+    run.edits = merged(run.edits, edits(p.body.spec, spec))
+    before, p.body_ = p.body, body
+    ask_again(p, before, index)
+    return ""
+
+
+def done_otherwise(p: Pass, before: Body, after: Body, index: int) -> list[str]:
+    """Names of steps of a stage that were begun, and have set something else than an edited body wants. Raises Unknown."""
+    found = []
+    for number, step in enumerate(p.run.stages[index].steps):
+        stages = (before.spec.stages[index], after.spec.stages[index])
+        if step.attempt == 0 or not any(changed_by(stage, stage.steps[number]) for stage in stages):
+            continue
+        was, now = (_of_step(p, body, index, number) for body in (before, after))
+        if was != now:
+            found.append(step.name)
+    return found
+
+
+def _changed_targets(run: Run) -> list[str]:
+    return [entry.subject.removeprefix("target/") for entry in run.journal if entry.subject.startswith("target/")]
+
+
+def _of_step(p: Pass, body: Body, index: int, number: int) -> list[tuple[str, str, Any]]:
+    return [(item.kind, item.subject, item.config) for item in of_step(p.view, body, p.run, index, number)]
+
+
+def _revision(
+    p: Pass, number: int, body: Body, snapshots: Mapping[str, Any], connections: Mapping[str, Any]
+) -> Revision:
+    data: dict[str, Any] = {"body": body.pinned(), "snapshots": dict(snapshots)}
+    if connections:
+        data["connections"] = dict(connections)
+    return Revision.named(p.view, str(number), data)
+
+
+def _snapshot(seen: Observation, body: Body, subject: str, sight: Sight, stayed: bool) -> Mapping[str, Any] | None:
+    """What is now; for captured configuration what was promoted last, with what is now beside it."""
+    if stayed and sight.snapshot is not None:
+        return {**sight.snapshot, "found": sight.snapshot.get("hash"), STAYED: True}
+    promoted = seen.promoted.get(subject)
+    config = subjects(body).get(subject) if subject.startswith(("configmap/", "secret/")) else None
+    if not promoted or sight.snapshot is None or not (config or {}).get("captured"):
+        return sight.snapshot
+    return {**promoted, "found": sight.snapshot.get("hash")}
+
+
+def _names(stage: Stage) -> tuple[str, list[str]]:
+    return stage.name, [step.name for step in stage.steps]

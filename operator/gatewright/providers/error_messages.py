@@ -1,0 +1,211 @@
+"""pydantic's errors as sentences that name the path and say what would be right.
+
+`spec.stages[2].gates[0].max: "1 percent" is not a quantity (try 1%)`
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from gatewright.api.base import NAME_PATTERN, VERSION_PATTERN, docstrings
+from gatewright.api.connection import ConnectionSpec
+from gatewright.api.jobs import Job
+from gatewright.api.release import Approval, Check, FollowUp, Guard, ReleaseSpec, Target
+from gatewright.core.spec.expand import below
+
+_SHOWN = 60
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
+_SPELLED = re.compile(r"(-?\d+(?:\.\d+)?)\s*([a-z%]+)\.?", re.IGNORECASE)
+_UNITS: Mapping[str, tuple[str, ...]] = {
+    "%": ("%", "percent", "per cent", "pct", "prozent"),
+    "ms": ("ms", "msec", "msecs", "millis", "millisecond", "milliseconds"),
+    "s": ("s", "sec", "secs", "second", "seconds"),
+    "m": ("m", "min", "mins", "minute", "minutes"),
+    "h": ("h", "hr", "hrs", "hour", "hours"),
+    "d": ("d", "day", "days"),
+}
+_PATTERNS: Mapping[str, str] = {
+    NAME_PATTERN: "a name (lower-case letters, digits and -, as in error-rate)",
+    VERSION_PATTERN: "a version (letters, digits and . _ + -, as in 2.4.0)",
+    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": "the name of an object (lower-case letters, digits, - and .)",
+    r"^[-._a-zA-Z0-9]+$": "a key (letters, digits and . _ -)",
+    r"^https?://[^\s@]+$": "an http(s) URL without credentials (try http://prometheus.monitoring.svc:9090)",
+}
+_KINDS: Mapping[str, str] = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+_MODELS: Mapping[str, type[BaseModel]] = {
+    known.__name__: known for known in (ReleaseSpec, ConnectionSpec, Check, FollowUp, Guard, Target, Job, Approval)
+}
+
+
+def explain(error: ValidationError, root: str, value: object = None, model: type[BaseModel] | None = None) -> list[str]:
+    """Each of pydantic's errors as a sentence; `root` is the path of `value`, which was checked against `model`.
+
+    The errors carry their own inputs, so `value` may be left out. Without a model it is found by its name; it tells
+    which field may have been meant.
+    """
+    return list(explained(error, root, model))
+
+
+def explained(error: ValidationError, root: str, model: type[BaseModel] | None = None) -> Iterator[str]:
+    """The same, one after the other: there may be thousands."""
+    model = model or _MODELS.get(error.title)
+    for details in error.errors(include_url=False):
+        yield sentence(details, root, model)
+
+
+def sentence(details: ErrorDetails, root: str, model: type[BaseModel] | None) -> str:
+    """One error as a sentence."""
+    loc, kind, given = details["loc"], details["type"], details["input"]
+    where = place(root, loc)
+    context = details.get("ctx", {})
+    if kind == "extra_forbidden":
+        owner = _model_at(model, loc[:-1])
+        near = meant(str(loc[-1]), field_names(owner)) if owner else ""
+        return f"{place(root, loc[:-1])}: unknown field {quoted(loc[-1])}{near}"
+    if kind == "missing":
+        return f"{where}: is missing{_described(model, loc)}"
+    if kind == "value_error":
+        return f"{where}: {_helped(str(context.get('error', details['msg'])), given)}"
+    if kind in _KINDS:
+        return f"{where}: {_mistyped(given, kind, _model_at(model, loc))}"
+    if kind == "string_pattern_mismatch":
+        meaning = _PATTERNS.get(str(context.get("pattern")), f"of the form {context.get('pattern')}")
+        return f"{where}: {quoted(given)} is not {meaning}"
+    if kind == "literal_error":
+        return f"{where}: {quoted(given)} is not one of {context.get('expected')}{_near_literal(given, context)}"
+    return f"{where}: {_bounded(kind, given, context) or details['msg']}"
+
+
+def _bounded(kind: str, given: Any, context: Mapping[str, Any]) -> str:
+    most, least = context.get("max_length"), context.get("min_length")
+    texts = {
+        "string_too_long": f"is longer than {most} characters",
+        "string_too_short": "is empty" if least == 1 else f"is shorter than {least} characters",
+        "too_long": f"has {context.get('actual_length')} items; at most {most} are allowed",
+        "too_short": "is empty; it needs at least one item" if least == 1 else f"needs at least {least} items",
+        "greater_than_equal": f"{quoted(given)} is too small (at least {context.get('ge')})",
+        "less_than_equal": f"{quoted(given)} is too large (at most {context.get('le')})",
+    }
+    return texts.get(kind, "")
+
+
+def _mistyped(given: Any, kind: str, model: type[BaseModel] | None) -> str:
+    wanted = _KINDS[kind]
+    fields = f" with {listed(field_names(model))}" if model is not None and wanted == "an object" else ""
+    if given is None:
+        return f"is empty; it must be {wanted}"
+    if kind == "string_type" and isinstance(given, bool | int | float):
+        text = str(given).lower() if isinstance(given, bool) else str(given)
+        return f'{text} is not text; write it in quotes: "{text}"'
+    if wanted == "an object" or isinstance(given, Mapping | list):
+        # where an object belongs, text may be a secret in the wrong place: it is not repeated
+        word = "an object" if isinstance(given, Mapping) else "a list" if isinstance(given, list) else "plain text"
+        return f"is {word}; it must be {wanted}{fields}"
+    return f"{quoted(given)} is not {wanted}"
+
+
+def _helped(message: str, given: Any) -> str:
+    """A quantity or duration that a person would have understood: say it as the language has it."""
+    spelled = _SPELLED.fullmatch(given.strip()) if isinstance(given, str) else None
+    if spelled is None or "(try " not in message:
+        return message
+    unit = next((unit for unit, words in _UNITS.items() if spelled[2].lower() in words), None)
+    if unit is None or (unit == "%" and "duration" in message):
+        return message
+    return f"{message.partition(' (try ')[0]} (try {spelled[1]}{unit})"
+
+
+def place(root: str, loc: Sequence[int | str]) -> str:
+    """The path of a place below `root`, as users know it."""
+    text = root
+    for part in loc:
+        # pydantic marks a bad key of a mapping with "[key]"; the key itself has been named before it
+        if part != "[key]":
+            text = f"{text}[{part}]" if isinstance(part, int) else below(text, part)
+    return text
+
+
+def quoted(value: Any) -> str:
+    """A value as messages show it, not too much of it."""
+    if isinstance(value, int | float):
+        return str(value).lower()
+    text = _CREDENTIALS.sub("//***@", value if isinstance(value, str) else repr(value))
+    return f'"{text if len(text) <= _SHOWN else text[:_SHOWN] + "…"}"'
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a row."""
+    return ", ".join(sorted(names))
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Which of the known names may have been meant."""
+    known = list(known)
+    near = [word for word in known if len(name) > 2 and word.startswith(name)]
+    near = near or difflib.get_close_matches(name, known, 1, 0.5)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _near_literal(given: Any, context: Mapping[str, Any]) -> str:
+    known = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+    same = [word for word in known if isinstance(given, str) and word.lower() == given.lower()]
+    return f" (did you mean {same[0]}?)" if same else meant(str(given), known)
+
+
+def field_names(model: type[BaseModel]) -> list[str]:
+    """The fields of a model as users write them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _described(model: type[BaseModel] | None, loc: Sequence[int | str]) -> str:
+    owner = _model_at(model, loc[:-1])
+    said = docstrings(owner).get(str(loc[-1])) if owner else None
+    return f" ({said.strip().rstrip('.')})" if said else ""
+
+
+def _model_at(model: type[BaseModel] | None, loc: Sequence[int | str]) -> type[BaseModel] | None:
+    """The model that stands at a place below `model`."""
+    current: Any = model
+    for part in loc:
+        if isinstance(part, int):
+            current = _inner(current)
+        elif isinstance(current, type) and issubclass(current, BaseModel):
+            fields = {field.alias or name: field.annotation for name, field in current.model_fields.items()}
+            current = _plain(fields.get(part))
+        else:
+            current = _inner(current)
+    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+
+
+def _plain(annotation: Any) -> Any:
+    """An annotation without Annotated and None."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        rest = [part for part in get_args(annotation) if part is not type(None)]
+        return _plain(rest[0]) if len(rest) == 1 else None
+    return annotation
+
+
+def _inner(annotation: Any) -> Any:
+    """What a list or a mapping holds."""
+    arguments = get_args(_plain(annotation))
+    return _plain(arguments[-1]) if arguments else None

@@ -1,0 +1,457 @@
+"""The API server in plain dicts, with the TLS and the credentials of `kubernetes.aio`.
+
+Connections are of three kinds, and none waits for another: streams (watches, logs) last long, and there are as many as
+somebody needs; requests take turns by namespace; the Lease has its own.
+
+The generated API classes are passed over on purpose: a status write through them costs several times the CPU of the
+same request with a plain dict. Every foreign exception is converted here, or by `refusals.refusal`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import orjson
+from kubernetes.aio import client as kubernetes_client
+from kubernetes.aio import config as kubernetes_config
+
+from gatewright import __version__
+from gatewright.ports import Keep, NotFound, Permanent, Retryable, all_of_it
+from gatewright.runtime.cluster import outline, wire
+from gatewright.runtime.cluster.outline import Unreadable
+from gatewright.runtime.cluster.refusals import Gone, TimedOut, TooLarge, plain, refusal, too_many
+from gatewright.runtime.cluster.turnstile import Turnstile
+from gatewright.runtime.cluster.wire import lean
+from gatewright.runtime.telling import metrics
+from gatewright.runtime.telling.log_limits import about
+
+TIMEOUT = 8.0
+AGAIN = (0.05, 0.2)
+"""Seconds after which a read that was refused for now is tried again."""
+TURN_TIMEOUT_S = 8.0
+"""Seconds that a request waits at most for others of its namespace."""
+REQUESTS = 64
+"""Requests at a time, besides those of the Lease; one namespace has half of them at most."""
+LEASES = 2
+"""Connections for the Lease: one may hang."""
+LONG_TIMEOUT = 30.0
+"""For a text that may be long, such as a log."""
+PATCHES = {
+    "json": "application/json-patch+json",
+    "merge": "application/merge-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+}
+PAGE = 20
+"""Objects that the first page of a list asks for: an object may have 1.5 MiB, and an API server needs a second for ten."""
+MOST_IN_PAGE = 500
+PAGE_BYTES = 2**20
+"""Bytes that a page of several objects may have; as Python objects they take up to twenty times as much, and while they are
+read, nothing else happens."""
+MOST_LISTED = 5_000
+"""Objects that a list keeps which is read at once."""
+MOST_KEPT = 16 * 2**20
+"""Bytes of JSON that these may come to."""
+MOST_READ = 128 * 2**20
+"""Bytes that are read to find them."""
+RESTARTS = 3
+"""How often a list whose continuation was forgotten begins anew."""
+log = logging.getLogger("gatewright.kube")
+Kind = Literal["streams", "requests", "lease"]
+CONNECTIONS: dict[Kind, int] = {"streams": 0, "requests": REQUESTS, "lease": LEASES}
+"""How many there are of each kind at most; 0: as many as are needed."""
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+JUST_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+
+_LEASE_ROOT = "/apis/coordination.k8s.io/"
+_NAMESPACED = re.compile(r"/(?:api/[^/]+|apis/[^/]+/[^/]+)/namespaces/([^/?]+)")
+
+
+_COUNTED = {method: metrics.requests.labels(method) for method in ("GET", "POST", "PUT", "PATCH", "DELETE")}
+
+
+class Kube:
+    """`ports.Cluster` over HTTP; one instance a process."""
+
+    def __init__(self, api: kubernetes_client.ApiClient) -> None:
+        self._api = api
+        self._base: str = api.configuration.host.rstrip("/")
+        self._sessions: dict[Kind, aiohttp.ClientSession] = {}
+        self._turns = Turnstile(REQUESTS)
+        self._closed = False
+        self.fence: Callable[[], None] | None = None
+        """Called before every write but those of Leases; raises where this instance may not write any more."""
+        self._pages: dict[tuple[str, str], int] = {}
+        """How many objects a page of a collection is to have, where it is not `PAGE`."""
+        self._proxy = api.configuration.proxy or None
+
+    @property
+    def host(self) -> str:
+        """URL of the API server."""
+        return self._base
+
+    def _open(self, most: int) -> aiohttp.ClientSession:
+        """The library's session without its `trust_env`, which would read ~/.netrc in a thread on every request, and with
+        so many connections at most (0: any number)."""
+        connector = aiohttp.TCPConnector(limit=most, ssl=self._api.rest_client.ssl_context)
+        # no cookies: they would be looked up for each request, and an API server has none
+        return aiohttp.ClientSession(
+            connector=connector,
+            read_bufsize=2**20,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+        )
+
+    @classmethod
+    async def connect(cls) -> Kube:
+        """From KUBECONFIG or ~/.kube/config, else from the pod's ServiceAccount."""
+        configuration = kubernetes_client.Configuration()
+        try:
+            kubernetes_config.load_incluster_config(client_configuration=configuration)
+        except kubernetes_config.ConfigException:
+            await kubernetes_config.load_kube_config(client_configuration=configuration)
+        return cls(kubernetes_client.ApiClient(configuration))
+
+    async def close(self) -> None:
+        """Close all connections; whoever asks from then on gets Retryable."""
+        self._closed = True
+        for session in self._sessions.values():
+            await session.close()
+        await self._api.close()
+
+    async def get(self, path: str) -> dict[str, Any]:
+        return await self._read(path)
+
+    async def managed(self, path: str) -> dict[str, Any]:
+        return await self._request("GET", path, managers=True)
+
+    async def metadata(self, path: str) -> dict[str, Any]:
+        """The metadata of an object, all finalizers included. Raises NotFound, Retryable, Permanent."""
+        text = outline.metadata_alone(await self._patiently(path, JUST_METADATA))
+        found: dict[str, Any] = wire.decode(text)["metadata"]
+        return found
+
+    async def list(
+        self,
+        path: str,
+        selector: str = "",
+        fields: str = "",
+        accept: str = "application/json",
+        *,
+        keep: Keep = all_of_it,
+        most: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """All at once: for what is few, such as the pods of a Job. Anybody may give his own objects a label; so what
+        `keep` does not want is dropped as it comes, and what is left is bounded, as is what is read (`most`, else
+        `MOST_READ` bytes). Raises Retryable, Permanent."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        size = 0
+        async for item in self.each(path, selector, fields, accept, MOST_READ if most is None else most):
+            kept = keep(item)
+            if kept is None:
+                continue
+            meta = item["metadata"]
+            found[meta.get("namespace", ""), meta["name"]] = kept
+            size += _size(kept)
+            if len(found) > MOST_LISTED or size > MOST_KEPT:
+                raise too_many(path, selector or fields, f"{len(found)} objects of {size // 2**20} MiB")
+        return list(found.values())
+
+    async def each(
+        self,
+        path: str,
+        selector: str = "",
+        fields: str = "",
+        accept: str = "application/json",
+        most: int | None = None,
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """One object after the other, of which no more than a page is in memory; one may come twice where the list was
+        forgotten on the way, and one that cannot be read is passed over. Raises Retryable, Permanent, also after `most`
+        bytes.
+
+        No `resourceVersion=0`: with it some API servers ignore the limit. A page that has too many bytes, or takes too
+        long, is asked for again with fewer objects; one whose objects are small is followed by a larger one.
+        """
+        query = ({"labelSelector": selector} if selector else {}) | ({"fieldSelector": fields} if fields else {})
+        limit, growth, restarts, read = self._pages.get((path, accept), PAGE), MOST_IN_PAGE, 0, 0
+        while True:
+            query["limit"] = str(limit)
+            try:
+                page, size = await self._page(f"{path}?{urlencode(query)}", accept, PAGE_BYTES if limit > 1 else None)
+            except (TooLarge, TimedOut):
+                if limit == 1:
+                    raise
+                limit, growth = max(1, limit // 4), 2
+                continue
+            except Unreadable as error:
+                if limit > 1:
+                    limit, growth = 1, 2
+                    continue
+                page, size = await self._passed_over(path, query, error), 1
+            except Gone as error:
+                if "continue" not in query or restarts >= RESTARTS:
+                    raise Retryable(str(error)) from None
+                restarts += 1
+                query["continue"] = error.token
+                if not error.token:
+                    del query["continue"]
+                continue
+            read += size
+            if most is not None and read > most:
+                raise too_many(path, selector or fields, f"more than {most // 2**20} MiB")
+            items = page.get("items") or []  # null where a list of metadata alone is empty
+            token = page.get("metadata", {}).get("continue")
+            if items:
+                limit = min(MOST_IN_PAGE, growth * limit, max(1, PAGE_BYTES * len(items) // (2 * size)))
+            del page
+            items.reverse()
+            while items:
+                yield items.pop()
+            if not token:
+                break
+            query["continue"] = token
+        if limit == PAGE or selector or fields:
+            self._pages.pop((path, accept), None)
+        else:
+            self._pages[path, accept] = limit
+
+    async def _page(self, path: str, accept: str, most: int | None) -> tuple[dict[str, Any], int]:
+        """A page of a list, and its bytes."""
+        text = await self._patiently(path, accept, most)
+        page = wire.decode_page(text, alone=most is None)
+        for item in page.get("items") or ():
+            lean(item)
+        return page, len(text)
+
+    async def _passed_over(self, path: str, query: Mapping[str, str], error: Unreadable) -> dict[str, Any]:
+        """A page without its only object, which cannot be read; its metadata say which one that is."""
+        page, _ = await self._page(f"{path}?{urlencode(query)}", METADATA_ONLY, None)
+        for item in page.get("items") or ():
+            meta = item["metadata"]
+            log.error(
+                "%s %s/%s is passed over: %s",
+                plain(path),
+                meta.get("namespace", ""),
+                meta["name"],
+                error,
+                extra=about(meta.get("namespace", ""), meta["name"]),
+            )
+        return page | {"items": []}
+
+    async def tail(self, path: str, limit: int) -> str:
+        """The whole text is read (the API server knows no last bytes), but never more than twice the limit is kept."""
+        kept = bytearray()
+        try:
+            async with asyncio.timeout(LONG_TIMEOUT), aclosing(self.stream(path, TIMEOUT, _nothing, "GET")) as chunks:
+                async for chunk in chunks:
+                    kept += chunk
+                    if len(kept) > 2 * limit:
+                        del kept[:-limit]
+        except TimeoutError:
+            raise Retryable(f"GET {plain(path)}: not all of it came in {LONG_TIMEOUT:.0f}s") from None
+        return kept[-limit:].decode(errors="replace")
+
+    async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._request("POST", path, body)
+
+    async def create_for_metadata(self, path: str, body: Mapping[str, Any]) -> None:
+        """The same for what nobody asks about afterwards: answered by the object's metadata alone."""
+        await self._request("POST", path, body, accept=JUST_METADATA)
+
+    async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace an object; its `metadata.resourceVersion` is the precondition."""
+        return await self._request("PUT", path, body)
+
+    async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
+        return await self._request("PATCH", path, body, content=PATCHES[kind])
+
+    async def patch_for_metadata(self, path: str, body: Any, kind: Literal["json", "merge"]) -> dict[str, Any]:
+        """The same, answered by the object's metadata alone: what was written is known."""
+        found = await self._request("PATCH", path, body, content=PATCHES[kind], accept=JUST_METADATA)
+        metadata: dict[str, Any] = found["metadata"]
+        return metadata
+
+    async def delete(self, path: str, selector: str = "", uid: str = "") -> None:
+        target = f"{path}?{urlencode({'labelSelector': selector})}" if selector else path
+        precondition = {"preconditions": {"uid": uid}} if uid else {}
+        try:
+            await self._request("DELETE", target, {"propagationPolicy": "Background", **precondition})
+        except NotFound:
+            return
+
+    async def stream(
+        self, path: str, silence: float, opened: Callable[[], None], verb: str = "WATCH"
+    ) -> AsyncGenerator[bytes, None]:
+        """The chunks of an answer that does not end, such as a watch. Raises Retryable, also after `silence` seconds
+        without a byte, NotFound, Permanent; a stream that the API server ends just ends."""
+        headers = await self._headers("GET", path)
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=silence)
+        metrics.requests.labels(verb).inc()
+        try:
+            async with self._opened("streams").request(
+                "GET", self._base + path, headers=headers, proxy=self._proxy, timeout=limit
+            ) as response:
+                if response.status >= 400:
+                    raise refusal("GET", path, response.status, await response.read(), "")
+                opened()
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except TimeoutError:
+            raise Retryable(f"GET {plain(path)}: nothing came for {silence:.0f}s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Retryable(f"GET {plain(path)}: {type(error).__name__}") from None
+
+    async def _read(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = wire.decode_one(await self._patiently(path))
+        if "metadata" in found:
+            lean(found)
+        return found
+
+    async def _patiently(self, path: str, accept: str = "application/json", most: int | None = None) -> bytes:
+        """A read that is refused for a moment is tried again at once: a pass needs all of its reads to get anywhere."""
+        for delay in AGAIN:
+            try:
+                return await self._answer("GET", path, accept=accept, most=most)
+            except Retryable as error:
+                if isinstance(error, TimedOut) or error.after:
+                    raise
+            await asyncio.sleep(delay)
+        return await self._answer("GET", path, accept=accept, most=most)
+
+    async def _headers(self, method: str, path: str, accept: str = "application/json") -> dict[str, str]:
+        headers = {"Accept": accept, "User-Agent": f"gatewright/{__version__}"}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
+        return headers
+
+    def _opened(self, kind: Kind) -> aiohttp.ClientSession:
+        if self._closed:
+            raise Retryable("this instance has stopped")
+        if kind not in self._sessions:
+            self._sessions[kind] = self._open(CONNECTIONS[kind])
+        return self._sessions[kind]
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content: str = "application/json",
+        accept: str = "application/json",
+        managers: bool = False,
+    ) -> dict[str, Any]:
+        text = await self._answer(method, path, body, content, accept)
+        found: dict[str, Any] = wire.decode_one(outline.metadata_alone(text), whole=managers)
+        if "metadata" in found and not managers:  # only `managed` asks who wrote which field
+            lean(found)
+        return found
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content: str = "application/json",
+        accept: str = "application/json",
+        most: int | None = None,
+    ) -> bytes:
+        """The text of an answer; TooLarge where it has more than so many bytes."""
+        if path.startswith(_LEASE_ROOT):
+            return await self._send("lease", method, path, body, content, accept, most)
+
+        async with self._turn(method, path, whose(path, body)):
+            if method != "GET" and self.fence is not None:
+                self.fence()
+            return await self._send("requests", method, path, body, content, accept, most)
+
+    @asynccontextmanager
+    async def _turn(self, method: str, path: str, namespace: str) -> AsyncGenerator[None]:
+        """Have one of the requests of a namespace. Raises Retryable where that takes too long."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(TURN_TIMEOUT_S):
+                    await stack.enter_async_context(self._turns.turn(namespace))
+            except TimeoutError:
+                owner = f"namespace {namespace}" if namespace else "the operator itself"
+                raise Retryable(
+                    f"{method} {plain(path)}: {owner} has too many requests under way ({self._turns.inside[namespace]})"
+                ) from None
+            yield
+
+    async def _send(
+        self, kind: Kind, method: str, path: str, body: Any, content: str, accept: str, most: int | None
+    ) -> bytes:
+        """One request over a connection of its kind."""
+        headers = await self._headers(method, path, accept)
+        headers["Content-Type"] = content
+        try:
+            data = None if body is None else wire.as_json(body)
+        except TypeError:  # too deep, or a number or text that JSON has no place for
+            raise Permanent(f"{method} {plain(path)}: what is to be sent cannot be written as JSON") from None
+        _COUNTED[method].inc()
+        try:
+            async with self._opened(kind).request(
+                method, self._base + path, data=data, headers=headers, proxy=self._proxy
+            ) as response:
+                text = await (response.read() if most is None else _at_most(response, most))
+        except TimeoutError:
+            raise TimedOut(f"{method} {plain(path)}: no answer from the API server in {TIMEOUT:.0f}s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Retryable(f"{method} {plain(path)}: {type(error).__name__}") from None
+        if text is None:
+            raise TooLarge(f"{method} {plain(path)}: more than {most} bytes")
+        if response.status >= 400:
+            raise refusal(method, path, response.status, text, response.headers.get("Retry-After", ""))
+        return text
+
+
+async def _at_most(response: aiohttp.ClientResponse, most: int) -> bytes | None:
+    """The text of an answer; None, and its connection is closed, where it has more than so many bytes."""
+    text = bytearray()
+    async for chunk in response.content.iter_any():
+        text += chunk
+        if len(text) > most:
+            response.close()
+            return None
+    return bytes(text)
+
+
+def _size(kept: dict[str, Any]) -> int:
+    try:
+        return len(orjson.dumps(kept))
+    except TypeError:  # nested deeper than can be written
+        return MOST_KEPT + 1
+
+
+def _nothing() -> None:
+    """Nobody has to know that a stream was opened."""
+
+
+def whose(path: str, body: Any) -> str:
+    """The namespace that a request is made for; empty where it is for all. A review names it in its body."""
+    namespaced = _NAMESPACED.match(path)
+    if namespaced is not None:
+        return namespaced[1]
+    if path.endswith("accessreviews"):
+        return str(body["spec"]["resourceAttributes"].get("namespace", ""))
+    return ""
+
+
+def _segment(name: str) -> str:
+    if name in (".", ".."):
+        raise Permanent(f'"{name}" is no name of an object')
+    return quote(name, safe="")
+
+
+def path(api: str, plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
+    """An API path: `path("apps/v1", "deployments", "shop", "web")`. Raises Permanent where a name would lead elsewhere."""
+    root = f"/api/{api}" if "/" not in api else f"/apis/{api}"
+    parts = [f"namespaces/{_segment(namespace)}"] if namespace else []
+    parts += [plural, *([_segment(name)] if name else []), *([sub] if sub else [])]
+    return "/".join([root, *parts])

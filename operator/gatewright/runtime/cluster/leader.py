@@ -1,0 +1,150 @@
+"""One acting instance: a Lease, renewed by one request, and a fence that every write looks at.
+
+`kubernetes.aio.leaderelection` was tried and left: it asks twice for each renewal, takes local time for UTC, and cannot
+say when it last succeeded, which the fence needs. A lease that was not renewed in time is lost at once by the monotonic
+clock, whatever the API server may still think: an instance that was stopped (SIGSTOP) past its lease finds itself out
+before its next write. The last renewal of whoever acted before tells how long nobody watched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from gatewright.core.run.clocks import parse
+from gatewright.ports import Conflict, NotFound, Permanent, Retryable
+from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.telling import metrics
+
+DURATION = 15.0
+RENEW = 5.0
+FENCE = 12.0
+"""Seconds after the last renewal in which this instance may act: less than the lease, for clocks that drift."""
+
+LEASE = "gatewright"
+
+log = logging.getLogger("gatewright.leader")
+
+
+class Lost(Retryable):
+    """The Lease is not ours any more; nothing may be written."""
+
+
+class Leader:
+    """The Lease `gatewright` in the operator's namespace."""
+
+    def __init__(self, kube: Kube, namespace: str, identity: str, name: str = LEASE) -> None:
+        self._kube = kube
+        self._path = path("coordination.k8s.io/v1", "leases", namespace, name)
+        self._collection = path("coordination.k8s.io/v1", "leases", namespace)
+        self._identity = identity
+        self._name = name
+        self.namespace = namespace
+        self._renewed = float("-inf")
+        self._lease: dict[str, Any] | None = None
+        self.unwatched = 0.0
+        """Seconds between the last renewal of whoever acted before and our taking over."""
+
+    def fence(self) -> None:
+        """Raises Lost unless this instance may act now."""
+        if time.monotonic() - self._renewed > FENCE:
+            raise Lost("the Lease was not renewed in time")
+
+    async def acquire(self) -> None:
+        """Wait until this instance acts."""
+        seen: tuple[str, float] | None = None
+        while True:
+            try:
+                lease = await self._kube.get(self._path)
+            except NotFound:
+                lease = None
+            except (Retryable, Permanent) as error:
+                log.warning("cannot read the Lease: %s", error)
+                await asyncio.sleep(1.0)
+                continue
+            version = lease["metadata"]["resourceVersion"] if lease else ""
+            if seen is None or seen[0] != version:
+                seen = (version, time.monotonic())
+            if self._free(lease, seen[1]) and await self._take(lease):
+                return
+            await asyncio.sleep(1.0)
+
+    async def hold(self) -> None:
+        """Renew until the Lease is lost; then return."""
+        try:
+            while True:
+                await asyncio.sleep(RENEW if time.monotonic() - self._renewed < RENEW * 1.5 else 1.0)
+                if not await self._take(self._lease):
+                    if self._lease is None or time.monotonic() - self._renewed > FENCE:
+                        return
+        finally:
+            metrics.leading.set(0)
+
+    async def resign(self) -> None:
+        """Let another instance act at once; for a graceful stop."""
+        lease = self._lease
+        self._renewed = float("-inf")
+        metrics.leading.set(0)
+        if lease is None:
+            return
+        lease["spec"]["holderIdentity"] = ""
+        lease["spec"]["renewTime"] = _micro()
+        try:
+            await self._kube.replace(self._path, lease)
+        except (Retryable, Permanent) as error:
+            log.info("the Lease was not handed back: %s", error)
+
+    def _free(self, lease: dict[str, Any] | None, seen: float) -> bool:
+        if lease is None:
+            return True
+        holder = lease["spec"].get("holderIdentity")
+        duration = float(lease["spec"].get("leaseDurationSeconds") or DURATION)
+        return holder in (None, "", self._identity) or time.monotonic() - seen > duration
+
+    async def _take(self, lease: dict[str, Any] | None) -> bool:
+        sent = time.monotonic()
+        before = lease["spec"].get("renewTime") if lease else None
+        first = self._renewed == float("-inf")
+        spec = dict(lease["spec"]) if lease else {"leaseTransitions": 0}
+        if spec.get("holderIdentity") != self._identity:
+            spec |= {"acquireTime": _micro(), "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
+        spec |= {"holderIdentity": self._identity, "leaseDurationSeconds": int(DURATION), "renewTime": _micro()}
+        try:
+            self._lease = await (self._update(lease, spec) if lease else self._create(spec))
+        except Conflict:
+            return await self._reread()
+        except NotFound:
+            self._lease = None
+            return False
+        except (Retryable, Permanent) as error:
+            log.warning("the Lease was not renewed: %s", error)
+            return False
+        self._renewed = sent
+        metrics.leading.set(1)
+        if first and before:
+            self.unwatched = max(0.0, (datetime.now(UTC) - parse(before)).total_seconds())
+        return True
+
+    async def _reread(self) -> bool:
+        """Somebody else wrote the Lease: ours still, or lost."""
+        try:
+            found = await self._kube.get(self._path)
+        except (Retryable, Permanent):
+            return False
+        self._lease = found if found["spec"].get("holderIdentity") == self._identity else None
+        return False
+
+    async def _update(self, lease: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+        return await self._kube.replace(self._path, lease | {"spec": spec})
+
+    async def _create(self, spec: dict[str, Any]) -> dict[str, Any]:
+        meta = {"name": self._name, "namespace": self.namespace}
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
+        return await self._kube.create(self._collection, body)
+
+
+def _micro() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,208 @@
+"""Large objects of Gatewright, told apart into their parts by bytes: who writes one cannot make all others wait for it.
+
+To read a JSON text takes a fraction of a second if it has 1.5 MB of small lists, and nothing else happens meanwhile. So of an
+object that is large or nested deeply only what is needed is read: names, versions and the status. Its spec stays text.
+
+    {"apiVersion":...,"kind":...,"metadata":{<members>},"spec":<text>,"status":<what the operator wrote>}
+
+This is how an API server writes custom resources: keys in order, no spaces. What does not look so is Unreadable here.
+Each end is found by a search for bytes that stand within no text. In `},"x` the bracket closes something: were it part of
+a text, that text would end at the quote, and no letter may follow there. Annotations and labels are flat, and no list
+stands within managed fields or owners; so the first such bracket closes them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from gatewright.api import FINALIZER, GROUP
+from gatewright.core.report import size
+from gatewright.ports import Permanent
+
+SMALL = 64 * 1024
+"""Bytes of a text that is read as a whole: at worst that takes 5 ms. A runbook in full has 18 KiB."""
+MOST_STATUS = 256 * 1024
+"""Bytes of a status that is read at all; the operator writes less than half of that."""
+MOST_FINALIZERS = 16
+"""Finalizers of an object that are remembered."""
+_MOST_MEMBERS = 32
+_MOST_TEXT = 2 * 1024
+"""Bytes of a list that is short for sure."""
+
+_OBJECT = re.compile(
+    rb'\{"apiVersion":"' + re.escape(GROUP.encode()) + rb'/\w+","kind":"(\w+)","metadata":\{', re.ASCII
+)
+_EVENT = re.compile(rb'\{"type":"([A-Z]+)","object":')
+_LIST = re.compile(rb'\{"apiVersion":"' + re.escape(GROUP.encode()) + rb'/\w+","items":\[', re.ASCII)
+_LIST_ENDS = re.compile(rb'\],"kind":"\w+List","metadata":\{[^{}]{0,20000}\}\}\s*$', re.ASCII)
+_MEMBER = re.compile(rb'"(\w+)":(?:("[^"\\]{0,1000}"|\d{1,18}|null)|([\[{]))', re.ASCII)
+_CLOSES = {b"{": re.compile(rb'\},"[a-z]'), b"[": re.compile(rb'\],"[a-z]')}
+_TEXT = re.compile(rb'"([^"\\]{1,400})"')
+_SPEC, _STATUS, _MANAGED = b',"spec":', b'"status":{', b',"managedFields":['
+_METADATA = b'{"kind":"PartialObjectMetadata",'
+_METADATA_LIST = b'{"kind":"PartialObjectMetadataList",'
+_NEXT_METADATA = b"}}," + _METADATA
+_ESCAPED = (b"\\u003c", b"\\u003e", b"\\u0026")
+"""What an API server writes for `<`, `>` and `&`."""
+_MORE = 5
+"""Bytes that each of these has more."""
+
+
+class Unreadable(Permanent):
+    """An answer cannot be read, whatever is cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadSpec:
+    """A spec as text."""
+
+    text: bytes
+    """Empty where it is too large to be read at all."""
+    size: int
+    """Bytes of JSON."""
+
+
+def event(text: bytes) -> dict[str, Any]:
+    """An event of a watch. Raises Unreadable where it is none of an object of ours, as an API server writes it."""
+    begin = _EVENT.match(text)
+    if begin is None:
+        raise Unreadable("an event does not begin as one")
+    return {"type": begin[1].decode(), "object": _outline(text, begin.end(), _end(text) - 1)}
+
+
+def one(text: bytes) -> dict[str, Any]:
+    """An object of ours. Raises Unreadable."""
+    return _outline(text, 0, _end(text))
+
+
+def page_of_one(text: bytes) -> dict[str, Any]:
+    """A page of a list that has one object of ours. Raises Unreadable."""
+    begin, end = _LIST.match(text), text.rfind(b'],"kind":"')
+    if begin is None or end < begin.end() or _LIST_ENDS.match(text, end) is None:
+        raise Unreadable("a page does not look like one of a list")
+    rest = orjson.loads(b"{" + text[end + 2 :])
+    return {"items": [_outline(text, begin.end(), end)], **rest}
+
+
+def metadata_alone(text: bytes) -> bytes:
+    """An answer of metadata alone without who wrote which field: that may be most of it, and it stands last."""
+    begin = text.find(_MANAGED) if text.startswith(_METADATA) else -1
+    return text if begin < 0 else text[:begin] + b"}}"
+
+
+def page_of_metadata(text: bytes) -> bytes:
+    """The same for a page of a list."""
+    if not text.startswith(_METADATA_LIST):
+        return text
+    items = text.split(_NEXT_METADATA)
+    for number, item in enumerate(items):
+        begin = item.find(_MANAGED)
+        if begin >= 0:
+            items[number] = item[:begin] if number < len(items) - 1 else item[:begin] + b"}}]}"
+    return _NEXT_METADATA.join(items)
+
+
+def _end(text: bytes) -> int:
+    """Where an object ends."""
+    end = len(text)
+    while end and text[end - 1] in b" \r\n\t":
+        end -= 1
+    return end
+
+
+def _outline(text: bytes, start: int, end: int) -> dict[str, Any]:
+    """The object that stands there."""
+    begin = _OBJECT.match(text, start)
+    if begin is None or text[end - 1 : end] != b"}":
+        raise Unreadable("it is no object of ours as an API server writes it")
+    metadata, at = _metadata(text, begin.end())
+    kind = begin[1].decode()
+    found: dict[str, Any] = {"kind": kind, "metadata": metadata}
+
+    status, spec_ends = _status(text, at, end - 1)
+    if status is not None:
+        found["status"] = status
+    if text.startswith(_SPEC, at):
+        found["spec"] = _spec(text, at + len(_SPEC), spec_ends, kind)
+    elif at != spec_ends:
+        raise Unreadable("something stands between metadata and status")
+    return found
+
+
+def _metadata(text: bytes, at: int) -> tuple[dict[str, Any], int]:
+    """What is asked of metadata, and where they end."""
+    found: dict[str, Any] = {}
+    for _ in range(_MOST_MEMBERS):
+        member = _MEMBER.match(text, at)
+        if member is None:
+            break
+        name, at = member[1].decode(), member.end()
+
+        if member[3] is None:
+            found[name] = orjson.loads(member[2])
+        else:
+            closes = _CLOSES[member[3]].search(text, at)
+            if closes is None:
+                break
+            if name == "finalizers":
+                found[name] = _finalizers(text[at - 1 : closes.start() + 1])
+            at = closes.start() + 1
+
+        if text[at : at + 1] == b"}":
+            if not found.keys() >= {"name", "namespace", "uid", "resourceVersion"}:
+                break
+            return found, at + 1
+        at += 1  # a comma
+    raise Unreadable("its metadata do not look as an API server writes them")
+
+
+def _finalizers(text: bytes) -> list[str]:
+    """All of them, or where there may be many, one more than are remembered, and ours if it is among them."""
+    if len(text) <= _MOST_TEXT:
+        found: list[str] = orjson.loads(text)
+        return found
+    first = [item[1].decode() for item in islice(_TEXT.finditer(text), MOST_FINALIZERS + 1)]
+    ours = FINALIZER not in first and f'"{FINALIZER}"'.encode() in text
+    return [*first, FINALIZER] if ours else first
+
+
+def _status(text: bytes, at: int, end: int) -> tuple[dict[str, Any] | None, int]:
+    """The status, and where what comes before it ends.
+
+    It stands last, and no part of it has that name: so it begins with the last such key, or there is none, and that key is
+    part of the spec. Then there are more closing brackets behind it than belong to it.
+    """
+    begin = text.rfind(_STATUS, at, end) - 1
+    if begin < at or text[begin : begin + 1] != b",":  # it is the first key of a map
+        return None, end
+    value = begin + len(_STATUS)
+    if end - value > MOST_STATUS:
+        return {"runs": f"a status of {end - value} bytes"}, begin
+    try:
+        return orjson.loads(text[value:end]), begin
+    except orjson.JSONDecodeError as error:
+        if "after document" in error.msg:
+            return None, end
+        return {"runs": "a status that cannot be read"}, begin
+
+
+def _spec(text: bytes, begin: int, end: int, kind: str) -> Any:
+    used = end - begin
+    if used > size.MOST_BYTES:
+        used -= _MORE * text.count(
+            b"\\u", begin, end
+        )  # nearly always one of those that are escaped; exact if it matters
+        if used <= size.MOST_BYTES:
+            used = end - begin - _MORE * sum(text.count(escaped, begin, end) for escaped in _ESCAPED)
+    spec = UnreadSpec(text[begin:end] if used <= size.MOST_BYTES else b"", used)
+    if kind == "Release":
+        return spec
+    try:
+        return orjson.loads(spec.text)
+    except ValueError:  # too large, or too deep: without it an object says what it lacks
+        return {}

@@ -1,0 +1,213 @@
+"""ControllerRevisions: what a run has pinned, and what was live before and after it; and the copies of Secrets beside them.
+
+Each carries its run as a label, and the copies that its snapshots refer to as an annotation, so that old ones can be
+found by metadata alone. A copy goes with the last revision that names it; Secrets are never listed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gatewright.api import GROUP, RELEASE
+from gatewright.core.model import Revision, View, content_mark, stored
+from gatewright.ports import Cluster, Conflict, NotFound, Permanent
+from gatewright.runtime.cluster.children import meta, ours
+from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, path
+from gatewright.runtime.cluster.wire import as_json
+
+RUN = f"{GROUP}/run"
+"""Label on a ControllerRevision: the number of the run that made it."""
+COPIES = f"{GROUP}/copies"
+"""Annotation on a ControllerRevision: names of the Secret copies that its snapshots refer to, with commas between them."""
+LIMIT = 2**20
+"""Bytes of JSON that one ControllerRevision may keep; etcd takes 1.5 MiB in a request, metadata included."""
+
+MOST_REVISIONS = 1000
+"""ControllerRevisions of one Release that are looked through."""
+MOST_METADATA = 8 * 2**20
+"""Bytes of their metadata."""
+MOST_PRUNED = 50
+"""ControllerRevisions that are deleted at a time: a pass waits for it."""
+MOST_COPIES = 200
+"""Secret copies that one of them may name."""
+
+_KIB = 1024
+
+
+async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: int) -> None:
+    """Create a ControllerRevision; one that is there already must have its content. Raises Retryable, Permanent."""
+    problem = too_large(revision.data)
+    if problem is not None:
+        raise Permanent(problem)
+    metadata = meta(view, revision.name)
+    metadata["labels"][RUN] = str(run)
+    copies = copies_in(revision.data)
+    if copies:
+        metadata["annotations"] = {COPIES: ",".join(sorted(copies))}
+    # Content as the API server writes it itself: it compares bytes, and takes other ones for a forbidden change when
+    # somebody only edits metadata (the garbage collector of `kubectl delete --cascade=orphan`).
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": metadata,
+        "data": stored(orjson.loads(orjson.dumps(revision.data, option=orjson.OPT_SORT_KEYS))),
+        "revision": 1,
+    }
+    try:
+        await cluster.create(_collection(view), body)
+    except Conflict:
+        await read_revision(cluster, view, revision.name)
+
+
+async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, Any]:
+    """The content of a ControllerRevision of this Release, as it was written. Raises Retryable, Permanent."""
+    data = await _content(cluster, view, name)
+    if not isinstance(data, dict) or not name.endswith(f"-{content_mark(view.uid, data)}"):
+        raise Permanent(
+            f"ControllerRevision {name} does not hold what its name stands for: somebody else has written it"
+        )
+    return data
+
+
+async def _content(cluster: Cluster, view: View, name: str) -> Any:
+    found = await cluster.get(path("apps/v1", "controllerrevisions", view.namespace, name))
+    if not ours(view, found):
+        raise Permanent(f"ControllerRevision {name} belongs to another owner; it cannot be used")
+    return found.get("data")
+
+
+def too_large(data: Mapping[str, Any]) -> str | None:
+    """Why what a run has to keep does not fit into one object, and what would help; None where it fits."""
+    size = _size(data)
+    if size <= LIMIT:
+        return None
+    parts = {subject: _size(snapshot) for subject, snapshot in (data.get("snapshots") or {}).items()}
+    if "body" in data:
+        parts["the pinned spec"] = _size(data["body"])
+    largest = max(parts, key=lambda name: parts[name], default="the record")
+    return (
+        f"what this run has to keep for its rollback is {_kib(size)}, and one object takes {_kib(LIMIT)}; "
+        f"the largest part is {largest} ({_kib(parts.get(largest, size))}): {_remedy(largest)}"
+    )
+
+
+def copies_in(data: Mapping[str, Any]) -> set[str]:
+    """Names of the Secret copies that snapshots refer to."""
+    snapshots = data.get("snapshots") or {}
+    return {
+        snapshot["copy"]
+        for subject, snapshot in snapshots.items()
+        if subject.startswith("secret/") and isinstance(snapshot, Mapping) and "copy" in snapshot
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What nobody needs any more
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A ControllerRevision of this Release, by its metadata alone."""
+
+    name: str
+    uid: str
+    run: str
+    copies: frozenset[str]
+
+
+async def prune(kube: Kube, view: View, keep: Collection[str], history: Collection[int]) -> None:
+    """Delete revisions of this Release that are neither in `keep` (names) nor of a run in `history`, and the Secret copies
+    that only those named; `MOST_PRUNED` at a time. Raises Retryable; Permanent after all that could be deleted is.
+
+    Anybody may put the label of a Release, and its UID, on revisions of his own. So contents are read only of what the
+    status itself names, and the rest is bounded.
+    """
+    runs = {str(run) for run in history}
+    there = await _listed(kube, view)
+    old = [item for item in there if item.name not in keep and item.run not in runs]
+    if not old:
+        return
+
+    staying = [item for item in there if item not in old]
+    needed = {copy for item in staying for copy in item.copies}
+    for name in sorted(set(keep) - {item.name for item in staying}):  # somebody has taken its labels away
+        needed |= await _copies_in_content(kube, view, name)
+
+    refusals = [refusal async for refusal in _deleted(kube, view, old[:MOST_PRUNED], needed)]
+    if refusals:
+        raise refusals[0]
+
+
+async def _listed(kube: Kube, view: View) -> list[_Kept]:
+    """All that carry a run; nothing is known of what is needed unless all of them are. Raises Permanent, Retryable."""
+    count = itertools.count(1)
+
+    def own(item: dict[str, Any]) -> dict[str, Any] | None:
+        if not ours(view, item):
+            return None
+        if next(count) > MOST_REVISIONS:
+            raise Permanent(f"there are more than {MOST_REVISIONS} ControllerRevisions of {view.name}; delete some")
+        return item
+
+    selector = f"{RELEASE}={view.name[:63]},{RUN}"
+    listed = await kube.list(_collection(view), selector, accept=METADATA_ONLY, keep=own, most=MOST_METADATA)
+    return [_kept(item["metadata"]) for item in listed]
+
+
+def _kept(metadata: Mapping[str, Any]) -> _Kept:
+    named = (metadata.get("annotations") or {}).get(COPIES, "")
+    return _Kept(metadata["name"], metadata["uid"], metadata["labels"][RUN], frozenset(named.split(",")) - {""})
+
+
+async def _deleted(kube: Kube, view: View, old: Collection[_Kept], needed: Collection[str]) -> AsyncIterator[Permanent]:
+    """Delete each revision after its copies: one that is interrupted is found again by its revision. Yields refusals."""
+    for item in old:
+        try:
+            if len(item.copies) > MOST_COPIES:
+                raise Permanent(f"ControllerRevision {item.name} names more than {MOST_COPIES} copies; it stays")
+            for copy in sorted(item.copies - set(needed)):
+                await _delete_copy(kube, view, copy)
+            await kube.delete(path("apps/v1", "controllerrevisions", view.namespace, item.name), uid=item.uid)
+        except Permanent as error:
+            yield error
+
+
+async def _copies_in_content(kube: Kube, view: View, name: str) -> set[str]:
+    try:
+        return copies_in(await _content(kube, view, name) or {})
+    except NotFound:
+        return set()
+
+
+async def _delete_copy(kube: Kube, view: View, name: str) -> None:
+    """A Secret of that name is deleted only if it is this Release's own."""
+    where = path("v1", "secrets", view.namespace, name)
+    try:
+        found = await kube.get(where)
+    except NotFound:
+        return
+    if ours(view, found):
+        await kube.delete(where, uid=found["metadata"]["uid"])
+
+
+def _collection(view: View) -> str:
+    return path("apps/v1", "controllerrevisions", view.namespace)
+
+
+def _size(value: Any) -> int:
+    return len(as_json(value))
+
+
+def _kib(size: int) -> str:
+    return f"{-(-size // _KIB)} KiB"
+
+
+def _remedy(part: str) -> str:
+    if part.startswith("configmap/"):
+        return "split it, or leave it out of the target's config"
+    return "make it smaller"

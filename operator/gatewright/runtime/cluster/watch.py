@@ -1,0 +1,164 @@
+"""Watches: of Releases, Connections and Interventions, and of the kinds that Releases work on.
+
+    list (limit 1, for a version) -> watch from it -> cut: watch on from the last version -> 410: a gap -> list again
+
+A Release tells of each of its transitions, every Deployment of the cluster of itself, and few of those are ours; and what
+tenants write may be as large as an object can be. So they are watched here, without the machinery that kopf has for
+handlers, which keeps the newest body of each object for a while. One event at a time is in memory. Bookmarks come about once
+a minute; a stream on which nothing comes for longer is dead, and is opened anew. What may have been missed in a gap is
+said to `gap`, so that whoever relied on the watch looks for himself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+from gatewright.ports import Permanent, Retryable
+from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.cluster.outline import Unreadable
+from gatewright.runtime.cluster.wire import decode_event, lean
+from gatewright.runtime.telling import metrics
+from gatewright.runtime.telling.log_limits import about
+
+SILENCE = 90.0
+"""Seconds without a byte, bookmarks included, after which a stream is dead."""
+DEAD = 115.0
+"""Seconds without anything happening after which a watch hangs, and the liveness probe is to fail."""
+LASTS = 300
+"""Seconds after which the API server ends a watch by itself."""
+BREATH = 128 * 1024
+"""Bytes of events that are taken in before others have their turn: what comes together may have 2 MiB."""
+DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+log = logging.getLogger("gatewright.watch")
+Told = Callable[[str, str, dict[str, Any]], None]
+"""Gets the API path of the object, `ADDED`, `MODIFIED` or `DELETED`, and the object."""
+
+
+class Expired(Exception):
+    """The API server has forgotten the version that a watch was to go on from."""
+
+
+class Watch:
+    """One kind in one namespace, or in all of them."""
+
+    def __init__(
+        self, kube: Kube, api: str, plural: str, namespace: str, selector: str, told: Told, gap: Callable[[str], None]
+    ) -> None:
+        self._kube = kube
+        self._api, self._plural, self._selector = api, plural, selector
+        self.collection = path(api, plural, namespace)
+        self._told, self._gap = told, gap
+        self._version = self._began = ""
+        self.ready = asyncio.Event()
+        """Set once whatever changes from then on will be told."""
+        self._beat = time.monotonic()
+        """When it last got on: told something, or tried to."""
+
+    async def run(self) -> None:
+        """For ever."""
+        failures = 0
+        while True:
+            try:
+                if not self._version:
+                    self._version = self._began = await self._newest()
+                    self._gap(f"/{self._plural}/")
+                    self.ready.set()
+                async for event in self._stream():
+                    failures = 0
+                    self._take(event)
+            except (Expired, Permanent) as error:
+                log.info("the watch of %s has a gap; objects in use are read anew (%s)", self.collection, error)
+                self._version = ""
+            except Retryable as error:
+                log.log(logging.WARNING if failures else logging.DEBUG, "the watch of %s: %s", self.collection, error)
+                if failures >= len(DELAYS):  # it may not know the version, as after a restore of etcd
+                    self._version = ""
+            except Exception:
+                # a bug, or an answer that no API server gives: others are still to be told
+                metrics.errors.inc()
+                log.exception("the watch of %s begins anew", self.collection)
+                self._version = ""
+            self._beat = time.monotonic()
+            await asyncio.sleep(DELAYS[min(failures, len(DELAYS) - 1)] * random.uniform(0.8, 1.2))  # noqa: S311
+            failures += 1
+
+    def dead(self) -> str | None:
+        """What is not watched any more, if this watch hangs; an API server that is away is tried again and again."""
+        return self.collection if time.monotonic() - self._beat > DEAD else None
+
+    def skips(self, version: int) -> bool:
+        """Whether it has begun after a version: of what came before, it will never tell."""
+        return self._began.isdecimal() and int(self._began) >= version
+
+    def _got_on(self) -> None:
+        self._beat = time.monotonic()
+
+    async def _newest(self) -> str:
+        found = await self._kube.get(f"{self.collection}?{urlencode({'limit': '1', **self._query()})}")
+        return str(found["metadata"]["resourceVersion"])
+
+    async def _stream(self) -> AsyncIterator[dict[str, Any]]:
+        seconds = random.randint(LASTS, LASTS + 60)  # noqa: S311  (not all watches at once)
+        query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": self._version}
+        query |= {"timeoutSeconds": str(seconds), **self._query()}
+        begun: list[bytes] = []
+        async for chunk in self._kube.stream(f"{self.collection}?{urlencode(query)}", SILENCE, self._got_on):
+            self._got_on()
+            begun.append(chunk)
+            if b"\n" not in chunk:  # one event may have more than a MiB
+                continue
+            *lines, rest = b"".join(begun).split(b"\n")
+            begun = [rest]
+            taken = 0
+            for line in lines:
+                taken += len(line)
+                if taken > BREATH:  # one who writes much is not to keep the loop from the others
+                    taken = 0
+                    await asyncio.sleep(0)
+                if line:
+                    try:
+                        yield decode_event(line)
+                    except Unreadable as error:  # who relied on it finds by listing that it has changed
+                        log.error("an event of the watch of %s is passed over: %s", self.collection, error)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind, found = event["type"], event["object"]
+        if kind == "ERROR":
+            if found.get("code") == 410:
+                raise Expired("the version to go on from is forgotten")
+            raise Retryable(str(found.get("message", "an error without words")))
+        meta = found["metadata"]
+        self._version = meta["resourceVersion"]
+        if kind != "BOOKMARK":
+            lean(found)
+            where = path(self._api, self._plural, meta.get("namespace", ""), meta["name"])
+            try:
+                self._told(where, kind, found)
+            except Exception:
+                metrics.errors.inc()
+                log.exception(
+                    "%s is passed over: what was told of it cannot be taken in",
+                    where,
+                    extra=about(meta.get("namespace", ""), meta["name"]),
+                )
+
+    def _query(self) -> dict[str, str]:
+        return {"labelSelector": self._selector} if self._selector else {}
+
+
+def watches(
+    kube: Kube, namespaces: Iterable[str], kinds: Iterable[tuple[str, str, str]], told: Told, gap: Callable[[str], None]
+) -> list[Watch]:
+    """One watch for each kind (API, plural, label selector) and namespace; no namespace: one for all of them."""
+    return [
+        Watch(kube, api, plural, namespace, selector, told, gap)
+        for namespace in (sorted(namespaces) or [""])
+        for api, plural, selector in kinds
+    ]

@@ -1,0 +1,174 @@
+"""JSON as the API server sends and takes it.
+
+Whoever writes an object may nest it far deeper than a reader can follow, and what an API server sends need not be what a
+strict reader takes. One such object must not make what comes with it unreadable: what is too deep is cut off, and what
+is no text is replaced. An ordinary answer is read at once and costs nothing of that. A large object of ours is read only in
+part (`runtime.outline`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from typing import Any
+
+import orjson
+
+from gatewright.api import GROUP
+from gatewright.core.report import size
+from gatewright.runtime.cluster import outline
+from gatewright.runtime.cluster.outline import Unreadable
+
+LEVELS = 300
+"""Levels that are read at most, where there are more than a reader follows; no spec may have more than a few dozen."""
+MOST_MENDED = 256 * 1024
+"""Bytes of a text that is mended."""
+MOST_TOKENS = 20_000
+"""Texts and brackets that are looked at to mend one."""
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Annotation: the whole object once more, as text."""
+_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]+|[\]}]+', re.DOTALL)
+_LONGEST_NUMBER = 18
+
+
+def decode_event(text: bytes) -> dict[str, Any]:
+    """An event of a watch; of a large object of ours only what is needed is read. Raises Unreadable."""
+    found: dict[str, Any]
+    if len(text) <= outline.SMALL:
+        with contextlib.suppress(ValueError):
+            found = orjson.loads(text)
+            return found
+    with contextlib.suppress(Unreadable, ValueError):
+        return outline.event(text)
+    found = decode(text)
+    return found
+
+
+def decode_page(text: bytes, alone: bool) -> dict[str, Any]:
+    """A page of a list; `alone`: it has at most one object, of which only what is needed is read if it is a large one of
+    ours. Raises Unreadable."""
+    if len(text) > outline.SMALL:
+        text = outline.page_of_metadata(text)
+    found: dict[str, Any]
+    if len(text) <= outline.SMALL or not alone:
+        with contextlib.suppress(ValueError):
+            found = orjson.loads(text)
+            return found
+    if alone:
+        with contextlib.suppress(Unreadable, ValueError):
+            return outline.page_of_one(text)
+    found = decode(text)
+    return found
+
+
+def decode(text: bytes) -> Any:
+    """What a JSON text says, without what is nested more than LEVELS deep where that is too much. Raises Unreadable."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return _mended(text)
+
+
+def decode_one(text: bytes, whole: bool = False) -> Any:
+    """The same for an object alone; of a large one of ours only what is needed is read, unless all of it is asked for.
+
+    One of another kind that is cut, but for who wrote its fields, is not what is there, and nothing may be made of it.
+    Raises Unreadable.
+    """
+    if whole or len(text) <= outline.SMALL:
+        with contextlib.suppress(ValueError):
+            return orjson.loads(text)
+    with contextlib.suppress(Unreadable, ValueError):
+        return outline.one(text)
+
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        found = _mended(text)
+    meta = found.get("metadata", {})
+    known = {**found, "metadata": {name: value for name, value in meta.items() if name != "managedFields"}}
+    if not str(found.get("apiVersion", "")).startswith(f"{GROUP}/") and size.shape(known, levels=LEVELS)[1] > LEVELS:
+        raise Unreadable(
+            f"{found.get('kind')} {meta.get('name')} is nested more than {LEVELS} levels deep; make it flatter"
+        )
+    return found
+
+
+def _mended(text: bytes) -> Any:
+    if len(text) > MOST_MENDED:
+        raise Unreadable(f"an answer of {len(text)} bytes is no plain JSON; at most {MOST_MENDED} are mended")
+    kept = cut(text)
+    try:
+        return orjson.loads(kept)
+    except ValueError:
+        pass
+    try:
+        found = json.loads(
+            kept.decode(errors="replace"), parse_int=_whole, parse_float=_finite, parse_constant=_nothing
+        )
+        return orjson.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"an answer of {len(text)} bytes cannot be read: {str(error)[:100]}") from None
+
+
+def cut(text: bytes) -> bytes:
+    """A JSON text with null for each list and map below LEVELS. Raises Unreadable where too much stands in it."""
+    kept: list[bytes] = []
+    depth, begin = 0, 0
+    for number, found in enumerate(_TOKENS.finditer(text)):
+        if number >= MOST_TOKENS:
+            raise Unreadable(f"an answer of {len(text)} bytes is nested too deeply, and too much stands in it")
+        first, signs = text[found.start()], found.end() - found.start()
+        if first in b"[{":
+            if depth <= LEVELS < depth + signs:
+                kept += (text[begin : found.start() + LEVELS - depth], b"null")
+            depth += signs
+        elif first in b"]}":
+            if depth > LEVELS >= depth - signs:
+                begin = found.start() + depth - LEVELS
+            depth -= signs
+    if depth <= LEVELS:
+        kept.append(text[begin:])
+    return b"".join(kept)
+
+
+def _whole(text: str) -> int | float | None:
+    return int(text) if len(text) <= _LONGEST_NUMBER else _finite(text)
+
+
+def _finite(text: str) -> float | None:
+    found = float(text)
+    return found if math.isfinite(found) else None
+
+
+def _nothing(_: str) -> None:
+    """No number that JSON knows."""
+
+
+def lean(obj: dict[str, Any]) -> None:
+    """Drop from an object that was read what nobody here asks about, and what may be a large part of it."""
+    meta = obj["metadata"]
+    meta.pop("managedFields", None)
+    annotations = meta.get("annotations")
+    if annotations:
+        annotations.pop(APPLIED, None)
+
+
+_ESCAPED = (
+    (b"<", b"\\u003c"),
+    (b">", b"\\u003e"),
+    (b"&", b"\\u0026"),
+    (b"\xe2\x80\xa8", b"\\u2028"),
+    (b"\xe2\x80\xa9", b"\\u2029"),
+)
+
+
+def as_json(value: Any) -> bytes:
+    """JSON as the API server's own encoder writes it: what is escaped stands only within strings."""
+    text = orjson.dumps(value)
+    for plain, escaped in _ESCAPED:
+        if plain in text:
+            text = text.replace(plain, escaped)
+    return text

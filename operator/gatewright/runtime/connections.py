@@ -1,0 +1,491 @@
+"""Connections, ready to be used: found by kind or name, their Secrets read by name and kept for a short while.
+
+A rotated Secret is used within `SECRET_AGE` seconds, without a restart. Whether a Connection works stands in its `Ready`
+condition (`runtime.readiness`). Secrets are read by name and not watched, so nobody tells when one was mended: whoever asks
+whether a Connection works reads them anew.
+
+Before the Secrets of a Connection are read, the policy on its author must be in force (`runtime.admission_probe`).
+
+A run resolves its Connections once, before its first change, and keeps what it found (`Pins`). What was implied ("the
+namespace's only one") then goes on meaning the very same object, whatever is added later; an object of the same name that
+was made anew is another one, and is not used by a run that began with the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+from gatewright.api.base import SecretKeyRef, SecretSource, seconds
+from gatewright.api.connection import ConnectionSpec
+from gatewright.core.fair_memory import FairMemory
+from gatewright.core.model import fingerprint
+from gatewright.ports import Cluster, Link, NotFound, Permanent, Retryable
+from gatewright.providers.connections.secrets import MOST_BYTES
+from gatewright.providers.registry import CONNECTIONS
+from gatewright.providers.validate import connection_problems
+from gatewright.runtime.admission_probe import Prove, proved
+from gatewright.runtime.cluster.kube import path
+from gatewright.runtime.telling.log_limits import about
+from gatewright.runtime.telling.readiness import WORKS, Place, Readiness, Reason
+
+CLOSED = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/")
+"""Types of Secrets that open no Connection: they are Kubernetes' own, or hold everything that a chart has installed."""
+SECRET_AGE = 30.0
+PROBED_AGE = 1.0
+"""Seconds for which those who ask whether a Connection works share what was read: many may name one Secret."""
+SECRETS_BYTES = 8 * 1024 * 1024
+"""Characters of values of Secrets that are kept; no namespace drives out those of another."""
+MOST = 256
+"""Connections of one namespace that are used; of more, those that were heard of first."""
+NAMED = 10
+"""Connections that a message names."""
+METADATA = ("namespace", "name", "uid", "generation", "resourceVersion")
+
+PROVE_AGAIN_S = 30.0
+"""Seconds after which a Connection is judged anew whose author could not be known to have been asked."""
+
+
+class Pin(NamedTuple):
+    """A Connection that a run has found."""
+
+    name: str
+    uid: str
+    returning: bool = False
+    """The run is on its way back: nothing may keep it, and what it uses has been proved when it began."""
+
+
+Pins = Mapping[tuple[str, str], Pin]
+"""What a run uses: kind of a Connection and its name as the spec has it ("" where it is implied)."""
+UNPINNED: Pins = {}
+
+log = logging.getLogger("gatewright.links")
+
+
+def unpinned(key: tuple[str, str]) -> Pins:
+    """No Release has pinned anything."""
+    return UNPINNED
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one edition of a Connection says."""
+
+    body: Mapping[str, Any]
+    timeout: float
+    config: BaseModel
+    references: tuple[SecretKeyRef, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Secret:
+    """What Connections name of a Secret."""
+
+    at: float
+    """When it was read, in seconds of the loop."""
+    version: str
+    values: Mapping[str, str]
+
+    @property
+    def size(self) -> int:
+        """Characters of its values, and no less than what an empty one takes."""
+        return 256 + sum(map(len, self.values.values()))
+
+
+class Unproved(Permanent):
+    """Nobody can know whether the author of a Connection was asked for the right to what it opens."""
+
+
+class Links:
+    """All Connections that are watched."""
+
+    def __init__(self, cluster: Cluster, prove: Prove = proved) -> None:
+        """`prove`: why the Secrets of a Connection may not be read, as nobody asks who writes one."""
+        self._cluster = cluster
+        self._prove = prove
+        self._proved: dict[Place, tuple[Any, Any]] = {}
+        self._objects: dict[str, dict[str, dict[str, Any]]] = {}
+        self._crowded: set[str] = set()
+        """Namespaces that have more Connections than are used."""
+        self._secrets: FairMemory[tuple[str, str], _Secret] = FairMemory(SECRETS_BYTES)
+        self._forgetting: asyncio.TimerHandle | None = None
+        self._read_once: dict[Place, _Read] = {}
+        self._opened: dict[Place, str] = {}
+        """Identity that each had when it was opened last."""
+        self._readiness = Readiness(cluster, self._body, self._probe)
+
+    def event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
+        """A watch event of a Connection; True when its spec is new."""
+        namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+        here = self._objects.setdefault(namespace, {})
+        if kind == "DELETED":
+            here.pop(name, None)
+            self._proved.pop((namespace, name), None)
+            self._read_once.pop((namespace, name), None)
+            self._opened.pop((namespace, name), None)
+            if not here:
+                del self._objects[namespace]
+            self._readiness.forget((namespace, name))
+            return False
+        old = here.get(name)
+        if old is None and len(here) >= MOST:
+            self._leave_out(namespace)
+            return False
+        here[name] = _kept(body)
+        new = old is None or _edition(old) != _edition(body)
+        if new:
+            self._readiness.edited((namespace, name))
+        return new
+
+    def _leave_out(self, namespace: str) -> None:
+        """A Connection more than are used of a namespace: the memory of all would be filled by it."""
+        if namespace not in self._crowded:
+            log.warning(
+                "namespace %s has more than %d Connections; the others are not used",
+                namespace,
+                MOST,
+                extra=about(namespace),
+            )
+        self._crowded.add(namespace)
+
+    @property
+    def left_out(self) -> bool:
+        """Whether there are Connections that are not used, and may be as soon as others are deleted."""
+        return bool(self._crowded)
+
+    def said_of(self, place: Place) -> tuple[Any, ...] | None:
+        """What a Release that waits for a Connection may be waiting for: its edition, and whether it works."""
+        found = self._objects.get(place[0], {}).get(place[1])
+        return None if found is None else (*_edition(found), found["status"]["conditions"])
+
+    def vanished(self, there: Collection[Place]) -> None:
+        """Of those that are known, only these were in a list of all: the watch has not told how the others went."""
+        self._crowded = {namespace for namespace, name in there if name not in self._objects.get(namespace, {})}
+        known = [(namespace, name) for namespace, here in self._objects.items() for name in here]
+        for namespace, name in known:
+            if (namespace, name) not in there:
+                self.event("DELETED", {"metadata": {"namespace": namespace, "name": name}})
+
+    def resolve(self, namespace: str, kind: str, name: str | None) -> tuple[str, str]:
+        """Name and UID of the named Connection of a kind, or of the namespace's only one. Raises Permanent."""
+        found = self._find(namespace, kind, name)
+        problems = connection_problems(found["spec"], namespace)
+        if problems:
+            raise Permanent(f"{_called(kind, found)} cannot be used: {problems[0]}; mend it there")
+        return found["metadata"]["name"], found["metadata"]["uid"]
+
+    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> Link:
+        """The named Connection of a kind, or the namespace's only one; the one of `pinned`, where a run has pinned it.
+
+        Raises Retryable, Permanent.
+        """
+        found = self._pinned(namespace, kind, name, pinned) or self._find(namespace, kind, name)
+        pin = pinned.get((kind, name or ""))
+        try:
+            if pin is None or not pin.returning:
+                await self._require_proof(found)
+            return await self._link(found)
+        except Permanent as error:
+            self.used(namespace, found["metadata"]["name"], error)
+            raise
+
+    def system(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> str | None:
+        """Which external system a Connection leads to, as far as that can be known; None where there is no such one.
+
+        Two Connections of one kind and address are one system, whatever credentials or team they name: which of them may
+        open the same project is known over there alone, and a wait too many is better than two runs on one project.
+        """
+        try:
+            found = self._pinned(namespace, kind, name, pinned) or self._find(namespace, kind, name)
+            _, config = _configured(found)
+        except (Permanent, ValidationError):
+            return None
+        return f"{kind}:{_address(config) or found['metadata']['uid']}"
+
+    async def check(self, namespace: str, name: str) -> None:
+        """Ask whether a Connection works, and say so in its status."""
+        await self._readiness.check((namespace, name))
+
+    def look(self, namespace: str, name: str) -> None:
+        """Ask in the background whether a Connection works of which nobody knows it, or which did not."""
+        self._readiness.look((namespace, name))
+
+    def uid(self, namespace: str, name: str) -> str | None:
+        """UID of the Connection of a name, if there is one."""
+        found = self._objects.get(namespace, {}).get(name)
+        return str(found["metadata"]["uid"]) if found is not None else None
+
+    def used(self, namespace: str, name: str, error: Exception | None) -> None:
+        """A request went through a Connection; what that changes of its readiness is written in the background."""
+        self._readiness.used((namespace, name), error)
+
+    def look_at_all(self) -> None:
+        """What was edited while nobody acted is judged; what is NotReady may have been mended."""
+        for place in [(namespace, name) for namespace, here in self._objects.items() for name in here]:
+            self.look(*place)
+
+    async def close(self) -> None:
+        """Stop judging, and forget all Secrets."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
+        self._secrets.clear()
+        await self._readiness.close()
+
+    def _body(self, place: Place) -> Mapping[str, Any] | None:
+        return self._objects.get(place[0], {}).get(place[1])
+
+    async def _probe(self, found: Mapping[str, Any]) -> tuple[Reason, str]:
+        """Whether a Connection works. Raises Retryable where the API server does not answer."""
+        problems = connection_problems(found["spec"], found["metadata"]["namespace"])
+        if problems:
+            return "InvalidSpec", problems[0]
+        try:
+            await self._require_proof(found)
+            link = await self._link(found, PROBED_AGE)
+        except Unproved as error:
+            self._readiness.ask_later((found["metadata"]["namespace"], found["metadata"]["name"]), PROVE_AGAIN_S)
+            return "NotReady", str(error)
+        except Permanent as error:
+            return "NotReady", str(error)
+        kind, _ = _configured(found)
+        try:
+            await CONNECTIONS[kind].check(link)
+        except (Retryable, Permanent) as error:
+            return "NotReady", str(error)
+        except Exception as error:
+            log.exception(
+                "a credential check raised what it may not raise",
+                extra=about(found["metadata"]["namespace"], found["metadata"]["name"]),
+            )
+            return "NotReady", f"the credential check failed: {type(error).__name__}"
+        return "Ready", WORKS
+
+    def _pinned(self, namespace: str, kind: str, name: str | None, pinned: Pins) -> dict[str, Any] | None:
+        """The object that a run has pinned, where it has. Raises Permanent where that is not there any more."""
+        if (kind, name or "") not in pinned:
+            return None
+        own, uid, _ = pinned[kind, name or ""]
+        found = self._objects.get(namespace, {}).get(own)
+        if found is None:
+            raise Permanent(f'{kind} Connection "{own}", which this run uses, was deleted')
+        if found["metadata"]["uid"] != uid:
+            raise Permanent(
+                f'{kind} Connection "{own}" was deleted and made again since this run began; '
+                "the new one may lead elsewhere, and is used from the next run or Retry on"
+            )
+        if kind not in found.get("spec", {}):
+            raise Permanent(f'Connection "{own}", which this run uses, is no {kind} Connection any more')
+        return found
+
+    def _find(self, namespace: str, kind: str, name: str | None) -> dict[str, Any]:
+        here = self._objects.get(namespace, {})
+        fitting = {key: item for key, item in here.items() if kind in item.get("spec", {})}
+        names = sorted(fitting)
+        known = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        if namespace in self._crowded and (name is None or name not in fitting):
+            raise Permanent(
+                f"namespace {namespace} has more than {MOST} Connections, and only {MOST} are used; "
+                f"{'name one' if name is None else f'{name} is not among them'}, or delete what nobody uses"
+            )
+        if name is not None and name not in fitting:
+            raise Permanent(
+                f'there is no {kind} Connection "{name}" in namespace {namespace} (there: {known or "none"}); '
+                "make it, or name another"
+            )
+        if name is None and not fitting:
+            raise Permanent(f"there is no {kind} Connection in namespace {namespace}; make one")
+        if name is None and len(fitting) > 1:
+            raise Permanent(
+                f"namespace {namespace} has {len(fitting)} {kind} Connections ({known}), and none is named; "
+                "say which by connection:"
+            )
+        return fitting[name] if name is not None else next(iter(fitting.values()))
+
+    async def _require_proof(self, found: Mapping[str, Any]) -> None:
+        """Each edition is proved once. Raises Unproved, Retryable."""
+        meta = found["metadata"]
+        place, edition = (meta["namespace"], meta["name"]), _edition(found)
+        if self._proved.get(place) == edition:
+            return
+        why = await self._prove(*place)
+        if why:
+            raise Unproved(f"Connection {place[1]} is not opened: {why}")
+        self._proved[place] = edition
+
+    async def _link(self, found: Mapping[str, Any], age: float | None = None) -> Link:
+        """`age`: seconds for which a Secret that was read counts."""
+        meta = found["metadata"]
+        read = self._parsed(found)
+        place = meta["namespace"], meta["name"]
+        try:
+            secrets, versions = await self._read(meta["namespace"], read.references, SECRET_AGE if age is None else age)
+        except Permanent:
+            self._note(place, "")
+            raise
+        identity = fingerprint([meta["uid"], meta.get("generation"), versions])
+        self._note(place, identity)
+        return Link(meta["name"], identity, read.config, read.timeout, secrets, meta["namespace"])
+
+    def _note(self, place: Place, identity: str) -> None:
+        """How a Connection was opened; "" where its Secrets did not allow it."""
+        if self._body(place) is None:
+            return
+        if identity and self._opened.get(place, identity) != identity:
+            self._readiness.renewed(place)
+        self._opened[place] = identity
+
+    def _parsed(self, found: Mapping[str, Any]) -> _Read:
+        """What a Connection says, parsed once an edition: every question goes through one. Raises Permanent."""
+        meta = found["metadata"]
+        place = meta["namespace"], meta["name"]
+        read = self._read_once.get(place)
+        if read is not None and read.body is found:
+            return read
+        try:
+            timeout = seconds(ConnectionSpec.model_validate(found["spec"]).timeout)
+            _, config = _configured(found)
+        except ValidationError as error:
+            raise Permanent(f"Connection {meta['name']}: {error.error_count()} problems in its spec") from None
+        read = self._read_once[place] = _Read(found, timeout, config, tuple(_references(config)))
+        return read
+
+    async def _read(
+        self, namespace: str, refs: Iterable[SecretKeyRef], age: float
+    ) -> tuple[dict[tuple[str, str], str], list[str]]:
+        values: dict[tuple[str, str], str] = {}
+        versions: list[str] = []
+        for ref in refs:
+            values[ref.name, ref.key], version = await self._secret(namespace, ref.name, ref.key, age)
+            versions.append(version)
+        size = sum(len(value.encode()) for value in values.values())
+        if size > MOST_BYTES:
+            raise Permanent(
+                f"the Secrets of the Connection have {size} bytes in the keys that it names, at most {MOST_BYTES} together"
+            )
+        return values, versions
+
+    async def _secret(self, namespace: str, name: str, key: str, age: float) -> tuple[str, str]:
+        """The value of a key and the version of its Secret. Of a Secret nothing is kept but what was asked for.
+        Raises Retryable, Permanent."""
+        now = asyncio.get_running_loop().time()
+        kept = self._secrets.get((namespace, name))
+        if kept is not None and now - kept.at < age and key in kept.values:
+            return kept.values[key], kept.version
+        try:
+            found = await self._cluster.get(path("v1", "secrets", namespace, name))
+        except NotFound:
+            raise Permanent(f"there is no Secret {name} in namespace {namespace}") from None
+        value, version = _value(found, name, key), found["metadata"]["resourceVersion"]
+        named = {key} | self._named(namespace, name)
+        values = {one: _value(found, name, one) for one in named if _fits(found, one)}
+        secret = _Secret(now, version, values)
+        self._secrets.put(namespace, (namespace, name), secret, secret.size)
+        self._forget_secrets(now)
+        return value, version
+
+    def _named(self, namespace: str, name: str) -> set[str]:
+        """The keys of a Secret that the Connections of its namespace name: one request reads it for all of them."""
+        places = [(namespace, one) for one in self._objects.get(namespace, {})]
+        here = [self._read_once[place] for place in places if place in self._read_once]
+        return {ref.key for read in here for ref in read.references if ref.name == name}
+
+    def _forget_secrets(self, now: float) -> None:
+        """What is old: they are in the order in which they were read."""
+        while (oldest := self._secrets.oldest()) is not None:
+            place, secret = oldest
+            if now - secret.at < SECRET_AGE:
+                break
+            self._secrets.pop(place)
+        if len(self._secrets) and self._forgetting is None:
+            self._forgetting = asyncio.get_running_loop().call_later(SECRET_AGE, self._forget_later)
+
+    def _forget_later(self) -> None:
+        """Also where nobody asks any more."""
+        self._forgetting = None
+        self._forget_secrets(asyncio.get_running_loop().time())
+
+
+def _value(secret: Mapping[str, Any], name: str, key: str) -> str:
+    """The value of a key of a Secret. Raises Permanent where it opens no Connection."""
+    kind = str(secret.get("type", ""))
+    if kind.startswith(CLOSED):
+        raise Permanent(f"Secret {name} is of type {kind}, which opens no Connection; name a Secret of its own")
+    if key not in (secret.get("data") or {}):
+        raise Permanent(f"Secret {name} does not have the key that the Connection names")
+    if not _fits(secret, key):
+        size = _bytes(secret["data"][key])
+        raise Permanent(
+            f'the key "{key}" of the Secret "{name}" has {size} bytes, at most {MOST_BYTES}; '
+            "put the credential alone into it"
+        )
+    return base64.b64decode(secret["data"][key]).decode(errors="replace")
+
+
+def _fits(secret: Mapping[str, Any], key: str) -> bool:
+    """Whether a key is there and small enough, told before it is decoded."""
+    text = (secret.get("data") or {}).get(key)
+    return text is not None and _bytes(text) <= MOST_BYTES
+
+
+def _bytes(text: str) -> int:
+    """How many bytes a text in Base64 stands for."""
+    return len(text) * 3 // 4 - text[-2:].count("=")
+
+
+def _kept(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked of a Connection: there may be many, and whoever writes one may have put anything beside it."""
+    meta = {name: body["metadata"][name] for name in METADATA if name in body["metadata"]}
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    ready = [item for item in conditions if item.get("type") == "Ready"][:1]
+    return {"metadata": meta, "spec": body.get("spec") or {}, "status": {"conditions": ready}}
+
+
+def _edition(body: Mapping[str, Any]) -> tuple[Any, Any]:
+    return body["metadata"].get("uid"), body["metadata"].get("generation")
+
+
+def _called(kind: str, body: Mapping[str, Any]) -> str:
+    return f'{kind} Connection "{body["metadata"]["name"]}"'
+
+
+def _configured(found: Mapping[str, Any]) -> tuple[str, BaseModel]:
+    """The kind of a Connection and its checked configuration. Raises ValidationError, Permanent."""
+    try:
+        kind, raw = ConnectionSpec.model_validate(found["spec"]).provider
+        return kind, CONNECTIONS[kind].config.model_validate(raw)
+    except (ValueError, KeyError) as error:
+        if isinstance(error, ValidationError):
+            raise
+        raise Permanent(f"Connection {found['metadata']['name']}: names no known provider") from None
+
+
+def _address(config: BaseModel) -> str | None:
+    """Host, port and path of a system, however its URL is spelt; for a URL in a Secret, where that stands."""
+    url = getattr(config, "url", None)
+    if isinstance(url, SecretSource):
+        return f"{url.secretRef.name}/{url.secretRef.key}"
+    if not isinstance(url, str):
+        return None
+    parts = urlsplit(url)
+    port = "" if parts.port in (None, 80, 443) else f":{parts.port}"
+    return f"{(parts.hostname or '').rstrip('.')}{port}{parts.path.rstrip('/')}"
+
+
+def _references(value: Any) -> Iterator[SecretKeyRef]:
+    """Every Secret reference in a configuration."""
+    if isinstance(value, SecretKeyRef):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _references(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _references(item)

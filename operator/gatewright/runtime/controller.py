@@ -1,0 +1,565 @@
+"""All Releases of this process: what the watches tell of them, and the workers that make passes over them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from gatewright.api import API_VERSION, RELEASE
+from gatewright.core.model import Delivery
+from gatewright.ports import Conflict, NotFound, Permanent, Retryable
+from gatewright.runtime import costs
+from gatewright.runtime.admission_probe import AdmissionProbe
+from gatewright.runtime.background import Aside, Orphans, Strangers, passed_over
+from gatewright.runtime.claims import Claims
+from gatewright.runtime.cluster.cached import Lens
+from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, path
+from gatewright.runtime.cluster.leader import Leader, Lost
+from gatewright.runtime.cluster.watch import Watch, watches
+from gatewright.runtime.connections import Links, Pins
+from gatewright.runtime.execution.config_watch import ConfigWatches
+from gatewright.runtime.execution.externals import Outside
+from gatewright.runtime.interventions import People
+from gatewright.runtime.pinned import pins_of
+from gatewright.runtime.queue import KeyedQueue
+from gatewright.runtime.reading import URGENT_WAIT, Reading
+from gatewright.runtime.reconcile import ROUNDS, Passes, Restless
+from gatewright.runtime.rescue import TRIES, Rescue
+from gatewright.runtime.sampler import Sampler
+from gatewright.runtime.settings import Settings
+from gatewright.runtime.telling import metrics
+from gatewright.runtime.telling.events import Outbox
+from gatewright.runtime.telling.log_limits import about
+from gatewright.runtime.telling.notifications import Notices
+from gatewright.runtime.tracked import Entries, Entry, Key
+
+WORKERS = 16
+"""Passes at a time; no namespace has more than half of them."""
+RESERVED = 4
+"""Passes besides, over runs that are being undone."""
+SENDERS = 4
+RELIST = 60.0
+STALE = 45.0
+READY_WITHIN = 3.0
+OWN = tuple((API_VERSION, plural, "") for plural in ("releases", "connections", "interventions"))
+FOLLOWED = (("apps/v1", "deployments", ""), ("apps/v1", "statefulsets", ""), ("batch/v1", "jobs", RELEASE))
+"""What Releases work on: API, plural, label selector."""
+RETRY_AT_MOST = 2.0
+"""Seconds, while a run is being undone."""
+RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+RESTLESS = 20
+"""Passes in a row that may end without rest. The largest Release takes five, when all of its steps are over at once."""
+RESTLESS_DELAYS = (5.0, 10.0, 30.0, 60.0, 300.0)
+"""Seconds until the next pass after so many; each may write a hundred times."""
+NO_REST = (
+    f"each decision is followed at once by another one, {RESTLESS * ROUNDS} times so far, so it comes to no rest. Two things "
+    "may undo each other: see what alternates in its events and steps, then edit the spec. If nothing does, report it as a "
+    "fault of the operator"
+)
+
+log = logging.getLogger("gatewright.reconcile")
+
+
+class _Missed(NamedTuple):
+    """A change that a list has shown before its watch has told of it."""
+
+    since: float
+    version: int
+
+
+class Reconciler:
+    """All Releases of this process."""
+
+    def __init__(self, kube: Kube, leader: Leader, settings: Settings) -> None:
+        self.kube = kube
+        self.leader = leader
+        self.entries = Entries()
+        self.queue: KeyedQueue[Key] = KeyedQueue(_namespace, self._undoing, WORKERS, RESERVED)
+        self.lens = Lens(kube)
+        self.probe = AdmissionProbe(kube, settings.trust_authors, settings.own_namespace)
+        self.links = Links(kube, self.probe.connections)
+        self.outbox = Outbox(kube, settings.identity)
+        self.notices = Notices(self.links, self._delivered, leader.fence)
+        self.people = People(kube, self.queue.add, settings.trust)
+        self.sampler = Sampler(self.links, self.queue.add, self._pins, settings.fastest, settings.rate)
+        self.outside = Outside(self.links, leader.fence, self.queue.add, self._pins, settings.fastest)
+        self.claims = Claims(self.entries, self.queue.add, self.links, self._pins)
+        self.aside = Aside()
+        self.orphans = Orphans(kube, self.entries, self.aside)
+        self.reading = Reading()
+        self.strangers = Strangers(self._stranger, self.aside)
+        self.configs = ConfigWatches(kube, self.object_event, self._doubt)
+        self.passes = Passes(
+            kube, self.lens, self.links, self.outside, self.sampler, self.people, self.outbox, self.claims, self.configs,
+            self.probe, self.queue,
+            forget=self._forget, count=self._count, rescue=Rescue(kube, self.outbox),
+        )  # fmt: skip
+        self._namespaces = settings.namespaces
+        self._tasks: list[asyncio.Task[None]] = []
+        self._watches: list[Watch] = []
+        self._acting = False
+        self._missed: dict[Key, _Missed] = {}
+        self._states: dict[Key, str] = {}
+
+    # What the watches tell
+
+    def release_event(self, kind: str | None, body: dict[str, Any]) -> None:
+        """A watch event of a Release."""
+        key = (body["metadata"]["namespace"], body["metadata"]["name"])
+        entry = self.entries.get(key)
+        self._missed.pop(key, None)
+        if kind == "DELETED":
+            if entry is not None and entry.obj["metadata"]["uid"] == body["metadata"]["uid"]:
+                self._gone(entry)
+            return
+        if entry is not None and entry.obj["metadata"]["uid"] != body["metadata"]["uid"]:
+            self._gone(entry)
+            entry = None
+        if entry is None:
+            self.entries[key] = Entry.of(body)
+            self.queue.add(key)
+        elif self._differs(entry, body):
+            self.queue.add(key)
+
+    def connection_event(self, kind: str | None, body: dict[str, Any]) -> None:
+        """A watch event of a Connection; a new one is checked at once."""
+        place = body["metadata"]["namespace"], body["metadata"]["name"]
+        before = self.links.said_of(place)
+        new = self.links.event(kind, body)
+        if not self._acting:
+            return
+        if new:
+            self.links.look(*place)
+        if self.links.said_of(place) == before:  # annotations, or who wrote which field
+            return
+        for entry in self.entries.of(body["metadata"]["namespace"]):
+            if entry.working.get("state") == "Waiting":
+                self.queue.add(entry.key)
+
+    def _pins(self, key: Key) -> Pins:
+        return pins_of(self.links, self.entries.get(key))
+
+    def intervention_event(self, kind: str | None, body: dict[str, Any]) -> None:
+        """A watch event of an Intervention: somebody asks something of a Release, or was answered."""
+        key = self.people.event(kind, body)
+        if key is not None and self._acting:
+            self._asked(key)
+
+    def _asked(self, key: Key) -> None:
+        if key in self.entries:
+            self.queue.add(key)
+        else:
+            self.strangers.look_for(key)
+
+    async def _stranger(self, key: Key) -> None:
+        """Of a Release that was not told of: the watch may be late, or there is none."""
+        for delay in RETRY_DELAYS:
+            try:
+                await self.kube.get(path(API_VERSION, "releases", *key))
+            except NotFound:
+                self.people.refuse(key, f"there is no Release {key[1]} in namespace {key[0]}")
+                return
+            except (Retryable, Permanent) as error:
+                log.warning("%s/%s cannot be read: %s", *key, error, extra=about(*key))
+                await asyncio.sleep(delay)
+                continue
+            await self._reread(key)
+            self.queue.add(key)
+            return
+
+    def object_event(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
+        """A watch event of a workload or Job: of interest to those who wait for one."""
+        for key in self.lens.event(api_path, kind, body):
+            entry = self.entries.get(key)
+            if entry is not None and entry.concerns(api_path, kind, body):
+                self.queue.add(key)
+
+    def _own_told(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
+        meta = body["metadata"]
+        with costs.spent(partial(self.queue.charge, (meta["namespace"], meta["name"]))):
+            self._take_in(api_path, kind, body)
+
+    def _take_in(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
+        if "/connections/" in api_path:
+            self.connection_event(kind, body)
+        elif "/interventions/" in api_path:
+            self.intervention_event(kind, body)
+        else:
+            self.release_event(kind, body)
+
+    def _doubt_own(self, part: str) -> None:
+        """A watch of what people write had a gap: what has vanished or changed meanwhile is found by listing."""
+        if self._acting:
+            self.aside.begin(self._relist_safely(gap=True, connections=part == "/connections/"))
+
+    def _doubt(self, part: str) -> None:
+        for key in self.lens.doubt(part):
+            self.queue.add(key)
+
+    def _differs(self, entry: Entry, body: dict[str, Any]) -> bool:
+        """Whether an event tells more than the echo of our own write."""
+        before = _outside(entry.obj), entry.persisted
+        return entry.see(body) and (_outside(entry.obj), entry.persisted) != before
+
+    # Life
+
+    async def start(self) -> None:
+        """Take over: list everything, then act. The list comes first, so that no two runs can claim one target."""
+        loop = asyncio.get_running_loop()
+        own = watches(self.kube, self._namespaces, OWN, self._own_told, self._doubt_own)
+        self._watches = own + watches(self.kube, self._namespaces, FOLLOWED, self.object_event, self._doubt)
+        self._tasks = [
+            loop.create_task(watch.run(), name=f"the watch of {watch.collection}") for watch in self._watches
+        ]
+        # what is read before a watch has begun may have changed unseen; an API server that refuses is not waited for
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_WITHIN):
+                await asyncio.gather(*(watch.ready.wait() for watch in self._watches))
+        await self.relist(first=True)
+        self._acting = True
+        self.links.look_at_all()  # some were edited or mended while no instance acted
+        for namespace in self._namespaces or {""}:
+            self.orphans.look(namespace)
+        self.aside.begin(self.people.announce(sorted(self._namespaces) or [self.leader.namespace]))
+        for key in self.people.waiting():
+            self._asked(key)
+        self._tasks += [
+            loop.create_task(self._work(number >= WORKERS), name=f"worker {number}")
+            for number in range(WORKERS + RESERVED)
+        ]
+        self._tasks += [
+            loop.create_task(self.outbox.run(), name=f"sender of Events {number}") for number in range(SENDERS)
+        ]
+        self._tasks.append(loop.create_task(self._relisting(), name="the list once a minute"))
+        for task in self._tasks:
+            task.add_done_callback(_say_why)
+
+    async def stop(self) -> None:
+        """Stop acting; what is under way is abandoned where it stands, as in a crash."""
+        self._acting = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self.aside.close()
+        await self.sampler.close()
+        await self.outside.close()
+        await self.configs.close()
+        await self.links.close()
+        await self.notices.close()
+        await self.people.close()
+        await self.probe.close()
+        self.entries.clear()
+
+    def dead(self) -> str | None:
+        """What does not go on, or was not told in time, if anything: the liveness probe fails then."""
+        ended = next((task.get_name() for task in self._tasks if task.done()), None) or self.configs.ended()
+        if ended:
+            return f"{ended} has ended"
+        now = time.monotonic()
+        silent = next((found for found in map(Watch.dead, self._watches) if found), None) or self.configs.dead()
+        late = (f"{key[0]}/{key[1]}" for key, missed in self._missed.items() if self._late(key, missed, now))
+        untold = silent or next(late, None)
+        return f"the watch has not told of {untold}" if untold else None
+
+    def _late(self, key: Key, missed: _Missed, now: float) -> bool:
+        """Whether a watch is to tell of a change, and has not for too long; one that has begun anew since never will."""
+        collections = [path(API_VERSION, "releases", namespace) for namespace in ("", key[0])]
+        skipped = any(watch.collection in collections and watch.skips(missed.version) for watch in self._watches)
+        return now - missed.since > STALE and not skipped
+
+    async def relist(self, first: bool = False, gap: bool = False) -> None:
+        """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen changes.
+
+        `gap`: the watch has begun anew, and will never tell of what happened meanwhile; else it must, and soon.
+        """
+        accept = "application/json" if first else METADATA_ONLY
+        if first:
+            self.entries.clear()
+            await self._list_connections()
+            try:
+                await self.people.relist(self._namespaces or {""}, first=True)
+            except (Retryable, Permanent):
+                raise
+            except Exception:  # what was not read to the end is told by its watch, or found by the next list
+                metrics.errors.inc()
+                log.exception("not all Interventions were taken in")
+        before = set(self.entries)  # one that is made while the list is read is not in it
+        listed: set[Key] = set()
+        for namespace in self._namespaces or {""}:
+            async for item in self.kube.each(path(API_VERSION, "releases", namespace), accept=accept):
+                key = (item["metadata"]["namespace"], item["metadata"]["name"])
+                listed.add(key)
+                try:
+                    if first:
+                        self._take_over(key, item)
+                    else:
+                        await self._compare(key, item, gap)
+                except Exception:
+                    passed_over("Release", key)
+        for key in (before - listed) & set(self.entries):
+            self._gone(self.entries[key])
+        for key in self._missed.keys() - listed:  # it is gone: nobody will ever tell of what it was before
+            del self._missed[key]
+
+    def _take_over(self, key: Key, item: dict[str, Any]) -> None:
+        entry = self.entries[key] = Entry.of(item)
+        entry.listed = True
+        self.queue.add(key)
+        entry.unwatched = self.leader.unwatched if entry.claims is None else 0.0
+        self.notices.resume(item)
+        self._count(key, entry.working.get("state"))
+
+    async def _compare(self, key: Key, item: dict[str, Any], gap: bool) -> None:
+        entry = self.entries.get(key)
+        version = int(item["metadata"]["resourceVersion"])
+        if gap:
+            self._missed.pop(key, None)
+        if entry is not None and entry.version >= version:
+            return
+        if not gap:
+            self._missed.setdefault(key, _Missed(time.monotonic(), version))
+        await self._reread(key)
+        entry = self.entries.get(key)
+        if (
+            entry is None or entry.version < version
+        ):  # nobody knows that it is there still, or nothing can be made of it
+            self._missed.pop(key, None)
+        self.queue.add(key)
+
+    async def _list_connections(self) -> None:
+        """Before the first measurement: a Connection that was not told of yet would look like one that is not there."""
+        listed: set[Key] = set()
+        for namespace in self._namespaces or {""}:
+            async for item in self.kube.each(path(API_VERSION, "connections", namespace)):
+                key = (item["metadata"]["namespace"], item["metadata"]["name"])
+                listed.add(key)
+                try:
+                    self.connection_event(None, item)
+                except Exception:
+                    passed_over("Connection", key)
+        self.links.vanished(listed)
+
+    async def _relisting(self) -> None:
+        while True:
+            await asyncio.sleep(RELIST)
+            self.reading.rest(time.monotonic())
+            await self._relist_safely(connections=self.links.left_out)
+
+    async def _relist_safely(self, gap: bool = False, connections: bool = False) -> None:
+        try:
+            if connections:
+                await self._list_connections()
+            await self.relist(gap=gap)
+            for key in await self.people.relist(self._namespaces or {""}):
+                self._asked(key)
+        except (Retryable, Permanent) as error:
+            log.warning("the list of Releases could not be read: %s", error)
+        except Exception:
+            metrics.errors.inc()
+            log.exception("what the watches have not told was not found out; the next list finds it")
+
+    def _gone(self, entry: Entry) -> None:
+        """A Release was deleted, whether or not another one has its name by now."""
+        self._forget(entry)
+        if self._acting:
+            self.orphans.look(entry.key[0])
+        self.people.refuse(entry.key, "the Release was deleted")
+
+    def _forget(self, entry: Entry) -> None:
+        key = entry.key
+        if self.entries.get(key) is entry:
+            del self.entries[key]
+        self.sampler.watch(key, ())
+        self.lens.follow(key, set())
+        self.configs.follow(key, key[0], False)
+        beside = [*(item.task for item in entry.lookers.values()), *(item.task for item in entry.glances.values())]
+        for task in beside:
+            if task is not None:
+                task.cancel()
+        for known in entry.operations.values():
+            self.outside.leave(entry, known)
+        entry.operations.clear()
+        self.queue.forget(key)
+        self._count(key, None)
+        self.claims.unblock(key)
+
+    # Passes
+
+    def _undoing(self, key: Key) -> bool:
+        """Whether a run is being undone, or somebody asks for that: nothing goes before it."""
+        entry = self.entries.get(key)
+        return entry is not None and (entry.phase in ("RollingBack", "Verifying") or self.people.wants_back(key))
+
+    async def _work(self, reserved: bool) -> None:
+        while True:
+            key = await self.queue.take(reserved)
+            metrics.queued.set(len(self.queue))
+            try:
+                entry = self.entries.get(key)
+                if entry is not None and not self._put_off(entry):
+                    await costs.charged(self._safely(entry), partial(self.queue.charge, key))
+                    self.notices.take(entry)
+                    entry.rest()
+            except Exception:  # a bug in what follows a pass; this worker is there for others too
+                metrics.errors.inc()
+                log.exception("%s/%s: its worker goes on with others", *key, extra=about(*key))
+                self.queue.add_after(key, RETRY_DELAYS[-1])
+            finally:
+                self.queue.done(key)
+
+    def _put_off(self, entry: Entry) -> bool:
+        """Whether a new spec waits until its namespace may have one read again; a run that is being undone waits little."""
+        now = time.monotonic()
+        if not entry.unchecked or entry.listed:
+            return False
+        wait = self.reading.wait(entry.key[0], now)
+        if entry.put_off is None:
+            entry.put_off = now
+        if self._undoing(entry.key):
+            wait = min(wait, entry.put_off + URGENT_WAIT - now)
+        if wait <= 0:
+            return False
+        self.queue.add_after(entry.key, wait)
+        return True
+
+    def _read_spec(self, entry: Entry) -> None:
+        """Read and check a spec that is new, at the expense of its namespace."""
+        if not entry.unchecked:
+            return
+        began = time.thread_time()
+        try:
+            entry.parsed()
+        finally:
+            if not entry.listed:
+                self.reading.spend(entry.key[0], time.monotonic(), time.thread_time() - began)
+            entry.listed, entry.put_off = False, None
+
+    async def _safely(self, entry: Entry) -> None:
+        """A pass that fails is tried again, sooner at first; a bug in it must not stop the others."""
+        metrics.passes.inc()
+        after = 0.0
+        why = ""
+        try:
+            self._read_spec(entry)
+            await self.passes.make(entry)
+            entry.failures = entry.hopeless = entry.restless = 0
+            return
+        except Restless:
+            await self._go_on(entry)
+            return
+        except Conflict as error:
+            log.debug("%s/%s: %s", *entry.key, error)
+            await self._reread(entry.key)
+        except Lost as error:
+            log.warning("%s", error)
+        except Retryable as error:
+            log.warning("%s/%s: %s", *entry.key, error, extra=about(*entry.key))
+            after = min(error.after, RETRY_DELAYS[-1])
+            await self._reread(entry.key)
+        except Permanent as error:
+            log.warning("%s/%s: %s", *entry.key, error, extra=about(*entry.key))
+            why = str(error)
+            await self._reread(entry.key)
+        except Exception as error:
+            metrics.errors.inc()
+            log.exception("%s/%s: the pass failed", *entry.key, extra=about(*entry.key))
+            why = f"a fault of the operator ({type(error).__name__}); its log says more"
+            await self._reread(entry.key)
+        if why:
+            await self._rescued(entry.key, why)
+        delay = RETRY_DELAYS[min(entry.failures, len(RETRY_DELAYS) - 1)]
+        if entry.phase in ("RollingBack", "Verifying"):
+            delay = min(delay, RETRY_AT_MOST)
+        entry.failures += 1
+        self.queue.add_after(entry.key, max(delay, after))
+
+    async def _go_on(self, entry: Entry) -> None:
+        """A pass has not come to rest: others first, then the next one. One that never does is said, and made seldom."""
+        entry.restless += 1
+        excess = entry.restless - RESTLESS
+        if excess < 0:
+            self.queue.add(entry.key)
+            return
+        log.error("%s/%s: %s", *entry.key, NO_REST, extra=about(*entry.key))
+        entry.hopeless = max(entry.hopeless, TRIES - 1)  # that many passes are proof enough
+        await self._reread(entry.key)
+        await self._rescued(entry.key, NO_REST)
+        self.queue.add_after(entry.key, RESTLESS_DELAYS[min(excess, len(RESTLESS_DELAYS) - 1)])
+
+    async def _rescued(self, key: Key, why: str) -> None:
+        """Passes of a Release go on failing: it is said, and people are answered; a deletion waits for nobody."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return
+        entry.hopeless += 1
+        # What arrived while the pass was failing is tried by the next one first: a rollback may well be possible.
+        acts = tuple(act for act in self.people.pending(key) if act.uid in entry.tried)
+        view = replace(entry.view(), acts=acts)
+        if entry.hopeless < TRIES or entry.tampered:
+            return
+        try:
+            await self.passes.rescue.stuck(entry, view, why)
+            self.people.tell(key, entry.persisted)
+        except (Retryable, Permanent) as error:
+            log.warning("%s/%s: %s", *key, error, extra=about(*key))
+
+    def _delivered(self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery) -> None:
+        """A notice was delivered, or given up; the status says so with its next write."""
+        entry = self.entries.get(key)
+        if entry is not None and entry.obj["metadata"]["uid"] == uid:
+            entry.deliveries[notice] = delivery
+            self.queue.add(key)
+
+    async def _reread(self, key: Key) -> None:
+        """Take the object as it is now, if it is there and can be read."""
+        try:
+            found = await self.kube.get(path(API_VERSION, "releases", *key))
+        except NotFound:
+            if key in self.entries:
+                self._gone(self.entries[key])
+            return
+        except (Retryable, Permanent) as error:
+            log.warning("%s/%s cannot be read: %s", *key, error, extra=about(*key))
+            return
+        try:
+            entry = self.entries.get(key)
+            if entry is not None and entry.obj["metadata"]["uid"] != found["metadata"]["uid"]:
+                self._gone(entry)
+                entry = None
+            if entry is None:
+                self.entries[key] = Entry.of(found)
+            else:
+                entry.see(found)
+        except Exception:
+            passed_over("Release", key)
+
+    def _count(self, key: Key, state: str | None) -> None:
+        old = self._states.pop(key, None)
+        if old is not None:
+            metrics.releases.labels(old).dec()
+        if state is not None:
+            self._states[key] = state
+            metrics.releases.labels(state).inc()
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """A task that is to go on for ever has ended."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("%s has ended", task.get_name(), exc_info=error)
+
+
+def _namespace(key: Key) -> str:
+    return key[0]
+
+
+def _outside(obj: dict[str, Any]) -> tuple[Any, ...]:
+    """What others may change about a Release."""
+    meta = obj["metadata"]
+    return meta.get("generation"), meta.get("deletionTimestamp"), meta.get("finalizers")

@@ -1,0 +1,359 @@
+"""ConfigMaps and Secrets that a Release changes or captures: read, set, brought back, compared.
+
+    subject             a run                       goes back
+    captured ConfigMap  may set keys of it (flags)  all of it, to its snapshot
+    other ConfigMap     sets keys of it (flags)     those keys; what others changed stays, and is named
+    captured Secret     never changes it            all of it, unless somebody changed it during the run: a key that was
+                                                    rotated must not come back (`restore: Always` says it must)
+
+One that is gone is made again. Every write names the version that it was made for, and what is already as it should be
+is only marked with the operation's key. Of a Secret the snapshot holds a hash, and the name of an immutable copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from gatewright.api import KEY
+from gatewright.core.model import Operation, Progress, Sight, Standing, View, fingerprint
+from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable
+from gatewright.runtime.cluster.children import meta, ours
+from gatewright.runtime.cluster.kube import path
+from gatewright.runtime.execution.contents import (
+    Content,
+    Wanted,
+    content,
+    content_hash,
+    difference,
+    fields,
+    fold,
+    is_whole,
+    keys_set,
+    listed,
+    who,
+)
+
+PLURALS = {"configmap": "configmaps", "secret": "secrets"}
+CAPTURE_OFF = (
+    "the operator may not write Secrets in namespace {}, so none can be captured; switch it on (component "
+    "manifests/capture/cluster, or manifests/capture/namespaced beside the Role of that namespace; chart: captureSecrets), or "
+    "leave the Secret out of the target's config"
+)
+KINDS = {"configmap": "ConfigMap", "secret": "Secret"}
+
+Snapshot = Mapping[str, Any]
+
+
+class Changed(Conflict):
+    """The content is not what its snapshot holds any more: the snapshot has to be taken anew."""
+
+
+def config_path(namespace: str, subject: str) -> str:
+    """API path of a subject `configmap/NAME` or `secret/NAME`."""
+    kind, _, name = subject.partition("/")
+    return path("v1", PLURALS[kind], namespace, name)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Look
+
+
+async def look_config(cluster: Cluster, view: View, subject: str) -> tuple[Sight, dict[str, Any] | None]:
+    """A ConfigMap's snapshot; of a Secret only a hash, and the copy that has to be made beside it."""
+    kind, _, name = subject.partition("/")
+    if kind == "secret" and not await _may_capture(cluster, view.namespace):
+        return Sight(None, problem=CAPTURE_OFF.format(view.namespace)), None
+    found = await _read(cluster, config_path(view.namespace, subject))
+    if found is None:
+        return Sight(None, problem=f"there is no such {kind} in namespace {view.namespace}"), None
+    kept = {"hash": content_hash(kind, found)} | ({"immutable": True} if found.get("immutable") else {})
+    if kind == "configmap":
+        return Sight({"data": found.get("data") or {}, "binaryData": found.get("binaryData") or {}, **kept}), None
+    data = found.get("data") or {}
+    copied = f"{view.name[:40].rstrip('-.')}-{name[:100].rstrip('-.')}-{fingerprint([view.uid, data])}"
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": meta(view, copied),
+        "type": "Opaque",
+        "immutable": True,
+        "data": data,
+    }
+    return Sight({"copy": copied, "type": found.get("type", "Opaque"), **kept}), body
+
+
+async def _may_capture(cluster: Cluster, namespace: str) -> bool:
+    """Whether the operator has the role by which Secrets are captured: that is the switch."""
+    attributes = {"namespace": namespace, "verb": "create", "resource": "secrets"}
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = await cluster.create(path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), body)
+    return bool(answer["status"].get("allowed"))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Change
+
+
+async def set_config(
+    cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None = None
+) -> Progress:
+    """Set keys of a ConfigMap. With a snapshot this is the run's first change of it: nothing but what the snapshot was
+    taken of is changed. Raises Changed, Retryable, Permanent."""
+    if not operation.subject.startswith("configmap/"):
+        raise Permanent(f"{operation.subject}: keys are set in ConfigMaps alone")
+    return await _insisting(lambda: _set(cluster, namespace, operation, snapshot))
+
+
+async def _set(cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None) -> Progress:
+    now = await _read(cluster, config_path(namespace, operation.subject))
+    if now is None:
+        raise NotFound(f"there is no {operation.subject} in namespace {namespace}; create it, then try again")
+    if snapshot is not None and not _marked(now, operation):
+        expected = snapshot.get("found") or _kept_hash(operation.subject, snapshot)
+        if content_hash("configmap", now) != expected:
+            raise Changed(f"{operation.subject} has changed since its snapshot was taken")
+    await _write(cluster, namespace, operation, now, fold([operation], snapshot))
+    return Progress("Succeeded")
+
+
+async def restore_config(cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot | None) -> Progress:
+    """Bring a ConfigMap or Secret back, as wide as the run's own change, or all of it where it is captured.
+
+    What stays as others left it, and what was made again, is said in the Progress. Raises Retryable, Permanent.
+    """
+    if snapshot is None:
+        return Progress("Failed", f"there is no snapshot of {operation.subject}")
+    return await _insisting(lambda: _restore(cluster, view, operation, snapshot))
+
+
+async def _restore(cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot) -> Progress:
+    subject, where = operation.subject, config_path(view.namespace, operation.subject)
+    now = await _read(cluster, where)
+    if now is None:
+        await _make_again(cluster, view, operation, snapshot)
+        return Progress("Succeeded", f"{subject} was gone; it was made again from its snapshot", notable=True)
+    if _stays(operation, snapshot, now):
+        return _left_alone(operation)
+    wanted = await _wanted(cluster, view, operation, snapshot, now)
+    changed = await _write(cluster, view.namespace, operation, now, wanted)
+    taken = _of_others(operation, changed, content(now))
+    returned = f"{subject}: {listed(taken)}, changed meanwhile, returned to the snapshot" if taken else ""
+    left = await _left(cluster, where, operation, snapshot, now)
+    words = "; ".join(part for part in (returned, left) if part)
+    return Progress("Succeeded", words, notable=bool(words))
+
+
+async def _wanted(
+    cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]
+) -> Wanted:
+    if operation.subject.startswith("configmap/"):
+        return fold([operation], snapshot)
+    if content_hash("secret", now) == snapshot["hash"]:
+        return Wanted(dict(content(now)), whole=True)
+    return Wanted(dict(content(await _copy(cluster, view, operation.subject, snapshot))), whole=True)
+
+
+async def _copy(cluster: Cluster, view: View, subject: str, snapshot: Snapshot) -> dict[str, Any]:
+    """The copy that was kept of a Secret. Raises Permanent where it is not there, or not what was kept."""
+    kept = await _read(cluster, path("v1", "secrets", view.namespace, snapshot["copy"]))
+    if kept is None:
+        raise Permanent(
+            f"the copy {snapshot['copy']} of {subject} is gone: somebody has deleted it; bring {subject} back by hand"
+        )
+    if not ours(view, kept) or content_hash("secret", kept) != snapshot["hash"]:
+        raise Permanent(
+            f"the copy {snapshot['copy']} of {subject} is not what was kept; bring {subject} back by hand"
+        )  # fmt: skip
+    return kept
+
+
+async def _make_again(cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot) -> None:
+    """Labels and owners are not in the snapshot: whoever made it before adds them as before."""
+    kind, _, name = operation.subject.partition("/")
+    holder = snapshot if kind == "configmap" else await _copy(cluster, view, operation.subject, snapshot)
+    body: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": KINDS[kind],
+        "metadata": {"name": name, "namespace": view.namespace, "annotations": {KEY: operation.key}},
+        **fields(content(holder)),
+    }
+    body |= {"type": snapshot.get("type", "Opaque")} if kind == "secret" else {}
+    body |= {"immutable": True} if snapshot.get("immutable") else {}
+    await cluster.create(path("v1", PLURALS[kind], view.namespace), body)
+
+
+async def _write(
+    cluster: Cluster, namespace: str, operation: Operation, now: Mapping[str, Any], wanted: Wanted
+) -> list[str]:
+    """Make it what is wanted, marked, if it is not yet; the keys that were changed. Raises Conflict, Retryable, Permanent."""
+    differing = wanted.differing(content(now))
+    if differing and now.get("immutable"):
+        again = "and it is made again from its snapshot" if operation.kind == "restore" else "and create it as mutable"
+        raise Permanent(
+            f"{operation.subject} is immutable, and {listed(differing)} would have to change; delete it, {again}"
+        )
+    if differing or not (_never_set(operation) or _marked(now, operation)):
+        mark = {"annotations": {KEY: operation.key}, "resourceVersion": now["metadata"]["resourceVersion"]}
+        body = {"metadata": mark, **wanted.change(content(now))}
+        await cluster.patch(config_path(namespace, operation.subject), body, "merge")
+    return differing
+
+
+async def _insisting(act: Callable[[], Awaitable[Progress]]) -> Progress:
+    """Others may write at the same time, and what is known of an object may be old: after a refusal it is read again."""
+    for last in (False, False, True):
+        try:
+            return await act()
+        except Changed:
+            raise
+        except Conflict:
+            if last:
+                raise
+    raise AssertionError("unreachable")
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Follow, compare
+
+
+async def follow_config(cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None) -> Progress:
+    """Whether a ConfigMap or Secret has what an operation wants, and carries its key. Raises Retryable, Permanent."""
+    where = config_path(namespace, operation.subject)
+    now = await _read(cluster, where)
+    if now is None:
+        gone = f"{_gone(operation.subject)}; create it again"
+        return Progress("Absent") if operation.kind == "restore" else Progress("Failed", gone, missing=True)
+    if operation.kind == "restore" and snapshot is None:
+        return Progress("Failed", f"there is no snapshot of {operation.subject}")
+    if snapshot is not None and _stays(operation, snapshot, now):
+        return _left_alone(operation)
+    if not _marked(now, operation) and not (snapshot is not None and _only_captured(operation, snapshot, now)):
+        return Progress("Absent")
+    instead = await _difference(cluster, where, [operation], snapshot, now)
+    if instead:
+        return Progress("Running", instead, stuck=True, overwritten=True)
+    left = await _left(cluster, where, operation, snapshot, now)
+    return Progress("Succeeded", left, notable=bool(left))
+
+
+async def compare_config(
+    cluster: Cluster, view: View, operations: Sequence[Operation], snapshot: Snapshot | None
+) -> Standing:
+    """What a ConfigMap or Secret holds, beside what the operations want. Without any there is nothing to compare: it is
+    captured, and nobody has changed it yet. Raises Retryable, Permanent."""
+    if not operations:
+        return Standing()
+    last, where = operations[-1], config_path(view.namespace, operations[-1].subject)
+    now = await _read(cluster, where)
+    if now is None:
+        return Standing(difference=_gone(last.subject))
+    if snapshot is not None and _stays(last, snapshot, now):
+        return Standing(remark=_left_alone(last).message, stays=True)
+    return Standing(difference=await _difference(cluster, where, operations, snapshot, now))
+
+
+async def _difference(
+    cluster: Cluster,
+    where: str,
+    operations: Sequence[Operation],
+    snapshot: Snapshot | None,
+    now: Mapping[str, Any],
+) -> str:
+    """What it holds instead. A difference is said of a fresh answer alone: what is known of it may be a moment old."""
+    subject = operations[-1].subject
+    if subject.startswith("configmap/"):
+        wanted = fold(operations, snapshot)
+        if not wanted.differing(content(now)):
+            return ""
+        fresh = await _managed(cluster, where)
+        return _gone(subject) if fresh is None else difference(subject, wanted, fresh)
+    if snapshot is None:
+        raise Permanent(f"there is no snapshot of {subject}")
+    if content_hash("secret", now) == snapshot["hash"]:
+        return ""
+    fresh = await _managed(cluster, where)
+    if fresh is None:
+        return _gone(subject)
+    same = content_hash("secret", fresh) == snapshot["hash"]
+    return "" if same else f"{subject} does not hold what its snapshot does{who(fresh)}"
+
+
+async def _left(
+    cluster: Cluster, where: str, operation: Operation, snapshot: Snapshot | None, now: Mapping[str, Any]
+) -> str:
+    """What others changed and a restore of single keys has left alone; empty: nothing."""
+    if operation.kind != "restore" or snapshot is None or is_whole(operation):
+        return ""
+    before, own = Wanted(dict(content(snapshot)), whole=True), keys_set(operation.changes)
+    left = [name for name in before.differing(content(now)) if name not in own]
+    if not left:
+        return ""
+    try:
+        author = who(await cluster.managed(where), left)
+    except (Retryable, Permanent):  # the restore is done; who it was is not worth a failure
+        author = ""
+    verb = "stays as it is" if len(left) == 1 else "stay as they are"
+    return f"{operation.subject}: {listed(left)} {verb}, changed since the snapshot{author}"
+
+
+def _of_others(operation: Operation, changed: Sequence[str], have: Content) -> list[str]:
+    """Those of the changed keys that did not hold what the run had set."""
+    own = fold([item for item in operation.changes if item.kind == "set"], None).keys
+    return [name for name in changed if name not in own or have.get(name) != own[name]]
+
+
+def _stays(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
+    """Whether a Secret was changed by somebody during the run: then it is left alone."""
+    if operation.kind != "restore" or not operation.subject.startswith("secret/"):
+        return False
+    if (operation.config or {}).get("restore") == "Always":
+        return False
+    return content_hash("secret", now) not in (snapshot.get("found") or snapshot["hash"], snapshot["hash"])
+
+
+def _only_captured(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
+    """Whether it holds what it is to return to, and was never set: then nothing has to be written."""
+    kind = operation.subject.partition("/")[0]
+    return _never_set(operation) and content_hash(kind, now) == _kept_hash(operation.subject, snapshot)
+
+
+def _never_set(operation: Operation) -> bool:
+    """Whether it only returns: no write of the run that sets it can still arrive, so that no mark has to be later."""
+    return operation.kind == "restore" and not operation.changes
+
+
+def _left_alone(operation: Operation) -> Progress:
+    words = f"{operation.subject} was changed during the run and stays as it is (restore: Always would return it)"
+    return Progress("Succeeded", words, notable=True)
+
+
+def _gone(subject: str) -> str:
+    return f"{subject} is gone: somebody has deleted it"
+
+
+def _marked(now: Mapping[str, Any], operation: Operation) -> bool:
+    return bool((now["metadata"].get("annotations") or {}).get(KEY) == operation.key)
+
+
+def _kept_hash(subject: str, snapshot: Snapshot) -> str:
+    """The hash of what a snapshot holds; one that was taken by an older operator does not say it."""
+    return str(snapshot.get("hash") or content_hash(subject.partition("/")[0], snapshot))
+
+
+async def _read(cluster: Cluster, where: str) -> dict[str, Any] | None:
+    try:
+        return await cluster.get(where)
+    except NotFound:
+        return None
+
+
+async def _managed(cluster: Cluster, where: str) -> dict[str, Any] | None:
+    try:
+        return await cluster.managed(where)
+    except NotFound:
+        return None

@@ -1,0 +1,107 @@
+"""What Events say of a Job that gets no pod, or of a pod that does not start: the one place where Kubernetes says it.
+
+Events are words for people: they come late, are merged and forgotten. So none of them decides anything, and one that
+something newer has overtaken is not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gatewright.core.text import masking
+from gatewright.ports import Cluster, Permanent, Trouble
+from gatewright.runtime.cluster.kube import path
+from gatewright.runtime.execution import job_pods
+from gatewright.runtime.execution.job_pods import Pod
+
+LONGEST = 400
+"""Characters of an Event that are repeated."""
+USED = ("reason", "type", "series", "lastTimestamp", "eventTime")
+"""Fields of an Event that are kept, besides its message."""
+_TELLING = ("Pulling",)
+"""Reasons that tell what a pod waits for although nothing is wrong."""
+_ENDS = ("DeadlineExceeded", "BackoffLimitExceeded")
+"""Reasons that only repeat the Job's own condition."""
+Event = Mapping[str, Any]
+
+
+async def hindrance(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> Trouble | None:
+    """Why a Job has no pod that runs, as far as Events tell. Raises Retryable."""
+    running = job_pods.active(found)
+    if not running:
+        return await _no_pod(cluster, job, found)
+    waiting = next((pod for pod in running if _waits(pod)), None)
+    if waiting is None:
+        return None
+    try:
+        last = _last(await _events(cluster, "Pod", waiting))
+    except Permanent:
+        return None
+    if last is None or (last.get("type") != "Warning" and last.get("reason") not in _TELLING):
+        return None
+    return Trouble(f"pod {waiting['metadata']['name']} has not started yet: {_words(last)}")
+
+
+async def refusal(cluster: Cluster, job: Mapping[str, Any]) -> Trouble | None:
+    """Why a Job gets no pod, if its newest Event says that. Raises Retryable, Permanent."""
+    events = await _events(cluster, "Job", job)
+    last = _last([event for event in events if event.get("reason") not in _ENDS])
+    if last is None or last.get("type") != "Warning":
+        return None
+    return Trouble(f"job {job['metadata']['name']} gets no pod: {_words(last)}")
+
+
+async def _no_pod(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> Trouble | None:
+    name = job["metadata"]["name"]
+    try:
+        refused = await refusal(cluster, job)
+    except Permanent as error:
+        return Trouble(f"job {name} has no pod that runs, and why cannot be read: {error}")
+    if refused is not None or found:
+        return refused
+    return Trouble(f"job {name} has no pod yet, and no Event says why")
+
+
+async def _events(cluster: Cluster, kind: str, found: Mapping[str, Any]) -> list[Event]:
+    meta = found["metadata"]
+    fields = f"involvedObject.kind={kind},involvedObject.name={meta['name']}"
+
+    def about(event: dict[str, Any]) -> dict[str, Any] | None:
+        if event.get("involvedObject", {}).get("uid") != meta.get("uid"):
+            return None
+        kept = {name: event[name] for name in USED if name in event}
+        return kept | {"message": str(event.get("message") or "")[: masking.MOST]}
+
+    return list(await cluster.list(path("v1", "events", meta["namespace"]), fields=fields, keep=about))
+
+
+def _last(events: Sequence[Event]) -> Event | None:
+    """The newest Event; of those of the same second a warning, else the one that comes later in a pod's life."""
+    return max(events, key=lambda event: (_when(event)[:19], _rank(event)), default=None)
+
+
+def _rank(event: Event) -> int:
+    first = ("Scheduled", *_TELLING)
+    if event.get("type") == "Warning":
+        return len(first) + 1
+    return first.index(event["reason"]) if event.get("reason") in first else len(first)
+
+
+def _when(event: Event) -> str:
+    """When it happened last, RFC 3339 in UTC."""
+    times = (event.get("series") or {}).get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime")
+    return next((str(time) for time in times if time), "")
+
+
+def _words(event: Event) -> str:
+    text = masking.one_line(str(event.get("message") or event.get("reason") or "")[: masking.MOST].splitlines())
+    return masking.bounded(masking.without_credentials(text), LONGEST)
+
+
+def _waits(pod: Pod) -> bool:
+    """Whether a pod has a node, and no container of it has begun."""
+    status = pod.get("status", {})
+    kinds = ("initContainerStatuses", "containerStatuses")
+    begun = any("waiting" not in (item.get("state") or {}) for kind in kinds for item in status.get(kind) or [])
+    return status.get("phase") == "Pending" and bool(pod["spec"].get("nodeName")) and not begun

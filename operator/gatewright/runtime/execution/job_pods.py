@@ -1,0 +1,261 @@
+"""The pods of a Job: which container speaks for it, how it ended, and what keeps its pods from starting or ending.
+
+A Job has one main container: the one that the annotation `kubectl.kubernetes.io/default-container` names, else the first.
+Only what the main container says is the Job's word. Another container is heard where it is the reason why the main one
+did not run or did not count, and it is then named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from gatewright.api import KEY
+from gatewright.ports import Trouble
+from gatewright.providers.targets import pods
+from gatewright.runtime.cluster.children import controlled_by
+from gatewright.runtime.cluster.kube import path
+from gatewright.runtime.execution.job_outputs import MESSAGE
+
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+OVERDUE = timedelta(seconds=15)
+"""A node has so long, beyond the grace period, to say that a pod has ended."""
+_ABSENT_IMAGE = ("code = notfound", "manifest unknown", "repository does not exist")
+"""What registries say of an image that is not there, whatever the runtime makes of it."""
+_PASSING = ("failed to sync", "timed out")
+"""A configuration that the kubelet has not seen yet is not one that is missing."""
+METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "ownerReferences")
+SILENCED = "gatewright.dev/silenced"
+"""Marks a pod, in memory alone, whose Job has `logs: Never`."""
+Pod = Mapping[str, Any]
+Status = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """The container of a pod that tells how the Job goes."""
+
+    container: str
+    title: str = ""
+    """How messages name it; empty for the main container."""
+    ended: Mapping[str, Any] = field(default_factory=dict)
+    """How it ended, as the kubelet says; empty where it has not."""
+
+    @property
+    def message(self) -> str:
+        """Its termination message; the kubelet keeps the end of one that is too long."""
+        return str(self.ended.get("message") or "")[-MESSAGE:]
+
+
+def is_of(job: Mapping[str, Any], pod: Pod) -> bool:
+    """Whether this very Job has made a pod: another one may have had its name, and anybody its label."""
+    made = str(job["metadata"].get("creationTimestamp", ""))
+    controlled = controlled_by(job["metadata"].get("uid"), pod)
+    return controlled and str(pod["metadata"].get("creationTimestamp", made)) >= made
+
+
+def brief(pod: Pod) -> dict[str, Any]:
+    """Of a pod what anybody asks about here: whoever writes its Job may put much into it."""
+    meta, spec = pod["metadata"], pod.get("spec") or {}
+    notes = meta.get("annotations") or {}
+    found = {name: meta[name] for name in METADATA if name in meta}
+    found["annotations"] = {name: notes[name] for name in (KEY, DEFAULT_CONTAINER) if name in notes}
+    kept = {name: spec[name] for name in ("nodeName", "restartPolicy") if name in spec}
+    for group in ("initContainers", "containers"):
+        if group in spec:
+            kept[group] = [
+                {name: item[name] for name in ("name", "restartPolicy") if name in item} for item in spec[group]
+            ]
+    return {"metadata": found, "spec": kept, "status": pod.get("status") or {}}
+
+
+def silenced(pod: Pod) -> Pod:
+    """A pod without what its containers have said; its log is not to be read."""
+    status = dict(pod.get("status") or {})
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        status[kind] = [_without_words(item) for item in status.get(kind) or []]
+    return {**pod, "status": status, SILENCED: True}
+
+
+def is_silenced(pod: Pod) -> bool:
+    """Whether nothing of what a pod says may be repeated."""
+    return SILENCED in pod
+
+
+def _without_words(container: Status) -> Status:
+    found = dict(container)
+    for place in ("state", "lastState"):
+        ended = (found.get(place) or {}).get("terminated")
+        if ended:
+            found[place] = {"terminated": {name: value for name, value in ended.items() if name != "message"}}
+    return found
+
+
+def main(pod: Pod) -> Voice:
+    """The main container."""
+    containers = pod["spec"]["containers"]
+    wanted = (pod["metadata"].get("annotations") or {}).get(DEFAULT_CONTAINER)
+    name = str(wanted if any(item["name"] == wanted for item in containers) else containers[0]["name"])
+    return Voice(name, "", _ended(_statuses(pod, "containerStatuses").get(name, {})))
+
+
+def voice(pod: Pod) -> Voice:
+    """The main container; or the one that has kept it from running, or has failed where the main one has not."""
+    inits = _statuses(pod, "initContainerStatuses")
+    for name in _inits(pod, sidecars=False):
+        state, ended = inits.get(name, {}).get("state", {}), _ended(inits.get(name, {}))
+        if "running" in state or ended.get("exitCode"):
+            return Voice(name, f"init container {name}", ended)
+    first = main(pod)
+    if first.ended and not first.ended.get("exitCode"):
+        for name, status in _statuses(pod, "containerStatuses").items():
+            if _ended(status).get("exitCode"):
+                return Voice(name, f"container {name}", _ended(status))
+    return first
+
+
+def log_path(pod: Pod, container: str) -> str:
+    """Path of a container's log."""
+    meta = pod["metadata"]
+    return f"{path('v1', 'pods', meta['namespace'], meta['name'], 'log')}?{urlencode({'container': container})}"
+
+
+def newest_first(found: Sequence[Pod]) -> list[Pod]:
+    """Pods by the time at which they were made."""
+    return sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
+
+
+def succeeded(found: Sequence[Pod]) -> list[Pod]:
+    """The pods that have succeeded, the newest first."""
+    return [pod for pod in newest_first(found) if pod.get("status", {}).get("phase") == "Succeeded"]
+
+
+def active(found: Sequence[Pod]) -> list[Pod]:
+    """The pods of which nobody has said that they have ended."""
+    return [pod for pod in found if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+
+
+def has_failed(pod: Pod) -> bool:
+    """Whether a pod has ended and failed."""
+    return bool(pod.get("status", {}).get("phase") == "Failed")
+
+
+def failed(found: Sequence[Pod]) -> Pod | None:
+    """The newest pod that failed."""
+    return next((pod for pod in newest_first(found) if has_failed(pod)), None)
+
+
+def exit_words(pod: Pod) -> str:
+    """How a pod that failed has ended: its exit code, OOMKilled, Evicted; empty where it does not say."""
+    status, meta = pod.get("status", {}), pod["metadata"]
+    if status.get("reason"):
+        return f"pod {meta['name']}: {status['reason']}: {status.get('message', '')}"[:300].rstrip(": ")
+    speaker = voice(pod)
+    code, reason = speaker.ended.get("exitCode"), speaker.ended.get("reason", "Error")
+    words = f"exit code {code}" if reason == "Error" else f"{reason}, exit code {code}"
+    words = f"{speaker.title}: {words}" if speaker.title else words
+    moved = [item for item in status.get("conditions", []) if item["type"] == "DisruptionTarget"]
+    if moved and moved[0]["status"] == "True":
+        taken = f"Kubernetes ended pod {meta['name']}: {moved[0].get('message') or moved[0].get('reason', '')}"[:300]
+        return f"{taken}; {words}" if code else taken
+    return words if code else ""
+
+
+def ending(found: Sequence[Pod], now: datetime) -> Trouble | None:
+    """Which pods have not ended yet, with node and time; stuck (not hopeless) where a node does not answer for its pod.
+
+    None where all have ended.
+    """
+    left = active(found)
+    if not left:
+        return None
+    late = [pod for pod in left if _overdue(pod, now)]
+    pod = (late or left)[0]
+    meta, node = pod["metadata"], pod["spec"].get("nodeName")
+    words = f"pod {meta['name']}{f' on node {node}' if node else ''}"
+    words = f"{words} and {len(left) - 1} more" if len(left) > 1 else words
+    if not meta.get("deletionTimestamp"):
+        return Trouble(f"its {words} has not ended yet")
+    if not late:
+        return Trouble(f"its {words} is still ending, and has time until {meta['deletionTimestamp']}")
+    remedy = f"kubectl delete pod {meta['name']} --namespace {meta['namespace']} --force"
+    where = f"look at the node; if it is gone for good: {remedy}" if node else f"if nothing of it runs: {remedy}"
+    return Trouble(f"its {words} should have ended by {meta['deletionTimestamp']} and nobody says that it has; {where}")
+
+
+def is_late(found: Sequence[Pod], now: datetime) -> bool:
+    """Whether a pod is long past its time, so that people must look."""
+    return any(_overdue(pod, now) for pod in active(found))
+
+
+def hindrance(found: Sequence[Pod], now: datetime) -> Trouble | None:
+    """What keeps the pods of a Job from starting or from ending; first what cannot heal by itself."""
+    there = [pod for pod in active(found) if not pod["metadata"].get("deletionTimestamp")]
+    hopeless = pods.trouble([_only_hopeless(pod) for pod in there])
+    if hopeless:
+        return Trouble(hopeless, hopeless=True)
+    words = pods.trouble(there) or next((said for pod in there if (said := _beside(pod))), None)
+    if words:
+        return Trouble(words)
+    return ending(found, now) if is_late(found, now) else None
+
+
+def _beside(pod: Pod) -> str:
+    """The main container has ended, and another one keeps the pod from ending."""
+    first = main(pod)
+    if not first.ended or pod["spec"].get("restartPolicy") not in (None, "Never"):
+        return ""
+    running = [name for name, item in _statuses(pod, "containerStatuses").items() if "running" in item.get("state", {})]
+    sidecars = _statuses(pod, "initContainerStatuses")
+    waited = [name for name in _inits(pod, sidecars=True) if "running" in sidecars.get(name, {}).get("state", {})]
+    ended = f"container {first.container} has ended (exit code {first.ended.get('exitCode')})"
+    if running:
+        remedy = "let it end by itself, or make it an init container with restartPolicy Always"
+        return (
+            f"{ended}, but container {running[0]} still runs, so pod {pod['metadata']['name']} does not end; {remedy}"
+        )
+    return f"{ended}, and sidecar {waited[0]} is still ending" if waited else ""
+
+
+def _only_hopeless(pod: Pod) -> dict[str, Any]:
+    """A pod with those of its containers alone that can never start as they are."""
+    status = pod.get("status", {})
+    kinds = ("initContainerStatuses", "containerStatuses")
+    return {**pod, "status": {kind: [item for item in status.get(kind, []) if _is_hopeless(item)] for kind in kinds}}
+
+
+def _is_hopeless(status: Status) -> bool:
+    waiting = status.get("state", {}).get("waiting", {})
+    reason, message = waiting.get("reason"), str(waiting.get("message", ""))[:1000].lower()
+    if reason in ("ErrImagePull", "ImagePullBackOff"):
+        return any(words in message for words in _ABSENT_IMAGE)
+    if reason == "CreateContainerConfigError":
+        return not any(words in message for words in _PASSING)
+    return reason in ("InvalidImageName", "ErrImageNeverPull")
+
+
+def _overdue(pod: Pod, now: datetime) -> bool:
+    until = pod["metadata"].get("deletionTimestamp")
+    return bool(until) and now > datetime.fromisoformat(str(until)).astimezone(UTC) + OVERDUE
+
+
+def _inits(pod: Pod, sidecars: bool) -> Iterator[str]:
+    for item in pod["spec"].get("initContainers", []):
+        if (item.get("restartPolicy") == "Always") == sidecars:
+            yield item["name"]
+
+
+def _statuses(pod: Pod, kind: str) -> dict[str, Status]:
+    return {item["name"]: item for item in pod.get("status", {}).get(kind) or []}
+
+
+def _ended(status: Status) -> Mapping[str, Any]:
+    """How a container ended; where it was started again, how it ended before."""
+    for place in ("state", "lastState"):
+        ended: Mapping[str, Any] = status.get(place, {}).get("terminated", {})
+        if ended:
+            return ended
+    return {}

@@ -1,0 +1,126 @@
+"""What people read: a notice, put into words from the status. Nothing else is looked at, and a status holds no Secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from gatewright.api.status import GateStatus, Notice, ReleaseStatus, Run, StageStatus
+from gatewright.core.model import View
+from gatewright.core.report.notifications import ENDINGS
+from gatewright.core.run import clocks
+from gatewright.ports import Message
+
+Severity = Literal["info", "warning", "error", "critical"]
+_SEVERITY: Mapping[str, Severity] = {
+    "Started": "info",
+    "StageStarted": "info",
+    "StagePassed": "info",
+    "StageFailed": "error",
+    "StageOverdue": "warning",
+    "ApprovalNeeded": "warning",
+    "GuardFailed": "warning",
+    "RollingBack": "error",
+    "Verifying": "info",
+    "RollbackOverdue": "critical",
+    "RollbackHindered": "critical",
+    "Hindered": "warning",
+    "RolledBack": "warning",
+    "RollbackFailed": "critical",
+    "Completed": "info",
+    "Promoted": "info",
+    "Superseded": "info",
+    "Aborted": "warning",
+    "Observed": "info",
+    "Downtime": "critical",
+    "Restored": "info",
+    "FollowUpDue": "warning",
+    "FollowUpFailed": "warning",
+}
+_WORDS: Mapping[str, str] = {
+    "Started": "has started",
+    "StageStarted": "a stage has started",
+    "StagePassed": "a stage has passed",
+    "StageFailed": "a stage has failed",
+    "StageOverdue": "a stage is overdue",
+    "ApprovalNeeded": "waits for a person",
+    "GuardFailed": "a guard has failed",
+    "RollingBack": "is being rolled back",
+    "Verifying": "is undone",
+    "RollbackOverdue": "the rollback takes too long",
+    "RollbackHindered": "the rollback does not get on",
+    "Hindered": "something is not as the run wants it",
+    "RolledBack": "is rolled back",
+    "RollbackFailed": "the rollback has FAILED",
+    "Completed": "is live",
+    "Promoted": "is promoted",
+    "Superseded": "is superseded",
+    "Aborted": "is aborted",
+    "Observed": "is observed",
+    "Downtime": "users are not served",
+    "Restored": "users are served again",
+    "FollowUpDue": "a follow-up is overdue",
+    "FollowUpFailed": "a follow-up has failed",
+}
+_SIGNS: Mapping[str, str] = {"Passed": "✓", "Failed": "✗", "RolledBack": "↩", "Skipped": "-", "Pending": " "}
+_RETURNING: Mapping[str, Literal["RollingBack", "Verifying"]] = {"RollingBack": "RollingBack", "Verifying": "Verifying"}
+LONGEST_TEXT = 2000
+LONGEST_LINE = 200
+
+
+def message_of(view: View, notice: Notice, now: datetime, again: bool = False) -> Message:
+    """The message for a notice of this Release."""
+    status = view.status
+    run = status.run if status.run is not None and status.run.id == notice.run else None
+    known = notice.event in _WORDS
+    return Message(
+        key=f"{view.uid}/{notice.id}",
+        thread=f"{view.namespace}/{view.name}/{view.uid}/{notice.run}",
+        event=notice.event,
+        severity=_SEVERITY[notice.event] if known else "warning",
+        title=f"{view.name} {version_of(view, notice)} {_WORDS[notice.event] if known else notice.event}"[:200],
+        text=_text(status, run, notice),
+        lines=tuple(_line(number, stage) for number, stage in enumerate(run.stages, 1)) if run is not None else (),
+        over=notice.event in ENDINGS,
+        downtime=_downtime(status, notice, now),
+        returning=_RETURNING.get(run.phase, "") if run is not None and run.outcome is None else "",
+        at=notice.at,
+        again=again,
+    )
+
+
+def version_of(view: View, notice: Notice) -> str:
+    """The version that the notice's run brings or brought; empty where nobody remembers."""
+    run = view.status.run
+    if run is not None and run.id == notice.run:
+        return run.version
+    return next((past.version for past in view.status.history if past.id == notice.run), "")
+
+
+def _text(status: ReleaseStatus, run: Run | None, notice: Notice) -> str:
+    parts = [notice.text]
+    if run is not None and run.outcome is None and notice.event != "ApprovalNeeded" and status.waitingFor is not None:
+        parts.append(f"Waiting for {status.waitingFor.message}")
+    return "\n".join(part for part in parts if part)[:LONGEST_TEXT]
+
+
+def _line(number: int, stage: StageStatus) -> str:
+    """`✓ 1 migrate  Passed in 4m10s`, or what keeps the stage."""
+    took = ""
+    if stage.startedAt and stage.finishedAt:
+        took = f" in {clocks.words((clocks.parse(stage.finishedAt) - clocks.parse(stage.startedAt)).total_seconds())}"
+    bad = next((row for state in ("Failed", "Breaching", "Holding") for row in stage.gates if row.state == state), None)
+    why = stage.message or (_gate(bad) if bad is not None else "")
+    line = f"{_SIGNS.get(stage.state, '▸')} {number} {stage.name}  {stage.state}{took}{f': {why}' if why else ''}"
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 1]}…"
+
+
+def _gate(row: GateStatus) -> str:
+    return f"gate {row.name}: {row.message or row.value or row.state}"
+
+
+def _downtime(status: ReleaseStatus, notice: Notice, now: datetime) -> float:
+    if status.downtime is None or notice.event == "Restored":
+        return 0.0
+    return max(0.0, (now - clocks.parse(status.downtime.since)).total_seconds())

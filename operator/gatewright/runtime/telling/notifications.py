@@ -1,0 +1,323 @@
+"""Sending notices: after the write that holds them, outside of every pass, and as long as it takes.
+
+    status.notices --take--> lanes (one a Release and channel, in order)
+                               └─ one sender a Connection: the lane that is due, one message at a time
+                                    ├─ delivered     a Delivery; the next pass takes the notice out of the status
+                                    ├─ Retryable     the lane waits, longer each time, at least as long as it is told
+                                    └─ Permanent, or older than a day: given up, which is a Delivery too
+
+A receiver that hangs holds up its own Connection, for as long as a message may take, and no pass and no other
+Connection. All of this can be lost at any moment: what the status holds is taken up again by whoever acts next, marked
+`again`, because a crash may have come between a delivery and its record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from gatewright.api.release import Notify
+from gatewright.api.status import Notice
+from gatewright.core.model import Delivery, View
+from gatewright.core.report.notifications import channels
+from gatewright.core.run import clocks
+from gatewright.core.spec.expand import Unknown, expand
+from gatewright.ports import Link, Message, Permanent, Retryable
+from gatewright.providers.registry import NOTIFIERS
+from gatewright.runtime.connections import Links
+from gatewright.runtime.shares import Shares
+from gatewright.runtime.telling import metrics
+from gatewright.runtime.telling.log_limits import about
+from gatewright.runtime.telling.messages import message_of, version_of
+from gatewright.runtime.tracked import Entry, Key
+
+GIVE_UP = 24 * 3600.0
+"""Seconds after which a notice is news no more."""
+DELAYS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0)
+"""Seconds between tries; the last one repeats."""
+AT_ONCE = 16
+"""Messages of one namespace at a time."""
+LONGEST_HANDLE = 320
+"""Characters of what a system knows a message by: as many as a status has room for."""
+MOST_HANDLES = 8
+"""Runs of a Release whose handles are remembered here; those of earlier ones stand in the status, where they count."""
+GRACE = 20.0
+"""Seconds that a message may take beyond its Connection's time-out: it may need several requests."""
+
+Place = tuple[str, str, str]
+"""Namespace, kind and name of a Connection; no name: the only one."""
+Lane = tuple[str, str]
+"""UID of a Release, and a channel."""
+Told = Callable[[Key, str, tuple[str, str], Delivery], None]
+"""Key and UID of a Release, notice and channel, and what became of it."""
+
+log = logging.getLogger("gatewright.notices")
+
+
+@dataclass(slots=True)
+class _Item:
+    """One notice for one channel."""
+
+    notice: str
+    run: int
+    event: str
+    at: float
+    provider: str
+    config: Any
+    message: Message
+    handle: str | None
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What one Release has to say to one channel, in order."""
+
+    key: Key
+    uid: str
+    channel: str
+    items: deque[_Item] = field(default_factory=deque)
+    due: float = 0.0
+    tries: int = 0
+    handles: dict[int, str | None] = field(default_factory=dict)
+    """What this process has got, by run: newer than what the status holds."""
+
+    def remember(self, run: int, handle: str | None) -> None:
+        """Keep what the system knows the messages of a run by."""
+        self.handles[run] = handle
+        while len(self.handles) > MOST_HANDLES:
+            del self.handles[next(iter(self.handles))]
+
+
+@dataclass(slots=True)
+class _Sender:
+    """One Connection."""
+
+    lanes: dict[Lane, _Lane] = field(default_factory=dict)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    sending: _Lane | None = None
+
+
+class Notices:
+    """Everything that is still to be told."""
+
+    def __init__(self, links: Links, told: Told, fence: Callable[[], None] = lambda: None) -> None:
+        """`fence` raises where this process may not act any more."""
+        self._links = links
+        self._fence = fence
+        self._shares = Shares(AT_ONCE)
+        self._told = told
+        self._senders: dict[Place, _Sender] = {}
+        self._lanes: dict[str, dict[str, Place]] = {}
+        """Where the lanes are, by UID of a Release and channel."""
+        self._resumed: set[tuple[str, str]] = set()
+
+    def __len__(self) -> int:
+        """How many messages wait."""
+        return sum(len(lane.items) for sender in self._senders.values() for lane in sender.lanes.values())
+
+    def resume(self, obj: Mapping[str, Any]) -> None:
+        """A Release that another process left behind: its notices may have been delivered already."""
+        for item in (obj.get("status") or {}).get("notices") or ():
+            if isinstance(item, Mapping):
+                self._resumed.add((obj["metadata"]["uid"], str(item.get("id"))))
+
+    def take(self, entry: Entry) -> None:
+        """Take up what the API server holds and nobody sends yet; never waits, never raises."""
+        if not entry.persisted.get("notices"):
+            entry.deliveries.clear()
+            return
+        try:
+            self._take(entry)
+        except Exception:
+            metrics.errors.inc()
+            log.exception("%s/%s: its notices cannot be taken up", *entry.key, extra=about(*entry.key))
+
+    async def close(self) -> None:
+        """Stop sending."""
+        tasks = [sender.task for sender in self._senders.values() if sender.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._senders.clear()
+        self._lanes.clear()
+        self._resumed.clear()
+
+    # --- from the status to the lanes
+
+    def _take(self, entry: Entry) -> None:
+        held = [Notice.model_validate(item) for item in entry.persisted["notices"]]
+        pairs = {(notice.id, channel) for notice in held for channel in notice.to}
+        for pair in [pair for pair in entry.deliveries if pair not in pairs]:
+            del entry.deliveries[pair]
+        uid = entry.obj["metadata"]["uid"]
+        self._withdraw(uid, pairs)
+        fresh = [pair for pair in pairs if pair not in entry.deliveries and not self._has(uid, pair)]
+        if not fresh:
+            return
+        view = entry.view()
+        spec = view.spec or (entry.body.spec if entry.body is not None else None)
+        wanted = channels(spec) if spec is not None else {}
+        for notice in held:
+            for channel in notice.to:
+                if (notice.id, channel) in fresh and channel in wanted:
+                    self._put(entry.key, view, notice, channel, wanted[channel][0])
+
+    def _put(self, key: Key, view: View, notice: Notice, channel: str, entry: Notify) -> None:
+        again = (view.uid, notice.id) in self._resumed
+        provider, raw = entry.provider
+        handle = next((t.handle for t in view.status.threads if (t.run, t.to) == (notice.run, channel)), None)
+        config = _expanded(view, notice, raw)
+        item = _Item(
+            notice=notice.id,
+            run=notice.run,
+            event=notice.event,
+            at=clocks.parse(notice.at).timestamp(),
+            provider=provider,
+            config=config,
+            message=message_of(view, notice, datetime.now(UTC), again),
+            handle=handle,
+        )
+        name = config.get("connection") if isinstance(config, Mapping) else None
+        place = (key[0], provider, str(name or ""))
+        known = self._lanes.setdefault(view.uid, {}).setdefault(channel, place)
+        sender = self._senders.setdefault(known, _Sender())
+        lane = sender.lanes.setdefault((view.uid, channel), _Lane(key, view.uid, channel))
+        lane.items.append(item)
+        sender.woken.set()
+        if sender.task is None or sender.task.done():
+            sender.task = asyncio.get_running_loop().create_task(self._run(known, sender), name=f"tell {known}")
+
+    def _has(self, uid: str, pair: tuple[str, str]) -> bool:
+        lane = self._lane(uid, pair[1])
+        return lane is not None and any(item.notice == pair[0] for item in lane.items)
+
+    def _withdraw(self, uid: str, pairs: Iterable[tuple[str, str]]) -> None:
+        """What the status holds no more is not sent; what is being sent is let be."""
+        held = set(pairs)
+        for channel, place in list(self._lanes.get(uid, {}).items()):
+            sender = self._senders.get(place)
+            if sender is None or (uid, channel) not in sender.lanes:
+                continue
+            lane = sender.lanes[uid, channel]
+            under_way = lane.items[0] if sender.sending is lane and lane.items else None
+            lane.items = deque(item for item in lane.items if (item.notice, channel) in held or item is under_way)
+
+    def _lane(self, uid: str, channel: str) -> _Lane | None:
+        place = self._lanes.get(uid, {}).get(channel)
+        sender = self._senders.get(place) if place is not None else None
+        return sender.lanes.get((uid, channel)) if sender is not None else None
+
+    # --- from the lanes to the world
+
+    async def _run(self, place: Place, sender: _Sender) -> None:
+        """One message after the other, until there is none."""
+        while True:
+            for name in [name for name, lane in sender.lanes.items() if not lane.items]:
+                del sender.lanes[name]
+                self._gone(*name)
+            if not sender.lanes:
+                break
+            lane = min(sender.lanes.values(), key=lambda lane: lane.due)
+            delay = lane.due - time.monotonic()
+            if delay <= 0:
+                sender.sending = lane
+                await self._next(place, lane)
+                sender.sending = None
+                continue
+            sender.woken.clear()
+            try:
+                await asyncio.wait_for(sender.woken.wait(), delay)
+            except TimeoutError:
+                continue
+        self._senders.pop(place, None)
+
+    def _gone(self, uid: str, channel: str) -> None:
+        lanes = self._lanes.get(uid, {})
+        lanes.pop(channel, None)
+        if not lanes:
+            self._lanes.pop(uid, None)
+
+    async def _next(self, place: Place, lane: _Lane) -> None:
+        """Try the first of a lane, and say what became of it."""
+        item = lane.items[0]
+        handle = lane.handles.get(item.run, item.handle)
+        result = await self._send(place, item, handle)
+        if isinstance(result, Retryable) and time.time() - item.at < GIVE_UP:
+            lane.due = time.monotonic() + max(DELAYS[min(lane.tries, len(DELAYS) - 1)], result.after)
+            lane.tries += 1
+            item.message = replace(item.message, again=True)
+            if result.handle is not None and len(result.handle) <= LONGEST_HANDLE:
+                lane.remember(item.run, result.handle)
+            log.info(
+                "%s/%s: %s is told of %s later: %s",
+                *lane.key,
+                item.provider,
+                item.event,
+                result,
+                extra=about(*lane.key),
+            )
+            return
+        lane.items.popleft()
+        lane.tries, lane.due = 0, time.monotonic()
+        if isinstance(result, Exception):
+            metrics.notices.labels(item.provider, "failed").inc()
+            late = "not within a day: " if isinstance(result, Retryable) else ""
+            self._told(lane.key, lane.uid, (item.notice, lane.channel), Delivery(failed=f"{late}{result}"[:500]))
+            return
+        metrics.notices.labels(item.provider, "delivered").inc()
+        lane.remember(item.run, result.handle)
+        self._told(lane.key, lane.uid, (item.notice, lane.channel), result)
+
+    async def _send(self, place: Place, item: _Item, handle: str | None) -> Delivery | Retryable | Permanent:
+        link: Link | None = None
+        found: Delivery | Retryable | Permanent
+        try:
+            notifier = NOTIFIERS[item.provider]
+            config = notifier.config.model_validate(item.config)
+            link = await self._links.open(place[0], notifier.connection, place[2] or None)
+            async with self._shares.of(place[0]), asyncio.timeout(link.timeout + GRACE):
+                self._fence()
+                found = Delivery(_handle(await notifier.send(config, link, item.message, handle)))
+        except (Retryable, Permanent) as error:
+            found = error
+        except TimeoutError:
+            found = Retryable(f"not sent within {(link.timeout if link else 0) + GRACE:g}s")
+        except ValidationError as error:
+            found = Permanent(f"its configuration is not valid: {error.errors()[0]['msg']}")
+        except Exception as error:
+            log.exception("a notifier raised what it may not raise", extra=about(place[0]))
+            found = Retryable(f"the notifier failed: {type(error).__name__}")
+        if link is not None:
+            self._links.used(place[0], link.name, found if isinstance(found, Exception) else None)
+        return found
+
+
+def _handle(handle: str | None) -> str | None:
+    """What the system knows the message by, if it can be kept: half of it would name something else. Raises Permanent."""
+    if handle is not None and len(handle) > LONGEST_HANDLE:
+        raise Permanent(f"it was told, and names that by {len(handle)} characters, at most {LONGEST_HANDLE} are kept")
+    return handle
+
+
+def _expanded(view: View, notice: Notice, raw: Any) -> Any:
+    """The configuration with its references put in; as it is where one names what is not known."""
+    last = view.status.lastGood
+    names = {
+        "version": version_of(view, notice),
+        "run": str(notice.run),
+        "lastGood.version": last.version if last else "",
+    }
+    names |= {f"vars.{name}": value for name, value in (view.spec.vars if view.spec is not None else {}).items()}
+    try:
+        return expand(raw, names)
+    except Unknown:
+        return raw

@@ -1,0 +1,391 @@
+"""Whether a Connection works: judged on each edit and by what really happens to its requests; written when that changes.
+
+    seen                                        judged
+    ------------------------------------------  ----------------------------------------------------------
+    its first use, or an edit                   as the credential check of its provider says, at once
+    it is NotReady                              the same, again after `AGAIN_S` seconds, then after twice as many, up to
+                                                `LONGEST_AGAIN_S`: nobody tells when a Secret or the system is mended
+    its Secrets are others than before          what happened with those before does not count any more
+    a request failed                            the same; and `FAILURES` in a row are NotReady, whatever the check says:
+                                                credentials may work while every delivery is refused
+    a request succeeded                         Ready
+
+`observedGeneration` is the generation that was judged. Nothing is written while the judgement stays the same. A provider
+that comes and goes is written seldom: two writes about one generation are at least `GAP` seconds apart, twice as many
+after each write, up to `LONGEST`, and `GAP` again after `CALM` quiet seconds. The last judgement is always written in the
+end. Other words for the same judgement are no change, unless they last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from gatewright.api import API_VERSION
+from gatewright.core.run.clocks import stamp
+from gatewright.ports import Cluster, NotFound, Permanent, Retryable
+from gatewright.runtime.cluster.kube import path
+from gatewright.runtime.shares import Pace, Shares
+from gatewright.runtime.telling.log_limits import about
+
+FAILURES = 3
+GAP = 10.0
+LONGEST = 300.0
+AGAIN_S = 2.0
+LONGEST_AGAIN_S = 60.0
+PACE_S = 0.2
+"""Seconds between two that are asked again, of one namespace: it may have thousands that are NotReady."""
+AT_ONCE = 8
+"""Connections of one namespace that are asked at a time."""
+AGAIN_AT_ONCE = 4
+"""Those among them that are asked again: an edit does not wait for them."""
+WRITES = 4
+"""Their statuses that are written at a time."""
+CALM = 600.0
+WORDS = 600.0
+"""Seconds before other words for the same judgement are written."""
+WORKS = "the system answers and the credentials work"
+
+Place = tuple[str, str]
+"""Namespace and name of a Connection."""
+Reason = Literal["Ready", "NotReady", "InvalidSpec"]
+Probe = Callable[[Mapping[str, Any]], Awaitable[tuple[Reason, str]]]
+"""Asks whether a Connection works. Raises Retryable where nobody knows, and that is not the Connection's fault."""
+
+log = logging.getLogger("gatewright.readiness")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is said of one generation of a Connection."""
+
+    generation: int
+    reason: Reason
+    message: str
+
+    def same(self, other: Judgement | None) -> bool:
+        """Whether both say the same, numbers in their words apart: how long an answer took is no news."""
+        return other is not None and (self.generation, self.reason, _plain(self.message)) == (
+            other.generation,
+            other.reason,
+            _plain(other.message),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _State:
+    """One Connection."""
+
+    uid: str
+    stands: Judgement | None
+    """What the API server holds."""
+    judged: Judgement | None
+    failures: int = 0
+    error: str = ""
+    """How the last request failed."""
+    asking: asyncio.Task[None] | None = None
+    writing: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    """When the judgement may be written."""
+    retry: asyncio.TimerHandle | None = None
+    """When to ask again what nobody could tell, or what was NotReady."""
+    tries: int = 0
+    """How often it was asked again."""
+    written: float = float("-inf")
+    gap: float = field(default_factory=lambda: GAP)
+    refused: bool = False
+    """The last write was not accepted."""
+
+
+class Readiness:
+    """The `Ready` condition of every Connection."""
+
+    def __init__(self, cluster: Cluster, found: Callable[[Place], Mapping[str, Any] | None], probe: Probe) -> None:
+        self._cluster = cluster
+        self._found = found
+        self._probe = probe
+        self._shares, self._writes = Shares(AT_ONCE), Shares(WRITES)
+        self._again_shares, self._pace = Shares(AGAIN_AT_ONCE), Pace(PACE_S)
+        self._states: dict[Place, _State] = {}
+
+    def used(self, place: Place, error: Exception | None) -> None:
+        """A request went through a Connection; never waits."""
+        body = self._found(place)
+        if body is None:
+            return
+        state = self._state(place, body)
+        state.failures = 0 if error is None else state.failures + 1
+        state.error = str(error or "")
+        judged = state.judged
+        if judged is None or judged.generation != _generation(body):
+            self.ask(place)
+        elif judged.reason == "InvalidSpec":
+            return
+        elif error is None:
+            if judged.reason != "Ready":
+                self._judge(place, state, Judgement(judged.generation, "Ready", WORKS))
+        elif state.failures >= FAILURES:
+            self._judge(place, state, Judgement(judged.generation, "NotReady", state.error))
+        elif judged.reason == "Ready":
+            self.ask(place)
+
+    def ask(self, place: Place) -> None:
+        """Ask in the background whether a Connection works; never waits."""
+        body = self._found(place)
+        if body is not None:
+            self._begin(place, self._state(place, body))
+
+    def look(self, place: Place) -> None:
+        """Ask about a Connection that nobody has judged as it is, at once, or was NotReady, in its turn; never waits."""
+        body = self._found(place)
+        if body is None:
+            return
+        if self.unjudged(place, body):
+            self.ask(place)
+        else:
+            self._ask_again(place, self._state(place, body))
+
+    def ask_later(self, place: Place, seconds: float) -> None:
+        """Ask again after a while, whatever is said of it now."""
+        state = self._states.get(place)
+        if state is not None and state.retry is None:
+            state.retry = asyncio.get_running_loop().call_later(seconds, self._again, place, state)
+
+    async def check(self, place: Place) -> None:
+        """Ask whether a Connection works, and say so in its status."""
+        self.ask(place)
+        state = self._states.get(place)
+        # an edit ends what asks about the edition before it, and asks itself
+        while state is not None and state.asking is not None and not state.asking.done():
+            await asyncio.wait({state.asking})
+        if state is not None and state.writing is not None:
+            await asyncio.shield(state.writing)
+
+    def edited(self, place: Place) -> None:
+        """What happened to an earlier generation, and what is asked about it, says nothing of this one."""
+        state = self._states.get(place)
+        if state is None:
+            return
+        state.failures = state.tries = 0
+        _wait_no_more(state)
+        if state.asking is not None:
+            state.asking.cancel()
+            state.asking = None
+
+    def renewed(self, place: Place) -> None:
+        """What happened with the Secrets before says nothing of a Connection that has others now."""
+        state = self._states.get(place)
+        if state is not None:
+            state.failures = state.tries = 0
+            if not state.refused:
+                state.written = float("-inf")
+
+    def forget(self, place: Place) -> None:
+        """A Connection is gone."""
+        state = self._states.pop(place, None)
+        if state is not None:
+            _stop(state)
+
+    def unjudged(self, place: Place, body: Mapping[str, Any]) -> bool:
+        """Whether nobody has judged this generation of a Connection."""
+        judged = self._state(place, body).judged
+        return judged is None or judged.generation != _generation(body)
+
+    async def close(self) -> None:
+        """Stop asking and writing."""
+        tasks = [task for state in self._states.values() for task in _stop(state)]
+        self._states.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- judging
+
+    def _state(self, place: Place, body: Mapping[str, Any]) -> _State:
+        uid = str(body["metadata"].get("uid", ""))
+        state = self._states.get(place)
+        if state is None or state.uid != uid:
+            self.forget(place)
+            stands = _standing(body)
+            known = stands is not None and stands.generation == _generation(body) and stands.reason != "InvalidSpec"
+            # what made a spec invalid may be a setting of the operator, which may have changed since
+            state = self._states[place] = _State(uid, stands, stands if known else None)
+        return state
+
+    def _begin(self, place: Place, state: _State, again: bool = False) -> None:
+        if state.asking is None:
+            work = self._ask_in_turn(place, state) if again else self._ask(place, state)
+            state.asking = asyncio.get_running_loop().create_task(work)
+
+    async def _ask_in_turn(self, place: Place, state: _State) -> None:
+        async with self._again_shares.of(place[0]):
+            await self._ask(place, state)
+
+    async def _ask(self, place: Place, state: _State) -> None:
+        delay: float | None = None
+        try:
+            body = self._found(place)
+            while body is not None and self._states.get(place) is state:
+                generation = _generation(body)
+                async with self._shares.of(place[0]):
+                    reason, message = await self._probe(body)
+                now = self._found(place)
+                if now is None or _generation(now) == generation:
+                    self._probed(place, state, Judgement(generation, reason, message))
+                    break
+                body = now
+        except Retryable as error:
+            log.info("Connection %s/%s is not judged yet: %s", *place, error, extra=about(*place))
+            delay = state.gap
+        except Exception:
+            log.exception("Connection %s/%s cannot be judged", *place, extra=about(*place))
+            delay = LONGEST_AGAIN_S
+        finally:
+            if state.asking is asyncio.current_task():
+                state.asking = None
+        if delay is not None and state.retry is None and self._states.get(place) is state:
+            state.retry = asyncio.get_running_loop().call_later(delay, self._again, place, state)
+
+    def _probed(self, place: Place, state: _State, judgement: Judgement) -> None:
+        """Credentials that work do not outweigh requests that fail."""
+        if judgement.reason != "Ready" or state.failures < FAILURES:
+            self._judge(place, state, judgement)
+        elif state.judged is None or state.judged.generation != judgement.generation:
+            self._judge(place, state, replace(judgement, reason="NotReady", message=state.error))
+        else:
+            self._ask_again(place, state)
+
+    def _again(self, place: Place, state: _State) -> None:
+        """Its time has come; its turn among those of its namespace may be later."""
+        now = asyncio.get_running_loop().time()
+        when = self._pace.turn(place[0], now)
+        if when > now:
+            state.retry = asyncio.get_running_loop().call_at(when, self._its_turn, place, state)
+        else:
+            self._its_turn(place, state)
+
+    def _its_turn(self, place: Place, state: _State) -> None:
+        state.retry = None
+        self._begin(place, state, again=True)
+
+    def _ask_again(self, place: Place, state: _State) -> None:
+        """Ask about what is NotReady until it is not: neither its Secrets nor the system tell that they were mended."""
+        if state.judged is None or state.judged.reason != "NotReady":
+            state.tries = 0
+            _wait_no_more(state)
+        elif state.retry is None:
+            delay = min(AGAIN_S * 2.0 ** min(state.tries, 30), LONGEST_AGAIN_S)
+            state.tries += 1
+            state.retry = asyncio.get_running_loop().call_later(delay, self._again, place, state)
+
+    def _judge(self, place: Place, state: _State, judgement: Judgement) -> None:
+        if self._states.get(place) is state:
+            state.judged = judgement
+            self._settle(place, state)
+            self._ask_again(place, state)
+
+    # --- writing
+
+    def _settle(self, place: Place, state: _State) -> None:
+        """See to it that the judgement is written, now or when it may be."""
+        if state.timer is not None:
+            state.timer.cancel()
+            state.timer = None
+        judged = state.judged
+        if self._states.get(place) is not state or state.writing is not None or judged is None:
+            return
+        if judged.same(state.stands):
+            return
+        loop = asyncio.get_running_loop()
+        delay = _due(state, judged) - loop.time()
+        if delay > 0:
+            state.timer = loop.call_later(delay, self._settle, place, state)
+        else:
+            state.writing = loop.create_task(self._write(place, state, judged))
+
+    async def _write(self, place: Place, state: _State, judgement: Judgement) -> None:
+        now = asyncio.get_running_loop().time()
+        fresh = not state.refused and (state.stands is None or state.stands.generation != judgement.generation)
+        state.gap = GAP if fresh or now - state.written > CALM else min(2 * state.gap, LONGEST)
+        state.written = now
+        try:
+            body = self._found(place)
+            if body is not None:
+                where = path(API_VERSION, "connections", *place, "status")
+                async with self._writes.of(place[0]):
+                    await self._cluster.patch(where, {"status": _status(body, judgement)}, "merge")
+                state.stands, state.refused = judgement, False
+        except NotFound:
+            self.forget(place)
+        except (Retryable, Permanent) as error:
+            log.info("Connection %s/%s: its status is not written: %s", *place, error, extra=about(*place))
+            state.refused = True
+        finally:
+            state.writing = None
+        self._settle(place, state)
+
+
+def _due(state: _State, judged: Judgement) -> float:
+    """When the next write may be made."""
+    stands = state.stands
+    if state.refused:
+        return state.written + state.gap
+    if stands is None or stands.generation != judged.generation:
+        return float("-inf")
+    return state.written + (state.gap if stands.reason != judged.reason else max(state.gap, WORDS))
+
+
+def _status(body: Mapping[str, Any], judgement: Judgement) -> dict[str, Any]:
+    old = _condition(body)
+    status = "True" if judgement.reason == "Ready" else "False"
+    since = old["lastTransitionTime"] if old is not None and old["status"] == status else None
+    condition = {
+        "type": "Ready",
+        "status": status,
+        "reason": judgement.reason,
+        "message": judgement.message[:1000],
+        "lastTransitionTime": since or stamp(datetime.now(UTC))[:19] + "Z",
+        "observedGeneration": judgement.generation,
+    }
+    return {"conditions": [condition], "observedGeneration": judgement.generation}
+
+
+def _standing(body: Mapping[str, Any]) -> Judgement | None:
+    """The judgement that the API server holds."""
+    old = _condition(body)
+    if old is None or old.get("reason") not in ("Ready", "NotReady", "InvalidSpec"):
+        return None
+    return Judgement(int(old.get("observedGeneration", 0)), old["reason"], str(old.get("message", "")))
+
+
+def _condition(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    return next((item for item in conditions if item.get("type") == "Ready"), None)
+
+
+def _generation(body: Mapping[str, Any]) -> int:
+    return int(body["metadata"].get("generation", 0))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\d+", "0", text[:1000])
+
+
+def _wait_no_more(state: _State) -> None:
+    if state.retry is not None:
+        state.retry.cancel()
+        state.retry = None
+
+
+def _stop(state: _State) -> list[asyncio.Task[None]]:
+    for handle in (state.timer, state.retry):
+        if handle is not None:
+            handle.cancel()
+    current = asyncio.current_task()
+    tasks = [task for task in (state.asking, state.writing) if task is not None and task is not current]
+    for task in tasks:
+        task.cancel()
+    return tasks

@@ -1,0 +1,384 @@
+"""What this process remembers of a Release between two passes; all of it can be lost at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import orjson
+
+from gatewright.api import FINALIZER
+from gatewright.api.release import ReleaseSpec
+from gatewright.api.status import ReleaseStatus, dump
+from gatewright.core.model import Body, Delivery, Progress, Sight, Standing, View
+from gatewright.core.run import resting
+from gatewright.core.spec.pinned_spec import unpin
+from gatewright.providers.targets import rollout
+from gatewright.runtime.cluster.outline import MOST_FINALIZERS, MOST_STATUS
+from gatewright.runtime.parse import Written, status_of, view_of, written
+
+Key = tuple[str, str]
+METADATA = ("namespace", "name", "uid", "resourceVersion", "generation", "deletionTimestamp")
+
+COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
+
+
+class Left(NamedTuple):
+    """What a promotion or a rollback has left, as its ControllerRevision says."""
+
+    name: str
+    """Of the ControllerRevision; empty where there is none."""
+    known: Mapping[str, Any]
+    """What targets are to be."""
+    stayed: frozenset[str] = frozenset()
+    """What a rollback has left as somebody had changed it during its run."""
+
+
+def left_by(name: str, data: Mapping[str, Any]) -> Left:
+    """Raises pydantic.ValidationError, KeyError, TypeError where it cannot be read."""
+    return Left(name, resting.left(data), frozenset(data.get("stayed", ())))
+
+
+REFUSED = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds after which an operation of a rollback is begun once more when it was refused; the last one repeats."""
+
+
+def refused_for(refusals: int) -> float:
+    """Seconds to wait after so many refusals."""
+    return REFUSED[min(max(refusals, 1), len(REFUSED)) - 1]
+
+
+@dataclass(slots=True)
+class Known:
+    """How far an operation is, and since when it has been stuck."""
+
+    progress: Progress
+    looked: float = 0.0
+    looks: int = 0
+    stuck_since: float | None = None
+    hopeless_since: float | None = None
+    words: str = ""
+    """What kept it from ending when somebody looked last."""
+    ended: bool = False
+    """It is a Job that has ended, or is about to; only what it has left is not known."""
+    refusals: int = 0
+    """How often the API server, or a vendor, has refused to begin it."""
+    retry_at: float = 0.0
+    """When it may be begun once more (monotonic)."""
+    overwritten: int = 0
+    """How often it was made once more because others had overwritten it."""
+    again_at: float | None = None
+    """When it will be, while what others have put there stands (monotonic)."""
+    poller: asyncio.Task[None] | None = None
+    """Begins it, and looks at it again and again, where no watch tells."""
+    subject: str = ""
+    """What it works on outside the cluster."""
+    back: bool = False
+    """It is on the way back."""
+    asking: bool = False
+    """A request of the poller is under way."""
+    begins: bool = False
+    """It is being begun."""
+
+    def refused(self, message: str) -> None:
+        """An operation of a rollback was refused: it is begun again after a while, a little later each time."""
+        self.refusals += 1
+        # The first refusal is tried again at once, before anybody is told: it may be gone in a moment.
+        self.progress = Progress("Refused", message) if self.refusals > 1 else Progress("Unknown")
+        self.looked = time.monotonic()
+        self.retry_at = self.looked + refused_for(self.refusals)
+
+    def still_said(self, found: Progress) -> Progress:
+        """What is about to be tried again still says why it was refused."""
+        if found.state != "Absent" or not self.refusals or found.message:
+            return found
+        return replace(found, message=self.progress.message)
+
+
+@dataclass(slots=True, eq=False)
+class Looker:
+    """Looks at something outside the cluster that a run has changed, again and again: no watch tells of it."""
+
+    signature: str
+    standing: Standing
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Glance:
+    """One look at something outside the cluster, under way or done."""
+
+    signature: str
+    """Of what is looked at."""
+    began: float
+    """Monotonic."""
+    again: bool = False
+    """It was looked at before: what was found then stands until this look ends."""
+    sight: Sight | None = None
+    at: float = 0.0
+    """When it ended (monotonic)."""
+    used: int = 0
+    """The pass that has used it; no other one may."""
+    problem: str = ""
+    """Why it could not be looked at so far; it is tried again."""
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One Release: the newest object, the status as it stands there, and the status we work on."""
+
+    key: Key
+    obj: dict[str, Any]
+    persisted: dict[str, Any]
+    working: dict[str, Any]
+    body: Body | None = None
+    snapshots: Mapping[str, Any] | None = None
+    connections: Mapping[str, Any] = field(default_factory=dict)
+    """Which Connections the run under way has pinned."""
+    left: Left | None = None
+    """At rest: what a ControllerRevision says; None where it was not read yet."""
+    promoted: tuple[str, Mapping[str, Any]] | None = None
+    """The name of the last promotion's ControllerRevision, and its snapshots."""
+    prints: dict[str, Any] = field(default_factory=dict)
+    """What was known of each object that is held when it was compared: its news matter only if that changes."""
+    lookers: dict[str, Looker] = field(default_factory=dict)
+    """By subject outside the cluster."""
+    glances: dict[str, Glance] = field(default_factory=dict)
+    """By subject outside the cluster: looks before a run, a first change, a promotion."""
+    leaving: dict[str, list[asyncio.Task[None]]] = field(default_factory=dict)
+    """By subject outside the cluster: requests of operations that are not wanted any more, and have not ended yet."""
+    turn: int = 0
+    """Number of the pass under way."""
+    kept: dict[str, Body | None] = field(default_factory=dict)
+    """What follow-ups of earlier runs measure, by ControllerRevision; None for one that is gone."""
+    operations: dict[str, Known] = field(default_factory=dict)
+    deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
+    """What became of notices, by id and channel, until the status says so."""
+    claims: frozenset[str] | None = frozenset()
+    """API paths of the targets of the run under way; None while they are not known (after a restart)."""
+    resumed: bool = False
+    """The run was under way when this process took over: its windows are rebuilt where a provider remembers."""
+    unwatched: float = 0.0
+    flush_at: float | None = None
+    """When a status that may wait has to be written."""
+    failures: int = 0
+    hopeless: int = 0
+    """Passes in a row that have failed by what does not go away by itself."""
+    restless: int = 0
+    """Passes in a row after which the next one had to go on at once."""
+    tried: tuple[str, ...] = ()
+    """UIDs of what people had asked when the last pass began: only that is answered where passes fail."""
+    terminating: bool = False
+    """Its namespace is being deleted: nothing can be made there any more."""
+    blocked: str = ""
+    """The Release that has one of its targets."""
+    tampered: bool = False
+    basis: str = ""
+    """The resourceVersion that the current decision is made on; every write names it as its precondition."""
+    listed: bool = False
+    """It was there when this process took over: its spec is read without waiting for a turn."""
+    put_off: float | None = None
+    """Since when its new spec has been waiting to be read (monotonic)."""
+    many_finalizers: bool = False
+    """There are more finalizers than are remembered; `obj` says only whether ours is among them."""
+    _spec: Written = field(default_factory=Written)
+    _paced: tuple[Any, ...] = ()
+    _parsed: tuple[int, ReleaseSpec | None, tuple[str, ...]] | None = None
+    _read: tuple[dict[str, Any], ReleaseStatus] | None = None
+    """A status, and the model of it."""
+
+    @classmethod
+    def of(cls, obj: dict[str, Any]) -> Entry:
+        """From an object that was read for the first time."""
+        key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+        status = _status(obj)
+        entry = cls(key, {}, status, status)
+        entry._keep(obj["metadata"], status)
+        entry._spec = written(obj)
+        run = status.get("run")
+        if isinstance(run, dict) and not run.get("outcome"):
+            entry.claims, entry.resumed = None, True
+        return entry
+
+    @property
+    def version(self) -> int:
+        """The object's resourceVersion as a number."""
+        return int(self.obj["metadata"]["resourceVersion"])
+
+    @property
+    def generation(self) -> int:
+        """Of the spec that the next view is made of."""
+        return self._spec.generation
+
+    @property
+    def phase(self) -> str:
+        """Of the run under way, or of the last one; empty where there was none."""
+        return str((self.working.get("run") or {}).get("phase") or "")
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the working status has not been written."""
+        return self.working != self.persisted
+
+    @property
+    def waits(self) -> bool:
+        """Whether an operation is under way, so that news of an object may matter."""
+        return any(known.progress.state not in ("Succeeded", "Failed") for known in self.operations.values())
+
+    def concerns(self, path: str, kind: str, obj: Mapping[str, Any]) -> bool:
+        """Whether news of an object may matter: an operation is under way, or what is held has changed."""
+        if self.waits:
+            return True
+        return path in self.prints and self.prints[path] != printed(
+            obj if kind != "DELETED" else None, self.body is None
+        )
+
+    def see(self, obj: dict[str, Any]) -> bool:
+        """A newer object; False if it is not newer. A status that somebody else wrote replaces ours."""
+        if int(obj["metadata"]["resourceVersion"]) <= self.version:
+            return False
+        status = obj.get("status") or {}
+        if status not in (self.persisted, self.working):
+            status = _status(obj)
+            self.working = self.persisted = status
+            self.flush_at = None
+            self.body = None
+        self._keep(obj["metadata"], self.persisted if status == self.persisted else status)
+        if self._spec.generation != obj["metadata"].get("generation", 0):
+            self._spec = written(obj)
+        return True
+
+    def wrote(self, metadata: dict[str, Any], status: dict[str, Any] | None = None) -> None:
+        """Our own write was accepted; a watch may have told of a later one already."""
+        self.basis = metadata["resourceVersion"]
+        if status is not None:
+            self.persisted = status
+        if int(self.basis) >= self.version:
+            self._keep(metadata, self.persisted)
+
+    def _keep(self, metadata: Mapping[str, Any], status: dict[str, Any]) -> None:
+        """What passes need of an object: there may be thousands, and whoever writes one may have put anything there."""
+        meta = {name: metadata[name] for name in METADATA if name in metadata}
+        finalizers = metadata.get("finalizers") or []
+        self.many_finalizers = len(finalizers) > MOST_FINALIZERS
+        if finalizers:
+            meta["finalizers"] = [item for item in finalizers if not self.many_finalizers or item == FINALIZER]
+        self.obj = {"metadata": meta, "status": status}
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether nobody has read its spec yet."""
+        return self._spec.problems is None
+
+    def parsed(self) -> tuple[int, ReleaseSpec | None, tuple[str, ...]]:
+        """Its generation, spec and problems; checked once a generation, and the model is kept while it is used."""
+        generation = self._spec.generation
+        if self._parsed is None or self._parsed[0] != generation:
+            self._parsed = (generation, *self._spec.read())
+        return self._parsed
+
+    def view(self) -> View:
+        """The Release as the core sees it."""
+        _, spec, problems = self.parsed()
+        self.basis = self.obj["metadata"]["resourceVersion"]
+        if self._read is None or self._read[0] is not self.working:
+            status = status_of(self.working)
+            self.tampered = status is None
+            self._read = (self.working, status or ReleaseStatus())
+        return view_of(self.obj, spec, problems, self._read[1])
+
+    def rest(self) -> None:
+        """After a pass: a Release at rest keeps no models, which take ten times the memory of what they were read from."""
+        run = self.working.get("run") or {}
+        if not self.dirty and (not run or run.get("outcome")) and self.working.get("state") != "Waiting":
+            self._parsed = self._read = None
+
+    def pace(self) -> float:
+        """Seconds before the next pass that only time asks for: a Release that stands still is looked at once a second."""
+        changed = self._paced != (self.basis, self.flush_at)
+        self._paced = (self.basis, self.flush_at)
+        return 0.001 if changed else 1.0
+
+    def work_on(self, status: ReleaseStatus) -> bool:
+        """Take over a decided status; True if it differs from the one before."""
+        new = dump(status)
+        if new == self.working:
+            return False
+        self.working = new
+        self._read, self.tampered = (new, status), False
+        return True
+
+    def begins(self, data: Mapping[str, Any]) -> None:
+        """A run begins with what its revision keeps; the body shares the spec that was parsed, where it is the same."""
+        self.body, self.snapshots = unpin(data["body"]), data["snapshots"]
+        self.connections = data.get("connections", {})
+        spec = self._parsed[1] if self._parsed is not None else None
+        if spec is not None and self.body.spec == spec:
+            self.body = Body(spec, self.body.names, self.body.earlier)
+
+    def remembers(self, name: str, data: Mapping[str, Any]) -> None:
+        """A promotion: what it kept is what targets are to be from now on."""
+        self.left = left_by(name, data)
+        self.promoted = (name, data["snapshots"])
+
+
+class Entries(MutableMapping[Key, Entry]):
+    """All Releases of this process, by namespace: what happens in one costs no look at another."""
+
+    def __init__(self) -> None:
+        self._all: dict[Key, Entry] = {}
+        self._here: dict[str, dict[Key, Entry]] = {}
+
+    def of(self, namespace: str) -> list[Entry]:
+        """Those of one namespace."""
+        return list(self._here.get(namespace, {}).values())
+
+    def __getitem__(self, key: Key) -> Entry:
+        return self._all[key]
+
+    def __setitem__(self, key: Key, entry: Entry) -> None:
+        self._all[key] = entry
+        self._here.setdefault(key[0], {})[key] = entry
+
+    def __delitem__(self, key: Key) -> None:
+        del self._all[key]
+        here = self._here[key[0]]
+        del here[key]
+        if not here:
+            del self._here[key[0]]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+def printed(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
+    """What of a workload matters to whoever holds it: what it is to be, whether all its pods are that, and within a run how
+    many of them serve."""
+    if obj is None:
+        return None
+    meta, status = obj["metadata"], obj.get("status", {})
+    same = (meta.get("uid"), meta.get("generation") or meta.get("resourceVersion"))
+    if at_rest:
+        return same, rollout.unseen(obj), rollout.mixed(obj)
+    return same, status.get("observedGeneration"), [status.get(name) for name in COUNTS]
+
+
+def _status(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """A status; of one that the operator cannot have written only what says so, and that cannot be read."""
+    status = obj.get("status") or {}
+    try:
+        used = len(orjson.dumps(status))
+    except TypeError:  # nested deeper than can be written
+        return {"runs": "a status that cannot be written"}
+    if used <= MOST_STATUS:
+        return dict(status)
+    unreadable = {"runs": f"a status of {used} bytes"}
+    said = unreadable | {"conditions": status.get("conditions")}
+    return said if len(orjson.dumps(said)) <= MOST_STATUS // 16 else unreadable
