@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel
 
-from gatewright.core.model import Operation, Progress, Sight, Standing
+from gatewright.core.model import LiveState, Operation, Progress, Standing
 
 
 class Retryable(Exception):
@@ -52,7 +52,7 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
-class Right:
+class AuthorPermission:
     """What the author of a Release must be allowed, because the operator does it for them; admission asks RBAC for it."""
 
     verb: str
@@ -77,7 +77,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class OpenConnection:
     """A Connection, ready to be used: its checked configuration, and the Secret values it refers to.
 
     `identity` changes when the Connection or one of its Secrets does; clients are kept by it.
@@ -106,7 +106,7 @@ class Connector(Protocol):
 
     config: ClassVar[type[BaseModel]]
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Whether the system answers and the credentials work. Raises Retryable, Permanent."""
         ...
 
@@ -128,12 +128,12 @@ class Gate(Protocol):
         """What the measured value is, so that a limit in another unit can be refused; None where nobody can tell."""
         ...
 
-    async def measure(self, config: Any, link: Link) -> Answer:
+    async def measure(self, config: Any, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         ...
 
     async def history(
-        self, config: Any, link: Link, start: float, end: float, step: float
+        self, config: Any, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """Answers of the past (Unix time), to rebuild a window after a restart; empty where there is no such thing."""
         ...
@@ -191,14 +191,14 @@ class Target(Protocol):
 
     config: ClassVar[type[BaseModel]]
     access: ClassVar[Sequence[Access]]
-    author: ClassVar[Sequence[Right]]
+    author: ClassVar[Sequence[AuthorPermission]]
     """What is asked of a Release's author: whatever `access` writes that is not the operator's own record."""
 
     def paths(self, namespace: str, config: Any) -> Sequence[str]:
         """API paths of the objects whose changes tell how far it is; the shell watches them."""
         ...
 
-    async def look(self, cluster: Cluster, namespace: str, config: Any) -> Sight:
+    async def look(self, cluster: Cluster, namespace: str, config: Any) -> LiveState:
         """Its snapshot, and whether it has what `config` wants. A target that is not there is a Sight with a problem."""
         ...
 
@@ -257,7 +257,7 @@ class External(Protocol):
         """What it owns over there, a line each, within its Connection: two runs that own the same line exclude each other."""
         ...
 
-    async def look(self, config: Any, link: Link) -> Sight:
+    async def look(self, config: Any, link: OpenConnection) -> LiveState:
         """Its state now, for the snapshot that `restore` returns to; a Sight without one where nothing can be restored.
 
         What keeps the configured thing from being used (no such project) is the Sight's problem. Raises Retryable, Permanent.
@@ -265,25 +265,25 @@ class External(Protocol):
         ...
 
     async def perform(
-        self, config: Any, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: Any, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Start `apply` (a target), `set` (flags), `act` (anything else) or `restore`. Raises Retryable, Permanent."""
         ...
 
     async def follow(
-        self, config: Any, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: Any, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """How far it is; Absent where there is no trace of the operation's key. Raises Retryable, Permanent."""
         ...
 
     async def compare(
-        self, config: Any, link: Link, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+        self, config: Any, link: OpenConnection, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
     ) -> Standing:
         """What it is now, beside what the operations want of it, taken together in their order; a `restore` among them
         stands for the snapshot. Asked at the guards' interval. Raises Retryable, Permanent."""
         ...
 
-    async def trouble(self, config: Any, link: Link, operation: Operation) -> str | None:
+    async def trouble(self, config: Any, link: OpenConnection, operation: Operation) -> str | None:
         """Why it failed or does not get on (the tail of a build log), where that can be seen. Raises Retryable, Permanent."""
         ...
 
@@ -324,7 +324,7 @@ class Notifier(Protocol):
     connection: ClassVar[str]
     """Provider key of the Connection it sends through."""
 
-    async def send(self, config: Any, link: Link, message: Message, handle: str | None) -> str | None:
+    async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
         """Tell, once more if need be. `handle` is what the last message of the same thread returned (a Slack message to
         edit, an incident to update); it is kept for the next one. Raises Retryable, Permanent."""
         ...

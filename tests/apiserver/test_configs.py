@@ -15,7 +15,7 @@ from gatewright.api.status import ReleaseStatus
 from gatewright.core.model import Operation, Revision, View
 from gatewright.ports import NotFound, Permanent
 from gatewright.runtime.cluster import revisions
-from gatewright.runtime.cluster.cached import Lens
+from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.kube import Kube, path
 from gatewright.runtime.cluster.wire import as_json
 from gatewright.runtime.execution import configs
@@ -187,7 +187,7 @@ async def test_the_largest_snapshot_that_is_taken_is_one_that_the_api_server_tak
 
 async def test_a_foreign_change_is_told_while_somebody_needs_it(kube: Kube) -> None:
     subject = await configmap(kube, data={"VOICE": "off"})
-    lens, told, key = Lens(kube), asyncio.Event(), (NAMESPACE, "web")
+    lens, told, key = CachedCluster(kube), asyncio.Event(), (NAMESPACE, "web")
     gap = asyncio.Event()
 
     def take(api_path: str, kind: str, body: dict[str, Any]) -> None:

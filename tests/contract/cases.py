@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewright.core.model import Operation
-from gatewright.ports import Link
+from gatewright.ports import OpenConnection
 from gatewright.providers import registry
 from tests.contract import (
     test_github,
@@ -59,7 +59,7 @@ WIRED = ("postgres", "redis")
 """Connections that speak a protocol of their own."""
 
 
-def link(connection: str, url: str, timeout: float) -> Link:
+def link(connection: str, url: str, timeout: float) -> OpenConnection:
     """A Connection of a kind to this URL."""
     if connection in PLAIN:
         return world.http_link(url, timeout)
@@ -75,7 +75,7 @@ class GateCase:
     """What a gate is asked where all is `ok`, in `breach`, or where there is `no data`."""
 
     config: Config
-    stands: Callable[[str, Servers], AbstractAsyncContextManager[tuple[Link, Config]]]
+    stands: Callable[[str, Servers], AbstractAsyncContextManager[tuple[OpenConnection, Config]]]
     """The system in one of these states: a way to it, and what the question has to say otherwise."""
     limits: Mapping[str, str] = field(default_factory=dict)
     absent: str = "NoData"
@@ -92,12 +92,12 @@ class Servers:
 
 
 @asynccontextmanager
-async def _plain(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Config]]:
+async def _plain(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection, Config]]:
     yield world.http_link(servers.faulty.url({"no data": "empty"}.get(row, row)), 5.0), {}
 
 
 @asynccontextmanager
-async def _sql(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Config]]:
+async def _sql(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection, Config]]:
     wanted = {"ok": "done", "breach": "true", "no data": "false"}[row]
     yield (
         world.sql_link(servers.database().url(), 5.0),
@@ -107,7 +107,7 @@ async def _sql(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Config]]
 
 
 @asynccontextmanager
-async def _github(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Config]]:
+async def _github(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection, Config]]:
     fake = Github(world.TOKEN)
     {"ok": test_github.green, "breach": test_github.lint("failure"), "no data": test_github.nothing}[row](fake)
     async with serving(fake.app()) as url:
@@ -115,14 +115,14 @@ async def _github(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Confi
 
 
 @asynccontextmanager
-async def _sentry(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Config]]:
+async def _sentry(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection, Config]]:
     states: dict[str, dict[str, Any]] = {"ok": {}, "breach": {"errors": lambda ago: 3}, "no data": {"transactions": 0}}
     async with test_sentry.sentry(**states[row]) as (_, connection):
         yield connection, {}
 
 
 @asynccontextmanager
-async def _supabase(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Config]]:
+async def _supabase(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection, Config]]:
     backups = [test_supabase.backup({"ok": 1.0, "breach": 31.0, "no data": None}[row])]
     async with serving(Supabase(world.TOKEN, backups=backups).app()) as url:
         yield link("supabase", url, 5.0), {}
@@ -136,14 +136,14 @@ INFO = {
 
 
 @asynccontextmanager
-async def _redis(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Config]]:
+async def _redis(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection, Config]]:
     text = INFO[row].encode()
     async with test_redis.talking(test_redis.says(b"$%d\r\n%s\r\n" % (len(text), text))) as url:
         yield test_redis.link(url, 5.0), {}
 
 
 @asynccontextmanager
-async def _upstash(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Config]]:
+async def _upstash(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection, Config]]:
     async with serving(
         Upstash(servers.cache(), world.TOKEN, answers={"INFO": (200, {"result": INFO[row]})}).app()
     ) as url:
@@ -151,7 +151,7 @@ async def _upstash(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Conf
 
 
 @asynccontextmanager
-async def _openai(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Config]]:
+async def _openai(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection, Config]]:
     none = {"object": "list", "data": []}
     answers: dict[str, tuple[int, Any]] = {
         "ok": (200, test_openai.MODELS),
@@ -163,21 +163,21 @@ async def _openai(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Confi
 
 
 @asynccontextmanager
-async def _ofrep(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Config]]:
+async def _ofrep(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection, Config]]:
     async with serving(test_ofrep.flags().app()) as url:
         flag = {"ok": "voice", "breach": "everyone", "no data": "code-default"}[row]
         yield link("ofrep", url, 5.0), {"flag": flag}
 
 
 @asynccontextmanager
-async def _switch(kind: str, app: Any, row: str) -> AsyncIterator[tuple[Link, Config]]:
+async def _switch(kind: str, app: Any, row: str) -> AsyncIterator[tuple[OpenConnection, Config]]:
     async with serving(app) as url:
         flag = {"ok": "voice", "breach": "crico", "no data": "missing"}[row]
         yield link(kind, url, 5.0), {"flag": flag}
 
 
 @asynccontextmanager
-async def _vercel(row: str, servers: Servers) -> AsyncIterator[tuple[Link, Config]]:
+async def _vercel(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection, Config]]:
     fake, failed = Vercel(token=world.TOKEN), (test_vercel.COUNT, "sum|http_status ge 500")
     fake.metrics = {
         (test_vercel.COUNT, "sum"): None if row == "no data" else 20_000,

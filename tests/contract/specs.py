@@ -40,7 +40,7 @@ from openapi_core.templating.paths.finders import APICallPathFinder
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 from yarl import URL
 
-from gatewright.ports import Link
+from gatewright.ports import OpenConnection
 from gatewright.providers.connections import client
 from tests.cluster.paths import CHECKOUT, cache_dir, locked
 from tests.contract.world import missing
@@ -61,7 +61,7 @@ class Call:
 
     request: client.Request
     reply: client.Reply | None
-    link: Link | None = None
+    link: OpenConnection | None = None
     """The Connection it went through."""
 
 

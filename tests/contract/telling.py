@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gatewright.ports import Link, Message, Permanent, Retryable
+from gatewright.ports import Message, OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import NOTIFIERS
 from tests.contract import world
 
@@ -30,14 +30,16 @@ def message(event: str, severity: Any = "info", **changes: Any) -> Message:
     )
 
 
-async def told(kind: str, config: dict[str, Any], link: Link, wanted: Message, handle: str | None = None) -> str | None:
+async def told(
+    kind: str, config: dict[str, Any], link: OpenConnection, wanted: Message, handle: str | None = None
+) -> str | None:
     """Send one message."""
     notifier = NOTIFIERS[kind]
     return await notifier.send(notifier.config.model_validate(config), link, wanted, handle)
 
 
 async def outcome(
-    kind: str, config: dict[str, Any], link: Link, wanted: Message = STARTED, handle: str | None = None
+    kind: str, config: dict[str, Any], link: OpenConnection, wanted: Message = STARTED, handle: str | None = None
 ) -> tuple[str, str, float]:
     """What sending comes to, in what words, and when to come back; no secret is in any of it."""
     async with world.logs() as lines:

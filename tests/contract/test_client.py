@@ -19,9 +19,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gatewright.api.base import SecretKeyRef, SecretSource
 from gatewright.api.connection import HttpAccess
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import addresses, client, meter, permit, tls
-from gatewright.providers.connections.client_pool import Shelf
+from gatewright.providers.connections.client_pool import ClientPool
 from gatewright.providers.connections.secrets import hide, secret
 from gatewright.providers.registry import GATES
 from tests.cluster.certs import Authority
@@ -460,10 +460,10 @@ def test_nothing_is_skipped_in_ci(ci: str, outcome: type[BaseException], monkeyp
 # --- secrets
 
 
-def _one(value: str, **access: object) -> Link:
+def _one(value: str, **access: object) -> OpenConnection:
     ref = SecretSource(secretRef=SecretKeyRef(name="access", key="token"))
     config = HttpAccess(url="http://127.0.0.1:1", **{"bearerToken": ref, **access})
-    return Link("system", f"one {value!r} {access}", config, 1.0, {("access", "token"): value})
+    return OpenConnection("system", f"one {value!r} {access}", config, 1.0, {("access", "token"): value})
 
 
 @pytest.mark.parametrize(
@@ -511,7 +511,7 @@ def test_a_link_shows_no_secret() -> None:
 )
 def test_hiding(text: str, shown: str) -> None:
     secrets = {("a", "b"): f"{world.TOKEN}\n", ("c", "d"): f"postgresql://u:{world.PASSWORD_QUOTED}@h:5432/d"}
-    assert hide(text, Link("n", "i", None, 1.0, secrets)) == shown
+    assert hide(text, OpenConnection("n", "i", None, 1.0, secrets)) == shown
 
 
 async def test_a_secret_in_the_url_is_not_said() -> None:
@@ -523,7 +523,7 @@ async def test_a_secret_in_the_url_is_not_said() -> None:
 
 
 def test_a_short_value_does_not_turn_messages_into_dots() -> None:
-    assert hide("answered 503", Link("n", "i", None, 1.0, {("a", "b"): "5"})) == "answered 503"
+    assert hide("answered 503", OpenConnection("n", "i", None, 1.0, {("a", "b"): "5"})) == "answered 503"
 
 
 def test_trimming() -> None:
@@ -542,7 +542,7 @@ class _Thing:
 
 
 async def test_what_is_idle_is_closed_and_what_is_lent_is_not() -> None:
-    shelf: Shelf[_Thing] = Shelf(idle=0.1)
+    shelf: ClientPool[_Thing] = ClientPool(idle=0.1)
     idle, lent = _Thing(), _Thing()
     async with shelf.lend("idle", lambda: idle):
         pass
@@ -560,7 +560,7 @@ async def test_what_is_idle_is_closed_and_what_is_lent_is_not() -> None:
 
 async def test_many_clients_are_not_kept() -> None:
     """Those that were used longest ago go, whatever they take for it; and none that is lent."""
-    shelf: Shelf[_Thing] = Shelf(most=3)
+    shelf: ClientPool[_Thing] = ClientPool(most=3)
     things = [_Thing() for _ in range(6)]
     async with shelf.lend("0", lambda: things[0]):
         for number in range(1, 6):
@@ -574,7 +574,7 @@ async def test_many_clients_are_not_kept() -> None:
 
 
 async def test_a_client_that_cannot_be_made_is_not_kept() -> None:
-    shelf: Shelf[_Thing] = Shelf()
+    shelf: ClientPool[_Thing] = ClientPool()
 
     def fail() -> _Thing:
         raise Permanent("no")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from gatewright.core.model import Operation, Standing
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.registry import ACTIONS
 
-NOWHERE = Link("nowhere", "nowhere", None, 1.0)
+NOWHERE = OpenConnection("nowhere", "nowhere", None, 1.0)
 """A Connection that leads nowhere: whoever asks anything of it fails."""
 
 

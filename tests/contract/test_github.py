@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from gatewright.core.model import Operation
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.actions import github as steps
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
 from tests.cluster.processes import free_port
@@ -32,13 +32,13 @@ ISSUES = {"repository": REPOSITORY, "openIssues": {"labels": ["P0"]}}
 NONE = {"max": "0"}
 
 
-def link(url: str, timeout: float = 5.0) -> Link:
+def link(url: str, timeout: float = 5.0) -> OpenConnection:
     """A Connection with a token."""
     return linked("github", {"url": url}, {"token": world.TOKEN}, timeout)
 
 
 @asynccontextmanager
-async def github(**given: Any) -> AsyncIterator[tuple[Github, Link]]:
+async def github(**given: Any) -> AsyncIterator[tuple[Github, OpenConnection]]:
     """The stand-in and a Connection to it."""
     fake = Github(world.TOKEN, **given)
     async with serving(fake.app()) as url, world.logs() as lines:
@@ -342,7 +342,7 @@ async def test_a_refusal_is_no_limit() -> None:
     assert (kind, "may not do this (403): Resource not accessible" in message) == ("Permanent", True), message
 
 
-async def _measure(config: dict[str, Any], connection: Link) -> None:
+async def _measure(config: dict[str, Any], connection: OpenConnection) -> None:
     gate = GATES["github"]
     await gate.measure(gate.config.model_validate(config), connection)
 
@@ -384,19 +384,19 @@ def operation(key: str = RUN) -> Operation:
     return Operation(key, "act", "step/mark")
 
 
-async def do(config: dict[str, Any], connection: Link, key: str = RUN) -> Any:
+async def do(config: dict[str, Any], connection: OpenConnection, key: str = RUN) -> Any:
     """Start a step."""
     external = ACTIONS["github"]
     return await external.perform(external.config.model_validate(config), connection, operation(key), None)
 
 
-async def follow(config: dict[str, Any], connection: Link, key: str = RUN) -> Any:
+async def follow(config: dict[str, Any], connection: OpenConnection, key: str = RUN) -> Any:
     """How far it is."""
     external = ACTIONS["github"]
     return await external.follow(external.config.model_validate(config), connection, operation(key), None)
 
 
-async def look(config: dict[str, Any], connection: Link) -> Any:
+async def look(config: dict[str, Any], connection: OpenConnection) -> Any:
     """What keeps it from being used."""
     external = ACTIONS["github"]
     return await external.look(external.config.model_validate(config), connection)
@@ -689,7 +689,7 @@ async def test_emulate_has_checks_as_we_read_them(emulated: str) -> None:
 
 
 @functools.lru_cache
-def _linked(url: str) -> Link:
+def _linked(url: str) -> OpenConnection:
     """One Connection for all the questions, and with it one client."""
     return link(url)
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.core.model import Operation, Progress, Sight, Standing
-from gatewright.ports import Answer, Link, Permanent, Retryable
+from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
 from gatewright.providers.connections import rest, statuspage
 from tests.contract import cases, test_launchdarkly, test_ofrep, test_openai, test_vercel, world
@@ -210,7 +210,7 @@ def _prometheus() -> web.Application:
 
 
 @asynccontextmanager
-async def hostile(kind: str, seed: int) -> AsyncIterator[tuple[Between, Link]]:
+async def hostile(kind: str, seed: int) -> AsyncIterator[tuple[Between, OpenConnection]]:
     """A Connection to a stand-in, and whoever stands in between; at first he leaves everything as it is."""
     fake, between = await FAKES[kind](), Between(random.Random(seed))
     app = fake.app()
@@ -253,7 +253,7 @@ def _check(found: Any) -> None:
         case Progress():
             assert len(found.message) <= LONGEST_MESSAGE
             assert all(len(name) + len(value) <= LONGEST_OUTPUT for name, value in found.outputs.items()), found.outputs
-        case Sight():
+        case LiveState():
             assert len(found.problem or "") + len(found.unready or "") + len(found.way or "") <= LONGEST_MESSAGE
             assert len(found.version or "") <= LONGEST_OUTPUT
             if found.snapshot is not None:
@@ -270,18 +270,18 @@ def _check(found: Any) -> None:
             assert found is None
 
 
-async def _whole_way(name: str, between: Between, link: Link, often: float) -> None:
+async def _whole_way(name: str, between: Between, link: OpenConnection, often: float) -> None:
     """Look, act, follow, compare, find out what is wrong, and go back."""
     provider, raw = cases.EXTERNALS[name]
     config: Any = provider.config.model_validate(raw)
     operation = cases.operation(name)
     restore = Operation("7.deploy.act.back-3f2a1c", "restore", operation.subject, operation.config)
     honest = await _bounded(between, provider.look(config, link))
-    snapshot = honest.snapshot if isinstance(honest, Sight) else None
+    snapshot = honest.snapshot if isinstance(honest, LiveState) else None
 
     between.often = often
     seen = await _bounded(between, provider.look(config, link))
-    for kept in (snapshot, seen.snapshot if isinstance(seen, Sight) else None):
+    for kept in (snapshot, seen.snapshot if isinstance(seen, LiveState) else None):
         await _bounded(between, provider.perform(config, link, operation, kept))
         for _ in range(4):
             await _bounded(between, provider.follow(config, link, operation, kept))

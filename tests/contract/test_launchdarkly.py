@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from gatewright.core.model import Operation, Standing
-from gatewright.ports import Conflict, Link, Permanent, Retryable
+from gatewright.ports import Conflict, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import launchdarkly, rest
 from gatewright.providers.registry import CONNECTIONS, FLAGS
 from tests.contract import world
@@ -32,7 +32,7 @@ def fake() -> LaunchDarkly:
     )
 
 
-def link(url: str, token: str = TOKEN, timeout: float = 2.0) -> Link:
+def link(url: str, token: str = TOKEN, timeout: float = 2.0) -> OpenConnection:
     """A Connection with a token."""
     return linked("launchdarkly", {"url": url}, {"token": token}, timeout)
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gatewright.core.model import Operation, Progress
-from gatewright.ports import External, Link, Retryable
+from gatewright.ports import External, OpenConnection, Retryable
 from gatewright.providers import registry
 from gatewright.providers.connections import client, rest, statuspage
 from tests.contract import cases
@@ -117,7 +117,7 @@ async def test_limits_that_are_remembered_are_few_and_nobody_drives_out_those_of
     rest._closed.clear()
 
 
-def ways(connection: str) -> Iterator[Callable[[Link], Awaitable[Any]]]:
+def ways(connection: str) -> Iterator[Callable[[OpenConnection], Awaitable[Any]]]:
     """Every way in which a provider uses a kind of Connection."""
     for key, gate in registry.GATES.items():
         if gate.connection == connection:
@@ -130,10 +130,10 @@ def ways(connection: str) -> Iterator[Callable[[Link], Awaitable[Any]]]:
             yield partial(_tell, key)
 
 
-async def _begin(provider: External, config: Any, operation: Operation, link: Link) -> Progress:
+async def _begin(provider: External, config: Any, operation: Operation, link: OpenConnection) -> Progress:
     return await provider.perform(config, link, operation, None)
 
 
-async def _tell(key: str, link: Link) -> str | None:
+async def _tell(key: str, link: OpenConnection) -> str | None:
     config, wanted = cases.NOTIFIERS[key]
     return await told(key, dict(config), link, wanted)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
@@ -71,7 +71,7 @@ TABLE = [
 ]  # fmt: skip
 
 
-def link(url: str, token: str = world.TOKEN, field: str = "bearerToken", timeout: float = 2.0) -> Link:
+def link(url: str, token: str = world.TOKEN, field: str = "bearerToken", timeout: float = 2.0) -> OpenConnection:
     """A Connection with a token."""
     return linked("ofrep", {"url": url}, {field: token}, timeout)
 

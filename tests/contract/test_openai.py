@@ -7,7 +7,7 @@ import json
 import pytest
 from aiohttp import web
 
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
@@ -45,7 +45,7 @@ TABLE = [
 ]  # fmt: skip
 
 
-def link(url: str, timeout: float = 2.0) -> Link:
+def link(url: str, timeout: float = 2.0) -> OpenConnection:
     """A Connection with a key."""
     return linked("openai", {"url": url}, {"apiKey": KEY}, timeout)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
@@ -19,7 +19,7 @@ from tests.fakes.serving import linked, serving
 THREAD = f"release/shop/orders/{UID}/3"
 
 
-def link(url: str, key: str = world.TOKEN, timeout: float = 2.0) -> Link:
+def link(url: str, key: str = world.TOKEN, timeout: float = 2.0) -> OpenConnection:
     """A Connection with a routing key."""
     return linked("pagerduty", {"url": url}, {"routingKey": key}, timeout)
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gatewright.core.model import Progress
-from gatewright.ports import Answer, Link, Permanent, Retryable
+from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
 from gatewright.providers.connections import client, statuspage
 from tests.contract import cases, specs, vendors, world
@@ -35,11 +35,11 @@ class Mocked:
     kind: str
     url: str
 
-    def link(self) -> Link:
+    def link(self) -> OpenConnection:
         """A Connection of its own: what one has met does not keep the next back."""
         return cases.link(self.kind, self.url, 10.0)
 
-    def ways(self) -> list[Callable[[Link], Awaitable[Any]]]:
+    def ways(self) -> list[Callable[[OpenConnection], Awaitable[Any]]]:
         """Every way of asking."""
         return [registry.CONNECTIONS[self.kind].check, *ways(self.kind)]
 

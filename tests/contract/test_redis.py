@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gatewright.core.model import Operation
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.actions import flushing
 from gatewright.providers.connections import addresses, redis, tls
 from gatewright.providers.gates import redis as gate
@@ -28,7 +28,7 @@ NEVER = {"max": "101%", "min": "0%"}
 """Limits that every ratio keeps: what is not good is no ratio."""
 
 
-def link(url: str, timeout: float = 2.0) -> Link:
+def link(url: str, timeout: float = 2.0) -> OpenConnection:
     """A Connection with a URL."""
     return linked("redis", {}, {"url": url}, timeout)
 
@@ -296,7 +296,7 @@ async def test_plain_redis_where_tls_is_spoken(cache: RedisServer) -> None:
 # ---------------------------------------------------------------------------------------------------------------
 # Hit ratio
 
-_links = (Link("cache", f"cache-{number}", None, 1.0, {}, "shop") for number in itertools.count())
+_links = (OpenConnection("cache", f"cache-{number}", None, 1.0, {}, "shop") for number in itertools.count())
 
 
 def sample(hits: int, misses: int, uptime: int, run_id: str = "a") -> dict[str, str]:

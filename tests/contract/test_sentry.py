@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from gatewright.core.model import Operation
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
@@ -31,13 +31,13 @@ NEW = {"release": VERSION, "newIssues": {}}
 FEW = {"max": "10"}
 
 
-def link(url: str, timeout: float = 5.0) -> Link:
+def link(url: str, timeout: float = 5.0) -> OpenConnection:
     """A Connection with a token."""
     return linked("sentry", {"url": url, "organization": "acme"}, {"token": world.TOKEN}, timeout)
 
 
 @asynccontextmanager
-async def sentry(known: bool = True, **given: Any) -> AsyncIterator[tuple[Sentry, Link]]:
+async def sentry(known: bool = True, **given: Any) -> AsyncIterator[tuple[Sentry, OpenConnection]]:
     """The stand-in, which knows the release, and a Connection to it."""
     fake = Sentry(world.TOKEN, **given)
     if known:
@@ -278,19 +278,19 @@ def operation(key: str = RUN) -> Operation:
     return Operation(key, "act", "step/mark")
 
 
-async def do(config: dict[str, Any], connection: Link, key: str = RUN) -> Any:
+async def do(config: dict[str, Any], connection: OpenConnection, key: str = RUN) -> Any:
     """Start a step."""
     external = ACTIONS["sentry"]
     return await external.perform(external.config.model_validate(config), connection, operation(key), None)
 
 
-async def follow(config: dict[str, Any], connection: Link, key: str = RUN) -> Any:
+async def follow(config: dict[str, Any], connection: OpenConnection, key: str = RUN) -> Any:
     """How far it is."""
     external = ACTIONS["sentry"]
     return await external.follow(external.config.model_validate(config), connection, operation(key), None)
 
 
-async def look(config: dict[str, Any], connection: Link) -> Any:
+async def look(config: dict[str, Any], connection: OpenConnection) -> Any:
     """What keeps it from being used."""
     external = ACTIONS["sentry"]
     return await external.look(external.config.model_validate(config), connection)
@@ -457,7 +457,7 @@ async def test_what_we_did_is_what_sentrys_own_program_finds(cli: str) -> None:
 
 
 @functools.lru_cache
-def _linked(url: str) -> Link:
+def _linked(url: str) -> OpenConnection:
     """One Connection for all the questions, and with it one client."""
     return link(url)
 

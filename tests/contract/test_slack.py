@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from slack_sdk.models.blocks import HeaderBlock
 
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.notifiers.slack import LONGEST_TEXT, blocks
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.processes import free_port
@@ -33,7 +33,7 @@ def workspace() -> Iterator[str]:
         yield url
 
 
-def link(url: str, token: str = world.TOKEN, timeout: float = 5.0) -> Link:
+def link(url: str, token: str = world.TOKEN, timeout: float = 5.0) -> OpenConnection:
     """A Connection with a bot token."""
     return linked("slack", {"url": f"{url}/api"}, {"token": token}, timeout)
 

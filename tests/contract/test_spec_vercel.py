@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatewright.core.model import Operation
-from gatewright.ports import Link
+from gatewright.ports import OpenConnection
 from gatewright.providers.registry import CONNECTIONS, FLAGS, HOSTS
 from tests.contract import specs, world
 from tests.contract.sdk import Sdk
@@ -22,7 +22,9 @@ UNTOLD = re.compile(r"no such field in the body: (autoAssignCustomDomains|(scope
 """What the SDK leaves open: a field that `vercel deploy --skip-domain` sends, and two objects that `vercel metrics` fills."""
 
 
-async def _walk(provider: Any, config: dict[str, Any], link: Link, operation: Operation, snapshot: Any = None) -> None:
+async def _walk(
+    provider: Any, config: dict[str, Any], link: OpenConnection, operation: Operation, snapshot: Any = None
+) -> None:
     checked = provider.config.model_validate(config)
     found = await provider.perform(checked, link, operation, snapshot)
     for _ in range(20):

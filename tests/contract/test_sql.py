@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from gatewright.api.release import Proof
 from gatewright.core.checks.proof import lacking
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import addresses, networks, postgres
 from gatewright.providers.gates import catalogs
 from gatewright.providers.registry import CONNECTIONS, GATES
@@ -201,7 +201,7 @@ def role(database: world.Postgres, held: str) -> Iterator[str]:
 
 
 async def test_the_first_of_several_hosts_that_answers(database: world.Postgres) -> None:
-    def link(password: str) -> Link:
+    def link(password: str) -> OpenConnection:
         hosts = ",".join(f"127.0.0.1:{port}" for port in (1, database.port, 2))
         return world.sql_link(f"postgresql://reader:{password}@{hosts}/shop")
 
@@ -700,8 +700,8 @@ def test_what_is_kept_of_looks_is_bounded_and_no_namespace_drives_out_another() 
     assert ("49", "1s") in catalogs._looks and ("quiet", "1s") in catalogs._looks
 
 
-def _linked(identity: str, namespace: str) -> Link:
-    return Link("db", identity, None, 1.0, {}, namespace)
+def _linked(identity: str, namespace: str) -> OpenConnection:
+    return OpenConnection("db", identity, None, 1.0, {}, namespace)
 
 
 async def test_slow_queries_without_what_they_need(database: world.Postgres, counted: world.Postgres) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewright.ports import Link
+from gatewright.ports import OpenConnection
 from gatewright.providers.connections import postgres
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract import world
@@ -50,7 +50,7 @@ def _memory(name: str) -> int:
     raise AssertionError(name)
 
 
-def link(port: int, query: str = "", timeout: float = 2.0) -> Link:
+def link(port: int, query: str = "", timeout: float = 2.0) -> OpenConnection:
     """A Connection to a port of this machine."""
     return world.sql_link(f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:{port}/shop{query}", timeout)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewright.ports import Link
+from gatewright.ports import OpenConnection
 from gatewright.providers.connections import addresses, meter, postgres_login, postgres_url, tls
 from gatewright.providers.connections.relay import Relay, Way
 from gatewright.providers.registry import CONNECTIONS
@@ -26,7 +26,7 @@ from tests.fakes.postgres_server import LOGGED_IN, POWERLESS, message
 QUESTION = {"query": "select 1"}
 
 
-def link(port: int, query: str = "", password: str = world.PASSWORD_QUOTED, timeout: float = 5.0) -> Link:
+def link(port: int, query: str = "", password: str = world.PASSWORD_QUOTED, timeout: float = 5.0) -> OpenConnection:
     """A Connection to a port of this machine."""
     credentials = f"reader:{password}" if password else "reader"
     return world.sql_link(f"postgresql://{credentials}@127.0.0.1:{port}/shop{query}", timeout)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import statuspage as connection_module
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract import world
@@ -41,7 +41,7 @@ def spaced() -> None:
     """For tests that are about it."""
 
 
-def link(url: str, key: str = world.TOKEN, timeout: float = 2.0) -> Link:
+def link(url: str, key: str = world.TOKEN, timeout: float = 2.0) -> OpenConnection:
     """A Connection with an API key."""
     return linked("statuspage", {"url": url}, {"apiKey": key}, timeout)
 

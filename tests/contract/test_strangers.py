@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, rest
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
@@ -156,7 +156,7 @@ def test_who_is_a_vendor(url: str, own: bool, request: pytest.FixtureRequest) ->
     config = CONNECTIONS["github"].config.model_validate(
         {"url": url, "token": {"secretRef": {"name": "a", "key": "b"}}}
     )
-    assert rest.is_own(Link("n", "i", config, 1.0)) is own
+    assert rest.is_own(OpenConnection("n", "i", config, 1.0)) is own
 
 
 @pytest.mark.parametrize(

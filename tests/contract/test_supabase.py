@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from pydantic import ValidationError
 
 from gatewright.core.model import Operation, Progress
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.actions import supabase as actions
 from gatewright.providers.connections import rest
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
@@ -32,7 +32,7 @@ def project() -> Supabase:
 
 
 @pytest.fixture
-async def link(project: Supabase) -> AsyncIterator[Link]:
+async def link(project: Supabase) -> AsyncIterator[OpenConnection]:
     async with serving(project.app()) as url:
         yield linked("supabase", {"url": url}, {"token": f"{world.TOKEN}\n"})
 
@@ -46,7 +46,7 @@ def _forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     rest._closed.clear()
 
 
-async def asked(link: Link, question: dict[str, Any], **limits: str) -> tuple[str, str]:
+async def asked(link: OpenConnection, question: dict[str, Any], **limits: str) -> tuple[str, str]:
     return await world.verdict("supabase", {"project": PROJECT, **question}, link, limits)
 
 
@@ -88,7 +88,7 @@ ADVISORS = [
 
 @pytest.mark.parametrize("question, lints, expected, words", ADVISORS)
 async def test_advisors(
-    project: Supabase, link: Link, question: dict[str, Any], lints: Any, expected: str, words: str
+    project: Supabase, link: OpenConnection, question: dict[str, Any], lints: Any, expected: str, words: str
 ) -> None:
     project.lints = lints
     kind, message = await asked(link, {"advisors": question}, max="0")
@@ -119,7 +119,7 @@ BACKUPS = [
 
 @pytest.mark.parametrize("backups, latest, expected, words", BACKUPS)
 async def test_backups(
-    project: Supabase, link: Link, backups: list[Any], latest: Any, expected: str, words: str
+    project: Supabase, link: OpenConnection, backups: list[Any], latest: Any, expected: str, words: str
 ) -> None:
     project.backups = [backup(age, status) for age, status in backups]
     project.pitr = latest is not None
@@ -139,7 +139,7 @@ async def test_backups(
     ],
 )
 async def test_recovery_to_a_point_in_time_is_asked_for(
-    project: Supabase, link: Link, on: bool, latest: float | None, expected: str, words: str
+    project: Supabase, link: OpenConnection, on: bool, latest: float | None, expected: str, words: str
 ) -> None:
     """A daily backup is none for somebody who asked for PITR."""
     project.pitr, project.backups = on, [backup(0)]
@@ -161,7 +161,7 @@ HEALTH = [
 
 
 @pytest.mark.parametrize("services, expected, words", HEALTH)
-async def test_health(project: Supabase, link: Link, services: list[Any], expected: str, words: str) -> None:
+async def test_health(project: Supabase, link: OpenConnection, services: list[Any], expected: str, words: str) -> None:
     project.services = [
         {
             "name": name,
@@ -202,7 +202,7 @@ QUERIES = [
 @pytest.mark.parametrize("statement, limits, expected, words", QUERIES)
 async def test_queries(
     project: Supabase,
-    link: Link,
+    link: OpenConnection,
     database: world.Postgres,
     statement: str,
     limits: dict[str, str],
@@ -218,7 +218,7 @@ async def test_queries(
         assert admin.execute("select count(*) from tasks").fetchone() == (100,)
 
 
-async def test_parameters_of_a_query(project: Supabase, link: Link, database: world.Postgres) -> None:
+async def test_parameters_of_a_query(project: Supabase, link: OpenConnection, database: world.Postgres) -> None:
     project.sql = lambda text, parameters: answered(database, text, parameters)
     question = {"sql": "select count(*) from public.tasks where id = $1::int", "parameters": ["7"]}
     assert (await asked(link, {"query": question}, max="1", min="1"))[0] == "Good"
@@ -251,7 +251,7 @@ KEYS = [
 
 @pytest.mark.parametrize("keys, question, expected, words", KEYS)
 async def test_api_keys(
-    project: Supabase, link: Link, keys: list[Any], question: dict[str, Any], expected: str, words: str
+    project: Supabase, link: OpenConnection, keys: list[Any], question: dict[str, Any], expected: str, words: str
 ) -> None:
     project.keys = [
         {
@@ -348,7 +348,7 @@ async def test_credential_checks_of_a_faulty_vendor(server: world.Server, name: 
     world.assert_silent(caught.value)
 
 
-async def test_the_limit_tells_the_seconds_that_are_left(project: Supabase, link: Link) -> None:
+async def test_the_limit_tells_the_seconds_that_are_left(project: Supabase, link: OpenConnection) -> None:
     """Not a point in time: read as one, 41 would be 1970, and we would be back at once."""
     headers = {"X-RateLimit-Limit": "120", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "41"}
     project.faults["GET", "security"] = [web.json_response({"message": "slow down"}, status=429, headers=headers)]
@@ -364,7 +364,7 @@ async def test_the_limit_tells_the_seconds_that_are_left(project: Supabase, link
     assert len(project.calls) == before, "nothing is asked before the limit is over"
 
 
-async def test_credential_check(project: Supabase, link: Link) -> None:
+async def test_credential_check(project: Supabase, link: OpenConnection) -> None:
     await CONNECTIONS["supabase"].check(link)
     other = linked("supabase", {"url": link.config.url}, {"token": "sbp_wrong_0123"})
     with pytest.raises(Permanent, match="credentials are refused") as caught:
@@ -385,7 +385,7 @@ WINDOW = {"earliest_physical_backup_date_unix": AT - 86_400, "latest_physical_ba
 PITR = {"restorePitr": {"to": str(AT)}}
 
 
-async def stepped(act: str, link: Link, raw: dict[str, Any], operation: Operation = OPERATION) -> Progress:
+async def stepped(act: str, link: OpenConnection, raw: dict[str, Any], operation: Operation = OPERATION) -> Progress:
     action = ACTIONS["supabase"]
     config = action.config.model_validate({"project": PROJECT, **raw})
     found: Progress = await getattr(action, act)(config, link, operation, None)
@@ -393,7 +393,7 @@ async def stepped(act: str, link: Link, raw: dict[str, Any], operation: Operatio
     return found
 
 
-async def test_a_restore_point_is_made_once_and_awaited(project: Supabase, link: Link) -> None:
+async def test_a_restore_point_is_made_once_and_awaited(project: Supabase, link: OpenConnection) -> None:
     point = {"restorePoint": {"name": "pre"}}
     assert (await stepped("follow", link, point)).state == "Absent"
     begun = await stepped("perform", link, point)
@@ -411,7 +411,7 @@ async def test_a_restore_point_is_made_once_and_awaited(project: Supabase, link:
     ]
 
 
-async def test_a_restore_point_of_an_earlier_run_is_none_of_ours(project: Supabase, link: Link) -> None:
+async def test_a_restore_point_of_an_earlier_run_is_none_of_ours(project: Supabase, link: OpenConnection) -> None:
     """Going back to yesterday's point would lose a day."""
     point = {"restorePoint": {"name": "pre"}}
     await stepped("perform", link, point)
@@ -421,7 +421,7 @@ async def test_a_restore_point_of_an_earlier_run_is_none_of_ours(project: Supaba
     assert len(project.points) == 2
 
 
-async def test_a_restore_point_of_another_name_is_none_of_ours(project: Supabase, link: Link) -> None:
+async def test_a_restore_point_of_another_name_is_none_of_ours(project: Supabase, link: OpenConnection) -> None:
     other = {"name": "nightly", "status": "AVAILABLE", "completed_on": stamp(0)}
     project.faults["GET", "restore-point"] = [web.json_response(other), web.json_response(None)]
     for _ in range(2):
@@ -429,7 +429,9 @@ async def test_a_restore_point_of_another_name_is_none_of_ours(project: Supabase
 
 
 @pytest.mark.parametrize("status, expected", [("FAILED", "Failed"), ("REMOVED", "Failed"), ("ODD", "Running")])
-async def test_a_restore_point_that_is_not_available(project: Supabase, link: Link, status: str, expected: str) -> None:
+async def test_a_restore_point_that_is_not_available(
+    project: Supabase, link: OpenConnection, status: str, expected: str
+) -> None:
     point = {"restorePoint": {"name": "pre"}}
     await stepped("perform", link, point)
     project.points = dict.fromkeys(project.points, status)
@@ -437,7 +439,7 @@ async def test_a_restore_point_that_is_not_available(project: Supabase, link: Li
     assert (found.state, status in found.message) == (expected, True)
 
 
-async def restored(link: Link, raw: dict[str, Any], act: str = "perform") -> list[str]:
+async def restored(link: OpenConnection, raw: dict[str, Any], act: str = "perform") -> list[str]:
     """The states that an operator sees, until it has ended; what is absent is performed."""
     states = []
     for _ in range(12):
@@ -461,7 +463,7 @@ RESTORES = pytest.mark.parametrize(
 
 @RESTORES
 async def test_a_restore_is_over_when_the_project_was_down_and_is_healthy(
-    project: Supabase, link: Link, raw: dict[str, Any], body: dict[str, Any]
+    project: Supabase, link: OpenConnection, raw: dict[str, Any], body: dict[str, Any]
 ) -> None:
     ready(project)
     project.left = ["ACTIVE_HEALTHY"]
@@ -476,7 +478,7 @@ async def test_a_restore_is_over_when_the_project_was_down_and_is_healthy(
 
 @RESTORES
 async def test_health_from_before_a_restore_is_no_success(
-    project: Supabase, link: Link, raw: dict[str, Any], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    project: Supabase, link: OpenConnection, raw: dict[str, Any], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready(project)
     project.course = ()
@@ -488,7 +490,7 @@ async def test_health_from_before_a_restore_is_no_success(
 @RESTORES
 @pytest.mark.parametrize("course", [("RESTORING", "RESTORE_FAILED"), ("RESTORE_FAILED",), ("RESTORING", "REMOVED")])
 async def test_a_restore_that_fails(
-    project: Supabase, link: Link, raw: dict[str, Any], body: dict[str, Any], course: tuple[str, ...]
+    project: Supabase, link: OpenConnection, raw: dict[str, Any], body: dict[str, Any], course: tuple[str, ...]
 ) -> None:
     ready(project)
     project.course = course
@@ -499,7 +501,12 @@ async def test_a_restore_that_fails(
 @RESTORES
 @pytest.mark.parametrize("seen", range(6))
 async def test_a_crash_at_any_time_restores_once(
-    project: Supabase, link: Link, raw: dict[str, Any], body: dict[str, Any], seen: int, monkeypatch: pytest.MonkeyPatch
+    project: Supabase,
+    link: OpenConnection,
+    raw: dict[str, Any],
+    body: dict[str, Any],
+    seen: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Another process, which knows nothing, goes on after `seen` looks."""
     ready(project)
@@ -517,7 +524,7 @@ async def test_a_crash_at_any_time_restores_once(
 
 @RESTORES
 async def test_a_restore_that_ended_while_nobody_watched(
-    project: Supabase, link: Link, raw: dict[str, Any], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    project: Supabase, link: OpenConnection, raw: dict[str, Any], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The start of the database tells it; within the first minutes nobody can say."""
     ready(project)
@@ -532,7 +539,7 @@ async def test_a_restore_that_ended_while_nobody_watched(
 
 @RESTORES
 async def test_a_crash_between_the_mark_and_the_request(
-    project: Supabase, link: Link, raw: dict[str, Any], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    project: Supabase, link: OpenConnection, raw: dict[str, Any], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready(project)
     await actions._put_mark(PROJECT, link, actions._mark_name(OPERATION))
@@ -546,7 +553,7 @@ async def test_a_crash_between_the_mark_and_the_request(
 
 @RESTORES
 async def test_another_run_restores_again(
-    project: Supabase, link: Link, raw: dict[str, Any], body: dict[str, Any]
+    project: Supabase, link: OpenConnection, raw: dict[str, Any], body: dict[str, Any]
 ) -> None:
     ready(project)
     await restored(link, raw)
@@ -560,7 +567,12 @@ async def test_another_run_restores_again(
 @RESTORES
 @pytest.mark.parametrize("status, outcome", [(429, Retryable), (403, Permanent), (500, Retryable)])
 async def test_a_request_that_is_refused(
-    project: Supabase, link: Link, raw: dict[str, Any], body: dict[str, Any], status: int, outcome: type[Exception]
+    project: Supabase,
+    link: OpenConnection,
+    raw: dict[str, Any],
+    body: dict[str, Any],
+    status: int,
+    outcome: type[Exception],
 ) -> None:
     """What was surely refused is asked for again at once; after a 500 nobody knows, and nothing is asked twice."""
     ready(project)
@@ -579,7 +591,7 @@ async def test_a_request_that_is_refused(
 
 @RESTORES
 async def test_a_project_that_is_unwell_by_itself_is_not_being_restored(
-    project: Supabase, link: Link, raw: dict[str, Any], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    project: Supabase, link: OpenConnection, raw: dict[str, Any], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A compensation may begin while the database is unwell, and its recovery proves nothing."""
     ready(project)
@@ -594,7 +606,7 @@ async def test_a_project_that_is_unwell_by_itself_is_not_being_restored(
     [("RESTORING", Retryable), ("INACTIVE", Retryable), ("WHATEVER", Retryable), ("REMOVED", Permanent)],
 )
 async def test_a_project_in_which_no_restore_can_begin(
-    project: Supabase, link: Link, status: str, outcome: type[Exception]
+    project: Supabase, link: OpenConnection, status: str, outcome: type[Exception]
 ) -> None:
     ready(project)
     project.status = status
@@ -614,7 +626,7 @@ async def test_a_project_in_which_no_restore_can_begin(
     ],
 )
 async def test_there_must_be_something_to_go_back_to(
-    project: Supabase, link: Link, raw: dict[str, Any], outcome: type[Exception], words: str
+    project: Supabase, link: OpenConnection, raw: dict[str, Any], outcome: type[Exception], words: str
 ) -> None:
     ready(project)
     project.points["half"] = "PENDING"
@@ -623,13 +635,13 @@ async def test_there_must_be_something_to_go_back_to(
     assert (project.restores, project.secrets) == ([], {})
 
 
-async def test_without_recovery_to_a_point_in_time(project: Supabase, link: Link) -> None:
+async def test_without_recovery_to_a_point_in_time(project: Supabase, link: OpenConnection) -> None:
     project.pitr = False
     with pytest.raises(Permanent, match="recovery is off"):
         await stepped("perform", link, PITR)
 
 
-async def test_a_time_can_be_written_as_people_do(project: Supabase, link: Link) -> None:
+async def test_a_time_can_be_written_as_people_do(project: Supabase, link: OpenConnection) -> None:
     ready(project)
     to = datetime.fromtimestamp(AT, UTC).isoformat()
     assert (await restored(link, {"restorePitr": {"to": to}}))[-1] == "Succeeded"
@@ -640,7 +652,7 @@ async def test_a_time_can_be_written_as_people_do(project: Supabase, link: Link)
     "status, problem",
     [("ACTIVE_HEALTHY", None), ("ACTIVE_UNHEALTHY", None), ("REMOVED", "is REMOVED"), ("ODD", "is ODD")],
 )
-async def test_look(project: Supabase, link: Link, status: str, problem: str | None) -> None:
+async def test_look(project: Supabase, link: OpenConnection, status: str, problem: str | None) -> None:
     project.status = status
     action = ACTIONS["supabase"]
     sight = await action.look(action.config.model_validate({"project": PROJECT, **UNDO}), link)

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from gatewright.core.model import Operation, Progress, Sight
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
 from gatewright.providers.connections import statuspage
 from tests.contract import cases, world
@@ -86,14 +86,14 @@ async def _come_of(ask: Callable[[], Awaitable[Any]]) -> str:
         return "Retryable" if isinstance(error, Retryable) else "Permanent"
     world.assert_silent(found)
     match found:
-        case Sight():
+        case LiveState():
             return "Permanent" if found.problem else "a Sight"
         case Progress():
             return found.state
     return "Good"
 
 
-def _links(server: world.Server, connection: str) -> Iterator[tuple[str, Link]]:
+def _links(server: world.Server, connection: str) -> Iterator[tuple[str, OpenConnection]]:
     for row in ROWS:
         yield row, cases.link(connection, server.url(row), world.patience(row))
 
@@ -109,7 +109,7 @@ async def test_no_failure_is_a_value(server: world.Server, key: str) -> None:
     case = cases.GATES[key]
     expected = {row: ({**VERDICTS, **ANSWERS.get(key, {})})[row] for row in ROWS}
 
-    async def ask(link: Link) -> str:
+    async def ask(link: OpenConnection) -> str:
         kind, _ = await world.verdict(key, case.config, link, case.limits)
         return "Permanent" if kind == "NotFound" else kind
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gatewright.core.model import Operation, Standing
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import unleash
 from gatewright.providers.registry import CONNECTIONS, FLAGS, GATES
 from tests.contract import world
@@ -60,7 +60,7 @@ async def standing(request: pytest.FixtureRequest) -> AsyncIterator[str]:
     yield url
 
 
-def link(url: str, token: str = ADMIN, timeout: float = 2.0) -> Link:
+def link(url: str, token: str = ADMIN, timeout: float = 2.0) -> OpenConnection:
     """A Connection with a token."""
     return linked("unleash", {"url": url}, {"token": token}, timeout)
 

@@ -11,7 +11,7 @@ import upstash_redis.asyncio
 from upstash_redis.errors import UpstashError
 
 from gatewright.core.model import Operation
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.actions import flushing
 from gatewright.providers.gates import redis as gate
 from gatewright.providers.registry import ACTIONS, CONNECTIONS
@@ -25,7 +25,7 @@ TOKEN = world.TOKEN
 NEVER = {"max": "101%", "min": "0%"}
 
 
-def link(url: str, token: str = TOKEN, timeout: float = 2.0) -> Link:
+def link(url: str, token: str = TOKEN, timeout: float = 2.0) -> OpenConnection:
     """A Connection with a token."""
     return linked("upstash", {"url": url}, {"token": token}, timeout)
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import rest
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.cluster.processes import free_port
@@ -30,7 +30,7 @@ PAINT, VIEWS = "vercel.speed_insights.lcp_ms", "vercel.speed_insights.lcp_count"
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[tuple[vercel.Vercel, Link]]:
+async def fake() -> AsyncIterator[tuple[vercel.Vercel, OpenConnection]]:
     """A project with a production deployment, and a Connection to it."""
     running = vercel.Vercel(token=world.TOKEN)
     running.metrics = {
@@ -68,7 +68,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize("row", TABLE, ids=range(len(TABLE)))
-async def test_numbers(fake: tuple[vercel.Vercel, Link], row: tuple[Any, ...]) -> None:
+async def test_numbers(fake: tuple[vercel.Vercel, OpenConnection], row: tuple[Any, ...]) -> None:
     running, link = fake
     running.metrics |= row[0]
     kind, message = await world.verdict("vercel", row[1], link, row[2])
@@ -77,7 +77,7 @@ async def test_numbers(fake: tuple[vercel.Vercel, Link], row: tuple[Any, ...]) -
     assert row[4] in str(await _answer(row[1], link)) or kind != "Good"
 
 
-async def _answer(config: dict[str, Any], link: Link) -> Any:
+async def _answer(config: dict[str, Any], link: OpenConnection) -> Any:
     gate = GATES["vercel"]
     try:
         return await gate.measure(gate.config.model_validate(config), link)
@@ -85,14 +85,14 @@ async def _answer(config: dict[str, Any], link: Link) -> Any:
         return error
 
 
-async def test_few_samples_are_no_data(fake: tuple[vercel.Vercel, Link]) -> None:
+async def test_few_samples_are_no_data(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
     _, link = fake
     config = {"project": "foco", "errorRatio": {"minSamples": 20_001}}
     kind, message = await world.verdict("vercel", config, link, {"max": "1%"})
     assert (kind, "only 20000 requests over 5m; 20001 are needed" in message) == ("NoData", True), message
 
 
-async def test_what_is_asked_for(fake: tuple[vercel.Vercel, Link]) -> None:
+async def test_what_is_asked_for(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
     running, link = fake
     before = time.time()
     config = {"project": "foco", "errorRatio": {"window": "10m", "filter": "route eq '/api/tasks'"}}
@@ -113,7 +113,7 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-async def test_an_answer_of_another_shape_is_refused(fake: tuple[vercel.Vercel, Link]) -> None:
+async def test_an_answer_of_another_shape_is_refused(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
     running, link = fake
     shapes: list[tuple[Any, str]] = [
         ({}, "has no summary"),
@@ -137,7 +137,7 @@ async def test_an_answer_of_another_shape_is_refused(fake: tuple[vercel.Vercel, 
 # --- variables
 
 
-async def test_required_variables(fake: tuple[vercel.Vercel, Link]) -> None:
+async def test_required_variables(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
     running, link = fake
     running.set("OPENAI_API_KEY", "sk-5eCr3t-openai-key-123456", "sensitive")
     kind, message = await world.verdict("vercel", ENV, link, {})
@@ -153,14 +153,14 @@ async def test_required_variables(fake: tuple[vercel.Vercel, Link]) -> None:
     assert all("teamId=team_foco" in path for path in running.asked)
 
 
-async def test_a_shared_variable_of_the_team_counts(fake: tuple[vercel.Vercel, Link]) -> None:
+async def test_a_shared_variable_of_the_team_counts(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
     running, link = fake
     running.set("OPENAI_API_KEY", "x", "sensitive")
     running.shared = [{"id": "env_s", "key": "SUPABASE_SERVICE_ROLE_KEY", "target": ["production"], "updatedAt": 1}]
     assert (await world.verdict("vercel", ENV, link, {}))[0] == "Good"
 
 
-async def test_a_rotation_that_has_not_happened_is_seen(fake: tuple[vercel.Vercel, Link]) -> None:
+async def test_a_rotation_that_has_not_happened_is_seen(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
     running, link = fake
     rotated = {**ENV, "newerThan": "1h"}
     for key in ENV["env"]:
@@ -177,7 +177,7 @@ async def test_a_rotation_that_has_not_happened_is_seen(fake: tuple[vercel.Verce
     assert (kind, message) == ("NoData", "when SUPABASE_SERVICE_ROLE_KEY was changed is not told")
 
 
-async def test_a_variable_of_the_project_goes_before_the_teams(fake: tuple[vercel.Vercel, Link]) -> None:
+async def test_a_variable_of_the_project_goes_before_the_teams(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
     running, link = fake
     asked = {"project": "foco", "env": ["OPENAI_API_KEY"], "newerThan": "1h"}
     running.shared = [{"id": "env_s", "key": "OPENAI_API_KEY", "target": ["production"], "updatedAt": running.now()}]
@@ -186,7 +186,7 @@ async def test_a_variable_of_the_project_goes_before_the_teams(fake: tuple[verce
     assert (await world.verdict("vercel", asked, link, {}))[0] == "Breach"
 
 
-async def test_what_a_token_cannot_see_is_unknown(fake: tuple[vercel.Vercel, Link]) -> None:
+async def test_what_a_token_cannot_see_is_unknown(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
     running, link = fake
     running.hidden = 3
     kind, message = await world.verdict("vercel", ENV, link, {})
@@ -271,7 +271,7 @@ async def test_faults(server: world.Server, row: tuple[str, str, str]) -> None:
     world.assert_silent(*lines, caught.value)
 
 
-def _fresh(link: Link) -> Link:
+def _fresh(link: OpenConnection) -> OpenConnection:
     """The same Connection without the limits it has met."""
     return dataclasses.replace(link, identity=f"{link.identity}-{time.monotonic_ns()}")
 
@@ -295,7 +295,9 @@ LIMITED = [
 
 
 @pytest.mark.parametrize("row", LIMITED, ids=range(len(LIMITED)))
-async def test_a_limit_is_kept_for_its_endpoint_only(fake: tuple[vercel.Vercel, Link], row: tuple[Any, ...]) -> None:
+async def test_a_limit_is_kept_for_its_endpoint_only(
+    fake: tuple[vercel.Vercel, OpenConnection], row: tuple[Any, ...]
+) -> None:
     running, link = fake
     headers, body, (least, most) = row
 
@@ -328,7 +330,7 @@ def _times(value: Any) -> Any:
 # --- the Connection
 
 
-async def test_credentials(fake: tuple[vercel.Vercel, Link]) -> None:
+async def test_credentials(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
     running, link = fake
     await CONNECTIONS["vercel"].check(link)
     slug = linked("vercel", {"url": link.config.url, "slug": "foco-inc"}, {"token": world.TOKEN})

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from gatewright.core.model import Operation
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import vercel as api
 from gatewright.providers.hosts import vercel_return, vercel_rollout
 from gatewright.providers.registry import CONNECTIONS, FLAGS, HOSTS
@@ -37,7 +37,7 @@ class Terminal:
     """A directory that is linked to the project, as a developer's is."""
 
     fake: vercel.Vercel
-    link: Link
+    link: OpenConnection
     folder: Path
 
     async def vercel(self, *arguments: str) -> tuple[int, str]:
@@ -187,7 +187,7 @@ async def test_the_sdk_finds_nothing_strange(terminal: Terminal) -> None:
 
 
 @pytest.fixture(scope="module")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenConnection]:
     """emulate's Vercel, with a project and its variables."""
     folder = tmp_path_factory.mktemp("emulate")
     program = str(npm.installed(EMULATE) / "emulate" / "dist" / "index.js")
@@ -226,7 +226,7 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
         process.wait(10)
 
 
-async def test_emulate_knows_the_account_and_the_project(emulated: Link) -> None:
+async def test_emulate_knows_the_account_and_the_project(emulated: OpenConnection) -> None:
     await CONNECTIONS["vercel"].check(emulated)
     project = await api.project(emulated, "foco")
     now = await api.variables(emulated, project["id"])
@@ -237,7 +237,7 @@ async def test_emulate_knows_the_account_and_the_project(emulated: Link) -> None
     assert "not connected to a Git repository" in str(sight.problem)
 
 
-async def test_emulate_takes_our_variables_and_deployments(emulated: Link) -> None:
+async def test_emulate_takes_our_variables_and_deployments(emulated: OpenConnection) -> None:
     """Written, marked, deployed and found again; it has no promotion, which is then no success."""
     project = await api.project(emulated, "foco")
     made = {"name": "foco", "project": project["id"], "target": "production"}
@@ -261,7 +261,7 @@ async def test_emulate_takes_our_variables_and_deployments(emulated: Link) -> No
     assert one["id"] == found.outputs["deployment"]
 
 
-async def test_emulate_puts_flags_back(emulated: Link) -> None:
+async def test_emulate_puts_flags_back(emulated: OpenConnection) -> None:
     """What was there has its value again, what was not is gone; it cannot roll back, which is then no success."""
     project = await api.project(emulated, "foco")
     flags = FLAGS["vercel"]
@@ -287,7 +287,7 @@ async def test_emulate_puts_flags_back(emulated: Link) -> None:
     assert (await flags.look(config, emulated)).snapshot["flags"]["NEXT_PUBLIC_ENABLE_VOICE"]["value"] == kept
 
 
-async def test_emulate_has_logs_and_lets_deployments_go(emulated: Link) -> None:
+async def test_emulate_has_logs_and_lets_deployments_go(emulated: OpenConnection) -> None:
     project = await api.project(emulated, "foco")
     made = {"name": "foco", "project": project["id"], "target": "production"}
     git = {"type": "github", "repoId": 4711, "ref": "v2.4.0", "sha": "b" * 40}

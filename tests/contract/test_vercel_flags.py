@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from gatewright.core.model import Operation, Progress, Sight
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.hosts.vercel_return import mark_of
 from gatewright.providers.registry import FLAGS, HOSTS
 from tests.contract import world
@@ -29,11 +29,11 @@ class Stage:
     """The fake, a Connection to it, and the provider with a configuration."""
 
     fake: vercel.Vercel
-    link: Link
+    link: OpenConnection
     config: Any
     flags: Any = FLAGS["vercel"]
 
-    async def look(self) -> Sight:
+    async def look(self) -> LiveState:
         found = await self.flags.look(self.config, self.link)
         world.assert_silent(found)
         return found

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.core.model import Operation, Progress, Sight, Standing
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.hosts.vercel_return import mark_of
 from gatewright.providers.registry import FLAGS, HOSTS
 from tests.contract import world
@@ -37,13 +37,13 @@ class Part:
     """A target, or flags: its provider and its configuration."""
 
     fake: vercel.Vercel
-    link: Link
+    link: OpenConnection
     provider: Any
     config: Any
 
     async def look(self) -> dict[str, Any]:
         """Its snapshot."""
-        found: Sight = await self.provider.look(self.config, self.link)
+        found: LiveState = await self.provider.look(self.config, self.link)
         world.assert_silent(found)
         assert found.snapshot is not None, found
         return dict(found.snapshot)

@@ -15,8 +15,8 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from gatewright.core.model import Operation, Progress, Sight
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.hosts.vercel_production import run_of
 from gatewright.providers.hosts.vercel_return import Mark, mark_of
 from gatewright.providers.registry import HOSTS
@@ -40,7 +40,7 @@ class Stage:
     """The fake, a Connection to it, and the provider with a configuration."""
 
     fake: vercel.Vercel
-    link: Link
+    link: OpenConnection
     config: Any
     host: Any = HOSTS["vercel"]
 
@@ -48,7 +48,7 @@ class Stage:
         """Change the target's configuration."""
         self.config = self.host.config.model_validate({**CONFIG, **fields})
 
-    async def look(self) -> Sight:
+    async def look(self) -> LiveState:
         found = await self.host.look(self.config, self.link)
         _silent(found)
         return found

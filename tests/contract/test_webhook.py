@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections.webhook import keys
 from gatewright.providers.notifiers.webhook import signed
 from gatewright.providers.registry import CONNECTIONS
@@ -29,7 +29,7 @@ from tests.fakes.serving import linked, serving
 SECRET = "whsec_" + base64.b64encode(world.TOKEN.encode()).decode()
 
 
-def link(url: str, secret: str = SECRET, timeout: float = 2.0, **more: str) -> Link:
+def link(url: str, secret: str = SECRET, timeout: float = 2.0, **more: str) -> OpenConnection:
     """A Connection with a signing key."""
     return linked("webhook", {"url": url}, {"secret": secret, **more}, timeout)
 

@@ -32,7 +32,7 @@ from gatewright.api.connection import HttpAccess, PostgresAccess
 from gatewright.api.release import Check
 from gatewright.core.checks.judge import sample_of
 from gatewright.core.model import digest
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import GATES
 from tests.cluster.processes import free_port
 
@@ -63,22 +63,26 @@ def stored(content: bytes) -> Iterator[str]:
 # --- links and verdicts
 
 
-def http_link(url: str, timeout: float = TIMEOUT, namespace: str = "") -> Link:
+def http_link(url: str, timeout: float = TIMEOUT, namespace: str = "") -> OpenConnection:
     """A Connection to an HTTP system, with a bearer token and a header from Secrets."""
     token = SecretSource(secretRef=SecretKeyRef(name="access", key="token"))
     header = SecretSource(secretRef=SecretKeyRef(name="access", key="header"))
     config = HttpAccess(url=url, bearerToken=token, headers={"X-Scope-OrgID": header})
     secrets = {("access", "token"): f"{TOKEN}\n", ("access", "header"): HEADER}
-    return Link("system", digest(["http", url, namespace]), config, timeout, secrets, namespace)
+    return OpenConnection("system", digest(["http", url, namespace]), config, timeout, secrets, namespace)
 
 
-def sql_link(url: str, timeout: float = TIMEOUT, superuser: Literal["Refused", "Allowed"] = "Refused") -> Link:
+def sql_link(
+    url: str, timeout: float = TIMEOUT, superuser: Literal["Refused", "Allowed"] = "Refused"
+) -> OpenConnection:
     """A Connection to a PostgreSQL database."""
     config = PostgresAccess(url=SecretSource(secretRef=SecretKeyRef(name="db", key="url")), superuser=superuser)
-    return Link("database", digest(["postgres", url, superuser]), config, timeout, {("db", "url"): url})
+    return OpenConnection("database", digest(["postgres", url, superuser]), config, timeout, {("db", "url"): url})
 
 
-async def verdict(provider: str, config: Mapping[str, Any], link: Link, limits: Mapping[str, str]) -> tuple[str, str]:
+async def verdict(
+    provider: str, config: Mapping[str, Any], link: OpenConnection, limits: Mapping[str, str]
+) -> tuple[str, str]:
     """What an operator would make of one question: a sample's kind or an error's, and its message."""
     gate = GATES[provider]
     check = Check.model_validate({"name": "check", provider: dict(config), **limits})

@@ -16,9 +16,9 @@ from typing import Any
 def effect_before_intent() -> None:
     """Effects are started, and only then is the status written that intends them."""
     from gatewright.runtime.execution import handlers
-    from gatewright.runtime.reconcile import Passes
+    from gatewright.runtime.reconcile import Reconciler
 
-    carry_out = Passes._carry_out
+    carry_out = Reconciler._carry_out
 
     async def hasty(self: Any, entry: Any, view: Any, decision: Any, *more: Any) -> bool:
         for item in decision.effects:
@@ -26,7 +26,7 @@ def effect_before_intent() -> None:
                 await handlers.perform(self.lens, view, item, None)
         return await carry_out(self, entry, view, decision, *more)
 
-    Passes._carry_out = hasty  # type: ignore[method-assign]  # that is the bug
+    Reconciler._carry_out = hasty  # type: ignore[method-assign]  # that is the bug
 
 
 def job_by_chance() -> None:

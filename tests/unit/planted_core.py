@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from gatewright.api.status import ReleaseStatus, Run, Undo
 from gatewright.core.interventions import approvals
 from gatewright.core.run import clocks, observed, rollback, stages, states
-from gatewright.core.run.context import Pass
+from gatewright.core.run.context import Context
 from gatewright.runtime import parse
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -57,7 +57,7 @@ def an_unknown_field_empties_the_status(patch: pytest.MonkeyPatch) -> None:
 def what_is_late_is_left_running(patch: pytest.MonkeyPatch) -> None:
     """A compensation whose time is over has failed, and goes on beside those that come after it."""
 
-    def too_late(p: Pass, line: Undo, words: str, begun: bool) -> None:
+    def too_late(ctx: Context, line: Undo, words: str, begun: bool) -> None:
         states.move(line, "Failed").message = f"not done in time: {words}"[:1000]
         line.due = None
 
@@ -73,13 +73,13 @@ def a_failed_stage_is_passed_over(patch: pytest.MonkeyPatch) -> None:
     """Nobody decides: the walk goes on past a stage whose failure is to pause it."""
     right = stages.fail_stage
 
-    def fail_stage(p: Pass, *args: Any, **more: Any) -> bool:
-        found = right(p, *args, **more)
-        if p.run.phase != "Paused":
+    def fail_stage(ctx: Context, *args: Any, **more: Any) -> bool:
+        found = right(ctx, *args, **more)
+        if ctx.run.phase != "Paused":
             return found
-        states.move(p.run, "Walking")
-        p.run.pausedStage = None
-        clocks.resume(p.run, p.now)
+        states.move(ctx.run, "Walking")
+        ctx.run.pausedStage = None
+        clocks.resume(ctx.run, ctx.now)
         return True
 
     _everywhere(patch, right, fail_stage)

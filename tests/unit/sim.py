@@ -12,17 +12,17 @@ from gatewright.api.status import Answered, ReleaseStatus, dump
 from gatewright.core.checks import followups
 from gatewright.core.checks.window import Sample, Verdict
 from gatewright.core.model import (
-    Act,
-    Body,
     Decision,
     Holding,
+    Intervention,
+    KubernetesEvent,
+    LiveState,
     Measure,
     Needs,
-    Note,
     Observation,
     Operation,
+    PinnedSpec,
     Progress,
-    Sight,
     Standing,
     View,
 )
@@ -76,7 +76,7 @@ class World:
     now: datetime = START
     live: str = "1.0"
     status: ReleaseStatus = field(default_factory=ReleaseStatus)
-    body: Body | None = None
+    body: PinnedSpec | None = None
     generation: int = 1
     deleting: bool = False
     finalized: bool = False
@@ -89,14 +89,14 @@ class World:
     slow: set[str] = field(default_factory=set)
     """Steps whose operations stay Running."""
     performed: list[Operation] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
+    notes: list[KubernetesEvent] = field(default_factory=list)
     writes: int = 0
     missing: str | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     """Snapshots of the last revision."""
-    revisions: dict[str, Body] = field(default_factory=dict)
+    revisions: dict[str, PinnedSpec] = field(default_factory=dict)
     """Bodies in ControllerRevisions that were not pruned."""
-    acts: list[Act] = field(default_factory=list)
+    acts: list[Intervention] = field(default_factory=list)
     """Interventions whose own status tells no answer yet."""
     way: str = ""
     """How a target would be returned."""
@@ -157,7 +157,7 @@ class World:
 
     def observe(self, wants: Needs) -> Observation:
         sights = {
-            subject: Sight(
+            subject: LiveState(
                 {"of": self.live}, self.live == self.spec["version"], self.live, self.missing, self.unready, self.way
             )
             for subject in (wants.sights if self.looking is None else ())
@@ -226,7 +226,7 @@ class World:
                 wanted = self.data[name or ""]["snapshots"]["target/web"]["of"]
         return wanted
 
-    def pinned(self) -> dict[str, Body | None]:
+    def pinned(self) -> dict[str, PinnedSpec | None]:
         """What follow-ups of earlier runs need."""
         return {name: self.revisions.get(name) for name in followups.revisions(self.status)}
 
@@ -295,7 +295,7 @@ class World:
         """Somebody makes an Intervention; what came of it, None where nothing did yet."""
         self.people += 1
         uid = f"itv-{self.people}"
-        self.acts.append(Act(uid, f"web-{action.lower()}-{self.people}", action, by, **more))
+        self.acts.append(Intervention(uid, f"web-{action.lower()}-{self.people}", action, by, **more))
         self.settle()
         return next((item for item in self.status.interventions if item.uid == uid), None)
 

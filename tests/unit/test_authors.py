@@ -10,7 +10,7 @@ import pytest
 from gatewright.api import GROUP
 from gatewright.codegen import authors, crds, openers, schema, uses
 from gatewright.codegen import standing as standing_
-from gatewright.ports import Access, Right
+from gatewright.ports import Access, AuthorPermission
 from gatewright.providers import registry
 from gatewright.runtime import permissions
 
@@ -41,7 +41,7 @@ def writes(items: Iterable[Access]) -> Iterator[tuple[str, str, str]]:
             yield from ((item.group, resource, verb) for verb in item.verbs if verb in WRITES)
 
 
-def forgotten(items: Iterable[Access], rights: Iterable[Right]) -> list[tuple[str, str, str]]:
+def forgotten(items: Iterable[Access], rights: Iterable[AuthorPermission]) -> list[tuple[str, str, str]]:
     """What is written, is not the operator's own, and is asked of nobody."""
     asked = {(right.group, right.resource, right.verb) for right in rights}
     own = {key for key in writes(items) if key in OWN or key[:2] in OWN or key[0] == GROUP}
@@ -65,8 +65,10 @@ def test_what_the_shell_writes_is_asked_of_the_author() -> None:
 def test_a_target_that_says_nothing_is_found() -> None:
     item = Access("apps", ("daemonsets",), ("get", "patch"), "deploy")
     assert forgotten([item], []) == [("apps", "daemonsets", "patch")]
-    assert forgotten([item], [Right("patch", "apps", "deployments", ("name",))]) == [("apps", "daemonsets", "patch")]
-    assert forgotten([item], [Right("patch", "apps", "daemonsets", ("name",))]) == []
+    assert forgotten([item], [AuthorPermission("patch", "apps", "deployments", ("name",))]) == [
+        ("apps", "daemonsets", "patch")
+    ]
+    assert forgotten([item], [AuthorPermission("patch", "apps", "daemonsets", ("name",))]) == []
 
 
 def test_every_field_that_names_an_object_is_asked_for_or_only_read() -> None:
@@ -92,7 +94,7 @@ def test_a_place_in_three_lists_is_refused() -> None:
 
 def test_names_that_do_not_stand_side_by_side_are_refused() -> None:
     with pytest.raises(schema.Unsupported, match="make them two rights"):
-        standing_.lines("Job", Right("patch", "", "secrets", ("name", "config[].secret")), {})
+        standing_.lines("Job", AuthorPermission("patch", "", "secrets", ("name", "config[].secret")), {})
 
 
 @pytest.mark.parametrize("part", [authors, openers, uses], ids=lambda part: part.NAME)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatewright.api.status import dump
-from gatewright.core.model import Needs, Operation, Progress, Sight
+from gatewright.core.model import LiveState, Needs, Operation, Progress
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.connections import permit
 from gatewright.runtime import tracked
@@ -28,7 +28,7 @@ class Slow(Provider):
         self.gate = asyncio.Event()
         self.asked: list[str] = []
         self.at_once = self.most = 0
-        self.said: list[Sight | Exception] = [Sight({"was": "off"}, version="1.0")]
+        self.said: list[LiveState | Exception] = [LiveState({"was": "off"}, version="1.0")]
         self.done: list[Progress | Exception] = [Progress("Running")]
 
     async def _wait(self, what: str) -> None:
@@ -40,7 +40,7 @@ class Slow(Provider):
         finally:
             self.at_once -= 1
 
-    async def look(self, config: Any, link: Any) -> Sight:
+    async def look(self, config: Any, link: Any) -> LiveState:
         await self._wait("look")
         found = self.said.pop(0) if len(self.said) > 1 else self.said[0]
         if isinstance(found, Exception):
@@ -342,7 +342,7 @@ async def test_a_look_that_takes_its_time_is_said(monkeypatch: Any) -> None:
 
 async def test_a_look_that_fails_says_why_and_is_tried_again(monkeypatch: Any) -> None:
     provider = Slow()
-    provider.said = [Retryable("no answer within 10s"), Sight(None, version="2.0")]
+    provider.said = [Retryable("no answer within 10s"), LiveState(None, version="2.0")]
     site = Site(monkeypatch, provider)
     await looked(site, 1)
     provider.gate.set()
@@ -381,7 +381,7 @@ async def test_what_is_captured_is_read_until_it_is_too_much(monkeypatch: Any) -
 
     async def look(cluster: Any, view: Any, subject: str, config: Any) -> Any:
         read.append(subject)
-        return Sight({"data": {"a": "x" * 2**20}}), None
+        return LiveState({"data": {"a": "x" * 2**20}}), None
 
     monkeypatch.setattr("gatewright.runtime.execution.handlers.look", look)
     site = Site(monkeypatch, Slow())

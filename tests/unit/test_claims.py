@@ -11,9 +11,9 @@ from gatewright.core.model import View
 from gatewright.core.spec.pinned_spec import pin
 from gatewright.runtime import claims
 from gatewright.runtime.claims import Claims, targets_of
-from gatewright.runtime.connections import Links, Pin, Pins
+from gatewright.runtime.connections import Connections, Pin, Pins
 from gatewright.runtime.parse import spec_of
-from gatewright.runtime.tracked import Entries, Entry, Key
+from gatewright.runtime.tracked import Key, TrackedRelease, TrackedReleases
 
 GIT = {"ref": "v$(version)"}
 SITE = {"name": "site", "vercel": {"project": "shop", "git": GIT}}
@@ -34,8 +34,8 @@ class Room:
     """Releases of one namespace, and its Connections."""
 
     def __init__(self, *connections: dict[str, Any]) -> None:
-        self.entries = Entries()
-        self.links = Links(None)  # type: ignore[arg-type]
+        self.entries = TrackedReleases()
+        self.links = Connections(None)  # type: ignore[arg-type]
         for item in connections or (connection("main"),):
             self.links.event("ADDED", item)
         self.pinned: dict[Key, Pins] = {}
@@ -44,7 +44,7 @@ class Room:
 
     def release(
         self, name: str, *targets: dict[str, Any], running: bool = False, steps: Any = ()
-    ) -> tuple[Entry, View]:
+    ) -> tuple[TrackedRelease, View]:
         stages = [{"name": "a", "steps": [*steps] or [{"name": "w", "wait": "1s"}]}]
         raw = {"version": "2.0", "targets": list(targets), "stages": stages}
         obj = {
@@ -52,7 +52,7 @@ class Room:
             "spec": raw,
             "status": {"run": RUN} if running else {},
         }
-        entry = self.entries["shop", name] = Entry.of(obj)
+        entry = self.entries["shop", name] = TrackedRelease.of(obj)
         view = entry.view()
         assert view.spec is not None and not view.problems, view.problems
         if running:
@@ -60,7 +60,7 @@ class Room:
             self.claims.take(entry, view)
         return entry, view
 
-    def edit(self, entry: Entry, view: View, *targets: dict[str, Any]) -> View:
+    def edit(self, entry: TrackedRelease, view: View, *targets: dict[str, Any]) -> View:
         """The body of a run as a Retry pins it anew."""
         parsed, problems = spec_of({"version": "2.0", "targets": list(targets), "stages": [{"name": "a", "steps": [
             {"name": "w", "wait": "1s"}]}]})  # fmt: skip

@@ -10,9 +10,9 @@ import pytest
 
 from gatewright.api import KEY
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.model import Operation, Sight, View, fingerprint
+from gatewright.core.model import LiveState, Operation, View, fingerprint
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime.cluster.cached import Lens
+from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.execution import configs
 from gatewright.runtime.execution.configs import (
     Changed,
@@ -86,7 +86,7 @@ async def test_a_snapshot_of_a_configmap_is_all_its_content_and_the_hash_of_that
     there = flags(binaryData={"logo": "AAEC"})
     sight, copy = await look_config(there, VIEW, FLAGS)
     content = {"data": BEFORE, "binaryData": {"logo": "AAEC"}}
-    assert sight == Sight({**content, "hash": fingerprint(content)}) and copy is None
+    assert sight == LiveState({**content, "hash": fingerprint(content)}) and copy is None
 
 
 async def test_the_hash_tells_data_from_binary_data_and_nothing_from_something() -> None:
@@ -132,7 +132,7 @@ async def test_the_name_of_a_copy_is_a_name_whatever_it_is_made_of() -> None:
 async def test_what_is_not_there_is_a_problem(subject: str) -> None:
     kind = subject.partition("/")[0]
     assert await look_config(Objects(), VIEW, subject) == (
-        Sight(None, problem=f"there is no such {kind} in namespace shop"), None,
+        LiveState(None, problem=f"there is no such {kind} in namespace shop"), None,
     )  # fmt: skip
 
 
@@ -212,7 +212,7 @@ async def test_what_cannot_be_set_says_what_would_help() -> None:
 
 async def test_what_is_known_may_be_old_and_is_read_again_after_a_refusal() -> None:
     there = flags()
-    lens = Lens(there)
+    lens = CachedCluster(there)
     lens.follow(("shop", "web"), {where(FLAGS)})
     await lens.fresh(where(FLAGS))
     there.write(where(FLAGS), {"data": {"OTHER": "1"}}, "argocd")  # of which no watch has told yet
@@ -641,7 +641,7 @@ async def test_a_secret_that_has_not_returned_is_a_difference_without_a_value() 
 
 async def test_a_difference_is_said_of_a_fresh_answer_alone() -> None:
     there = flags()
-    lens = Lens(there)
+    lens = CachedCluster(there)
     lens.follow(("shop", "web"), {where(FLAGS)})
     change = setting({"VOICE": "on"})
     await set_config(lens, "shop", change)

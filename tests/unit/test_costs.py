@@ -11,10 +11,10 @@ import pytest
 
 from gatewright.ports import Retryable
 from gatewright.runtime import costs, parse, reconcile
-from gatewright.runtime.controller import Reconciler
-from gatewright.runtime.reconcile import Passes
+from gatewright.runtime.controller import Controller
+from gatewright.runtime.reconcile import Reconciler
 from gatewright.runtime.settings import Settings
-from gatewright.runtime.tracked import Entry
+from gatewright.runtime.tracked import TrackedRelease
 
 SETTINGS = Settings(frozenset({"shop"}), lease_namespace="default", identity="one", port=0, allow="")
 RELEASES = "/apis/gatewright.dev/v1alpha1/namespaces/shop/releases"
@@ -41,9 +41,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def reconciler() -> Reconciler:
+def reconciler() -> Controller:
     leader = MagicMock(namespace="gatewright", unwatched=0.0)
-    return Reconciler(cast(Any, MagicMock()), cast(Any, leader), SETTINGS)
+    return Controller(cast(Any, MagicMock()), cast(Any, leader), SETTINGS)
 
 
 async def test_edits_between_two_passes_only_mark_a_release(reads: list[str]) -> None:
@@ -57,11 +57,11 @@ async def test_edits_between_two_passes_only_mark_a_release(reads: list[str]) ->
 
 
 async def test_edits_within_a_pass_are_for_the_next_one(reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = Entry.of(release(1))
+    entry = TrackedRelease.of(release(1))
     versions = itertools.count(2)
     rounds: list[int] = []
 
-    async def carry_out(self: Passes, entry: Entry, *_: Any) -> bool:
+    async def carry_out(self: Reconciler, entry: TrackedRelease, *_: Any) -> bool:
         rounds.append(entry.generation)
         if len(rounds) > 2:
             entry.see(release(next(versions)))
@@ -70,13 +70,13 @@ async def test_edits_within_a_pass_are_for_the_next_one(reads: list[str], monkey
     async def nothing(*_: Any) -> Any:
         return MagicMock(), MagicMock(wake=None)
 
-    monkeypatch.setattr(Passes, "_carry_out", carry_out)
-    monkeypatch.setattr(Passes, "_rest", nothing)
+    monkeypatch.setattr(Reconciler, "_carry_out", carry_out)
+    monkeypatch.setattr(Reconciler, "_rest", nothing)
     for name in ("recall", "recall_left", "observe"):
         monkeypatch.setattr(reconcile, name, nothing)
     monkeypatch.setattr(reconcile, "needs", lambda *_: MagicMock(connections=False, author=False, holdings=()))
     monkeypatch.setattr(reconcile, "decide", lambda *_: MagicMock())
-    made = Passes(**{name: MagicMock() for name in Passes.__slots__})
+    made = Reconciler(**{name: MagicMock() for name in Reconciler.__slots__})
     cast(Any, made.people).pending.return_value = ()
     await made.make(entry)
     assert rounds == [1, 1, 1], "others have their turn before the edit is read"
@@ -95,7 +95,7 @@ async def test_what_passes_and_events_cost_is_charged_to_their_namespace(monkeyp
     charged.clear()
 
     class Failing:
-        async def make(self, entry: Entry) -> None:
+        async def make(self, entry: TrackedRelease) -> None:
             await asyncio.sleep(0)
             raise Retryable("away")
 

@@ -15,10 +15,10 @@ from gatewright.core.report import size
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.background import STRANGERS
 from gatewright.runtime.cluster import wire
-from gatewright.runtime.controller import Reconciler
+from gatewright.runtime.controller import Controller
 from gatewright.runtime.settings import Settings
-from gatewright.runtime.telling.events import Outbox
-from gatewright.runtime.tracked import Entry, Known
+from gatewright.runtime.telling.events import EventSender
+from gatewright.runtime.tracked import Known, TrackedRelease
 from tests.unit.test_entries import SPEC, release
 from tests.unit.test_processes import SETTINGS, _Leader
 from tests.unit.test_watch import Server, line
@@ -48,7 +48,7 @@ def text(value: Any, levels: int, how: str = "map") -> bytes:
 @pytest.mark.parametrize("levels", DEPTHS)
 def test_a_spec_that_is_nested_too_deeply_says_so_with_its_path(levels: int, how: str) -> None:
     steps = [{"name": "run", "job": {"template": nested(levels, how)}}]
-    entry = Entry.of(release(spec={"version": "1", "stages": [{"name": "a", "steps": steps}]}))
+    entry = TrackedRelease.of(release(spec={"version": "1", "stages": [{"name": "a", "steps": steps}]}))
     (problem,) = entry.view().problems
     assert problem.startswith("spec.stages[0].steps[0].job.template" + (".a.a" if how == "map" else "[0][0]"))
     assert "more than 64 levels deep" in problem and "ConfigMap" in problem and len(problem) < 500
@@ -60,9 +60,9 @@ def test_a_spec_that_is_nested_too_deeply_says_so_with_its_path(levels: int, how
 
 def test_a_spec_at_the_limit_is_read() -> None:
     assert size.shape(nested(size.MOST_LEVELS - 2))[1] == size.MOST_LEVELS - 1
-    entry = Entry.of(release(spec=SPEC | {"more": nested(size.MOST_LEVELS - 2)}))
+    entry = TrackedRelease.of(release(spec=SPEC | {"more": nested(size.MOST_LEVELS - 2)}))
     assert "levels" not in "".join(entry.view().problems)
-    entry = Entry.of(release(spec=SPEC | {"more": nested(size.MOST_LEVELS - 1)}))
+    entry = TrackedRelease.of(release(spec=SPEC | {"more": nested(size.MOST_LEVELS - 1)}))
     assert "levels" in "".join(entry.view().problems)
 
 
@@ -78,7 +78,7 @@ def test_a_deep_and_wide_spec_costs_no_path_for_each_value() -> None:
 
 @pytest.mark.parametrize("levels", DEPTHS[1:])
 def test_a_status_that_is_nested_too_deeply_is_not_kept(levels: int) -> None:
-    entry = Entry.of(release() | {"status": {"message": nested(levels)}})
+    entry = TrackedRelease.of(release() | {"status": {"message": nested(levels)}})
     entry.view()
     assert entry.tampered
     assert entry.see(release(2)) and entry.see(release(3) | {"status": {"message": nested(levels)}})
@@ -223,8 +223,8 @@ class There:
         yield b""
 
 
-def reconciler(there: There, settings: Settings = SETTINGS) -> Reconciler:
-    return Reconciler(cast(Any, there), cast(Any, _Leader()), settings)
+def reconciler(there: There, settings: Settings = SETTINGS) -> Controller:
+    return Controller(cast(Any, there), cast(Any, _Leader()), settings)
 
 
 class Passes:
@@ -234,7 +234,7 @@ class Passes:
         self.made: list[str] = []
         self.faults = faults
 
-    async def make(self, entry: Entry) -> None:
+    async def make(self, entry: TrackedRelease) -> None:
         self.made.append(entry.key[1])
         if entry.key[1] in self.faults:
             raise self.faults[entry.key[1]]
@@ -331,7 +331,7 @@ async def test_an_event_that_cannot_be_sent_ends_no_sender() -> None:
             if len(sent) == 1:
                 raise TypeError("str is not valid UTF-8")
 
-    outbox = Outbox(cast(Any, Sends()), "one")
+    outbox = EventSender(cast(Any, Sends()), "one")
     outbox._put({"metadata": {"namespace": "shop"}})
     outbox._put({"metadata": {"namespace": "shop"}})
     task = asyncio.create_task(outbox.run())
@@ -347,7 +347,7 @@ async def test_of_a_release_that_was_replaced_or_went_unseen_nothing_runs_on(how
     there = There(of("web", uid="new", version=7))
     found = reconciler(there)
     found._acting = True
-    old = found.entries["shop", "web"] = Entry.of(of("web"))
+    old = found.entries["shop", "web"] = TrackedRelease.of(of("web"))
     poller = asyncio.create_task(asyncio.Event().wait())
     known = old.operations["1"] = Known(cast(Any, None))
     known.poller, known.subject = cast(Any, poller), "action/a"
@@ -373,7 +373,7 @@ async def test_jobs_of_many_deleted_releases_are_let_go_by_two_lists_of_a_namesp
     found = reconciler(there)
     found._acting = True
     for name in names:
-        found.entries["shop", name] = Entry.of(of(name))
+        found.entries["shop", name] = TrackedRelease.of(of(name))
     for name in names[:25]:
         found.release_event("DELETED", of(name))
     await asyncio.sleep(0.001)  # the first list is under way

@@ -17,7 +17,7 @@ from gatewright.core.report import size
 from gatewright.runtime.cluster.finalizers import others
 from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.parse import spec_of
-from gatewright.runtime.tracked import MOST_FINALIZERS, MOST_STATUS, Entry
+from gatewright.runtime.tracked import MOST_FINALIZERS, MOST_STATUS, TrackedRelease
 from tests.cluster.paths import CHECKOUT
 
 SPEC = {"version": "1", "stages": [{"name": "ship", "steps": [{"name": "pause", "wait": "1s"}]}]}
@@ -29,14 +29,14 @@ def release(version: int = 1, spec: Any = SPEC, generation: int = 1, **meta: Any
     return {"metadata": metadata | {"generation": generation} | meta, "spec": spec}
 
 
-def held(entry: Entry) -> int:
+def held(entry: TrackedRelease) -> int:
     return len(json.dumps([entry.obj, entry.persisted, entry._spec.text.decode()]))
 
 
 def test_of_metadata_only_what_is_asked_about_is_kept() -> None:
     labels, annotations = {f"l{number}": "x" * 60 for number in range(4000)}, {"note": "x" * 200_000}
     many = [f"a.io/{number}" for number in range(4000)]
-    entry = Entry.of(release(labels=labels, annotations=annotations, finalizers=[*many, FINALIZER]))
+    entry = TrackedRelease.of(release(labels=labels, annotations=annotations, finalizers=[*many, FINALIZER]))
     assert held(entry) < 2000
     view = entry.view()
     assert view.finalized and entry.many_finalizers
@@ -54,7 +54,7 @@ def test_finalizers_of_others_stay_however_many_there_are(number: int) -> None:
             found: dict[str, Any] = release(finalizers=all_of_them)["metadata"]
             return found
 
-    entry = Entry.of(release(finalizers=all_of_them))
+    entry = TrackedRelease.of(release(finalizers=all_of_them))
     assert asyncio.run(others(cast(Kube, Server()), entry)) == all_of_them[:-1]
 
 
@@ -66,7 +66,7 @@ def test_finalizers_of_others_stay_however_many_there_are(number: int) -> None:
     ],
 )
 def test_a_spec_that_is_too_large_is_not_kept_and_says_why(more: dict[str, Any], words: str) -> None:
-    entry = Entry.of(release(spec=SPEC | more))
+    entry = TrackedRelease.of(release(spec=SPEC | more))
     view = entry.view()
     assert view.spec is None and len(view.problems) == 1 and words in view.problems[0]
     assert held(entry) < 2000
@@ -94,7 +94,9 @@ def test_what_variables_come_to_is_bounded_before_they_are_put_in() -> None:
 
 def test_many_problems_are_counted_and_few_are_kept() -> None:
     steps = [{"name": f"s{number}", "wait": "long"} for number in range(20)]
-    entry = Entry.of(release(spec={"version": "1", "stages": [{"name": f"s{n}", "steps": steps} for n in range(5)]}))
+    entry = TrackedRelease.of(
+        release(spec={"version": "1", "stages": [{"name": f"s{n}", "steps": steps} for n in range(5)]})
+    )
     problems = entry.view().problems
     assert len(problems) == 21 and all(problems[:20]) and problems[20] == ""
 
@@ -130,10 +132,10 @@ def test_problems_take_no_more_room_than_a_spec(raw: dict[str, Any]) -> None:
 
 def test_a_status_that_the_operator_cannot_have_written_is_not_kept() -> None:
     status = {"message": "x" * MOST_STATUS, "conditions": []}
-    entry = Entry.of(release() | {"status": status})
+    entry = TrackedRelease.of(release() | {"status": status})
     entry.view()
     assert entry.tampered and held(entry) < 2000
-    entry = Entry.of(release())
+    entry = TrackedRelease.of(release())
     assert entry.see(release(2) | {"status": status}) and held(entry) < 2000
     entry.view()
     assert entry.tampered
@@ -151,7 +153,7 @@ def test_a_status_that_the_operator_cannot_have_written_is_not_kept() -> None:
 def test_a_release_at_rest_keeps_no_models_and_is_read_again_without_being_checked(
     status: dict[str, Any], kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = Entry.of(release() | {"status": status})
+    entry = TrackedRelease.of(release() | {"status": status})
     view = entry.view()
     entry.rest()
     assert (entry._parsed is not None) is kept

@@ -14,18 +14,18 @@ from typing import Any, cast
 import pytest
 
 from gatewright.core.fair_memory import FairMemory
-from gatewright.core.model import Note, View
-from gatewright.ports import Link
+from gatewright.core.model import KubernetesEvent, View
+from gatewright.ports import OpenConnection
 from gatewright.providers.actions import github as github_action
 from gatewright.providers.actions import supabase as supabase_action
 from gatewright.providers.connections import rest, statuspage
-from gatewright.providers.connections.client_pool import Shelf
+from gatewright.providers.connections.client_pool import ClientPool
 from gatewright.providers.gates import redis as redis_gate
 from gatewright.providers.targets import availability
 from gatewright.runtime.controller import SENDERS
 from gatewright.runtime.execution import job_endings, job_reports
 from gatewright.runtime.telling import events
-from gatewright.runtime.telling.events import Outbox
+from gatewright.runtime.telling.events import EventSender
 from tests.unit.test_reports import VIEW
 
 LOUD = 20_000
@@ -82,8 +82,8 @@ def test_the_sums_are_those_of_what_is_there_whatever_was_done(seed: int) -> Non
 # Everything that is kept so
 
 
-def _link(namespace: str, number: int) -> Link:
-    return Link("system", f"{namespace}-{number}", None, 1.0, {}, namespace)
+def _link(namespace: str, number: int) -> OpenConnection:
+    return OpenConnection("system", f"{namespace}-{number}", None, 1.0, {}, namespace)
 
 
 def _job(namespace: str, number: int) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class _Client:
 
 
 async def test_many_connections_of_one_namespace_close_no_client_of_another() -> None:
-    shelf: Shelf[_Client] = Shelf(most=3)
+    shelf: ClientPool[_Client] = ClientPool(most=3)
     quiet, loud = _Client(), [_Client() for _ in range(10)]
     async with shelf.lend("quiet", lambda: quiet, "quiet"):
         pass
@@ -173,7 +173,7 @@ async def test_a_client_that_is_slow_to_close_keeps_no_other_open() -> None:
         async def aclose(self) -> None:
             await never.wait()
 
-    shelf: Shelf[_Client] = Shelf(idle=0.05)
+    shelf: ClientPool[_Client] = ClientPool(idle=0.05)
     slow, plain = Slow(), _Client()
     async with shelf.lend("slow", lambda: slow), shelf.lend("plain", lambda: plain):
         pass
@@ -204,9 +204,9 @@ def _view(namespace: str) -> View:
     return replace(VIEW, namespace=namespace)
 
 
-async def _delivered(put: Callable[[Outbox], None]) -> list[tuple[str, str]]:
+async def _delivered(put: Callable[[EventSender], None]) -> list[tuple[str, str]]:
     events = _Events()
-    box = Outbox(cast(Any, events), "one")
+    box = EventSender(cast(Any, events), "one")
     put(box)
     waiting = sum(map(len, box._waiting.values()))
     task = asyncio.create_task(box.run())
@@ -218,10 +218,10 @@ async def _delivered(put: Callable[[Outbox], None]) -> list[tuple[str, str]]:
 
 
 async def test_events_of_a_namespace_do_not_wait_behind_those_of_another() -> None:
-    def put(box: Outbox) -> None:
+    def put(box: EventSender) -> None:
         for number in range(50):
-            box.put(_view("loud"), Note("Held", f"{number}"))
-        box.put(_view("quiet"), Note("Promoted", "done"))
+            box.put(_view("loud"), KubernetesEvent("Held", f"{number}"))
+        box.put(_view("quiet"), KubernetesEvent("Promoted", "done"))
 
     sent = await _delivered(put)
     assert sent.index(("quiet", "done")) == 1
@@ -231,10 +231,10 @@ async def test_events_of_a_namespace_do_not_wait_behind_those_of_another() -> No
 async def test_a_namespace_that_tells_too_much_loses_its_own_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "SIZE", 10)
 
-    def put(box: Outbox) -> None:
-        box.put(_view("quiet"), Note("Promoted", "done"))
+    def put(box: EventSender) -> None:
+        box.put(_view("quiet"), KubernetesEvent("Promoted", "done"))
         for number in range(50):
-            box.put(_view("loud"), Note("Held", f"{number}"))
+            box.put(_view("loud"), KubernetesEvent("Held", f"{number}"))
 
     sent = await _delivered(put)
     assert len(sent) == 10 and ("quiet", "done") in sent
@@ -252,14 +252,14 @@ async def test_events_that_hang_hold_no_sender_that_another_namespace_needs() ->
             await super().create_for_metadata(path, body)
 
     events = Hangs()
-    box = Outbox(cast(Any, events), "one")
+    box = EventSender(cast(Any, events), "one")
     tasks = [asyncio.create_task(box.run()) for _ in range(SENDERS)]
     for number in range(50):
-        box.put(_view("stuck"), Note("Held", f"{number}"))
+        box.put(_view("stuck"), KubernetesEvent("Held", f"{number}"))
     for _ in range(50):
         await asyncio.sleep(0)
     for number in range(3):
-        box.put(_view("quiet"), Note("Promoted", f"{number}"))
+        box.put(_view("quiet"), KubernetesEvent("Promoted", f"{number}"))
     for _ in range(50):
         await asyncio.sleep(0)
     for task in tasks:

@@ -13,7 +13,7 @@ from gatewright.ports import Permanent, Retryable
 from gatewright.runtime import controller
 from gatewright.runtime.cluster.kube import Kube, path
 from gatewright.runtime.cluster.watch import watches
-from gatewright.runtime.controller import OWN, Reconciler
+from gatewright.runtime.controller import OWN, Controller
 from gatewright.runtime.operator import Operator, Turn
 from tests.unit.test_deep import SETTINGS, There, of, reconciler
 
@@ -31,7 +31,7 @@ class Refusing(There):
         raise Retryable(f"GET {path}: 429 too many requests")
 
 
-async def lagging() -> tuple[Reconciler, There]:
+async def lagging() -> tuple[Controller, There]:
     """A list has shown a change that the watch has not told of."""
     found = reconciler(there := There(of("web")))
     await found.relist(first=True)

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.core.text import foreign
-from gatewright.ports import Answer, Link, Permanent, Retryable
+from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections.secrets import hidden, hide, said
 
 VALUE = 'p@s"s/w+rd & <q7Zk2Xb9Lm4Tc8Vw>'
 PIECES = [VALUE[at : at + 12] for at in range(len(VALUE) - 11)]
 
 
-def link(*values: str) -> Link:
-    return Link("n", "i", None, 1.0, {("a", str(number)): value for number, value in enumerate(values)})
+def link(*values: str) -> OpenConnection:
+    return OpenConnection("n", "i", None, 1.0, {("a", str(number)): value for number, value in enumerate(values)})
 
 
 SPELLED = {

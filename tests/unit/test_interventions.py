@@ -543,9 +543,9 @@ def test_acts_are_answered_in_order_and_one_at_a_time():
 
 
 def _act(uid: str, action: Any, **more: Any) -> Any:
-    from gatewright.core.model import Act
+    from gatewright.core.model import Intervention
 
-    return Act(uid, uid, action, more.pop("by", "ana"), **more)
+    return Intervention(uid, uid, action, more.pop("by", "ana"), **more)
 
 
 def test_an_act_whose_answer_was_not_told_yet_does_not_act_twice():

@@ -35,7 +35,7 @@ from gatewright.core.checks import proof
 from gatewright.core.model import Operation
 from gatewright.core.spec import expand
 from gatewright.core.text import foreign, masking
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers import error_messages
 from gatewright.providers.actions import github
 from gatewright.providers.connections import client, prometheus, redis, rest, secrets, supabase
@@ -213,7 +213,7 @@ SECRETS = {
     ("c", "d"): "postgres://app:aaaaaaaaaaaaaaaa@db/shop",
     ("e", "f"): "1111111111111",
 }
-LINK = Link("n", "i", None, 1.0, SECRETS)
+LINK = OpenConnection("n", "i", None, 1.0, SECRETS)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROOF = Proof.model_validate({"minBytes": 1, "maxAge": "1h", "contains": ["a"]})
 NAMES = {"a": "b", "version": "1"}

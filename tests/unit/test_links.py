@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.ports import Link, NotFound, Permanent, Retryable
+from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import addresses, client, networks
 from gatewright.providers.registry import CONNECTIONS
-from gatewright.runtime.connections import Links, Pin
+from gatewright.runtime.connections import Connections, Pin
 from gatewright.runtime.shares import MANY, Pace
 from gatewright.runtime.telling import readiness
 from tests.fakes.serving import serving
@@ -68,9 +68,9 @@ def connection(name: str, kind: str = "webhook", uid: str = "", generation: int 
     return {"metadata": meta, "spec": {kind: access | spec}}
 
 
-def known(*items: Mapping[str, Any]) -> tuple[Links, ApiServer]:
+def known(*items: Mapping[str, Any]) -> tuple[Connections, ApiServer]:
     server = ApiServer()
-    links = Links(server)  # type: ignore[arg-type]
+    links = Connections(server)  # type: ignore[arg-type]
     for item in items:
         links.event("ADDED", item)
     return links, server
@@ -100,7 +100,7 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.002)
 
 
-async def rest(links: Links) -> None:
+async def rest(links: Connections) -> None:
     """Whatever is asked or written has been asked and written."""
     states = links._readiness._states.values()
     await until(lambda: all(state.asking is None and state.writing is None for state in states))
@@ -165,7 +165,7 @@ async def test_another_object_of_the_same_name_is_not_what_was_pinned() -> None:
 async def test_a_pinned_connection_that_was_edited_is_used_as_it_is_now() -> None:
     links, _ = known(connection("a"))
     pins = {("webhook", ""): Pin("a", "uid-a")}
-    first: Link = await links.open("shop", "webhook", None, pins)
+    first: OpenConnection = await links.open("shop", "webhook", None, pins)
     links.event("MODIFIED", connection("a", generation=2, url="https://elsewhere.example"))
     second = await links.open("shop", "webhook", None, pins)
     assert second.config.url == "https://elsewhere.example" and second.identity != first.identity
@@ -186,9 +186,9 @@ class Policies:
         return self.doubt
 
 
-def guarded(policies: Policies, *items: Mapping[str, Any]) -> tuple[Links, ApiServer]:
+def guarded(policies: Policies, *items: Mapping[str, Any]) -> tuple[Connections, ApiServer]:
     server = ApiServer()
-    links = Links(server, policies.prove)  # type: ignore[arg-type]
+    links = Connections(server, policies.prove)  # type: ignore[arg-type]
     for item in items:
         links.event("ADDED", item)
     return links, server
@@ -510,7 +510,7 @@ class Slow:
         self.under_way = self.most = 0
         monkeypatch.setattr(CONNECTIONS["webhook"], "check", self.check)
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         self.asked.append(link.name)
         if link.config.url.endswith("/refused"):
             raise Permanent("refused")

@@ -12,10 +12,10 @@ import pytest
 
 from gatewright.__main__ import _log
 from gatewright.runtime import controller, reconcile
-from gatewright.runtime.reconcile import ROUNDS, Passes
+from gatewright.runtime.reconcile import ROUNDS, Reconciler
 from gatewright.runtime.telling import log_limits, metrics
 from gatewright.runtime.telling.log_limits import MOST_OF_NAMESPACE, MOST_OF_OBJECT, LogLimits, about
-from gatewright.runtime.tracked import Entry
+from gatewright.runtime.tracked import TrackedRelease
 from tests.unit.test_deep import There, of, reconciler
 
 RUNTIME = Path(controller.__file__).parent
@@ -187,17 +187,17 @@ def circling(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Each decision asks for another one; counts the decisions."""
     made = [0]
 
-    async def carry_out(self: Passes, *_: Any) -> bool:
+    async def carry_out(self: Reconciler, *_: Any) -> bool:
         made[0] += 1
         return True
 
-    monkeypatch.setattr(Passes, "_carry_out", carry_out)
+    monkeypatch.setattr(Reconciler, "_carry_out", carry_out)
     return made
 
 
 async def test_a_long_walk_goes_on_and_is_not_said(circling: list[int], caplog: pytest.LogCaptureFixture) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
-    found.entries["shop", "web"] = entry = Entry.of(there.releases["web"])
+    found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     for number in range(1, controller.RESTLESS):
         await found._safely(entry)
         assert circling == [number * ROUNDS] and len(found.queue) == 1, "others first, then the next pass"
@@ -208,7 +208,7 @@ async def test_no_rest_is_said_at_the_release_and_passes_become_seldom(
     circling: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
-    found.entries["shop", "web"] = entry = Entry.of(there.releases["web"])
+    found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     later: list[float] = []
     found.queue.add_after = lambda _, delay: later.append(delay)  # type: ignore[method-assign]
     for _ in range(controller.RESTLESS + 9):
@@ -225,13 +225,13 @@ async def test_no_rest_is_said_at_the_release_and_passes_become_seldom(
 
 async def test_who_comes_to_rest_begins_anew(circling: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
-    found.entries["shop", "web"] = entry = Entry.of(there.releases["web"])
+    found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     for _ in range(controller.RESTLESS - 1):
         await found._safely(entry)
 
-    async def rests(self: Passes, *_: Any) -> bool:
+    async def rests(self: Reconciler, *_: Any) -> bool:
         return False
 
-    monkeypatch.setattr(reconcile.Passes, "_carry_out", rests)
+    monkeypatch.setattr(reconcile.Reconciler, "_carry_out", rests)
     await found._safely(entry)
     assert entry.restless == 0 and not there.statuses

@@ -20,7 +20,7 @@ from gatewright.ports import Permanent
 from gatewright.runtime.cluster import outline, wire
 from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube
 from gatewright.runtime.cluster.watch import Watch
-from gatewright.runtime.tracked import Entry
+from gatewright.runtime.tracked import TrackedRelease
 
 MUCH = 1_450_000
 DEEP = "[" * 2000 + "]" * 2000
@@ -96,8 +96,8 @@ async def test_of_an_event_little_is_read_however_large_the_spec(
     line = told(HOSTILE[shape], {"state": "Invalid"}, finalizers=[FINALIZER], managedFields=MANAGED)
     assert len(line) > MUCH * 3 // 4
     read.clear()
-    entries: list[Entry] = []
-    await _watched(line, lambda where, kind, found: entries.append(Entry.of(found)))
+    entries: list[TrackedRelease] = []
+    await _watched(line, lambda where, kind, found: entries.append(TrackedRelease.of(found)))
     (entry,) = entries
     view = entry.view()
     assert sum(read) <= 8 * 1024 and len(tokens) == 0
@@ -120,7 +120,7 @@ def test_of_an_event_little_is_read_however_large_the_metadata(meta: dict[str, A
     line = told(template({"kind": "Job"}), {"state": "Invalid"}, **meta)
     assert len(line) > 300_000
     read.clear()
-    entry = Entry.of(wire.decode_event(line)["object"])
+    entry = TrackedRelease.of(wire.decode_event(line)["object"])
     assert entry.key == ("shop", "web") and entry.view().spec is not None and entry.working == {"state": "Invalid"}
     assert sum(read) <= 8 * 1024
     assert entry.view().finalized is ("finalizers" in meta) is entry.many_finalizers
@@ -128,7 +128,7 @@ def test_of_an_event_little_is_read_however_large_the_metadata(meta: dict[str, A
 
 def test_a_spec_is_read_when_it_is_used_and_only_once_a_generation(read: list[int]) -> None:
     spec = template({"x": ["x" * 100] * 1500})
-    entry = Entry.of(wire.decode_event(told(spec))["object"])
+    entry = TrackedRelease.of(wire.decode_event(told(spec))["object"])
     assert entry.view().spec is not None
     read.clear()
     for version in range(8, 30):
@@ -148,7 +148,7 @@ def test_a_spec_is_read_when_it_is_used_and_only_once_a_generation(read: list[in
     ],
 )
 def test_what_is_measured_late_is_refused_in_the_same_words(value: Any, words: str, tokens: list[int]) -> None:
-    entry = Entry.of(wire.decode_event(told(template(value)))["object"])
+    entry = TrackedRelease.of(wire.decode_event(told(template(value)))["object"])
     (problem,) = entry.view().problems
     assert words in problem and entry.view().spec is None and entry._spec.text == b""
     assert len(tokens) <= wire.MOST_TOKENS + 1
@@ -157,9 +157,9 @@ def test_what_is_measured_late_is_refused_in_the_same_words(value: Any, words: s
 def test_signs_that_an_api_server_writes_longer_count_as_one() -> None:
     spec = template({"x": "<&>" * 60_000})
     assert len(told(spec)) > 4 * size.MOST_BYTES
-    assert Entry.of(wire.decode_event(told(spec))["object"]).view().spec is not None
+    assert TrackedRelease.of(wire.decode_event(told(spec))["object"]).view().spec is not None
     spec = template({"x": "<" * size.MOST_BYTES})
-    (problem,) = Entry.of(wire.decode_event(told(spec))["object"]).view().problems
+    (problem,) = TrackedRelease.of(wire.decode_event(told(spec))["object"]).view().problems
     assert "spec: has 257 KiB of JSON" in problem
 
 
@@ -167,7 +167,7 @@ def test_signs_that_an_api_server_writes_longer_count_as_one() -> None:
 def test_a_run_keeps_what_it_began_with_when_its_spec_grows_beyond_what_is_read(shape: str) -> None:
     run = {"id": 4, "version": "1", "phase": "Walking", "generation": 3, "revision": "r", "bodyHash": "h"}
     status = {"state": "Progressing", "run": run | {"startedAt": "2026-01-01T00:00:00Z"}}
-    entry = Entry.of(wire.decode_event(told(template({"a": 1}), status))["object"])
+    entry = TrackedRelease.of(wire.decode_event(told(template({"a": 1}), status))["object"])
     body = entry.body = cast(Any, object())
     assert entry.see(wire.decode_event(told(HOSTILE[shape], status, generation=4, resourceVersion="8"))["object"])
     view = entry.view()
@@ -220,7 +220,7 @@ def test_an_outline_says_what_the_whole_says(data: st.DataObject) -> None:
 )
 def test_a_status_that_cannot_be_read_is_never_taken_for_none(status: Any, read: bool | None) -> None:
     line = told(template({"x": "x" * 70_000}), {"message": status} if read is None else status)
-    entry = Entry.of(wire.decode_event(line)["object"])
+    entry = TrackedRelease.of(wire.decode_event(line)["object"])
     entry.view()
     assert entry.tampered is not bool(read) and entry.working
 
@@ -411,7 +411,7 @@ async def test_of_a_large_object_that_is_listed_or_read_little_is_read(
         read.clear()
         found = [item async for item in kube.each(where)] if listed else [await kube.get(f"{where}/web")]
         assert sum(read) <= 8 * 1024
-        (entry,) = map(Entry.of, found)
+        (entry,) = map(TrackedRelease.of, found)
         assert entry.key == ("shop", "web") and entry.working == {"state": "Invalid"}
         assert "KiB of JSON, at most" in entry.view().problems[0]
 

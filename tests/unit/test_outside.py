@@ -12,13 +12,13 @@ import pytest
 from pydantic import BaseModel
 
 from gatewright.api.base import Model
-from gatewright.core.model import Operation, Progress, Sight
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.runtime.cluster.leader import Lost
 from gatewright.runtime.connections import UNPINNED, Pin, Pins
 from gatewright.runtime.execution import chosen
-from gatewright.runtime.execution.chosen import is_outside
-from gatewright.runtime.execution.externals import Outside, claim
+from gatewright.runtime.execution.chosen import is_external
+from gatewright.runtime.execution.externals import Externals, claim
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.tracked import Known
 from tests.unit.sim import World, spec
@@ -93,14 +93,14 @@ class Provider:
     def identity(self, config: Config) -> str:
         return config.own
 
-    async def look(self, config: Config, link: Link) -> Sight:
-        return Sight({"was": "off"}, version="1.0")
+    async def look(self, config: Config, link: OpenConnection) -> LiveState:
+        return LiveState({"was": "off"}, version="1.0")
 
-    async def perform(self, config: Config, link: Link, operation: Operation, snapshot: Any) -> Progress:
+    async def perform(self, config: Config, link: OpenConnection, operation: Operation, snapshot: Any) -> Progress:
         return Progress("Running")
 
     async def follow(
-        self, config: Config, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: Config, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         self.looks += 1
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -108,7 +108,7 @@ class Provider:
             raise answer
         return answer
 
-    async def trouble(self, config: Config, link: Link, operation: Operation) -> str | None:
+    async def trouble(self, config: Config, link: OpenConnection, operation: Operation) -> str | None:
         return self.why
 
 
@@ -118,9 +118,9 @@ class Links:
         self.pins: list[dict[tuple[str, str], Pin]] = []
         self.secrets: dict[tuple[str, str], str] = {}
 
-    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> Link:
+    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> OpenConnection:
         self.pins.append(dict(pinned))
-        return Link(name or kind, "1", SimpleNamespace(url="http://fake"), 1.0, self.secrets)
+        return OpenConnection(name or kind, "1", SimpleNamespace(url="http://fake"), 1.0, self.secrets)
 
     def used(self, namespace: str, name: str, error: Exception | None) -> None:
         self.said.append("ok" if error is None else type(error).__name__)
@@ -134,7 +134,7 @@ class Site:
         chosen._checked_once.clear()
         self.links = Links()
         self.woken = asyncio.Event()
-        self.outside = Outside(self.links, lambda: None, lambda key: self.woken.set())  # type: ignore[arg-type]
+        self.outside = Externals(self.links, lambda: None, lambda key: self.woken.set())  # type: ignore[arg-type]
         self.entry: Any = SimpleNamespace(
             key=("shop", "web"), operations={}, leaving={}, glances={}, phase="Walking", turn=1
         )
@@ -247,7 +247,7 @@ async def test_only_a_restore_reads_the_snapshot(monkeypatch: Any) -> None:
 
 def test_claims_name_provider_connection_and_what_is_owned(monkeypatch: Any) -> None:
     Site(monkeypatch, Provider(Progress("Running")))
-    assert is_outside("action/mark", {"fake": {}}) and not is_outside("job/x", {"fake": {}})
+    assert is_external("action/mark", {"fake": {}}) and not is_external("job/x", {"fake": {}})
     assert claim("action/mark", {"fake": {"connection": "a"}}) == {"fake:a:site"}
     assert claim("action/mark", {"fake": {"own": "voice\ncrico"}}) == {"fake::voice", "fake::crico"}
     assert claim("action/mark", {"fake": {"own": ""}}) == set()
@@ -263,7 +263,7 @@ def test_claims_name_what_the_connection_leads_to_as_well(monkeypatch: Any) -> N
 async def test_an_operation_goes_through_the_connection_that_its_run_has_pinned(monkeypatch: Any) -> None:
     site = Site(monkeypatch, Provider(Progress("Succeeded")))
     pins = {("fake", ""): Pin("main", "uid")}
-    site.outside = Outside(
+    site.outside = Externals(
         site.links, lambda: None, lambda key: site.woken.set(), lambda key: pins if key == ("shop", "web") else {}
     )  # type: ignore[arg-type]
     site.follow()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gatewright.api.release import ReleaseSpec
-from gatewright.core.model import Act, Progress
+from gatewright.core.model import Intervention, Progress
 from gatewright.core.spec.pinned_spec import problems
 from tests.unit.sim import World, spec
 
@@ -94,7 +94,7 @@ def test_a_skipped_rollout_is_not_ready_before_it_was_looked_at():
     wanted["stages"] = [{"name": "a", "steps": [{"name": "d", "deploy": {"targets": ["web"]}}]}]
     world = World(spec=wanted, slow={"web"}, unproved="1 old replicas are still there").settle()
     assert world.status.run.stages[0].steps[0].state == "Running"
-    world.acts.append(Act("itv-1", "web-skip-1", "Skip", "ana", step="d"))
+    world.acts.append(Intervention("itv-1", "web-skip-1", "Skip", "ana", step="d"))
     said = []
     for _ in range(5):
         world.tick()

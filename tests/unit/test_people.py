@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gatewright.runtime import interventions
-from gatewright.runtime.interventions import People
+from gatewright.runtime.interventions import Interventions
 
 KEY = ("shop", "web")
 
@@ -18,8 +18,8 @@ def made(number: int, action: str = "Retry", version: int = 1) -> dict[str, Any]
     return {"metadata": meta, "spec": {"release": "web", "action": action, "by": "ana"}}
 
 
-def asked(count: int) -> People:
-    found = People(None, lambda key: None, trust=True)  # type: ignore[arg-type]
+def asked(count: int) -> Interventions:
+    found = Interventions(None, lambda key: None, trust=True)  # type: ignore[arg-type]
     for number in reversed(range(count)):
         found.event("ADDED", made(number))
     return found

@@ -82,8 +82,8 @@ class Fake:
         return "ana", self.groups
 
 
-ROLLBACK = acts.Wish("web", "Rollback")
-RETRY = acts.Wish("web", "Retry")
+ROLLBACK = acts.InterventionRequest("web", "Rollback")
+RETRY = acts.InterventionRequest("web", "Retry")
 
 
 @pytest.fixture(autouse=True)
@@ -103,9 +103,9 @@ def run(number: int, outcome: str | None = None) -> dict[str, Any]:
         (ROLLBACK, [{"run": run(2)}, {"run": run(2, "RolledBack")}], 2, 0),
         (ROLLBACK, [{"run": run(2, "RollbackFailed")}], 2, 1),
         (ROLLBACK, [{"run": run(3), "history": [run(2, "RolledBack")]}], 2, 0),
-        (acts.Wish("web", "Abort"), [{"run": run(2, "Aborted")}], 2, 0),
-        (acts.Wish("web", "Approve"), [{"run": run(2, "Aborted")}], 2, 1),
-        (acts.Wish("web", "Approve"), [{"run": run(2)}], 2, 3),
+        (acts.InterventionRequest("web", "Abort"), [{"run": run(2, "Aborted")}], 2, 0),
+        (acts.InterventionRequest("web", "Approve"), [{"run": run(2, "Aborted")}], 2, 1),
+        (acts.InterventionRequest("web", "Approve"), [{"run": run(2)}], 2, 3),
         (RETRY, [{"run": run(1, "RolledBack")}, {"run": run(2)}, {"run": run(2, "Promoted")}], 2, 0),
         (RETRY, [{"run": run(1, "RolledBack"), "state": "Promoted"}], 2, 0),
         (RETRY, [Failed("away"), Failed("busy", 429), {"run": run(2, "Promoted")}], 2, 0),
@@ -141,12 +141,12 @@ def test_only_groups_that_are_asked_for_are_shown():
         "status": {"run": {"id": 7}},
     }
     cluster: Any = Fake({}, groups=("managers", "system:authenticated", "payroll"))
-    made = acts.intervention(cluster, acts.Wish("web", "Approve", gate="go", reason="calm"), release)
+    made = acts.intervention(cluster, acts.InterventionRequest("web", "Approve", gate="go", reason="calm"), release)
     assert made["spec"] == {
         "release": "web", "action": "Approve", "by": "ana", "groups": ["managers"], "run": 7, "gate": "go", "reason": "calm",
     }  # fmt: skip
-    assert "groups" not in acts.intervention(cluster, acts.Wish("web", "Confirm"), release)["spec"]
-    chosen = acts.Wish("web", "Approve", groups=("payroll",), run=3)
+    assert "groups" not in acts.intervention(cluster, acts.InterventionRequest("web", "Confirm"), release)["spec"]
+    chosen = acts.InterventionRequest("web", "Approve", groups=("payroll",), run=3)
     assert acts.intervention(cluster, chosen, release)["spec"] | {"by": ""} == {
         "release": "web", "action": "Approve", "by": "", "groups": ["payroll"], "run": 3,
     }  # fmt: skip
@@ -158,30 +158,33 @@ def released(**run: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("action", ["Approve", "Confirm", "Skip", "Promote"])
 def test_who_lets_something_go_on_names_the_spec_that_the_run_has_pinned(action: str):
-    made = acts.intervention(Fake({}), acts.Wish("web", action), released())  # type: ignore[arg-type]
+    made = acts.intervention(Fake({}), acts.InterventionRequest("web", action), released())  # type: ignore[arg-type]
     assert made["spec"]["specHash"] == "a" * 32
-    for wish in (acts.Wish("web", action, spec_hash="b" * 32), acts.Wish("web", action, spec_hash="")):
+    for wish in (
+        acts.InterventionRequest("web", action, spec_hash="b" * 32),
+        acts.InterventionRequest("web", action, spec_hash=""),
+    ):
         made = acts.intervention(Fake({}), wish, released())  # type: ignore[arg-type]
         assert made["spec"].get("specHash", "") == wish.spec_hash
 
 
 @pytest.mark.parametrize("action", ["Reject", "Rollback", "Abort", "Pause", "Resume"])
 def test_who_says_no_is_heard_whatever_was_edited(action: str):
-    assert "specHash" not in acts.intervention(Fake({}), acts.Wish("web", action), released())["spec"]  # type: ignore[arg-type]
+    assert "specHash" not in acts.intervention(Fake({}), acts.InterventionRequest("web", action), released())["spec"]  # type: ignore[arg-type]
 
 
 def test_a_run_that_is_over_has_nothing_to_be_looked_at():
-    made = acts.intervention(Fake({}), acts.Wish("web", "Confirm"), released(outcome="RollbackFailed"))  # type: ignore[arg-type]
+    made = acts.intervention(Fake({}), acts.InterventionRequest("web", "Confirm"), released(outcome="RollbackFailed"))  # type: ignore[arg-type]
     assert "specHash" not in made["spec"]
 
 
 @pytest.mark.parametrize("outcome", [None, "RolledBack"])
 def test_a_retry_names_the_spec_as_it_is_now(outcome: str | None):
     release = released(outcome=outcome)
-    made = acts.intervention(Fake({}), acts.Wish("web", "Retry"), release)  # type: ignore[arg-type]
+    made = acts.intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)  # type: ignore[arg-type]
     assert made["spec"]["specHash"] == hash_of(ReleaseSpec.model_validate(spec()))
     release["spec"]["fromTheFuture"] = True
-    assert "specHash" not in acts.intervention(Fake({}), acts.Wish("web", "Retry"), release)["spec"]  # type: ignore[arg-type]
+    assert "specHash" not in acts.intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)["spec"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -204,7 +207,10 @@ def test_what_an_edit_has_changed_is_shown():
 
 def test_a_release_that_never_ran_is_acted_on_without_a_run():
     cluster: Any = Fake({})
-    assert "run" not in acts.intervention(cluster, acts.Wish("web", "Abort"), {"spec": {"stages": []}})["spec"]
+    assert (
+        "run"
+        not in acts.intervention(cluster, acts.InterventionRequest("web", "Abort"), {"spec": {"stages": []}})["spec"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -237,7 +243,7 @@ def test_a_follow_up_is_confirmed_for_the_run_that_it_follows():
     rows = release["status"]["followUps"]
     rows += [row | {"run": 7, "state": "Done"} for row in rows] + [row | {"run": 3, "state": "Overdue"} for row in rows]
     release["status"]["run"]["id"] = 9
-    wish = acts.Wish("web", "Confirm", follow_up="feedback")
+    wish = acts.InterventionRequest("web", "Confirm", follow_up="feedback")
     found = acts.intervention(Fake({}), wish, release)["spec"]  # type: ignore[arg-type]
     assert found == {"release": "web", "action": "Confirm", "by": "ana", "run": 3, "followUp": "feedback"}
     options = _parser().parse_args(["confirm", "web", "--follow-up", "feedback"])

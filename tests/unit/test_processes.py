@@ -12,10 +12,10 @@ import pytest
 from gatewright.core.model import Operation, View
 from gatewright.ports import Cluster, Permanent
 from gatewright.runtime import clock
-from gatewright.runtime.controller import Reconciler
+from gatewright.runtime.controller import Controller
 from gatewright.runtime.execution import handlers
 from gatewright.runtime.settings import Settings
-from gatewright.runtime.tracked import Entry
+from gatewright.runtime.tracked import TrackedRelease
 
 
 def test_a_wall_clock_that_is_set_changes_nothing_within_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +65,8 @@ class _Leader:
 @pytest.mark.parametrize("gap", [True, False])
 def test_what_was_missed_in_a_gap_of_the_watch_is_no_dead_watch(gap: bool) -> None:
     async def missed() -> dict[Any, float]:
-        reconciler = Reconciler(cast(Any, _Kube()), cast(Any, _Leader()), SETTINGS)
-        reconciler.entries["shop", "web"] = Entry.of(release("3"))
+        reconciler = Controller(cast(Any, _Kube()), cast(Any, _Leader()), SETTINGS)
+        reconciler.entries["shop", "web"] = TrackedRelease.of(release("3"))
         await reconciler.relist(gap=gap)
         assert reconciler.entries["shop", "web"].version == 7
         return reconciler._missed
@@ -85,7 +85,7 @@ def test_a_connection_that_came_or_went_in_a_gap_is_found() -> None:
                 yield connection("new")
 
     async def found() -> list[bool]:
-        reconciler = Reconciler(cast(Any, There()), cast(Any, _Leader()), SETTINGS)
+        reconciler = Controller(cast(Any, There()), cast(Any, _Leader()), SETTINGS)
         where = "/apis/gatewright.dev/v1alpha1/namespaces/shop/connections"
         reconciler._own_told(f"{where}/old", "ADDED", connection("old"))
         assert reconciler.links.uid("shop", "old") == "old"

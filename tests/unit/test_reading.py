@@ -10,7 +10,7 @@ import pytest
 from gatewright.runtime import controller
 from gatewright.runtime.parse import Written
 from gatewright.runtime.reading import BURST, SHARE, URGENT_WAIT, Reading
-from gatewright.runtime.tracked import Entry
+from gatewright.runtime.tracked import TrackedRelease
 from tests.unit.test_deep import Passes, There, of, reconciler, until
 from tests.unit.test_links import connection
 
@@ -89,7 +89,7 @@ async def test_what_waits_is_read_in_its_latest_edition(costly: list[str]) -> No
 def test_what_was_there_at_the_start_waits_for_nobody(costly: list[str]) -> None:
     found = reconciler(There())
     for number in range(40):
-        entry = found.entries["shop", f"r-{number}"] = Entry.of(of(f"r-{number}"))
+        entry = found.entries["shop", f"r-{number}"] = TrackedRelease.of(of(f"r-{number}"))
         entry.listed = True
         assert not found._put_off(entry)
         found._read_spec(entry)
@@ -98,7 +98,7 @@ def test_what_was_there_at_the_start_waits_for_nobody(costly: list[str]) -> None
 
 async def test_a_run_that_is_being_undone_waits_little() -> None:
     found = reconciler(There())
-    entry = found.entries["shop", "web"] = Entry.of(of("web"))
+    entry = found.entries["shop", "web"] = TrackedRelease.of(of("web"))
     found.reading.spend("shop", controller.time.monotonic(), 1000.0)
     assert found._put_off(entry) and found.queue._due["shop", "web"] > asyncio.get_running_loop().time() + 60
     entry.working = {"run": {"phase": "RollingBack"}}
@@ -112,7 +112,7 @@ async def test_a_run_that_is_being_undone_waits_little() -> None:
 async def test_who_waits_for_a_connection_is_not_woken_by_its_annotations() -> None:
     found = reconciler(There())
     found._acting = True
-    entry = found.entries["shop", "web"] = Entry.of(of("web") | {"status": {"state": "Waiting"}})
+    entry = found.entries["shop", "web"] = TrackedRelease.of(of("web") | {"status": {"state": "Waiting"}})
     added: list[Any] = []
     found.queue.add = lambda key, urgent=False: added.append(key)  # type: ignore[method-assign]
     found.links.used = lambda *place: None  # type: ignore[method-assign]

@@ -23,11 +23,11 @@ from gatewright.ports import Conflict, Keep, NotFound, Permanent, Retryable, all
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain
 from gatewright.runtime import observe
-from gatewright.runtime.cluster.cached import Fresh, Lens
+from gatewright.runtime.cluster.cached import CachedCluster, UncachedReader
 from gatewright.runtime.cluster.children import meta
 from gatewright.runtime.execution import job_pods, job_reports
 from gatewright.runtime.execution.jobs import create_job, follow_job, job_trouble
-from gatewright.runtime.tracked import Entry, Known
+from gatewright.runtime.tracked import Known, TrackedRelease
 
 SAMPLES = Path(__file__).resolve().parents[1] / "contract" / "reports"
 PASSED = (SAMPLES / "playwright-passed.json").read_text()
@@ -343,10 +343,10 @@ async def test_a_log_that_can_never_be_read_fails_it_in_the_end(monkeypatch: pyt
     clock = [1000.0]
     monkeypatch.setattr(observe.time, "monotonic", lambda: clock[0])
     cluster = Cluster().pod(Retryable("GET /log: 500 no route to host"))
-    lens, wanted = Lens(cluster), operation()  # type: ignore[arg-type]
-    found = await job_trouble(Fresh(lens), VIEW, wanted)
+    lens, wanted = CachedCluster(cluster), operation()  # type: ignore[arg-type]
+    found = await job_trouble(UncachedReader(lens), VIEW, wanted)
     assert found is not None and "cannot be read yet" in found.message and not found.hopeless
-    entry = Entry.__new__(Entry)
+    entry = TrackedRelease.__new__(TrackedRelease)
     entry.operations = {wanted.id: Known(Progress("Running"), clock[0])}
     for _ in range(130):
         clock[0] += 5

@@ -15,7 +15,7 @@ from gatewright.api.base import Model
 from gatewright.api.release import Check
 from gatewright.core.model import Measure
 from gatewright.core.run.operations import measure_at
-from gatewright.ports import Answer, Link
+from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.connections import meter
 from gatewright.runtime import sampler
 from gatewright.runtime.budget import Budget
@@ -43,13 +43,13 @@ class Asked:
         self.value = 0.0
         self.size = 0
 
-    async def measure(self, config: Config, link: Link) -> Answer:
+    async def measure(self, config: Config, link: OpenConnection) -> Answer:
         self.asked.append((link.name, config.query))
         meter.count(self.size)
         await asyncio.sleep(self.takes)
         return Answer(self.value)
 
-    async def history(self, config: Any, link: Link, start: float, end: float, step: float) -> list[Any]:
+    async def history(self, config: Any, link: OpenConnection, start: float, end: float, step: float) -> list[Any]:
         return []
 
 
@@ -59,9 +59,9 @@ class Links:
     def __init__(self) -> None:
         self.only = "main"
 
-    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> Link:
+    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> OpenConnection:
         own = pinned[kind, name or ""][0] if (kind, name or "") in pinned else name or self.only
-        return Link(own, own, None, 5.0)
+        return OpenConnection(own, own, None, 5.0)
 
     def used(self, namespace: str, name: str, error: Exception | None) -> None:
         """Nothing is judged here."""

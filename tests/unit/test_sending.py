@@ -16,15 +16,15 @@ from typing import Any, ClassVar
 import pytest
 
 from gatewright.api.base import Model, Name
-from gatewright.api.status import Notice, Thread, dump
+from gatewright.api.status import Notification, Thread, dump
 from gatewright.core.model import Delivery
 from gatewright.core.report.notifications import channel_of, channels
 from gatewright.core.run.clocks import stamp
-from gatewright.ports import Link, Message, Permanent, Retryable
+from gatewright.ports import Message, OpenConnection, Permanent, Retryable
 from gatewright.runtime.parse import spec_of, written
 from gatewright.runtime.telling import notifications
-from gatewright.runtime.telling.notifications import Notices
-from gatewright.runtime.tracked import Entry, Key
+from gatewright.runtime.telling.notifications import Notifications
+from gatewright.runtime.tracked import Key, TrackedRelease
 from tests.unit.sim import World, spec
 
 
@@ -48,7 +48,7 @@ class Scripted:
     """By connection: errors and handles, the first first; delivered without a handle where there are none left."""
     hanging: set[str] = field(default_factory=set)
 
-    async def send(self, config: Any, link: Link, message: Message, handle: str | None) -> str | None:
+    async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
         self.sent.append((link.name, message, handle))
         if link.name in self.hanging:
             await asyncio.Event().wait()
@@ -68,10 +68,10 @@ class Connections:
     def __init__(self) -> None:
         self.uses: list[tuple[str, bool]] = []
 
-    async def open(self, namespace: str, kind: str, name: str | None) -> Link:
+    async def open(self, namespace: str, kind: str, name: str | None) -> OpenConnection:
         if name == "missing":
             raise Permanent('there is no webhook Connection "missing"')
-        return Link(name or "only", name or "only", None, 0.2)
+        return OpenConnection(name or "only", name or "only", None, 0.2)
 
     def used(self, namespace: str, name: str, error: Exception | None) -> None:
         self.uses.append((name, error is None))
@@ -83,8 +83,8 @@ class Room:
     def __init__(self) -> None:
         self.notifier, self.links = Scripted(), Connections()
         self.told: list[tuple[str, str, str | None, str]] = []
-        self.entries: dict[Key, Entry] = {}
-        self.notices = Notices(self.links, self._tell)  # type: ignore[arg-type]
+        self.entries: dict[Key, TrackedRelease] = {}
+        self.notices = Notifications(self.links, self._tell)  # type: ignore[arg-type]
 
     def _tell(self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery) -> None:
         self.told.append((notice[0], notice[1], delivery.handle, delivery.failed))
@@ -93,7 +93,7 @@ class Room:
 
     def release(
         self, *events: str, name: str = "web", to: tuple[str, ...] = ("",), at: datetime | None = None, **changes: Any
-    ) -> Entry:
+    ) -> TrackedRelease:
         """A Release as the API server holds it, with these notices for these Connections."""
         raw = spec(
             notify=[{"events": list(events) or ["Started"], "webhook": {"connection": c} if c else {}} for c in to]
@@ -104,7 +104,7 @@ class Room:
         status = world.status
         now = stamp(at or datetime.now(UTC))
         who = [channel_of(entry) for entry in parsed.notify]
-        status.notices = [Notice(id=f"1.{event}", at=now, to=who) for event in events]
+        status.notices = [Notification(id=f"1.{event}", at=now, to=who) for event in events]
         status.threads = [Thread(run=1, to=who[0], handle=changes["handle"])] if "handle" in changes else []
         obj = {
             "metadata": {
@@ -117,12 +117,12 @@ class Room:
             "spec": raw,
             "status": dump(status),
         }
-        entry = Entry.of(obj)
+        entry = TrackedRelease.of(obj)
         self.entries[entry.key] = entry
         assert len(channels(parsed)) == len(to)
         return entry
 
-    def written(self, entry: Entry) -> None:
+    def written(self, entry: TrackedRelease) -> None:
         """The next write: what was delivered is out of the status."""
         status = dict(entry.persisted)
         left = [

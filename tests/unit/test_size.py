@@ -14,10 +14,10 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import (
     Answered,
     Difference,
-    Entry,
     FollowUpStatus,
     GateStatus,
-    Notice,
+    JournalEntry,
+    Notification,
     Past,
     Rejected,
     ReleaseStatus,
@@ -113,7 +113,9 @@ def full(wanted: ReleaseSpec, current: int, words: str, others: int) -> ReleaseS
         subjects = [f"target/{target}" for target in (stage.steps[0].deploy.targets if stage.steps else [])]
         for step in [] if index > current else stage.steps[:1] if over else stage.steps:
             key = f"1.{stage.name}.{step.name}.2-abcdef"
-            journal += [Entry(key=key, stage=stage.name, step=step.name, subject=subject) for subject in subjects]
+            journal += [
+                JournalEntry(key=key, stage=stage.name, step=step.name, subject=subject) for subject in subjects
+            ]
         for subject in [*(subjects if index == current else []), *(f"step/{one.name}" for one in stage.rollback.steps)]:
             undo.append(
                 Undo(
@@ -152,7 +154,7 @@ def full(wanted: ReleaseSpec, current: int, words: str, others: int) -> ReleaseS
     return ReleaseStatus(
         run=run, message=words[:1024], waitingFor=WaitingFor(message=words[:1024], since=NOW), conditions=[condition] * 8,
         history=[past] * min(others, 10), interventions=[answered] * others, followUps=[follow_up] * others,
-        notices=[Notice(id=f"1.StagePassed.{'s' * 40}.1", at=NOW, text=words[:1024], to=["slack-1a2b3c"])] * (3 * others),
+        notices=[Notification(id=f"1.StagePassed.{'s' * 40}.1", at=NOW, text=words[:1024], to=["slack-1a2b3c"])] * (3 * others),
         threads=[Thread(run=1, to="slack-1a2b3c", handle="C0123456789/1700000000.000000")] * others,
         rejected=[Rejected(version="v" * 63, reason=words[:1024], gate="g" * 40, at=NOW)] * min(others, 10),
     ).model_copy(deep=True)  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatewright.api.status import ReleaseStatus, dump
-from gatewright.core.model import Act, Progress
+from gatewright.core.model import Intervention, Progress
 from gatewright.core.run import rescue
 from gatewright.core.run.decide import decide
 from gatewright.runtime.parse import status_of
@@ -387,7 +387,7 @@ def test_a_retry_that_is_refused_at_rest_leaves_the_state_as_it_is():
     world.live = "1.0"
     world.settle()
     assert world.status.state == "Drifted"
-    world.acts.append(Act("itv-1", "web-retry-1", "Retry", "ana", stage="migrate"))
+    world.acts.append(Intervention("itv-1", "web-retry-1", "Retry", "ana", stage="migrate"))
     for _ in range(3):
         world.tick()
         assert (world.status.state, conditions(world)["Ready"]) == ("Drifted", "False")

@@ -11,7 +11,7 @@ import pytest
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster import watch
-from gatewright.runtime.cluster.cached import Lens
+from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.watch import Watch
 from gatewright.runtime.execution.config_watch import ConfigWatches
 
@@ -124,7 +124,7 @@ async def test_an_answer_from_before_a_gap_is_not_kept(how: str) -> None:
         async def patch(self, path: str, body: Any, kind: str) -> dict[str, Any]:
             return await self.get(path)
 
-    lens = Lens(Slow())  # type: ignore[arg-type]
+    lens = CachedCluster(Slow())  # type: ignore[arg-type]
     lens.follow(("shop", "web"), {WEB})
     look = asyncio.create_task(lens.get(WEB) if how == "get" else lens.patch(WEB, {}, "merge"))
     await asked.wait()

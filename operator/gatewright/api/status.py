@@ -155,7 +155,7 @@ class Timer(Model):
     """Seconds left, while it stands still."""
 
 
-class Entry(Model):
+class JournalEntry(Model):
     """One line of the journal: an operation whose intent was written."""
 
     key: Short
@@ -270,9 +270,9 @@ class Run(Model):
     """Whether a deploy has completed: guards that breached before the first change count from then on."""
     stages: Annotated[list[StageStatus], Field(max_length=20)] = []
     """Its stages, in order."""
-    journal: Annotated[list[Entry], Field(max_length=1000)] = []
+    journal: Annotated[list[JournalEntry], Field(max_length=1000)] = []
     """Every operation whose intent was written, in order; a rollback reads it backwards."""
-    stopping: Annotated[list[Entry], Field(max_length=50)] = []
+    stopping: Annotated[list[JournalEntry], Field(max_length=50)] = []
     """Jobs of a failed stage that may still run: nothing else starts before they have stopped."""
     plan: Annotated[list[Short], Field(max_length=100)] = []
     """What a rollback from the last stage would do, computed before the first change."""
@@ -395,7 +395,7 @@ class Answered(Model):
     """When."""
 
 
-class Notice(Model):
+class Notification(Model):
     """What somebody is still to be told."""
 
     id: Annotated[str, Field(max_length=320, pattern=r"^[0-9]+\.[A-Za-z]+")]
@@ -475,7 +475,7 @@ class ReleaseStatus(Model):
     """Versions that were rolled back, the latest first."""
     history: Annotated[list[Past], Field(max_length=10)] = []
     """Finished runs, the latest first."""
-    notices: Annotated[list[Notice], Field(max_length=64)] = []
+    notices: Annotated[list[Notification], Field(max_length=64)] = []
     """What somebody is still to be told, in order."""
     threads: Annotated[list[Thread], Field(max_length=20)] = []
     """What was opened elsewhere for runs that are not over."""

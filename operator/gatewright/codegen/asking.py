@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gatewright.ports import Right
+from gatewright.ports import AuthorPermission
 from gatewright.runtime.admission_probe import RESERVED
 
 LISTED = 20
@@ -52,7 +52,7 @@ class Question:
             yield f"asked{number}", f"{wanted}.size() == 0 ? '' : {wanted}[0].substring(0, {wanted}[0].indexOf(' '))"
             yield f"wanted{number + 1}", f"{wanted}.filter(line, !line.startsWith({asked}))"
 
-    def validations(self, rights: Iterable[Right]) -> Iterator[dict[str, str]]:
+    def validations(self, rights: Iterable[AuthorPermission]) -> Iterator[dict[str, str]]:
         """Each line by its name, then what is left of each kind of right without one."""
         yield from (self._by_name(number) for number in range(self.named))
         kinds = {head(right): right for right in rights}
@@ -75,7 +75,7 @@ class Question:
         remedy = f"({name} == '{RESERVED}' ? '{TAKEN}' : {unnamed}'{self.remedy}')"
         return self.validation(f"{asked} == ''", permitted, f"{paths} + {more}", what, remedy)
 
-    def _left_over(self, right: Right) -> dict[str, str]:
+    def _left_over(self, right: AuthorPermission) -> dict[str, str]:
         """Names beyond those that are asked for one by one."""
         left, mine = f"variables.wanted{self.named}", f"line, line.startsWith('{head(right)}')"
         path = f"{left}.filter({mine})[0].substring({left}.filter({mine})[0].indexOf(' ') + 1)"
@@ -94,17 +94,17 @@ class Question:
         }
 
 
-def head(right: Right) -> str:
+def head(right: AuthorPermission) -> str:
     """How a line begins."""
     return f"{right.verb},{right.group},{right.resource},"
 
 
-def line(right: Right, name: str, at: str) -> str:
+def line(right: AuthorPermission, name: str, at: str) -> str:
     """CEL of the line for a name (CEL of a text) that stands at a path (the same)."""
     return f"'{head(right)}' + ({name}.matches('{SAFE}') ? {name} : '') + ', ' + {at}"
 
 
-def allowed(right: Right) -> str:
+def allowed(right: AuthorPermission) -> str:
     """CEL: whether who asks has the right, without a name."""
     return (
         f"authorizer.group('{right.group}').resource('{right.resource}').namespace(request.namespace)"
@@ -112,6 +112,6 @@ def allowed(right: Right) -> str:
     )
 
 
-def said(right: Right) -> str:
+def said(right: AuthorPermission) -> str:
     """The right as messages name it."""
     return f"{right.verb} {right.resource}{'.' if right.group else ''}{right.group}"

@@ -15,7 +15,7 @@ from gatewright.api.release import FlagsStep
 from gatewright.codegen import admission, crds, schema
 from gatewright.codegen.asking import Question, allowed, head, said
 from gatewright.codegen.standing import lines, only, standing, variable
-from gatewright.ports import Right
+from gatewright.ports import AuthorPermission
 from gatewright.providers import registry
 
 NAME = "gatewright-releases"
@@ -29,18 +29,18 @@ _QUESTION = Question(
     "a Release does nothing that its author may not do: RBAC must allow that verb, or somebody who has it applies the Release",
     "a Release does nothing that its author may not do, and RBAC does not allow it all",
 )
-_JOB = Right("create", "batch", "jobs")
-_ACCOUNT = Right(
+_JOB = AuthorPermission("create", "batch", "jobs")
+_ACCOUNT = AuthorPermission(
     "impersonate",
     "",
     "serviceaccounts",
     ("serviceAccountName", "template.spec.serviceAccountName", "template.spec.serviceAccount"),
     spared=("default",),
 )
-_FLAGS = Right("patch", "", "configmaps", ("configMap",))
+_FLAGS = AuthorPermission("patch", "", "configmaps", ("configMap",))
 
 
-def rights() -> list[tuple[str, Right]]:
+def rights() -> list[tuple[str, AuthorPermission]]:
     """Every right, with the model that needs it; what there are few of comes first, so that it is asked for by name."""
     targets = [(target.config.__name__, right) for target in registry.TARGETS.values() for right in target.author]
     return [(Job.__name__, _JOB), *targets, (FlagsStep.__name__, _FLAGS), (Job.__name__, _ACCOUNT)]
@@ -90,7 +90,7 @@ def _insisting() -> str:
 # What is asked
 
 
-def _nameless(model: str, right: Right, nodes: Mapping[str, schema.Schema]) -> dict[str, str]:
+def _nameless(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema]) -> dict[str, str]:
     """What has no name that is known before: it is made later, or by others."""
     found = f"variables.{variable(model)}"
     if right.only:

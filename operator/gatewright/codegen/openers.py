@@ -11,12 +11,12 @@ from typing import Any
 
 from gatewright.codegen import admission, crds, schema
 from gatewright.codegen.asking import Question, line
-from gatewright.ports import Right
+from gatewright.ports import AuthorPermission
 
 NAME = "gatewright-connections"
 NAMED = 16
 """So many Secrets are asked for by name: a Connection has ten headers, a token and a second secret at most."""
-READ = Right("get", "", "secrets", ("name",))
+READ = AuthorPermission("get", "", "secrets", ("name",))
 HELM = "sh.helm.release."
 _QUESTION = Question(
     NAMED,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from gatewright.codegen import schema
 from gatewright.codegen.asking import line
-from gatewright.ports import Right
+from gatewright.ports import AuthorPermission
 
 
 def variable(model: str) -> str:
@@ -40,7 +40,7 @@ def _at(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema]) -> 
     return f"'{'.'.join([*parts, leaf])}'"
 
 
-def lines(model: str, right: Right, nodes: Mapping[str, schema.Schema]) -> str:
+def lines(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema]) -> str:
     """One line for each name that a right is needed for, those of a list together in one text."""
     inside = {field.rpartition("[].")[0] for field in right.fields}
     if len(inside) != 1:

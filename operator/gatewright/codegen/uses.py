@@ -15,12 +15,12 @@ from gatewright.api import GROUP
 from gatewright.codegen import admission, crds, schema
 from gatewright.codegen.asking import Question
 from gatewright.codegen.standing import lines, standing, variable
-from gatewright.ports import Right
+from gatewright.ports import AuthorPermission
 
 NAME = "gatewright-uses"
 NAMED = 16
 """So many Connections are asked for by name; a run seldom has more than ten."""
-USE = Right("use", GROUP, "connections", ("connection",), implied=True)
+USE = AuthorPermission("use", GROUP, "connections", ("connection",), implied=True)
 _QUESTION = Question(
     NAMED,
     "a Release goes only through Connections that its author may use: RBAC must allow the verb use on connections, or "

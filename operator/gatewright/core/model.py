@@ -21,7 +21,7 @@ UNPINNED = ("notify", "suspend", "supersede", "adopt")
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Intervention:
     """An Intervention as admission let it in: who asks, and the groups it shows, are proved, unless there is a doubt."""
 
     uid: str
@@ -60,7 +60,7 @@ class View:
     problems: tuple[str, ...] = ()
     deleting: bool = False
     finalized: bool = False
-    acts: tuple[Act, ...] = ()
+    acts: tuple[Intervention, ...] = ()
     """Interventions whose own status does not tell an answer yet, the oldest first."""
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was derived from this very view, and is asked for more than once in a pass."""
@@ -72,7 +72,7 @@ class View:
         return run if run is not None and run.outcome is None else None
 
     @property
-    def act(self) -> Act | None:
+    def act(self) -> Intervention | None:
         """The next Intervention to be answered; none while many answers have not reached their Interventions yet."""
         answered = {item.uid for item in self.status.interventions}
         fresh = [act for act in self.acts if act.uid not in answered]
@@ -80,7 +80,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class PinnedSpec:
     """What a run pinned: the spec as written, and the names its references stand for."""
 
     spec: ReleaseSpec
@@ -177,7 +177,7 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class LiveState:
     """A subject as it is now: its snapshot, whether it has the wanted version, and which version it has."""
 
     snapshot: Mapping[str, Any] | None
@@ -264,8 +264,8 @@ class Observation:
     """What was found. A failure is a value too: a Progress, a Verdict or a Sight that says so."""
 
     now: datetime
-    body: Body | None = None
-    sights: Mapping[str, Sight] = field(default_factory=dict)
+    body: PinnedSpec | None = None
+    sights: Mapping[str, LiveState] = field(default_factory=dict)
     progress: Mapping[str, Progress] = field(default_factory=dict)
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)
@@ -294,7 +294,7 @@ class Observation:
     """Why these cannot be read any more; empty where they can, or are not needed."""
     delivered: Mapping[tuple[str, str], Delivery] = field(default_factory=dict)
     """What became of notices, by id and channel, and does not stand in the status yet."""
-    kept: Mapping[str, Body | None] = field(default_factory=dict)
+    kept: Mapping[str, PinnedSpec | None] = field(default_factory=dict)
     """What ControllerRevisions keep that follow-ups of earlier runs need, by name; None for one that is gone."""
     looking: str = ""
     """What was to be looked at and is not seen yet, where that takes its time, and why."""
@@ -314,7 +314,7 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class KubernetesEvent:
     """An Event: one a transition."""
 
     reason: str
@@ -334,7 +334,7 @@ class Decision:
     """Take the finalizer away, after the write."""
     prune: bool = False
     """ControllerRevisions that nothing in the status needs any more may go."""
-    notes: list[Note] = field(default_factory=list)
+    notes: list[KubernetesEvent] = field(default_factory=list)
     wake: datetime | None = None
     urgent: bool = False
     """A rollback: goes before everything else."""

@@ -235,7 +235,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _act(options: argparse.Namespace) -> int:
     cluster = _connect(options)
-    wish = acts.Wish(
+    wish = acts.InterventionRequest(
         options.name, options.action, options.stage, options.step, options.gate, options.follow_up, options.run,
         tuple(options.group), options.reason, options.spec_hash,
     )  # fmt: skip

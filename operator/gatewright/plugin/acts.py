@@ -23,7 +23,7 @@ POLL = (0.1, 0.2, 0.3, 0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class InterventionRequest:
     """What somebody asks for."""
 
     release: str
@@ -40,7 +40,7 @@ class Wish:
     """The spec that was looked at; None: what is there now; empty: whichever it will be."""
 
 
-def intervention(cluster: Cluster, wish: Wish, release: Mapping[str, Any]) -> dict[str, Any]:
+def intervention(cluster: Cluster, wish: InterventionRequest, release: Mapping[str, Any]) -> dict[str, Any]:
     """The Intervention for a wish, in the caller's own name and for the run that the caller sees. Raises Failed."""
     user, groups = cluster.whoami()
     run = (release.get("status") or {}).get("run") or {}
@@ -61,7 +61,7 @@ def intervention(cluster: Cluster, wish: Wish, release: Mapping[str, Any]) -> di
     return {"apiVersion": API_VERSION, "kind": "Intervention", "metadata": meta, "spec": spec}
 
 
-def seen(wish: Wish, release: Mapping[str, Any]) -> str | None:
+def seen(wish: InterventionRequest, release: Mapping[str, Any]) -> str | None:
     """Hash of the spec that an act is about, where it lets something go on: who says no is heard in any case."""
     run = (release.get("status") or {}).get("run") or {}
     if wish.action == "Retry":
@@ -103,14 +103,14 @@ def answered(cluster: Cluster, name: str, deadline: float) -> dict[str, Any] | N
     return None
 
 
-def meant(wish: Wish, release: Mapping[str, Any], said: Mapping[str, Any]) -> int:
+def meant(wish: InterventionRequest, release: Mapping[str, Any], said: Mapping[str, Any]) -> int:
     """Number of the run whose end shows whether a wish came true: the next one where a Retry starts a version again."""
     status = release.get("status") or {}
     again = wish.action == "Retry" and bool((status.get("run") or {}).get("outcome"))
     return int(status.get("runs", 0)) + 1 if again else int(said.get("run") or 0)
 
 
-def over(cluster: Cluster, wish: Wish, number: int, deadline: float) -> tuple[int, str]:
+def over(cluster: Cluster, wish: InterventionRequest, number: int, deadline: float) -> tuple[int, str]:
     """The exit code, and the words, for the end of a run. Raises Failed."""
     for status in _looks(lambda: cluster.get(path("releases", cluster.namespace, wish.release)), deadline):
         run = status.get("run") or {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewright.api.base import Keyed
-from gatewright.core.model import Body
+from gatewright.core.model import PinnedSpec
 from gatewright.core.spec.expand import expand, references
 from gatewright.providers import places, registry
 
@@ -27,12 +27,12 @@ class ConnectionUse:
     """Its name, or None where the namespace's only one is meant."""
 
 
-def connections_used(body: Body) -> list[ConnectionUse]:
+def connections_used(body: PinnedSpec) -> list[ConnectionUse]:
     """Every use of a Connection by a run of a body, in the order of the spec. What no provider knows is left out."""
     return list(_uses(body))
 
 
-def _uses(body: Body) -> Iterator[ConnectionUse]:
+def _uses(body: PinnedSpec) -> Iterator[ConnectionUse]:
     spec, names = body.spec, body.names
     for index, target in enumerate(spec.targets):
         yield from _of(f"spec.targets[{index}]", target, registry.HOSTS, names)

@@ -13,7 +13,7 @@ from gatewright.runtime.execution import jobs
 from gatewright.runtime.shares import Shares
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Entries, Key
+from gatewright.runtime.tracked import Key, TrackedReleases
 
 STRANGERS = 2
 """Releases of a namespace that are looked for at a time, because somebody asks something of them and nobody knows them."""
@@ -27,7 +27,7 @@ def passed_over(kind: str, key: Key) -> None:
     log.exception("%s %s/%s is passed over: it cannot be taken in", kind, *key, extra=about(*key))
 
 
-class Aside:
+class BackgroundTasks:
     """Tasks that nobody waits for; one that fails says so."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Aside:
 class Orphans:
     """Jobs of Releases that are gone: one list lets them go, however many Releases a namespace has lost meanwhile."""
 
-    def __init__(self, kube: Kube, entries: Entries, aside: Aside) -> None:
+    def __init__(self, kube: Kube, entries: TrackedReleases, aside: BackgroundTasks) -> None:
         self._kube, self._entries, self._aside = kube, entries, aside
         self._wanted: dict[str, bool] = {}
         """Namespaces whose Jobs are being listed, and whether they have to be once more."""
@@ -86,7 +86,7 @@ class Strangers:
     """Releases that somebody asks something of and nobody was told of: each is looked for once at a time, and few of a
     namespace at once."""
 
-    def __init__(self, look: Callable[[Key], Awaitable[None]], aside: Aside) -> None:
+    def __init__(self, look: Callable[[Key], Awaitable[None]], aside: BackgroundTasks) -> None:
         self._look, self._aside = look, aside
         self._keys: set[Key] = set()
         self._shares = Shares(STRANGERS)

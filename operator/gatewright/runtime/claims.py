@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from gatewright.core.model import Body, View
+from gatewright.core.model import PinnedSpec, View
 from gatewright.core.run.operations import subjects
 from gatewright.core.spec.expand import Unknown, expand, references
 from gatewright.core.spec.pinned_spec import pin
 from gatewright.ports import Permanent
 from gatewright.providers.registry import ACTIONS
-from gatewright.runtime.connections import Links, Pins, unpinned
-from gatewright.runtime.execution.chosen import is_outside, target_of
+from gatewright.runtime.connections import Connections, Pins, unpinned
+from gatewright.runtime.execution.chosen import is_external, target_of
 from gatewright.runtime.execution.externals import System, claim
-from gatewright.runtime.tracked import Entries, Entry, Key
+from gatewright.runtime.tracked import Key, TrackedRelease, TrackedReleases
 
 WOKEN = 8
 """Releases that look again when one lets go of its targets."""
@@ -31,9 +31,9 @@ class Claims:
 
     def __init__(
         self,
-        entries: Entries,
+        entries: TrackedReleases,
         wake: Callable[[Key], None],
-        links: Links | None = None,
+        links: Connections | None = None,
         pins: Callable[[Key], Pins] = unpinned,
     ) -> None:
         """`links` tell where Connections lead, `pins` which of them the run of a Release has pinned."""
@@ -42,13 +42,13 @@ class Claims:
         self._links = links
         self._pins = pins
 
-    def of(self, key: Key, body: Body) -> frozenset[str]:
+    def of(self, key: Key, body: PinnedSpec) -> frozenset[str]:
         """What a run of a body has to itself. Raises expand.Unknown."""
         found = {**subjects(body), **_actions(body)}
         system = partial(self._system, key) if self._links is not None else None
         return targets_of(key[0], found, system)
 
-    def take(self, entry: Entry, view: View) -> None:
+    def take(self, entry: TrackedRelease, view: View) -> None:
         """The targets of a run under way are its own; at rest a Release has none."""
         if view.run is None:
             had, entry.claims, entry.resumed = entry.claims, frozenset(), False
@@ -58,7 +58,7 @@ class Claims:
             entry.claims = self.of(entry.key, entry.body)
             self.unblock(entry.key)
 
-    def retake(self, entry: Entry, view: View, body: Body | None = None) -> str | None:
+    def retake(self, entry: TrackedRelease, view: View, body: PinnedSpec | None = None) -> str | None:
         """What an edited body adds belongs to its run too; what it had stays its own until the run ends.
 
         `body` is the edited one, that of the entry without it. Where another run has one of the new targets, or may have,
@@ -75,7 +75,7 @@ class Claims:
             entry.claims |= wanted
         return rival
 
-    def rival(self, entry: Entry, view: View) -> str | None:
+    def rival(self, entry: TrackedRelease, view: View) -> str | None:
         """Another Release whose run has one of our targets; as long as it is not known which it has, it may."""
         entry.blocked = ""
         if view.run is not None or view.spec is None or view.problems:
@@ -95,7 +95,7 @@ class Claims:
         for waits in itertools.islice(waiting, WOKEN):
             self._wake(waits)
 
-    def _holder(self, entry: Entry, wanted: frozenset[str]) -> str | None:
+    def _holder(self, entry: TrackedRelease, wanted: frozenset[str]) -> str | None:
         for other in self._entries.of(entry.key[0]):
             if other is not entry and (other.claims is None or other.claims & wanted):
                 return other.key[1]
@@ -110,7 +110,7 @@ def targets_of(namespace: str, found: Mapping[str, Any], system: System | None =
     claimed: set[str] = set()
     for subject, config in found.items():
         try:
-            if is_outside(subject, config):
+            if is_external(subject, config):
                 claimed |= claim(subject, config, system)
             elif subject.startswith("target/"):
                 target, checked = target_of(config)
@@ -122,7 +122,7 @@ def targets_of(namespace: str, found: Mapping[str, Any], system: System | None =
     return frozenset(claimed)
 
 
-def _actions(body: Body) -> dict[str, Any]:
+def _actions(body: PinnedSpec) -> dict[str, Any]:
     """What steps do elsewhere, by a subject of their own: two runs must not restore one project at once.
 
     What a step publishes is not known yet, and stays as it is written.

@@ -27,7 +27,7 @@ from gatewright.api.base import SecretKeyRef, SecretSource, seconds
 from gatewright.api.connection import ConnectionSpec
 from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import fingerprint
-from gatewright.ports import Cluster, Link, NotFound, Permanent, Retryable
+from gatewright.ports import Cluster, NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections.secrets import MOST_BYTES
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems
@@ -103,7 +103,7 @@ class Unproved(Permanent):
     """Nobody can know whether the author of a Connection was asked for the right to what it opens."""
 
 
-class Links:
+class Connections:
     """All Connections that are watched."""
 
     def __init__(self, cluster: Cluster, prove: Prove = proved) -> None:
@@ -181,7 +181,7 @@ class Links:
             raise Permanent(f"{_called(kind, found)} cannot be used: {problems[0]}; mend it there")
         return found["metadata"]["name"], found["metadata"]["uid"]
 
-    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> Link:
+    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> OpenConnection:
         """The named Connection of a kind, or the namespace's only one; the one of `pinned`, where a run has pinned it.
 
         Raises Retryable, Permanent.
@@ -320,7 +320,7 @@ class Links:
             raise Unproved(f"Connection {place[1]} is not opened: {why}")
         self._proved[place] = edition
 
-    async def _link(self, found: Mapping[str, Any], age: float | None = None) -> Link:
+    async def _link(self, found: Mapping[str, Any], age: float | None = None) -> OpenConnection:
         """`age`: seconds for which a Secret that was read counts."""
         meta = found["metadata"]
         read = self._parsed(found)
@@ -332,7 +332,7 @@ class Links:
             raise
         identity = fingerprint([meta["uid"], meta.get("generation"), versions])
         self._note(place, identity)
-        return Link(meta["name"], identity, read.config, read.timeout, secrets, meta["namespace"])
+        return OpenConnection(meta["name"], identity, read.config, read.timeout, secrets, meta["namespace"])
 
     def _note(self, place: Place, identity: str) -> None:
         """How a Connection was opened; "" where its Secrets did not allow it."""

@@ -15,28 +15,28 @@ from gatewright.core.model import Delivery
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import costs
 from gatewright.runtime.admission_probe import AdmissionProbe
-from gatewright.runtime.background import Aside, Orphans, Strangers, passed_over
+from gatewright.runtime.background import BackgroundTasks, Orphans, Strangers, passed_over
 from gatewright.runtime.claims import Claims
-from gatewright.runtime.cluster.cached import Lens
+from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, path
 from gatewright.runtime.cluster.leader import Leader, Lost
 from gatewright.runtime.cluster.watch import Watch, watches
-from gatewright.runtime.connections import Links, Pins
+from gatewright.runtime.connections import Connections, Pins
 from gatewright.runtime.execution.config_watch import ConfigWatches
-from gatewright.runtime.execution.externals import Outside
-from gatewright.runtime.interventions import People
+from gatewright.runtime.execution.externals import Externals
+from gatewright.runtime.interventions import Interventions
 from gatewright.runtime.pinned import pins_of
 from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.reading import URGENT_WAIT, Reading
-from gatewright.runtime.reconcile import ROUNDS, Passes, Restless
+from gatewright.runtime.reconcile import ROUNDS, Reconciler, Restless
 from gatewright.runtime.rescue import TRIES, Rescue
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.telling import metrics
-from gatewright.runtime.telling.events import Outbox
+from gatewright.runtime.telling.events import EventSender
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.telling.notifications import Notices
-from gatewright.runtime.tracked import Entries, Entry, Key
+from gatewright.runtime.telling.notifications import Notifications
+from gatewright.runtime.tracked import Key, TrackedRelease, TrackedReleases
 
 WORKERS = 16
 """Passes at a time; no namespace has more than half of them."""
@@ -72,29 +72,29 @@ class _Missed(NamedTuple):
     version: int
 
 
-class Reconciler:
+class Controller:
     """All Releases of this process."""
 
     def __init__(self, kube: Kube, leader: Leader, settings: Settings) -> None:
         self.kube = kube
         self.leader = leader
-        self.entries = Entries()
+        self.entries = TrackedReleases()
         self.queue: KeyedQueue[Key] = KeyedQueue(_namespace, self._undoing, WORKERS, RESERVED)
-        self.lens = Lens(kube)
+        self.lens = CachedCluster(kube)
         self.probe = AdmissionProbe(kube, settings.trust_authors, settings.own_namespace)
-        self.links = Links(kube, self.probe.connections)
-        self.outbox = Outbox(kube, settings.identity)
-        self.notices = Notices(self.links, self._delivered, leader.fence)
-        self.people = People(kube, self.queue.add, settings.trust)
+        self.links = Connections(kube, self.probe.connections)
+        self.outbox = EventSender(kube, settings.identity)
+        self.notices = Notifications(self.links, self._delivered, leader.fence)
+        self.people = Interventions(kube, self.queue.add, settings.trust)
         self.sampler = Sampler(self.links, self.queue.add, self._pins, settings.fastest, settings.rate)
-        self.outside = Outside(self.links, leader.fence, self.queue.add, self._pins, settings.fastest)
+        self.outside = Externals(self.links, leader.fence, self.queue.add, self._pins, settings.fastest)
         self.claims = Claims(self.entries, self.queue.add, self.links, self._pins)
-        self.aside = Aside()
+        self.aside = BackgroundTasks()
         self.orphans = Orphans(kube, self.entries, self.aside)
         self.reading = Reading()
         self.strangers = Strangers(self._stranger, self.aside)
         self.configs = ConfigWatches(kube, self.object_event, self._doubt)
-        self.passes = Passes(
+        self.passes = Reconciler(
             kube, self.lens, self.links, self.outside, self.sampler, self.people, self.outbox, self.claims, self.configs,
             self.probe, self.queue,
             forget=self._forget, count=self._count, rescue=Rescue(kube, self.outbox),
@@ -121,7 +121,7 @@ class Reconciler:
             self._gone(entry)
             entry = None
         if entry is None:
-            self.entries[key] = Entry.of(body)
+            self.entries[key] = TrackedRelease.of(body)
             self.queue.add(key)
         elif self._differs(entry, body):
             self.queue.add(key)
@@ -201,7 +201,7 @@ class Reconciler:
         for key in self.lens.doubt(part):
             self.queue.add(key)
 
-    def _differs(self, entry: Entry, body: dict[str, Any]) -> bool:
+    def _differs(self, entry: TrackedRelease, body: dict[str, Any]) -> bool:
         """Whether an event tells more than the echo of our own write."""
         before = _outside(entry.obj), entry.persisted
         return entry.see(body) and (_outside(entry.obj), entry.persisted) != before
@@ -308,7 +308,7 @@ class Reconciler:
             del self._missed[key]
 
     def _take_over(self, key: Key, item: dict[str, Any]) -> None:
-        entry = self.entries[key] = Entry.of(item)
+        entry = self.entries[key] = TrackedRelease.of(item)
         entry.listed = True
         self.queue.add(key)
         entry.unwatched = self.leader.unwatched if entry.claims is None else 0.0
@@ -364,14 +364,14 @@ class Reconciler:
             metrics.errors.inc()
             log.exception("what the watches have not told was not found out; the next list finds it")
 
-    def _gone(self, entry: Entry) -> None:
+    def _gone(self, entry: TrackedRelease) -> None:
         """A Release was deleted, whether or not another one has its name by now."""
         self._forget(entry)
         if self._acting:
             self.orphans.look(entry.key[0])
         self.people.refuse(entry.key, "the Release was deleted")
 
-    def _forget(self, entry: Entry) -> None:
+    def _forget(self, entry: TrackedRelease) -> None:
         key = entry.key
         if self.entries.get(key) is entry:
             del self.entries[key]
@@ -413,7 +413,7 @@ class Reconciler:
             finally:
                 self.queue.done(key)
 
-    def _put_off(self, entry: Entry) -> bool:
+    def _put_off(self, entry: TrackedRelease) -> bool:
         """Whether a new spec waits until its namespace may have one read again; a run that is being undone waits little."""
         now = time.monotonic()
         if not entry.unchecked or entry.listed:
@@ -428,7 +428,7 @@ class Reconciler:
         self.queue.add_after(entry.key, wait)
         return True
 
-    def _read_spec(self, entry: Entry) -> None:
+    def _read_spec(self, entry: TrackedRelease) -> None:
         """Read and check a spec that is new, at the expense of its namespace."""
         if not entry.unchecked:
             return
@@ -440,7 +440,7 @@ class Reconciler:
                 self.reading.spend(entry.key[0], time.monotonic(), time.thread_time() - began)
             entry.listed, entry.put_off = False, None
 
-    async def _safely(self, entry: Entry) -> None:
+    async def _safely(self, entry: TrackedRelease) -> None:
         """A pass that fails is tried again, sooner at first; a bug in it must not stop the others."""
         metrics.passes.inc()
         after = 0.0
@@ -479,7 +479,7 @@ class Reconciler:
         entry.failures += 1
         self.queue.add_after(entry.key, max(delay, after))
 
-    async def _go_on(self, entry: Entry) -> None:
+    async def _go_on(self, entry: TrackedRelease) -> None:
         """A pass has not come to rest: others first, then the next one. One that never does is said, and made seldom."""
         entry.restless += 1
         excess = entry.restless - RESTLESS
@@ -533,7 +533,7 @@ class Reconciler:
                 self._gone(entry)
                 entry = None
             if entry is None:
-                self.entries[key] = Entry.of(found)
+                self.entries[key] = TrackedRelease.of(found)
             else:
                 entry.see(found)
         except Exception:

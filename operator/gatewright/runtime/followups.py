@@ -7,17 +7,17 @@ import logging
 from pydantic import ValidationError
 
 from gatewright.core.checks import followups
-from gatewright.core.model import Body, View
+from gatewright.core.model import PinnedSpec, View
 from gatewright.core.spec.pinned_spec import unpin
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Entry
+from gatewright.runtime.tracked import TrackedRelease
 
 log = logging.getLogger("gatewright.followups")
 
 
-async def recall(cluster: Cluster, entry: Entry, view: View) -> None:
+async def recall(cluster: Cluster, entry: TrackedRelease, view: View) -> None:
     """Bring `entry.kept` up to what is still measured; what is not needed any more goes. Raises Retryable."""
     wanted = followups.revisions(view.status)
     for name in entry.kept.keys() - wanted:
@@ -31,7 +31,7 @@ async def recall(cluster: Cluster, entry: Entry, view: View) -> None:
             log.info("%s/%s: follow-ups wait, a run goes first: %s", *entry.key, error, extra=about(*entry.key))
 
 
-async def _body(cluster: Cluster, entry: Entry, view: View, name: str) -> Body | None:
+async def _body(cluster: Cluster, entry: TrackedRelease, view: View, name: str) -> PinnedSpec | None:
     last = view.status.run
     if entry.body is not None and last is not None and last.revision == name:
         return entry.body

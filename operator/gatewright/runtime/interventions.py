@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from gatewright.api import API_VERSION
 from gatewright.api.intervention import InterventionSpec
-from gatewright.core.model import Act
+from gatewright.core.model import Intervention
 from gatewright.core.run.clocks import stamp
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import admission_probe
@@ -49,7 +49,7 @@ log = logging.getLogger("gatewright.people")
 class _Open:
     """An Intervention that is not answered, and where it stands in the order."""
 
-    act: Act
+    act: Intervention
     order: tuple[str, int, str]
     judged: bool = False
     """Whether it is known if the API server proved whose act it is; what it does not prove stands in `act.doubt`."""
@@ -70,7 +70,7 @@ class _Asked:
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, uid: str, act: Act, order: tuple[str, int, str], judged: bool) -> _Open:
+    def put(self, uid: str, act: Intervention, order: tuple[str, int, str], judged: bool) -> _Open:
         """Add one; one that is there keeps its place."""
         old = self.pop(uid)
         item = self._items[uid] = _Open(act, old.order if old is not None else order, judged)
@@ -95,7 +95,7 @@ class _Asked:
         return list(self._items.items())
 
 
-class People:
+class Interventions:
     """All Interventions that are watched; in full only those that are not answered yet."""
 
     def __init__(self, kube: Kube, told: Callable[[Key], None], trust: bool = False) -> None:
@@ -134,7 +134,7 @@ class People:
             self._unjudged.setdefault(key[0], {})[uid] = key, item
         return key
 
-    def pending(self, key: Key) -> tuple[Act, ...]:
+    def pending(self, key: Key) -> tuple[Intervention, ...]:
         """The oldest that are not answered yet; nothing overtakes one that is not judged yet."""
         here = self._open.get(key)
         if not here:
@@ -303,10 +303,10 @@ def _path(namespace: str, name: str, sub: str = "") -> str:
     return path(API_VERSION, PLURAL, namespace, name, sub)
 
 
-def _act(meta: Mapping[str, Any], raw: Any) -> Act:
+def _act(meta: Mapping[str, Any], raw: Any) -> Intervention:
     """Raises pydantic.ValidationError."""
     spec = InterventionSpec.model_validate(raw)
-    return Act(
+    return Intervention(
         uid=meta["uid"],
         name=meta["name"],
         action=spec.action,

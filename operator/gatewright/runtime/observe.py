@@ -11,18 +11,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatewright.core.model import Body, Holding, Needs, Observation, Operation, Progress, Standing, View
+from gatewright.core.model import Holding, Needs, Observation, Operation, PinnedSpec, Progress, Standing, View
 from gatewright.core.run.situations import broken
 from gatewright.core.spec.pinned_spec import pin, unpin
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime import clock
 from gatewright.runtime.cluster import revisions
-from gatewright.runtime.cluster.cached import Fresh, Lens
+from gatewright.runtime.cluster.cached import CachedCluster, UncachedReader
 from gatewright.runtime.execution import handlers, live_states, standings
-from gatewright.runtime.execution.chosen import is_outside
-from gatewright.runtime.execution.externals import Outside, Snapshot
+from gatewright.runtime.execution.chosen import is_external
+from gatewright.runtime.execution.externals import Externals, Snapshot
 from gatewright.runtime.sampler import Sampler
-from gatewright.runtime.tracked import Entry, Known, Left, left_by
+from gatewright.runtime.tracked import Known, Left, TrackedRelease, left_by
 
 HOPELESS_FOR = 30.0
 """Seconds after which an operation has failed that is kept by something that cannot heal by itself (an invalid name)."""
@@ -39,7 +39,7 @@ TRUSTED = 2
 """Looks for which the watch is believed to have told everything; from then on the object is read as well."""
 
 
-async def body_of(cluster: Cluster, entry: Entry, view: View) -> Body:
+async def body_of(cluster: Cluster, entry: TrackedRelease, view: View) -> PinnedSpec:
     """The pinned body of the run under way. Raises Retryable, Permanent."""
     run = view.run
     assert run is not None
@@ -63,7 +63,7 @@ async def body_of(cluster: Cluster, entry: Entry, view: View) -> Body:
     return body
 
 
-def _as_the_spec(view: View) -> Body | None:
+def _as_the_spec(view: View) -> PinnedSpec | None:
     """The pinned body where it is what the spec says: the spec that was parsed is shared."""
     run = view.run
     assert run is not None
@@ -74,7 +74,7 @@ def _as_the_spec(view: View) -> Body | None:
     return body if body.hash() == run.bodyHash else None
 
 
-async def _recall(cluster: Cluster, entry: Entry, view: View) -> Mapping[str, Any]:
+async def _recall(cluster: Cluster, entry: TrackedRelease, view: View) -> Mapping[str, Any]:
     """What the run has pinned and recorded. Raises Retryable, Permanent."""
     run = view.status.run
     assert run is not None
@@ -89,10 +89,10 @@ def _last_good(view: View) -> str | None:
 
 async def observe(
     cluster: Cluster,
-    lens: Lens,
-    outside: Outside,
+    lens: CachedCluster,
+    outside: Externals,
     sampler: Sampler,
-    entry: Entry,
+    entry: TrackedRelease,
     view: View,
     needs: Needs,
     rival: str | None,
@@ -101,7 +101,7 @@ async def observe(
     lens.follow(entry.key, _of_interest(entry, view, needs))
     # Before a run and before a promotion everything is read afresh; else the watch has told of what is about to be changed.
     fresh = view.run is None or view.run.phase == "Guarding"
-    looked = await live_states.look(Fresh(lens) if fresh else lens, outside, entry, view, needs)
+    looked = await live_states.look(UncachedReader(lens) if fresh else lens, outside, entry, view, needs)
     progress = await _progress(cluster, lens, outside, entry, view, needs)
     snapshots = await _of_holdings(cluster, entry, view, needs)
     starts = bool(looked.sights) and view.run is None
@@ -136,7 +136,7 @@ async def observe(
     return seen, looked
 
 
-async def recall_left(cluster: Cluster, entry: Entry, view: View) -> None:
+async def recall_left(cluster: Cluster, entry: TrackedRelease, view: View) -> None:
     """At rest: what was promoted, or what a rollback has left; read once a process. Raises Retryable."""
     live = view.status.live
     name = live.snapshot if live is not None else None
@@ -149,7 +149,7 @@ async def recall_left(cluster: Cluster, entry: Entry, view: View) -> None:
         entry.left = await _left(cluster, entry, view, name)
 
 
-async def _left(cluster: Cluster, entry: Entry, view: View, name: str) -> Left:
+async def _left(cluster: Cluster, entry: TrackedRelease, view: View, name: str) -> Left:
     last = view.status.run
     if entry.body is not None and entry.snapshots is not None and last is not None and last.revision == name:
         data: Mapping[str, Any] = {"body": entry.body.pinned(), "snapshots": entry.snapshots}
@@ -163,18 +163,18 @@ async def _left(cluster: Cluster, entry: Entry, view: View, name: str) -> Left:
     except (ValidationError, KeyError, TypeError) as error:
         return Left(name, {f"ControllerRevision {name}": {"lost": f"it cannot be read ({type(error).__name__})"}})
     # Nothing outside the cluster is looked at while nothing is being released: no watch tells of it.
-    inside = {subject: item for subject, item in left.known.items() if not is_outside(subject, item["config"])}
+    inside = {subject: item for subject, item in left.known.items() if not is_external(subject, item["config"])}
     return left._replace(known=inside)
 
 
-def _lost(entry: Entry) -> list[tuple[str, Any]]:
+def _lost(entry: TrackedRelease) -> list[tuple[str, Any]]:
     """What was promoted, where nobody can read any more what that was."""
     return [
         (name, item) for name, item in (entry.left.known if entry.left is not None else {}).items() if "lost" in item
     ]
 
 
-async def _promoted(cluster: Cluster, entry: Entry, view: View, needs: Needs) -> Mapping[str, Any]:
+async def _promoted(cluster: Cluster, entry: TrackedRelease, view: View, needs: Needs) -> Mapping[str, Any]:
     """The last promotion's snapshots, where configuration that was captured returns to them. Raises Retryable."""
     captured = any(isinstance(config, Mapping) and config.get("captured") for config in needs.sights.values())
     good = view.status.lastGood
@@ -189,7 +189,7 @@ async def _promoted(cluster: Cluster, entry: Entry, view: View, needs: Needs) ->
     return entry.promoted[1]
 
 
-async def _of_holdings(cluster: Cluster, entry: Entry, view: View, needs: Needs) -> Mapping[str, Any]:
+async def _of_holdings(cluster: Cluster, entry: TrackedRelease, view: View, needs: Needs) -> Mapping[str, Any]:
     """The snapshots that restores among the holdings stand for. Raises Retryable."""
     if view.run is None:
         return {
@@ -200,7 +200,7 @@ async def _of_holdings(cluster: Cluster, entry: Entry, view: View, needs: Needs)
     return await snapshots_of(cluster, entry, view) if restores or watched else {}
 
 
-def _of_interest(entry: Entry, view: View, needs: Needs) -> set[str]:
+def _of_interest(entry: TrackedRelease, view: View, needs: Needs) -> set[str]:
     """Paths to follow: what operations work on, what is looked at or held, and the targets while the run has them."""
     found = {path for path in entry.claims or () if path.startswith("/")}
     for operation in needs.operations:
@@ -213,7 +213,7 @@ def _of_interest(entry: Entry, view: View, needs: Needs) -> set[str]:
 
 
 async def _progress(
-    cluster: Cluster, lens: Lens, outside: Outside, entry: Entry, view: View, needs: Needs
+    cluster: Cluster, lens: CachedCluster, outside: Externals, entry: TrackedRelease, view: View, needs: Needs
 ) -> dict[str, Progress]:
     wanted = {operation.id: operation for operation in needs.operations}
     for gone in [known for known in entry.operations if known not in wanted]:
@@ -221,7 +221,7 @@ async def _progress(
         outside.leave(entry, forgotten)
     inside = []
     for operation in wanted.values():
-        if is_outside(operation.subject, operation.config):
+        if is_external(operation.subject, operation.config):
             outside.follow(entry, view, operation, snapshot_of(cluster, entry, view, operation))
         elif operation.kind == "job":
             inside.append(_beside(cluster, lens, outside, entry, view, operation))
@@ -231,7 +231,7 @@ async def _progress(
     return {name: entry.operations[name].progress for name in wanted if name in entry.operations}
 
 
-def snapshot_of(cluster: Cluster, entry: Entry, view: View, operation: Operation) -> Snapshot:
+def snapshot_of(cluster: Cluster, entry: TrackedRelease, view: View, operation: Operation) -> Snapshot:
     """How the state of an operation's subject from before the first change is read, when it is needed."""
 
     async def read() -> Any:
@@ -240,7 +240,7 @@ def snapshot_of(cluster: Cluster, entry: Entry, view: View, operation: Operation
     return read
 
 
-async def snapshots_of(cluster: Cluster, entry: Entry, view: View) -> Any:
+async def snapshots_of(cluster: Cluster, entry: TrackedRelease, view: View) -> Any:
     """The state of everything from before the first change. Raises Retryable, Permanent."""
     if entry.snapshots is None:
         await _recall(cluster, entry, view)
@@ -248,7 +248,7 @@ async def snapshots_of(cluster: Cluster, entry: Entry, view: View) -> Any:
 
 
 async def _beside(
-    cluster: Cluster, lens: Lens, outside: Outside, entry: Entry, view: View, operation: Operation
+    cluster: Cluster, lens: CachedCluster, outside: Externals, entry: TrackedRelease, view: View, operation: Operation
 ) -> None:
     """How far a Job is. What it has left is read from a kubelet, which may take its time: then the pass goes on without."""
     known = entry.operations.setdefault(operation.id, Known(Progress("Unknown"), time.monotonic()))
@@ -265,7 +265,9 @@ async def _beside(
         reading.add_done_callback(lambda _: outside.changed(entry.key))
 
 
-async def _refresh(cluster: Cluster, lens: Lens, entry: Entry, view: View, operation: Operation) -> None:
+async def _refresh(
+    cluster: Cluster, lens: CachedCluster, entry: TrackedRelease, view: View, operation: Operation
+) -> None:
     known = entry.operations.get(operation.id)
     if known is not None and known.progress.state in ("Succeeded", "Failed"):
         return
@@ -315,7 +317,7 @@ def _restores(operation: Operation) -> bool:
     return operation.kind == "restore"
 
 
-async def _vanished(lens: Lens, view: View, operation: Operation, found: Progress, snapshot: Any) -> Progress:
+async def _vanished(lens: CachedCluster, view: View, operation: Operation, found: Progress, snapshot: Any) -> Progress:
     """We have seen it run, and now there is no trace of it."""
     if operation.kind == "job":
         return Progress(
@@ -333,7 +335,7 @@ async def _vanished(lens: Lens, view: View, operation: Operation, found: Progres
 
 
 async def _diagnosed(
-    lens: Lens, view: View, operation: Operation, known: Known, found: Progress, snapshot: Any
+    lens: CachedCluster, view: View, operation: Operation, known: Known, found: Progress, snapshot: Any
 ) -> Progress:
     """Look at the pods of what does not end: seldom, and only while it does not. What waits for room, a pull or a node
     is said and waited for; only what cannot heal by itself fails before its time is over, and nothing on the way back."""
@@ -353,7 +355,7 @@ async def _diagnosed(
         known.looked, known.looks = now, known.looks + 1
         try:
             if known.looks > TRUSTED:
-                found = await handlers.follow(Fresh(lens), view, operation, snapshot)
+                found = await handlers.follow(UncachedReader(lens), view, operation, snapshot)
                 if found.state != "Running":
                     return found
             why = await handlers.trouble(lens, view, operation)
@@ -376,7 +378,9 @@ async def _diagnosed(
     return replace(found, hopeless=hopeless and not _restores(operation))
 
 
-async def _with_reason(lens: Lens, view: View, operation: Operation, known: Known, found: Progress) -> Progress:
+async def _with_reason(
+    lens: CachedCluster, view: View, operation: Operation, known: Known, found: Progress
+) -> Progress:
     """What has failed with what its pods say: that its time is over is no reason."""
     try:
         why = await handlers.trouble(lens, view, operation)
@@ -390,14 +394,14 @@ def _undoing(view: View) -> bool:
     return view.run is not None and view.run.phase == "RollingBack"
 
 
-def is_final(entry: Entry, error: Exception) -> bool:
+def is_final(entry: TrackedRelease, error: Exception) -> bool:
     """Whether a refusal on the way back is the last word: a Release that is deleted with its namespace waits for nothing."""
     entry.terminating = entry.terminating or "being terminated" in str(error)
     deleting = "deletionTimestamp" in entry.obj["metadata"]
     return deleting and (isinstance(error, NotFound) or entry.terminating)
 
 
-def look_again(entry: Entry) -> float | None:
+def look_again(entry: TrackedRelease) -> float | None:
     """Seconds until an operation that does not end should be looked at once more; None where none runs."""
     now = time.monotonic()
     due = [

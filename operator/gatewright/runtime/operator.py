@@ -11,7 +11,7 @@ from gatewright.providers.registry import CONNECTIONS
 from gatewright.runtime.cluster.api_servers import Servers
 from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.leader import Leader
-from gatewright.runtime.controller import Reconciler
+from gatewright.runtime.controller import Controller
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.telling.server import Probe, Server
 
@@ -41,7 +41,7 @@ class Operator:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.reconciler: Reconciler | None = None
+        self.reconciler: Controller | None = None
         self._kube: Kube | None = None
         self._servers: Servers | None = None
         self._leader: Leader | None = None
@@ -58,7 +58,7 @@ class Operator:
         self._servers = Servers(self._kube)
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
         self._kube.fence = self._leader.fence
-        self.reconciler = Reconciler(self._kube, self._leader, self.settings)
+        self.reconciler = Controller(self._kube, self._leader, self.settings)
         self._server = Server(
             Turn("not healthy (/healthz answers 503)", "healthy again (/healthz answers 200)", self._alive),
             Turn("not ready (/readyz answers 503)", "ready (/readyz answers 200)", self._ready),

@@ -12,11 +12,11 @@ from gatewright.core.model import View
 from gatewright.core.spec.pinned_spec import pin
 from gatewright.ports import Permanent
 from gatewright.providers.connections_used import connections_used
-from gatewright.runtime.connections import Links, Pin, Pins
-from gatewright.runtime.tracked import Entry
+from gatewright.runtime.connections import Connections, Pin, Pins
+from gatewright.runtime.tracked import TrackedRelease
 
 
-def connected(links: Links, entry: Entry, view: View) -> dict[str, Any]:
+def connected(links: Connections, entry: TrackedRelease, view: View) -> dict[str, Any]:
     """The Connections that a run would use, and what is wrong with them: `connections` and `unconnected`."""
     assert view.spec is not None
     body = pin(view.spec, view.status.runs + 1, "unknown")
@@ -33,7 +33,7 @@ def connected(links: Links, entry: Entry, view: View) -> dict[str, Any]:
     return {"connections": found, "unconnected": tuple(problems)}
 
 
-def pins_of(links: Links, entry: Entry | None) -> Pins:
+def pins_of(links: Connections, entry: TrackedRelease | None) -> Pins:
     """What the run under way has pinned. On the way back a Connection of the same name stands in for one that was made anew:
     the way home is not to be lost by it."""
     if entry is None or entry.body is None:

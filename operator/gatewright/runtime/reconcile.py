@@ -28,17 +28,17 @@ from gatewright.runtime import clock
 from gatewright.runtime.admission_probe import AdmissionProbe
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.cluster import revisions
-from gatewright.runtime.cluster.cached import Lens
+from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.finalizers import others
 from gatewright.runtime.cluster.kube import Kube, path
 from gatewright.runtime.cluster.leader import Lost
-from gatewright.runtime.connections import Links
+from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution import handlers, jobs
-from gatewright.runtime.execution.chosen import is_outside
+from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.execution.config_watch import ConfigWatches
-from gatewright.runtime.execution.externals import Outside
+from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.followups import recall
-from gatewright.runtime.interventions import People
+from gatewright.runtime.interventions import Interventions
 from gatewright.runtime.observe import (
     body_of,
     is_final,
@@ -54,9 +54,9 @@ from gatewright.runtime.queue import KeyedQueue
 from gatewright.runtime.rescue import Rescue
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.telling import metrics
-from gatewright.runtime.telling.events import Outbox
+from gatewright.runtime.telling.events import EventSender
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Entry, Key, Known
+from gatewright.runtime.tracked import Key, Known, TrackedRelease
 
 LAZY = 0.4
 ROUNDS = 100
@@ -70,28 +70,28 @@ class Restless(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Passes:
+class Reconciler:
     """What passes are made with."""
 
     kube: Kube
-    lens: Lens
-    links: Links
-    outside: Outside
+    lens: CachedCluster
+    links: Connections
+    outside: Externals
     sampler: Sampler
-    people: People
-    outbox: Outbox
+    people: Interventions
+    outbox: EventSender
     claims: Claims
     configs: ConfigWatches
     probe: AdmissionProbe
     queue: KeyedQueue[Key]
-    forget: Callable[[Entry], None]
+    forget: Callable[[TrackedRelease], None]
     """The Release is gone."""
     count: Callable[[Key, str | None], None]
     """Told of its state when that was written."""
     rescue: Rescue
     """For what cannot be decided upon."""
 
-    async def make(self, entry: Entry) -> None:
+    async def make(self, entry: TrackedRelease) -> None:
         """Decide and act until nothing changes any more. Raises Restless, Retryable, Permanent, Lost."""
         decision: Decision | None = None
         entry.turn += 1
@@ -134,11 +134,13 @@ class Passes:
             raise Restless
         await self._rest(entry, decision)
 
-    def _needs(self, entry: Entry, view: View) -> Needs:
+    def _needs(self, entry: TrackedRelease, view: View) -> Needs:
         left = entry.left.known if entry.left is not None else None
         return needs(view, entry.body if view.run is not None else None, clock.now(), entry.kept, left)
 
-    async def _carry_out(self, entry: Entry, view: View, decision: Decision, copies: list[dict[str, Any]]) -> bool:
+    async def _carry_out(
+        self, entry: TrackedRelease, view: View, decision: Decision, copies: list[dict[str, Any]]
+    ) -> bool:
         """Do what was decided, in its order; True if the next decision may be another one."""
         if decision.finalize and view.run is None:
             rival = self.claims.rival(entry, view)
@@ -174,7 +176,7 @@ class Passes:
             await self._prune(entry)
         return changed or performed
 
-    def _claim_more(self, entry: Entry, view: View, decision: Decision) -> None:
+    def _claim_more(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
         """A Retry may add targets: they belong to the run before it touches them. Raises Retryable."""
         if view.run is None or decision.revision is None or "body" not in decision.revision.data:
             return
@@ -185,7 +187,7 @@ class Passes:
         if rival is not None:
             raise Retryable(f"release {rival} has a target that the edit adds; the Retry waits for its run to end")
 
-    def _remember(self, entry: Entry, view: View, decision: Decision) -> None:
+    def _remember(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
         """What the write that has just succeeded makes true in memory."""
         if decision.finalize:
             entry.operations.clear()
@@ -196,7 +198,7 @@ class Passes:
         else:
             entry.remembers(decision.revision.name, decision.revision.data)
 
-    async def _write(self, entry: Entry, view: View, decision: Decision) -> None:
+    async def _write(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
         if decision.urgent and view.run is not None and view.run.phase not in ("RollingBack", "Verifying"):
             answered = self.sampler.answered(entry.key)
             if answered:
@@ -218,14 +220,14 @@ class Passes:
         entry.flush_at = None
         self.count(entry.key, decision.status.state)
 
-    async def _perform(self, entry: Entry, view: View, effects: list[Operation]) -> bool:
+    async def _perform(self, entry: TrackedRelease, view: View, effects: list[Operation]) -> bool:
         """Start effects; True if the next decision may be another one at once."""
         if not effects:
             return False
         if entry.dirty:
             raise Retryable("an effect was decided whose intent is not written; the pass is repeated")
         undoing = entry.phase == "RollingBack"
-        inside = [item for item in effects if not is_outside(item.subject, item.config)]
+        inside = [item for item in effects if not is_external(item.subject, item.config)]
         for item in effects:
             if item not in inside:
                 snapshot = snapshot_of(self.kube, entry, view, item)
@@ -268,7 +270,7 @@ class Passes:
         except Conflict:
             return  # its name holds the hash of its content and our UID; whoever restores it compares both
 
-    async def _finalize(self, entry: Entry, view: View) -> None:
+    async def _finalize(self, entry: TrackedRelease, view: View) -> None:
         meta = entry.obj["metadata"]
         body = {
             "metadata": {
@@ -278,7 +280,7 @@ class Passes:
         }
         entry.wrote(await self.kube.patch_for_metadata(path(API_VERSION, "releases", *entry.key), body, "merge"))
 
-    async def _release(self, entry: Entry) -> None:
+    async def _release(self, entry: TrackedRelease) -> None:
         """Let go: first of the Jobs, whose results are all written, then of the Release."""
         if entry.body is None or has_jobs(entry.body):
             await jobs.release_jobs(self.kube, entry.view())
@@ -289,7 +291,7 @@ class Passes:
         except NotFound:
             self.forget(entry)
 
-    async def _prune(self, entry: Entry) -> None:
+    async def _prune(self, entry: TrackedRelease) -> None:
         """When a run begins, in one request, revisions go that nothing in the status needs any more."""
         status = entry.persisted
         names = [(status.get(name) or {}).get("snapshot") for name in ("lastGood", "live")]
@@ -301,7 +303,7 @@ class Passes:
         except (Retryable, Permanent) as error:
             log.info("%s/%s: old revisions stay for now: %s", *entry.key, error, extra=about(*entry.key))
 
-    async def _rest(self, entry: Entry, decision: Decision | None) -> None:
+    async def _rest(self, entry: TrackedRelease, decision: Decision | None) -> None:
         """Nothing more to do now: write what has waited long enough, and say when to look again."""
         if entry.dirty and entry.flush_at is not None and time.monotonic() >= entry.flush_at and decision is not None:
             await self._write(entry, entry.view(), decision)
@@ -320,7 +322,7 @@ class Passes:
             self.queue.add_after(entry.key, max(entry.pace(), min(delays)))
 
 
-def _last_word(entry: Entry, undoing: bool) -> Callable[[Exception], bool]:
+def _last_word(entry: TrackedRelease, undoing: bool) -> Callable[[Exception], bool]:
     """Whether a refusal outside the cluster ends an operation: not on the way back, as long as there is one."""
 
     def final(error: Exception) -> bool:

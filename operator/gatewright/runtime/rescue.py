@@ -17,9 +17,9 @@ from gatewright.ports import NotFound
 from gatewright.runtime import clock
 from gatewright.runtime.cluster.finalizers import others
 from gatewright.runtime.cluster.kube import Kube, path
-from gatewright.runtime.telling.events import Outbox
+from gatewright.runtime.telling.events import EventSender
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Entry
+from gatewright.runtime.tracked import TrackedRelease
 
 TRIES = 5
 """Passes that may fail before anybody is told: most of what fails once has passed a moment later."""
@@ -30,11 +30,11 @@ log = logging.getLogger("gatewright.rescue")
 class Rescue:
     """The last resort of `runtime.passes`."""
 
-    def __init__(self, kube: Kube, outbox: Outbox) -> None:
+    def __init__(self, kube: Kube, outbox: EventSender) -> None:
         self._kube = kube
         self._outbox = outbox
 
-    async def stuck(self, entry: Entry, view: View, why: str) -> None:
+    async def stuck(self, entry: TrackedRelease, view: View, why: str) -> None:
         """Say why nothing goes on, if that is not said yet, and do what people ask. Raises Retryable, Permanent."""
         decision = rescue.stuck(view, why[:900], clock.now())
         entry.work_on(decision.status)
@@ -53,7 +53,7 @@ class Rescue:
         if decision.release:
             await self._let_go(entry)
 
-    async def unreadable(self, entry: Entry, view: View) -> None:
+    async def unreadable(self, entry: TrackedRelease, view: View) -> None:
         """Unknown means stop: what a status says that cannot be read is neither followed nor overwritten."""
         if view.deleting:
             await self._let_go(entry)
@@ -76,7 +76,7 @@ class Rescue:
         entry.wrote(await self._kube.patch_for_metadata(_path(entry, "status"), body, "merge"), status)
         entry.working = entry.persisted
 
-    async def _let_go(self, entry: Entry) -> None:
+    async def _let_go(self, entry: TrackedRelease) -> None:
         if FINALIZER not in entry.obj["metadata"].get("finalizers", []):
             return
         rest = await others(self._kube, entry)
@@ -87,5 +87,5 @@ class Rescue:
             return
 
 
-def _path(entry: Entry, sub: str = "") -> str:
+def _path(entry: TrackedRelease, sub: str = "") -> str:
     return path(API_VERSION, "releases", *entry.key, sub)

@@ -29,12 +29,12 @@ from gatewright.core.checks.judge import sample_of
 from gatewright.core.checks.window import Rule, Sample, Verdict, Window, arrived, fold, verdict
 from gatewright.core.model import Measure, fingerprint
 from gatewright.core.run.clocks import parse
-from gatewright.ports import Answer, Gate, Link, Permanent, Retryable
+from gatewright.ports import Answer, Gate, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections.meter import metered
 from gatewright.providers.connections.secrets import hidden, said
 from gatewright.providers.registry import GATES
 from gatewright.runtime.budget import LARGE, Budget
-from gatewright.runtime.connections import UNPINNED, Links, Pins, unpinned
+from gatewright.runtime.connections import UNPINNED, Connections, Pins, unpinned
 from gatewright.runtime.settings import FASTEST, RATE
 from gatewright.runtime.shares import Shares
 from gatewright.runtime.telling import metrics
@@ -106,7 +106,7 @@ class Sampler:
 
     def __init__(
         self,
-        links: Links,
+        links: Connections,
         told: Told,
         pins: Callable[[Key], Pins] = unpinned,
         fastest: float = FASTEST,
@@ -321,7 +321,7 @@ class Sampler:
             self._questions.pop(question.id, None)
 
     async def _measure(self, question: _Question, waiting: list[_Track]) -> Answer | Exception:
-        link: Link | None = None
+        link: OpenConnection | None = None
         try:
             config = question.gate.config.model_validate(question.config)
             kind = question.gate.connection
@@ -345,7 +345,7 @@ class Sampler:
             self._links.used(question.namespace, link.name, result if isinstance(result, Exception) else None)
         return result
 
-    async def _rebuild(self, track: _Track, gate: Gate, config: Any, link: Link) -> None:
+    async def _rebuild(self, track: _Track, gate: Gate, config: Any, link: OpenConnection) -> None:
         """After a restart: the row of breaches from the provider's own memory."""
         track.rebuild = False
         rule = track.measure.rule

@@ -13,7 +13,7 @@ import orjson
 from gatewright.api import FINALIZER
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
-from gatewright.core.model import Body, Delivery, Progress, Sight, Standing, View
+from gatewright.core.model import Delivery, LiveState, PinnedSpec, Progress, Standing, View
 from gatewright.core.run import resting
 from gatewright.core.spec.pinned_spec import unpin
 from gatewright.providers.targets import rollout
@@ -117,7 +117,7 @@ class Glance:
     """Monotonic."""
     again: bool = False
     """It was looked at before: what was found then stands until this look ends."""
-    sight: Sight | None = None
+    sight: LiveState | None = None
     at: float = 0.0
     """When it ended (monotonic)."""
     used: int = 0
@@ -128,14 +128,14 @@ class Glance:
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class TrackedRelease:
     """One Release: the newest object, the status as it stands there, and the status we work on."""
 
     key: Key
     obj: dict[str, Any]
     persisted: dict[str, Any]
     working: dict[str, Any]
-    body: Body | None = None
+    body: PinnedSpec | None = None
     snapshots: Mapping[str, Any] | None = None
     connections: Mapping[str, Any] = field(default_factory=dict)
     """Which Connections the run under way has pinned."""
@@ -153,7 +153,7 @@ class Entry:
     """By subject outside the cluster: requests of operations that are not wanted any more, and have not ended yet."""
     turn: int = 0
     """Number of the pass under way."""
-    kept: dict[str, Body | None] = field(default_factory=dict)
+    kept: dict[str, PinnedSpec | None] = field(default_factory=dict)
     """What follow-ups of earlier runs measure, by ControllerRevision; None for one that is gone."""
     operations: dict[str, Known] = field(default_factory=dict)
     deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
@@ -192,7 +192,7 @@ class Entry:
     """A status, and the model of it."""
 
     @classmethod
-    def of(cls, obj: dict[str, Any]) -> Entry:
+    def of(cls, obj: dict[str, Any]) -> TrackedRelease:
         """From an object that was read for the first time."""
         key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
         status = _status(obj)
@@ -318,7 +318,7 @@ class Entry:
         self.connections = data.get("connections", {})
         spec = self._parsed[1] if self._parsed is not None else None
         if spec is not None and self.body.spec == spec:
-            self.body = Body(spec, self.body.names, self.body.earlier)
+            self.body = PinnedSpec(spec, self.body.names, self.body.earlier)
 
     def remembers(self, name: str, data: Mapping[str, Any]) -> None:
         """A promotion: what it kept is what targets are to be from now on."""
@@ -326,21 +326,21 @@ class Entry:
         self.promoted = (name, data["snapshots"])
 
 
-class Entries(MutableMapping[Key, Entry]):
+class TrackedReleases(MutableMapping[Key, TrackedRelease]):
     """All Releases of this process, by namespace: what happens in one costs no look at another."""
 
     def __init__(self) -> None:
-        self._all: dict[Key, Entry] = {}
-        self._here: dict[str, dict[Key, Entry]] = {}
+        self._all: dict[Key, TrackedRelease] = {}
+        self._here: dict[str, dict[Key, TrackedRelease]] = {}
 
-    def of(self, namespace: str) -> list[Entry]:
+    def of(self, namespace: str) -> list[TrackedRelease]:
         """Those of one namespace."""
         return list(self._here.get(namespace, {}).values())
 
-    def __getitem__(self, key: Key) -> Entry:
+    def __getitem__(self, key: Key) -> TrackedRelease:
         return self._all[key]
 
-    def __setitem__(self, key: Key, entry: Entry) -> None:
+    def __setitem__(self, key: Key, entry: TrackedRelease) -> None:
         self._all[key] = entry
         self._here.setdefault(key[0], {})[key] = entry
 

@@ -19,16 +19,16 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, Run, dump
 from gatewright.core.checks.window import Sample, Verdict
 from gatewright.core.model import (
-    Act,
-    Body,
     Decision,
     Holding,
+    Intervention,
+    LiveState,
     Measure,
     Needs,
     Observation,
     Operation,
+    PinnedSpec,
     Progress,
-    Sight,
     Standing,
     View,
 )
@@ -103,7 +103,7 @@ class Wild(World):
     started: list[Operation] = field(default_factory=list)
     """What the last pass has really begun."""
     _parsed: tuple[int, ReleaseSpec, tuple[str, ...]] | None = None
-    _bodies: dict[str, Body] = field(default_factory=dict)
+    _bodies: dict[str, PinnedSpec] = field(default_factory=dict)
     _status: tuple[dict[str, Any], ReleaseStatus] | None = None
     _left: tuple[dict[str, Any], dict[str, Any]] | None = None
 
@@ -141,11 +141,11 @@ class Wild(World):
             self._left = (data, super().left())
         return self._left[1]
 
-    def pinned_body(self, run: Run) -> Body | None:
+    def pinned_body(self, run: Run) -> PinnedSpec | None:
         """What a run under way has pinned."""
         return self._body(run)
 
-    def _body(self, run: Run | None) -> Body | None:
+    def _body(self, run: Run | None) -> PinnedSpec | None:
         if run is None or run.outcome is not None:
             return None
         if run.revision not in self._bodies:
@@ -163,12 +163,12 @@ class Wild(World):
         looking = (self.looking or "") if wants.sights else ""
         return replace(found, sights=sights, inherited=inherited, looking=looking)
 
-    def _sight(self, subject: str) -> Sight:
+    def _sight(self, subject: str) -> LiveState:
         value = self.value(subject)
         if value == GONE and subject.startswith("target/"):
-            return Sight(None, problem=f"{subject} is not there")
+            return LiveState(None, problem=f"{subject} is not there")
         version = value if subject.startswith("target/") else None
-        return Sight({"of": value, "hash": value}, value == self.spec["version"], version)
+        return LiveState({"of": value, "hash": value}, value == self.spec["version"], version)
 
     def value(self, subject: str) -> str:
         """What something is now."""
@@ -362,7 +362,7 @@ class Wild(World):
     def intervene(self, action: Any, by: str = "ana", **more: Any) -> None:
         """Somebody makes an Intervention."""
         self.people += 1
-        self.acts.append(Act(f"itv-{self.people}", f"web-{self.people}", action, by, **more))
+        self.acts.append(Intervention(f"itv-{self.people}", f"web-{self.people}", action, by, **more))
 
     def make_anew(self) -> None:
         """The Release was deleted and is gone; somebody applies it again."""

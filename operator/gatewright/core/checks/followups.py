@@ -17,9 +17,9 @@ from gatewright.api.base import seconds
 from gatewright.api.release import FollowUp
 from gatewright.api.status import OPEN_FOLLOW_UPS, FollowUpState, FollowUpStatus, GateStatus, ReleaseStatus, Run
 from gatewright.core.checks import judge
-from gatewright.core.model import Act, Body, Measure
+from gatewright.core.model import Intervention, Measure, PinnedSpec
 from gatewright.core.run import clocks
-from gatewright.core.run.context import Pass, Refused
+from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.operations import measure_at
 from gatewright.core.spec.expand import Unknown, expand
 
@@ -30,7 +30,7 @@ LONGEST = 300
 ANSWER_WITHIN = timedelta(minutes=1)
 """When to look again at one whose time is over and whose first answer is on its way (after a restart)."""
 
-Pinned = Mapping[str, Body | None]
+Pinned = Mapping[str, PinnedSpec | None]
 """What ControllerRevisions keep, by name; None for one that is gone."""
 
 
@@ -45,32 +45,32 @@ def measures(status: ReleaseStatus, kept: Pinned) -> Iterator[Measure]:
     return (item for item in found if item is not None)
 
 
-def review(p: Pass) -> datetime | None:
+def review(ctx: Context) -> datetime | None:
     """Take up those of a run that has just ended, and bring all up to date; when the next one is due."""
-    if p.view.deleting:
+    if ctx.view.deleting:
         return None
-    if _just_ended(p):
-        _take_up(p)
+    if _just_ended(ctx):
+        _take_up(ctx)
     waits = []
-    for row in p.status.followUps:
+    for row in ctx.status.followUps:
         if row.state == "Pending":
-            _look(p, row)
+            _look(ctx, row)
         if row.state == "Pending":
             due = clocks.parse(row.dueAt)
-            waits.append(due if due > p.now else p.now + ANSWER_WITHIN)
+            waits.append(due if due > ctx.now else ctx.now + ANSWER_WITHIN)
     return min(waits, default=None)
 
 
-def answer(p: Pass, act: Act) -> tuple[int, str]:
+def answer(ctx: Context, act: Intervention) -> tuple[int, str]:
     """What a person says of a follow-up; number of its run, and what was done. Raises Refused."""
-    row = _meant(p.status, act)
+    row = _meant(ctx.status, act)
     if row.state not in OPEN_FOLLOW_UPS:
         raise Refused(f"{describe(row)} already: {row.message or row.state}")
     if row.gate is not None and row.state == "Pending" and act.action == "Confirm":
         raise Refused(f"{_title(row)} is measured until {row.dueAt[:19]}Z; nobody has to confirm it")
     state, verb = ANSWERS[act.action]
     row.by = act.by
-    _close(p, row, state, f"{verb} by {act.because}")
+    _close(ctx, row, state, f"{verb} by {act.because}")
     return row.run, f"{_title(row)} is {verb}"
 
 
@@ -95,23 +95,23 @@ def describe(row: FollowUpStatus) -> str:
 # --- when a run ends
 
 
-def _just_ended(p: Pass) -> bool:
-    run, before = p.status.run, p.view.status.run
+def _just_ended(ctx: Context) -> bool:
+    run, before = ctx.status.run, ctx.view.status.run
     if run is None or run.outcome is None or run.observe:
         return False
     return before is None or before.id != run.id or before.outcome is None
 
 
-def _take_up(p: Pass) -> None:
+def _take_up(ctx: Context) -> None:
     """Open those of the run that has ended; closed ones of earlier runs go, and the oldest where there are too many."""
-    run = p.run
-    fresh = [_begin(p, run, wanted) for wanted in p.body.spec.followUps if _applies(wanted, run)]
-    left = [row for row in p.status.followUps if row.state in OPEN_FOLLOW_UPS]
-    p.status.followUps = [*fresh, *left][:MOST]
+    run = ctx.run
+    fresh = [_begin(ctx, run, wanted) for wanted in ctx.body.spec.followUps if _applies(wanted, run)]
+    left = [row for row in ctx.status.followUps if row.state in OPEN_FOLLOW_UPS]
+    ctx.status.followUps = [*fresh, *left][:MOST]
     lost = [*fresh, *left][MOST:]
     if lost:
         names = ", ".join(_title(row) for row in lost)
-        p.note("FollowUpsDropped", f"no more than {MOST} are kept; nobody watches {names}", warning=True)
+        ctx.note("FollowUpsDropped", f"no more than {MOST} are kept; nobody watches {names}", warning=True)
 
 
 def _applies(wanted: FollowUp, run: Run) -> bool:
@@ -121,21 +121,21 @@ def _applies(wanted: FollowUp, run: Run) -> bool:
     return run.outcome in ends
 
 
-def _begin(p: Pass, run: Run, wanted: FollowUp) -> FollowUpStatus:
+def _begin(ctx: Context, run: Run, wanted: FollowUp) -> FollowUpStatus:
     return FollowUpStatus(
         run=run.id,
         version=run.version,
         name=wanted.name,
         state="Pending",
-        dueAt=clocks.stamp(p.now + timedelta(seconds=seconds(wanted.within))),
-        since=clocks.stamp(p.now),
-        message=_instructions(wanted, p.body)[:LONGEST] if wanted.confirm is not None else None,
+        dueAt=clocks.stamp(ctx.now + timedelta(seconds=seconds(wanted.within))),
+        since=clocks.stamp(ctx.now),
+        message=_instructions(wanted, ctx.body)[:LONGEST] if wanted.confirm is not None else None,
         gate=GateStatus(name=wanted.name, state="Unknown") if wanted.confirm is None else None,
         revision=run.revision if wanted.confirm is None else None,
     )
 
 
-def _instructions(wanted: FollowUp, body: Body) -> str:
+def _instructions(wanted: FollowUp, body: PinnedSpec) -> str:
     text = wanted.confirm.instructions if wanted.confirm is not None else ""
     try:
         return str(expand(text, body.names))
@@ -146,50 +146,50 @@ def _instructions(wanted: FollowUp, body: Body) -> str:
 # --- while it is open
 
 
-def _look(p: Pass, row: FollowUpStatus) -> None:
-    over = clocks.parse(row.dueAt) <= p.now
+def _look(ctx: Context, row: FollowUpStatus) -> None:
+    over = clocks.parse(row.dueAt) <= ctx.now
     if row.gate is None:
         if over:
-            _close(p, row, "Overdue", row.message or "")
+            _close(ctx, row, "Overdue", row.message or "")
         return
-    measure = _measure(row, p.seen.kept)
+    measure = _measure(row, ctx.seen.kept)
     if measure is not None:
-        _judge(p, row, row.gate, measure, over)
-    elif over and row.revision in p.seen.kept:
-        _close(p, row, "Overdue", "what was to be measured cannot be told any more")
+        _judge(ctx, row, row.gate, measure, over)
+    elif over and row.revision in ctx.seen.kept:
+        _close(ctx, row, "Overdue", "what was to be measured cannot be told any more")
 
 
-def _judge(p: Pass, row: FollowUpStatus, gate: GateStatus, measure: Measure, over: bool) -> None:
+def _judge(ctx: Context, row: FollowUpStatus, gate: GateStatus, measure: Measure, over: bool) -> None:
     """Failed as soon as the gate says so; Done only by an answer that passes when the time is over."""
-    seen = p.seen.verdicts.get(measure.path)
+    seen = ctx.seen.verdicts.get(measure.path)
     if seen is None or seen.state == "Unknown":
         return  # no answer yet: what was known before a restart stays until there is one
-    judge.line(measure.check, gate, seen, p.now)
+    judge.line(measure.check, gate, seen, ctx.now)
     if over or seen.state == "Failed":
         judge.fill(measure.check, gate, seen)
     gate.message = (gate.message or "")[:LONGEST] or None
     said = gate.message or gate.value or gate.state
     if seen.state == "Failed":
-        _close(p, row, "Failed", said)
+        _close(ctx, row, "Failed", said)
     elif over and seen.state == "Passing":
-        _close(p, row, "Done", f"its gate passed when its time was over: {said}")
+        _close(ctx, row, "Done", f"its gate passed when its time was over: {said}")
     elif over:
-        _close(p, row, "Overdue", f"{gate.state} when its time was over: {said}")
+        _close(ctx, row, "Overdue", f"{gate.state} when its time was over: {said}")
 
 
-def _close(p: Pass, row: FollowUpStatus, state: FollowUpState, message: str) -> None:
+def _close(ctx: Context, row: FollowUpStatus, state: FollowUpState, message: str) -> None:
     """A new state, in the write of this pass; what was pinned for it is not needed any more."""
-    row.state, row.since, row.message = state, clocks.stamp(p.now), message[:LONGEST] or None
+    row.state, row.since, row.message = state, clocks.stamp(ctx.now), message[:LONGEST] or None
     row.revision = None
     reason = {"Done": "FollowUpDone", "Failed": "FollowUpFailed", "Overdue": "FollowUpDue"}[state]
-    p.note(reason, f"{row.version}: {describe(row)}: {message}", warning=state != "Done")
-    p.firmly()
+    ctx.note(reason, f"{row.version}: {describe(row)}: {message}", warning=state != "Done")
+    ctx.firmly()
 
 
 # --- which one
 
 
-def _meant(status: ReleaseStatus, act: Act) -> FollowUpStatus:
+def _meant(status: ReleaseStatus, act: Intervention) -> FollowUpStatus:
     """The one that is named; of several the latest that is open. Raises Refused."""
     named = [row for row in status.followUps if row.name == act.follow_up and act.run in (None, row.run)]
     found = next((row for row in named if row.state in OPEN_FOLLOW_UPS), named[0] if named else None)

@@ -27,9 +27,9 @@ from collections.abc import Callable, Mapping
 from gatewright.api.status import Answered
 from gatewright.core.checks import followups
 from gatewright.core.interventions import commands, questions
-from gatewright.core.model import Act, hash_of
+from gatewright.core.model import Intervention, hash_of
 from gatewright.core.run import clocks, rollback
-from gatewright.core.run.context import Pass, Refused
+from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.phases import start
 from gatewright.core.run.situations import Situation
 
@@ -44,46 +44,46 @@ AT_REST = {
     "Suspended": "it is suspended; set spec.suspend to false first",
 }
 """Why a Retry can start nothing."""
-ACTIONS: Mapping[str, Callable[[Pass, Act], str]] = {**questions.ANSWERS, **commands.ACTIONS}
+ACTIONS: Mapping[str, Callable[[Context, Intervention], str]] = {**questions.ANSWERS, **commands.ACTIONS}
 
 
-def answer(p: Pass, situation: Situation) -> Situation | None:
+def answer(ctx: Context, situation: Situation) -> Situation | None:
     """Answer the next Intervention, if there is one; the situation that is then to be acted in, None for no more."""
-    act = p.view.act
+    act = ctx.view.act
     if act is None or situation in ("Unread", "Unseen", "Unobserved"):
         return situation
-    said = record(p, act)
+    said = record(ctx, act)
     try:
         if act.doubt:
             raise Refused(act.doubt)
         if act.follow_up is not None:  # of a run that is over: whatever goes on now goes on
-            said.run, message = followups.answer(p, act)
+            said.run, message = followups.answer(ctx, act)
             said.message = message[:1000]
             return situation
-        _meant(p, act)
-        _seen(p, act)
-        message = _at_rest(p, act, situation) if p.view.run is None else ACTIONS[act.action](p, act)
+        _meant(ctx, act)
+        _seen(ctx, act)
+        message = _at_rest(ctx, act, situation) if ctx.view.run is None else ACTIONS[act.action](ctx, act)
     except Refused as refusal:
         said.result, said.message = "Refused", str(refusal)[:1000]
-        p.note("InterventionRefused", f"{act.action} by {act.by}: {refusal}", warning=True)
+        ctx.note("InterventionRefused", f"{act.action} by {act.by}: {refusal}", warning=True)
         return None
     said.message = message[:1000]
-    if p.view.run is None and act.action == "Confirm":
+    if ctx.view.run is None and act.action == "Confirm":
         return None
     if situation == "Adopted":
         return situation
     if situation == "Start" and act.action == "Retry":
-        start(p)
-    said.specHash = p.run.specHash
-    _remember(p, act, message)
-    if situation == "Start" or p.run.outcome is not None or p.run.rollback is not None:
+        start(ctx)
+    said.specHash = ctx.run.specHash
+    _remember(ctx, act, message)
+    if situation == "Start" or ctx.run.outcome is not None or ctx.run.rollback is not None:
         return None
-    return p.run.phase  # type: ignore[return-value]  # a run under way is not Done
+    return ctx.run.phase  # type: ignore[return-value]  # a run under way is not Done
 
 
-def record(p: Pass, act: Act) -> Answered:
+def record(ctx: Context, act: Intervention) -> Answered:
     """The line that keeps it from acting twice; written with what it does."""
-    run, open_ = p.status.run, {item.uid for item in p.view.acts}
+    run, open_ = ctx.status.run, {item.uid for item in ctx.view.acts}
     said = Answered(
         uid=act.uid,
         name=act.name,
@@ -92,83 +92,83 @@ def record(p: Pass, act: Act) -> Answered:
         result="Accepted",
         message=act.action,
         run=run.id if run is not None else None,
-        at=clocks.stamp(p.now),
+        at=clocks.stamp(ctx.now),
     )
-    untold = [item for item in p.status.interventions if item.uid in open_]
-    p.status.interventions = [said, *untold[:KEPT]]
-    p.firmly()
+    untold = [item for item in ctx.status.interventions if item.uid in open_]
+    ctx.status.interventions = [said, *untold[:KEPT]]
+    ctx.firmly()
     return said
 
 
-def _remember(p: Pass, act: Act, message: str) -> None:
+def _remember(ctx: Context, act: Intervention, message: str) -> None:
     line = f"{act.action} by {act.because} ({message})"[:1000]
-    p.run.people = [*p.run.people, line][:PEOPLE]
-    if p.run.outcome is not None:
-        p.status.history[0].people = p.run.people
+    ctx.run.people = [*ctx.run.people, line][:PEOPLE]
+    if ctx.run.outcome is not None:
+        ctx.status.history[0].people = ctx.run.people
     reason = {"Approve": "Approved", "Confirm": "Confirmed", "Skip": "Skipped", "Promote": "PromotedEarly"}
     reason |= {"Pause": "PausedByPerson", "Resume": "Resumed"}
     if act.action in reason:  # what the others do has an Event already
-        p.note(reason[act.action], f"{p.run.version}: {act.by}: {message}")
+        ctx.note(reason[act.action], f"{ctx.run.version}: {act.by}: {message}")
 
 
-def _meant(p: Pass, act: Act) -> None:
-    latest = p.status.run.id if p.status.run is not None else None
+def _meant(ctx: Context, act: Intervention) -> None:
+    latest = ctx.status.run.id if ctx.status.run is not None else None
     if act.run is None or act.run == latest:
         return
     instead = f"the latest is run {latest}" if latest is not None else "there has been no run"
     raise Refused(f"it is meant for run {act.run}; {instead}")
 
 
-def _seen(p: Pass, act: Act) -> None:
+def _seen(ctx: Context, act: Intervention) -> None:
     """What somebody decides about is what they have looked at: what the run has pinned, or what a Retry takes up."""
-    if act.spec_hash is None or (p.view.run is None and act.action not in ("Retry", "Confirm")):
+    if act.spec_hash is None or (ctx.view.run is None and act.action not in ("Retry", "Confirm")):
         return
-    run, spec = p.status.run, p.view.spec
+    run, spec = ctx.status.run, ctx.view.spec
     if act.action == "Retry":
         what, now = "its spec", hash_of(spec) if spec is not None else None
     elif run is not None:
-        pinned = hash_of(p.body.spec) if p.body_ is not None else None
+        pinned = hash_of(ctx.body.spec) if ctx.body_ is not None else None
         what, now = f"what run {run.id} has pinned", run.specHash or pinned
     else:
         return
     if now is None:
-        raise Refused(f"the hash of {what} is not known; look again (kubectl release explain {p.view.name})")
+        raise Refused(f"the hash of {what} is not known; look again (kubectl release explain {ctx.view.name})")
     if now != act.spec_hash:
         raise Refused(
             f"the Release was edited since it was looked at: {what} has specHash {now}, not {act.spec_hash}; look again "
-            f"(kubectl release explain {p.view.name})"
+            f"(kubectl release explain {ctx.view.name})"
         )
 
 
-def _at_rest(p: Pass, act: Act, situation: Situation) -> str:
+def _at_rest(ctx: Context, act: Intervention, situation: Situation) -> str:
     if act.action == "Rollback":
-        return _repeat(p)
+        return _repeat(ctx)
     if act.action == "Confirm":
-        return _good(p, act)
+        return _good(ctx, act)
     if act.action != "Retry":
         raise Refused(f"no run is under way, so there is nothing to {act.action.lower()}")
     if act.stage is not None:
         raise Refused(
             "no run is under way, so there is no stage to repeat; without a stage it starts the version again"
         )
-    version = p.view.spec.version if p.view.spec is not None else ""
+    version = ctx.view.spec.version if ctx.view.spec is not None else ""
     if situation == "Start":
-        return f"{version} starts again, as run {p.status.runs + 1}"
+        return f"{version} starts again, as run {ctx.status.runs + 1}"
     if situation == "Adopted":
         return f"{version} is live on every target already; it is taken over as it is"
     if situation == "Unadmitted":
-        raise Refused(f"{version} cannot start: {p.seen.doubt}")
+        raise Refused(f"{version} cannot start: {ctx.seen.doubt}")
     if situation == "Blocked":
-        raise Refused(f"release {p.seen.rival} has one of its targets; try again when that run has ended")
-    problem = next((f"{name}: {sight.problem}" for name, sight in p.seen.sights.items() if sight.problem), None)
-    problem = problem or next(iter(p.seen.unconnected), None)
+        raise Refused(f"release {ctx.seen.rival} has one of its targets; try again when that run has ended")
+    problem = next((f"{name}: {sight.problem}" for name, sight in ctx.seen.sights.items() if sight.problem), None)
+    problem = problem or next(iter(ctx.seen.unconnected), None)
     raise Refused(AT_REST.get(situation) or f"{version} cannot start: {problem or situation}")
 
 
-def _repeat(p: Pass) -> str:
+def _repeat(ctx: Context) -> str:
     """What a failed rollback has not undone, once more."""
-    run = p.status.run
-    left = p.status.unverified
+    run = ctx.status.run
+    left = ctx.status.unverified
     if left is not None and run is not None and left.run != run.id:
         raise Refused(
             f"run {left.run}, whose rollback failed, was followed by run {run.id}, and its record is gone; Retry or another "
@@ -176,17 +176,17 @@ def _repeat(p: Pass) -> str:
         )
     if run is None or run.outcome != "RollbackFailed" or run.rollback is None or left is None:
         raise Refused("no run is under way, so there is nothing to roll back")
-    rollback.repeat(p)
+    rollback.repeat(ctx)
     return f"what run {run.id} has not undone is undone once more"
 
 
-def _good(p: Pass, act: Act) -> str:
+def _good(ctx: Context, act: Intervention) -> str:
     """A person has looked: what is served is good, although a rollback failed."""
-    left = p.status.unverified
+    left = ctx.status.unverified
     if left is None:
         raise Refused("no run is under way, so there is nothing to confirm")
-    p.status.unverified = None
-    p.note(
+    ctx.status.unverified = None
+    ctx.note(
         "Verified", f"{act.by} says that what is served is good, although run {left.run} was not undone", warning=False
     )
     return f"what run {left.run} has left is said to be good; the next version may start"

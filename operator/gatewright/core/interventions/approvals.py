@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 from gatewright.api.release import Approval, Check, Step
 from gatewright.api.status import GateStatus, Run, StepStatus
-from gatewright.core.model import Body
+from gatewright.core.model import PinnedSpec
 from gatewright.core.run import clocks, states
-from gatewright.core.run.context import Pass
+from gatewright.core.run.context import Context
 from gatewright.core.spec.expand import expand
 from gatewright.core.spec.pinned_spec import names_at
 
@@ -44,7 +44,7 @@ def keep_waiting(run: Run, index: int) -> bool:
     return not ending and any(awaited(run, index))
 
 
-def altered(run: Run, before: Body, after: Body, index: int) -> str:
+def altered(run: Run, before: PinnedSpec, after: PinnedSpec, index: int) -> str:
     """Which approval, of those that people have been asked for, an edit takes away or alters. Raises Unknown."""
     wanted = {check.name: _of_check(after, check) for check in after.spec.preflight}
     for check in before.spec.preflight:
@@ -61,35 +61,35 @@ def altered(run: Run, before: Body, after: Body, index: int) -> str:
     return ""
 
 
-def ask_again(p: Pass, before: Body, index: int) -> None:
+def ask_again(ctx: Context, before: PinnedSpec, index: int) -> None:
     """Open what was answered for the body before; `index`: the stage that is repeated."""
-    run, spec = p.run, p.body.spec
+    run, spec = ctx.run, ctx.body.spec
     known = {row.name: row for row in run.preflight}
     run.preflight = [
-        _open_check(p, check) if _is_approval(check) else known[check.name]
+        _open_check(ctx, check) if _is_approval(check) else known[check.name]
         for check in spec.preflight
         if check.name in known or _is_approval(check)
     ]
     for number, stage in enumerate(run.stages[: index + 1]):
         for place, step in enumerate(stage.steps):
-            kinds = [body.spec.stages[number].steps[place].kind for body in (before, p.body)]
+            kinds = [body.spec.stages[number].steps[place].kind for body in (before, ctx.body)]
             if step.state not in ANSWERED:
                 continue
             if number == index and any(kind in ASKING for kind in kinds):
                 states.move(step, "Pending")
             elif number < index and kinds[1] == "approval":
-                _open_step(p, step)
+                _open_step(ctx, step)
 
 
-def _open_check(p: Pass, check: Check) -> GateStatus:
-    return GateStatus(name=check.name, state="Unknown", since=clocks.stamp(p.now))
+def _open_check(ctx: Context, check: Check) -> GateStatus:
+    return GateStatus(name=check.name, state="Unknown", since=clocks.stamp(ctx.now))
 
 
-def _open_step(p: Pass, step: StepStatus) -> None:
+def _open_step(ctx: Context, step: StepStatus) -> None:
     """The stage stays over: only the question is open again."""
     states.move(step, "Pending")
     states.move(step, "Running")
-    step.startedAt, step.finishedAt = clocks.stamp(p.now), None
+    step.startedAt, step.finishedAt = clocks.stamp(ctx.now), None
     step.message, step.skippedBy, step.approvedBy = None, None, []
 
 
@@ -97,12 +97,12 @@ def _is_approval(check: Check) -> bool:
     return check.provider[0] == "approval"
 
 
-def _of_check(body: Body, check: Check) -> Approval | None:
+def _of_check(body: PinnedSpec, check: Check) -> Approval | None:
     """Who is asked, with its references resolved."""
     return Approval.model_validate(expand(check.provider[1], body.names)) if _is_approval(check) else None
 
 
-def _of_step(run: Run, body: Body, stage: int, step: Step) -> Approval | None:
+def _of_step(run: Run, body: PinnedSpec, stage: int, step: Step) -> Approval | None:
     if step.approval is None:
         return None
     return Approval.model_validate(expand(step.approval.model_dump(), names_at(body, run, stage)))

@@ -9,9 +9,9 @@ from typing import Any
 from gatewright.api.release import Approval
 from gatewright.api.status import GateStatus, StepStatus
 from gatewright.core.interventions import approvals
-from gatewright.core.model import Act
+from gatewright.core.model import Intervention
 from gatewright.core.run import clocks
-from gatewright.core.run.context import Pass, Refused
+from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.stages import current, end_step, fail_current, fail_step
 from gatewright.core.spec import edits
 from gatewright.core.spec.expand import expand
@@ -35,16 +35,16 @@ class Asked:
         return f"{self.kind} {where}" if self.kind == "approval" else where
 
 
-def waiting(p: Pass) -> list[Asked]:
+def waiting(ctx: Context) -> list[Asked]:
     """Everything that people could answer now."""
-    return [*_checks(p), *_steps(p)]
+    return [*_checks(ctx), *_steps(ctx)]
 
 
-def request(p: Pass, asked: Asked) -> str:
+def request(ctx: Context, asked: Asked) -> str:
     """What is asked of whom, and how it is answered."""
-    after = f", after an edit ({edits.told(p.run.edits)})" if p.run.edits else ""
+    after = f", after an edit ({edits.told(ctx.run.edits)})" if ctx.run.edits else ""
     if asked.kind == "confirm":
-        how = f"kubectl release confirm {p.view.name}"
+        how = f"kubectl release confirm {ctx.view.name}"
         return f"step {asked.line.name} waits for a person ({how}){after}: {asked.config['instructions']}"
     wanted, have = Approval.model_validate(asked.config), asked.line.approvedBy
     who = f" by {' or '.join(wanted.groups)}" if wanted.groups else ""
@@ -52,12 +52,12 @@ def request(p: Pass, asked: Asked) -> str:
     what = f"step {asked.line.name}" if asked.stage is not None else f"preflight {asked.line.name}"
     if asked.again:
         what += (f" of stage {asked.stage}" if asked.stage is not None else "") + " is asked again and"
-    return f"{what} waits for a person: approval{who}{count} (kubectl release approve {p.view.name}){after}"
+    return f"{what} waits for a person: approval{who}{count} (kubectl release approve {ctx.view.name}){after}"
 
 
-def where(p: Pass) -> str:
+def where(ctx: Context) -> str:
     """Where the run stands, for those who meant another place."""
-    run = p.run
+    run = ctx.run
     index = current(run)
     if run.phase in ("Walking", "Paused") and index is not None:
         stage = run.stages[index]
@@ -66,34 +66,34 @@ def where(p: Pass) -> str:
     return f"run {run.id} is {run.phase}"
 
 
-def _checks(p: Pass) -> Iterator[Asked]:
-    run = p.run
+def _checks(ctx: Context) -> Iterator[Asked]:
+    run = ctx.run
     if run.phase not in ("Preflight", "Walking") or run.observe:
         return
-    checks = {check.name: check for check in p.body.spec.preflight}
+    checks = {check.name: check for check in ctx.body.spec.preflight}
     for row in run.preflight:
         kind, config = checks[row.name].provider if row.name in checks else ("", None)
         if kind == "approval" and row.state not in ("Passing", "Failed"):
-            yield Asked(kind, row, None, expand(config, names_at(p.body, run, None)), again=run.phase == "Walking")
+            yield Asked(kind, row, None, expand(config, names_at(ctx.body, run, None)), again=run.phase == "Walking")
 
 
-def _steps(p: Pass) -> Iterator[Asked]:
-    run, under_way = p.run, current(p.run)
+def _steps(ctx: Context) -> Iterator[Asked]:
+    run, under_way = ctx.run, current(ctx.run)
     if run.phase != "Walking":
         return
-    for index, (stage, wanted) in enumerate(zip(run.stages, p.body.spec.stages, strict=True)):
+    for index, (stage, wanted) in enumerate(zip(run.stages, ctx.body.spec.stages, strict=True)):
         for line, step in zip(stage.steps, wanted.steps, strict=True):
             if line.state == "Running" and step.kind in approvals.ASKING:
                 asked = (step.approval or step.confirm).model_dump()  # type: ignore[union-attr]  # one is given
-                config = expand(asked, names_at(p.body, run, index))
+                config = expand(asked, names_at(ctx.body, run, index))
                 yield Asked(step.kind, line, stage.name, config, index, again=index != under_way)
 
 
-def _one(p: Pass, act: Act, kinds: tuple[str, ...]) -> Asked:
+def _one(ctx: Context, act: Intervention, kinds: tuple[str, ...]) -> Asked:
     """The one thing that an act answers."""
-    everything = waiting(p)
+    everything = waiting(ctx)
     if not everything:
-        raise Refused(f"nothing waits for a person: {where(p)}")
+        raise Refused(f"nothing waits for a person: {where(ctx)}")
     named = [asked for asked in everything if _names(act, asked)]
     if not named:
         raise Refused(f"what it names does not wait for a person; {_list(everything)} does")
@@ -106,7 +106,7 @@ def _one(p: Pass, act: Act, kinds: tuple[str, ...]) -> Asked:
     return fitting[0]
 
 
-def _names(act: Act, asked: Asked) -> bool:
+def _names(act: Intervention, asked: Asked) -> bool:
     if asked.stage is None:
         return act.stage is None and act.step is None and act.gate in (None, asked.line.name)
     return act.gate is None and act.stage in (None, asked.stage) and act.step in (None, asked.line.name)
@@ -116,15 +116,15 @@ def _list(asked: list[Asked]) -> str:
     return ", ".join(map(str, asked))
 
 
-def require_member(act: Act, groups: Sequence[str], what: str) -> None:
+def require_member(act: Intervention, groups: Sequence[str], what: str) -> None:
     """That whoever acts shows one of the groups, if there are any. Raises Refused."""
     if groups and not act.groups & set(groups):
         shown = ", ".join(sorted(act.groups)) or "none"
         raise Refused(f"{what} asks for a member of {' or '.join(groups)}; spec.groups shows {shown}")
 
 
-def _approve(p: Pass, act: Act) -> str:
-    asked = _one(p, act, ("approval",))
+def _approve(ctx: Context, act: Intervention) -> str:
+    asked = _one(ctx, act, ("approval",))
     wanted, line = Approval.model_validate(asked.config), asked.line
     require_member(act, wanted.groups, str(asked))
     if act.by in line.approvedBy:
@@ -134,38 +134,42 @@ def _approve(p: Pass, act: Act) -> str:
     if len(line.approvedBy) < wanted.count:
         line.message = f"{len(line.approvedBy)} of {wanted.count}: {who}"[:1000]
         return f"{asked}: {line.message}"
-    _done(p, asked, who)
+    _done(ctx, asked, who)
     return f"{asked} is {who}"
 
 
-def _confirm(p: Pass, act: Act) -> str:
-    asked = _one(p, act, ("confirm",))
-    _done(p, asked, f"confirmed by {act.because}")
+def _confirm(ctx: Context, act: Intervention) -> str:
+    asked = _one(ctx, act, ("confirm",))
+    _done(ctx, asked, f"confirmed by {act.because}")
     return f"{asked} is confirmed"
 
 
-def _done(p: Pass, asked: Asked, message: str) -> None:
+def _done(ctx: Context, asked: Asked, message: str) -> None:
     if isinstance(asked.line, StepStatus):
-        end_step(p, asked.line, {}, message[:1000])
+        end_step(ctx, asked.line, {}, message[:1000])
     else:
-        _settle(p, asked.line, "Passing", message)
+        _settle(ctx, asked.line, "Passing", message)
 
 
-def _settle(p: Pass, row: GateStatus, state: Any, message: str) -> None:
-    row.state, row.since, row.message = state, clocks.stamp(p.now), message[:1000]
+def _settle(ctx: Context, row: GateStatus, state: Any, message: str) -> None:
+    row.state, row.since, row.message = state, clocks.stamp(ctx.now), message[:1000]
 
 
-def _reject(p: Pass, act: Act) -> str:
-    asked = _one(p, act, ("approval", "confirm"))
+def _reject(ctx: Context, act: Intervention) -> str:
+    asked = _one(ctx, act, ("approval", "confirm"))
     message = f"rejected by {act.because}"
     if asked.again:  # the question stays open for a Retry; what it would have let go on has failed
         asked.line.message, asked.line.approvedBy = message[:1000], []
-        fail_current(p, "Step", f"{asked}: {message}")
+        fail_current(ctx, "Step", f"{asked}: {message}")
     elif isinstance(asked.line, StepStatus):
-        fail_step(p, asked.index, asked.line, message)
+        fail_step(ctx, asked.index, asked.line, message)
     else:
-        _settle(p, asked.line, "Failed", message)
+        _settle(ctx, asked.line, "Failed", message)
     return f"{asked} is rejected"
 
 
-ANSWERS: Mapping[str, Callable[[Pass, Act], str]] = {"Approve": _approve, "Reject": _reject, "Confirm": _confirm}
+ANSWERS: Mapping[str, Callable[[Context, Intervention], str]] = {
+    "Approve": _approve,
+    "Reject": _reject,
+    "Confirm": _confirm,
+}

@@ -23,7 +23,7 @@ from gatewright.api.status import GateStatus, ReleaseStatus, Run, WaitingFor
 from gatewright.core.checks import followups, judge
 from gatewright.core.interventions import approvals, commands, questions
 from gatewright.core.run import clocks, observed
-from gatewright.core.run.context import Pass
+from gatewright.core.run.context import Context
 from gatewright.core.run.operations import JOB_ENDS
 from gatewright.core.run.phases import suspended
 from gatewright.core.run.situations import Situation, difference, edited, unresolved_names
@@ -47,16 +47,16 @@ class _Said:
     paused: bool = False
 
 
-def summarize(p: Pass, situation: Situation) -> None:
+def summarize(ctx: Context, situation: Situation) -> None:
     """Write state, stage, message, waitingFor and conditions; untouched where nothing changed."""
-    status = p.status
-    said = _running(p) if status.run is not None and status.run.outcome is None else _resting(p, situation)
+    status = ctx.status
+    said = _running(ctx) if status.run is not None and status.run.outcome is None else _resting(ctx, situation)
     if status.run is not None and status.run.outcome is not None:
         said.message += followups.remark(status)
-    status.observedGeneration = p.view.generation
+    status.observedGeneration = ctx.view.generation
     status.state, status.stage = said.state, _stage(status.run)
     status.message = said.message[:1000]
-    _waiting(p, said.waiting)
+    _waiting(ctx, said.waiting)
     wanted = {"Ready": (said.ready, said.reason, said.message)}
     if said.working:
         wanted["Reconciling"] = ("True", said.reason, said.waiting or said.message)
@@ -64,50 +64,50 @@ def summarize(p: Pass, situation: Situation) -> None:
         wanted["Stalled"] = ("True", said.reason, said.message)
     if said.paused:
         wanted["Paused"] = ("True", said.reason, said.message)
-    drift = "" if situation == "Adopted" else _drift(p)
-    was = next((item.message for item in p.view.status.conditions if item.type == "Drifted"), "")
-    if not drift and p.view.run is None and any(standing.unknown for standing in p.seen.standings.values()):
+    drift = "" if situation == "Adopted" else _drift(ctx)
+    was = next((item.message for item in ctx.view.status.conditions if item.type == "Drifted"), "")
+    if not drift and ctx.view.run is None and any(standing.unknown for standing in ctx.seen.standings.values()):
         drift = was  # nobody can tell for a moment: what was said of it stays
     if drift:
         wanted["Drifted"] = ("True", "NotAsWanted", drift)
-        if p.view.run is None and not was:
-            p.note("Drifted", drift, warning=True)  # in a run its rows tell of each difference
+        if ctx.view.run is None and not was:
+            ctx.note("Drifted", drift, warning=True)  # in a run its rows tell of each difference
     wanted |= _ending(status, said)
-    _write(p, wanted)
+    _write(ctx, wanted)
 
 
-def stalled(p: Pass, reason: str, message: str, waiting: str) -> None:
+def stalled(ctx: Context, reason: str, message: str, waiting: str) -> None:
     """Nothing goes on by itself, and why; said instead of everything else."""
-    p.status.observedGeneration = p.view.generation
-    p.status.state, p.status.stage = "Stalled", _stage(p.status.run)
-    p.status.message = message[:1000]
-    _waiting(p, waiting)
-    _write(p, {"Ready": ("False", reason, message), "Stalled": ("True", reason, message)})
+    ctx.status.observedGeneration = ctx.view.generation
+    ctx.status.state, ctx.status.stage = "Stalled", _stage(ctx.status.run)
+    ctx.status.message = message[:1000]
+    _waiting(ctx, waiting)
+    _write(ctx, {"Ready": ("False", reason, message), "Stalled": ("True", reason, message)})
 
 
-def _running(p: Pass) -> _Said:
-    run = p.run
+def _running(ctx: Context) -> _Said:
+    run = ctx.run
     phase = {"Walking": _walking, "Preflight": _preflight, "Paused": _paused, "Guarding": _guarding}
-    said = phase.get(run.phase, _returning)(p, run)
-    said.message += _edited(p, run)
-    if said.ready == "True" and (p.view.problems or p.view.spec is None):  # what is wanted now cannot be told
+    said = phase.get(run.phase, _returning)(ctx, run)
+    said.message += _edited(ctx, run)
+    if said.ready == "True" and (ctx.view.problems or ctx.view.spec is None):  # what is wanted now cannot be told
         said.ready, said.reason, said.stalled = "False", "InvalidSpec", True
-    if p.view.spec is not None and p.view.spec.version != run.version and said.ready == "True":
-        _queued(said, p.view.spec.version, p.view.spec.supersede)
+    if ctx.view.spec is not None and ctx.view.spec.version != run.version and said.ready == "True":
+        _queued(said, ctx.view.spec.version, ctx.view.spec.supersede)
     return said
 
 
-def _edited(p: Pass, run: Run) -> str:
+def _edited(ctx: Context, run: Run) -> str:
     """What is to be said of an edit that does not count yet, and what makes it count."""
-    spec = p.view.spec
-    if p.view.problems or spec is None:
-        return f"; the edited spec is invalid: {(p.view.problems or ('it cannot be read',))[0]}"
+    spec = ctx.view.spec
+    if ctx.view.problems or spec is None:
+        return f"; the edited spec is invalid: {(ctx.view.problems or ('it cannot be read',))[0]}"
     if spec.version != run.version:
         then = {"Reject": "is ignored"}.get(spec.supersede, "waits for this run to end")
         return "" if run.phase in ("RollingBack", "Verifying") else f"; {spec.version} {then}"
-    if p.view.generation == run.generation or p.body_ is None:
+    if ctx.view.generation == run.generation or ctx.body_ is None:
         return ""
-    if pin(spec, run.id, p.body.names.get("lastGood.version")).hash() == run.bodyHash:
+    if pin(spec, run.id, ctx.body.names.get("lastGood.version")).hash() == run.bodyHash:
         return ""
     retry = "" if run.phase in ("Guarding", "RollingBack", "Verifying") else ", or from a Retry of a failed stage"
     return f"; the spec was edited: the edit counts from the next run{retry}"
@@ -122,19 +122,19 @@ def _queued(said: _Said, version: str, supersede: str) -> None:
     said.waiting = f"{said.waiting}; then {version} starts" if said.waiting else f"{version} to start"
 
 
-def _preflight(p: Pass, run: Run) -> _Said:
-    open_ = questions.waiting(p)
+def _preflight(ctx: Context, run: Run) -> _Said:
+    open_ = questions.waiting(ctx)
     lines = [item.line.name for item in open_]
     row = next((row for row in run.preflight if row.state != "Passing" and row.name not in lines), None)
     if row is None and open_:
-        text = questions.request(p, open_[0])
+        text = questions.request(ctx, open_[0])
         waiting = f"{text}; nothing was touched"
         waiting += _foreseen(run)
         return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{run.version}: {text}", waiting, working=True)
     text = f"preflight {judge.describe(row)}" if row else "preflight"
     silent = next((row.name for row in run.guards if row.state == "Unknown"), None)
-    if row is None and suspended(p):
-        why, then = commands.standstill(p)
+    if row is None and suspended(ctx):
+        why, then = commands.standstill(ctx)
         text = f"{why} before the first stage; waits for {then}"
     elif row is None and silent is not None:
         text = f"a first answer of guard {silent}"
@@ -151,7 +151,7 @@ def _foreseen(run: Run) -> str:
     return f"; already now: {words} (it counts from the first completed deploy on)"
 
 
-def _walking(p: Pass, run: Run) -> _Said:
+def _walking(ctx: Context, run: Run) -> _Said:
     index = current(run)
     again = any(approvals.awaited(run, index))
     if index is None and not again:
@@ -159,35 +159,35 @@ def _walking(p: Pass, run: Run) -> _Said:
     text = (
         f"{run.version}: stage {run.stages[index].name}" if index is not None else f"{run.version}: all stages passed"
     )
-    if suspended(p):
-        return _suspended(p, text)
+    if suspended(ctx):
+        return _suspended(ctx, text)
     if run.stopping:
-        held = _stuck_stop(p)
+        held = _stuck_stop(ctx)
         waiting = f"job {run.stopping[0].subject.partition('/')[2]} of a failed stage to stop; nothing else starts before{held}"
         return _Said("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
     if run.differences:
-        return _different(p, run, text)
+        return _different(ctx, run, text)
     if again or index is None:
-        return _asking(p, text, questions.waiting(p))
+        return _asking(ctx, text, questions.waiting(ctx))
     stage = run.stages[index]
     step = next((step for step in stage.steps if step.state == "Running"), None)
     if step is not None:
-        return _stepping(p, run, index, text)
-    if p.seen.looking:
-        waiting = f"a look at {p.seen.looking}"
+        return _stepping(ctx, run, index, text)
+    if ctx.seen.looking:
+        waiting = f"a look at {ctx.seen.looking}"
         return _Said("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
     waiting, state = _gating(run, stage.gates, stage.state)
     overdue = f" ({stage.message})" if stage.message else ""
     return _Said(state, "Unknown", state, f"{text} is {state.lower()}{overdue}", waiting, working=True)
 
 
-def _stepping(p: Pass, run: Run, index: int, text: str) -> _Said:
+def _stepping(ctx: Context, run: Run, index: int, text: str) -> _Said:
     stage = run.stages[index]
     number = next(n for n, step in enumerate(stage.steps) if step.state == "Running")
-    step, wanted = stage.steps[number], p.body.spec.stages[index].steps[number]
-    open_ = questions.waiting(p)
+    step, wanted = stage.steps[number], ctx.body.spec.stages[index].steps[number]
+    open_ = questions.waiting(ctx)
     if open_:
-        return _asking(p, text, open_)
+        return _asking(ctx, text, open_)
     due = clocks.due(run, "step")
     ends = "until" if wanted.kind == "wait" else "fails at"
     due = due - timedelta(seconds=JOB_ENDS) if due is not None and wanted.job is not None else due
@@ -200,8 +200,8 @@ def _stepping(p: Pass, run: Run, index: int, text: str) -> _Said:
     )
 
 
-def _asking(p: Pass, text: str, open_: list[questions.Asked]) -> _Said:
-    waiting = questions.request(p, open_[0])
+def _asking(ctx: Context, text: str, open_: list[questions.Asked]) -> _Said:
+    waiting = questions.request(ctx, open_[0])
     return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{text}, {waiting}", waiting, working=True)
 
 
@@ -212,17 +212,17 @@ def _held(run: Run) -> str:
     return judge.describe(row) if row is not None else run.held or ""
 
 
-def _stuck_stop(p: Pass) -> str:
+def _stuck_stop(ctx: Context) -> str:
     """What keeps the Job of a failed stage from stopping, as far as that is known."""
-    words = (p.progress(operation) for operation in stops_of(p.run))
+    words = (ctx.progress(operation) for operation in stops_of(ctx.run))
     return next((f": {item.message}" for item in words if item.message), "")
 
 
-def _suspended(p: Pass, text: str) -> _Said:
+def _suspended(ctx: Context, text: str) -> _Said:
     """Somebody, or a guard, has stopped the walk."""
-    why, then = commands.standstill(p)
-    why += _meanwhile(p.run)
-    by_guard = p.run.paused is not None and p.run.paused.startswith("guard ")
+    why, then = commands.standstill(ctx)
+    why += _meanwhile(ctx.run)
+    by_guard = ctx.run.paused is not None and ctx.run.paused.startswith("guard ")
     return _Said(
         "Suspended",
         "Unknown",
@@ -240,7 +240,7 @@ def _meanwhile(run: Run) -> str:
     return f"; {_listed([row.message for row in run.differences])}" if run.differences else ""
 
 
-def _different(p: Pass, run: Run, text: str) -> _Said:
+def _different(ctx: Context, run: Run, text: str) -> _Said:
     """What runs instead, since when, what unblocks it, and what happens if nothing does."""
     row = run.differences[0]
     due = clocks.due(run, clocks.DIFFERENCE)
@@ -248,7 +248,7 @@ def _different(p: Pass, run: Run, text: str) -> _Said:
     then = "the release is rolled back" if run.phase == "Guarding" else "the stage fails"
     deadline = f"; {then} at {clocks.stamp(due)[:19]}Z" if due is not None else ""
     waiting = f"{row.message}{more}, since {row.since[:19]}Z; make it so again, or roll back (kubectl release rollback "
-    waiting += f"{p.view.name}); clocks stand still{deadline}"
+    waiting += f"{ctx.view.name}); clocks stand still{deadline}"
     return _Said("Holding", "Unknown", "Holding", f"{text}: {row.message}{more}", waiting, working=True)
 
 
@@ -274,20 +274,20 @@ def _gating(run: Run, gates: list[GateStatus], state: str) -> tuple[str, str]:
     return f"the bake of this stage{until}{said}", "Baking"
 
 
-def _paused(p: Pass, run: Run) -> _Said:
+def _paused(ctx: Context, run: Run) -> _Said:
     index = current(run)
     stage = run.stages[index or 0]
     text = f"{run.version}: stage {stage.name} failed: {stage.message or ''}{_meanwhile(run)}"
-    waiting = f"a person: kubectl release retry {p.view.name}, or skip, rollback, abort"
+    waiting = f"a person: kubectl release retry {ctx.view.name}, or skip, rollback, abort"
     return _Said("Paused", "False", "Paused", text, waiting, stalled=True, paused=True)
 
 
-def _guarding(p: Pass, run: Run) -> _Said:
+def _guarding(ctx: Context, run: Run) -> _Said:
     text = f"{run.version}: all stages are done"
-    if suspended(p) and (run.paused or "").startswith("guard "):
-        return _suspended(p, text)
+    if suspended(ctx) and (run.paused or "").startswith("guard "):
+        return _suspended(ctx, text)
     if run.differences:
-        return _different(p, run, text)
+        return _different(ctx, run, text)
     rows = [*run.availability, *(row for row in run.guards if not row.early)]
     row = next((row for wanted in ("Expired", "Holding", "Breaching") for row in rows if row.state == wanted), None)
     due = clocks.due(run, "guard")
@@ -295,17 +295,17 @@ def _guarding(p: Pass, run: Run) -> _Said:
     waiting = f"guards watch{until}, then {run.version} is last good"
     if row is not None and row.state == "Expired":
         waiting = f"an answer of guard {judge.describe(row)}; until then nothing is promoted and nothing undone "
-        waiting += f"(kubectl release rollback {p.view.name} undoes it; a new version does not wait)"
+        waiting += f"(kubectl release rollback {ctx.view.name} undoes it; a new version does not wait)"
     elif row is not None and row in run.availability:
         waiting = f"{row.message}; nothing is promoted until it runs"
     elif row is not None:
         waiting = f"guard {judge.describe(row)}"
-    if suspended(p):
-        why, then = commands.standstill(p)
+    if suspended(ctx):
+        why, then = commands.standstill(ctx)
         waiting = f"{why}; waits for {then}"
-    lost = next((f"{name}: {sight.problem}" for name, sight in p.seen.sights.items() if sight.problem), None)
-    untold = observed.untold(p) if not run.observe else None
-    lost = lost or p.seen.looking
+    lost = next((f"{name}: {sight.problem}" for name, sight in ctx.seen.sights.items() if sight.problem), None)
+    untold = observed.untold(ctx) if not run.observe else None
+    lost = lost or ctx.seen.looking
     if lost or untold:
         waiting = f"cannot be made last good: {lost or untold}"
     if untold:
@@ -316,16 +316,16 @@ def _guarding(p: Pass, run: Run) -> _Said:
         )
     if run.observe:  # nothing was deployed
         return _Said("Guarding", "Unknown", "Guarding", f"{run.version} is only observed", waiting, working=True)
-    nobody = f" ({remark})" if (remark := _remark(p)) else ""
+    nobody = f" ({remark})" if (remark := _remark(ctx)) else ""
     return _Said("Guarding", "True", "Guarding", f"serving {run.version}{nobody}; guards watch{until}", waiting)
 
 
-def _returning(p: Pass, run: Run) -> _Said:
+def _returning(ctx: Context, run: Run) -> _Said:
     assert run.rollback is not None
     if run.phase == "Verifying":
         row = next((row for row in run.rollback.verify if row.state != "Passing"), None)
-        changed = difference(p.seen)
-        trouble = next((standing.trouble for standing in p.seen.standings.values() if standing.trouble), "")
+        changed = difference(ctx.seen)
+        trouble = next((standing.trouble for standing in ctx.seen.standings.values() if standing.trouble), "")
         waiting = f"verification of the rollback{f', {judge.describe(row)}' if row else ''}"
         waiting += f"; {trouble}" if trouble else ""
         waiting += f"; {changed}: put it back" if changed else ""
@@ -339,44 +339,49 @@ def _returning(p: Pass, run: Run) -> _Said:
     return _Said("RollingBack", "False", "RollingBack", text, waiting, working=True)
 
 
-def _resting(p: Pass, situation: Situation) -> _Said:
-    status, spec = p.status, p.view.spec
+def _resting(ctx: Context, situation: Situation) -> _Said:
+    status, spec = ctx.status, ctx.view.spec
     run, version = status.run, spec.version if spec is not None else ""
-    if situation == "Invalid" or (situation != "Leaving" and (p.view.problems or spec is None)):
+    if situation == "Invalid" or (situation != "Leaving" and (ctx.view.problems or spec is None)):
         # the last one has no words where there are more than were counted
-        count = f"{len(p.view.problems) - 1}" if all(p.view.problems) else f"at least {len(p.view.problems) - 1}"
-        more = f" (and {count} more)" if len(p.view.problems) > 1 else ""
-        text = (p.view.problems or ("spec cannot be read",))[0] + more
+        count = f"{len(ctx.view.problems) - 1}" if all(ctx.view.problems) else f"at least {len(ctx.view.problems) - 1}"
+        more = f" (and {count} more)" if len(ctx.view.problems) > 1 else ""
+        text = (ctx.view.problems or ("spec cannot be read",))[0] + more
         return _Said("Invalid", "False", "InvalidSpec", text, "a corrected spec", stalled=True)
-    if status.unverified is not None and (situation == "Unverified" or p.view.run is not None):
-        return _unverified(p)
+    if status.unverified is not None and (situation == "Unverified" or ctx.view.run is not None):
+        return _unverified(ctx)
     if situation == "Unobserved":
         return _Said("Pending", "Unknown", "Unobserved", f"{version}: its targets are being looked at", working=True)
     if situation == "Unseen":
         text = f"{version} cannot start yet: nobody knows what is there now"
         return _Said(
-            "Pending", "Unknown", "Unobserved", f"{text}: {p.seen.looking}", f"a look at {p.seen.looking}", working=True
+            "Pending",
+            "Unknown",
+            "Unobserved",
+            f"{text}: {ctx.seen.looking}",
+            f"a look at {ctx.seen.looking}",
+            working=True,
         )
     if situation == "Drifted":
-        text = f"{version} was promoted, but {difference(p.seen)}"
-        waiting = f"the target to be put back, a Retry (kubectl release retry {p.view.name}), or a new version"
+        text = f"{version} was promoted, but {difference(ctx.seen)}"
+        waiting = f"the target to be put back, a Retry (kubectl release retry {ctx.view.name}), or a new version"
         return _Said("Drifted", "False", "Drifted", text, waiting, stalled=True)
     if situation == "Unconnected":
-        text = f"{version} cannot start: {_listed(p.seen.unconnected)}"
-        return _Said("Waiting", "False", "ConnectionNotFound", text, f"{p.seen.unconnected[0]}", working=True)
+        text = f"{version} cannot start: {_listed(ctx.seen.unconnected)}"
+        return _Said("Waiting", "False", "ConnectionNotFound", text, f"{ctx.seen.unconnected[0]}", working=True)
     if situation == "Unresolved":
-        names = unresolved_names(p.view, p.seen)
+        names = unresolved_names(ctx.view, ctx.seen)
         text = f"{version} cannot start: {_listed(names)}"
         return _Said(
             "Invalid", "False", "InvalidSpec", text, "a spec without it, or a first promoted version", stalled=True
         )
     if situation == "Settling":
-        name, unready = next((name, sight.unready) for name, sight in p.seen.sights.items() if sight.unready)
+        name, unready = next((name, sight.unready) for name, sight in ctx.seen.sights.items() if sight.unready)
         text = f"{version} is what {name} has, but not what runs: {unready}"
         waiting = f"{name} to run it ({unready}), looked at again every 30s; adopt: Never walks the stages instead"
         return _Said("Waiting", "Unknown", "Settling", text, waiting, working=True)
     if situation == "Missing":
-        name, problem = next((name, sight.problem) for name, sight in p.seen.sights.items() if sight.problem)
+        name, problem = next((name, sight.problem) for name, sight in ctx.seen.sights.items() if sight.problem)
         text = f"{version} cannot start: {name}: {problem}"
         reason = "TargetNotFound" if problem.startswith("there is no") else "TargetUnfit"
         return _Said("Waiting", "False", reason, text, f"{name}: {problem}; looked at again every 30s", working=True)
@@ -384,46 +389,44 @@ def _resting(p: Pass, situation: Situation) -> _Said:
         text = f"{version} is not started: the Release is suspended"
         return _Said("Suspended", "Unknown", "Suspended", text, "spec.suspend to be false", paused=True, working=True)
     if situation == "Unadmitted":
-        text = f"{version} cannot start: {p.seen.doubt}"
+        text = f"{version} cannot start: {ctx.seen.doubt}"
         return _Said(
             "Waiting", "False", "PolicyNotInForce", text, "the admission policies to be in force", working=True
         )
     if situation == "Blocked":
-        text = f"{version} waits for release {p.seen.rival}, which has one of its targets"
-        return _Said("Waiting", "Unknown", "Blocked", text, f"release {p.seen.rival} to end its run", working=True)
+        text = f"{version} waits for release {ctx.seen.rival}, which has one of its targets"
+        return _Said("Waiting", "Unknown", "Blocked", text, f"release {ctx.seen.rival} to end its run", working=True)
     live = status.live.version if status.live else ""
     if situation in ("Settled", "Adopted"):
-        return _serving(p, version)
+        return _serving(ctx, version)
     if run and run.outcome == "Promoted" and run.version == version and situation not in ("Rejected", "Ended"):
-        return _serving(p, version)  # it has been promoted in this very pass, in which it was looked at
-    return _after(p, status, run, version, live)
+        return _serving(ctx, version)  # it has been promoted in this very pass, in which it was looked at
+    return _after(ctx, status, run, version, live)
 
 
-def _serving(p: Pass, version: str) -> _Said:
+def _serving(ctx: Context, version: str) -> _Said:
     """The wanted version is live, and was seen to be."""
     unknown = next(
-        (f"{name}: {standing.unknown}" for name, standing in p.seen.standings.items() if standing.unknown), None
+        (f"{name}: {standing.unknown}" for name, standing in ctx.seen.standings.items() if standing.unknown), None
     )
     if unknown:
         text = f"{version} was promoted; whether it is live cannot be told: {unknown}"
         return _Said("Promoted", "Unknown", "Unobserved", text, f"a look at {unknown}", working=True)
-    remark = _remark(p)
-    caveat = (p.status.live.caveat if p.status.live is not None else None) or ""
+    remark = _remark(ctx)
+    caveat = (ctx.status.live.caveat if ctx.status.live is not None else None) or ""
     caveat = "; ".join(part for part in (caveat, remark if remark not in caveat else "") if part)
     text = f"serving {version}{f' ({caveat})' if caveat else ''}"
-    if edited(p.view):
-        text += (
-            f"; the spec was edited: the edit counts from the next version, or from kubectl release retry {p.view.name}"
-        )
+    if edited(ctx.view):
+        text += f"; the spec was edited: the edit counts from the next version, or from kubectl release retry {ctx.view.name}"
     return _Said("Promoted", "True", "Promoted", text)
 
 
-def _unverified(p: Pass) -> _Said:
-    left = p.status.unverified
+def _unverified(ctx: Context) -> _Said:
+    left = ctx.status.unverified
     assert left is not None
-    version = p.view.spec.version if p.view.spec is not None else ""
+    version = ctx.view.spec.version if ctx.view.spec is not None else ""
     text = f"rollback of {left.version} failed: {left.reason}; what is served is not verified"
-    name, run = p.view.name, p.status.run
+    name, run = ctx.view.name, ctx.status.run
     tried = [left.version]
     if run is not None and run.id != left.run and run.outcome is not None:
         tried.append(run.version)
@@ -432,8 +435,8 @@ def _unverified(p: Pass) -> _Said:
     if version not in tried:
         text += f"; {version} is not started on it"
     confirm = f"kubectl release confirm {name} says that what is served is good"
-    if p.seen.lost:
-        text += f"; what was there before it is lost: {p.seen.lost}"
+    if ctx.seen.lost:
+        text += f"; what was there before it is lost: {ctx.seen.lost}"
         waiting = f"a person to bring back by hand what was there before; then {confirm}"
         return _Said("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
     again = f"kubectl release rollback {name} tries again what could not be undone; "
@@ -451,15 +454,15 @@ def _listed(problems: Sequence[str]) -> str:
     return f"{problems[0]}{more}"
 
 
-def _live(p: Pass, run: Run | None) -> str:
+def _live(ctx: Context, run: Run | None) -> str:
     """What is served, as far as somebody has looked: normally only where a verification has passed."""
-    live = p.status.live
-    changed = difference(p.seen)
+    live = ctx.status.live
+    changed = difference(ctx.seen)
     if changed:
         return f"serving something else than was left: {changed}"
     if live is None or not live.version:
         return "serving what was there before"
-    caveat, remark = live.caveat or "", _remark(p)
+    caveat, remark = live.caveat or "", _remark(ctx)
     if caveat or remark:
         more = "" if remark in caveat else remark
         return f"serving {live.version} ({'; '.join(part for part in (caveat, more) if part)})"
@@ -467,13 +470,15 @@ def _live(p: Pass, run: Run | None) -> str:
     return f"serving {live.version}{' normally' if verified else ''}"
 
 
-def _remark(p: Pass) -> str:
+def _remark(ctx: Context) -> str:
     """What people should know although nothing is different: nobody runs it."""
-    return "; ".join(standing.remark for standing in p.seen.standings.values() if standing.remark.startswith("nobody"))
+    return "; ".join(
+        standing.remark for standing in ctx.seen.standings.values() if standing.remark.startswith("nobody")
+    )
 
 
-def _after(p: Pass, status: ReleaseStatus, run: Run | None, version: str, live: str) -> _Said:
-    serving = _live(p, run)
+def _after(ctx: Context, status: ReleaseStatus, run: Run | None, version: str, live: str) -> _Said:
+    serving = _live(ctx, run)
     if run is not None and run.version == version and run.outcome == "RollbackFailed":
         text = f"rollback of {version} failed: {run.reason}; a person has said that what is served is good"
         return _Said("RollbackFailed", "False", "RollbackFailed", text, "a Retry or a new version", stalled=True)
@@ -491,12 +496,12 @@ def _after(p: Pass, status: ReleaseStatus, run: Run | None, version: str, live: 
     return _Said("RolledBack", "False", "RolledBack", text, "a Retry or a new version", stalled=True)
 
 
-def _drift(p: Pass) -> str:
+def _drift(ctx: Context) -> str:
     """What others have made of what was promoted, or of what the run has changed."""
-    run = p.view.run
+    run = ctx.view.run
     if run is None:
-        return difference(p.seen)
-    after = p.status.run
+        return difference(ctx.seen)
+    after = ctx.status.run
     return "; ".join(row.message for row in after.differences) if after is not None and after.outcome is None else ""
 
 
@@ -522,25 +527,25 @@ def _stage(run: Run | None) -> str | None:
     return f"{number + 1}/{len(run.stages)} {run.stages[number].name}"
 
 
-def _waiting(p: Pass, message: str | None) -> None:
+def _waiting(ctx: Context, message: str | None) -> None:
     if message is None:
-        p.status.waitingFor = None
-    elif p.status.waitingFor is None or p.status.waitingFor.message != message[:1000]:
-        p.status.waitingFor = WaitingFor(message=message[:1000], since=clocks.stamp(p.now))
+        ctx.status.waitingFor = None
+    elif ctx.status.waitingFor is None or ctx.status.waitingFor.message != message[:1000]:
+        ctx.status.waitingFor = WaitingFor(message=message[:1000], since=clocks.stamp(ctx.now))
 
 
-def _write(p: Pass, wanted: dict[str, tuple[str, str, str]]) -> None:
+def _write(ctx: Context, wanted: dict[str, tuple[str, str, str]]) -> None:
     """`lastTransitionTime` moves only with the status of a condition."""
-    old = {item.type: item for item in p.status.conditions}
-    now = clocks.stamp(p.now)[:19] + "Z"
-    p.status.conditions = [
+    old = {item.type: item for item in ctx.status.conditions}
+    now = clocks.stamp(ctx.now)[:19] + "Z"
+    ctx.status.conditions = [
         Condition(
             type=name,
             status=value,
             reason=reason,
             message=message[:2000],
             lastTransitionTime=old[name].lastTransitionTime if name in old and old[name].status == value else now,
-            observedGeneration=p.view.generation,
+            observedGeneration=ctx.view.generation,
         )
         for name in ORDER
         if name in wanted

@@ -16,12 +16,12 @@ from datetime import datetime, timedelta
 
 from gatewright.api.base import seconds
 from gatewright.api.release import Check, Notify, ReleaseSpec
-from gatewright.api.status import Downtime, GateStatus, Notice, ReleaseStatus, Run, StageStatus, Thread
+from gatewright.api.status import Downtime, GateStatus, Notification, ReleaseStatus, Run, StageStatus, Thread
 from gatewright.core.checks import followups, judge
 from gatewright.core.interventions import approvals
 from gatewright.core.model import Delivery, digest
 from gatewright.core.run import clocks
-from gatewright.core.run.context import Pass
+from gatewright.core.run.context import Context
 from gatewright.core.run.stages import current
 
 ENDINGS = ("Promoted", "Superseded", "Aborted", "RolledBack", "RollbackFailed", "Observed")
@@ -55,22 +55,22 @@ def channels(spec: ReleaseSpec) -> dict[str, list[Notify]]:
     return found
 
 
-def tell(p: Pass) -> datetime | None:
+def tell(ctx: Context) -> datetime | None:
     """Bring notices and threads up to this decision; when it must be looked at again, if that is known."""
-    spec = p.view.spec or (p.body_.spec if p.body_ is not None else None)
-    status = p.status
+    spec = ctx.view.spec or (ctx.body_.spec if ctx.body_ is not None else None)
+    status = ctx.status
     if spec is None or not (spec.notify or status.notices or status.threads or status.downtime):
         return None
     wanted = channels(spec)
-    _settle(p, wanted)
+    _settle(ctx, wanted)
     if status.run is not None:
-        for event in _events(p, status.run):
-            _add(p, wanted, event, status.run.id)
-    for row in followups.fallen(p.view.status, status):
+        for event in _events(ctx, status.run):
+            _add(ctx, wanted, event, status.run.id)
+    for row in followups.fallen(ctx.view.status, status):
         name, text = ("FollowUpDue", "is overdue") if row.state == "Overdue" else ("FollowUpFailed", "has failed")
         why = f": {row.message}" if row.message else ""
-        _add(p, wanted, _Event(name, f"follow-up {row.name} of {row.version} {text}{why}", row.name), row.run)
-    due = _downtime(p, wanted)
+        _add(ctx, wanted, _Event(name, f"follow-up {row.name} of {row.version} {text}{why}", row.name), row.run)
+    due = _downtime(ctx, wanted)
     _let_go(status)
     return due
 
@@ -78,26 +78,26 @@ def tell(p: Pass) -> datetime | None:
 # --- what became of earlier notices
 
 
-def _settle(p: Pass, wanted: Mapping[str, list[Notify]]) -> None:
-    for notice in p.status.notices:
+def _settle(ctx: Context, wanted: Mapping[str, list[Notify]]) -> None:
+    for notice in ctx.status.notices:
         for channel in list(notice.to):
-            done = p.seen.delivered.get((notice.id, channel))
+            done = ctx.seen.delivered.get((notice.id, channel))
             if done is None and channel in wanted:
                 continue
             notice.to.remove(channel)
             if done is not None:
-                _delivered(p, notice, channel, done)
-    p.status.notices = [notice for notice in p.status.notices if notice.to]
+                _delivered(ctx, notice, channel, done)
+    ctx.status.notices = [notice for notice in ctx.status.notices if notice.to]
 
 
-def _delivered(p: Pass, notice: Notice, channel: str, done: Delivery) -> None:
+def _delivered(ctx: Context, notice: Notification, channel: str, done: Delivery) -> None:
     if done.failed:
         text = f"{channel.rpartition('-')[0]} was not told of {notice.event} (run {notice.run}): {done.failed}"
-        p.note("NotificationFailed", text, warning=True)
+        ctx.note("NotificationFailed", text, warning=True)
         return
-    others = [item for item in p.status.threads if (item.run, item.to) != (notice.run, channel)]
+    others = [item for item in ctx.status.threads if (item.run, item.to) != (notice.run, channel)]
     fresh = [Thread(run=notice.run, to=channel, handle=done.handle[:320])] if done.handle else []
-    p.status.threads = [*others, *fresh][-THREADS:]
+    ctx.status.threads = [*others, *fresh][-THREADS:]
 
 
 def _let_go(status: ReleaseStatus) -> None:
@@ -113,9 +113,9 @@ def _let_go(status: ReleaseStatus) -> None:
 # --- new notices
 
 
-def _add(p: Pass, wanted: Mapping[str, list[Notify]], event: _Event, run: int, anyway: bool = False) -> None:
+def _add(ctx: Context, wanted: Mapping[str, list[Notify]], event: _Event, run: int, anyway: bool = False) -> None:
     """A notice to those who asked for the event; an ending also closes what was opened for its run."""
-    status = p.status
+    status = ctx.status
     name = ".".join(filter(None, (str(run), event.name, event.about)))
     names = {event.name} | ({"RollbackFailed"} if event.name == "RollbackHindered" else set())
     to = [
@@ -129,16 +129,16 @@ def _add(p: Pass, wanted: Mapping[str, list[Notify]], event: _Event, run: int, a
         to += [channel for channel in wanted if channel in opened and channel not in to]
     if not to or any(notice.id == name for notice in status.notices):
         return
-    status.notices.append(Notice(id=name, at=clocks.stamp(p.now), text=event.text[:500], to=to))
+    status.notices.append(Notification(id=name, at=clocks.stamp(ctx.now), text=event.text[:500], to=to))
     if len(status.notices) > MOST:
         quiet = next((notice for notice in status.notices if notice.event not in LOUD), status.notices[0])
         status.notices.remove(quiet)
-        p.note("NotificationFailed", f"nobody was told of {quiet.id}: too many wait to be told", warning=True)
+        ctx.note("NotificationFailed", f"nobody was told of {quiet.id}: too many wait to be told", warning=True)
 
 
-def _events(p: Pass, run: Run) -> Iterator[_Event]:
+def _events(ctx: Context, run: Run) -> Iterator[_Event]:
     """What happened between the status before this pass and the one decided in it, in order."""
-    before = p.view.status
+    before = ctx.view.status
     old = before.run if before.run is not None and before.run.id == run.id else None
     ended = run.outcome is not None and (old is None or old.outcome is None)
     if run.observe:
@@ -151,12 +151,12 @@ def _events(p: Pass, run: Run) -> Iterator[_Event]:
         # A Retry may have pinned an edit with more stages.
         was = old.stages[number] if old is not None and number < len(old.stages) else None
         yield from _of_stage(stage, was, f"{number + 1}/{len(run.stages)}")
-    asked = _asked(p.status)
+    asked = _asked(ctx.status)
     if asked is not None and asked != (_asked(before) if old is not None else None):
-        yield _Event("ApprovalNeeded", p.status.waitingFor.message if p.status.waitingFor else "", asked)
+        yield _Event("ApprovalNeeded", ctx.status.waitingFor.message if ctx.status.waitingFor else "", asked)
     if _completed(run) and not (old is not None and _completed(old)):
         yield _Event("Completed", f"serving {run.version}")
-    for note in p.decision.notes:
+    for note in ctx.decision.notes:
         if note.reason == "GuardFailed":
             yield _Event("GuardFailed", note.message, digest([note.message, run.startedAt]))
     if run.rollback is not None and (old is None or old.rollback is None):
@@ -164,7 +164,7 @@ def _events(p: Pass, run: Run) -> Iterator[_Event]:
     verifies = run.phase == "Verifying" and run.rollback is not None and bool(run.rollback.verify)
     if verifies and not (old is not None and old.phase == "Verifying"):
         yield _Event("Verifying", "everything is undone; it is being verified")
-    for note in p.decision.notes:
+    for note in ctx.decision.notes:
         if note.reason in ("RollbackOverdue", "RollbackHindered"):
             yield _Event(
                 note.reason, note.message, digest(note.message)[:6] if note.reason == "RollbackHindered" else ""
@@ -219,47 +219,47 @@ def _asked(status: ReleaseStatus) -> str | None:
 # --- downtime
 
 
-def _downtime(p: Pass, wanted: Mapping[str, list[Notify]]) -> datetime | None:
+def _downtime(ctx: Context, wanted: Mapping[str, list[Notify]]) -> datetime | None:
     """Users are told when they have not been served for too long, and when they are served again."""
     asking = {
         channel: min(seconds(entry.after) for entry in entries if "Downtime" in entry.events)
         for channel, entries in wanted.items()
         if any("Downtime" in entry.events for entry in entries)
     }
-    status = p.status
+    status = ctx.status
     if not asking:
         status.downtime = None
         return None
-    rows = _health(p, [entry for entries in wanted.values() for entry in entries if "Downtime" in entry.events])
+    rows = _health(ctx, [entry for entries in wanted.values() for entry in entries if "Downtime" in entry.events])
     bad = next((row for row in rows if row.state in ("Breaching", "Failed")), None)
     if status.downtime is None and bad is not None and status.run is not None:
         status.downtime = Downtime(
-            since=bad.since or clocks.stamp(p.now), run=status.run.id, check=judge.describe(bad)[:300]
+            since=bad.since or clocks.stamp(ctx.now), run=status.run.id, check=judge.describe(bad)[:300]
         )
     elif status.downtime is not None and bad is None and (_served(status) or (rows and judge.all_passing(rows))):
-        _restored(p, wanted, status.downtime)
-    return _too_long(p, wanted, asking)
+        _restored(ctx, wanted, status.downtime)
+    return _too_long(ctx, wanted, asking)
 
 
-def _too_long(p: Pass, wanted: Mapping[str, list[Notify]], asking: Mapping[str, float]) -> datetime | None:
-    down = p.status.downtime
+def _too_long(ctx: Context, wanted: Mapping[str, list[Notify]], asking: Mapping[str, float]) -> datetime | None:
+    down = ctx.status.downtime
     if down is None:
         return None
     since = clocks.parse(down.since)
     due = {channel: since + timedelta(seconds=after) for channel, after in asking.items() if channel not in down.told}
-    late = {channel: wanted[channel] for channel, at in due.items() if at <= p.now}
+    late = {channel: wanted[channel] for channel, at in due.items() if at <= ctx.now}
     if late:
         text = f"users have not been served since {down.since[:19]}Z: {down.check}"
-        _add(p, late, _Event("Downtime", text, digest([down.since, down.told])), down.run)
+        _add(ctx, late, _Event("Downtime", text, digest([down.since, down.told])), down.run)
         down.told = [*down.told, *late][:10]
-    return min((at for at in due.values() if at > p.now), default=None)
+    return min((at for at in due.values() if at > ctx.now), default=None)
 
 
-def _restored(p: Pass, wanted: Mapping[str, list[Notify]], down: Downtime) -> None:
-    took = clocks.words((p.now - clocks.parse(down.since)).total_seconds())
-    p.status.downtime = None
+def _restored(ctx: Context, wanted: Mapping[str, list[Notify]], down: Downtime) -> None:
+    took = clocks.words((ctx.now - clocks.parse(down.since)).total_seconds())
+    ctx.status.downtime = None
     event = _Event("Restored", f"users are served again after {took}", digest(down.since))
-    _add(p, {channel: wanted[channel] for channel in down.told if channel in wanted}, event, down.run, anyway=True)
+    _add(ctx, {channel: wanted[channel] for channel in down.told if channel in wanted}, event, down.run, anyway=True)
 
 
 def _served(status: ReleaseStatus) -> bool:
@@ -270,12 +270,12 @@ def _served(status: ReleaseStatus) -> bool:
     return run is not None and run.rollback is not None and run.outcome in ("RolledBack", "Superseded", "Aborted")
 
 
-def _health(p: Pass, entries: list[Notify]) -> list[GateStatus]:
+def _health(ctx: Context, entries: list[Notify]) -> list[GateStatus]:
     """Rows of the health checks that are being watched in this phase; none where nobody looks."""
-    run = p.status.run
-    if run is None or p.body_ is None or run.observe or run.phase == "Preflight":
+    run = ctx.status.run
+    if run is None or ctx.body_ is None or run.observe or run.phase == "Preflight":
         return []
-    spec, before = p.body.spec, p.view.status.run
+    spec, before = ctx.body.spec, ctx.view.status.run
     turned = run.rollback is not None and (before is None or before.rollback is None)
     found: list[tuple[Check, GateStatus]] = []
     if run.rollback is None or turned:

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from gatewright.api.release import Check
-from gatewright.api.status import Entry, GateStatus, Outcome, Past, ReleaseStatus, Run, Served
+from gatewright.api.status import GateStatus, JournalEntry, Outcome, Past, ReleaseStatus, Run, Served
 from gatewright.core.checks import judge
 from gatewright.core.checks.window import Verdict
-from gatewright.core.model import Body, Decision, Holding, Note, Observation, Operation, Progress, View
+from gatewright.core.model import Decision, Holding, KubernetesEvent, Observation, Operation, PinnedSpec, Progress, View
 from gatewright.core.run import clocks, states
 from gatewright.core.run.operations import holdings, of_check, path_of, window_of
 from gatewright.core.spec.expand import Unknown
@@ -26,13 +26,13 @@ class Refused(Exception):
 
 
 @dataclass(slots=True)
-class Pass:
+class Context:
     """What came in, and the decision that is being made."""
 
     view: View
     seen: Observation
     decision: Decision
-    body_: Body | None
+    body_: PinnedSpec | None
     wakes: list[datetime] = field(default_factory=list)
     """When it has to be looked at again, besides the clocks of the run."""
     holdings_: Sequence[Holding] | None = None
@@ -51,13 +51,13 @@ class Pass:
         return self.status.run
 
     @property
-    def body(self) -> Body:
+    def body(self) -> PinnedSpec:
         assert self.body_ is not None
         return self.body_
 
     def note(self, reason: str, message: str, warning: bool = False) -> None:
         """An Event for this transition."""
-        self.decision.notes.append(Note(reason, message[:1000], warning))
+        self.decision.notes.append(KubernetesEvent(reason, message[:1000], warning))
 
     def firmly(self) -> None:
         """The write of this pass must not wait."""
@@ -93,7 +93,7 @@ class Pass:
         self.firmly()
         kinds = ("target/", "configmap/", "secret/", "job/", "flags/", "action/")
         if operation.subject.startswith(kinds) and stage:
-            entry = Entry(key=operation.key, stage=stage, step=step, subject=operation.subject)
+            entry = JournalEntry(key=operation.key, stage=stage, step=step, subject=operation.subject)
             if entry not in self.run.journal:
                 self.run.journal.append(entry)
 
@@ -103,40 +103,42 @@ def lines(checks: Sequence[Check]) -> list[GateStatus]:
     return [GateStatus(name=check.name, state="Unknown") for check in checks]
 
 
-def look(p: Pass, place: str, checks: Sequence[Check], rows: Sequence[GateStatus], stage: int | None = None) -> None:
+def look(
+    ctx: Context, place: str, checks: Sequence[Check], rows: Sequence[GateStatus], stage: int | None = None
+) -> None:
     """Bring the status lines of measured checks, jobs and approvals up to what was observed; start jobs that are due."""
     for check, row in zip(checks, rows, strict=True):
         try:
-            _look(p, place, check, row, stage)
+            _look(ctx, place, check, row, stage)
         except Unknown as error:  # what it names is not there, and never will be in this run
-            row.state, row.message, row.since = "Failed", str(error)[:1000], clocks.stamp(p.now)
+            row.state, row.message, row.since = "Failed", str(error)[:1000], clocks.stamp(ctx.now)
 
 
-def _look(p: Pass, place: str, check: Check, row: GateStatus, stage: int | None) -> None:
-    operation = of_check(p.view, p.body, p.run, place, check, stage)
+def _look(ctx: Context, place: str, check: Check, row: GateStatus, stage: int | None) -> None:
+    operation = of_check(ctx.view, ctx.body, ctx.run, place, check, stage)
     if operation is None:
-        seen = p.seen.verdicts.get(path_of(p.run, place, check, window_of(p.run, row, stage)))
+        seen = ctx.seen.verdicts.get(path_of(ctx.run, place, check, window_of(ctx.run, row, stage)))
         fails = (check.onHoldExpired or ("Guarding" if place == "guards" else "Fail")) == "Fail"
-        judge.line(check, row, seen or Verdict("Unknown", 0.0), p.now, silence_fails=fails)
+        judge.line(check, row, seen or Verdict("Unknown", 0.0), ctx.now, silence_fails=fails)
         return
     if row.state in ("Passing", "Failed"):
         return
-    if p.run.observe:  # nothing is acted on, and a Job is an act
-        row.state, row.message, row.since = "Passing", f"would run {operation.subject}"[:1000], clocks.stamp(p.now)
+    if ctx.run.observe:  # nothing is acted on, and a Job is an act
+        row.state, row.message, row.since = "Passing", f"would run {operation.subject}"[:1000], clocks.stamp(ctx.now)
         return
-    progress = p.progress(operation)
+    progress = ctx.progress(operation)
     if progress.state == "Absent":
-        p.perform(operation, p.run.stages[stage].name if stage is not None else "", f"gates/{check.name}")
+        ctx.perform(operation, ctx.run.stages[stage].name if stage is not None else "", f"gates/{check.name}")
     if operation.kind != "ask":  # people answer those, not operations
-        judge.by_progress(row, progress, p.now)
+        judge.by_progress(row, progress, ctx.now)
 
 
-def finish(p: Pass, outcome: Outcome, reason: str) -> None:
+def finish(ctx: Context, outcome: Outcome, reason: str) -> None:
     """End the run: history, finalizer, clocks."""
-    run = p.run
+    run = ctx.run
     states.end(run, outcome)
-    run.finishedAt = clocks.stamp(p.now)
-    run.took = clocks.words((p.now - clocks.parse(run.startedAt)).total_seconds())
+    run.finishedAt = clocks.stamp(ctx.now)
+    run.took = clocks.words((ctx.now - clocks.parse(run.startedAt)).total_seconds())
     run.reason = reason[:1000]
     run.timers.clear()
     run.held = None
@@ -154,13 +156,13 @@ def finish(p: Pass, outcome: Outcome, reason: str) -> None:
         revision=run.revision,
         people=run.people,
     )
-    p.status.history = [past, *(item for item in p.status.history if item.id != run.id)][:HISTORY]
-    p.decision.release = True
-    p.note(outcome, f"{run.version}: {reason}", warning=outcome in ("RolledBack", "RollbackFailed"))
-    p.firmly()
+    ctx.status.history = [past, *(item for item in ctx.status.history if item.id != run.id)][:HISTORY]
+    ctx.decision.release = True
+    ctx.note(outcome, f"{run.version}: {reason}", warning=outcome in ("RolledBack", "RollbackFailed"))
+    ctx.firmly()
 
 
-def serve(p: Pass, served: Served | None) -> None:
+def serve(ctx: Context, served: Served | None) -> None:
     """Say what is live; the time moves only when the version does."""
-    now = clocks.stamp(p.now)
-    p.status.live = served.model_copy(update={"since": now}) if served is not None else None
+    now = clocks.stamp(ctx.now)
+    ctx.status.live = served.model_copy(update={"since": now}) if served is not None else None

@@ -19,7 +19,7 @@ from gatewright.core.interventions import answer
 from gatewright.core.model import Decision, Observation, Revision, View
 from gatewright.core.report import conditions, notifications, size
 from gatewright.core.run import clocks, phases, rollback, stages
-from gatewright.core.run.context import Pass, finish, serve
+from gatewright.core.run.context import Context, finish, serve
 from gatewright.core.run.operations import subjects
 from gatewright.core.run.situations import Situation, classify
 from gatewright.core.spec.expand import Unknown
@@ -32,7 +32,7 @@ def decide(view: View, seen: Observation) -> Decision:
     """What is to be done now. Pure: the same arguments, the same decision."""
     situation = classify(view, seen)
     status = ReleaseStatus.model_validate(view.status.model_dump())
-    p = Pass(view, seen, Decision(status), seen.body)
+    p = Context(view, seen, Decision(status), seen.body)
     if view.run is not None and seen.body is not None and seen.unwatched > 0:
         clocks.shift(p.run, timedelta(seconds=seen.unwatched))
         p.firmly()
@@ -54,58 +54,58 @@ def decide(view: View, seen: Observation) -> Decision:
     return p.decision
 
 
-def _nothing(p: Pass) -> None:
+def _nothing(ctx: Context) -> None:
     """Nothing is to be done before something changes outside."""
 
 
-def _at_rest(p: Pass) -> None:
+def _at_rest(ctx: Context) -> None:
     """No finalizer at rest."""
-    p.decision.release = p.view.finalized
-    p.decision.lazy = not p.view.finalized
+    ctx.decision.release = ctx.view.finalized
+    ctx.decision.lazy = not ctx.view.finalized
 
 
-def _adopt(p: Pass) -> None:
+def _adopt(ctx: Context) -> None:
     """Every target already has the version: it is live, and last good."""
-    spec = p.view.spec
+    spec = ctx.view.spec
     assert spec is not None
-    taken = pin(spec, p.status.runs, None)
-    found = {name: config for name, config in subjects(taken).items() if name in p.seen.sights}
+    taken = pin(spec, ctx.status.runs, None)
+    found = {name: config for name, config in subjects(taken).items() if name in ctx.seen.sights}
     data = {
         "subjects": {name: {"config": config, "changes": []} for name, config in found.items()},
-        "snapshots": {name: sight.snapshot for name, sight in p.seen.sights.items()},
+        "snapshots": {name: sight.snapshot for name, sight in ctx.seen.sights.items()},
     }
-    revision = Revision.named(p.view, f"{p.status.runs}-good", data)
-    p.decision.revision = revision
-    served = Served(version=spec.version, snapshot=revision.name, since=clocks.stamp(p.now))
-    p.status.lastGood = served
-    p.status.rejected = [item for item in p.status.rejected if item.version != spec.version]
-    serve(p, served)
-    p.decision.release = p.view.finalized
-    p.note("Adopted", f"{spec.version} is live on every target already")
-    p.firmly()
+    revision = Revision.named(ctx.view, f"{ctx.status.runs}-good", data)
+    ctx.decision.revision = revision
+    served = Served(version=spec.version, snapshot=revision.name, since=clocks.stamp(ctx.now))
+    ctx.status.lastGood = served
+    ctx.status.rejected = [item for item in ctx.status.rejected if item.version != spec.version]
+    serve(ctx, served)
+    ctx.decision.release = ctx.view.finalized
+    ctx.note("Adopted", f"{spec.version} is live on every target already")
+    ctx.firmly()
 
 
-def _look_again(p: Pass) -> None:
-    p.decision.release = p.view.finalized
+def _look_again(ctx: Context) -> None:
+    ctx.decision.release = ctx.view.finalized
 
 
-def _impossible(p: Pass, error: Unknown) -> None:
+def _impossible(ctx: Context, error: Unknown) -> None:
     """A reference that cannot be resolved in the middle of a run fails what it stands in, whatever that is."""
-    run = p.status.run
+    run = ctx.status.run
     if run is None or run.outcome is not None:
         raise error
     index = stages.current(run)
     if run.phase == "Preflight":
-        finish(p, "Aborted", f"{error}; nothing was touched; correct the spec")
+        finish(ctx, "Aborted", f"{error}; nothing was touched; correct the spec")
     elif run.phase == "Walking" and index is not None and run.stages[index].state != "Pending":
-        stages.fail_stage(p, index, "Step", str(error))
+        stages.fail_stage(ctx, index, "Step", str(error))
     elif run.phase in ("RollingBack", "Verifying"):
-        rollback.fail(p, str(error))
+        rollback.fail(ctx, str(error))
     else:
-        rollback.begin(p, "Step", str(error))
+        rollback.begin(ctx, "Step", str(error))
 
 
-ACTIONS: Mapping[Situation, Callable[[Pass], None]] = {
+ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "Unread": _nothing,
     "Unseen": _nothing,
     "Unobserved": _nothing,
@@ -134,8 +134,8 @@ ACTIONS: Mapping[Situation, Callable[[Pass], None]] = {
 }
 
 
-def _wake(p: Pass) -> datetime | None:
-    run = p.status.run
+def _wake(ctx: Context) -> datetime | None:
+    run = ctx.status.run
     if run is not None and run.outcome is None:
-        return clocks.earliest(run, p.now)
+        return clocks.earliest(run, ctx.now)
     return None

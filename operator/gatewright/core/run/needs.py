@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from gatewright.api.release import Check
 from gatewright.api.status import GateStatus, Run
 from gatewright.core.checks import followups
-from gatewright.core.model import Body, Holding, Measure, Needs, Observation, Operation, View
+from gatewright.core.model import Holding, Measure, Needs, Observation, Operation, PinnedSpec, View
 from gatewright.core.run import clocks, resting
 from gatewright.core.run.operations import holdings, measure, of_check, of_step, of_undo, stop_of_step, subjects
 from gatewright.core.run.pinning import first_changes
@@ -27,9 +27,9 @@ _T = TypeVar("_T")
 
 def needs(
     view: View,
-    body: Body | None,
+    body: PinnedSpec | None,
     now: datetime,
-    kept: Mapping[str, Body | None] | None = None,
+    kept: Mapping[str, PinnedSpec | None] | None = None,
     left: Mapping[str, Any] | None = None,
 ) -> Needs:
     """Subjects to look at, operations to follow, checks to measure, holdings to compare.
@@ -41,7 +41,7 @@ def needs(
     return replace(found, measures=(*found.measures, *later)) if later else found
 
 
-def _of_now(view: View, body: Body | None, now: datetime, left: Mapping[str, Any] | None) -> Needs:
+def _of_now(view: View, body: PinnedSpec | None, now: datetime, left: Mapping[str, Any] | None) -> Needs:
     run = view.run
     if run is None:
         return _at_rest(view, now, left)
@@ -59,7 +59,7 @@ def _of_now(view: View, body: Body | None, now: datetime, left: Mapping[str, Any
     )
 
 
-def _held(view: View, body: Body, run: Run, closely: bool) -> Iterator[Holding]:
+def _held(view: View, body: PinnedSpec, run: Run, closely: bool) -> Iterator[Holding]:
     for item in holdings(view, body, run):
         if item.operations:
             yield replace(item, closely=True) if closely and item.window is not None else item
@@ -78,7 +78,7 @@ def _at_rest(view: View, now: datetime, left: Mapping[str, Any] | None) -> Needs
     return Needs(sights=subjects(body), holdings=tuple(held), connections=begins, author=begins)
 
 
-def _sights(view: View, body: Body, run: Run, now: datetime) -> Mapping[str, Any]:
+def _sights(view: View, body: PinnedSpec, run: Run, now: datetime) -> Mapping[str, Any]:
     """What is about to be changed for the first time, and, when guards have watched long enough, everything."""
     if run.phase == "Guarding":
         waiting = view.spec is not None and view.spec.version != run.version
@@ -98,7 +98,7 @@ def _known(find: Callable[[], Iterable[_T]]) -> list[_T]:
         return []
 
 
-def _operations(view: View, body: Body, run: Run) -> Iterator[Operation]:
+def _operations(view: View, body: PinnedSpec, run: Run) -> Iterator[Operation]:
     spec = body.spec
     if run.phase == "Preflight":
         if not run.observe:
@@ -127,7 +127,7 @@ def _operations(view: View, body: Body, run: Run) -> Iterator[Operation]:
 
 def _jobs(
     view: View,
-    body: Body,
+    body: PinnedSpec,
     run: Run,
     place: str,
     checks: Sequence[Check],
@@ -143,7 +143,7 @@ def _jobs(
             yield operation
 
 
-def _measures(body: Body, run: Run) -> Iterator[Measure]:
+def _measures(body: PinnedSpec, run: Run) -> Iterator[Measure]:
     spec = body.spec
     if run.phase in ("Preflight", "Walking", "Paused", "Guarding"):
         yield from _asked(body, run, "guards", spec.guards, run.guards)
@@ -159,7 +159,12 @@ def _measures(body: Body, run: Run) -> Iterator[Measure]:
 
 
 def _asked(
-    body: Body, run: Run, place: str, checks: Sequence[Check], rows: Sequence[GateStatus], stage: int | None = None
+    body: PinnedSpec,
+    run: Run,
+    place: str,
+    checks: Sequence[Check],
+    rows: Sequence[GateStatus],
+    stage: int | None = None,
 ) -> Iterator[Measure]:
     for check, row in zip(checks, rows, strict=True):
         try:

@@ -20,7 +20,7 @@ from gatewright.api.release import Availability, Target
 from gatewright.api.status import Difference, GateStatus, StageStatus
 from gatewright.core.model import Holding, Standing
 from gatewright.core.run import clocks
-from gatewright.core.run.context import Pass
+from gatewright.core.run.context import Context
 from gatewright.core.run.operations import captured, holdings
 from gatewright.core.spec.changes import changed_by
 
@@ -30,40 +30,40 @@ LOOK_AGAIN = timedelta(seconds=10)
 """When to look again at a target that is in trouble, besides every news of it."""
 
 
-def review(p: Pass) -> None:
+def review(ctx: Context) -> None:
     """Bring the rows up to what was observed, and set or stop the clock of the difference."""
-    _differences(p)
-    _availability(p)
+    _differences(ctx)
+    _availability(ctx)
 
 
-def all_as_wanted(p: Pass) -> bool:
+def all_as_wanted(ctx: Context) -> bool:
     """Whether everything that the run has changed was looked at, is as wanted, and runs."""
-    return not p.run.differences and not p.run.availability and untold(p) is None
+    return not ctx.run.differences and not ctx.run.availability and untold(ctx) is None
 
 
-def untold(p: Pass) -> str | None:
+def untold(ctx: Context) -> str | None:
     """What could not be looked at, and why; None where everything was."""
-    for holding in p.holdings():
-        standing = p.seen.standings.get(holding.subject)
+    for holding in ctx.holdings():
+        standing = ctx.seen.standings.get(holding.subject)
         if holding.missing:
             return holding.missing
         if standing is None:
             return f"{holding.subject} was not looked at yet"
         if standing.unknown:
             return f"nobody can tell what {holding.subject} is now: {standing.unknown}"
-    return _passed_over_now(p)
+    return _passed_over_now(ctx)
 
 
-def _passed_over_now(p: Pass) -> str | None:
+def _passed_over_now(ctx: Context) -> str | None:
     """What this very pass has passed over was looked at as something that is still under way."""
-    before, run = p.view.run, p.run
-    if before is None or run.observe or p.body_ is None or run.outcome is not None:
+    before, run = ctx.view.run, ctx.run
+    if before is None or run.observe or ctx.body_ is None or run.outcome is not None:
         return None
     over = [_passed(stage) for stage in run.stages]
     if not any(any(states) for states in over) or over == [_passed(stage) for stage in before.stages]:
         return None
-    seen = {holding.subject for holding in p.holdings() if holding.unproved or holding.missing}
-    for holding in holdings(p.view, p.body, run):
+    seen = {holding.subject for holding in ctx.holdings() if holding.unproved or holding.missing}
+    for holding in holdings(ctx.view, ctx.body, run):
         if (holding.unproved or holding.missing) and holding.subject not in seen:
             return f"{holding.subject} was not looked at since its deploy was passed over"
     return None
@@ -75,121 +75,123 @@ def _passed(stage: StageStatus) -> tuple[bool, ...]:
     return tuple(state in ("Failed", "Skipped") for state in states)
 
 
-def lasting(p: Pass) -> Difference | None:
+def lasting(ctx: Context) -> Difference | None:
     """The difference whose time is over, if any."""
-    return p.run.differences[0] if p.run.differences and clocks.expired(p.run, clocks.DIFFERENCE, p.now) else None
+    return (
+        ctx.run.differences[0] if ctx.run.differences and clocks.expired(ctx.run, clocks.DIFFERENCE, ctx.now) else None
+    )
 
 
-def failed_target(p: Pass) -> tuple[GateStatus, Availability] | None:
+def failed_target(ctx: Context) -> tuple[GateStatus, Availability] | None:
     """A target whose built-in guard has failed, and what that does."""
-    for row in p.run.availability:
-        target = target_of(p, f"target/{row.name}")
+    for row in ctx.run.availability:
+        target = target_of(ctx, f"target/{row.name}")
         if row.state == "Failed" and not row.acknowledged and target is not None:
             return row, target.availability
     return None
 
 
-def target_of(p: Pass, subject: str) -> Target | None:
+def target_of(ctx: Context, subject: str) -> Target | None:
     """The target that a subject stands for."""
-    return next((item for item in p.body.spec.targets if f"target/{item.name}" == subject), None)
+    return next((item for item in ctx.body.spec.targets if f"target/{item.name}" == subject), None)
 
 
-def _differences(p: Pass) -> None:
-    run = p.run
+def _differences(ctx: Context) -> None:
+    run = ctx.run
     before = {row.subject: row for row in run.differences}
-    rows = [row for held in p.holdings() if (row := _difference(p, held, before.get(held.subject))) is not None]
+    rows = [row for held in ctx.holdings() if (row := _difference(ctx, held, before.get(held.subject))) is not None]
     said = {row.subject for row in rows}
-    rows += [_lost(p, subject, before.get(subject)) for subject in _gone(p) if subject not in said]
+    rows += [_lost(ctx, subject, before.get(subject)) for subject in _gone(ctx) if subject not in said]
     for row in rows:
         if row.subject not in before:
-            p.note("Different", f"{run.version}: {row.message}", warning=True)
+            ctx.note("Different", f"{run.version}: {row.message}", warning=True)
     if [row.subject for row in rows] != list(before):
-        p.firmly()
+        ctx.firmly()
     run.differences = rows
 
     if not rows:
         clocks.stop(run, clocks.DIFFERENCE)
     elif clocks.DIFFERENCE not in run.timers:
-        clocks.start(run, clocks.DIFFERENCE, min(hold_for(p, row.subject) for row in rows), p.now)
+        clocks.start(run, clocks.DIFFERENCE, min(hold_for(ctx, row.subject) for row in rows), ctx.now)
 
 
-def _difference(p: Pass, held: Holding, row: Difference | None) -> Difference | None:
-    standing = p.seen.standings.get(held.subject, Standing(unknown="not looked at yet"))
+def _difference(ctx: Context, held: Holding, row: Difference | None) -> Difference | None:
+    standing = ctx.seen.standings.get(held.subject, Standing(unknown="not looked at yet"))
     if standing.unknown and not held.missing:
         return row
     message = (held.missing or standing.difference)[:1000]
     if not message:
         return None
     if row is None:
-        return Difference(subject=held.subject, message=message, since=clocks.stamp(p.now))
+        return Difference(subject=held.subject, message=message, since=clocks.stamp(ctx.now))
     if row.message == message:
         return row
     return row.model_copy(update={"message": message})
 
 
-def _gone(p: Pass) -> list[str]:
+def _gone(ctx: Context) -> list[str]:
     """What is captured with a target and cannot be found when the run is to be promoted: there is no good state to keep."""
-    if p.run.phase != "Guarding":
+    if ctx.run.phase != "Guarding":
         return []
-    lost = [subject for subject, sight in p.seen.sights.items() if sight.problem]
+    lost = [subject for subject, sight in ctx.seen.sights.items() if sight.problem]
     if lost:
-        p.wakes.append(p.now + LOOK_AGAIN)
+        ctx.wakes.append(ctx.now + LOOK_AGAIN)
     return lost
 
 
-def _lost(p: Pass, subject: str, row: Difference | None) -> Difference:
-    message = f"{subject}: {p.seen.sights[subject].problem}"[:1000]
-    since = row.since if row is not None else clocks.stamp(p.now)
+def _lost(ctx: Context, subject: str, row: Difference | None) -> Difference:
+    message = f"{subject}: {ctx.seen.sights[subject].problem}"[:1000]
+    since = row.since if row is not None else clocks.stamp(ctx.now)
     return Difference(subject=subject, message=message, since=since)
 
 
-def hold_for(p: Pass, subject: str) -> float:
+def hold_for(ctx: Context, subject: str) -> float:
     """Seconds for which something may be other than the run wants."""
-    target = target_of(p, subject)
+    target = target_of(ctx, subject)
     limits = [seconds(target.holdFor)] if target is not None else []
-    limits += [seconds(one.holdFor) for one in p.body.spec.targets if subject in captured(p.body, one.name)]
+    limits += [seconds(one.holdFor) for one in ctx.body.spec.targets if subject in captured(ctx.body, one.name)]
     limits += [
         seconds(step.flags.holdFor)
-        for stage in p.body.spec.stages
+        for stage in ctx.body.spec.stages
         for step in stage.steps
         if step.flags is not None and subject in changed_by(stage, step)
     ]
     return min(limits, default=HOLD_FOR)
 
 
-def _availability(p: Pass) -> None:
-    run = p.run
+def _availability(ctx: Context) -> None:
+    run = ctx.run
     before = {row.name: row for row in run.availability}
     rows: list[GateStatus] = []
-    for holding in p.holdings():
+    for holding in ctx.holdings():
         name = holding.subject.partition("/")[2]
-        standing = p.seen.standings.get(holding.subject)
+        standing = ctx.seen.standings.get(holding.subject)
         if holding.window is None:
             continue
         if standing is None or standing.unknown:
             rows += [before[name]] if name in before else []
             continue
-        row = _available(p, name, before.get(name), standing, holding.window)
+        row = _available(ctx, name, before.get(name), standing, holding.window)
         rows += [row] if row is not None else []
     if [(row.name, row.state) for row in rows] != [(row.name, row.state) for row in before.values()]:
-        p.firmly()
+        ctx.firmly()
     run.availability = rows
 
 
-def _available(p: Pass, name: str, row: GateStatus | None, standing: Standing, window: float) -> GateStatus | None:
+def _available(ctx: Context, name: str, row: GateStatus | None, standing: Standing, window: float) -> GateStatus | None:
     """The row of one target: in trouble since when, and whether that has lasted its time."""
     if standing.troubled_at is None:
         return None
     if row is None:
-        row = GateStatus(name=name, state="Breaching", since=clocks.stamp(p.now))
-        p.note("Unavailable", f"{p.run.version}: target {name}: {standing.trouble}", warning=True)
+        row = GateStatus(name=name, state="Breaching", since=clocks.stamp(ctx.now))
+        ctx.note("Unavailable", f"{ctx.run.version}: target {name}: {standing.trouble}", warning=True)
     message = f"target {name}: {standing.trouble}"[:1000]
     if row.message != message:
         row = row.model_copy(update={"message": message})
 
-    began = clocks.parse(row.since or clocks.stamp(p.now))
+    began = clocks.parse(row.since or clocks.stamp(ctx.now))
     if row.state != "Failed" and standing.troubled_at - began >= timedelta(seconds=window):
         return row.model_copy(update={"state": "Failed"})
-    p.wakes.append(max(began + timedelta(seconds=window), p.now + timedelta(seconds=1)))
-    p.wakes.append(p.now + LOOK_AGAIN)
+    ctx.wakes.append(max(began + timedelta(seconds=window), ctx.now + timedelta(seconds=1)))
+    ctx.wakes.append(ctx.now + LOOK_AGAIN)
     return row

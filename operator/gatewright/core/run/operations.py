@@ -15,7 +15,7 @@ from gatewright.api.jobs import Job
 from gatewright.api.release import Check, FlagsStep, Step
 from gatewright.api.status import GateStatus, Run, StepStatus, Undo
 from gatewright.core.checks.window import Rule
-from gatewright.core.model import Body, Holding, Measure, Operation, Progress, View, digest
+from gatewright.core.model import Holding, Measure, Operation, PinnedSpec, Progress, View, digest
 from gatewright.core.spec.changes import changed_by, flags_subject
 from gatewright.core.spec.expand import Unknown, expand
 from gatewright.core.spec.pinned_spec import names_at
@@ -45,13 +45,13 @@ def child_name(view: View, operation_key: str, step: str) -> str:
     )
 
 
-def raw_target(body: Body, name: str) -> Any:
+def raw_target(body: PinnedSpec, name: str) -> Any:
     """Provider key and raw configuration of a target, as one map."""
     target = next(target for target in body.spec.targets if target.name == name)
     return dict([target.provider])
 
 
-def captured(body: Body, name: str) -> dict[str, dict[str, Any]]:
+def captured(body: PinnedSpec, name: str) -> dict[str, dict[str, Any]]:
     """Subjects of the ConfigMaps and Secrets that are captured with a target, and how a rollback returns them."""
     config = next(iter(raw_target(body, name).values())) or {}
     entries = config.get(CONFIGS, []) if isinstance(config, dict) else []
@@ -62,7 +62,7 @@ def captured(body: Body, name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def subjects(body: Body) -> dict[str, Any]:
+def subjects(body: PinnedSpec) -> dict[str, Any]:
     """Everything the stages may change, with the configuration that finds it."""
     known: dict[str, Any] | None = body.memo.get("subjects")
     if known is None:
@@ -70,7 +70,7 @@ def subjects(body: Body) -> dict[str, Any]:
     return known
 
 
-def _subjects(body: Body) -> dict[str, Any]:
+def _subjects(body: PinnedSpec) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for target in body.spec.targets:
         found[f"target/{target.name}"] = expand(dict([target.provider]), body.names)
@@ -85,7 +85,7 @@ def _subjects(body: Body) -> dict[str, Any]:
     return found
 
 
-def of_step(view: View, body: Body, run: Run, stage: int, step: int) -> list[Operation]:
+def of_step(view: View, body: PinnedSpec, run: Run, stage: int, step: int) -> list[Operation]:
     """The operations of the current attempt of a step. Raises expand.Unknown."""
     status = run.stages[stage].steps[step]
     wanted = body.spec.stages[stage].steps[step]
@@ -93,7 +93,7 @@ def of_step(view: View, body: Body, run: Run, stage: int, step: int) -> list[Ope
     return _operations(view, body, run, stage, wanted, own, status.startedAt)
 
 
-def stop_of_step(view: View, body: Body, run: Run, stage: int, step: int) -> list[Operation]:
+def stop_of_step(view: View, body: PinnedSpec, run: Run, stage: int, step: int) -> list[Operation]:
     """What stops the current attempt of a step: only a Job goes on by itself. Raises expand.Unknown."""
     own = run.stages[stage].steps[step].key or ""
     jobs = (operation for operation in of_step(view, body, run, stage, step) if operation.kind == "job")
@@ -105,7 +105,7 @@ def step_key(view: View, run: Run, stage: int, step: int, attempt: int) -> str:
     return key(view, run, run.stages[stage].name, run.stages[stage].steps[step].name, attempt)
 
 
-def of_undo(view: View, body: Body, run: Run, undo: Undo) -> list[Operation]:
+def of_undo(view: View, body: PinnedSpec, run: Run, undo: Undo) -> list[Operation]:
     """The operations of one line of the rollback. Raises expand.Unknown."""
     own = undo.key or ""
     if undo.kind == "Stop":
@@ -119,19 +119,19 @@ def of_undo(view: View, body: Body, run: Run, undo: Undo) -> list[Operation]:
     return operations
 
 
-def compensation(body: Body, undo: Undo) -> tuple[int, Step]:
+def compensation(body: PinnedSpec, undo: Undo) -> tuple[int, Step]:
     """The stage, by its number, and the step that a line of the rollback stands for, if it is a compensation."""
     stage = next(index for index, item in enumerate(body.spec.stages) if item.name == undo.stage)
     return stage, next(item for item in body.spec.stages[stage].rollback.steps if f"step/{item.name}" == undo.subject)
 
 
-def set_by(body: Body, undo: Undo) -> set[str]:
+def set_by(body: PinnedSpec, undo: Undo) -> set[str]:
     """Subjects that a compensation sets."""
     stage, step = compensation(body, undo)
     return set(changed_by(body.spec.stages[stage], step))
 
 
-def restore(view: View, body: Body, run: Run, subject: str, own: str, since: str | None) -> Operation:
+def restore(view: View, body: PinnedSpec, run: Run, subject: str, own: str, since: str | None) -> Operation:
     """What returns a subject to its snapshot, as wide as what the run did to it. Raises expand.Unknown."""
     done = (operation for operation, _ in changes_of(view, body, run))
     changes = (
@@ -141,14 +141,14 @@ def restore(view: View, body: Body, run: Run, subject: str, own: str, since: str
     return Operation(own, "restore", subject, subjects(body).get(subject), since, changes)
 
 
-def _undone_first(view: View, body: Body, run: Run, subject: str) -> tuple[Operation, ...]:
+def _undone_first(view: View, body: PinnedSpec, run: Run, subject: str) -> tuple[Operation, ...]:
     """What compensations before its restore have set in it, which returns with it."""
     lines = run.rollback.undo if run.rollback is not None else []
     line = next((item for item in lines if item.kind == "Restore" and item.subject == subject), None)
     return _sets(view, body, run, compensated(body, run, line)[0], subject) if line is not None else ()
 
 
-def changes_of(view: View, body: Body, run: Run) -> Iterator[tuple[Operation, StepStatus]]:
+def changes_of(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[Operation, StepStatus]]:
     """Every change of something that has a state, of every step that was started, in order. Raises expand.Unknown."""
     for index, stage in enumerate(run.stages):
         for number, step in enumerate(stage.steps):
@@ -158,7 +158,7 @@ def changes_of(view: View, body: Body, run: Run) -> Iterator[tuple[Operation, St
                 yield operation, step
 
 
-def holdings(view: View, body: Body, run: Run) -> list[Holding]:
+def holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     """What the run has changed so far, and what it wants of it. Raises expand.Unknown.
 
     What a step is at work on is followed, not held. Of a step that has failed or was skipped a target is held all the
@@ -174,7 +174,7 @@ def holdings(view: View, body: Body, run: Run) -> list[Holding]:
     return found
 
 
-def _holdings(view: View, body: Body, run: Run) -> list[Holding]:
+def _holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     if run.phase == "Verifying":
         return _restored(view, body, run)
     at_work: set[str] = set()
@@ -212,7 +212,7 @@ def _holdings(view: View, body: Body, run: Run) -> list[Holding]:
     ]
 
 
-def _passed_over(view: View, body: Body, run: Run) -> Iterator[tuple[str, str, Callable[[], Operation]]]:
+def _passed_over(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[str, str, Callable[[], Operation]]]:
     """Deploys that never began because their stage was passed over, where no later stage deploys the same: what is
     promoted has to be what runs, also where nobody has deployed it."""
     done = {entry.subject for entry in run.journal}
@@ -237,14 +237,14 @@ def _passed_over(view: View, body: Body, run: Run) -> Iterator[tuple[str, str, C
                 )
 
 
-def _coming(body: Body, run: Run, index: int) -> set[str]:
+def _coming(body: PinnedSpec, run: Run, index: int) -> set[str]:
     """Names of targets that stages after this one are still to deploy."""
     later = zip(body.spec.stages[index + 1 :], run.stages[index + 1 :], strict=True)
     steps = [step for stage, state in later if state.state not in PASSED for step in stage.steps]
     return {name for step in steps if step.deploy for name in step.deploy.targets}
 
 
-def _restored(view: View, body: Body, run: Run) -> list[Holding]:
+def _restored(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     """After the rollback: what was returned has to be what is there."""
     windows = _windows(body)
     found = []
@@ -260,12 +260,12 @@ def _restored(view: View, body: Body, run: Run) -> list[Holding]:
     return found
 
 
-def _windows(body: Body) -> dict[str, float]:
+def _windows(body: PinnedSpec) -> dict[str, float]:
     """Seconds for which a crash counts as trouble, by target."""
     return {f"target/{target.name}": seconds(target.availability.for_) for target in body.spec.targets}
 
 
-def returned(body: Body, run: Run) -> list[Undo]:
+def returned(body: PinnedSpec, run: Run) -> list[Undo]:
     """Restores after which a subject has to be as it was, but for what a compensation has set since; of flags elsewhere
     nobody can tell the one from the other."""
     undo = run.rollback.undo if run.rollback is not None else []
@@ -274,7 +274,7 @@ def returned(body: Body, run: Run) -> list[Undo]:
     return [line for line in done if line.subject.startswith(told_apart) or not compensated(body, run, line)[1]]
 
 
-def compensated(body: Body, run: Run, line: Undo) -> tuple[list[Undo], list[Undo]]:
+def compensated(body: PinnedSpec, run: Run, line: Undo) -> tuple[list[Undo], list[Undo]]:
     """Compensations that have set something in what a line restores: those before it, of later stages, on which the line
     has the last word where both name the same; and those since, which have it themselves."""
     undo = run.rollback.undo if run.rollback is not None else []
@@ -286,11 +286,11 @@ def compensated(body: Body, run: Run, line: Undo) -> tuple[list[Undo], list[Undo
     return before, since
 
 
-def _sets(view: View, body: Body, run: Run, lines: Sequence[Undo], subject: str) -> tuple[Operation, ...]:
+def _sets(view: View, body: PinnedSpec, run: Run, lines: Sequence[Undo], subject: str) -> tuple[Operation, ...]:
     return tuple(item for line in lines for item in of_undo(view, body, run, line) if item.subject == subject)
 
 
-def set_alone(body: Body, run: Run) -> dict[str, list[Undo]]:
+def set_alone(body: PinnedSpec, run: Run) -> dict[str, list[Undo]]:
     """Compensations that have set something in a target or a ConfigMap which the run has not changed, by the subject."""
     lines = run.rollback.undo if run.rollback is not None else []
     restored = {line.subject for line in lines if line.kind == "Restore"}
@@ -306,7 +306,9 @@ def _has_compensated(line: Undo) -> bool:
     return line.kind == "Compensate" and line.state == "Succeeded"
 
 
-def of_check(view: View, body: Body, run: Run, place: str, check: Check, stage: int | None = None) -> Operation | None:
+def of_check(
+    view: View, body: PinnedSpec, run: Run, place: str, check: Check, stage: int | None = None
+) -> Operation | None:
     """The operation of a check that is a job or an approval; None for one that is measured."""
     provider, config = check.provider
     if provider not in ("job", "approval"):
@@ -323,7 +325,7 @@ def of_check(view: View, body: Body, run: Run, place: str, check: Check, stage: 
     return Operation(own, "job", f"job/{child_name(view, own, check.name)}", job)
 
 
-def has_jobs(body: Body) -> bool:
+def has_jobs(body: PinnedSpec) -> bool:
     """Whether a run of this body may make Jobs."""
     spec = body.spec
     checks = [*spec.preflight, *spec.rollback.verify, *(gate for stage in spec.stages for gate in stage.gates)]
@@ -332,7 +334,7 @@ def has_jobs(body: Body) -> bool:
 
 
 def measure(
-    body: Body, run: Run, place: str, check: Check, row: GateStatus, stage: int | None = None
+    body: PinnedSpec, run: Run, place: str, check: Check, row: GateStatus, stage: int | None = None
 ) -> Measure | None:
     """The measurement of a check; None for a job or an approval. Raises expand.Unknown."""
     if check.provider[0] in ("job", "approval"):
@@ -396,7 +398,7 @@ def budget(step: Step) -> float | None:
 
 
 def _operations(
-    view: View, body: Body, run: Run, stage: int, step: Step, own: str, since: str | None = None
+    view: View, body: PinnedSpec, run: Run, stage: int, step: Step, own: str, since: str | None = None
 ) -> list[Operation]:
     names = names_at(body, run, stage)
     known = body.memo.get(own)
@@ -408,7 +410,7 @@ def _operations(
 
 
 def _derived(
-    view: View, body: Body, stage: int, step: Step, own: str, since: str | None, names: dict[str, str]
+    view: View, body: PinnedSpec, stage: int, step: Step, own: str, since: str | None, names: dict[str, str]
 ) -> list[Operation]:
     if step.deploy:
         if step.deploy.version:
@@ -440,7 +442,7 @@ def _derived(
     return [Operation(own, "act", f"action/{step.name}", expand(dict([step.provider]), names), since)]
 
 
-def _flags(body: Body, flags: FlagsStep, own: str, names: dict[str, str], since: str | None) -> Operation:
+def _flags(body: PinnedSpec, flags: FlagsStep, own: str, names: dict[str, str], since: str | None) -> Operation:
     values = expand(dict(flags.set), names)
     if flags.configMap:
         return Operation(own, "set", expand(f"configmap/{flags.configMap}", names), {"set": values}, since)
@@ -449,7 +451,7 @@ def _flags(body: Body, flags: FlagsStep, own: str, names: dict[str, str], since:
     return Operation(own, "set", f"target/{flags.target}", config, since)
 
 
-def limit_of_restore(body: Body, subject: str) -> float:
+def limit_of_restore(body: PinnedSpec, subject: str) -> float:
     """Seconds within which a subject must have returned: as long as the longest of the steps that change it may take."""
     limits = [
         budget(step) or 0.0 for stage in body.spec.stages for step in stage.steps if subject in changed_by(stage, step)

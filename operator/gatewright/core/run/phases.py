@@ -11,7 +11,7 @@ from gatewright.core.checks import guards, judge
 from gatewright.core.interventions import approvals
 from gatewright.core.model import Revision, hash_of
 from gatewright.core.run import clocks, observed, states
-from gatewright.core.run.context import REJECTED, Pass, finish, lines, look, serve
+from gatewright.core.run.context import REJECTED, Context, finish, lines, look, serve
 from gatewright.core.run.pinning import baseline, baseline_version, done_otherwise, fresh_stages, pin_again, revision_of
 from gatewright.core.run.rollback import begin
 from gatewright.core.run.rollback_plan import foresee
@@ -23,16 +23,16 @@ SUSPENDED = "suspended"
 NOBODY = "nobody ran it when it was promoted"
 
 
-def start(p: Pass) -> None:
+def start(ctx: Context) -> None:
     """Pin the body, take the snapshots, begin."""
-    spec = p.view.spec
+    spec = ctx.view.spec
     assert spec is not None
-    status = p.status
+    status = ctx.status
     number = status.runs + 1
-    baseline(p)
+    baseline(ctx)
     body = pin(spec, number, status.lastGood.version if status.lastGood else None)
-    revision = revision_of(p, body, number)
-    p.decision.finalize, p.decision.revision = True, revision
+    revision = revision_of(ctx, body, number)
+    ctx.decision.finalize, ctx.decision.revision = True, revision
     for kept in (status.lastGood, status.live):  # what was there before the first run: its snapshot is the run's own
         if kept is not None and kept.snapshot is None and kept.version == (status.lastGood or kept).version:
             kept.snapshot = revision.name
@@ -42,92 +42,92 @@ def start(p: Pass) -> None:
         attempt=1 + sum(past.version == spec.version for past in status.history),
         phase="Preflight",
         observe=spec.mode == "Observe",
-        generation=p.view.generation,
+        generation=ctx.view.generation,
         revision=revision.name,
         bodyHash=body.hash(),
         specHash=hash_of(spec),
-        startedAt=clocks.stamp(p.now),
+        startedAt=clocks.stamp(ctx.now),
         preflight=lines(spec.preflight),
         guards=lines(spec.guards),
         stages=fresh_stages(body),
-        plan=foresee(body, {name: sight.way for name, sight in p.seen.sights.items() if sight.way}),
-        found=_found(p),
+        plan=foresee(body, {name: sight.way for name, sight in ctx.seen.sights.items() if sight.way}),
+        found=_found(ctx),
     )
     status.runs = number
     status.rejected = [item for item in status.rejected if item.version != spec.version]
-    p.decision.prune = number > 1
-    p.body_ = body
-    p.note("Started", f"{spec.version}: run {number} with {len(spec.stages)} stages")
-    p.firmly()
-    preflight(p)
+    ctx.decision.prune = number > 1
+    ctx.body_ = body
+    ctx.note("Started", f"{spec.version}: run {number} with {len(spec.stages)} stages")
+    ctx.firmly()
+    preflight(ctx)
 
 
-def _found(p: Pass) -> str | None:
+def _found(ctx: Context) -> str | None:
     """What is live before the run, where that is not the last good version: a rollback returns to it all the same."""
-    good, last = p.status.lastGood, p.status.run
-    if p.seen.inherited and last is not None:
+    good, last = ctx.status.lastGood, ctx.status.run
+    if ctx.seen.inherited and last is not None:
         return last.found  # its rollback failed: what was live before it is what this run returns to as well
-    version, live = baseline_version(p.seen), p.status.live
+    version, live = baseline_version(ctx.seen), ctx.status.live
     if good is None:
         return None
-    if any(standing.difference for standing in p.seen.standings.values()):
+    if any(standing.difference for standing in ctx.seen.standings.values()):
         return version or "unknown"
     if live is None:  # a rollback had failed before: nobody has said since what is there
         return None if version == good.version else version or "unknown"
     # What was compared and does not differ is last good, whatever its images call it.
-    compared = bool(p.seen.standings) and live.version == good.version
+    compared = bool(ctx.seen.standings) and live.version == good.version
     return version if not compared and version and good.version and version != good.version else None
 
 
-def preflight(p: Pass) -> None:
+def preflight(ctx: Context) -> None:
     """All checks pass before anything is touched; until then nothing has to be undone."""
-    run, checks = p.run, p.body.spec.preflight
-    if _left_behind(p):
+    run, checks = ctx.run, ctx.body.spec.preflight
+    if _left_behind(ctx):
         return
-    guards.look_ahead(p)
+    guards.look_ahead(ctx)
     if run.observe:
         checks = [check for check in checks if check.provider[0] not in ("job", "approval")]
     rows = [row for row in run.preflight if row.name in {check.name for check in checks}]
-    look(p, "preflight", checks, rows)
+    look(ctx, "preflight", checks, rows)
     once = ("job", "approval")
     failed = [
         row for row, check in zip(rows, checks, strict=True) if row.state == "Failed" and check.provider[0] in once
     ]
     if failed:
-        finish(p, "Aborted", f"preflight {judge.describe(failed[0])}; nothing was touched; Retry starts again")
-    elif judge.all_passing(rows) and not suspended(p) and guards.asked_once(p):
+        finish(ctx, "Aborted", f"preflight {judge.describe(failed[0])}; nothing was touched; Retry starts again")
+    elif judge.all_passing(rows) and not suspended(ctx) and guards.asked_once(ctx):
         states.move(run, "Walking")
-        walk(p)
+        walk(ctx)
 
 
-def walk(p: Pass) -> None:
+def walk(ctx: Context) -> None:
     """The stages in order."""
-    if _interrupted(p):
+    if _interrupted(ctx):
         return
-    while advance(p):
+    while advance(ctx):
         pass
-    if p.run.phase != "Walking" or current(p.run) is not None or any(approvals.awaited(p.run, None)):
+    if ctx.run.phase != "Walking" or current(ctx.run) is not None or any(approvals.awaited(ctx.run, None)):
         return
-    if not settle_stopping(p):
-        _complete(p)
+    if not settle_stopping(ctx):
+        _complete(ctx)
 
 
-def paused(p: Pass) -> None:
+def paused(ctx: Context) -> None:
     """A stage has failed and a person decides; guards go on."""
-    if _interrupted(p):
+    if _interrupted(ctx):
         return
-    settle_stopping(p)
+    settle_stopping(ctx)
 
 
-def retry(p: Pass) -> str:
+def retry(ctx: Context) -> str:
     """Out of Paused, with the failed stage once more; why an edit does not count, where it does not."""
-    run = p.run
+    run = ctx.run
     index = current(run)
     assert index is not None
-    before = p.body
-    ignored = pin_again(p, index)
+    before = ctx.body
+    ignored = pin_again(ctx, index)
     if ignored:
-        p.note("EditIgnored", f"the edit does not count before the next run: {ignored}", warning=True)
+        ctx.note("EditIgnored", f"the edit does not count before the next run: {ignored}", warning=True)
 
     stage = run.stages[index]
     stage.attempt += 1
@@ -135,165 +135,167 @@ def retry(p: Pass) -> str:
     states.move(run, "Walking")
     states.move(stage, "Running")
     run.pausedStage = None
-    stage.gates = lines(p.body.spec.stages[index].gates)
-    edited = done_otherwise(p, before, p.body, index) if p.body is not before else []
+    stage.gates = lines(ctx.body.spec.stages[index].gates)
+    edited = done_otherwise(ctx, before, ctx.body, index) if ctx.body is not before else []
     for step in stage.steps:  # what others have changed since is done once more, and so is what the edit changes
-        if step.state == "Succeeded" and (step.name in edited or _changed_by_others(p, index, step.name)):
+        if step.state == "Succeeded" and (step.name in edited or _changed_by_others(ctx, index, step.name)):
             states.move(step, "Pending")
     run.availability = []
     run.differences = []
     clocks.stop(run, clocks.DIFFERENCE)
-    clocks.resume(run, p.now)
-    p.note("Retried", f"stage {stage.name}: attempt {stage.attempt}")
-    p.firmly()
+    clocks.resume(run, ctx.now)
+    ctx.note("Retried", f"stage {stage.name}: attempt {stage.attempt}")
+    ctx.firmly()
     return ignored
 
 
-def _changed_by_others(p: Pass, index: int, name: str) -> bool:
-    step = _step_of(p, index, name)
-    stage = p.body.spec.stages[index]
-    different = {row.subject for row in p.run.differences}
+def _changed_by_others(ctx: Context, index: int, name: str) -> bool:
+    step = _step_of(ctx, index, name)
+    stage = ctx.body.spec.stages[index]
+    different = {row.subject for row in ctx.run.differences}
     return bool(different & set(changed_by(stage, step)))
 
 
-def guarding(p: Pass) -> None:
+def guarding(ctx: Context) -> None:
     """The version is live; guards go on until it counts as last good."""
-    run = p.run
-    interrupted = _interrupted(p)
+    run = ctx.run
+    interrupted = _interrupted(ctx)
     if run.phase == "Guarding":
-        _tell_live(p)  # also while it stands still: what runs does not wait for whoever paused it
+        _tell_live(ctx)  # also while it stands still: what runs does not wait for whoever paused it
     if interrupted:
         return
-    silent = guards.silent(p)
-    waiting = p.view.spec is not None and not p.view.problems and p.view.spec.version != run.version
+    silent = guards.silent(ctx)
+    waiting = ctx.view.spec is not None and not ctx.view.problems and ctx.view.spec.version != run.version
     if silent is not None and waiting and not run.observe:
         # A guard that says nothing must not keep the next version away for ever; that nobody watched is said for ever.
-        _promote(p, f"not watched to its end: guard {judge.describe(silent)}")
+        _promote(ctx, f"not watched to its end: guard {judge.describe(silent)}")
         return
-    if not clocks.expired(run, "guard", p.now) or not guards_calm(p):
+    if not clocks.expired(run, "guard", ctx.now) or not guards_calm(ctx):
         return
     if run.observe:
-        finish(p, "Observed", "all stages would have passed")
+        finish(ctx, "Observed", "all stages would have passed")
         return
-    _promote(p)
+    _promote(ctx)
 
 
-def _tell_live(p: Pass) -> None:
+def _tell_live(ctx: Context) -> None:
     """Say that the version is live, once it is: something may have been different when all stages were done."""
-    run, live = p.run, p.status.live
-    if not run.observe and observed.all_as_wanted(p) and (live is None or live.version != run.version):
-        serve(p, Served(version=run.version))
+    run, live = ctx.run, ctx.status.live
+    if not run.observe and observed.all_as_wanted(ctx) and (live is None or live.version != run.version):
+        serve(ctx, Served(version=run.version))
 
 
-def _left_behind(p: Pass) -> bool:
+def _left_behind(ctx: Context) -> bool:
     """Nothing was touched yet, so a new version, a new body or a deletion simply ends this run."""
-    run, spec = p.run, p.view.spec
-    if p.view.deleting:
-        finish(p, "Aborted", "the Release was deleted before anything was touched")
+    run, spec = ctx.run, ctx.view.spec
+    if ctx.view.deleting:
+        finish(ctx, "Aborted", "the Release was deleted before anything was touched")
         return True
-    if spec is None or p.view.problems or p.view.generation == run.generation:
+    if spec is None or ctx.view.problems or ctx.view.generation == run.generation:
         return False  # an invalid edit changes nothing
     if spec.version != run.version:
-        finish(p, "Superseded", f"{spec.version} was asked for before anything was touched")
+        finish(ctx, "Superseded", f"{spec.version} was asked for before anything was touched")
         return True
-    fresh = pin(spec, run.id, p.body.names.get("lastGood.version"))
+    fresh = pin(spec, run.id, ctx.body.names.get("lastGood.version"))
     if fresh.hash() == run.bodyHash:
         return False
-    finish(p, "Superseded", "the stages were edited before anything was touched")
+    finish(ctx, "Superseded", "the stages were edited before anything was touched")
     return True
 
 
-def _interrupted(p: Pass) -> bool:
+def _interrupted(ctx: Context) -> bool:
     """What ends or stops the walk from outside: people, guards, what others have changed, suspension, holds."""
-    run = p.run
-    if p.view.deleting:
-        begin(p, "Aborted", "the Release was deleted", then="Aborted")
+    run = ctx.run
+    if ctx.view.deleting:
+        begin(ctx, "Aborted", "the Release was deleted", then="Aborted")
         return True
-    if _replaced(p):
+    if _replaced(ctx):
         return True
-    look(p, "guards", p.body.spec.guards, run.guards)
-    guards.count_guards(p)
+    look(ctx, "guards", ctx.body.spec.guards, run.guards)
+    guards.count_guards(ctx)
     index = current(run)
     if index is not None and run.stages[index].state in ("Gating", "Baking"):
         stage = run.stages[index]
-        look(p, f"stages/{stage.name}", p.body.spec.stages[index].gates, stage.gates, index)
+        look(ctx, f"stages/{stage.name}", ctx.body.spec.stages[index].gates, stage.gates, index)
     if not run.observe:
-        observed.review(p)
-    if _turned_around(p):
+        observed.review(ctx)
+    if _turned_around(ctx):
         return True
-    _ignore(p)
-    _hold(p)
-    _overdue(p)
-    if run.phase == "Walking" and _changed_too_long(p):
+    _ignore(ctx)
+    _hold(ctx)
+    _overdue(ctx)
+    if run.phase == "Walking" and _changed_too_long(ctx):
         return run.phase != "Walking"
     return run.held == SUSPENDED
 
 
-def _replaced(p: Pass) -> bool:
+def _replaced(ctx: Context) -> bool:
     """A new version that does not wait for this run: by `supersede: Replace`, or because it is what was live before."""
-    run, spec, good = p.run, p.view.spec, p.status.lastGood
-    if spec is None or p.view.problems or spec.version == run.version:
+    run, spec, good = ctx.run, ctx.view.spec, ctx.status.lastGood
+    if spec is None or ctx.view.problems or spec.version == run.version:
         return False
     if good is not None and good.version == spec.version:
-        begin(p, "Superseded", f"spec.version is {spec.version} again, the last good version", then="Superseded")
+        begin(ctx, "Superseded", f"spec.version is {spec.version} again, the last good version", then="Superseded")
         return True
     if spec.supersede == "Replace":
-        begin(p, "Superseded", f"{spec.version} replaces {run.version}", then="Superseded")
+        begin(ctx, "Superseded", f"{spec.version} replaces {run.version}", then="Superseded")
         return True
     return False
 
 
-def _turned_around(p: Pass) -> bool:
+def _turned_around(ctx: Context) -> bool:
     """Guards that undo the run, the built-in ones included; and, once all stages have passed, what others have changed."""
-    run = p.run
-    failed = guards.failed_guard(p)
+    run = ctx.run
+    failed = guards.failed_guard(ctx)
     if failed is not None:
-        begin(p, "Guard", f"guard {judge.describe(failed)}", gate=failed.name)
+        begin(ctx, "Guard", f"guard {judge.describe(failed)}", gate=failed.name)
         return True
-    target = observed.failed_target(p)
+    target = observed.failed_target(ctx)
     if target is not None:
         row, availability = target
         if availability.action == "Rollback":
-            begin(p, "Guard", f"{row.message} for {availability.for_}", gate=f"availability/{row.name}")
+            begin(ctx, "Guard", f"{row.message} for {availability.for_}", gate=f"availability/{row.name}")
             return True
-        guards.say_or_pause(p, row, availability.action)
-    lasting = observed.lasting(p)
+        guards.say_or_pause(ctx, row, availability.action)
+    lasting = observed.lasting(ctx)
     if lasting is not None and run.phase == "Guarding":
-        begin(p, "Difference", f"{lasting.message}, longer than {clocks.words(observed.hold_for(p, lasting.subject))}")
+        begin(
+            ctx, "Difference", f"{lasting.message}, longer than {clocks.words(observed.hold_for(ctx, lasting.subject))}"
+        )
         return True
     return False
 
 
-def _changed_too_long(p: Pass) -> bool:
+def _changed_too_long(ctx: Context) -> bool:
     """What others have changed was not put back in time: the stage under way has failed."""
-    lasting = observed.lasting(p)
+    lasting = observed.lasting(ctx)
     if lasting is None:
         return False
-    words = f"{lasting.message}, longer than {clocks.words(observed.hold_for(p, lasting.subject))}"
-    fail_current(p, "Difference", words)
+    words = f"{lasting.message}, longer than {clocks.words(observed.hold_for(ctx, lasting.subject))}"
+    fail_current(ctx, "Difference", words)
     return True
 
 
-def _ignore(p: Pass) -> None:
+def _ignore(ctx: Context) -> None:
     """supersede: Reject. What was asked for during a run does not start after it either, but by a Retry."""
-    run, spec = p.run, p.view.spec
-    if spec is None or p.view.problems or spec.version == run.version or spec.supersede != "Reject":
+    run, spec = ctx.run, ctx.view.spec
+    if spec is None or ctx.view.problems or spec.version == run.version or spec.supersede != "Reject":
         return
-    if any(item.version == spec.version for item in p.status.rejected):
+    if any(item.version == spec.version for item in ctx.status.rejected):
         return
     reason = f"supersede: Reject, because run {run.id} of {run.version} was under way"
-    ignored = Rejected(version=spec.version, reason=reason, at=clocks.stamp(p.now))
-    p.status.rejected = [ignored, *p.status.rejected][:REJECTED]
-    p.note("Ignored", f"{spec.version}: {reason}", warning=True)
+    ignored = Rejected(version=spec.version, reason=reason, at=clocks.stamp(ctx.now))
+    ctx.status.rejected = [ignored, *ctx.status.rejected][:REJECTED]
+    ctx.note("Ignored", f"{spec.version}: {reason}", warning=True)
 
 
-def _hold(p: Pass) -> None:
-    run = p.run
-    why = _why_held(p)
+def _hold(ctx: Context) -> None:
+    run = ctx.run
+    why = _why_held(ctx)
     if why is not None and run.held != why:
-        clocks.hold(run, why, p.now)
+        clocks.hold(run, why, ctx.now)
     elif why is None and run.held is not None:
-        clocks.resume(run, p.now)
+        clocks.resume(run, ctx.now)
     if run.held in (SUSPENDED, DECIDES) or (run.held or "").endswith(FOR_A_PERSON):
         clocks.stop(run, clocks.DIFFERENCE)  # people take their time, and it is not counted
 
@@ -302,16 +304,16 @@ DECIDES = "a person decides"
 FOR_A_PERSON = "waits for a person"
 
 
-def _why_held(p: Pass) -> str | None:
-    run = p.run
-    if suspended(p):
+def _why_held(ctx: Context) -> str | None:
+    run = ctx.run
+    if suspended(ctx):
         return SUSPENDED
     if run.phase == "Paused":
         return DECIDES
     watched: list[GateStatus] = [
         row
-        for row, guard in zip(run.guards, p.body.spec.guards, strict=True)
-        if guard.action == "Rollback" and not row.early and not guards.let_go(p, guard, row)
+        for row, guard in zip(run.guards, ctx.body.spec.guards, strict=True)
+        if guard.action == "Rollback" and not row.early and not guards.let_go(ctx, guard, row)
     ]
     index = current(run)
     again = next(approvals.awaited(run, index), None)
@@ -322,7 +324,7 @@ def _why_held(p: Pass) -> str | None:
         if stage.state in ("Gating", "Baking"):
             watched += stage.gates
         asked = next((step for step in stage.steps if step.state == "Running"), None)
-        if asked is not None and _step_of(p, index, asked.name).kind in ("confirm", "approval"):
+        if asked is not None and _step_of(ctx, index, asked.name).kind in ("confirm", "approval"):
             return f"step {asked.name} {FOR_A_PERSON}"
     if run.differences:
         return f"{run.differences[0].subject} is not as the run wants it"
@@ -330,60 +332,60 @@ def _why_held(p: Pass) -> str | None:
     return f"{holding.name} holds" if holding is not None else None
 
 
-def suspended(p: Pass) -> bool:
+def suspended(ctx: Context) -> bool:
     """Whether the walk stands still: by `spec.suspend`, because somebody paused the run, or because nobody can tell."""
-    return p.run.paused is not None or p.view.spec is None or p.view.spec.suspend
+    return ctx.run.paused is not None or ctx.view.spec is None or ctx.view.spec.suspend
 
 
-def _overdue(p: Pass) -> None:
-    index = current(p.run)
-    if index is not None and clocks.expired(p.run, "overdue", p.now):
-        clocks.stop(p.run, "overdue")
-        stage, expected = p.run.stages[index], p.body.spec.stages[index].expectedDuration
+def _overdue(ctx: Context) -> None:
+    index = current(ctx.run)
+    if index is not None and clocks.expired(ctx.run, "overdue", ctx.now):
+        clocks.stop(ctx.run, "overdue")
+        stage, expected = ctx.run.stages[index], ctx.body.spec.stages[index].expectedDuration
         stage.message = f"overdue: expected to take {expected}"
-        p.note("Overdue", f"stage {stage.name} is taking longer than {expected}", warning=True)
+        ctx.note("Overdue", f"stage {stage.name} is taking longer than {expected}", warning=True)
 
 
-def _complete(p: Pass) -> None:
-    run = p.run
+def _complete(ctx: Context) -> None:
+    run = ctx.run
     states.move(run, "Guarding")
-    guards.watch_on(p)
-    clocks.start(run, "guard", seconds(p.body.spec.guardFor), p.now)
-    guarding(p)
+    guards.watch_on(ctx)
+    clocks.start(run, "guard", seconds(ctx.body.spec.guardFor), ctx.now)
+    guarding(ctx)
 
 
-def _promote(p: Pass, caveat: str = "") -> None:
+def _promote(ctx: Context, caveat: str = "") -> None:
     """What is live becomes last good, if it is what the run wants; a target that is gone keeps the run from ending."""
-    sights = p.seen.sights
-    if not sights and has_subjects(p.body.spec):
+    sights = ctx.seen.sights
+    if not sights and has_subjects(ctx.body.spec):
         return
-    if any(sight.problem for sight in sights.values()) or not observed.all_as_wanted(p):
+    if any(sight.problem for sight in sights.values()) or not observed.all_as_wanted(ctx):
         return
-    run = p.run
-    data = {"subjects": promoted_subjects(p), "snapshots": {name: sight.snapshot for name, sight in sights.items()}}
-    revision = Revision.named(p.view, f"{run.id}-good", data)
-    p.decision.revision = revision
-    remarks = [item.remark.replace("nobody runs it", NOBODY, 1) for item in p.seen.standings.values() if item.remark]
+    run = ctx.run
+    data = {"subjects": promoted_subjects(ctx), "snapshots": {name: sight.snapshot for name, sight in sights.items()}}
+    revision = Revision.named(ctx.view, f"{run.id}-good", data)
+    ctx.decision.revision = revision
+    remarks = [item.remark.replace("nobody runs it", NOBODY, 1) for item in ctx.seen.standings.values() if item.remark]
     words = "; ".join([*([caveat] if caveat else []), *remarks]) or None
-    p.status.lastGood = Served(
-        version=run.version, snapshot=revision.name, since=clocks.stamp(p.now), caveat=words[:1000] if words else None
+    ctx.status.lastGood = Served(
+        version=run.version, snapshot=revision.name, since=clocks.stamp(ctx.now), caveat=words[:1000] if words else None
     )
-    since = (p.status.live or Served()).since
+    since = (ctx.status.live or Served()).since
     # Whether anybody runs it is looked at as long as it is live: only the record of the promotion keeps that.
-    p.status.live = p.status.lastGood.model_copy(update={"since": since, "caveat": caveat[:1000] or None})
-    p.status.unverified = None
-    p.status.rejected = [item for item in p.status.rejected if item.version != run.version]
-    finish(p, "Promoted", "; ".join([_passed(run), *([words] if words else [])]))
+    ctx.status.live = ctx.status.lastGood.model_copy(update={"since": since, "caveat": caveat[:1000] or None})
+    ctx.status.unverified = None
+    ctx.status.rejected = [item for item in ctx.status.rejected if item.version != run.version]
+    finish(ctx, "Promoted", "; ".join([_passed(run), *([words] if words else [])]))
 
 
-def promoted_subjects(p: Pass) -> dict[str, Any]:
+def promoted_subjects(ctx: Context) -> dict[str, Any]:
     """What finds each target and what the run did to it: to see at rest whether it still is what was promoted."""
     return {
         holding.subject: {
             "config": holding.config,
             "changes": [{"kind": item.kind, "config": item.config} for item in holding.operations],
         }
-        for holding in p.holdings()
+        for holding in ctx.holdings()
         if holding.subject.startswith("target/")
     }
 
@@ -407,5 +409,5 @@ def _passed(run: Run) -> str:
     return "; ".join(words)
 
 
-def _step_of(p: Pass, index: int, name: str) -> Step:
-    return next(step for step in p.body.spec.stages[index].steps if step.name == name)
+def _step_of(ctx: Context, index: int, name: str) -> Step:
+    return next(step for step in ctx.body.spec.stages[index].steps if step.name == name)

@@ -18,9 +18,9 @@ from typing import Any
 from gatewright.api.release import Stage
 from gatewright.api.status import Run, Served, StageStatus, StepStatus
 from gatewright.core.interventions.approvals import altered, ask_again
-from gatewright.core.model import Body, Observation, Revision, Sight, fingerprint, hash_of
+from gatewright.core.model import LiveState, Observation, PinnedSpec, Revision, fingerprint, hash_of
 from gatewright.core.run import clocks
-from gatewright.core.run.context import Pass, lines
+from gatewright.core.run.context import Context, lines
 from gatewright.core.run.operations import captured, changes_of, of_step, subjects
 from gatewright.core.run.rollback_plan import foresee, ways
 from gatewright.core.spec.changes import changed_by
@@ -42,7 +42,7 @@ class Recorded:
     problem: str = ""
 
 
-def fresh_stages(body: Body) -> list[StageStatus]:
+def fresh_stages(body: PinnedSpec) -> list[StageStatus]:
     """The stages of a body, nothing done yet."""
     return [
         StageStatus(
@@ -55,16 +55,16 @@ def fresh_stages(body: Body) -> list[StageStatus]:
     ]
 
 
-def revision_of(p: Pass, body: Body, number: int) -> Revision:
+def revision_of(ctx: Context, body: PinnedSpec, number: int) -> Revision:
     """What a run that begins now keeps."""
-    inherited = {name: {**taken, INHERITED: True} for name, taken in (p.seen.inherited or {}).items() if taken}
+    inherited = {name: {**taken, INHERITED: True} for name, taken in (ctx.seen.inherited or {}).items() if taken}
     snapshots = {
-        name: _snapshot(p.seen, body, name, sight, name in p.seen.stayed) for name, sight in p.seen.sights.items()
+        name: _snapshot(ctx.seen, body, name, sight, name in ctx.seen.stayed) for name, sight in ctx.seen.sights.items()
     }
-    return _revision(p, number, body, {**snapshots, **inherited}, p.seen.connections)
+    return _revision(ctx, number, body, {**snapshots, **inherited}, ctx.seen.connections)
 
 
-def first_changes(body: Body, stage: int, step: int, journal: set[str]) -> list[str]:
+def first_changes(body: PinnedSpec, stage: int, step: int, journal: set[str]) -> list[str]:
     """Subjects that a step would be the first of its run to change; what is captured with a target counts with it."""
     changed = changed_by(body.spec.stages[stage], body.spec.stages[stage].steps[step])
     found: list[str] = []
@@ -76,30 +76,30 @@ def first_changes(body: Body, stage: int, step: int, journal: set[str]) -> list[
     return found
 
 
-def record(p: Pass, stage: int, step: int) -> Recorded:
+def record(ctx: Context, stage: int, step: int) -> Recorded:
     """The snapshots of what a step is about to change for the first time: taken now, kept with the intent."""
-    run = p.run
+    run = ctx.run
     journal = {entry.subject for entry in run.journal}
-    first = first_changes(p.body, stage, step, journal)
+    first = first_changes(ctx.body, stage, step, journal)
     if not first:
         return Recorded(done=True)
 
-    sights = {subject: p.seen.sights.get(subject) for subject in first}
+    sights = {subject: ctx.seen.sights.get(subject) for subject in first}
     if any(sight is None for sight in sights.values()):
         return Recorded(done=False)
     problem = next((f"{name}: {sight.problem}" for name, sight in sights.items() if sight and sight.problem), "")
     if problem:
         return Recorded(done=False, problem=problem)
 
-    kept = dict(p.snapshots())
+    kept = dict(ctx.snapshots())
     fresh = {
-        subject: _since_start(before, _snapshot(p.seen, p.body, subject, sight, STAYED in (before or {})))
+        subject: _since_start(before, _snapshot(ctx.seen, ctx.body, subject, sight, STAYED in (before or {})))
         for subject, sight in sights.items()
         if sight is not None and INHERITED not in ((before := kept.get(subject)) or {})
     }
     if any(fingerprint(kept.get(subject)) != fingerprint(taken) for subject, taken in fresh.items()):
-        revision = _revision(p, run.id, p.body, {**kept, **fresh}, p.pinned_connections())
-        p.decision.revision, run.revision = revision, revision.name
+        revision = _revision(ctx, run.id, ctx.body, {**kept, **fresh}, ctx.pinned_connections())
+        ctx.decision.revision, run.revision = revision, revision.name
     return Recorded(done=True)
 
 
@@ -116,59 +116,61 @@ def baseline_version(seen: Observation) -> str:
     return versions.pop() if len(versions) == 1 else ""
 
 
-def baseline(p: Pass) -> None:
+def baseline(ctx: Context) -> None:
     """What was live before the first run is the first last good."""
-    version, now = baseline_version(p.seen), clocks.stamp(p.now)
-    if p.status.lastGood is None:
-        p.status.lastGood = Served(version=version, since=now)
+    version, now = baseline_version(ctx.seen), clocks.stamp(ctx.now)
+    if ctx.status.lastGood is None:
+        ctx.status.lastGood = Served(version=version, since=now)
     elif not version:
         return
-    if p.status.live is None and p.status.unverified is None:  # after a failed rollback nobody knew what is live
-        p.status.live = Served(version=version, since=now, caveat=_caveat(p, version))
+    if ctx.status.live is None and ctx.status.unverified is None:  # after a failed rollback nobody knew what is live
+        ctx.status.live = Served(version=version, since=now, caveat=_caveat(ctx, version))
 
 
-def _caveat(p: Pass, version: str) -> str | None:
+def _caveat(ctx: Context, version: str) -> str | None:
     """What people should know of a version that nobody has promoted, and that is live."""
-    good = p.status.lastGood
+    good = ctx.status.lastGood
     known = good is not None and good.version == version
-    unready = "; ".join(sight.unready for sight in p.seen.sights.values() if sight.unready)
+    unready = "; ".join(sight.unready for sight in ctx.seen.sights.values() if sight.unready)
     found = [] if known else ["it was found live, and was not promoted"]
     return "; ".join([*found, *([f"it did not run when the run began: {unready}"] if unready else [])]) or None
 
 
-def lost_subjects(p: Pass, body: Body) -> list[str]:
+def lost_subjects(ctx: Context, body: PinnedSpec) -> list[str]:
     """What the run has changed and an edited body does not know any more: nobody could return it."""
     known = subjects(body)
     kinds = ("target/", "configmap/", "flags/")
-    changed = {entry.subject for entry in p.run.journal if entry.subject.startswith(kinds)}
+    changed = {entry.subject for entry in ctx.run.journal if entry.subject.startswith(kinds)}
     return sorted(changed - set(known))
 
 
-def pin_again(p: Pass, index: int) -> str:
+def pin_again(ctx: Context, index: int) -> str:
     """An edit counts from a Retry on; why it does not, where it does not."""
-    run, spec = p.run, p.view.spec
-    edited = spec is not None and p.view.generation != run.generation and spec.version == run.version
+    run, spec = ctx.run, ctx.view.spec
+    edited = spec is not None and ctx.view.generation != run.generation and spec.version == run.version
     if spec is None or not edited:
         return ""
-    if p.view.problems:
-        return f"the edited spec is invalid: {p.view.problems[0]}"
-    if p.seen.doubt:
-        return p.seen.doubt
-    body = pin(spec, run.id, p.body.names.get("lastGood.version"))
+    if ctx.view.problems:
+        return f"the edited spec is invalid: {ctx.view.problems[0]}"
+    if ctx.seen.doubt:
+        return ctx.seen.doubt
+    body = pin(spec, run.id, ctx.body.names.get("lastGood.version"))
     if body.hash() == run.bodyHash:
         return ""
-    old, new = p.body.spec.stages[: index + 1], spec.stages[: index + 1]
+    old, new = ctx.body.spec.stages[: index + 1], spec.stages[: index + 1]
     if [_names(stage) for stage in old] != [_names(stage) for stage in new]:
         return "its stages up to the failed one, or their steps, have other names"
-    lost = lost_subjects(p, body)
+    lost = lost_subjects(ctx, body)
     if lost:
         return f"it does not know {', '.join(lost)} any more, which this run has changed"
-    other = [name for name in _changed_targets(run) if captured(body, name).keys() != captured(p.body, name).keys()]
+    other = [name for name in _changed_targets(run) if captured(body, name).keys() != captured(ctx.body, name).keys()]
     if other:
         return f"it captures other configuration with target {other[0]}, which this run has changed"
     try:
-        over = [(stage.name, done_otherwise(p, p.body, body, place)) for place, stage in enumerate(spec.stages[:index])]
-        asked = altered(run, p.body, body, index)
+        over = [
+            (stage.name, done_otherwise(ctx, ctx.body, body, place)) for place, stage in enumerate(spec.stages[:index])
+        ]
+        asked = altered(run, ctx.body, body, index)
     except Unknown as error:
         return str(error)
     done = next((f"step {steps[0]} of stage {stage}" for stage, steps in over if steps), "")
@@ -177,29 +179,29 @@ def pin_again(p: Pass, index: int) -> str:
     if asked:
         return f"it changes {asked}, which people have been asked for already"
 
-    changes = (operation for operation, _ in changes_of(p.view, p.body, run))
-    body = replace(body, earlier=(*p.body.earlier, *(replace(one, since=None) for one in changes)))
-    revision = _revision(p, run.id, body, p.snapshots(), p.pinned_connections())
-    p.decision.revision = revision
-    run.revision, run.bodyHash, run.generation = revision.name, body.hash(), p.view.generation
+    changes = (operation for operation, _ in changes_of(ctx.view, ctx.body, run))
+    body = replace(body, earlier=(*ctx.body.earlier, *(replace(one, since=None) for one in changes)))
+    revision = _revision(ctx, run.id, body, ctx.snapshots(), ctx.pinned_connections())
+    ctx.decision.revision = revision
+    run.revision, run.bodyHash, run.generation = revision.name, body.hash(), ctx.view.generation
     run.specHash = hash_of(spec)
     run.stages = run.stages[: index + 1] + fresh_stages(body)[index + 1 :]
     run.guards = lines(spec.guards)
     run.plan = foresee(body, ways(run.plan))
-    run.edits = merged(run.edits, edits(p.body.spec, spec))
-    before, p.body_ = p.body, body
-    ask_again(p, before, index)
+    run.edits = merged(run.edits, edits(ctx.body.spec, spec))
+    before, ctx.body_ = ctx.body, body
+    ask_again(ctx, before, index)
     return ""
 
 
-def done_otherwise(p: Pass, before: Body, after: Body, index: int) -> list[str]:
+def done_otherwise(ctx: Context, before: PinnedSpec, after: PinnedSpec, index: int) -> list[str]:
     """Names of steps of a stage that were begun, and have set something else than an edited body wants. Raises Unknown."""
     found = []
-    for number, step in enumerate(p.run.stages[index].steps):
+    for number, step in enumerate(ctx.run.stages[index].steps):
         stages = (before.spec.stages[index], after.spec.stages[index])
         if step.attempt == 0 or not any(changed_by(stage, stage.steps[number]) for stage in stages):
             continue
-        was, now = (_of_step(p, body, index, number) for body in (before, after))
+        was, now = (_of_step(ctx, body, index, number) for body in (before, after))
         if was != now:
             found.append(step.name)
     return found
@@ -209,20 +211,22 @@ def _changed_targets(run: Run) -> list[str]:
     return [entry.subject.removeprefix("target/") for entry in run.journal if entry.subject.startswith("target/")]
 
 
-def _of_step(p: Pass, body: Body, index: int, number: int) -> list[tuple[str, str, Any]]:
-    return [(item.kind, item.subject, item.config) for item in of_step(p.view, body, p.run, index, number)]
+def _of_step(ctx: Context, body: PinnedSpec, index: int, number: int) -> list[tuple[str, str, Any]]:
+    return [(item.kind, item.subject, item.config) for item in of_step(ctx.view, body, ctx.run, index, number)]
 
 
 def _revision(
-    p: Pass, number: int, body: Body, snapshots: Mapping[str, Any], connections: Mapping[str, Any]
+    ctx: Context, number: int, body: PinnedSpec, snapshots: Mapping[str, Any], connections: Mapping[str, Any]
 ) -> Revision:
     data: dict[str, Any] = {"body": body.pinned(), "snapshots": dict(snapshots)}
     if connections:
         data["connections"] = dict(connections)
-    return Revision.named(p.view, str(number), data)
+    return Revision.named(ctx.view, str(number), data)
 
 
-def _snapshot(seen: Observation, body: Body, subject: str, sight: Sight, stayed: bool) -> Mapping[str, Any] | None:
+def _snapshot(
+    seen: Observation, body: PinnedSpec, subject: str, sight: LiveState, stayed: bool
+) -> Mapping[str, Any] | None:
     """What is now; for captured configuration what was promoted last, with what is now beside it."""
     if stayed and sight.snapshot is not None:
         return {**sight.snapshot, "found": sight.snapshot.get("hash"), STAYED: True}

@@ -11,9 +11,9 @@ from datetime import datetime
 
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.interventions.answer import record
-from gatewright.core.model import Act, Decision, Observation, View
+from gatewright.core.model import Decision, Intervention, Observation, View
 from gatewright.core.report import conditions
-from gatewright.core.run.context import Pass, finish
+from gatewright.core.run.context import Context, finish
 from gatewright.core.run.rollback import unverified
 
 ENDING = ("Abort", "Rollback")
@@ -22,7 +22,7 @@ ENDING = ("Abort", "Rollback")
 def stuck(view: View, why: str, now: datetime) -> Decision:
     """What is said of a Release whose passes fail, and what people may do to it all the same."""
     status = ReleaseStatus.model_validate(view.status.model_dump())
-    p = Pass(view, Observation(now), Decision(status), None)
+    p = Context(view, Observation(now), Decision(status), None)
     if view.deleting:
         p.decision.release = view.finalized
         p.note("LetGo", f"it is being deleted, and could not be undone: {why}", warning=True)
@@ -33,9 +33,9 @@ def stuck(view: View, why: str, now: datetime) -> Decision:
     return p.decision
 
 
-def _answer(p: Pass, act: Act, why: str) -> None:
-    said = record(p, act)
-    run = p.status.run
+def _answer(ctx: Context, act: Intervention, why: str) -> None:
+    said = record(ctx, act)
+    run = ctx.status.run
     if act.doubt or act.action not in ENDING or run is None or run.outcome is not None:
         said.result, said.message = (
             "Refused",
@@ -48,15 +48,15 @@ def _answer(p: Pass, act: Act, why: str) -> None:
     reason = f"ended by {act.because}; {undone}: {why}"
     said.message = f"run {run.id} has ended, and {undone}"
     if run.phase == "Preflight":
-        finish(p, "Aborted", reason)
+        finish(ctx, "Aborted", reason)
         return
-    unverified(p, reason)
-    p.status.live = None
-    finish(p, "RollbackFailed", reason)
+    unverified(ctx, reason)
+    ctx.status.live = None
+    finish(ctx, "RollbackFailed", reason)
 
 
-def _remedy(p: Pass) -> str:
-    run = p.status.run
+def _remedy(ctx: Context) -> str:
+    run = ctx.status.run
     if run is None or run.outcome is not None:
         return "a person to mend what the message names"
-    return f"a person to mend what the message names, or to end the run (kubectl release abort {p.view.name})"
+    return f"a person to mend what the message names, or to end the run (kubectl release abort {ctx.view.name})"

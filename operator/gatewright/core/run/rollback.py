@@ -22,7 +22,7 @@ from gatewright.api.status import Outcome, Rejected, Rollback, Run, Served, Undo
 from gatewright.core.checks import judge
 from gatewright.core.model import Operation, Progress, Revision
 from gatewright.core.run import clocks, states
-from gatewright.core.run.context import REJECTED, Pass, finish, lines, look, serve
+from gatewright.core.run.context import REJECTED, Context, finish, lines, look, serve
 from gatewright.core.run.observed import LOOK_AGAIN
 from gatewright.core.run.operations import (
     budget,
@@ -67,20 +67,25 @@ LAST_LOOK = 5.0
 
 
 def begin(
-    p: Pass, cause: Any, reason: str, failed: str | None = None, gate: str | None = None, then: Outcome = "RolledBack"
+    ctx: Context,
+    cause: Any,
+    reason: str,
+    failed: str | None = None,
+    gate: str | None = None,
+    then: Outcome = "RolledBack",
 ) -> None:
     """Turn around: the whole release is undone, the stage under way included."""
-    run = p.run
+    run = ctx.run
     if run.observe:
         states.move(run, "Guarding") if run.phase == "Walking" else None
-        finish(p, "Observed", f"would roll back: {reason}")
+        finish(ctx, "Observed", f"would roll back: {reason}")
         return
 
-    p.decision.effects.clear()  # what this very pass would have started has not been started
+    ctx.decision.effects.clear()  # what this very pass would have started has not been started
     under_way = next((stage for stage in run.stages if stage.state in ("Running", "Gating", "Baking")), None)
     if under_way is not None:
         states.move(under_way, "Failed")
-        under_way.finishedAt, under_way.message = clocks.stamp(p.now), reason[:1000]
+        under_way.finishedAt, under_way.message = clocks.stamp(ctx.now), reason[:1000]
     states.move(run, "RollingBack")
     run.timers.clear()
     run.held = None
@@ -91,27 +96,27 @@ def begin(
     run.availability = []
 
     failures = {stage.name for stage in run.stages if stage.state == "Failed"} | ({failed} if failed else set())
-    undo = plan(p.body, run, failures)
+    undo = plan(ctx.body, run, failures)
     run.rollback = Rollback(
         cause=cause,
         reason=reason[:1000],
         gate=gate,
-        startedAt=clocks.stamp(p.now),
+        startedAt=clocks.stamp(ctx.now),
         then=then,
         undo=undo,
-        verify=lines(p.body.spec.rollback.verify),
+        verify=lines(ctx.body.spec.rollback.verify),
     )
-    _give_keys(p, undo)
-    clocks.start(run, "rollback", seconds(p.body.spec.rollback.within), p.now)
-    p.decision.urgent = True
-    p.note("RollingBack", f"{run.version}: {reason}", warning=True)
-    p.firmly()
-    roll_back(p)
+    _give_keys(ctx, undo)
+    clocks.start(run, "rollback", seconds(ctx.body.spec.rollback.within), ctx.now)
+    ctx.decision.urgent = True
+    ctx.note("RollingBack", f"{run.version}: {reason}", warning=True)
+    ctx.firmly()
+    roll_back(ctx)
 
 
-def repeat(p: Pass) -> None:
+def repeat(ctx: Context) -> None:
     """Once more what a failed rollback has not undone; what it has undone is looked at again."""
-    run = p.run
+    run = ctx.run
     states.reopen(run)
     assert run.rollback is not None
     run.finishedAt = run.took = run.reason = None
@@ -122,14 +127,14 @@ def repeat(p: Pass) -> None:
         _begin_again(line)
         line.stopping = line.again = False
         line.unended = line.unended and line.kind == "Compensate"
-    _give_keys(p, [line for line in left if not line.unended])
+    _give_keys(ctx, [line for line in left if not line.unended])
     run.rollback.setAgain = True
     _verify_anew(run.rollback)
-    p.status.unverified = _still_left(p)
-    p.decision.finalize = True
-    p.decision.urgent = True
-    p.note("RollingBack", f"{run.version}: what was not undone is undone once more", warning=True)
-    p.firmly()
+    ctx.status.unverified = _still_left(ctx)
+    ctx.decision.finalize = True
+    ctx.decision.urgent = True
+    ctx.note("RollingBack", f"{run.version}: what was not undone is undone once more", warning=True)
+    ctx.firmly()
 
 
 def _begin_again(line: Undo) -> None:
@@ -149,302 +154,306 @@ def _kept_back(line: Undo) -> bool:
     return line.state == "Skipped" and (line.message or "").startswith(KEPT_BACK)
 
 
-def _set_again(p: Pass, lines_: list[Undo], before: bool) -> None:
+def _set_again(ctx: Context, lines_: list[Undo], before: bool) -> None:
     """What is returned once more loses what compensations have set in it: that is set again, which is no second migration;
     a Job is not run twice for it. `before`: also what was set before it was returned, and others may have taken away."""
     for line in [item for item in lines_ if item.kind == "Restore"]:
-        earlier, since = compensated(p.body, p.run, line)
+        earlier, since = compensated(ctx.body, ctx.run, line)
         for done in (*(earlier if before else ()), *since):
             if done.state == "Succeeded":
                 _begin_again(done)
                 done.tries += 1
-                _give_keys(p, [done])
+                _give_keys(ctx, [done])
 
 
-def _stop_first(p: Pass) -> None:
+def _stop_first(ctx: Context) -> None:
     """Jobs of compensations that may still be going on are stopped before these are started once more."""
-    rollback = p.run.rollback
+    rollback = ctx.run.rollback
     assert rollback is not None
     for line in [item for item in rollback.undo if item.state == "Pending" and item.unended]:
-        jobs = of_undo(p.view, p.body, p.run, line.model_copy(update={"stopping": True})) if _is_job(p, line) else []
+        jobs = (
+            of_undo(ctx.view, ctx.body, ctx.run, line.model_copy(update={"stopping": True}))
+            if _is_job(ctx, line)
+            else []
+        )
         stops = [Undo(kind="Stop", stage=line.stage, subject=job.subject, state="Pending", key=job.key) for job in jobs]
         line.unended = False
         rollback.undo = [*stops, *rollback.undo]
-        _give_keys(p, [line])
+        _give_keys(ctx, [line])
 
 
-def roll_back(p: Pass) -> None:
+def roll_back(ctx: Context) -> None:
     """Undo line by line, as far as lines may go side by side."""
-    run = p.run
+    run = ctx.run
     assert run.rollback is not None
-    p.decision.urgent = True
-    _stop_first(p)
+    ctx.decision.urgent = True
+    _stop_first(ctx)
     if run.rollback.setAgain:
         run.rollback.setAgain = False
-        _set_again(p, run.rollback.undo, before=True)
+        _set_again(ctx, run.rollback.undo, before=True)
     waiting, unended = False, ""
     for line in run.rollback.undo:
         if line.kind == "Compensate" and line.state == "Pending" and unended:
             states.move(line, "Skipped").message = f"{KEPT_BACK}: {unended} may still be going on"
         if line.kind == "Compensate" and line.state not in OVER and waiting:
             break
-        if line.kind == "Compensate" and line.state == "Pending" and (unmet := _unmet(p, line)):
+        if line.kind == "Compensate" and line.state == "Pending" and (unmet := _unmet(ctx, line)):
             states.move(line, "Skipped").message = f"{KEPT_BACK}: nothing has produced {', '.join(unmet)}"
         if line.state not in OVER:
-            _undo(p, line)
+            _undo(ctx, line)
         unended = unended or (line.subject if line.unended else "")
         if line.state not in OVER:
             waiting = True
             if line.kind == "Compensate":
                 break
-    _over_budget(p)
-    if all(line.state in OVER for line in run.rollback.undo) and not _look_once_more(p):
-        _undone(p)
+    _over_budget(ctx)
+    if all(line.state in OVER for line in run.rollback.undo) and not _look_once_more(ctx):
+        _undone(ctx)
 
 
-def _unmet(p: Pass, line: Undo) -> list[str]:
+def _unmet(ctx: Context, line: Undo) -> list[str]:
     """What a compensation requires and one before it in its stage should have produced, but has not."""
-    assert p.run.rollback is not None
-    stage, step = compensation(p.body, line)
+    assert ctx.run.rollback is not None
+    stage, step = compensation(ctx.body, line)
     if not step.requires:
         return []
-    good = {item.subject for item in p.run.rollback.undo if item.stage == line.stage and item.state == "Succeeded"}
-    own = {item.produces for item in p.body.spec.stages[stage].rollback.steps if f"step/{item.name}" in good}
-    return sorted(set(step.requires) - produced(p.body, p.run) - {name for name in own if name})
+    good = {item.subject for item in ctx.run.rollback.undo if item.stage == line.stage and item.state == "Succeeded"}
+    own = {item.produces for item in ctx.body.spec.stages[stage].rollback.steps if f"step/{item.name}" in good}
+    return sorted(set(step.requires) - produced(ctx.body, ctx.run) - {name for name in own if name})
 
 
-def verify(p: Pass) -> None:
+def verify(ctx: Context) -> None:
     """Everything that was returned is there, and all checks pass, before the rollback is called done."""
-    run = p.run
+    run = ctx.run
     assert run.rollback is not None
-    checks = p.body.spec.rollback.verify
-    look(p, "verify", checks, run.rollback.verify)
+    checks = ctx.body.spec.rollback.verify
+    look(ctx, "verify", checks, run.rollback.verify)
     jobs = [row for row, check in zip(run.rollback.verify, checks, strict=True) if "job" in check.provider]
     broken = judge.first(jobs, "Failed")
-    taken = [line for line in _taken_away(p) if not line.again]
+    taken = [line for line in _taken_away(ctx) if not line.again]
     if taken:
-        _return_again(p, taken)
+        _return_again(ctx, taken)
         return
-    problem = _not_returned(p)
+    problem = _not_returned(ctx)
     if judge.all_passing(run.rollback.verify) and problem == "":
-        _returned(p)
+        _returned(ctx)
     elif broken is not None:
-        _stop_verification(p)
-        fail(p, f"verification failed: {judge.describe(broken)}")
-    elif clocks.expired(run, "rollback", p.now):
+        _stop_verification(ctx)
+        fail(ctx, f"verification failed: {judge.describe(broken)}")
+    elif clocks.expired(run, "rollback", ctx.now):
         row = next((row for row in run.rollback.verify if row.state != "Passing"), None)
         open_ = judge.describe(row) if row is not None and (row.message or row.state != "Unknown") else ""
         if row is not None and not open_:
             open_ = f"{row.name} has not {'ended' if row in jobs else 'answered'}"
-        _stop_verification(p)
-        fail(p, f"not verified within {p.body.spec.rollback.within}: {open_ or problem or 'nobody has looked'}")
+        _stop_verification(ctx)
+        fail(ctx, f"not verified within {ctx.body.spec.rollback.within}: {open_ or problem or 'nobody has looked'}")
 
 
-def _stop_verification(p: Pass) -> None:
+def _stop_verification(ctx: Context) -> None:
     """Jobs of a verification that have not ended are stopped: it has failed, or is made anew. A line says so, too, so that
     a rollback which is repeated waits for their end."""
-    assert p.run.rollback is not None
-    for check, row in zip(p.body.spec.rollback.verify, p.run.rollback.verify, strict=True):
-        job = of_check(p.view, p.body, p.run, "verify", check)
+    assert ctx.run.rollback is not None
+    for check, row in zip(ctx.body.spec.rollback.verify, ctx.run.rollback.verify, strict=True):
+        job = of_check(ctx.view, ctx.body, ctx.run, "verify", check)
         if job is None or job.kind != "job" or row.state in ("Passing", "Failed"):
             continue
-        if any(one.id == job.id for one in p.decision.effects):  # this very pass would have started it
-            p.decision.effects = [one for one in p.decision.effects if one.id != job.id]
+        if any(one.id == job.id for one in ctx.decision.effects):  # this very pass would have started it
+            ctx.decision.effects = [one for one in ctx.decision.effects if one.id != job.id]
             continue
         stop = Undo(kind="Stop", stage="verify", subject=job.subject, state="Pending", key=job.key)
-        p.run.rollback.undo = [stop, *p.run.rollback.undo]
-        p.perform(Operation(job.key, "stop", job.subject), "", "")
+        ctx.run.rollback.undo = [stop, *ctx.run.rollback.undo]
+        ctx.perform(Operation(job.key, "stop", job.subject), "", "")
 
 
-def _taken_away(p: Pass) -> list[Undo]:
+def _taken_away(ctx: Context) -> list[Undo]:
     """What others have put something else in the place of, since it was returned."""
-    before = p.view.run
+    before = ctx.view.run
     if before is None or before.phase != "Verifying":
         return []
-    different = {subject for subject, standing in p.seen.standings.items() if standing.difference}
-    found = [line for line in returned(p.body, p.run) if line.subject in different]
-    for subject, lines_ in set_alone(p.body, p.run).items():
+    different = {subject for subject, standing in ctx.seen.standings.items() if standing.difference}
+    found = [line for line in returned(ctx.body, ctx.run) if line.subject in different]
+    for subject, lines_ in set_alone(ctx.body, ctx.run).items():
         found += [line for line in lines_ if subject in different and line not in found]
     return found
 
 
-def _return_again(p: Pass, taken: list[Undo]) -> None:
+def _return_again(ctx: Context, taken: list[Undo]) -> None:
     """Once, before anybody calls the rollback failed: whoever did it may not have known of the rollback."""
-    run = p.run
+    run = ctx.run
     assert run.rollback is not None
-    said = "; ".join(standing.difference for standing in p.seen.standings.values() if standing.difference)
-    _stop_verification(p)
+    said = "; ".join(standing.difference for standing in ctx.seen.standings.values() if standing.difference)
+    _stop_verification(ctx)
     states.move(run, "RollingBack")
     run.rollback.attempt += 1
     for line in taken:
         _begin_again(line)
         line.again = True
-    _give_keys(p, taken)
-    _set_again(p, taken, before=True)
+    _give_keys(ctx, taken)
+    _set_again(ctx, taken, before=True)
     _verify_anew(run.rollback)
-    p.note("RollbackHindered", f"{run.version}: {said}; it is returned once more"[:1000], warning=True)
-    p.firmly()
-    roll_back(p)
+    ctx.note("RollbackHindered", f"{run.version}: {said}; it is returned once more"[:1000], warning=True)
+    ctx.firmly()
+    roll_back(ctx)
 
 
-def _not_returned(p: Pass) -> str | None:
+def _not_returned(ctx: Context) -> str | None:
     """What is not as it was returned: empty where everything is; None where nobody has looked yet."""
-    run, before = p.run, p.view.run
+    run, before = ctx.run, ctx.view.run
     assert run.rollback is not None
-    restored = [*(line.subject for line in returned(p.body, run)), *set_alone(p.body, run)]
+    restored = [*(line.subject for line in returned(ctx.body, run)), *set_alone(ctx.body, run)]
     if restored and (before is None or before.phase != "Verifying"):
         return None
     for subject in restored:
-        standing = p.seen.standings.get(subject)
+        standing = ctx.seen.standings.get(subject)
         if standing is None:
             return None
         if standing.unknown or standing.difference:
             return standing.difference or f"nobody can tell what {subject} is now: {standing.unknown}"
-        if standing.troubled_at is not None and p.now - standing.troubled_at < SETTLED:
-            p.wakes.append(p.now + LOOK_AGAIN)
+        if standing.troubled_at is not None and ctx.now - standing.troubled_at < SETTLED:
+            ctx.wakes.append(ctx.now + LOOK_AGAIN)
             return f"{subject}: {standing.trouble}"
-        if standing.rolled_out is not None and AHEAD < p.now - standing.rolled_out < FRESH:
-            p.wakes.append(standing.rolled_out + FRESH)
+        if standing.rolled_out is not None and AHEAD < ctx.now - standing.rolled_out < FRESH:
+            ctx.wakes.append(standing.rolled_out + FRESH)
             return f"{subject} has only just rolled out"
     return ""
 
 
-def _give_keys(p: Pass, undo: list[Undo]) -> None:
-    assert p.run.rollback is not None
-    attempt = (p.run.rollback.attempt,) if p.run.rollback.attempt > 1 else ()
-    for number, line in enumerate(p.run.rollback.undo):
+def _give_keys(ctx: Context, undo: list[Undo]) -> None:
+    assert ctx.run.rollback is not None
+    attempt = (ctx.run.rollback.attempt,) if ctx.run.rollback.attempt > 1 else ()
+    for number, line in enumerate(ctx.run.rollback.undo):
         again = (*attempt, "restart") if line.restart else attempt
         again = (*again, f"again{line.tries}") if line.tries else again
         if line.kind != "Stop" and any(line is item for item in undo):
-            line.key = key(p.view, p.run, "rollback", line.stage, line.subject.partition("/")[2], number, *again)
+            line.key = key(ctx.view, ctx.run, "rollback", line.stage, line.subject.partition("/")[2], number, *again)
 
 
-def _start_budget(p: Pass, line: Undo) -> None:
+def _start_budget(ctx: Context, line: Undo) -> None:
     """The budget of a stage's rollback begins with its first line."""
-    assert p.run.rollback is not None
-    stage = next((item for item in p.body.spec.stages if item.name == line.stage), None)
-    first = not any(item.startedAt for item in p.run.rollback.undo if item.stage == line.stage)
+    assert ctx.run.rollback is not None
+    stage = next((item for item in ctx.body.spec.stages if item.name == line.stage), None)
+    first = not any(item.startedAt for item in ctx.run.rollback.undo if item.stage == line.stage)
     if stage is not None and stage.rollback.within and first:
-        clocks.start(p.run, f"{WITHIN}{stage.name}", seconds(stage.rollback.within), p.now)
+        clocks.start(ctx.run, f"{WITHIN}{stage.name}", seconds(stage.rollback.within), ctx.now)
 
 
-def _limit(p: Pass, line: Undo) -> float:
+def _limit(ctx: Context, line: Undo) -> float:
     """Seconds that one try of a line may take."""
     if line.kind == "Stop":
         return STOPPING
     if line.kind == "Restore":
-        return limit_of_restore(p.body, line.subject)
-    return budget(compensation(p.body, line)[1]) or STOPPING
+        return limit_of_restore(ctx.body, line.subject)
+    return budget(compensation(ctx.body, line)[1]) or STOPPING
 
 
-def _undo(p: Pass, line: Undo) -> None:
+def _undo(ctx: Context, line: Undo) -> None:
     begins = line.state == "Pending"
     if begins:
-        _start_budget(p, line)
+        _start_budget(ctx, line)
         states.move(line, "Running")
-        line.startedAt = clocks.stamp(p.now)
-        line.due = clocks.stamp(p.now + timedelta(seconds=_limit(p, line)))
+        line.startedAt = clocks.stamp(ctx.now)
+        line.due = clocks.stamp(ctx.now + timedelta(seconds=_limit(ctx, line)))
     try:
-        operations = of_undo(p.view, p.body, p.run, line)
+        operations = of_undo(ctx.view, ctx.body, ctx.run, line)
     except Unknown as error:  # an output that its step never published: this line cannot be undone, the others can
-        _fail(p, line, str(error))
+        _fail(ctx, line, str(error))
         return
 
     # What begins in this very pass was not looked at: it is performed, and looked at in the next one.
-    found = [Progress("Absent") if begins else p.progress(operation) for operation in operations]
+    found = [Progress("Absent") if begins else ctx.progress(operation) for operation in operations]
     failed = next((item for item in found if item.state == "Failed"), None)
     if all(item.state == "Succeeded" for item in found):
-        line.outputs = outputs.shown(p.run, outputs.tellable(operations, found))
-        _done(p, line, told(found))
+        line.outputs = outputs.shown(ctx.run, outputs.tellable(operations, found))
+        _done(ctx, line, told(found))
     elif failed is not None:
-        _fail(p, line, failed.message)
-    elif _is_over(p, line) or (any(item.hopeless for item in found) and not line.stopping):
+        _fail(ctx, line, failed.message)
+    elif _is_over(ctx, line) or (any(item.hopeless for item in found) and not line.stopping):
         words = next((item.message for item in found if item.message), "it is still under way")
-        _too_late(p, line, words, begun=any(item.state not in ("Absent", "Refused") for item in found))
+        _too_late(ctx, line, words, begun=any(item.state not in ("Absent", "Refused") for item in found))
     else:
         for operation, item in zip(operations, found, strict=True):
             if item.state == "Absent":
-                p.perform(operation, "", "")
-        _say(p, line, found)
+                ctx.perform(operation, "", "")
+        _say(ctx, line, found)
 
 
-def _say(p: Pass, line: Undo, found: list[Progress]) -> None:
+def _say(ctx: Context, line: Undo, found: list[Progress]) -> None:
     """What keeps a line from ending; the first time somebody is told."""
     refused = next((item.message for item in found if item.state == "Refused"), "")
     message = f"refused, and tried again: {refused}"[:1000] if refused else told(found)
     hindered = bool(refused) or any(item.stuck for item in found)
     if hindered and line.message is None:
-        p.note("RollbackHindered", f"{p.run.version}: {line.subject}: {message}", warning=True)
-        p.firmly()
+        ctx.note("RollbackHindered", f"{ctx.run.version}: {line.subject}: {message}", warning=True)
+        ctx.firmly()
     if message is not None or line.kind != "Restore":
         line.message = message if message is not None else line.message
 
 
-def _done(p: Pass, line: Undo, message: str | None) -> None:
+def _done(ctx: Context, line: Undo, message: str | None) -> None:
     if line.stopping:
-        _fail(p, line, line.message or "not done in time; it was stopped")
+        _fail(ctx, line, line.message or "not done in time; it was stopped")
         return
     late = line.message is not None or line.again  # it was something else meanwhile
     states.move(line, "Succeeded").message = message
     line.due = None
     if line.kind == "Restore" and late:
-        _start_anew(p, line.subject)
+        _start_anew(ctx, line.subject)
 
 
-def _start_anew(p: Pass, subject: str) -> None:
+def _start_anew(ctx: Context, subject: str) -> None:
     """Configuration that was refused for a while is back: pods that have started meanwhile have read what was there."""
-    assert p.run.rollback is not None
-    for line in p.run.rollback.undo:
+    assert ctx.run.rollback is not None
+    for line in ctx.run.rollback.undo:
         name = line.subject.removeprefix("target/")
-        if line.kind != "Restore" or name == line.subject or subject not in captured(p.body, name):
+        if line.kind != "Restore" or name == line.subject or subject not in captured(ctx.body, name):
             continue
         if line.state == "Succeeded":
             states.move(line, "Pending")
-            _set_again(p, [line], before=False)
+            _set_again(ctx, [line], before=False)
         if line.state in ("Running", "Pending"):
             line.restart = True
-            _give_keys(p, [line])
+            _give_keys(ctx, [line])
 
 
-def _fail(p: Pass, line: Undo, message: str) -> None:
+def _fail(ctx: Context, line: Undo, message: str) -> None:
     states.move(line, "Failed").message = message[:1000]
     line.due = None
-    p.firmly()
+    ctx.firmly()
 
 
-def _too_late(p: Pass, line: Undo, words: str, begun: bool) -> None:
+def _too_late(ctx: Context, line: Undo, words: str, begun: bool) -> None:
     """A line's own time is over: a Job is stopped first, whatever may still be going on keeps what comes after it. What
     was refused all the time has not `begun`."""
-    lead = f"not done within {clocks.words(_limit(p, line))}" if _is_over(p, line) else "it cannot end well"
+    lead = f"not done within {clocks.words(_limit(ctx, line))}" if _is_over(ctx, line) else "it cannot end well"
     message = f"{lead}: {words}"
-    if begun and line.kind == "Compensate" and not line.stopping and _is_job(p, line):
+    if begun and line.kind == "Compensate" and not line.stopping and _is_job(ctx, line):
         line.stopping, line.message = True, f"{message}; it was stopped"[:1000]
-        line.due = clocks.stamp(p.now + timedelta(seconds=STOPPING))
-        _undo(p, line)
+        line.due = clocks.stamp(ctx.now + timedelta(seconds=STOPPING))
+        _undo(ctx, line)
         return
     line.unended = (begun or line.stopping) and line.kind != "Restore"
     if line.stopping:
         message = f"{(line.message or '').removesuffix('; it was stopped')}; it could not be stopped: {words}"
-    _fail(p, line, message)
+    _fail(ctx, line, message)
 
 
-def _is_over(p: Pass, line: Undo) -> bool:
-    return line.due is not None and p.now >= clocks.parse(line.due)
+def _is_over(ctx: Context, line: Undo) -> bool:
+    return line.due is not None and ctx.now >= clocks.parse(line.due)
 
 
-def _is_job(p: Pass, line: Undo) -> bool:
-    operations = of_undo(p.view, p.body, p.run, line)
+def _is_job(ctx: Context, line: Undo) -> bool:
+    operations = of_undo(ctx.view, ctx.body, ctx.run, line)
     return any(operation.kind == "job" for operation in operations)
 
 
-def _look_once_more(p: Pass) -> bool:
+def _look_once_more(ctx: Context) -> bool:
     """Restores that were not ready in time, when everything else is done: compensations may have mended what they need."""
-    run = p.run
+    run = ctx.run
     assert run.rollback is not None
     lines_ = run.rollback.undo
     late = [line for line in lines_ if line.kind == "Restore" and line.state == "Failed" and not line.again]
     for line in late:
-        if compensated(p.body, run, line)[1]:  # it has rolled out with that; verification compares both
+        if compensated(ctx.body, run, line)[1]:  # it has rolled out with that; verification compares both
             states.move(states.move(line, "Running"), "Succeeded").message = None
             continue
         after = lines_[[item is line for item in lines_].index(True) :]
@@ -452,155 +461,157 @@ def _look_once_more(p: Pass) -> bool:
         mended = done and line.subject.startswith("target/")
         states.move(line, "Running")
         line.again = True
-        line.startedAt = clocks.stamp(p.now)
-        line.due = clocks.stamp(p.now + timedelta(seconds=_limit(p, line) if mended else LAST_LOOK))
+        line.startedAt = clocks.stamp(ctx.now)
+        line.due = clocks.stamp(ctx.now + timedelta(seconds=_limit(ctx, line) if mended else LAST_LOOK))
     if late:
-        p.firmly()
+        ctx.firmly()
     return bool(late)
 
 
-def _over_budget(p: Pass) -> None:
-    run = p.run
+def _over_budget(ctx: Context) -> None:
+    run = ctx.run
     assert run.rollback is not None
     for name in [name for name in run.timers if name.startswith(WITHIN)]:
         stage = name.removeprefix(WITHIN)
         if all(line.state in OVER for line in run.rollback.undo if line.stage == stage):
             clocks.stop(run, name)
-        elif clocks.expired(run, name, p.now):
+        elif clocks.expired(run, name, ctx.now):
             clocks.stop(run, name)
-            p.note("RollbackOverdue", f"{run.version}: undoing stage {stage} exceeds its budget", warning=True)
-    if clocks.expired(run, "rollback", p.now):
+            ctx.note("RollbackOverdue", f"{run.version}: undoing stage {stage} exceeds its budget", warning=True)
+    if clocks.expired(run, "rollback", ctx.now):
         clocks.stop(run, "rollback")
-        p.note("RollbackOverdue", f"{run.version}: the rollback exceeds its budget", warning=True)
+        ctx.note("RollbackOverdue", f"{run.version}: the rollback exceeds its budget", warning=True)
 
 
-def _undone(p: Pass) -> None:
-    run = p.run
+def _undone(ctx: Context) -> None:
+    run = ctx.run
     assert run.rollback is not None
     broken = [line for line in run.rollback.undo if line.state == "Failed" or _kept_back(line)]
     if broken:
-        fail(p, "; ".join(f"{line.subject}: {line.message}" for line in broken))
+        fail(ctx, "; ".join(f"{line.subject}: {line.message}" for line in broken))
         return
     states.move(run, "Verifying")
     clocks.stop(run, *[name for name in run.timers if name.startswith(WITHIN)])
-    clocks.start(run, "rollback", seconds(p.body.spec.rollback.within), p.now)
-    if any("job" in check.provider for check in p.body.spec.rollback.verify):
-        p.firmly()
-    verify(p)
+    clocks.start(run, "rollback", seconds(ctx.body.spec.rollback.within), ctx.now)
+    if any("job" in check.provider for check in ctx.body.spec.rollback.verify):
+        ctx.firmly()
+    verify(ctx)
 
 
-def _returned(p: Pass) -> None:
-    run = p.run
+def _returned(ctx: Context) -> None:
+    run = ctx.run
     assert run.rollback is not None
     for stage in run.stages:
         if stage.state == "Passed":
             states.move(stage, "RolledBack")
-    _serve_again(p)
-    p.status.unverified = _still_left(p)
-    if p.status.unverified is not None:  # an earlier run has left what this one does not know: nothing starts on it
-        p.status.unverified.generation = p.view.generation
-        serve(p, None)
-    _reject(p)
-    finish(p, run.rollback.then, run.rollback.reason)
+    _serve_again(ctx)
+    ctx.status.unverified = _still_left(ctx)
+    if ctx.status.unverified is not None:  # an earlier run has left what this one does not know: nothing starts on it
+        ctx.status.unverified.generation = ctx.view.generation
+        serve(ctx, None)
+    _reject(ctx)
+    finish(ctx, run.rollback.then, run.rollback.reason)
 
 
-def _still_left(p: Pass) -> Unverified | None:
+def _still_left(ctx: Context) -> Unverified | None:
     """What an earlier run has left that the rollback of this one does not return; None where there is nothing.
 
     A verification that passes says that what is there is sound, not that it is what was to be there.
     """
-    left, rollback = p.status.unverified, p.run.rollback
+    left, rollback = ctx.status.unverified, ctx.run.rollback
     if left is None or rollback is None:
         return left
     returned = {line.subject for line in rollback.undo if line.kind == "Restore"}
-    others = [item for item in left.subjects if item not in returned and not item.startswith(_by(p.run))]
+    others = [item for item in left.subjects if item not in returned and not item.startswith(_by(ctx.run))]
     if rollback.verify:
         others = [item for item in others if not item.endswith(VERIFY)]
     return left.model_copy(update={"subjects": others}) if others else None
 
 
-def _serve_again(p: Pass) -> None:
+def _serve_again(ctx: Context) -> None:
     """What was found is what is restored: where that was not the last good version, it is said."""
-    run, good = p.run, p.status.lastGood
+    run, good = ctx.run, ctx.status.lastGood
     assert run.rollback is not None
-    snapshot = _left(p)
+    snapshot = _left(ctx)
     if not any(line.subject.startswith("target/") for line in run.rollback.undo):
-        if p.status.live is not None and snapshot != run.revision:
-            p.status.live.snapshot = snapshot
+        if ctx.status.live is not None and snapshot != run.revision:
+            ctx.status.live.snapshot = snapshot
         return  # the run has touched no target: what was live before it still is
     if run.found is None:
-        serve(p, Served(version=good.version if good is not None else "", snapshot=snapshot))
+        serve(ctx, Served(version=good.version if good is not None else "", snapshot=snapshot))
         return
     caveat = f"it was live before run {run.id}, and was not promoted"
     caveat += f"; {good.version} is last good" if good is not None and good.version else ""
-    serve(p, Served(version=run.found, snapshot=snapshot, caveat=caveat))
+    serve(ctx, Served(version=run.found, snapshot=snapshot, caveat=caveat))
 
 
-def _left(p: Pass) -> str | None:
+def _left(ctx: Context) -> str | None:
     """The ControllerRevision that tells what the targets are to be from now on: the run's own, unless compensations have
     set something in them since, or what somebody has changed during the run has stayed so."""
-    compensated_ = _compensated_targets(p)
-    stayed = {subject for subject, standing in p.seen.standings.items() if standing.stays}
-    if p.seen.snapshots is not None:
-        stayed |= {subject for subject, taken in p.seen.snapshots.items() if STAYED in (taken or {})}
+    compensated_ = _compensated_targets(ctx)
+    stayed = {subject for subject, standing in ctx.seen.standings.items() if standing.stays}
+    if ctx.seen.snapshots is not None:
+        stayed |= {subject for subject, taken in ctx.seen.snapshots.items() if STAYED in (taken or {})}
     if not compensated_ and not stayed:
-        return p.run.revision
-    known = {name: config for name, config in subjects(p.body).items() if name.startswith("target/")}
+        return ctx.run.revision
+    known = {name: config for name, config in subjects(ctx.body).items() if name.startswith("target/")}
     data = {
         "subjects": {
             name: {"config": config, "changes": [], **compensated_.get(name, {})} for name, config in known.items()
         },
-        "snapshots": {name: taken for name, taken in p.snapshots().items() if name in known},
+        "snapshots": {name: taken for name, taken in ctx.snapshots().items() if name in known},
         "stayed": sorted(stayed),
     }
-    revision = Revision.named(p.view, f"{p.run.id}-left", data)
-    p.decision.revision = revision
+    revision = Revision.named(ctx.view, f"{ctx.run.id}-left", data)
+    ctx.decision.revision = revision
     return revision.name
 
 
-def _compensated_targets(p: Pass) -> dict[str, dict[str, Any]]:
+def _compensated_targets(ctx: Context) -> dict[str, dict[str, Any]]:
     """What compensations have set in targets, before and since these were returned, by target."""
-    assert p.run.rollback is not None
+    assert ctx.run.rollback is not None
     found: dict[str, tuple[list[Undo], list[Undo]]] = {
-        subject: ([], since) for subject, since in set_alone(p.body, p.run).items()
+        subject: ([], since) for subject, since in set_alone(ctx.body, ctx.run).items()
     }
-    found |= {line.subject: compensated(p.body, p.run, line) for line in p.run.rollback.undo if line.kind == "Restore"}
+    found |= {
+        line.subject: compensated(ctx.body, ctx.run, line) for line in ctx.run.rollback.undo if line.kind == "Restore"
+    }
     return {
         name: {
-            "before": [_kept(p, line, name) for line in before],
-            "since": [_kept(p, line, name) for line in since],
+            "before": [_kept(ctx, line, name) for line in before],
+            "since": [_kept(ctx, line, name) for line in since],
         }
         for name, (before, since) in found.items()
         if name.startswith("target/") and (before or since)
     }
 
 
-def _kept(p: Pass, line: Undo, subject: str) -> dict[str, Any]:
-    done = next(item for item in of_undo(p.view, p.body, p.run, line) if item.subject == subject)
+def _kept(ctx: Context, line: Undo, subject: str) -> dict[str, Any]:
+    done = next(item for item in of_undo(ctx.view, ctx.body, ctx.run, line) if item.subject == subject)
     return {"kind": done.kind, "config": done.config}
 
 
-def fail(p: Pass, reason: str) -> None:
+def fail(ctx: Context, reason: str) -> None:
     """The rollback has failed: nobody knows what is served."""
-    run = p.run
+    run = ctx.run
     assert run.rollback is not None
-    serve(p, None)
-    _reject(p)
+    serve(ctx, None)
+    _reject(ctx)
     text = f"{reason} (rolling back because of {run.rollback.reason})"
-    unverified(p, reason)
-    finish(p, "RollbackFailed", text)
+    unverified(ctx, reason)
+    finish(ctx, "RollbackFailed", text)
 
 
-def unverified(p: Pass, reason: str) -> None:
+def unverified(ctx: Context, reason: str) -> None:
     """Nobody knows whether what is served is sound: nothing starts on it by itself."""
-    before = p.status.unverified
-    p.status.unverified = Unverified(
-        run=p.run.id,
-        version=p.run.version,
+    before = ctx.status.unverified
+    ctx.status.unverified = Unverified(
+        run=ctx.run.id,
+        version=ctx.run.version,
         reason=reason[:1000],
-        subjects=_bounded(p.run, before.subjects if before is not None else [], list(_to_verify(p.run))),
-        generation=p.view.generation,
-        since=clocks.stamp(p.now),
+        subjects=_bounded(ctx.run, before.subjects if before is not None else [], list(_to_verify(ctx.run))),
+        generation=ctx.view.generation,
+        since=clocks.stamp(ctx.now),
     )
 
 
@@ -633,11 +644,13 @@ def _by(run: Run) -> str:
     return f"run {run.id}: "
 
 
-def _reject(p: Pass) -> None:
-    run = p.run
+def _reject(ctx: Context) -> None:
+    run = ctx.run
     assert run.rollback is not None
     if run.rollback.cause in ("Superseded", "Aborted"):
         return
-    rejected = Rejected(version=run.version, reason=run.rollback.reason, gate=run.rollback.gate, at=clocks.stamp(p.now))
-    others = [item for item in p.status.rejected if item.version != run.version]
-    p.status.rejected = [rejected, *others][:REJECTED]
+    rejected = Rejected(
+        version=run.version, reason=run.rollback.reason, gate=run.rollback.gate, at=clocks.stamp(ctx.now)
+    )
+    others = [item for item in ctx.status.rejected if item.version != run.version]
+    ctx.status.rejected = [rejected, *others][:REJECTED]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 
 from gatewright.api.status import Run, Undo
-from gatewright.core.model import Body
+from gatewright.core.model import PinnedSpec
 from gatewright.core.run.operations import captured
 from gatewright.core.spec.changes import changed_by
 from gatewright.core.spec.pinned_spec import produced
@@ -18,12 +18,12 @@ from gatewright.core.spec.pinned_spec import produced
 _LEADS = ": "
 
 
-def plan(body: Body, run: Run, failed: Container[str]) -> list[Undo]:
+def plan(body: PinnedSpec, run: Run, failed: Container[str]) -> list[Undo]:
     """What undoes a run. `failed`: the stages that did not pass; several where one was passed over."""
     return [*_stops(run), *_backwards(body, run, failed)]
 
 
-def foresee(body: Body, how: Mapping[str, str]) -> list[str]:
+def foresee(body: PinnedSpec, how: Mapping[str, str]) -> list[str]:
     """What a rollback out of the last stage would do, in words; for status, before the first change.
 
     `how` says of subjects how they would be returned.
@@ -53,13 +53,13 @@ def _stops(run: Run) -> Iterator[Undo]:
             yield Undo(kind="Stop", stage=entry.stage, subject=entry.subject, state="Pending", key=entry.key)
 
 
-def _with_captured(body: Body, subject: str) -> tuple[str, ...]:
+def _with_captured(body: PinnedSpec, subject: str) -> tuple[str, ...]:
     """What returns with a subject, in its order: configuration that is captured with a target before the target."""
     kind, _, name = subject.partition("/")
     return (*captured(body, name), subject) if kind == "target" else (subject,)
 
 
-def _backwards(body: Body, run: Run, failed: Container[str]) -> Iterator[Undo]:
+def _backwards(body: PinnedSpec, run: Run, failed: Container[str]) -> Iterator[Undo]:
     restored: set[str] = set()
     have = produced(body, run)
     for stage in reversed(body.spec.stages):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from gatewright.api.base import seconds
 from gatewright.api.release import Step
-from gatewright.api.status import Entry, GateStatus, Run, StageStatus, StepStatus
+from gatewright.api.status import GateStatus, JournalEntry, Run, StageStatus, StepStatus
 from gatewright.core.checks import guards, judge, proof
 from gatewright.core.interventions import approvals
 from gatewright.core.model import Operation, Progress
 from gatewright.core.run import clocks, observed, states
-from gatewright.core.run.context import Pass, look
+from gatewright.core.run.context import Context, look
 from gatewright.core.run.operations import budget, measure, of_check, of_step, step_key, stop_of_step, told
 from gatewright.core.run.pinning import record
 from gatewright.core.run.rollback import begin
@@ -46,113 +46,113 @@ def stops_of(run: Run) -> list[Operation]:
     return [Operation(entry.key, "stop", entry.subject) for entry in run.stopping]
 
 
-def settle_stopping(p: Pass) -> bool:
+def settle_stopping(ctx: Context) -> bool:
     """See to it that Jobs of failed stages stop; True while one may still run, and nothing else may start."""
-    for operation in stops_of(p.run):
-        progress = p.progress(operation)
+    for operation in stops_of(ctx.run):
+        progress = ctx.progress(operation)
         if progress.state == "Absent":
-            p.perform(operation, "", "")
+            ctx.perform(operation, "", "")
         elif progress.state == "Succeeded":
-            p.run.stopping = [entry for entry in p.run.stopping if entry.subject != operation.subject]
-    return bool(p.run.stopping)
+            ctx.run.stopping = [entry for entry in ctx.run.stopping if entry.subject != operation.subject]
+    return bool(ctx.run.stopping)
 
 
-def advance(p: Pass) -> bool:
+def advance(ctx: Context) -> bool:
     """One transition of the current stage; False when something has to be waited for."""
-    run = p.run
+    run = ctx.run
     index = current(run)
     if run.phase != "Walking" or index is None:
         return False
-    if settle_stopping(p):
+    if settle_stopping(ctx):
         return False
     stage = run.stages[index]
     if approvals.keep_waiting(run, index):
         return False
     if stage.state == "Pending":
         states.move(stage, "Running")
-        stage.startedAt = clocks.stamp(p.now)
-        expected = p.body.spec.stages[index].expectedDuration
+        stage.startedAt = clocks.stamp(ctx.now)
+        expected = ctx.body.spec.stages[index].expectedDuration
         if expected:
-            clocks.start(run, "overdue", seconds(expected), p.now)
+            clocks.start(run, "overdue", seconds(expected), ctx.now)
         return True
     if stage.state == "Running":
-        return _step(p, index, stage)
-    return _gates(p, index, stage)
+        return _step(ctx, index, stage)
+    return _gates(ctx, index, stage)
 
 
-def _step(p: Pass, index: int, stage: StageStatus) -> bool:
+def _step(ctx: Context, index: int, stage: StageStatus) -> bool:
     number = next((n for n, step in enumerate(stage.steps) if step.state not in ("Succeeded", "Skipped")), None)
     if number is None:
-        return _skipped(p, stage) if stage.skippedBy is not None else _steps_done(p, index, stage)
+        return _skipped(ctx, stage) if stage.skippedBy is not None else _steps_done(ctx, index, stage)
     step = stage.steps[number]
     if step.state in ("Pending", "Failed"):
-        return _begin_step(p, index, number, step)
+        return _begin_step(ctx, index, number, step)
     if step.skippedBy is not None:
-        return _stopping(p, index, number, step)
-    wanted = p.body.spec.stages[index].steps[number]
+        return _stopping(ctx, index, number, step)
+    wanted = ctx.body.spec.stages[index].steps[number]
     if wanted.wait is not None:
-        return clocks.expired(p.run, "step", p.now) and end_step(p, step, {})
-    operations = of_step(p.view, p.body, p.run, index, number)
-    found = [p.progress(operation) for operation in operations]
+        return clocks.expired(ctx.run, "step", ctx.now) and end_step(ctx, step, {})
+    operations = of_step(ctx.view, ctx.body, ctx.run, index, number)
+    found = [ctx.progress(operation) for operation in operations]
 
     # What has succeeded has succeeded, also when its time was over a moment before.
     if all(item.state == "Succeeded" for item in found):
-        return _succeeded(p, index, number, found)
+        return _succeeded(ctx, index, number, found)
     failed = next((item for item in found if item.state in ("Failed", "Refused")), None)
     if failed is not None:
-        return fail_step(p, index, step, failed.message)
-    if clocks.expired(p.run, "step", p.now):
+        return fail_step(ctx, index, step, failed.message)
+    if clocks.expired(ctx.run, "step", ctx.now):
         stuck = next(
             (item.message for item in found if item.message and item.state != "Succeeded"), "it is still under way"
         )
-        return fail_step(p, index, step, f"not done in {budget(wanted) or 0:.0f}s: {stuck}")
+        return fail_step(ctx, index, step, f"not done in {budget(wanted) or 0:.0f}s: {stuck}")
 
     for operation, item in zip(operations, found, strict=True):
         if item.state == "Absent":
-            p.perform(operation, stage.name, step.name)
+            ctx.perform(operation, stage.name, step.name)
     step.message = told(found)
     return False
 
 
-def _succeeded(p: Pass, index: int, number: int, found: list[Progress]) -> bool:
+def _succeeded(ctx: Context, index: int, number: int, found: list[Progress]) -> bool:
     """Every operation of a step has ended well; what it left behind must be there, too."""
-    step, wanted = p.run.stages[index].steps[number], p.body.spec.stages[index].steps[number]
+    step, wanted = ctx.run.stages[index].steps[number], ctx.body.spec.stages[index].steps[number]
     published = {name: value for item in found for name, value in item.outputs.items()}
     unread = next((item.unread for item in found if item.unread), "")
-    problem = outputs.problem(p.body.spec, p.run, index, wanted, published, unread)
+    problem = outputs.problem(ctx.body.spec, ctx.run, index, wanted, published, unread)
     if problem is None and wanted.proof is not None:
-        lacking = proof.lacking(wanted.proof, published, p.now)
+        lacking = proof.lacking(wanted.proof, published, ctx.now)
         problem = f"no proof: {lacking}" if lacking else None
     if problem is not None:
-        return fail_step(p, index, step, problem)
+        return fail_step(ctx, index, step, problem)
 
-    kept = outputs.kept(p.body.spec, p.run, index, wanted, published)
-    return end_step(p, step, kept, told(found), deployed=_deploys(p, wanted))
+    kept = outputs.kept(ctx.body.spec, ctx.run, index, wanted, published)
+    return end_step(ctx, step, kept, told(found), deployed=_deploys(ctx, wanted))
 
 
-def _begin_step(p: Pass, index: int, number: int, step: StepStatus) -> bool:
-    run, wanted = p.run, p.body.spec.stages[index].steps[number]
-    missing = sorted(set(wanted.requires) - produced(p.body, run))
+def _begin_step(ctx: Context, index: int, number: int, step: StepStatus) -> bool:
+    run, wanted = ctx.run, ctx.body.spec.stages[index].steps[number]
+    missing = sorted(set(wanted.requires) - produced(ctx.body, run))
     if missing and not run.observe:
         return fail_step(
-            p, index, step, f"requires {', '.join(missing)}, which no earlier step of this run has produced"
+            ctx, index, step, f"requires {', '.join(missing)}, which no earlier step of this run has produced"
         )
     if not run.observe:
-        changes = set(changed_by(p.body.spec.stages[index], wanted))
+        changes = set(changed_by(ctx.body.spec.stages[index], wanted))
         if any(row.subject not in changes for row in run.differences):
             return False  # nothing new begins on top of what others have changed
-        recorded = record(p, index, number)
+        recorded = record(ctx, index, number)
         if recorded.problem:
-            return fail_step(p, index, step, recorded.problem)
+            return fail_step(ctx, index, step, recorded.problem)
         if not recorded.done:  # it is looked at before the next decision
             return False
 
     step.attempt += 1
-    step.key = step_key(p.view, run, index, number, step.attempt)
-    step.startedAt = clocks.stamp(p.now)
+    step.key = step_key(ctx.view, run, index, number, step.attempt)
+    step.startedAt = clocks.stamp(ctx.now)
     step.message, step.skippedBy, step.approvedBy = None, None, []
     states.move(step, "Running")
-    operations = of_step(p.view, p.body, run, index, number)
+    operations = of_step(ctx.view, ctx.body, run, index, number)
     if run.observe:
         states.move(step, "Skipped")
         step.message = f"would {wanted.kind} {', '.join(operation.subject for operation in operations)}".strip()
@@ -161,184 +161,184 @@ def _begin_step(p: Pass, index: int, number: int, step: StepStatus) -> bool:
     limit = seconds(wanted.wait) if wanted.wait is not None else budget(wanted)
     clocks.stop(run, "step")
     if limit is not None:
-        clocks.start(run, "step", limit, p.now)
+        clocks.start(run, "step", limit, ctx.now)
     for operation in operations:
-        p.perform(operation, run.stages[index].name, step.name)
-    p.firmly()
+        ctx.perform(operation, run.stages[index].name, step.name)
+    ctx.firmly()
     return wanted.wait is not None and limit == 0.0
 
 
-def _stopping(p: Pass, index: int, number: int, step: StepStatus) -> bool:
+def _stopping(ctx: Context, index: int, number: int, step: StepStatus) -> bool:
     """Somebody skips the step: the walk goes on when the Job it had started has stopped."""
-    operations = stop_of_step(p.view, p.body, p.run, index, number)
-    found = [p.progress(operation) for operation in operations]
-    if any(item.state == "Failed" for item in found) or clocks.expired(p.run, "step", p.now):
+    operations = stop_of_step(ctx.view, ctx.body, ctx.run, index, number)
+    found = [ctx.progress(operation) for operation in operations]
+    if any(item.state == "Failed" for item in found) or clocks.expired(ctx.run, "step", ctx.now):
         why = next((item.message for item in found if item.message), "it is still under way")
-        return fail_step(p, index, step, f"skipped by {step.skippedBy}, but not stopped: {why}")
+        return fail_step(ctx, index, step, f"skipped by {step.skippedBy}, but not stopped: {why}")
     for operation, item in zip(operations, found, strict=True):
         if item.state == "Absent":
-            p.perform(operation, "", "")
+            ctx.perform(operation, "", "")
     if not all(item.state == "Succeeded" for item in found):
         return False
-    skip_step(p, step)
+    skip_step(ctx, step)
     return True
 
 
-def skip_step(p: Pass, step: StepStatus) -> None:
+def skip_step(ctx: Context, step: StepStatus) -> None:
     """Past it, without what it was for; `requires` still misses it."""
     states.move(step, "Skipped")
-    step.finishedAt = clocks.stamp(p.now)
-    clocks.stop(p.run, "step")
+    step.finishedAt = clocks.stamp(ctx.now)
+    clocks.stop(ctx.run, "step")
 
 
-def skip_stage(p: Pass, index: int, by: str, message: str) -> None:
+def skip_stage(ctx: Context, index: int, by: str, message: str) -> None:
     """Past a stage whatever its steps and gates say; a Job of it is stopped first. What it did stays in the journal."""
-    stage = p.run.stages[index]
+    stage = ctx.run.stages[index]
     stage.skippedBy, stage.message = by, message
     for number, step in enumerate(stage.steps):
         if step.state == "Pending":
             states.move(step, "Skipped")
             step.message = message
         elif step.state in ("Running", "Failed"):
-            skip_current(p, index, number, by, message)
+            skip_current(ctx, index, number, by, message)
     if any(step.state == "Running" for step in stage.steps):
         if stage.state == "Failed":
             states.move(stage, "Running")
     else:
-        _skipped(p, stage)
+        _skipped(ctx, stage)
 
 
-def skip_current(p: Pass, index: int, number: int, by: str, message: str) -> None:
+def skip_current(ctx: Context, index: int, number: int, by: str, message: str) -> None:
     """Past a step that runs or has failed: at once, or once its Job has stopped."""
-    step = p.run.stages[index].steps[number]
+    step = ctx.run.stages[index].steps[number]
     step.skippedBy, step.message = by, message
-    if p.body.spec.stages[index].steps[number].job is None or step.key is None:
-        skip_step(p, step)
+    if ctx.body.spec.stages[index].steps[number].job is None or step.key is None:
+        skip_step(ctx, step)
         return
     if step.state == "Failed":
         states.move(step, "Running")
-    clocks.start(p.run, "step", STOPPING, p.now)
+    clocks.start(ctx.run, "step", STOPPING, ctx.now)
 
 
-def _skipped(p: Pass, stage: StageStatus) -> bool:
-    p.run.stopping += _still_running(p.run, stage)
+def _skipped(ctx: Context, stage: StageStatus) -> bool:
+    ctx.run.stopping += _still_running(ctx.run, stage)
     states.move(stage, "Skipped")
-    stage.finishedAt = clocks.stamp(p.now)
-    clocks.stop(p.run, "bake", "overdue", "step")
+    stage.finishedAt = clocks.stamp(ctx.now)
+    clocks.stop(ctx.run, "bake", "overdue", "step")
     return True
 
 
 def end_step(
-    p: Pass, step: StepStatus, published: dict[str, str], message: str | None = None, deployed: bool = False
+    ctx: Context, step: StepStatus, published: dict[str, str], message: str | None = None, deployed: bool = False
 ) -> bool:
     """A step is done."""
     states.move(step, "Succeeded")
-    step.finishedAt = clocks.stamp(p.now)
+    step.finishedAt = clocks.stamp(ctx.now)
     step.message = message
     step.outputs = published
-    clocks.stop(p.run, "step")
-    if deployed and not p.run.deployed:
-        _begin_guards(p)
+    clocks.stop(ctx.run, "step")
+    if deployed and not ctx.run.deployed:
+        _begin_guards(ctx)
     return True
 
 
-def _deploys(p: Pass, step: Step) -> bool:
+def _deploys(ctx: Context, step: Step) -> bool:
     """Whether a step brings the version: a deploy; in a Release without one, whatever changes something."""
-    if any(item.deploy for stage in p.body.spec.stages for item in stage.steps):
+    if any(item.deploy for stage in ctx.body.spec.stages for item in stage.steps):
         return step.deploy is not None
     return step.kind not in ("wait", "confirm", "approval")
 
 
-def _begin_guards(p: Pass) -> None:
+def _begin_guards(ctx: Context) -> None:
     """The first deploy is done: guards that breached before the run changed anything count from now on, by their own rule."""
-    p.run.deployed = True
-    for row in p.run.guards:
+    ctx.run.deployed = True
+    for row in ctx.run.guards:
         if row.early:
-            row.early, row.state, row.since, row.message = False, "Unknown", clocks.stamp(p.now), None
+            row.early, row.state, row.since, row.message = False, "Unknown", clocks.stamp(ctx.now), None
             row.window += 1
-    p.firmly()
+    ctx.firmly()
 
 
-def fail_step(p: Pass, index: int, step: StepStatus, message: str) -> bool:
+def fail_step(ctx: Context, index: int, step: StepStatus, message: str) -> bool:
     """A step has failed, and its stage with it."""
     if step.state != "Failed":
         states.move(step, "Failed")
-    step.finishedAt = clocks.stamp(p.now)
+    step.finishedAt = clocks.stamp(ctx.now)
     step.message = message[:1000]
-    clocks.stop(p.run, "step")
-    return fail_stage(p, index, "Step", f"step {step.name}: {message}")
+    clocks.stop(ctx.run, "step")
+    return fail_stage(ctx, index, "Step", f"step {step.name}: {message}")
 
 
-def _steps_done(p: Pass, index: int, stage: StageStatus) -> bool:
-    wanted = p.body.spec.stages[index]
+def _steps_done(ctx: Context, index: int, stage: StageStatus) -> bool:
+    wanted = ctx.body.spec.stages[index]
     if not wanted.gates and seconds(wanted.bake) == 0:
-        return _pass(p, index, stage)
+        return _pass(ctx, index, stage)
     for check, row in zip(wanted.gates, stage.gates, strict=True):
         # A reference that names nothing fails here, not later.
-        measure(p.body, p.run, "gates", check, row, index)
-        of_check(p.view, p.body, p.run, "gates", check, index)
+        measure(ctx.body, ctx.run, "gates", check, row, index)
+        of_check(ctx.view, ctx.body, ctx.run, "gates", check, index)
     states.move(stage, "Gating")
     if any("job" in check.provider for check in wanted.gates):
-        p.firmly()
-    look(p, f"stages/{stage.name}", wanted.gates, stage.gates, index)
+        ctx.firmly()
+    look(ctx, f"stages/{stage.name}", wanted.gates, stage.gates, index)
     return True
 
 
-def _gates(p: Pass, index: int, stage: StageStatus) -> bool:
-    run, wanted = p.run, p.body.spec.stages[index]
+def _gates(ctx: Context, index: int, stage: StageStatus) -> bool:
+    run, wanted = ctx.run, ctx.body.spec.stages[index]
     failed = judge.first(stage.gates, "Failed")
     if failed is not None:
-        return fail_stage(p, index, "Gate", f"gate {judge.describe(failed)}", failed.name)
-    expired = _paused_gate(p, index, stage)
+        return fail_stage(ctx, index, "Gate", f"gate {judge.describe(failed)}", failed.name)
+    expired = _paused_gate(ctx, index, stage)
     if expired is not None:
-        return fail_stage(p, index, "Gate", f"gate {judge.describe(expired)}", expired.name, pause=True)
+        return fail_stage(ctx, index, "Gate", f"gate {judge.describe(expired)}", expired.name, pause=True)
     if run.held is not None or not judge.all_passing(stage.gates):
         return False
     if stage.state == "Gating" and seconds(wanted.bake) > 0:
         states.move(stage, "Baking")
-        clocks.start(run, "bake", seconds(wanted.bake), p.now)
+        clocks.start(run, "bake", seconds(wanted.bake), ctx.now)
         return True
-    if stage.state == "Baking" and not clocks.expired(run, "bake", p.now):
+    if stage.state == "Baking" and not clocks.expired(run, "bake", ctx.now):
         return False
-    return _pass(p, index, stage)
+    return _pass(ctx, index, stage)
 
 
-def _paused_gate(p: Pass, index: int, stage: StageStatus) -> GateStatus | None:
+def _paused_gate(ctx: Context, index: int, stage: StageStatus) -> GateStatus | None:
     """A gate whose silence has lasted too long, where a person is to decide (`onHoldExpired: Pause`)."""
-    rows = zip(p.body.spec.stages[index].gates, stage.gates, strict=True)
+    rows = zip(ctx.body.spec.stages[index].gates, stage.gates, strict=True)
     return next((row for check, row in rows if row.state == "Expired" and check.onHoldExpired == "Pause"), None)
 
 
-def guards_calm(p: Pass) -> bool:
+def guards_calm(ctx: Context) -> bool:
     """Whether nothing that is watched keeps the run from going on.
 
     A guard that breaches or holds does, and one that has not answered yet; so does something that is not as wanted, does
     not run, or cannot be looked at. A guard that breached before the run changed anything counts later.
     """
-    rows = zip(p.run.guards, p.body.spec.guards, strict=True)
+    rows = zip(ctx.run.guards, ctx.body.spec.guards, strict=True)
     passing = all(
-        row.state == "Passing" or row.early or guards.let_go(p, guard, row)
+        row.state == "Passing" or row.early or guards.let_go(ctx, guard, row)
         for row, guard in rows
         if guard.action == "Rollback"
     )
-    return passing and (p.run.observe or observed.all_as_wanted(p))
+    return passing and (ctx.run.observe or observed.all_as_wanted(ctx))
 
 
-def _pass(p: Pass, index: int, stage: StageStatus) -> bool:
-    if not guards_calm(p):
+def _pass(ctx: Context, index: int, stage: StageStatus) -> bool:
+    if not guards_calm(ctx):
         return False
     states.move(stage, "Passed")
-    stage.finishedAt = clocks.stamp(p.now)
-    clocks.stop(p.run, "bake", "overdue")
-    _fold_journal(p.run, stage)
-    p.note("StagePassed", f"{p.run.version}: stage {index + 1}/{len(p.run.stages)} {stage.name} passed")
+    stage.finishedAt = clocks.stamp(ctx.now)
+    clocks.stop(ctx.run, "bake", "overdue")
+    _fold_journal(ctx.run, stage)
+    ctx.note("StagePassed", f"{ctx.run.version}: stage {index + 1}/{len(ctx.run.stages)} {stage.name} passed")
     return True
 
 
 def _fold_journal(run: Run, stage: StageStatus) -> None:
     """A passed stage needs one line for each thing it changed: none of its Jobs can still run."""
-    kept: dict[str, Entry] = {}
-    jobs: list[Entry] = []
+    kept: dict[str, JournalEntry] = {}
+    jobs: list[JournalEntry] = []
     for entry in run.journal:
         if entry.stage == stage.name:
             (jobs.append(entry) if entry.subject.startswith("job/") else kept.update({entry.subject: entry}))
@@ -346,48 +346,48 @@ def _fold_journal(run: Run, stage: StageStatus) -> None:
     run.journal = rest + (list(kept.values()) or jobs[-1:])
 
 
-def fail_stage(p: Pass, index: int, cause: str, reason: str, gate: str | None = None, pause: bool = False) -> bool:
+def fail_stage(ctx: Context, index: int, cause: str, reason: str, gate: str | None = None, pause: bool = False) -> bool:
     """A stage has failed: what its `onFailure` says. `pause`: a person decides in any case, but where it goes on."""
-    run = p.run
-    stage, wanted = run.stages[index], p.body.spec.stages[index]
+    run = ctx.run
+    stage, wanted = run.stages[index], ctx.body.spec.stages[index]
     for step in stage.steps:  # what it was doing has failed with it
         if step.state == "Running":
             states.move(step, "Failed")
-            step.finishedAt = clocks.stamp(p.now)
+            step.finishedAt = clocks.stamp(ctx.now)
     states.move(stage, "Failed")
-    stage.finishedAt, stage.skippedBy = clocks.stamp(p.now), None
+    stage.finishedAt, stage.skippedBy = clocks.stamp(ctx.now), None
     stage.message = reason[:1000]
     clocks.stop(run, "bake", "overdue", "step", clocks.DIFFERENCE)
-    p.firmly()
+    ctx.firmly()
     if wanted.onFailure == "Continue" and not pause:
         run.stopping += _still_running(run, stage)
-        p.note("StageFailed", f"stage {stage.name}: {reason} (onFailure: Continue)", warning=True)
+        ctx.note("StageFailed", f"stage {stage.name}: {reason} (onFailure: Continue)", warning=True)
         return True
     if (wanted.onFailure == "Pause" or pause) and not run.observe:
         run.stopping += _still_running(run, stage)
         states.move(run, "Paused")
         run.pausedStage = stage.name
-        clocks.hold(run, "a person decides", p.now)
-        p.note("Paused", f"stage {stage.name}: {reason}; a person decides", warning=True)
+        clocks.hold(run, "a person decides", ctx.now)
+        ctx.note("Paused", f"stage {stage.name}: {reason}; a person decides", warning=True)
         return False
-    begin(p, cause, f"stage {stage.name}: {reason}", failed=stage.name, gate=gate)
+    begin(ctx, cause, f"stage {stage.name}: {reason}", failed=stage.name, gate=gate)
     return False
 
 
-def fail_current(p: Pass, cause: str, reason: str) -> None:
+def fail_current(ctx: Context, cause: str, reason: str) -> None:
     """The stage under way has failed, begun or not; past the last one the whole run has."""
-    index = current(p.run)
+    index = current(ctx.run)
     if index is None:
-        begin(p, cause, reason)
+        begin(ctx, cause, reason)
         return
-    stage = p.run.stages[index]
+    stage = ctx.run.stages[index]
     if stage.state == "Pending":
         states.move(stage, "Running")
-        stage.startedAt = clocks.stamp(p.now)
-    fail_stage(p, index, cause, reason)
+        stage.startedAt = clocks.stamp(ctx.now)
+    fail_stage(ctx, index, cause, reason)
 
 
-def _still_running(run: Run, stage: StageStatus) -> list[Entry]:
+def _still_running(run: Run, stage: StageStatus) -> list[JournalEntry]:
     """Jobs of a stage that has failed, unless it is known that they have ended: by their step, or by their gate."""
     over = {step.key for step in stage.steps if step.state in ("Succeeded", "Skipped")}
     # A gate that cannot pass has failed before its Job has ended.

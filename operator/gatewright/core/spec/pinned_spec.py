@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from gatewright.api.release import STEP_KINDS, Check, ReleaseSpec, Stage, Step
 from gatewright.api.status import Run
-from gatewright.core.model import Body, Operation
+from gatewright.core.model import Operation, PinnedSpec
 from gatewright.core.report import size
 from gatewright.core.spec.expand import OUTPUT, middle_cut, named, references, shown
 
@@ -20,21 +20,21 @@ class _Named(Protocol):
     def name(self) -> str: ...
 
 
-def pin(spec: ReleaseSpec, run_id: int, last_good: str | None) -> Body:
+def pin(spec: ReleaseSpec, run_id: int, last_good: str | None) -> PinnedSpec:
     """The body as a run starts with it."""
     names = {"version": spec.version, "run": str(run_id)}
     names |= {f"vars.{name}": value for name, value in spec.vars.items()}
     if last_good:
         names["lastGood.version"] = last_good
-    return Body(spec, names)
+    return PinnedSpec(spec, names)
 
 
-def unpin(data: Mapping[str, Any]) -> Body:
+def unpin(data: Mapping[str, Any]) -> PinnedSpec:
     """The body from what a ControllerRevision keeps. Raises pydantic.ValidationError."""
     earlier = (
         Operation(item["key"], item["kind"], item["subject"], item["config"]) for item in data.get("earlier", ())
     )
-    return Body(ReleaseSpec.model_validate(data["spec"]), dict(data["names"]), tuple(earlier))
+    return PinnedSpec(ReleaseSpec.model_validate(data["spec"]), dict(data["names"]), tuple(earlier))
 
 
 def unresolved(spec: ReleaseSpec, last_good: str | None) -> list[str]:
@@ -62,7 +62,7 @@ def has_subjects(spec: ReleaseSpec) -> bool:
     return bool(spec.targets) or any(step.flags for step in steps)
 
 
-def names_at(body: Body, run: Run, stage: int | None) -> dict[str, str]:
+def names_at(body: PinnedSpec, run: Run, stage: int | None) -> dict[str, str]:
     """What `$(...)` may name within a stage (or outside of all, with None): outputs of this stage go before older ones."""
     names = dict(body.names)
     if stage is None:
@@ -74,7 +74,7 @@ def names_at(body: Body, run: Run, stage: int | None) -> dict[str, str]:
     return names
 
 
-def produced(body: Body, run: Run) -> set[str]:
+def produced(body: PinnedSpec, run: Run) -> set[str]:
     """What finished steps of this run have left behind."""
     return {
         step.produces

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatewright.core.model import Operation, Standing
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 
 
 class Deed:
     """The part of an External that all actions share."""
 
     async def compare(
-        self, config: Any, link: Link, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+        self, config: Any, link: OpenConnection, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
     ) -> Standing:
         """Nothing: a record that was made, or a key that was removed, is no state that somebody could move away."""
         for operation in operations:

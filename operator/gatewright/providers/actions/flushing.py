@@ -22,7 +22,7 @@ from pydantic import StringConstraints
 
 from gatewright.api.base import Model
 from gatewright.core.model import Operation, Progress, digest
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections.redis import Run
 
 BUDGET = 1.0
@@ -54,25 +54,25 @@ class _Mark:
     done: bool = False
 
 
-async def start(run: Run, link: Link, flush: Flush, operation: Operation) -> Progress:
+async def start(run: Run, link: OpenConnection, flush: Flush, operation: Operation) -> Progress:
     """Begin, or go on with what an earlier try began. Raises Retryable, Permanent."""
     return await _go_on(run, link, flush, operation, await _read(run, link, operation) or _Mark())
 
 
-async def follow(run: Run, link: Link, flush: Flush, operation: Operation) -> Progress:
+async def follow(run: Run, link: OpenConnection, flush: Flush, operation: Operation) -> Progress:
     """Go on from the mark; Absent where there is none. Raises Retryable, Permanent."""
     mark = await _read(run, link, operation)
     return Progress("Absent") if mark is None else await _go_on(run, link, flush, operation, mark)
 
 
-async def _go_on(run: Run, link: Link, flush: Flush, operation: Operation, mark: _Mark) -> Progress:
+async def _go_on(run: Run, link: OpenConnection, flush: Flush, operation: Operation, mark: _Mark) -> Progress:
     if not mark.done:
         await _slice(run, link, flush.prefix, mark)
         await _write(run, link, operation, mark)
     return _progress(mark)
 
 
-async def _slice(run: Run, link: Link, prefix: str, mark: _Mark) -> None:
+async def _slice(run: Run, link: OpenConnection, prefix: str, mark: _Mark) -> None:
     clock = asyncio.get_running_loop().time
     deadline = clock() + BUDGET
     pattern = _SPECIAL.sub(r"\\\1", prefix) + "*"
@@ -105,7 +105,7 @@ def _count(answer: Any) -> int:
     return answer
 
 
-async def _read(run: Run, link: Link, operation: Operation) -> _Mark | None:
+async def _read(run: Run, link: OpenConnection, operation: Operation) -> _Mark | None:
     answer = await run(link, "GET", _name(operation))
     if not isinstance(answer, str | bytes):
         return None
@@ -115,7 +115,7 @@ async def _read(run: Run, link: Link, operation: Operation) -> _Mark | None:
         return None
 
 
-async def _write(run: Run, link: Link, operation: Operation, mark: _Mark) -> None:
+async def _write(run: Run, link: OpenConnection, operation: Operation, mark: _Mark) -> None:
     value = {"cursor": mark.cursor, "removed": mark.removed, "unreadable": mark.unreadable, "done": mark.done}
     try:
         await run(link, "SET", _name(operation), json.dumps(value), "EX", str(_KEPT))

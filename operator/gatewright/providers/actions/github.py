@@ -28,9 +28,9 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Key, Model, Name, Text
 from gatewright.core.fair_memory import FairMemory
-from gatewright.core.model import Operation, Progress, Sight, digest
+from gatewright.core.model import LiveState, Operation, Progress, digest
 from gatewright.core.text import foreign
-from gatewright.ports import Link, NotFound, Permanent
+from gatewright.ports import NotFound, OpenConnection, Permanent
 from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, entries, fetch, pages
@@ -113,7 +113,7 @@ class GithubStep(Deed):
         """Nothing is owned: each run has records and workflow runs of its own."""
         return ""
 
-    async def look(self, config: GithubAction, link: Link) -> Sight:
+    async def look(self, config: GithubAction, link: OpenConnection) -> LiveState:
         """Whether there is such a repository, and a workflow that can be found again. Raises Retryable, Permanent."""
         try:
             if config.workflow is not None:
@@ -121,11 +121,11 @@ class GithubStep(Deed):
             else:
                 await _found(link, below(config.repository), f"there is no repository {config.repository}")
         except NotFound as error:
-            return Sight(None, problem=str(error))
-        return Sight(None)
+            return LiveState(None, problem=str(error))
+        return LiveState(None)
 
     async def perform(
-        self, config: GithubAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: GithubAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Make the record and set its state, or start the workflow. Raises Retryable, Permanent."""
         require_act(operation)
@@ -135,7 +135,7 @@ class GithubStep(Deed):
         return await _record(config.repository, config.deployment, link, operation)
 
     async def follow(
-        self, config: GithubAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: GithubAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """How far the workflow is, or whether the state is set. Raises Retryable, Permanent."""
         require_act(operation)
@@ -148,7 +148,7 @@ class GithubStep(Deed):
             return Progress("Absent")
         return _done(config.deployment, record)
 
-    async def trouble(self, config: GithubAction, link: Link, operation: Operation) -> str | None:
+    async def trouble(self, config: GithubAction, link: OpenConnection, operation: Operation) -> str | None:
         """The jobs and steps of the workflow that failed. Raises Retryable, Permanent."""
         if config.workflow is None:
             return None
@@ -165,7 +165,7 @@ class GithubStep(Deed):
 # --- deployment records
 
 
-async def _record(repository: str, config: Deployment, link: Link, operation: Operation) -> Progress:
+async def _record(repository: str, config: Deployment, link: OpenConnection, operation: Operation) -> Progress:
     record = await _recorded(repository, config, link, operation)
     if record is None:
         body = {
@@ -199,7 +199,7 @@ def _done(config: Deployment, record: int) -> Progress:
     return Progress("Succeeded", words, {"deployment": str(record)})
 
 
-async def _recorded(repository: str, config: Deployment, link: Link, operation: Operation) -> int | None:
+async def _recorded(repository: str, config: Deployment, link: OpenConnection, operation: Operation) -> int | None:
     """The number of this run's record."""
     wanted = _run_mark(operation)
     query = {"environment": config.environment, "ref": config.ref}
@@ -213,7 +213,7 @@ async def _recorded(repository: str, config: Deployment, link: Link, operation: 
     return None
 
 
-async def _stated(repository: str, record: int, link: Link, operation: Operation) -> bool:
+async def _stated(repository: str, record: int, link: OpenConnection, operation: Operation) -> bool:
     """Whether this step has set its state, even if another has followed."""
     wanted = f"[{_mark(operation)}]"
     try:
@@ -254,7 +254,7 @@ def _id(item: Any, where: str) -> int:
 # --- workflows
 
 
-async def _dispatch(repository: str, config: Workflow, link: Link, operation: Operation) -> Progress:
+async def _dispatch(repository: str, config: Workflow, link: OpenConnection, operation: Operation) -> Progress:
     run = await _run(repository, config, link, operation)
     if run is not None:
         return _progress(run, link)
@@ -283,7 +283,7 @@ _begun: FairMemory[tuple[str, str], int] = FairMemory(_REMEMBERED)
 """Runs that this process has started: the list of runs may lag behind, and what it does not show must not start twice."""
 
 
-async def _run(repository: str, config: Workflow, link: Link, operation: Operation) -> dict[str, Any] | None:
+async def _run(repository: str, config: Workflow, link: OpenConnection, operation: Operation) -> dict[str, Any] | None:
     """The run that carries the key of an operation: the one that was started first."""
     number = _begun.get((link.identity, operation.id))
     if number is not None:
@@ -309,7 +309,7 @@ def _carries(run: Mapping[str, Any], key: str) -> bool:
     return re.search(rf"(?<![A-Za-z0-9._-]){re.escape(key)}(?![A-Za-z0-9_-])", title) is not None
 
 
-def _progress(run: Mapping[str, Any], link: Link) -> Progress:
+def _progress(run: Mapping[str, Any], link: OpenConnection) -> Progress:
     status, conclusion, url = run.get("status"), foreign.word(run.get("conclusion") or ""), _page(run)
     outputs = {"run": str(run.get("id")), "url": hide(url, link)}
     if status == "completed":
@@ -322,7 +322,7 @@ def _progress(run: Mapping[str, Any], link: Link) -> Progress:
     return Progress("Running", hide(f"{words}: {url}", link), outputs, stuck=waiting)
 
 
-async def _usable(repository: str, config: Workflow, link: Link) -> None:
+async def _usable(repository: str, config: Workflow, link: OpenConnection) -> None:
     """Raise Permanent unless the workflow can be started and its runs can be found again."""
     missing = f"there is no workflow {config.file} in {repository}"
     found = await _found(link, below(repository, "actions", "workflows", config.file), missing)
@@ -355,7 +355,9 @@ def _text(content: Mapping[str, Any]) -> str:
         return ""
 
 
-async def _found(link: Link, path: str, problem: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+async def _found(
+    link: OpenConnection, path: str, problem: str, query: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     reply = await call(link, "GET", path, query=query, accepted=frozenset({404}))
     if reply.status == 404:
         raise NotFound(hide(f"{problem}, or the token may not see it (404)", link))
@@ -371,7 +373,7 @@ def _page(run: Mapping[str, Any], key: str = "id") -> str:
     return url if _PAGE.fullmatch(url) and f"/runs/{number}" in url else f"run {foreign.word(number) or '?'}"
 
 
-def _job(link: Link, job: Mapping[str, Any]) -> str:
+def _job(link: OpenConnection, job: Mapping[str, Any]) -> str:
     steps = [rest.words(link, step.get("name")) for step in entries(job.get("steps") or [], "jobs") if _failed(step)]
     where = f", step {steps[0]}" if steps and steps[0] else ""
     return f"job {rest.words(link, job.get('name')) or '?'}{where}: {foreign.word(job.get('conclusion'))}"

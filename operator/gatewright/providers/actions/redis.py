@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
-from gatewright.core.model import Operation, Progress, Sight
-from gatewright.ports import Link, Permanent
+from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.actions import flushing
 from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import redis
@@ -35,17 +35,17 @@ class RedisFlush(Deed):
         """Keys that two runs remove are removed."""
         return ""
 
-    async def look(self, config: RedisAction, link: Link) -> Sight:
+    async def look(self, config: RedisAction, link: OpenConnection) -> LiveState:
         """Whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
         info = redis.info_of(await redis.run(link, "INFO"))
         if info.get("cluster_enabled", "0") != "0":
-            return Sight(None, problem="a node of a Redis Cluster, which knows only its own part of the keys")
+            return LiveState(None, problem="a node of a Redis Cluster, which knows only its own part of the keys")
         if info.get("role", "master") != "master":
-            return Sight(None, problem="a replica, which takes no writes")
-        return Sight(None)
+            return LiveState(None, problem="a replica, which takes no writes")
+        return LiveState(None)
 
     async def perform(
-        self, config: RedisAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: RedisAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Begin. Raises Retryable, Permanent."""
         require_act(operation)
@@ -55,12 +55,12 @@ class RedisFlush(Deed):
         return await flushing.start(redis.run, link, config.flush, operation)
 
     async def follow(
-        self, config: RedisAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: RedisAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Go on. Raises Retryable, Permanent."""
         require_act(operation)
         return await flushing.follow(redis.run, link, config.flush, operation)
 
-    async def trouble(self, config: RedisAction, link: Link, operation: Operation) -> str | None:
+    async def trouble(self, config: RedisAction, link: OpenConnection, operation: Operation) -> str | None:
         """A flush has no log."""
         return None

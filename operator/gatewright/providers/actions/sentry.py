@@ -15,9 +15,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Model, Name
-from gatewright.core.model import Operation, Progress, Sight, digest
+from gatewright.core.model import LiveState, Operation, Progress, digest
 from gatewright.core.text import foreign
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import client, rest, sentry
 from gatewright.providers.connections.secrets import hide
@@ -73,7 +73,7 @@ class SentryStep(Deed):
         """Nothing is owned: a mark excludes nobody."""
         return ""
 
-    async def look(self, config: SentryAction, link: Link) -> Sight:
+    async def look(self, config: SentryAction, link: OpenConnection) -> LiveState:
         """Whether the projects are there, as far as the token may see them. Raises Retryable, Permanent."""
         for project in config.release.projects:
             path = f"/api/0/projects/{rest.segment(link.config.organization)}/{rest.segment(project)}/"
@@ -81,11 +81,11 @@ class SentryStep(Deed):
             if reply.status < 400:
                 sentry.require_object(reply)
             if reply.status == 404:
-                return Sight(None, problem=hide(f"{link.config.organization} has no project {project}", link))
-        return Sight(None)
+                return LiveState(None, problem=hide(f"{link.config.organization} has no project {project}", link))
+        return LiveState(None)
 
     async def perform(
-        self, config: SentryAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: SentryAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Make, complete and date the release, then note the deploy. Raises Retryable, Permanent."""
         require_act(operation)
@@ -108,7 +108,7 @@ class SentryStep(Deed):
         return _done(config, deploy)
 
     async def follow(
-        self, config: SentryAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: SentryAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Whether the marks are there; Absent while any of them is missing. Raises Retryable, Permanent."""
         require_act(operation)
@@ -121,12 +121,12 @@ class SentryStep(Deed):
         deploy = await _noted(config, link, operation)
         return _done(config, deploy) if deploy is not None else Progress("Absent")
 
-    async def trouble(self, config: SentryAction, link: Link, operation: Operation) -> str | None:
+    async def trouble(self, config: SentryAction, link: OpenConnection, operation: Operation) -> str | None:
         """Marks are made at once or refused with words."""
         return None
 
 
-async def _release(wanted: SentryRelease, link: Link) -> None:
+async def _release(wanted: SentryRelease, link: OpenConnection) -> None:
     body = {
         "version": wanted.version,
         "projects": wanted.projects,
@@ -155,7 +155,7 @@ def _complete(wanted: SentryRelease, found: Mapping[str, Any]) -> bool:
     return projects >= set(wanted.projects) and (not wanted.finalize or bool(found.get("dateReleased")))
 
 
-async def _noted(config: SentryAction, link: Link, operation: Operation) -> Mapping[str, Any] | None:
+async def _noted(config: SentryAction, link: OpenConnection, operation: Operation) -> Mapping[str, Any] | None:
     """The deploy that carries the operation's key. Raises Retryable, Permanent."""
     name = _name(operation)
     path = sentry.below(link, "releases", config.release.version, "deploys")

@@ -31,9 +31,9 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_val
 
 from gatewright.api.base import Model, Name
 from gatewright.core.fair_memory import FairMemory
-from gatewright.core.model import Operation, Progress, Sight
+from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.core.text import foreign
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import client, supabase
 from gatewright.providers.connections.supabase import ProjectRef
@@ -137,17 +137,17 @@ class SupabaseActions(Deed):
         """The project: two restores of it at once would be none."""
         return config.project
 
-    async def look(self, config: SupabaseAction, link: Link) -> Sight:
+    async def look(self, config: SupabaseAction, link: OpenConnection) -> LiveState:
         """Whether the project is there; nothing of it can be kept as a snapshot. Raises Retryable, Permanent."""
         status = await supabase.status_of(link, config.project)
         lost = status in _LOST or status not in _UNDER_WAY
-        return Sight(
+        return LiveState(
             None,
             problem=f"the project {config.project} is {_word(status)}" if lost else None,
         )
 
     async def perform(
-        self, config: SupabaseAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: SupabaseAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Begin it, unless an earlier try has. Raises Retryable, Permanent."""
         require_act(operation)
@@ -156,7 +156,7 @@ class SupabaseActions(Deed):
         return await _restore(config, link, operation)
 
     async def follow(
-        self, config: SupabaseAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: SupabaseAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """How far it is. Raises Retryable, Permanent."""
         require_act(operation)
@@ -165,7 +165,7 @@ class SupabaseActions(Deed):
             return _of_point(found) if found is not None else Progress("Absent")
         return await _follow_restore(config.project, link, operation)
 
-    async def trouble(self, config: SupabaseAction, link: Link, operation: Operation) -> str | None:
+    async def trouble(self, config: SupabaseAction, link: OpenConnection, operation: Operation) -> str | None:
         """Nothing: a project that is being restored is unwell in every way, and what has failed says so by itself."""
         return None
 
@@ -183,7 +183,7 @@ def point_name(config: SupabaseAction, operation: Operation) -> str:
     return f"{config.restorePoint.name}-{_hash(operation)[: LONGEST_NAME - _PREFIX - 1]}"
 
 
-async def _make_point(config: SupabaseAction, link: Link, operation: Operation) -> Progress:
+async def _make_point(config: SupabaseAction, link: OpenConnection, operation: Operation) -> Progress:
     name = point_name(config, operation)
     found = await _point(config.project, link, name)
     if found is not None:
@@ -192,7 +192,7 @@ async def _make_point(config: SupabaseAction, link: Link, operation: Operation) 
     return _of_point(supabase.fields(await supabase.call(link, "POST", path, body={"name": name})))
 
 
-async def _point(project: str, link: Link, name: str) -> dict[str, Any] | None:
+async def _point(project: str, link: OpenConnection, name: str) -> dict[str, Any] | None:
     path = supabase.below(project, "database", "backups", "restore-point")
     reply = await supabase.call(link, "GET", path, query={"name": name}, accepted=frozenset({404}))
     if reply.status == 404:
@@ -235,7 +235,7 @@ _asked: FairMemory[tuple[str, str], Literal["Refused", "Asked", "Left"]] = FairM
 since."""
 
 
-async def _restore(config: SupabaseAction, link: Link, operation: Operation) -> Progress:
+async def _restore(config: SupabaseAction, link: OpenConnection, operation: Operation) -> Progress:
     project, name = config.project, _mark_name(operation)
     mark = await _mark(project, link, name)
     status = await supabase.status_of(link, project)
@@ -259,14 +259,14 @@ async def _restore(config: SupabaseAction, link: Link, operation: Operation) -> 
     return Progress("Running", _ASKED)
 
 
-async def _follow_restore(project: str, link: Link, operation: Operation) -> Progress:
+async def _follow_restore(project: str, link: OpenConnection, operation: Operation) -> Progress:
     mark = await _mark(project, link, _mark_name(operation))
     if mark is None:
         return Progress("Absent")
     return await _progress(project, link, mark, await supabase.status_of(link, project))
 
 
-async def _progress(project: str, link: Link, mark: _Mark, status: str) -> Progress:
+async def _progress(project: str, link: OpenConnection, mark: _Mark, status: str) -> Progress:
     known = _asked.get((project, mark.name))
     if known == "Refused":
         return Progress("Absent")
@@ -286,11 +286,11 @@ async def _progress(project: str, link: Link, mark: _Mark, status: str) -> Progr
     return Progress("Running", _ASKED) if known == "Asked" else Progress("Absent")
 
 
-def _remember(link: Link, project: str, name: str, what: Literal["Refused", "Asked", "Left"]) -> None:
+def _remember(link: OpenConnection, project: str, name: str, what: Literal["Refused", "Asked", "Left"]) -> None:
     _asked.put(link.namespace, (project, name), what)
 
 
-async def _started(project: str, link: Link) -> float:
+async def _started(project: str, link: OpenConnection) -> float:
     """When the database was started: a restore always starts it anew."""
     found = await supabase.rows(
         link, project, "select extract(epoch from pg_postmaster_start_time())::float8 as started"
@@ -301,7 +301,7 @@ async def _started(project: str, link: Link) -> float:
     return started
 
 
-async def _request(config: SupabaseAction, link: Link) -> tuple[str, dict[str, Any]]:
+async def _request(config: SupabaseAction, link: OpenConnection) -> tuple[str, dict[str, Any]]:
     """What to ask for, once it is known that there is something to go back to. Raises Retryable, Permanent."""
     if config.undo is not None:
         point = await _point(config.project, link, config.undo.name)
@@ -345,7 +345,7 @@ def _mark_name(operation: Operation) -> str:
     return f"{_MARK}{_hash(operation)[:16].upper()}"
 
 
-async def _mark(project: str, link: Link, name: str) -> _Mark | None:
+async def _mark(project: str, link: OpenConnection, name: str) -> _Mark | None:
     reply = await supabase.call(link, "GET", supabase.below(project, "secrets"))
     found = next((item for item in supabase.listed(reply) if item.get("name") == name), None)
     if found is None:
@@ -356,7 +356,7 @@ async def _mark(project: str, link: Link, name: str) -> _Mark | None:
     return _Mark(name, at)
 
 
-async def _put_mark(project: str, link: Link, name: str) -> None:
+async def _put_mark(project: str, link: OpenConnection, name: str) -> None:
     """Put the mark, and take away those of earlier restores."""
     path = supabase.below(project, "secrets")
     found = supabase.listed(await supabase.call(link, "GET", path))

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
-from gatewright.core.model import Operation, Progress, Sight
-from gatewright.ports import Link
+from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.ports import OpenConnection
 from gatewright.providers.actions import flushing
 from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import upstash
@@ -35,25 +35,25 @@ class UpstashFlush(Deed):
         """Keys that two runs remove are removed."""
         return ""
 
-    async def look(self, config: UpstashAction, link: Link) -> Sight:
+    async def look(self, config: UpstashAction, link: OpenConnection) -> LiveState:
         """Whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
         await upstash.run(link, "PING")
-        return Sight(None)
+        return LiveState(None)
 
     async def perform(
-        self, config: UpstashAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: UpstashAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Begin. Raises Retryable, Permanent."""
         require_act(operation)
         return await flushing.start(upstash.run, link, config.flush, operation)
 
     async def follow(
-        self, config: UpstashAction, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: UpstashAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Go on. Raises Retryable, Permanent."""
         require_act(operation)
         return await flushing.follow(upstash.run, link, config.flush, operation)
 
-    async def trouble(self, config: UpstashAction, link: Link, operation: Operation) -> str | None:
+    async def trouble(self, config: UpstashAction, link: OpenConnection, operation: Operation) -> str | None:
         """A flush has no log."""
         return None

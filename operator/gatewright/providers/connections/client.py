@@ -25,9 +25,9 @@ from yarl import URL
 
 from gatewright.api.base import SecretSource
 from gatewright.core.text import foreign, masking
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import addresses, meter, pace, permit, transport
-from gatewright.providers.connections.client_pool import Shelf
+from gatewright.providers.connections.client_pool import ClientPool
 from gatewright.providers.connections.intake import Intake
 from gatewright.providers.connections.secrets import hide, said, secret
 
@@ -90,7 +90,7 @@ class Wish:
 
 
 async def ask(
-    link: Link,
+    link: OpenConnection,
     method: str,
     path: str,
     *,
@@ -114,7 +114,7 @@ async def ask(
         return await _ask(link, Wish(method, path, form, body, headers or {}, enough), charge)
 
 
-async def _ask(link: Link, wish: Wish, charge: Callable[[int], None]) -> Reply:
+async def _ask(link: OpenConnection, wish: Wish, charge: Callable[[int], None]) -> Reply:
     problem: Retryable | Permanent
     try:
         # asyncio's own limit counts everything: looking up, waiting for a connection, and an answer that drips
@@ -210,7 +210,7 @@ class Request:
 class Client:
     """The way to one system: its base URL, the headers that open it, and a few connections."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: OpenConnection) -> None:
         access: Access = link.config
         self._link = link
         self._base = addresses.check_url(access.url, link.namespace)
@@ -354,7 +354,7 @@ def _plain(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
     return CIMultiDictProxy(CIMultiDict(clean))
 
 
-def _headers(link: Link, access: Access) -> dict[str, str]:
+def _headers(link: OpenConnection, access: Access) -> dict[str, str]:
     headers = access.opening(lambda source: secret(link, source))
     for name in headers:
         if name.lower() in _FRAMING:
@@ -365,7 +365,7 @@ def _headers(link: Link, access: Access) -> dict[str, str]:
     return headers
 
 
-def _place(link: Link) -> str:
+def _place(link: OpenConnection) -> str:
     return _without_query(link.config.url)
 
 
@@ -373,7 +373,7 @@ def _without_query(url: str) -> str:
     return url.partition("?")[0].partition("#")[0]
 
 
-_shelf: Shelf[Client] = Shelf()
+_shelf: ClientPool[Client] = ClientPool()
 
 
 __all__ = [

@@ -40,7 +40,7 @@ class _Kept(Generic[T]):
     used: float
 
 
-class Shelf(Generic[T]):
+class ClientPool(Generic[T]):
     """Clients by identity."""
 
     def __init__(self, idle: float = IDLE, most: int = MOST) -> None:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, rest
 
 LIMITS = rest.Limits(reset="x-ratelimit-reset", unit="epoch", remaining="x-ratelimit-remaining", pause=60.0)
@@ -69,7 +69,7 @@ class GithubAccess(Model):
 
 
 async def call(
-    link: Link, method: str, path: str, *, accepted: frozenset[int] = frozenset(), **options: Any
+    link: OpenConnection, method: str, path: str, *, accepted: frozenset[int] = frozenset(), **options: Any
 ) -> client.Reply:
     """One request; options as those of `vendor.call`. Raises Retryable, Permanent."""
     reply = await rest.call(link, method, path, limits=LIMITS, accepted=accepted | {403}, **options)
@@ -84,14 +84,14 @@ async def call(
     raise Permanent(f"{reply.where}: the credentials may not do this (403){words and f': {words}'}")
 
 
-async def fetch(link: Link, path: str, **options: Any) -> dict[str, Any]:
+async def fetch(link: OpenConnection, path: str, **options: Any) -> dict[str, Any]:
     """GET an object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, **options)
     return _object(reply, client.json_of(reply))
 
 
 async def pages(
-    link: Link, path: str, query: Mapping[str, Any], key: str | None = None, most: int = 10
+    link: OpenConnection, path: str, query: Mapping[str, Any], key: str | None = None, most: int = 10
 ) -> AsyncIterator[list[dict[str, Any]]]:
     """The pages of a list, which stands under `key` where the answer is an object. Raises Unfinished after `most`."""
     for page in range(1, most + 1):
@@ -123,7 +123,7 @@ class GithubConnection:
 
     config: ClassVar[type[BaseModel]] = GithubAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Whether the token is one. Raises Retryable, Permanent."""
         reply = await call(link, "GET", "/rate_limit", accepted=frozenset({404}))
         if reply.status == 404:  # an Enterprise server without limits says so; anybody else is not GitHub

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from gatewright.api.connection import HttpAccess
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client
 
 
@@ -16,7 +16,7 @@ class HttpConnection:
 
     config: ClassVar[type[BaseModel]] = HttpAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Ask for the base URL."""
         reply = await client.ask(link, "GET", "/")
         if reply.status in (401, 403):

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.ports import Conflict, Link, NotFound, Permanent
+from gatewright.ports import Conflict, NotFound, OpenConnection, Permanent
 from gatewright.providers.connections import client, rest
 
 _LIMITS = rest.Limits(reset="x-ratelimit-reset", unit="epoch-ms")
@@ -39,7 +39,7 @@ class LaunchDarklyConnection:
 
     config: ClassVar[type[BaseModel]] = LaunchDarklyAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Ask who we are."""
         answer = await rest.fetch(link, "/api/v2/caller-identity", limits=_LIMITS)
         if not isinstance(answer, dict) or not isinstance(answer.get("accountId"), str):
@@ -50,7 +50,7 @@ class LaunchDarklyConnection:
         await client.aclose()
 
 
-async def is_on(link: Link, project: str, environment: str, flag: str) -> bool:
+async def is_on(link: OpenConnection, project: str, environment: str, flag: str) -> bool:
     """Whether a flag's targeting is on. Raises NotFound, Retryable, Permanent."""
     reply = await rest.call(
         link, "GET", _path(project, flag), query={"env": environment}, limits=_LIMITS, accepted=frozenset({404})
@@ -69,7 +69,7 @@ async def is_on(link: Link, project: str, environment: str, flag: str) -> bool:
 
 
 async def switch(
-    link: Link, project: str, environment: str, flag: str, on: bool, comment: str, ignore_conflicts: bool
+    link: OpenConnection, project: str, environment: str, flag: str, on: bool, comment: str, ignore_conflicts: bool
 ) -> None:
     """Turn a flag on or off, once or twice. Raises Conflict, Retryable, Permanent."""
     body = {

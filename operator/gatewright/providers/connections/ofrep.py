@@ -15,7 +15,7 @@ from pydantic import BaseModel, model_validator
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
-from gatewright.ports import Link, NotFound, Permanent, Retryable
+from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, rest
 
 _PROBE = "gatewright"
@@ -60,7 +60,7 @@ class OfrepConnection:
 
     config: ClassVar[type[BaseModel]] = OfrepAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Evaluate a flag that need not exist."""
         reply = await _asked(link, _PROBE, {"targetingKey": _PROBE})
         if reply.status in (400, 404):
@@ -74,7 +74,7 @@ class OfrepConnection:
         await client.aclose()
 
 
-async def evaluate(link: Link, flag: str, context: Mapping[str, str]) -> Evaluation:
+async def evaluate(link: OpenConnection, flag: str, context: Mapping[str, str]) -> Evaluation:
     """What a flag is for one context. Raises NotFound, Retryable, Permanent."""
     reply = await _asked(link, flag, context)
     if reply.status == 200:
@@ -88,7 +88,7 @@ async def evaluate(link: Link, flag: str, context: Mapping[str, str]) -> Evaluat
     raise kind(f"{reply.where}: the flag cannot be evaluated ({foreign.word(code) or 'for a reason that is no word'})")
 
 
-async def _asked(link: Link, flag: str, context: Mapping[str, str]) -> client.Reply:
+async def _asked(link: OpenConnection, flag: str, context: Mapping[str, str]) -> client.Reply:
     path = f"/ofrep/v1/evaluate/flags/{rest.segment(flag)}"
     return await rest.call(link, "POST", path, body={"context": dict(context)}, accepted=frozenset({400, 404}))
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client, rest
 
 _JUDGED_HERE = frozenset(range(400, 600))
@@ -43,7 +43,7 @@ class Key:
     message: str
 
 
-async def key_of(link: Link) -> Key:
+async def key_of(link: OpenConnection) -> Key:
     """What `GET /models` says of the Connection's key. Raises Retryable, Permanent."""
     reply = await rest.call(link, "GET", "/models", accepted=_JUDGED_HERE)
     if reply.status in (401, 403, 429):
@@ -61,7 +61,7 @@ class OpenAIConnection:
 
     config: ClassVar[type[BaseModel]] = OpenAIAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Ask for the models; a key without permission or quota is a valid key."""
         found = await key_of(link)
         if found.state not in ("Valid", "Limited"):

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.secrets import secret
 
@@ -35,7 +35,7 @@ class PagerdutyConnection:
 
     config: ClassVar[type[BaseModel]] = PagerdutyAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Resolve an alert that never was, which PagerDuty takes and drops."""
         await enqueue(link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": "gatewright/check"})
 
@@ -44,7 +44,7 @@ class PagerdutyConnection:
         await client.aclose()
 
 
-async def enqueue(link: Link, path: str, event: Mapping[str, Any]) -> None:
+async def enqueue(link: OpenConnection, path: str, event: Mapping[str, Any]) -> None:
     """Send one event. Raises Retryable, Permanent."""
     body = {"routing_key": secret(link, link.config.routingKey), **event}
     reply = await rest.call(link, "POST", path, body=body, limits=LIMITS, accepted=frozenset({400}))

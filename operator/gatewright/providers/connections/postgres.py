@@ -20,9 +20,9 @@ import psycopg
 from pydantic import BaseModel, ValidationError
 
 from gatewright.api.connection import PostgresAccess
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import meter, postgres_errors, postgres_types
-from gatewright.providers.connections.client_pool import Shelf
+from gatewright.providers.connections.client_pool import ClientPool
 from gatewright.providers.connections.postgres_errors import Failure
 from gatewright.providers.connections.postgres_session import DECLARE, Question, Row, Session
 from gatewright.providers.connections.postgres_url import Place, login_of, places_of, relayed, settings_of
@@ -44,13 +44,13 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 
-async def ask(link: Link, statement: str, parameters: Sequence[str] = ()) -> list[Row]:
+async def ask(link: OpenConnection, statement: str, parameters: Sequence[str] = ()) -> list[Row]:
     """The first rows, at most two, of a query for numbers, truths or intervals. Raises Retryable, Permanent."""
     return await _answered(link, Question(statement, tuple(parameters), postgres_types.NUMBERS, ANSWER))
 
 
 async def ask_for(
-    link: Link, model: type[M], statement: str, parameters: Sequence[str] = (), longest: int = ANSWER
+    link: OpenConnection, model: type[M], statement: str, parameters: Sequence[str] = (), longest: int = ANSWER
 ) -> M:
     """The only value of a query for JSON, as a model. Raises Retryable, Permanent."""
     rows = await _answered(link, Question(statement, tuple(parameters), _JSON, longest))
@@ -65,7 +65,7 @@ class PostgresConnection:
 
     config: ClassVar[type[BaseModel]] = PostgresAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Log in and ask, as gates do."""
         await ask(link, "select 1")
 
@@ -81,7 +81,7 @@ class PostgresConnection:
 class Database:
     """One database by one role: a few connections, kept."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: OpenConnection) -> None:
         self._settings = settings_of(secret(link, link.config.url))
         self._trusted = link.config.superuser == "Allowed"
         self._timeout = link.timeout
@@ -170,7 +170,7 @@ class Database:
         raise problem
 
 
-async def _answered(link: Link, question: Question) -> list[Row]:
+async def _answered(link: OpenConnection, question: Question) -> list[Row]:
     problem: Retryable | Permanent
     try:
         return await _within(link.timeout, _asked(link, question))
@@ -182,7 +182,7 @@ async def _answered(link: Link, question: Question) -> list[Row]:
     raise said(problem, link)
 
 
-async def _asked(link: Link, question: Question) -> list[Row]:
+async def _asked(link: OpenConnection, question: Question) -> list[Row]:
     deadline = asyncio.get_running_loop().time() + link.timeout
     async with _shelf.lend(link.identity, lambda: Database(link), link.namespace) as database:
         return await database.ask(question, deadline)
@@ -229,5 +229,5 @@ def _forget(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-_shelf: Shelf[Database] = Shelf()
+_shelf: ClientPool[Database] = ClientPool()
 _late: set[asyncio.Task[Any]] = set()

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from gatewright.api.connection import HttpAccess
 from gatewright.core.text import foreign
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client
 from gatewright.providers.connections.secrets import hide
 
@@ -44,7 +44,7 @@ class Result:
     warning: str = ""
 
 
-async def query(link: Link, path: str, form: Mapping[str, str]) -> Result:
+async def query(link: OpenConnection, path: str, form: Mapping[str, str]) -> Result:
     """Ask `/api/v1/query` or `/api/v1/query_range`. Raises Retryable, Permanent."""
     # a little less than the link's own time, so that Prometheus itself says which query was too slow
     limit = f"{max(1, int(link.timeout * 900))}ms"
@@ -67,7 +67,7 @@ class PrometheusConnection:
 
     config: ClassVar[type[BaseModel]] = HttpAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Ask the cheapest question there is, by the way that gates ask theirs."""
         result = await query(link, "/api/v1/query", {"query": "vector(1)"})
         if result.kind != "vector" or not result.value:
@@ -82,7 +82,7 @@ def _is_json(reply: client.Reply) -> bool:
     return "json" in reply.headers.get("content-type", "")
 
 
-def _failure(link: Link, reply: client.Reply, answer: Mapping[str, Any]) -> Retryable | Permanent:
+def _failure(link: OpenConnection, reply: client.Reply, answer: Mapping[str, Any]) -> Retryable | Permanent:
     kind, text = foreign.word(answer.get("errorType")) or "error", str(answer.get("error", ""))[:_MOST]
     meant = next((f": {words}" for words in _KNOWN if words in text), "")
     if reply.status < 500 and kind == "bad_data":

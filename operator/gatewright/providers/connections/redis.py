@@ -25,9 +25,9 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.core.text import foreign
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import addresses, meter, pace, permit, tls
-from gatewright.providers.connections.client_pool import Shelf
+from gatewright.providers.connections.client_pool import ClientPool
 from gatewright.providers.connections.secrets import said, secret
 
 LARGEST = 1024 * 1024
@@ -82,7 +82,7 @@ _ERRORS: Mapping[str, tuple[type[Retryable | Permanent], str]] = {
 class Run(Protocol):
     """Sends one command to a Redis, whichever way leads there."""
 
-    async def __call__(self, link: Link, *command: str | bytes) -> Any:
+    async def __call__(self, link: OpenConnection, *command: str | bytes) -> Any:
         """Its answer: text as bytes or str, numbers, lists, None. Raises Retryable, Permanent."""
         ...
 
@@ -99,7 +99,7 @@ class RedisConnection:
 
     config: ClassVar[type[BaseModel]] = RedisAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Log in and ask."""
         if await run(link, "PING") != b"PONG":
             raise Permanent("PING is not answered by PONG; this is not a Redis")
@@ -110,7 +110,7 @@ class RedisConnection:
         await _shelf.aclose()
 
 
-async def run(link: Link, *command: str | bytes) -> Any:
+async def run(link: OpenConnection, *command: str | bytes) -> Any:
     """Send one command that may be sent twice. Text comes back as bytes. Raises Retryable, Permanent."""
     with await pace.PACE.admit(link.namespace) as account:
         permit.require()
@@ -123,7 +123,7 @@ async def run(link: Link, *command: str | bytes) -> Any:
         return await _run(link, command, charge)
 
 
-async def _run(link: Link, command: tuple[str | bytes, ...], charge: Callable[[int], None]) -> Any:
+async def _run(link: OpenConnection, command: tuple[str | bytes, ...], charge: Callable[[int], None]) -> Any:
     problem: Retryable | Permanent
     try:
         async with (
@@ -156,7 +156,7 @@ def refusal(text: str) -> Retryable | Permanent:
 class Server:
     """One Redis by one user: one connection, kept, used by one command at a time."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: OpenConnection) -> None:
         self._place = _place(secret(link, link.config.url))
         self._namespace = link.namespace
         self._timeout = link.timeout
@@ -412,4 +412,4 @@ def _fields(text: str) -> Iterator[tuple[str, str]]:
             yield name.strip(), value.strip()
 
 
-_shelf: Shelf[Server] = Shelf()
+_shelf: ClientPool[Server] = ClientPool()

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from gatewright.core.fair_memory import FairMemory
 from gatewright.core.text import foreign
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client
 from gatewright.providers.connections.secrets import hide
 
@@ -64,7 +64,7 @@ class Limits:
 
 
 async def call(
-    link: Link,
+    link: OpenConnection,
     method: str,
     path: str,
     *,
@@ -88,12 +88,12 @@ async def call(
     return _judged(link, reply)
 
 
-async def fetch(link: Link, path: str, **options: Any) -> Any:
+async def fetch(link: OpenConnection, path: str, **options: Any) -> Any:
     """GET, and the body as JSON. Options as those of `call`. Raises Retryable, Permanent."""
     return client.json_of(await call(link, "GET", path, **options))
 
 
-def keep_back(link: Link) -> None:
+def keep_back(link: OpenConnection) -> None:
     """Raise Retryable while a limit that this Connection has met is not over."""
     left = (_closed.get(link.identity) or 0.0) - time.monotonic()
     if left <= 0:
@@ -128,19 +128,19 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def is_own(link: Link) -> bool:
+def is_own(link: OpenConnection) -> bool:
     """Whether a Connection leads to a vendor's own API, known by its certificate; any other host is its author's choice."""
     url = urlsplit(link.config.url)
     host = url.hostname or ""
     return url.scheme == "https" and any(host == own or host.endswith(f".{own}") for own in _OWN)
 
 
-def words(link: Link, text: Any) -> str:
+def words(link: OpenConnection, text: Any) -> str:
     """Text of an answer as a message may repeat it: of a vendor's own API sentences too, of anybody else a short word."""
     return hide(str(text), link) if is_own(link) else hide(foreign.word(text) or "", link)
 
 
-def message_of(link: Link, reply: client.Reply) -> str:
+def message_of(link: OpenConnection, reply: client.Reply) -> str:
     """What an error body says, fit to be repeated: at most 300 characters, without Secrets."""
     found = error_of(reply)
     return words(link, found) if found else ""
@@ -163,7 +163,7 @@ def error_of(reply: client.Reply) -> str:
     return str(found)[:_LONGEST_ERROR]
 
 
-async def _asked(link: Link, method: str, target: str, body: Any, headers: Mapping[str, str]) -> client.Reply:
+async def _asked(link: OpenConnection, method: str, target: str, body: Any, headers: Mapping[str, str]) -> client.Reply:
     last = method not in ("GET", "HEAD")
     while True:
         try:
@@ -185,7 +185,7 @@ def _limited(reply: client.Reply, limits: Limits) -> bool:
     )
 
 
-def _later(link: Link, reply: client.Reply, limits: Limits) -> Retryable:
+def _later(link: OpenConnection, reply: client.Reply, limits: Limits) -> Retryable:
     after = min(max(_wait(reply, limits), 1.0), LONGEST_WAIT)
     _close(link, after)
     error = Retryable(f"{reply.where}: too many requests ({reply.status}); asked again in {after:.0f}s")
@@ -193,7 +193,7 @@ def _later(link: Link, reply: client.Reply, limits: Limits) -> Retryable:
     return error
 
 
-def _close(link: Link, after: float) -> None:
+def _close(link: OpenConnection, after: float) -> None:
     now = time.monotonic()
     # identities that nobody asks for any more: a Secret was rotated, a Connection is gone
     for known in _closed.of(link.namespace):
@@ -236,7 +236,7 @@ def _within(reply: client.Reply, names: tuple[str, ...]) -> str:
     return "" if found is None else str(found)
 
 
-def _judged(link: Link, reply: client.Reply) -> client.Reply:
+def _judged(link: OpenConnection, reply: client.Reply) -> client.Reply:
     try:
         return client.require_ok(reply)
     except (Retryable, Permanent) as error:

@@ -13,7 +13,7 @@ from urllib.parse import quote, quote_plus, unquote
 from gatewright.api.base import SecretSource
 from gatewright.core.memory import Memory
 from gatewright.core.text import masking
-from gatewright.ports import Answer, Link, Permanent, Retryable
+from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 
 _SHORTEST = 4
 """Shorter values are not hidden: they would turn every message into dots, and are no secrets."""
@@ -27,7 +27,7 @@ _MOST = 16 * 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
-def secret(link: Link, source: SecretSource) -> str:
+def secret(link: OpenConnection, source: SecretSource) -> str:
     """The value of a Secret, without the line break that `kubectl create secret` leaves at its end. Raises Permanent."""
     ref = source.secretRef
     value = link.secrets.get((ref.name, ref.key))
@@ -41,7 +41,7 @@ def secret(link: Link, source: SecretSource) -> str:
     return value
 
 
-def hide(text: str, link: Link, longest: int = _LONGEST_MESSAGE) -> str:
+def hide(text: str, link: OpenConnection, longest: int = _LONGEST_MESSAGE) -> str:
     """A message without any secret of the link, in one line, and cut only then: a secret that is cut is not found."""
     if not text:
         return ""
@@ -49,12 +49,12 @@ def hide(text: str, link: Link, longest: int = _LONGEST_MESSAGE) -> str:
     return masking.bounded(_CONTROL.sub(" ", masking.without_credentials(text)).strip(), longest + 1)
 
 
-def hidden(answer: Answer, link: Link) -> Answer:
+def hidden(answer: Answer, link: OpenConnection) -> Answer:
     """An answer whose message holds no secret."""
     return replace(answer, message=hide(answer.message, link)) if answer.message else answer
 
 
-def said(error: Retryable | Permanent, link: Link) -> Retryable | Permanent:
+def said(error: Retryable | Permanent, link: OpenConnection) -> Retryable | Permanent:
     """A fresh error of the same kind that holds no secret, and no other error that might."""
     if isinstance(error, Permanent):
         return Permanent(hide(str(error), link))

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client, rest
 
 LIMITS = rest.Limits(reset="x-sentry-rate-limit-reset", unit="epoch", pause=30.0)
@@ -55,19 +55,19 @@ class SentryAccess(Model):
         return {"Authorization": f"Bearer {value(self.token)}", "Accept": "application/json"}
 
 
-async def call(link: Link, method: str, path: str, **options: Any) -> client.Reply:
+async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
     """One request; options as those of `vendor.call`. Raises Retryable, Permanent."""
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
-async def fetch(link: Link, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+async def fetch(link: OpenConnection, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """GET an object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, query=query)
     return require_object(reply)
 
 
 async def pages(
-    link: Link, path: str, query: Mapping[str, Any] | None = None, most: int = 10
+    link: OpenConnection, path: str, query: Mapping[str, Any] | None = None, most: int = 10
 ) -> AsyncIterator[list[dict[str, Any]]]:
     """The pages of a list. Raises Unfinished after `most`."""
     cursor: dict[str, str] = {}
@@ -84,7 +84,7 @@ async def pages(
     raise Unfinished(f"more than {most} pages, which is more than are read")
 
 
-def below(link: Link, *parts: str) -> str:
+def below(link: OpenConnection, *parts: str) -> str:
     """A path of the organization, every part of it one segment."""
     return "/".join(["/api/0/organizations", rest.segment(link.config.organization), *map(rest.segment, parts), ""])
 
@@ -102,7 +102,7 @@ class SentryConnection:
 
     config: ClassVar[type[BaseModel]] = SentryAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Whether the token opens the organization. Raises Retryable, Permanent."""
         reply = await call(link, "GET", below(link), accepted=frozenset({403}))
         if reply.status != 403:

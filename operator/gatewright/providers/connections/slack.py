@@ -19,7 +19,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.secrets import hide
 
@@ -49,7 +49,7 @@ class SlackConnection:
 
     config: ClassVar[type[BaseModel]] = SlackAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Ask who we are."""
         await Slack(link).api_call("auth.test")
 
@@ -69,7 +69,7 @@ class Refused(Permanent):
 class Slack(AsyncWebClient):
     """slack_sdk's client of one Connection. Methods raise Refused (Permanent) and Retryable, nothing of slack_sdk's."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: OpenConnection) -> None:
         super().__init__(base_url=link.config.url, retry_handlers=[])
         self._link = link
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.fair_memory import FairMemory
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, rest
 
 LIMITS = rest.Limits(statuses=frozenset({420, 429}), pause=60.0)
@@ -48,7 +48,7 @@ class StatuspageConnection:
 
     config: ClassVar[type[BaseModel]] = StatuspageAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Ask for the pages of the key."""
         reply = await call(link, "GET", "/pages")
         if not isinstance(client.json_of(reply), list):
@@ -60,13 +60,13 @@ class StatuspageConnection:
         await client.aclose()
 
 
-async def call(link: Link, method: str, path: str, **options: Any) -> client.Reply:
+async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
     """One request in its turn. Options are those of `vendor.call`. Raises Retryable, Permanent."""
     await _turn(link)
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
-async def _turn(link: Link) -> None:
+async def _turn(link: OpenConnection) -> None:
     rest.keep_back(link)
     now = time.monotonic()
     at = max(now, _next.get(link.identity) or now)

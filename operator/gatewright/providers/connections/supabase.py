@@ -17,7 +17,7 @@ from pydantic import BaseModel, StringConstraints
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, postgres_errors, rest
 
 LIMITS = rest.Limits(reset="X-RateLimit-Reset", unit="left", pause=60.0)
@@ -45,7 +45,7 @@ class SupabaseConnection:
 
     config: ClassVar[type[BaseModel]] = SupabaseAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Whether the token is one, and sees a project. Raises Retryable, Permanent."""
         reply = await call(link, "GET", "/v1/projects")
         if not listed(reply):
@@ -61,7 +61,7 @@ def below(project: str, *parts: str) -> str:
     return "/".join(["/v1/projects", *map(rest.segment, (project, *parts))])
 
 
-async def call(link: Link, method: str, path: str, **options: Any) -> client.Reply:
+async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
     """One request; options as those of `vendor.call`. Raises Retryable, Permanent."""
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
@@ -91,7 +91,7 @@ def strange(reply: client.Reply) -> Permanent:
     return Permanent(f"{reply.where}: this is not the Supabase API")
 
 
-async def status_of(link: Link, project: str) -> str:
+async def status_of(link: OpenConnection, project: str) -> str:
     """The status of a project: `ACTIVE_HEALTHY`, `RESTORING` ... Raises Retryable, Permanent."""
     reply = await call(link, "GET", below(project))
     status = fields(reply).get("status")
@@ -100,7 +100,9 @@ async def status_of(link: Link, project: str) -> str:
     return status
 
 
-async def rows(link: Link, project: str, statement: str, parameters: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+async def rows(
+    link: OpenConnection, project: str, statement: str, parameters: Sequence[str] = ()
+) -> list[tuple[Any, ...]]:
     """What one statement finds, asked as Supabase's own read-only user. Raises Retryable, Permanent."""
     body: dict[str, Any] = {"query": statement}
     if parameters:
@@ -113,7 +115,7 @@ async def rows(link: Link, project: str, statement: str, parameters: Sequence[st
     return [tuple(row.values()) for row in listed(reply)]
 
 
-def _refused(link: Link, reply: client.Reply) -> Retryable | Permanent:
+def _refused(link: OpenConnection, reply: client.Reply) -> Retryable | Permanent:
     text = rest.error_of(reply)
     found = _STATE.search(text)
     if found is None:

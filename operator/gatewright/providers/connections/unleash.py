@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.ports import Link, NotFound, Permanent
+from gatewright.ports import NotFound, OpenConnection, Permanent
 from gatewright.providers.connections import client, rest
 
 
@@ -44,7 +44,7 @@ class UnleashConnection:
 
     config: ClassVar[type[BaseModel]] = UnleashAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Ask for the projects."""
         answer = await rest.fetch(link, "/api/admin/projects")
         if not isinstance(answer, dict) or not isinstance(answer.get("projects"), list):
@@ -55,7 +55,7 @@ class UnleashConnection:
         await client.aclose()
 
 
-async def state(link: Link, project: str, environment: str, flag: str) -> State:
+async def state(link: OpenConnection, project: str, environment: str, flag: str) -> State:
     """A flag as it is now. Raises NotFound, Retryable, Permanent."""
     reply = await rest.call(link, "GET", _path(project, flag), accepted=frozenset({404}))
     answer = client.json_of(reply)
@@ -73,7 +73,7 @@ async def state(link: Link, project: str, environment: str, flag: str) -> State:
     return _state(reply, environments, project, environment)
 
 
-async def switch(link: Link, project: str, environment: str, flag: str, on: bool) -> None:
+async def switch(link: OpenConnection, project: str, environment: str, flag: str, on: bool) -> None:
     """Switch a flag; on twice is on. Raises Retryable, Permanent."""
     path = f"{_path(project, flag)}/environments/{rest.segment(environment)}/{'on' if on else 'off'}"
     await rest.call(link, "POST", path)

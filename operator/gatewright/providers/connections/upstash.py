@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client, redis, rest
 
 
@@ -35,7 +35,7 @@ class UpstashConnection:
 
     config: ClassVar[type[BaseModel]] = UpstashAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Ask."""
         if await run(link, "PING") != "PONG":
             raise Permanent("PING is not answered by PONG; this is not the REST API of Upstash")
@@ -45,7 +45,7 @@ class UpstashConnection:
         await client.aclose()
 
 
-async def run(link: Link, *command: str | bytes) -> Any:
+async def run(link: OpenConnection, *command: str | bytes) -> Any:
     """Send one command. Text comes back as str. Raises Retryable, Permanent."""
     body = [part if isinstance(part, str) else part.decode() for part in command]
     reply = await rest.call(link, "POST", "/", body=body, accepted=frozenset({400, 401}))

@@ -20,7 +20,7 @@ from pydantic import BaseModel, StringConstraints, model_validator
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign, masking
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.secrets import hide
 
@@ -69,7 +69,7 @@ class VercelConnection:
 
     config: ClassVar[type[BaseModel]] = VercelAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Ask who the token belongs to, and for the team."""
         team = link.config.teamId or link.config.slug
         reply = await call(link, "GET", "/v2/user", accepted=frozenset({401, 403}))
@@ -89,7 +89,7 @@ class VercelConnection:
 
 
 async def call(
-    link: Link,
+    link: OpenConnection,
     method: str,
     path: str,
     *,
@@ -108,7 +108,9 @@ async def call(
     return await rest.call(asked, method, path, query=whole, body=body, limits=_LIMITS, accepted=accepted)
 
 
-async def fetch(link: Link, path: str, query: Mapping[str, Any] | None = None, bucket: str = "") -> dict[str, Any]:
+async def fetch(
+    link: OpenConnection, path: str, query: Mapping[str, Any] | None = None, bucket: str = ""
+) -> dict[str, Any]:
     """GET a JSON object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, query=query, bucket=bucket)
     found = client.json_of(reply)
@@ -117,13 +119,13 @@ async def fetch(link: Link, path: str, query: Mapping[str, Any] | None = None, b
     return found
 
 
-async def project(link: Link, name: str) -> dict[str, Any]:
+async def project(link: OpenConnection, name: str) -> dict[str, Any]:
     """A project by name or ID, with its last alias request. Raises Retryable, Permanent."""
     found = await fetch(link, f"/v9/projects/{rest.segment(name)}", {"rollbackInfo": "true"})
     return as_project(link, found, f"{link.config.url}/v9/projects/{name}")
 
 
-def as_project(link: Link, found: Mapping[str, Any], where: str) -> dict[str, Any]:
+def as_project(link: OpenConnection, found: Mapping[str, Any], where: str) -> dict[str, Any]:
     """An answer, if it is a project. Raises Permanent."""
     target = as_object(as_object(found.get("targets")).get("production"))
     last = as_object(found.get("lastAliasRequest"))
@@ -134,7 +136,7 @@ def as_project(link: Link, found: Mapping[str, Any], where: str) -> dict[str, An
     return {**found}
 
 
-def require_id(link: Link, found: Any, where: str) -> str:
+def require_id(link: OpenConnection, found: Any, where: str) -> str:
     """An ID, which messages repeat: of anybody but Vercel only one that looks like Vercel's. Raises Permanent."""
     own = isinstance(found, str) and len(found) <= rest.LONGEST_ID and rest.is_own(link)
     if isinstance(found, str) and (own or _ID.fullmatch(found) or foreign.word(found)):
@@ -142,7 +144,7 @@ def require_id(link: Link, found: Any, where: str) -> str:
     raise Permanent(f"{where}: this is not Vercel's API")
 
 
-async def deployment(link: Link, identity: str) -> dict[str, Any] | None:
+async def deployment(link: OpenConnection, identity: str) -> dict[str, Any] | None:
     """A deployment in full; None where it is gone. Raises Retryable, Permanent."""
     path = f"/v13/deployments/{rest.segment(identity)}"
     reply = await call(link, "GET", path, accepted=frozenset({404, 410}))
@@ -162,7 +164,7 @@ def require_texts(found: Mapping[str, Any], names: Sequence[str], where: str) ->
             raise Permanent(f"{where}: this is not Vercel's API ({name} is {foreign.told(found[name])})")
 
 
-async def marked(link: Link, project_id: str, **meta: str) -> list[dict[str, Any]]:
+async def marked(link: OpenConnection, project_id: str, **meta: str) -> list[dict[str, Any]]:
     """Production deployments that carry these entries in their `meta`, newest first. Raises Retryable, Permanent.
 
     The `meta-` parameters are what `vercel list --meta` sends; where they are ignored, the newest 500 are looked through.
@@ -203,7 +205,7 @@ class Variables:
     """When this was so, by Vercel's own clock, in milliseconds."""
 
 
-async def variables(link: Link, project_id: str, target: str = "production", bucket: str = "") -> Variables:
+async def variables(link: OpenConnection, project_id: str, target: str = "production", bucket: str = "") -> Variables:
     """The variables of an environment. Raises Retryable, Permanent."""
     path = f"/v10/projects/{rest.segment(project_id)}/env"
     reply = await call(link, "GET", path, bucket=bucket)
@@ -226,7 +228,7 @@ async def variables(link: Link, project_id: str, target: str = "production", buc
     )
 
 
-async def plain_value(link: Link, project_id: str, identity: str) -> str | None:
+async def plain_value(link: OpenConnection, project_id: str, identity: str) -> str | None:
     """The value of an encrypted variable; None where Vercel does not give it. Raises Retryable, Permanent."""
     path = f"/v1/projects/{rest.segment(project_id)}/env/{rest.segment(identity)}"
     found = await fetch(link, path)
@@ -256,7 +258,7 @@ def _moment(at: Any, otherwise: float) -> float:
     return known if known is not None and 0 <= known < _LAST else otherwise
 
 
-async def build_log(link: Link, identity: str) -> str:
+async def build_log(link: OpenConnection, identity: str) -> str:
     """The end of a deployment's build log, in one line; of anybody but Vercel none. Raises Retryable, Permanent."""
     if not rest.is_own(link):
         return ""
@@ -270,7 +272,7 @@ async def build_log(link: Link, identity: str) -> str:
     return tail(reversed(lines), link)
 
 
-async def runtime_log(link: Link, project_id: str, identity: str) -> str:
+async def runtime_log(link: OpenConnection, project_id: str, identity: str) -> str:
     """The end of what a deployment logged: lines of level error and fatal, else of any. Raises Retryable, Permanent.
 
     The vendor sends a line as it happens and does not end: what has come after half the Connection's time is taken.
@@ -291,12 +293,12 @@ async def runtime_log(link: Link, project_id: str, identity: str) -> str:
     return tail([str(line.get("message", "")) for line in bad or lines], link)
 
 
-def tail(lines: Iterable[str], link: Link) -> str:
+def tail(lines: Iterable[str], link: OpenConnection) -> str:
     """The last words of a log, in one line, without what looks like a secret."""
     return masking.ending(hide(masking.last(masking.one_line(lines)), link, masking.MOST))
 
 
-def sentence(link: Link, text: Any) -> str:
+def sentence(link: OpenConnection, text: Any) -> str:
     """What Vercel says of a deployment, as a message may repeat it; of anybody else a short word."""
     return tail([str(text)], link) if rest.is_own(link) else rest.words(link, text)
 
@@ -312,7 +314,7 @@ def _records(body: bytes) -> Iterator[dict[str, Any]]:
 
 
 async def _all(
-    link: Link, path: str, query: dict[str, Any], field: str, first: client.Reply | None = None
+    link: OpenConnection, path: str, query: dict[str, Any], field: str, first: client.Reply | None = None
 ) -> tuple[list[dict[str, Any]], int]:
     """All pages of a list, and how many items are hidden."""
     answer = as_object(client.json_of(first)) if first is not None else await fetch(link, path, query)

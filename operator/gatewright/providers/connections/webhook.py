@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import Header, HttpUrl
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client
 from gatewright.providers.connections.secrets import secret
 
@@ -40,7 +40,7 @@ class WebhookConnection:
 
     config: ClassVar[type[BaseModel]] = WebhookAccess
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: OpenConnection) -> None:
         """Ask for the headers of the URL: nothing is posted. Most receivers answer 404 or 405, which is an answer."""
         list(keys(link))
         reply = await client.ask(link, "HEAD", "")
@@ -57,7 +57,7 @@ class WebhookConnection:
         await client.aclose()
 
 
-def keys(link: Link) -> Iterator[bytes]:
+def keys(link: OpenConnection) -> Iterator[bytes]:
     """The signing keys, the newest first. Raises Permanent."""
     access: WebhookAccess = link.config
     for source in (access.secret, access.previousSecret):

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, Name
 from gatewright.core.model import Operation
 from gatewright.core.run import clocks
-from gatewright.ports import Link
+from gatewright.ports import OpenConnection
 from gatewright.providers.connections import launchdarkly, rest
 from gatewright.providers.flags.switches import FlagKey, FlagSwitches, Switches
 
@@ -37,10 +37,12 @@ class LaunchDarklyFlags(FlagSwitches):
     config: ClassVar[type[BaseModel]] = LaunchDarklyConfig
     connection: ClassVar[str] = "launchdarkly"
 
-    async def _is_on(self, config: LaunchDarklyConfig, link: Link, flag: str) -> bool:
+    async def _is_on(self, config: LaunchDarklyConfig, link: OpenConnection, flag: str) -> bool:
         return await launchdarkly.is_on(link, config.project, config.environment, flag)
 
-    async def _switch(self, config: LaunchDarklyConfig, link: Link, flag: str, on: bool, operation: Operation) -> None:
+    async def _switch(
+        self, config: LaunchDarklyConfig, link: OpenConnection, flag: str, on: bool, operation: Operation
+    ) -> None:
         await launchdarkly.switch(
             link,
             config.project,
@@ -52,7 +54,7 @@ class LaunchDarklyFlags(FlagSwitches):
             ignore_conflicts=operation.kind == "restore" or not on,
         )
 
-    async def _switched_by(self, config: LaunchDarklyConfig, link: Link, flag: str) -> str:
+    async def _switched_by(self, config: LaunchDarklyConfig, link: OpenConnection, flag: str) -> str:
         """By the newest entry of the audit log (https://launchdarkly.com/docs/api/audit-log/get-audit-log-entries)."""
         spec = f"proj/{config.project}:env/{config.environment}:flag/{flag}"
         query = {"spec": spec, "limit": 1}

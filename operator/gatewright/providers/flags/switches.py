@@ -18,8 +18,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from gatewright.core.model import Operation, Progress, Sight, Standing
-from gatewright.ports import Link, NotFound, Permanent, Retryable
+from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import concurrency
 from gatewright.providers.flags.changed import never_recorded, set_by, touched
 
@@ -41,7 +41,7 @@ class FlagSwitches:
         """Each flag it owns, a line a flag."""
         return "\n".join(f"{config.project}/{config.environment}/{flag}" for flag in sorted(config.set))
 
-    async def look(self, config: Any, link: Link) -> Sight:
+    async def look(self, config: Any, link: OpenConnection) -> LiveState:
         """The state of every flag. Raises Retryable, Permanent."""
         problem = ""
         try:
@@ -49,11 +49,11 @@ class FlagSwitches:
         except NotFound as error:
             problem = str(error)
         if problem:
-            return Sight(None, problem=problem)
-        return Sight({"flags": found}, matches=found == config.set)
+            return LiveState(None, problem=problem)
+        return LiveState({"flags": found}, matches=found == config.set)
 
     async def perform(
-        self, config: Any, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: Any, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """`set` or `restore`: switch what differs, and read it back. Raises Retryable, Permanent."""
         wanted, missing = self._wanted(config, operation, snapshot)
@@ -67,7 +67,7 @@ class FlagSwitches:
         return Progress("Running", found.message) if found.state == "Absent" else found
 
     async def follow(
-        self, config: Any, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: Any, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Whether every flag is as wanted. Raises Retryable, Permanent."""
         wanted, missing = self._wanted(config, operation, snapshot)
@@ -78,7 +78,7 @@ class FlagSwitches:
         return _done(wanted, missing)
 
     async def compare(
-        self, config: Any, link: Link, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+        self, config: Any, link: OpenConnection, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
     ) -> Standing:
         """Which flags are not as wanted, and who has switched them. Raises Retryable, Permanent."""
         wanted: dict[str, Switch] = {}
@@ -101,29 +101,29 @@ class FlagSwitches:
         parts = [f"{flag} is {found[flag]} instead of {wanted[flag]}{who.get(flag, '')}" for flag in others]
         return Standing("; ".join(parts))
 
-    async def trouble(self, config: Any, link: Link, operation: Operation) -> str | None:
+    async def trouble(self, config: Any, link: OpenConnection, operation: Operation) -> str | None:
         """A switch has no log."""
         return None
 
-    async def _who(self, config: Any, link: Link, flag: str) -> str:
+    async def _who(self, config: Any, link: OpenConnection, flag: str) -> str:
         with suppress(Retryable, Permanent):  # that a flag is not as wanted is known without it
             words = await self._switched_by(config, link, flag)
             return f" ({words})" if words else ""
         return ""
 
-    async def _read(self, config: Any, link: Link, flags: list[str]) -> dict[str, Switch]:
+    async def _read(self, config: Any, link: OpenConnection, flags: list[str]) -> dict[str, Switch]:
         states = await concurrency.each(flags, lambda flag: self._is_on(config, link, flag))
         return {flag: "on" if on else "off" for flag, on in zip(flags, states, strict=True)}
 
-    async def _is_on(self, config: Any, link: Link, flag: str) -> bool:
+    async def _is_on(self, config: Any, link: OpenConnection, flag: str) -> bool:
         """Whether a flag is on. Raises NotFound, Retryable, Permanent."""
         raise NotImplementedError
 
-    async def _switch(self, config: Any, link: Link, flag: str, on: bool, operation: Operation) -> None:
+    async def _switch(self, config: Any, link: OpenConnection, flag: str, on: bool, operation: Operation) -> None:
         """Switch one flag; to do so twice does no harm. Raises Retryable, Permanent."""
         raise NotImplementedError
 
-    async def _switched_by(self, config: Any, link: Link, flag: str) -> str:
+    async def _switched_by(self, config: Any, link: OpenConnection, flag: str) -> str:
         """Who has switched a flag last, and when, in words; empty where the vendor does not tell. Raises Retryable, Permanent."""
         raise NotImplementedError
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
 from gatewright.core.model import Operation
-from gatewright.ports import Link
+from gatewright.ports import OpenConnection
 from gatewright.providers.connections import rest, unleash
 from gatewright.providers.flags.switches import FlagKey, FlagSwitches, Switches
 
@@ -37,13 +37,15 @@ class UnleashFlags(FlagSwitches):
     config: ClassVar[type[BaseModel]] = UnleashConfig
     connection: ClassVar[str] = "unleash"
 
-    async def _is_on(self, config: UnleashConfig, link: Link, flag: str) -> bool:
+    async def _is_on(self, config: UnleashConfig, link: OpenConnection, flag: str) -> bool:
         return (await unleash.state(link, config.project, config.environment, flag)).on
 
-    async def _switch(self, config: UnleashConfig, link: Link, flag: str, on: bool, operation: Operation) -> None:
+    async def _switch(
+        self, config: UnleashConfig, link: OpenConnection, flag: str, on: bool, operation: Operation
+    ) -> None:
         await unleash.switch(link, config.project, config.environment, flag, on)
 
-    async def _switched_by(self, config: UnleashConfig, link: Link, flag: str) -> str:
+    async def _switched_by(self, config: UnleashConfig, link: OpenConnection, flag: str) -> str:
         """By the newest of the flag's events that switched it in the environment."""
         query = {"feature": f"IS:{flag}", "limit": _EVENTS}
         asked = dataclasses.replace(link, identity=f"{link.identity}/events")  # a limit met here keeps no switch back

@@ -17,9 +17,9 @@ from pydantic import BaseModel, Field
 
 from gatewright.api.base import Model, Name, Text
 from gatewright.api.jobs import EnvName
-from gatewright.core.model import Operation, Progress, Sight, Standing
+from gatewright.core.model import LiveState, Operation, Progress, Standing
 from gatewright.core.text.masking import bounded
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client, rest, vercel
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.vercel import Project, as_object
@@ -57,7 +57,7 @@ class VercelFlagsProvider:
     def identity(self, config: VercelFlags) -> str:
         return f"project/{config.project}"
 
-    async def look(self, config: VercelFlags, link: Link) -> Sight:
+    async def look(self, config: VercelFlags, link: OpenConnection) -> LiveState:
         project = await vercel.project(link, config.project)
         present = _by_key((await vercel.variables(link, project["id"])).own)
         flags: dict[str, Any] = {}
@@ -65,16 +65,16 @@ class VercelFlagsProvider:
             found = present.get(key)
             value, problem = await _recorded(link, project["id"], key, found)
             if problem is not None:
-                return Sight(None, problem=problem)
+                return LiveState(None, problem=problem)
             flags[key] = None if found is None else {"value": value, "since": since_when(found)}
         record = await vercel_production.record(link, project)
         if record is None:
-            return Sight(None, problem=f"the project {config.project} has no production deployment to set flags on")
+            return LiveState(None, problem=f"the project {config.project} has no production deployment to set flags on")
         matches = all(flags[key] is not None and flags[key]["value"] == value for key, value in config.set.items())
-        return Sight({"production": record, "flags": flags}, matches=matches)
+        return LiveState({"production": record, "flags": flags}, matches=matches)
 
     async def perform(
-        self, config: VercelFlags, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: VercelFlags, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore(config, link, operation, snapshot, act=True)
@@ -96,7 +96,7 @@ class VercelFlagsProvider:
         return Progress("Running", text, {"deployment": made["id"]})
 
     async def follow(
-        self, config: VercelFlags, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: VercelFlags, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore(config, link, operation, snapshot, act=False)
@@ -108,12 +108,16 @@ class VercelFlagsProvider:
         return await vercel_rollout.advance(link, project, found, config.smoke)
 
     async def compare(
-        self, config: VercelFlags, link: Link, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+        self,
+        config: VercelFlags,
+        link: OpenConnection,
+        operations: Sequence[Operation],
+        snapshot: Mapping[str, Any] | None,
     ) -> Standing:
         project = await vercel.project(link, config.project)
         return await _compare(config, link, project, operations, snapshot)
 
-    async def trouble(self, config: VercelFlags, link: Link, operation: Operation) -> str | None:
+    async def trouble(self, config: VercelFlags, link: OpenConnection, operation: Operation) -> str | None:
         return await vercel_rollout.trouble(link, await vercel.project(link, config.project), operation)
 
 
@@ -127,7 +131,7 @@ def _by_key(own: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 async def _recorded(
-    link: Link, project_id: str, key: str, found: Mapping[str, Any] | None
+    link: OpenConnection, project_id: str, key: str, found: Mapping[str, Any] | None
 ) -> tuple[str | None, str | None]:
     """The value of a flag as it is now, and what keeps it from being recorded."""
     if found is None:
@@ -145,7 +149,7 @@ async def _recorded(
     return value, None
 
 
-async def _write(link: Link, project_id: str, wanted: Mapping[str, str], run: str) -> None:
+async def _write(link: OpenConnection, project_id: str, wanted: Mapping[str, str], run: str) -> None:
     """Set variables and mark them as set by this run."""
     present = _by_key((await vercel.variables(link, project_id)).own)
     for key, value in wanted.items():
@@ -163,7 +167,7 @@ def _own_mark(found: Mapping[str, Any] | None, run: str) -> Mark | None:
     return mark if mark is not None and (mark.kind, mark.run) == ("set", run) else None
 
 
-async def _create(link: Link, project_id: str, key: str, value: str, comment: str) -> None:
+async def _create(link: OpenConnection, project_id: str, key: str, value: str, comment: str) -> None:
     item = {"key": key, "value": value, "type": "plain", "target": ["production"], "comment": comment}
     path = f"/v10/projects/{rest.segment(project_id)}/env"
     reply = await vercel.call(link, "POST", path, query={"upsert": "true"}, body=item, bucket="env")
@@ -174,14 +178,14 @@ async def _create(link: Link, project_id: str, key: str, value: str, comment: st
         raise Permanent(f"{key} is not set: {why or 'refused'}")
 
 
-async def _change(link: Link, project_id: str, found: Mapping[str, Any], value: str, mark: Mark) -> None:
+async def _change(link: OpenConnection, project_id: str, found: Mapping[str, Any], value: str, mark: Mark) -> None:
     path = f"/v9/projects/{rest.segment(project_id)}/env/{rest.segment(str(found['id']))}"
     body = {"value": value, "comment": mark.text(str(found.get("comment") or ""))}
     await vercel.call(link, "PATCH", path, body=body, bucket="env")
 
 
 async def _restore(
-    config: VercelFlags, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None, act: bool
+    config: VercelFlags, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None, act: bool
 ) -> Progress:
     kept, missing = _kept(config, operation, snapshot)
     async with vercel_return.turn(link, config.project):
@@ -213,7 +217,7 @@ def _kept(
 
 
 async def _put_back(
-    link: Link, project_id: str, now: float, run: str, key: str, found: Mapping[str, Any] | None, kept: Any
+    link: OpenConnection, project_id: str, now: float, run: str, key: str, found: Mapping[str, Any] | None, kept: Any
 ) -> None:
     if kept is None:
         path = f"/v9/projects/{rest.segment(project_id)}/env/{rest.segment(str(as_object(found)['id']))}"
@@ -246,7 +250,7 @@ def _other(found: Mapping[str, Any], value: str) -> bool:
 
 
 async def _without_flags(
-    link: Link, project: Mapping[str, Any], operation: Operation, flags: set[str], recorded: str
+    link: OpenConnection, project: Mapping[str, Any], operation: Operation, flags: set[str], recorded: str
 ) -> str:
     """Why production need not be moved: what it is was built before the run set these flags, or after they were set back."""
     live = vercel_production.production(project)
@@ -278,7 +282,7 @@ def _had(meta: Mapping[str, Any]) -> set[str]:
 
 async def _compare(
     config: VercelFlags,
-    link: Link,
+    link: OpenConnection,
     project: Mapping[str, Any],
     operations: Sequence[Operation],
     snapshot: Mapping[str, Any] | None,
@@ -321,7 +325,7 @@ def _wanted(
 
 
 async def _difference(
-    link: Link, project_id: str, key: str, value: str | None, found: Mapping[str, Any] | None, run: str
+    link: OpenConnection, project_id: str, key: str, value: str | None, found: Mapping[str, Any] | None, run: str
 ) -> str:
     """What a variable is instead of what it is to be, and who has made it so; empty where it is that."""
     if value is None:
@@ -344,7 +348,7 @@ def _shown(key: str, value: str) -> str:
     return f'"{bounded(value, 60)}"' if _PUBLIC.match(key) or _SWITCH.fullmatch(value) else "another value"
 
 
-def _by(link: Link, found: Mapping[str, Any]) -> str:
+def _by(link: OpenConnection, found: Mapping[str, Any]) -> str:
     who = rest.words(link, found.get("lastEditedByDisplayName") or found.get("updatedBy") or "")
     at = vercel_production.moment(found.get("updatedAt"))
     words = (f" at {at}" if at else "") + (f" by {who}" if who else "")
@@ -352,7 +356,7 @@ def _by(link: Link, found: Mapping[str, Any]) -> str:
 
 
 async def _not_built_in(
-    link: Link,
+    link: OpenConnection,
     project: Mapping[str, Any],
     found: Mapping[str, Any],
     operation: Operation,
@@ -370,7 +374,11 @@ async def _not_built_in(
 
 
 def _still_built_in(
-    link: Link, project: Mapping[str, Any], found: Mapping[str, Any], operations: Sequence[Operation], flags: set[str]
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    found: Mapping[str, Any],
+    operations: Sequence[Operation],
+    flags: set[str],
 ) -> str:
     """That production was built with the flags that were set back; empty where it was not."""
     meta, run = as_object(found.get("meta")), run_of(operations[-1].key)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gatewright.api.base import seconds, show
 from gatewright.core.fair_memory import FairMemory
-from gatewright.ports import Answer, Link
+from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.connections import postgres
 
 NAMED = 3
@@ -100,7 +100,9 @@ class _Rls(_Said):
     wrong: _Wrong
 
 
-async def rls(link: Link, schemas: Sequence[str], policies: Sequence[tuple[str, str]], exempt: Sequence[str]) -> Answer:
+async def rls(
+    link: OpenConnection, schemas: Sequence[str], policies: Sequence[tuple[str, str]], exempt: Sequence[str]
+) -> Answer:
     """Tables of the schemas without row level security or policies, and (table, policy) that is missing."""
     wanted = [{"table": _with_schema(table), "policy": name} for table, name in policies]
     exempted = [_with_schema(table) for table in exempt]
@@ -147,7 +149,7 @@ class _Connections(_Said):
     limit: Annotated[int, Field(gt=0, lt=2**31)]
 
 
-async def connections(link: Link) -> Answer:
+async def connections(link: OpenConnection) -> Answer:
     """Client connections as a ratio of those that clients may have."""
     found = await postgres.ask_for(link, _Connections, _CONNECTIONS)
     if found.unseen:
@@ -180,7 +182,7 @@ class _Blocked(_Said):
     behind: _Named
 
 
-async def blocked(link: Link, over: str) -> Answer:
+async def blocked(link: OpenConnection, over: str) -> Answer:
     """Sessions that have waited for a lock longer than a duration."""
     found = await postgres.ask_for(link, _Blocked, _BLOCKED, [str(seconds(over))])
     if found.pid is None or found.waited is None:
@@ -270,7 +272,7 @@ _looks: FairMemory[tuple[str, str], tuple[_Look | None, _Look]] = FairMemory(_KE
 """The last two looks of each question."""
 
 
-async def slow_queries(link: Link, over: str) -> Answer:
+async def slow_queries(link: OpenConnection, over: str) -> Answer:
     """Statements whose mean time since the last look is longer than a duration."""
     extension = await postgres.ask_for(link, _Extension, _EXTENSION)
     if extension.place is None:
@@ -289,7 +291,7 @@ async def slow_queries(link: Link, over: str) -> Answer:
     return _compared(before, look, over) if before else Answer(None, "the first look; the next one can tell")
 
 
-def _before(link: Link, over: str, look: _Look) -> _Look | None:
+def _before(link: OpenConnection, over: str, look: _Look) -> _Look | None:
     """The look to compare with, if there is one; and this one is kept for the next."""
     key = link.identity, over
     earlier, last = _looks.get(key) or (None, None)

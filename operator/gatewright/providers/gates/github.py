@@ -26,7 +26,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Model, Name
 from gatewright.core.text import foreign
-from gatewright.ports import Answer, Link, Permanent
+from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, entries, fetch, pages
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.units import Unit
@@ -88,7 +88,7 @@ class GithubGate:
         """What is measured; None where only the answer tells."""
         return "number" if config.openIssues is not None else "boolean"
 
-    async def measure(self, config: GithubCheck, link: Link) -> Answer:
+    async def measure(self, config: GithubCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         try:
             if config.openIssues is not None:
@@ -99,7 +99,7 @@ class GithubGate:
             return Answer(None, str(error))
 
     async def history(
-        self, config: GithubCheck, link: Link, start: float, end: float, step: float
+        self, config: GithubCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """GitHub tells of now only."""
         return []
@@ -108,7 +108,7 @@ class GithubGate:
 # --- checks
 
 
-async def _checks(config: GithubCheck, ref: str, link: Link) -> Answer:
+async def _checks(config: GithubCheck, ref: str, link: OpenConnection) -> Answer:
     commit, found = await _statuses(config.repository, ref, link)
     workflows: dict[int, int] = {}
     async for page in pages(
@@ -135,7 +135,7 @@ async def _checks(config: GithubCheck, ref: str, link: Link) -> Answer:
     return _verdict(config.checks, found, frozenset(config.accept), link)
 
 
-async def _statuses(repository: str, ref: str, link: Link) -> tuple[str, list[_Seen]]:
+async def _statuses(repository: str, ref: str, link: OpenConnection) -> tuple[str, list[_Seen]]:
     """The full name of the commit, and its statuses; GitHub lists the newest of each context."""
     path, found, commit = below(repository, "commits", ref, "status"), [], ""
     for page in range(1, 11):
@@ -169,7 +169,7 @@ def _word(run: Mapping[str, Any]) -> str:
     return str(run.get("status"))
 
 
-def _verdict(names: Iterable[str], found: Sequence[_Seen], accept: frozenset[str], link: Link) -> Answer:
+def _verdict(names: Iterable[str], found: Sequence[_Seen], accept: frozenset[str], link: OpenConnection) -> Answer:
     bad: list[str] = []
     unknown: list[str] = []
     for name in dict.fromkeys(names):
@@ -213,7 +213,7 @@ def _number(item: Mapping[str, Any], name: str) -> int:
 # --- issues
 
 
-async def _issues(repository: str, labels: Sequence[str], link: Link) -> Answer:
+async def _issues(repository: str, labels: Sequence[str], link: OpenConnection) -> Answer:
     query = {"labels": ",".join(labels), "state": "open", "sort": "created", "direction": "asc"}
     found: dict[int, None] = {}
     async for page in pages(link, below(repository, "issues"), query):

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_val
 
 from gatewright.api.base import Model, Name, Text
 from gatewright.core.text import foreign
-from gatewright.ports import Answer, Link, Permanent
+from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import client
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.gates import jsonpath
@@ -100,7 +100,7 @@ class HttpGate:
             return "seconds"
         return "boolean" if config.limits == "useless" else None
 
-    async def measure(self, config: HttpCheck, link: Link) -> Answer:
+    async def measure(self, config: HttpCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         reply = await client.ask(link, config.method, config.path, headers=_accept(config))
         if reply.status not in config.status:
@@ -114,7 +114,7 @@ class HttpGate:
         return await _found(config, config.jsonPath, reply, link)
 
     async def history(
-        self, config: HttpCheck, link: Link, start: float, end: float, step: float
+        self, config: HttpCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """A service tells of now only."""
         return []
@@ -124,7 +124,7 @@ def _accept(config: HttpCheck) -> dict[str, str]:
     return {"Accept": "application/json" if config.jsonPath else "*/*"}
 
 
-async def _found(config: HttpCheck, path: str, reply: client.Reply, link: Link) -> Answer:
+async def _found(config: HttpCheck, path: str, reply: client.Reply, link: OpenConnection) -> Answer:
     values = await jsonpath.evaluated(path, len(reply.body), lambda: client.json_of(reply), link.namespace)
     if len(values) > 1:
         raise Permanent(f"{path} finds several values; it must lead to one")
@@ -133,7 +133,7 @@ async def _found(config: HttpCheck, path: str, reply: client.Reply, link: Link) 
     return _compared(path, values[0], config.equals, link) if config.equals is not None else _value(path, values[0])
 
 
-def _compared(path: str, value: Any, wanted: str, link: Link) -> Answer:
+def _compared(path: str, value: Any, wanted: str, link: OpenConnection) -> Answer:
     if isinstance(value, dict | list):
         raise Permanent(f"{path} is an object or a list; it must lead to one value")
     text = _text(value)

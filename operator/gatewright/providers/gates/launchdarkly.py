@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
-from gatewright.ports import Answer, Link
+from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.connections import launchdarkly
 from gatewright.providers.flags.switches import FlagKey, Switch
 from gatewright.providers.units import Unit
@@ -45,13 +45,13 @@ class LaunchDarklyGate:
         """What is measured; None where only the answer tells."""
         return "boolean"
 
-    async def measure(self, config: LaunchDarklyCheck, link: Link) -> Answer:
+    async def measure(self, config: LaunchDarklyCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         on = await launchdarkly.is_on(link, config.project, config.environment, config.flag)
         return Answer(on == (config.state == "on"), f"{config.flag} is {'on' if on else 'off'} in {config.environment}")
 
     async def history(
-        self, config: LaunchDarklyCheck, link: Link, start: float, end: float, step: float
+        self, config: LaunchDarklyCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """A flag tells of now only."""
         return []

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Key, Model, Name, Text
 from gatewright.core.text import foreign
-from gatewright.ports import Answer, Link, Permanent
+from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import concurrency, ofrep
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.units import Unit
@@ -70,7 +70,7 @@ class OfrepGate:
         """What is measured; None where only the answer tells."""
         return "boolean"
 
-    async def measure(self, config: OfrepCheck, link: Link) -> Answer:
+    async def measure(self, config: OfrepCheck, link: OpenConnection) -> Answer:
         """Evaluate for every user. Raises Retryable, Permanent."""
         names = [*config.users, *config.others]
         found = await concurrency.each(
@@ -79,13 +79,13 @@ class OfrepGate:
         return _judged(config, dict(zip(names, found, strict=True)), link)
 
     async def history(
-        self, config: OfrepCheck, link: Link, start: float, end: float, step: float
+        self, config: OfrepCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """A flag tells of now only."""
         return []
 
 
-def _judged(config: OfrepCheck, found: dict[str, ofrep.Evaluation], link: Link) -> Answer:
+def _judged(config: OfrepCheck, found: dict[str, ofrep.Evaluation], link: OpenConnection) -> Answer:
     got = {name: _text(evaluation.value, config.flag) == config.value for name, evaluation in found.items()}
     without = [name for name in config.users if not got[name] and _known(found[name])]
     with_it = [name for name in config.others if got[name] and _known(found[name])]

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
-from gatewright.ports import Answer, Link
+from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.connections import openai
 from gatewright.providers.units import Unit
 
@@ -44,7 +44,7 @@ class OpenAIGate:
         """What is measured; None where only the answer tells."""
         return "boolean"
 
-    async def measure(self, config: OpenAICheck, link: Link) -> Answer:
+    async def measure(self, config: OpenAICheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         found = await openai.key_of(link)
         works = found.state in ("Valid", "Limited")
@@ -57,7 +57,7 @@ class OpenAIGate:
         return Answer(not works, found.message)
 
     async def history(
-        self, config: OpenAICheck, link: Link, start: float, end: float, step: float
+        self, config: OpenAICheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """A key tells of now only."""
         return []

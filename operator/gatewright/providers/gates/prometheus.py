@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, StringConstraints
 
 from gatewright.api.base import Model, Name
 from gatewright.core.text import foreign
-from gatewright.ports import Answer, Link, Permanent
+from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import prometheus
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.units import Unit
@@ -58,7 +58,7 @@ class PrometheusGate:
         """What is measured; None where only the answer tells."""
         return None
 
-    async def measure(self, config: PrometheusCheck, link: Link) -> Answer:
+    async def measure(self, config: PrometheusCheck, link: OpenConnection) -> Answer:
         """Ask for now. Raises Retryable, Permanent."""
         result = await prometheus.query(link, "/api/v1/query", {"query": config.query})
         sample = _only(result)
@@ -73,7 +73,7 @@ class PrometheusGate:
         return answer
 
     async def history(
-        self, config: PrometheusCheck, link: Link, start: float, end: float, step: float
+        self, config: PrometheusCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """The same question for `start`, `start + step`, ... up to `end`, by one range query."""
         count = min(int((end - start) / step), _POINTS - 1)

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from gatewright.api.base import Duration, Model, Name, seconds
 from gatewright.core.fair_memory import FairMemory
-from gatewright.ports import Answer, Link, Permanent
+from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import redis
 from gatewright.providers.units import Unit
 
@@ -80,7 +80,7 @@ class RedisGate:
         """What is measured; None where only the answer tells."""
         return "ratio"
 
-    async def measure(self, config: RedisCheck, link: Link) -> Answer:
+    async def measure(self, config: RedisCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         info = redis.info_of(await redis.run(link, "INFO"))
         if info.get("cluster_enabled", "0") != "0":
@@ -88,7 +88,7 @@ class RedisGate:
         return answer(info, config.hitRatio, link)
 
     async def history(
-        self, config: RedisCheck, link: Link, start: float, end: float, step: float
+        self, config: RedisCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """A Redis tells of now only."""
         return []
@@ -100,7 +100,7 @@ def require_one(*questions: Model | None) -> None:
         raise ValueError("needs exactly one of hitRatio, memory")
 
 
-def answer(info: Mapping[str, str], hits: HitRatio | None, link: Link) -> Answer:
+def answer(info: Mapping[str, str], hits: HitRatio | None, link: OpenConnection) -> Answer:
     """What an INFO says, together with the ones before it."""
     return _memory(info) if hits is None else ratio_of(info, hits, link, time.monotonic())
 
@@ -130,7 +130,7 @@ class _Sample:
     misses: int
 
 
-def ratio_of(info: Mapping[str, str], config: HitRatio, link: Link, now: float) -> Answer:
+def ratio_of(info: Mapping[str, str], config: HitRatio, link: OpenConnection, now: float) -> Answer:
     """The hit ratio of the window that ends now (a monotonic time); the INFO is kept as a sample."""
     hits, misses, uptime = (_count(info, name) for name in ("keyspace_hits", "keyspace_misses", "uptime_in_seconds"))
     if hits is None or misses is None or uptime is None:
@@ -181,7 +181,7 @@ def _count(info: Mapping[str, str], name: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-def _samples_of(link: Link, over: str) -> list[_Sample]:
+def _samples_of(link: OpenConnection, over: str) -> list[_Sample]:
     samples = _kept.get((link.identity, over))
     if samples is None:
         samples = []

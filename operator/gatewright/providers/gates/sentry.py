@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from gatewright.api.base import Duration, Model, Name, Text, seconds
 from gatewright.core.text import foreign
-from gatewright.ports import Answer, Link, Permanent
+from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import sentry
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.sentry import Environment, ReleaseVersion, Slug
@@ -135,7 +135,7 @@ class SentryGate:
             return "seconds"
         return "ratio" if config.failureRatio is not None else "number"
 
-    async def measure(self, config: SentryCheck, link: Link) -> Answer:
+    async def measure(self, config: SentryCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         if config.errors is not None:
             return await _errors(config, config.errors, link)
@@ -147,7 +147,7 @@ class SentryGate:
         return await _issues(config, config.newIssues, link)
 
     async def history(
-        self, config: SentryCheck, link: Link, start: float, end: float, step: float
+        self, config: SentryCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """What Sentry knows of the past by now is not what it would have said then."""
         return []
@@ -158,7 +158,7 @@ _Row = tuple[Mapping[str, Any], Mapping[str, Any]]
 # --- errors
 
 
-async def _errors(config: SentryCheck, errors: SentryErrors, link: Link) -> Answer:
+async def _errors(config: SentryCheck, errors: SentryErrors, link: OpenConnection) -> Answer:
     bucket = _bucket(seconds(errors.window))
     count = int(seconds(errors.window)) // bucket
     query = {
@@ -212,7 +212,7 @@ def _bucket(window: float) -> int:
 # --- transactions
 
 
-async def _failures(config: SentryCheck, wanted: SentryTransactions, link: Link) -> Answer:
+async def _failures(config: SentryCheck, wanted: SentryTransactions, link: OpenConnection) -> Answer:
     found = await _row(config, wanted, ["failure_rate()", "count()"], link, fails=True)
     if found is None:
         return await _counted_failures(config, wanted, link)
@@ -228,7 +228,7 @@ async def _failures(config: SentryCheck, wanted: SentryTransactions, link: Link)
     return _ratio(_number(value))
 
 
-async def _counted_failures(config: SentryCheck, wanted: SentryTransactions, link: Link) -> Answer:
+async def _counted_failures(config: SentryCheck, wanted: SentryTransactions, link: OpenConnection) -> Answer:
     """The same by counting: some self-hosted versions fail to answer failure_rate() with a 500."""
     row, _ = _given(await _row(config, wanted, ["failure_count()", "count()"], link))
     few = _too_few(row, wanted.minimum)
@@ -245,7 +245,7 @@ def _ratio(ratio: float) -> Answer:
     return Answer(ratio)
 
 
-async def _duration(config: SentryCheck, wanted: SentryTransactions, link: Link) -> Answer:
+async def _duration(config: SentryCheck, wanted: SentryTransactions, link: OpenConnection) -> Answer:
     name = "p95(span.duration)"
     row, meta = _given(await _row(config, wanted, [name, "count()"], link))
     few = _too_few(row, wanted.minimum)
@@ -266,7 +266,7 @@ async def _duration(config: SentryCheck, wanted: SentryTransactions, link: Link)
 
 
 async def _row(
-    config: SentryCheck, wanted: SentryTransactions, fields: list[str], link: Link, fails: bool = False
+    config: SentryCheck, wanted: SentryTransactions, fields: list[str], link: OpenConnection, fails: bool = False
 ) -> _Row | None:
     """One row of aggregates over transactions, and what their types and units are; with `fails`, None for a 500."""
     query = {
@@ -319,7 +319,7 @@ def _of(meta: Mapping[str, Any], part: str, name: str) -> Any:
 # --- issues
 
 
-async def _issues(config: SentryCheck, wanted: SentryIssues, link: Link) -> Answer:
+async def _issues(config: SentryCheck, wanted: SentryIssues, link: OpenConnection) -> Answer:
     levels = f"level:[{', '.join(wanted.levels)}]"
     query = {
         **_scope(config),
@@ -343,7 +343,7 @@ async def _issues(config: SentryCheck, wanted: SentryIssues, link: Link) -> Answ
 # --- what they have in common
 
 
-async def _nothing(config: SentryCheck, evidence: str, window: str, link: Link) -> Answer:
+async def _nothing(config: SentryCheck, evidence: str, window: str, link: OpenConnection) -> Answer:
     """0, if there is evidence that nothing means none."""
     path = sentry.below(link, "releases", config.release)
     if (await sentry.call(link, "GET", path, accepted=frozenset({404}))).status == 404:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Duration, Model, Name, Text
-from gatewright.ports import Answer, Link, Permanent
+from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import postgres
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.gates import catalogs
@@ -118,7 +118,7 @@ class SqlGate:
             return None
         return "ratio" if config.connections is not None else "number"
 
-    async def measure(self, config: SqlCheck, link: Link) -> Answer:
+    async def measure(self, config: SqlCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         if config.query is not None:
             return one_value(await postgres.ask(link, config.query, config.parameters))
@@ -135,7 +135,7 @@ class SqlGate:
         return Answer(found.value, hide(found.message, link))
 
     async def history(
-        self, config: SqlCheck, link: Link, start: float, end: float, step: float
+        self, config: SqlCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """A database tells of now only."""
         return []

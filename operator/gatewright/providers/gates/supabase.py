@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Duration, Model, Name, Text, seconds
 from gatewright.core.text import foreign
-from gatewright.ports import Answer, Link, Permanent
+from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import rest, supabase
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.supabase import ProjectRef
@@ -142,7 +142,7 @@ class SupabaseGate:
             return None
         return "number" if config.advisors is not None else "boolean"
 
-    async def measure(self, config: SupabaseCheck, link: Link) -> Answer:
+    async def measure(self, config: SupabaseCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         if config.advisors is not None:
             found = await _advisors(config.advisors, config.project, link)
@@ -158,13 +158,13 @@ class SupabaseGate:
         return Answer(found.value, hide(found.message, link))
 
     async def history(
-        self, config: SupabaseCheck, link: Link, start: float, end: float, step: float
+        self, config: SupabaseCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """Supabase tells of now only."""
         return []
 
 
-async def _advisors(question: AdvisorsQuestion, project: str, link: Link) -> Answer:
+async def _advisors(question: AdvisorsQuestion, project: str, link: OpenConnection) -> Answer:
     reply = await supabase.call(link, "GET", supabase.below(project, "advisors", "security"))
     lints = supabase.objects(reply, supabase.fields(reply).get("lints"))
     if any(not isinstance(lint.get("name"), str) for lint in lints):
@@ -193,7 +193,7 @@ def _lint(lint: Mapping[str, Any]) -> str:
     return f"{foreign.word(lint['name']) or 'a finding'} {'.'.join(place)}".strip()
 
 
-async def _backups(question: BackupsQuestion, project: str, link: Link) -> Answer:
+async def _backups(question: BackupsQuestion, project: str, link: OpenConnection) -> Answer:
     reply = await supabase.call(link, "GET", supabase.below(project, "database", "backups"))
     found = supabase.fields(reply)
     backups, window = supabase.objects(reply, found.get("backups")), found.get("physical_backup_data")
@@ -223,7 +223,7 @@ def _without(backups: Sequence[Mapping[str, Any]]) -> Answer:
     return Answer(False, f"there is no completed backup{' (' + _first(others) + ')' if others else ''}")
 
 
-async def _health(question: HealthQuestion, project: str, link: Link) -> Answer:
+async def _health(question: HealthQuestion, project: str, link: OpenConnection) -> Answer:
     # a little less than the link's own time, so that Supabase itself says which service was too slow
     limit = min(10_000, int(link.timeout * 900))
     services = sorted(set(question.services))
@@ -244,12 +244,12 @@ async def _health(question: HealthQuestion, project: str, link: Link) -> Answer:
     return Answer(None, f"not known: {_first(unknown)}") if unknown else Answer(True, "all services are healthy")
 
 
-def _why(item: Mapping[str, Any], link: Link) -> str:
+def _why(item: Mapping[str, Any], link: OpenConnection) -> str:
     words = rest.words(link, item.get("error") or "")
     return f" ({words})" if words else ""
 
 
-async def _query(question: SupabaseQuery, project: str, link: Link) -> Answer:
+async def _query(question: SupabaseQuery, project: str, link: OpenConnection) -> Answer:
     found = await supabase.rows(link, project, question.sql, question.parameters)
     if not found:
         return Answer(None, "no row")
@@ -277,7 +277,7 @@ def _value(value: Any) -> Answer:
     return Answer(number) if math.isfinite(number) else Answer(None, f"the value is {number}")
 
 
-async def _api_keys(question: ApiKeysQuestion, project: str, link: Link) -> Answer:
+async def _api_keys(question: ApiKeysQuestion, project: str, link: OpenConnection) -> Answer:
     path = supabase.below(project, "api-keys")
     found = supabase.listed(await supabase.call(link, "GET", path, query={"reveal": "false"}))
     keys = [

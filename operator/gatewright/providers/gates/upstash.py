@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, model_validator
 
 from gatewright.api.base import Model, Name
-from gatewright.ports import Answer, Link
+from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.connections import redis, upstash
 from gatewright.providers.gates.redis import HitRatio, Memory, answer, require_one
 from gatewright.providers.units import Unit
@@ -41,12 +41,12 @@ class UpstashGate:
         """What is measured; None where only the answer tells."""
         return "ratio"
 
-    async def measure(self, config: UpstashCheck, link: Link) -> Answer:
+    async def measure(self, config: UpstashCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         return answer(redis.info_of(await upstash.run(link, "INFO")), config.hitRatio, link)
 
     async def history(
-        self, config: UpstashCheck, link: Link, start: float, end: float, step: float
+        self, config: UpstashCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """It tells of now only."""
         return []

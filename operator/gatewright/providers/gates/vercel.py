@@ -25,7 +25,7 @@ from gatewright.api.base import Duration, Model, Name, seconds
 from gatewright.api.jobs import EnvName
 from gatewright.core.run.clocks import words
 from gatewright.core.text import foreign
-from gatewright.ports import Answer, Link, Permanent
+from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import client, rest, vercel
 from gatewright.providers.connections.vercel import Project, as_object
 from gatewright.providers.units import Unit
@@ -113,7 +113,7 @@ class VercelGate:
             return "boolean"
         return "ratio" if config.errorRatio is not None else "seconds"
 
-    async def measure(self, config: VercelCheck, link: Link) -> Answer:
+    async def measure(self, config: VercelCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         project = await vercel.fetch(link, f"/v9/projects/{rest.segment(config.project)}", bucket="gates")
         if not isinstance(project.get("id"), str):
@@ -128,14 +128,14 @@ class VercelGate:
         return await _timing(link, project, timing, names, _FEW["duration" if config.duration else "lcp"])
 
     async def history(
-        self, config: VercelCheck, link: Link, start: float, end: float, step: float
+        self, config: VercelCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """Windows of the past are not asked for: each would cost two queries of a tight rate limit."""
         return []
 
 
 async def _env(
-    link: Link, project: Mapping[str, Any], wanted: Sequence[str], target: str, newer_than: str | None
+    link: OpenConnection, project: Mapping[str, Any], wanted: Sequence[str], target: str, newer_than: str | None
 ) -> Answer:
     now = await vercel.variables(link, project["id"], target, bucket="gates")
     present = {str(item.get("key")) for item in (*now.own, *now.shared)}
@@ -164,7 +164,7 @@ def _rotated(now: vercel.Variables, wanted: Sequence[str], newer_than: str) -> A
     return Answer(not old, ", ".join(old[:5]) or f"all {len(wanted)} variables were changed within {newer_than}")
 
 
-async def _error_ratio(link: Link, project: Mapping[str, Any], asked: VercelErrorRatio) -> Answer:
+async def _error_ratio(link: OpenConnection, project: Mapping[str, Any], asked: VercelErrorRatio) -> Answer:
     span = _span(asked.window)
     failed, total = await asyncio.gather(
         _query(link, project, _REQUESTS, "sum", span, asked.filter, "http_status ge 500"),
@@ -178,7 +178,7 @@ async def _error_ratio(link: Link, project: Mapping[str, Any], asked: VercelErro
 
 
 async def _timing(
-    link: Link, project: Mapping[str, Any], asked: VercelTiming, names: tuple[str, str], what: str
+    link: OpenConnection, project: Mapping[str, Any], asked: VercelTiming, names: tuple[str, str], what: str
 ) -> Answer:
     span = _span(asked.window)
     value, count = await asyncio.gather(
@@ -208,7 +208,7 @@ def _span(window: str) -> tuple[str, str]:
 
 
 async def _query(
-    link: Link,
+    link: OpenConnection,
     project: Mapping[str, Any],
     metric: str,
     aggregation: str,

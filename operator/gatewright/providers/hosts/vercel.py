@@ -14,8 +14,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, StringConstraints
 
 from gatewright.api.base import Model, Name, Text
-from gatewright.core.model import Operation, Progress, Sight, Standing
-from gatewright.ports import Link, Permanent
+from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client, rest, vercel
 from gatewright.providers.connections.vercel import Project, as_object
 from gatewright.providers.hosts import vercel_production, vercel_return, vercel_rollout, vercel_standing
@@ -60,23 +60,25 @@ class VercelHost:
     def identity(self, config: VercelTarget) -> str:
         return f"project/{config.project}"
 
-    async def look(self, config: VercelTarget, link: Link) -> Sight:
+    async def look(self, config: VercelTarget, link: OpenConnection) -> LiveState:
         project, problem = await _project(link, config)
         if project is None:
-            return Sight(None, problem=problem)
+            return LiveState(None, problem=problem)
         if _repository(project, config) is None:
-            return Sight(None, problem=f"the project {config.project} is not connected to a Git repository at Vercel")
+            return LiveState(
+                None, problem=f"the project {config.project} is not connected to a Git repository at Vercel"
+            )
         snapshot = await vercel_production.record(link, project)
         if snapshot is None:
-            return Sight(None)
+            return LiveState(None)
         found = as_object(await vercel.deployment(link, snapshot["deployment"]))
         way = vercel_return.WAY.format(snapshot["deployment"])
-        return Sight(
+        return LiveState(
             snapshot, matches=_matches(config, found), version=vercel_production.known_version(link, found), way=way
         )
 
     async def perform(
-        self, config: VercelTarget, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: VercelTarget, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         if operation.kind == "restore":
             return await _give_back(config, link, operation, snapshot, act=True)
@@ -94,7 +96,7 @@ class VercelHost:
         return Progress("Running", f"{made['id']} is made{noticed}", outputs, notable=bool(noticed))
 
     async def follow(
-        self, config: VercelTarget, link: Link, operation: Operation, snapshot: Mapping[str, Any] | None
+        self, config: VercelTarget, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         if operation.kind == "restore":
             return await _give_back(config, link, operation, snapshot, act=False)
@@ -106,12 +108,16 @@ class VercelHost:
         return await vercel_rollout.advance(link, project, found, config.smoke)
 
     async def compare(
-        self, config: VercelTarget, link: Link, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+        self,
+        config: VercelTarget,
+        link: OpenConnection,
+        operations: Sequence[Operation],
+        snapshot: Mapping[str, Any] | None,
     ) -> Standing:
         project = await vercel.project(link, config.project)
         return await vercel_standing.compare(link, project, operations, snapshot)
 
-    async def trouble(self, config: VercelTarget, link: Link, operation: Operation) -> str | None:
+    async def trouble(self, config: VercelTarget, link: OpenConnection, operation: Operation) -> str | None:
         return await vercel_rollout.trouble(link, await vercel.project(link, config.project), operation)
 
 
@@ -120,7 +126,7 @@ def _require_apply(operation: Operation) -> None:
         raise Permanent(f"a Vercel target cannot {operation.kind}")
 
 
-async def _project(link: Link, config: VercelTarget) -> tuple[dict[str, Any] | None, str]:
+async def _project(link: OpenConnection, config: VercelTarget) -> tuple[dict[str, Any] | None, str]:
     path = f"/v9/projects/{rest.segment(config.project)}"
     reply = await vercel.call(link, "GET", path, query={"rollbackInfo": "true"}, accepted=frozenset({404}))
     if reply.status == 404:
@@ -170,7 +176,7 @@ def _after_rollback(project: Mapping[str, Any]) -> str:
 
 async def _give_back(
     config: VercelTarget,
-    link: Link,
+    link: OpenConnection,
     operation: Operation,
     snapshot: Mapping[str, Any] | None,
     act: bool,

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gatewright.core.text import foreign
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import rest, vercel
 from gatewright.providers.connections.vercel import as_object
 
@@ -40,7 +40,7 @@ def run_of(key: str) -> str:
     return f"{key.partition('.')[0]}-{key.rpartition('-')[2]}"
 
 
-async def made_by(link: Link, project: Mapping[str, Any], **meta: str) -> list[dict[str, Any]]:
+async def made_by(link: OpenConnection, project: Mapping[str, Any], **meta: str) -> list[dict[str, Any]]:
     """Production deployments with these entries in their meta, newest first, as the list tells them; copies of them, which
     somebody has made by Redeploy or Promote, carry the same meta and are left out. Raises Retryable, Permanent."""
     found = await vercel.marked(link, project["id"], **meta)
@@ -48,7 +48,7 @@ async def made_by(link: Link, project: Mapping[str, Any], **meta: str) -> list[d
     return [item for item in found if keys.get(_meta(item).get(ORIGIN), item) != keys[item["id"]]]
 
 
-async def find(link: Link, project: Mapping[str, Any], **meta: str) -> dict[str, Any] | None:
+async def find(link: OpenConnection, project: Mapping[str, Any], **meta: str) -> dict[str, Any] | None:
     """The newest production deployment with these entries in its meta, in full. Raises Retryable, Permanent."""
     for item in await made_by(link, project, **meta):
         found = await vercel.deployment(link, item["id"])
@@ -73,7 +73,7 @@ def production(project: Mapping[str, Any]) -> str | None:
     return target.get("id") if _later(target, last) else last.get("toDeploymentId")
 
 
-async def record(link: Link, project: Mapping[str, Any]) -> dict[str, Any] | None:
+async def record(link: OpenConnection, project: Mapping[str, Any]) -> dict[str, Any] | None:
     """What production is, to return to; None where there is nothing. Raises Retryable, Permanent."""
     live = production(project)
     found = await vercel.deployment(link, live) if live else None
@@ -104,7 +104,7 @@ def version_of(found: Mapping[str, Any]) -> str | None:
     return plain_version(str(ref)) if ref else commit_of(found)
 
 
-def known_version(link: Link, found: Mapping[str, Any]) -> str | None:
+def known_version(link: OpenConnection, found: Mapping[str, Any]) -> str | None:
     """Which version a deployment is, as it may be told; None where whoever is not Vercel calls it by no short word."""
     version = version_of(found)
     return version if version is None or rest.is_own(link) else rest.words(link, version) or None
@@ -147,7 +147,7 @@ def moving(project: Mapping[str, Any]) -> str | None:
 # --- in words
 
 
-def described(link: Link, found: Mapping[str, Any]) -> str:
+def described(link: OpenConnection, found: Mapping[str, Any]) -> str:
     """A deployment in words: `dpl_9 (main, commit 1a2b3c4)`."""
     version, commit = version_of(found), commit_of(found)
     short = rest.words(link, commit[:7]) if commit else ""
@@ -159,7 +159,7 @@ def described(link: Link, found: Mapping[str, Any]) -> str:
     return f"{found['id']} ({known})" if known else str(found["id"])
 
 
-def whose(link: Link, project: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+def whose(link: OpenConnection, project: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Who has made a deployment, and who has moved the domains to it and when, as far as Vercel tells."""
     told = rest.words(link, "; ".join(part for part in (_moved(project, found), _made(found)) if part))
     return told or "who has made it is not told"

@@ -28,7 +28,7 @@ from weakref import WeakValueDictionary
 
 from gatewright.core.model import Operation, Progress
 from gatewright.core.text import foreign
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import rest, vercel
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.hosts.vercel_production import (
@@ -122,7 +122,9 @@ class Changes:
     """The last change that counts, in Vercel's milliseconds."""
 
 
-def changes(link: Link, now: vercel.Variables, snapshot: Mapping[str, Any], since: float, run: str) -> Changes:
+def changes(
+    link: OpenConnection, now: vercel.Variables, snapshot: Mapping[str, Any], since: float, run: str
+) -> Changes:
     """Compare the variables with what was recorded."""
     names: list[str] = []
     pending: list[str] = []
@@ -146,7 +148,7 @@ def changes(link: Link, now: vercel.Variables, snapshot: Mapping[str, Any], sinc
     return Changes("; ".join(parts), tuple(pending), tuple(had), newest)
 
 
-def _listed(link: Link, names: list[str]) -> str:
+def _listed(link: OpenConnection, names: list[str]) -> str:
     shown = ", ".join(rest.words(link, name) or "a variable" for name in sorted(names)[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
@@ -155,7 +157,7 @@ _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary
 
 
 @asynccontextmanager
-async def turn(link: Link, project: str) -> AsyncIterator[None]:
+async def turn(link: OpenConnection, project: str) -> AsyncIterator[None]:
     """One restore of a project at a time: whoever has the turn reads the project afresh, and acts on what it has read."""
     lock = _turns.setdefault((link.identity, project), asyncio.Lock())
     async with lock:
@@ -163,7 +165,7 @@ async def turn(link: Link, project: str) -> AsyncIterator[None]:
 
 
 async def give_back(
-    link: Link,
+    link: OpenConnection,
     project: Mapping[str, Any],
     snapshot: Mapping[str, Any],
     operation: Operation,
@@ -190,7 +192,7 @@ async def give_back(
     return replace(found, message=kept, notable=True)  # which way is taken, and what it leaves behind
 
 
-async def _loose(link: Link, project: Mapping[str, Any], run: str) -> list[dict[str, Any]]:
+async def _loose(link: OpenConnection, project: Mapping[str, Any], run: str) -> list[dict[str, Any]]:
     """Deployments that this run made on its way forward, and that never were production."""
     loose: list[dict[str, Any]] = []
     for item in await made_by(link, project, **{RUN: run}):
@@ -213,7 +215,7 @@ def _on_the_way_back(key: str) -> bool:
     return len(parts) > 4 and parts[1] == "rollback"
 
 
-async def _withdraw(link: Link, found: Mapping[str, Any]) -> str:
+async def _withdraw(link: OpenConnection, found: Mapping[str, Any]) -> str:
     """Cancel a build, delete what was built and never promoted; the text says why that could not be. Raises Retryable."""
     identity = rest.segment(found["id"])
     building = found.get("readyState") in BUILDING
@@ -228,7 +230,7 @@ async def _withdraw(link: Link, found: Mapping[str, Any]) -> str:
 
 
 async def _given_back(
-    link: Link,
+    link: OpenConnection,
     project: Mapping[str, Any],
     snapshot: Mapping[str, Any],
     operation: Operation,
@@ -251,7 +253,7 @@ async def _given_back(
 
 
 async def _untouched(
-    link: Link, project: Mapping[str, Any], now: vercel.Variables, snapshot: Mapping[str, Any], run: str
+    link: OpenConnection, project: Mapping[str, Any], now: vercel.Variables, snapshot: Mapping[str, Any], run: str
 ) -> bool:
     """Whether production is what was recorded, nothing is about to change that, and no variable changed since."""
     if production(project) != snapshot["deployment"] or moving(project) is not None:
@@ -263,13 +265,13 @@ async def _untouched(
     return not changes(link, now, snapshot, max(newest, float(snapshot["createdAt"])), run).reason
 
 
-async def _rolling_away(link: Link, project: Mapping[str, Any], recorded: str) -> bool:
+async def _rolling_away(link: OpenConnection, project: Mapping[str, Any], recorded: str) -> bool:
     rolling = await rolling_release(link, project)
     return rolling is not None and as_object(rolling.get("canaryDeployment")).get("id") != recorded
 
 
 async def _instantly(
-    link: Link, project: Mapping[str, Any], recorded: str, operation: Operation, act: bool
+    link: OpenConnection, project: Mapping[str, Any], recorded: str, operation: Operation, act: bool
 ) -> Progress:
     to = moving(project)
     if to == recorded:
@@ -299,7 +301,7 @@ def _was_rolled_back(project: Mapping[str, Any], recorded: str, operation: Opera
     return not last or last.get("jobStatus") == "succeeded"
 
 
-async def _roll_back(link: Link, project: Mapping[str, Any], recorded: str, operation: Operation) -> Progress:
+async def _roll_back(link: OpenConnection, project: Mapping[str, Any], recorded: str, operation: Operation) -> Progress:
     path = f"/v1/projects/{rest.segment(project['id'])}/rollback/{rest.segment(recorded)}"
     query = {"description": f"Gatewright {operation.key}"[:250]}
     accepted = frozenset({402, 409})
@@ -332,7 +334,7 @@ def _unassigned(project: Mapping[str, Any]) -> str:
 
 
 async def _again(
-    link: Link,
+    link: OpenConnection,
     project: Mapping[str, Any],
     snapshot: Mapping[str, Any],
     operation: Operation,
@@ -363,7 +365,9 @@ async def _again(
     return Progress("Running", f"{text}: {made['id']} is made", {"deployment": made["id"]})
 
 
-async def _same(link: Link, project: Mapping[str, Any], recorded: str, since: Changes) -> dict[str, Any] | None:
+async def _same(
+    link: OpenConnection, project: Mapping[str, Any], recorded: str, since: Changes
+) -> dict[str, Any] | None:
     """A deployment that another operation made for the same end, with all variables as they are now."""
     found = await find(link, project, **{SOURCE: recorded})
     if found is None or found.get("readyState") in FAILED or vercel.created(found) < since.newest:

@@ -25,7 +25,7 @@ from gatewright.api.base import Duration, Model, Text, seconds
 from gatewright.api.connection import HttpAccess
 from gatewright.core.model import Operation, Progress
 from gatewright.core.text import foreign, masking
-from gatewright.ports import Link, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, rest, vercel
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.gates.http import HttpCheck, HttpGate, Path, Status
@@ -70,7 +70,11 @@ class Smoke(Model):
 
 
 async def create(
-    link: Link, project: Mapping[str, Any], operation: Operation, source: Mapping[str, Any], **meta: str | None
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    operation: Operation,
+    source: Mapping[str, Any],
+    **meta: str | None,
 ) -> dict[str, Any]:
     """A production deployment without domains, marked with the operation's key. Raises Retryable, Permanent."""
     body = {
@@ -95,7 +99,12 @@ async def create(
 
 
 async def advance(
-    link: Link, project: Mapping[str, Any], found: Mapping[str, Any], smoke: Smoke | None, *, plainly: bool = False
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    found: Mapping[str, Any],
+    smoke: Smoke | None,
+    *,
+    plainly: bool = False,
 ) -> Progress:
     """One step further for a deployment of ours; `plainly`: of the smoke answer only the status matters.
 
@@ -127,12 +136,12 @@ async def advance(
     return await promote(link, project, identity)
 
 
-def _done(link: Link, found: Mapping[str, Any], message: str) -> Progress:
+def _done(link: OpenConnection, found: Mapping[str, Any], message: str) -> Progress:
     url = rest.words(link, found.get("url", ""))
     return Progress("Succeeded", message, {"deployment": str(found["id"]), "url": f"https://{url}"})
 
 
-def _checks(link: Link, found: Mapping[str, Any]) -> Progress | None:
+def _checks(link: OpenConnection, found: Mapping[str, Any]) -> Progress | None:
     state, conclusion = found.get("checksState"), found.get("checksConclusion")
     if state in ("registered", "running"):
         return Progress("Running", f"checks of {found['id']} are {state}")
@@ -144,7 +153,7 @@ def _checks(link: Link, found: Mapping[str, Any]) -> Progress | None:
     return Progress("Running", f"checks of {found['id']}: {told}: not known here", stuck=True)
 
 
-async def _rolling(link: Link, project: Mapping[str, Any], found: Mapping[str, Any]) -> Progress | None:
+async def _rolling(link: OpenConnection, project: Mapping[str, Any], found: Mapping[str, Any]) -> Progress | None:
     """What a rolling release that is under way means for a deployment."""
     rolling = await rolling_release(link, project, found.get("readySubstate") == "ROLLING")
     if rolling is None:
@@ -161,7 +170,9 @@ async def _rolling(link: Link, project: Mapping[str, Any], found: Mapping[str, A
     return Progress("Running", f"its promotion is queued: {text}" if queued else text, stuck=not queued, notable=queued)
 
 
-async def rolling_release(link: Link, project: Mapping[str, Any], sure: bool = False) -> dict[str, Any] | None:
+async def rolling_release(
+    link: OpenConnection, project: Mapping[str, Any], sure: bool = False
+) -> dict[str, Any] | None:
     """The rolling release under way, if the project has such a thing. Raises Retryable, Permanent."""
     if not project.get("rollingRelease") and not sure:
         return None
@@ -175,7 +186,7 @@ async def rolling_release(link: Link, project: Mapping[str, Any], sure: bool = F
     return rolling
 
 
-async def aliasing(link: Link, project: Mapping[str, Any], identity: str) -> Progress | None:
+async def aliasing(link: OpenConnection, project: Mapping[str, Any], identity: str) -> Progress | None:
     """What the last request to move the domains means for a deployment; None where it is not in the way."""
     to = moving(project)
     if to is not None:
@@ -196,7 +207,7 @@ async def aliasing(link: Link, project: Mapping[str, Any], identity: str) -> Pro
     return Progress("Running", f"the {kind} of {identity} is {_told(link, status)}: not known here", stuck=True)
 
 
-async def moved_away(link: Link, project: Mapping[str, Any], what: str) -> Progress:
+async def moved_away(link: OpenConnection, project: Mapping[str, Any], what: str) -> Progress:
     """Production was ours, and is something else by now: what, and who has made it so. Raises Retryable, Permanent."""
     live = production(project)
     found = await vercel.deployment(link, live) if live else None
@@ -206,7 +217,7 @@ async def moved_away(link: Link, project: Mapping[str, Any], what: str) -> Progr
     return Progress("Running", text, stuck=True)
 
 
-async def failed_aliases(link: Link, project: Mapping[str, Any], identity: str) -> str:
+async def failed_aliases(link: OpenConnection, project: Mapping[str, Any], identity: str) -> str:
     names: list[str] = []
     with suppress(Retryable, Permanent):
         path = f"/v1/projects/{rest.segment(project['id'])}/promote/aliases"
@@ -218,7 +229,7 @@ async def failed_aliases(link: Link, project: Mapping[str, Any], identity: str) 
     return f"the domains could not be moved to {identity}" + (f": {', '.join(names[:3])}" if names else "")
 
 
-async def promote(link: Link, project: Mapping[str, Any], identity: str) -> Progress:
+async def promote(link: OpenConnection, project: Mapping[str, Any], identity: str) -> Progress:
     path = f"/v10/projects/{rest.segment(project['id'])}/promote/{rest.segment(identity)}"
     reply = await vercel.call(link, "POST", path, body={}, accepted=frozenset({409}), bucket="aliases")
     if reply.status == 409:
@@ -228,12 +239,12 @@ async def promote(link: Link, project: Mapping[str, Any], identity: str) -> Prog
     return Progress("Running", f"{identity} is being promoted")
 
 
-def refusal(link: Link, reply: Any, what: str) -> str:
+def refusal(link: OpenConnection, reply: Any, what: str) -> str:
     words = rest.message_of(link, reply)
     return f"{what} is refused for now ({reply.status})" + (f": {words}" if words else "")
 
 
-async def _smoke(link: Link, found: Mapping[str, Any], smoke: Smoke | None, plainly: bool) -> Progress | None:
+async def _smoke(link: OpenConnection, found: Mapping[str, Any], smoke: Smoke | None, plainly: bool) -> Progress | None:
     """None where the deployment answers as it should."""
     if smoke is None:
         return None
@@ -259,7 +270,7 @@ async def _smoke(link: Link, found: Mapping[str, Any], smoke: Smoke | None, plai
     return Progress("Failed", text + (f"; {masking.MARK}{logged}" if logged else ""))
 
 
-def _to_deployment(link: Link, found: Mapping[str, Any]) -> Link:
+def _to_deployment(link: OpenConnection, found: Mapping[str, Any]) -> OpenConnection:
     """A link to a deployment's own URL, which gets the bypass secret and never the token."""
     host = str(found.get("url") or "")
     if not _HOST.fullmatch(host):
@@ -267,10 +278,12 @@ def _to_deployment(link: Link, found: Mapping[str, Any]) -> Link:
     scheme = link.config.url.partition("://")[0]
     bypass = link.config.protectionBypass
     access = HttpAccess(url=f"{scheme}://{host}", headers={_OPENING: bypass} if bypass else {})
-    return Link(link.name, f"{link.identity}/smoke/{found['id']}", access, link.timeout, link.secrets, link.namespace)
+    return OpenConnection(
+        link.name, f"{link.identity}/smoke/{found['id']}", access, link.timeout, link.secrets, link.namespace
+    )
 
 
-async def _why(link: Link, found: Mapping[str, Any]) -> str:
+async def _why(link: OpenConnection, found: Mapping[str, Any]) -> str:
     """Why a deployment failed: what Vercel says, and the end of its build log."""
     state = found.get("readyState") or found.get("status")
     said = [found.get("readyStateReason"), found.get("errorMessage") or found.get("errorCode")]
@@ -286,12 +299,12 @@ async def _why(link: Link, found: Mapping[str, Any]) -> str:
     )
 
 
-def _told(link: Link, word: Any) -> str:
+def _told(link: OpenConnection, word: Any) -> str:
     """A state or a kind, as Vercel names it."""
     return str(word) if word is None else rest.words(link, word) or "something else"
 
 
-async def trouble(link: Link, project: Mapping[str, Any], operation: Operation) -> str | None:
+async def trouble(link: OpenConnection, project: Mapping[str, Any], operation: Operation) -> str | None:
     """Why an operation's deployment does not get on. Raises Retryable, Permanent."""
     found = await find(link, project, **{KEY: operation.key})
     if found is None:

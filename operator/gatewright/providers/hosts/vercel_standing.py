@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewright.core.model import Operation, Standing
-from gatewright.ports import Link, Permanent
+from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import rest, vercel
 from gatewright.providers.connections.secrets import hide
 from gatewright.providers.connections.vercel import as_object
@@ -51,7 +51,10 @@ class Wanted:
 
 
 async def compare(
-    link: Link, project: Mapping[str, Any], operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    operations: Sequence[Operation],
+    snapshot: Mapping[str, Any] | None,
 ) -> Standing:
     """Production beside what the last operation wants of it. Raises Retryable, Permanent."""
     if not operations:
@@ -71,7 +74,7 @@ async def compare(
     return Standing(await leaving(link, project, run_of(last.key)), version=version)
 
 
-async def leaving(link: Link, project: Mapping[str, Any], run: str) -> str:
+async def leaving(link: OpenConnection, project: Mapping[str, Any], run: str) -> str:
     """Where production is on its way to, other than by this run; empty where it stays. Raises Retryable, Permanent."""
     live, to = production(project), moving(project)
     what = "the production domains are moving to {}"
@@ -90,7 +93,7 @@ async def leaving(link: Link, project: Mapping[str, Any], run: str) -> str:
 
 
 async def _wanted(
-    link: Link, project: Mapping[str, Any], last: Operation, snapshot: Mapping[str, Any] | None, live: str
+    link: OpenConnection, project: Mapping[str, Any], last: Operation, snapshot: Mapping[str, Any] | None, live: str
 ) -> Wanted:
     if last.kind == "apply":
         made = await made_by(link, project, **{KEY: last.key})
@@ -110,13 +113,17 @@ async def _wanted(
     return Wanted({recorded: brief}, described(link, brief))
 
 
-async def _was_promoted(link: Link, item: Mapping[str, Any]) -> bool:
+async def _was_promoted(link: OpenConnection, item: Mapping[str, Any]) -> bool:
     found = await vercel.deployment(link, str(item["id"]))
     return found is not None and found.get("readySubstate") == "PROMOTED"
 
 
 async def _made_of(
-    link: Link, found: Mapping[str, Any], wanted: Wanted, operation: Operation, snapshot: Mapping[str, Any] | None
+    link: OpenConnection,
+    found: Mapping[str, Any],
+    wanted: Wanted,
+    operation: Operation,
+    snapshot: Mapping[str, Any] | None,
 ) -> bool:
     """Whether one is the other but for flags that this run has set, or set back. Raises Retryable, Permanent."""
     run = run_of(operation.key)
@@ -132,7 +139,7 @@ async def _made_of(
     return found["id"] in same and recorded in wanted.found
 
 
-async def _made_from(link: Link, found: Mapping[str, Any] | None, run: str, *ways: str) -> set[str]:
+async def _made_from(link: OpenConnection, found: Mapping[str, Any] | None, run: str, *ways: str) -> set[str]:
     """The deployments out of which this run has made one, step by step. Raises Retryable, Permanent."""
     reached: set[str] = set()
     while found is not None and _is_of(found, run) and len(reached) < _STEPS:

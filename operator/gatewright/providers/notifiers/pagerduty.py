@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
-from gatewright.ports import Link, Message
+from gatewright.ports import Message, OpenConnection
 from gatewright.providers.connections.pagerduty import enqueue
 
 LONGEST_SUMMARY = 1024
@@ -36,7 +36,7 @@ class PagerdutyNotifier:
     config: ClassVar[type[BaseModel]] = PagerdutyNotice
     connection: ClassVar[str] = "pagerduty"
 
-    async def send(self, config: Any, link: Link, message: Message, handle: str | None) -> str | None:
+    async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
         """Trigger, resolve, or tell of a change. Raises Retryable, Permanent."""
         opened = [name for name in (handle or "").split(",") if name]
         if _good_end(message):
@@ -53,7 +53,7 @@ def _good_end(message: Message) -> bool:
     return message.event == "Restored" or (message.over and message.severity in ("info", "warning"))
 
 
-async def _resolve(link: Link, message: Message, opened: list[str], severity: str | None) -> str | None:
+async def _resolve(link: OpenConnection, message: Message, opened: list[str], severity: str | None) -> str | None:
     """What is open is resolved; a downtime only by its own end. Where nothing was open, it is an event like others."""
     closing = [name for name in opened if (name == "Downtime") == (message.event == "Restored")]
     for name in closing:
@@ -67,7 +67,7 @@ async def _resolve(link: Link, message: Message, opened: list[str], severity: st
     return ",".join(left) or None
 
 
-async def _trigger(link: Link, message: Message, severity: str) -> None:
+async def _trigger(link: OpenConnection, message: Message, severity: str) -> None:
     namespace, name, *_ = message.thread.split("/")
     event = {
         "event_action": "trigger",
@@ -87,7 +87,7 @@ async def _trigger(link: Link, message: Message, severity: str) -> None:
     await enqueue(link, "/v2/enqueue", event)
 
 
-async def _change(link: Link, message: Message) -> None:
+async def _change(link: OpenConnection, message: Message) -> None:
     namespace, name, *_ = message.thread.split("/")
     payload = {
         "summary": _summary(message),

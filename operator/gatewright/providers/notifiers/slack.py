@@ -24,7 +24,7 @@ from slack_sdk.models.blocks import (
 )
 
 from gatewright.api.base import Model, Name
-from gatewright.ports import Link, Message, Permanent, Retryable
+from gatewright.ports import Message, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import rest
 from gatewright.providers.connections.slack import Refused, Slack
 
@@ -55,7 +55,7 @@ class SlackNotifier:
     config: ClassVar[type[BaseModel]] = SlackNotice
     connection: ClassVar[str] = "slack"
 
-    async def send(self, config: Any, link: Link, message: Message, handle: str | None) -> str | None:
+    async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
         """Bring the message up to date, and reply below it. Raises Retryable, Permanent."""
         slack = Slack(link)
         if handle is None and message.again:

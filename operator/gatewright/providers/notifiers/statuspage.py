@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Duration, LongText, Model, Name, seconds
-from gatewright.ports import Link, Message, Permanent
+from gatewright.ports import Message, OpenConnection, Permanent
 from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.statuspage import call
 
@@ -100,7 +100,7 @@ class StatuspageNotifier:
     config: ClassVar[type[BaseModel]] = StatuspageNotice
     connection: ClassVar[str] = "statuspage"
 
-    async def send(self, config: Any, link: Link, message: Message, handle: str | None) -> str | None:
+    async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
         """Open, bring up to date, close; other events ask for nothing. Raises Retryable, Permanent."""
         page = _Page(config.page, link, message, dict(part.split("=", 1) for part in (handle or "").split(",") if part))
         if message.event == "Started" and config.maintenance is not None:
@@ -119,7 +119,7 @@ class StatuspageNotifier:
 class _Page:
     """The incidents of one Release on one page."""
 
-    def __init__(self, page: str, link: Link, message: Message, known: dict[str, str]) -> None:
+    def __init__(self, page: str, link: OpenConnection, message: Message, known: dict[str, str]) -> None:
         self.known = known
         self._link = link
         self._message = message

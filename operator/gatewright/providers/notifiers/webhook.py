@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
-from gatewright.ports import Link, Message, Permanent
+from gatewright.ports import Message, OpenConnection, Permanent
 from gatewright.providers.connections import rest
 from gatewright.providers.connections.webhook import keys
 
@@ -38,7 +38,7 @@ class WebhookNotifier:
     config: ClassVar[type[BaseModel]] = WebhookNotice
     connection: ClassVar[str] = "webhook"
 
-    async def send(self, config: Any, link: Link, message: Message, handle: str | None) -> str | None:
+    async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
         """Post it. Raises Retryable, Permanent."""
         body = json.dumps(payload(message), separators=(",", ":"), ensure_ascii=False).encode()
         identity = message.key.replace("/", "_").replace(".", "_")

@@ -29,8 +29,8 @@ from gatewright.api import KEY
 from gatewright.api.base import Duration, Model, Name, ObjectName, Text, seconds
 from gatewright.api.jobs import EnvName
 from gatewright.core.memory import Memory
-from gatewright.core.model import Operation, Progress, Sight, Standing
-from gatewright.ports import Access, Cluster, Conflict, NotFound, Permanent, Right, Trouble
+from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.ports import Access, AuthorPermission, Cluster, Conflict, NotFound, Permanent, Trouble
 from gatewright.providers.targets import availability, captured, managers, owned, pods, rollout, template
 from gatewright.providers.targets.template import Difference, Fields
 
@@ -99,46 +99,50 @@ class Workload:
         Access("", ("pods",), ("delete",), "take broken pods of a withdrawn version out of a StatefulSet's way"),
         Access("", ("events",), ("list",), "say why pods are not created, or do not start"),
     )
-    author: ClassVar[Sequence[Right]] = (
-        Right("patch", "apps", "deployments", ("name",), only=("kind", "Deployment")),
-        Right("patch", "apps", "statefulsets", ("name",), only=("kind", "StatefulSet")),
-        Right("delete", "", "pods", only=("kind", "StatefulSet")),  # their names are known only when they break
-        Right("patch", "", "configmaps", ("config[].configMap",)),
-        Right("patch", "", "secrets", ("config[].secret",)),  # a rollback writes it back
+    author: ClassVar[Sequence[AuthorPermission]] = (
+        AuthorPermission("patch", "apps", "deployments", ("name",), only=("kind", "Deployment")),
+        AuthorPermission("patch", "apps", "statefulsets", ("name",), only=("kind", "StatefulSet")),
+        AuthorPermission(
+            "delete", "", "pods", only=("kind", "StatefulSet")
+        ),  # their names are known only when they break
+        AuthorPermission("patch", "", "configmaps", ("config[].configMap",)),
+        AuthorPermission("patch", "", "secrets", ("config[].secret",)),  # a rollback writes it back
     )
 
     def paths(self, namespace: str, config: WorkloadConfig) -> Sequence[str]:
         return [f"/apis/apps/v1/namespaces/{namespace}/{config.kind.lower()}s/{config.name}"]
 
-    async def look(self, cluster: Cluster, namespace: str, config: WorkloadConfig) -> Sight:
+    async def look(self, cluster: Cluster, namespace: str, config: WorkloadConfig) -> LiveState:
         try:
             found = await cluster.get(self.paths(namespace, config)[0])
         except NotFound:
-            return Sight(
+            return LiveState(
                 None, problem=f"there is no {config.kind} {config.name} in namespace {namespace}; create it first"
             )
         large = template.too_large(found["spec"]["template"])
         if large:
-            return Sight(None, problem=f"{config.kind} {config.name} {large}")
+            return LiveState(None, problem=f"{config.kind} {config.name} {large}")
         present = template.containers(found["spec"]["template"])
         missing = sorted({*config.images, *config.env} - set(present))
         if missing:
             names = ", ".join(sorted(present))
-            return Sight(None, problem=f"{config.kind} {config.name} has no container {missing[0]} (it has: {names})")
+            return LiveState(
+                None, problem=f"{config.kind} {config.name} has no container {missing[0]} (it has: {names})"
+            )
         matches = not template.different(found["spec"]["template"], _fields_of(config))
         rolled_out = rollout.progress(found, Operation("", "apply", ""), 0.0)
         held = rollout.held_back(found)
         if held and not (
             matches and rolled_out.state == "Succeeded"
         ):  # all of its pods have the version: nothing is held
-            return Sight(None, problem=f"{held}; set updateStrategy to RollingUpdate without a partition")
+            return LiveState(None, problem=f"{held}; set updateStrategy to RollingUpdate without a partition")
         unready = ""
         if rolled_out.state != "Succeeded":
             said = await self.trouble(cluster, namespace, config)
             unready = f"{rollout.called(found)}: {rolled_out.message}" + (f" ({said.message})" if said else "")
         elif matches and found["spec"].get("replicas", 1):  # it may be taken over as it is: what its pods run decides
             unready = await _not_sound(cluster, namespace, found, _fields_of(config))
-        return Sight(
+        return LiveState(
             {
                 "template": found["spec"]["template"],
                 "uid": found["metadata"]["uid"],

@@ -17,7 +17,7 @@ LOGS = 4
 """Logs of one namespace that are read at a time: a kubelet may take its time."""
 
 
-class Lens:
+class CachedCluster:
     """`ports.Cluster` that answers `get` from what is known of the paths that somebody follows."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -121,10 +121,10 @@ class Lens:
             table.pop(path, None)
 
 
-class Fresh:
+class UncachedReader:
     """The same, but `get` always asks: for what an irreversible step depends on."""
 
-    def __init__(self, lens: Lens) -> None:
+    def __init__(self, lens: CachedCluster) -> None:
         self._lens = lens
         self.list, self.create, self.patch, self.delete = lens.list, lens.create, lens.patch, lens.delete
         self.tail, self.managed = lens.tail, lens.managed

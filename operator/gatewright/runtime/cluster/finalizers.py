@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from gatewright.api import API_VERSION, FINALIZER
 from gatewright.runtime.cluster.kube import Kube, path
-from gatewright.runtime.tracked import Entry
+from gatewright.runtime.tracked import TrackedRelease
 
 
-async def others(kube: Kube, entry: Entry) -> list[str]:
+async def others(kube: Kube, entry: TrackedRelease) -> list[str]:
     """All but ours; read anew where there are too many to be remembered. Whoever writes them names the version that was
     decided on, so that a list which has changed meanwhile is refused. Raises Retryable, Permanent."""
     found = entry.obj["metadata"].get("finalizers", [])

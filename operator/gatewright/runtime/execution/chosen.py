@@ -18,13 +18,13 @@ _checked_once: Memory[tuple[str, bytes], tuple[Any, Any, str]] = Memory(8 * 1024
 """By the bytes of their texts: a configuration takes some three times as much."""
 
 
-def is_outside(subject: str, config: Any) -> bool:
+def is_external(subject: str, config: Any) -> bool:
     """Whether an operation on a subject is one for a provider outside the cluster."""
     table = TABLES.get(_kind(subject), {})
     return isinstance(config, Mapping) and any(name in table for name in config)
 
 
-def outside_of(subject: str, config: Any) -> tuple[External, Any, str]:
+def external_of(subject: str, config: Any) -> tuple[External, Any, str]:
     """The provider outside the cluster, its checked configuration and its key. Raises Permanent."""
     provider, checked, name = _checked(_kind(subject), orjson.dumps(config))
     return provider, checked, name

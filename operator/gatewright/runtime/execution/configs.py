@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gatewright.api import KEY
-from gatewright.core.model import Operation, Progress, Sight, Standing, View, fingerprint
+from gatewright.core.model import LiveState, Operation, Progress, Standing, View, fingerprint
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.children import meta, ours
 from gatewright.runtime.cluster.kube import path
@@ -59,17 +59,17 @@ def config_path(namespace: str, subject: str) -> str:
 # Look
 
 
-async def look_config(cluster: Cluster, view: View, subject: str) -> tuple[Sight, dict[str, Any] | None]:
+async def look_config(cluster: Cluster, view: View, subject: str) -> tuple[LiveState, dict[str, Any] | None]:
     """A ConfigMap's snapshot; of a Secret only a hash, and the copy that has to be made beside it."""
     kind, _, name = subject.partition("/")
     if kind == "secret" and not await _may_capture(cluster, view.namespace):
-        return Sight(None, problem=CAPTURE_OFF.format(view.namespace)), None
+        return LiveState(None, problem=CAPTURE_OFF.format(view.namespace)), None
     found = await _read(cluster, config_path(view.namespace, subject))
     if found is None:
-        return Sight(None, problem=f"there is no such {kind} in namespace {view.namespace}"), None
+        return LiveState(None, problem=f"there is no such {kind} in namespace {view.namespace}"), None
     kept = {"hash": content_hash(kind, found)} | ({"immutable": True} if found.get("immutable") else {})
     if kind == "configmap":
-        return Sight({"data": found.get("data") or {}, "binaryData": found.get("binaryData") or {}, **kept}), None
+        return LiveState({"data": found.get("data") or {}, "binaryData": found.get("binaryData") or {}, **kept}), None
     data = found.get("data") or {}
     copied = f"{view.name[:40].rstrip('-.')}-{name[:100].rstrip('-.')}-{fingerprint([view.uid, data])}"
     body = {
@@ -80,7 +80,7 @@ async def look_config(cluster: Cluster, view: View, subject: str) -> tuple[Sight
         "immutable": True,
         "data": data,
     }
-    return Sight({"copy": copied, "type": found.get("type", "Opaque"), **kept}), body
+    return LiveState({"copy": copied, "type": found.get("type", "Opaque"), **kept}), body
 
 
 async def _may_capture(cluster: Cluster, namespace: str) -> bool:

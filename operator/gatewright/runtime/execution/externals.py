@@ -18,19 +18,19 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from gatewright.core.model import Holding, Operation, Progress, Sight, Standing, View
-from gatewright.ports import External, Link, Permanent, Retryable
+from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing, View
+from gatewright.ports import External, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import pace, permit
 from gatewright.providers.connections.secrets import hide, said
-from gatewright.runtime.background import Aside
+from gatewright.runtime.background import BackgroundTasks
 from gatewright.runtime.cluster.leader import Lost
-from gatewright.runtime.connections import Links, Pins, unpinned
-from gatewright.runtime.execution.chosen import outside_of
+from gatewright.runtime.connections import Connections, Pins, unpinned
+from gatewright.runtime.execution.chosen import external_of
 from gatewright.runtime.settings import FASTEST
 from gatewright.runtime.shares import Shares
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Entry, Known, refused_for
+from gatewright.runtime.tracked import Known, TrackedRelease, refused_for
 
 LONGEST_MESSAGE = 1000
 """Characters of what is said of an operation."""
@@ -60,7 +60,7 @@ def claim(subject: str, config: Any, system: System | None = None) -> set[str]:
     written, for as long as nobody can say where that leads. `system` tells the external system of a Connection, by its
     kind and its name as it is written.
     """
-    provider, checked, _ = outside_of(subject, config)
+    provider, checked, _ = external_of(subject, config)
     name = getattr(checked, "connection", None)
     places = {f"{provider.connection}:{name or ''}"}
     found = system(provider.connection, name) if system is not None else None
@@ -69,12 +69,12 @@ def claim(subject: str, config: Any, system: System | None = None) -> set[str]:
     return {f"{place}:{own}" for place in places for own in provider.identity(checked).splitlines()}
 
 
-class Outside:
+class Externals:
     """The way to every External."""
 
     def __init__(
         self,
-        links: Links,
+        links: Connections,
         fence: Callable[[], None],
         changed: Callable[[tuple[str, str]], None],
         pins: Callable[[tuple[str, str]], Pins] = unpinned,
@@ -86,12 +86,12 @@ class Outside:
         self._pins = pins
         self._fence = fence
         self._changed = changed
-        self._aside = Aside()
+        self._aside = BackgroundTasks()
         self._back, self._others = Shares(AT_ONCE), Shares(AT_ONCE)
 
     async def compare(self, view: View, holding: Holding, snapshot: Mapping[str, Any] | None) -> Standing:
         """What is there now, beside what it is to be. Raises Retryable, Permanent."""
-        provider, checked, _ = outside_of(holding.subject, holding.config)
+        provider, checked, _ = external_of(holding.subject, holding.config)
         operations = holding.operations
         return await self._through(
             view, provider, checked, lambda link: provider.compare(checked, link, operations, snapshot)
@@ -109,12 +109,12 @@ class Outside:
         """Stop looking."""
         await self._aside.close()
 
-    async def look(self, view: View, subject: str, config: Any) -> Sight:
+    async def look(self, view: View, subject: str, config: Any) -> LiveState:
         """The state of a subject now. Raises Retryable, Permanent."""
-        provider, checked, _ = outside_of(subject, config)
+        provider, checked, _ = external_of(subject, config)
         return await self._through(view, provider, checked, lambda link: provider.look(checked, link))
 
-    def begin(self, entry: Entry, view: View, operation: Operation, snapshot: Snapshot, final: Final) -> None:
+    def begin(self, entry: TrackedRelease, view: View, operation: Operation, snapshot: Snapshot, final: Final) -> None:
         """Start an operation beside the passes and follow it; what comes of it stands in the entry.
 
         Its intent must be what the API server holds. `final`: whether a refusal ends it; else it is tried again.
@@ -127,7 +127,7 @@ class Outside:
         known.begins, known.progress = True, Progress("Unknown", known.progress.message)
         known.poller = self.aside(self._begun(entry, view, operation, known, snapshot, final))
 
-    def follow(self, entry: Entry, view: View, operation: Operation, snapshot: Snapshot) -> None:
+    def follow(self, entry: TrackedRelease, view: View, operation: Operation, snapshot: Snapshot) -> None:
         """See to it that an operation is looked at for as long as it is under way; what is found stands in the entry."""
         known = _known(entry, operation)
         if known.poller is not None and not known.poller.done():
@@ -135,7 +135,7 @@ class Outside:
         if known.progress.state in FOLLOWED:
             known.poller = self.aside(self._poll(entry, view, operation, known, snapshot))
 
-    def leave(self, entry: Entry, known: Known) -> None:
+    def leave(self, entry: TrackedRelease, known: Known) -> None:
         """An operation is not wanted any more; what it was about to do over there is not done."""
         if known.poller is None or known.poller.done():
             return
@@ -145,12 +145,12 @@ class Outside:
             known.poller.cancel()
 
     async def _begun(
-        self, entry: Entry, view: View, operation: Operation, known: Known, snapshot: Snapshot, final: Final
+        self, entry: TrackedRelease, view: View, operation: Operation, known: Known, snapshot: Snapshot, final: Final
     ) -> None:
         try:
             await _ended(entry.leaving, operation.subject)
             kept = await snapshot() if operation.kind == "restore" else None
-            provider, checked, _ = outside_of(operation.subject, operation.config)
+            provider, checked, _ = external_of(operation.subject, operation.config)
             known.progress = await self._through(
                 view,
                 provider,
@@ -195,7 +195,9 @@ class Outside:
         if isinstance(error, Retryable):
             known.retry_at = max(known.retry_at, time.monotonic() + min(error.after, 60.0))
 
-    async def _poll(self, entry: Entry, view: View, operation: Operation, known: Known, snapshot: Snapshot) -> None:
+    async def _poll(
+        self, entry: TrackedRelease, view: View, operation: Operation, known: Known, snapshot: Snapshot
+    ) -> None:
         began, wait = time.monotonic(), max(0.0, known.retry_at - time.monotonic())
         if known.progress.state == "Running":
             wait = self._interval(operation)
@@ -242,9 +244,11 @@ class Outside:
         known.refusals += 1
         return Progress("Refused", str(error))
 
-    async def _look(self, entry: Entry, view: View, operation: Operation, snapshot: Snapshot, known: Known) -> Progress:
+    async def _look(
+        self, entry: TrackedRelease, view: View, operation: Operation, snapshot: Snapshot, known: Known
+    ) -> Progress:
         """A look may also do the next thing, such as promoting what has been built."""
-        provider, checked, _ = outside_of(operation.subject, operation.config)
+        provider, checked, _ = external_of(operation.subject, operation.config)
         kept = await snapshot() if operation.kind == "restore" else None
         found = await self._through(
             view,
@@ -263,8 +267,8 @@ class Outside:
             return known.progress
         return found
 
-    async def _why(self, entry: Entry, view: View, operation: Operation, known: Known) -> str | None:
-        provider, checked, _ = outside_of(operation.subject, operation.config)
+    async def _why(self, entry: TrackedRelease, view: View, operation: Operation, known: Known) -> str | None:
+        provider, checked, _ = external_of(operation.subject, operation.config)
         try:
             return await self._through(
                 view,
@@ -281,7 +285,7 @@ class Outside:
         view: View,
         provider: External,
         checked: Any,
-        ask: Callable[[Link], Awaitable[Found]],
+        ask: Callable[[OpenConnection], Awaitable[Found]],
         sending: _Sending | None = None,
     ) -> Found:
         """`sending`: the operation that it is for. Raises _Left, Lost where that may not be sent any more."""
@@ -311,15 +315,15 @@ class Outside:
         return found
 
     def _interval(self, operation: Operation) -> float:
-        return outside_of(operation.subject, operation.config)[0].interval
+        return external_of(operation.subject, operation.config)[0].interval
 
 
-def _hidden(found: Found, link: Link) -> Found:
+def _hidden(found: Found, link: OpenConnection) -> Found:
     """What is found without any secret of its Connection, whichever provider found it."""
     kept: Any = found
     if isinstance(found, Progress):
         kept = replace(found, message=hide(found.message, link, LONGEST_MESSAGE))
-    elif isinstance(found, Sight):
+    elif isinstance(found, LiveState):
         problem = hide(found.problem, link, LONGEST_MESSAGE) if found.problem else found.problem
         kept = replace(found, problem=problem, unready=hide(found.unready, link, LONGEST_MESSAGE))
     elif isinstance(found, Standing):
@@ -339,7 +343,7 @@ class _Left(Exception):
 class _Sending:
     """What a request is for: an operation of a Release."""
 
-    entry: Entry
+    entry: TrackedRelease
     operation: Operation
     known: Known
 
@@ -370,7 +374,7 @@ async def _ended(leaving: dict[str, list[asyncio.Task[None]]], subject: str) -> 
         leaving[subject] = rest
 
 
-def _known(entry: Entry, operation: Operation) -> Known:
+def _known(entry: TrackedRelease, operation: Operation) -> Known:
     known = entry.operations.setdefault(operation.id, Known(Progress("Unknown"), time.monotonic()))
     known.subject = operation.subject
     known.back = operation.kind == "restore" or entry.phase == "RollingBack"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gatewright.core.model import Holding, Operation, Progress, Sight, Standing, View
+from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing, View
 from gatewright.ports import Cluster, Permanent, Trouble
 from gatewright.runtime.execution import configs, jobs
-from gatewright.runtime.execution.chosen import is_outside, target_of
+from gatewright.runtime.execution.chosen import is_external, target_of
 
 
 def config_of(operation: Operation) -> Any:
@@ -20,7 +20,7 @@ def paths(namespace: str, subject: str, config: Any) -> set[str]:
     """API paths whose changes tell how far an operation on a subject is. Raises Permanent."""
     kind = subject.partition("/")[0]
     if kind == "target":
-        if is_outside(subject, config):
+        if is_external(subject, config):
             return set()
         target, checked = target_of(config)
         return set(target.paths(namespace, checked))
@@ -42,7 +42,7 @@ def held_paths(namespace: str, subject: str, config: Any) -> set[str]:
     return paths_or_none(namespace, subject, config)
 
 
-async def look(cluster: Cluster, view: View, subject: str, config: Any) -> tuple[Sight, dict[str, Any] | None]:
+async def look(cluster: Cluster, view: View, subject: str, config: Any) -> tuple[LiveState, dict[str, Any] | None]:
     """A subject as it is now; for a Secret also the copy that has to be kept. Raises Retryable, Permanent."""
     if subject.startswith("target/"):
         target, checked = target_of(config)

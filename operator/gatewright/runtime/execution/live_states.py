@@ -13,15 +13,15 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatewright.core.model import Needs, Sight, View, fingerprint
+from gatewright.core.model import LiveState, Needs, View, fingerprint
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime.cluster.leader import Lost
 from gatewright.runtime.cluster.wire import as_json
 from gatewright.runtime.execution import handlers
-from gatewright.runtime.execution.chosen import is_outside
-from gatewright.runtime.execution.externals import Outside
+from gatewright.runtime.execution.chosen import is_external
+from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Entry, Glance, refused_for
+from gatewright.runtime.tracked import Glance, TrackedRelease, refused_for
 
 FRESH = 20.0
 """Seconds for which a look that no pass has used yet is as good as a new one."""
@@ -44,7 +44,7 @@ log = logging.getLogger("gatewright.sights")
 class Seen:
     """What was looked at. Where something outside the cluster is not there yet, nothing is: half a look is none."""
 
-    sights: dict[str, Sight] = field(default_factory=dict)
+    sights: dict[str, LiveState] = field(default_factory=dict)
     copies: list[dict[str, Any]] = field(default_factory=list)
     """Secret copies that a snapshot needs."""
     looking: str = ""
@@ -53,9 +53,9 @@ class Seen:
     """Seconds until there is something to say of a look that is under way."""
 
 
-async def look(cluster: Cluster, outside: Outside, entry: Entry, view: View, needs: Needs) -> Seen:
+async def look(cluster: Cluster, outside: Externals, entry: TrackedRelease, view: View, needs: Needs) -> Seen:
     """All subjects that the core wants to see. Raises Retryable where the API server does not answer."""
-    beside = {name: config for name, config in needs.sights.items() if is_outside(name, config)}
+    beside = {name: config for name, config in needs.sights.items() if is_external(name, config)}
     _drop(entry, beside)
     glances = {name: _glance(outside, entry, view, name, config) for name, config in beside.items()}
     pending = {name: glance for name, glance in glances.items() if glance.sight is None}
@@ -64,7 +64,7 @@ async def look(cluster: Cluster, outside: Outside, entry: Entry, view: View, nee
     found, kept = Seen(), 0
     for subject, config in needs.sights.items():
         if kept > MOST_KEPT:  # there may be hundreds of a megabyte each, and none of them is of use any more
-            found.sights[subject] = Sight(None, problem=TOO_MUCH)
+            found.sights[subject] = LiveState(None, problem=TOO_MUCH)
             continue
         sight = glances[subject].sight if subject in glances else None
         if sight is not None:
@@ -73,7 +73,7 @@ async def look(cluster: Cluster, outside: Outside, entry: Entry, view: View, nee
         try:
             found.sights[subject], copy = await handlers.look(cluster, view, subject, config)
         except Permanent as error:
-            found.sights[subject], copy = Sight(None, problem=str(error)), None
+            found.sights[subject], copy = LiveState(None, problem=str(error)), None
         if copy is not None:
             found.copies.append(copy)
         if not subject.startswith("target/"):
@@ -95,14 +95,14 @@ def _pending(glances: dict[str, Glance]) -> Seen:
     return Seen(wake=left) if left > 0 else Seen(looking=f"{subject}, which has not answered yet")
 
 
-def _drop(entry: Entry, wanted: dict[str, Any]) -> None:
+def _drop(entry: TrackedRelease, wanted: dict[str, Any]) -> None:
     for gone in [name for name in entry.glances if name not in wanted]:
         glance = entry.glances.pop(gone)
         if glance.task is not None:
             glance.task.cancel()
 
 
-def _glance(outside: Outside, entry: Entry, view: View, subject: str, config: Any) -> Glance:
+def _glance(outside: Externals, entry: TrackedRelease, view: View, subject: str, config: Any) -> Glance:
     """A look that may be used in this pass, or one that is under way."""
     signature = fingerprint(config)
     old = entry.glances.get(subject)
@@ -119,7 +119,9 @@ def _glance(outside: Outside, entry: Entry, view: View, subject: str, config: An
     return glance
 
 
-async def _look(outside: Outside, entry: Entry, view: View, subject: str, config: Any, glance: Glance) -> None:
+async def _look(
+    outside: Externals, entry: TrackedRelease, view: View, subject: str, config: Any, glance: Glance
+) -> None:
     """Until it is there, or nobody wants it any more."""
     failures, said = 0, float("-inf")
     while entry.glances.get(subject) is glance:
@@ -128,7 +130,7 @@ async def _look(outside: Outside, entry: Entry, view: View, subject: str, config
         except Lost:
             return
         except Permanent as error:
-            glance.sight = Sight(None, problem=str(error))
+            glance.sight = LiveState(None, problem=str(error))
         except Exception as error:
             failures += 1
             after = error.after if isinstance(error, Retryable) else 0.0

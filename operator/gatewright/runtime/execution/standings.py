@@ -16,13 +16,13 @@ from typing import Any
 from gatewright.api.base import seconds
 from gatewright.core.model import Holding, Needs, Standing, View, fingerprint
 from gatewright.ports import NotFound, Permanent, Retryable
-from gatewright.runtime.cluster.cached import Lens
+from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.leader import Lost
 from gatewright.runtime.execution import handlers
-from gatewright.runtime.execution.chosen import is_outside
-from gatewright.runtime.execution.externals import Outside
+from gatewright.runtime.execution.chosen import is_external
+from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Entry, Looker, printed
+from gatewright.runtime.tracked import Looker, TrackedRelease, printed
 
 INTERVAL = 30.0
 """Seconds between two looks where no guard says how often to look."""
@@ -32,12 +32,17 @@ log = logging.getLogger("gatewright.standings")
 
 
 async def compare(
-    lens: Lens, outside: Outside, entry: Entry, view: View, needs: Needs, snapshots: Mapping[str, Any]
+    lens: CachedCluster,
+    outside: Externals,
+    entry: TrackedRelease,
+    view: View,
+    needs: Needs,
+    snapshots: Mapping[str, Any],
 ) -> dict[str, Standing]:
     """By subject. What cannot be told is a value, too. Raises Retryable where the API server does not answer."""
     found: dict[str, Standing] = {}
     for holding in needs.holdings:
-        if is_outside(holding.subject, holding.config):
+        if is_external(holding.subject, holding.config):
             found[holding.subject] = _outside(outside, entry, view, holding, snapshots)
             continue
         await _remember(lens, entry, view, holding)
@@ -52,7 +57,7 @@ async def compare(
     return found
 
 
-async def _rolled_out(lens: Lens, view: View, holding: Holding, standing: Standing) -> Standing:
+async def _rolled_out(lens: CachedCluster, view: View, holding: Holding, standing: Standing) -> Standing:
     """A deploy that failed or was skipped may have changed the object alone: old pods go on serving, or none does."""
     progress = await handlers.follow(lens, view, holding.operations[-1])
     if progress.state == "Succeeded":
@@ -66,7 +71,7 @@ async def _rolled_out(lens: Lens, view: View, holding: Holding, standing: Standi
     return replace(standing, difference=f"{holding.subject} has not rolled out what the run wants: {words}")
 
 
-async def _remember(lens: Lens, entry: Entry, view: View, holding: Holding) -> None:
+async def _remember(lens: CachedCluster, entry: TrackedRelease, view: View, holding: Holding) -> None:
     """What is known of the objects now: only news that differ from it make a pass."""
     for path in handlers.held_paths(view.namespace, holding.subject, holding.config):
         try:
@@ -75,7 +80,7 @@ async def _remember(lens: Lens, entry: Entry, view: View, holding: Holding) -> N
             entry.prints[path] = None
 
 
-def _let_go(entry: Entry, needs: Needs) -> None:
+def _let_go(entry: TrackedRelease, needs: Needs) -> None:
     held = {holding.subject for holding in needs.holdings}
     for subject in [subject for subject in entry.lookers if subject not in held]:
         looker = entry.lookers.pop(subject)
@@ -85,7 +90,9 @@ def _let_go(entry: Entry, needs: Needs) -> None:
         entry.prints.clear()
 
 
-def _outside(outside: Outside, entry: Entry, view: View, holding: Holding, snapshots: Mapping[str, Any]) -> Standing:
+def _outside(
+    outside: Externals, entry: TrackedRelease, view: View, holding: Holding, snapshots: Mapping[str, Any]
+) -> Standing:
     signature = fingerprint([[item.id, item.config] for item in holding.operations])
     looker = entry.lookers.get(holding.subject)
     if looker is None or looker.signature != signature:
@@ -98,7 +105,9 @@ def _outside(outside: Outside, entry: Entry, view: View, holding: Holding, snaps
     return looker.standing
 
 
-async def _look(outside: Outside, entry: Entry, view: View, holding: Holding, snapshot: Any, looker: Looker) -> None:
+async def _look(
+    outside: Externals, entry: TrackedRelease, view: View, holding: Holding, snapshot: Any, looker: Looker
+) -> None:
     """Look for as long as it is held."""
     interval = max(outside.fastest, _interval(entry))
     while entry.lookers.get(holding.subject) is looker:
@@ -126,6 +135,6 @@ async def _look(outside: Outside, entry: Entry, view: View, holding: Holding, sn
         await asyncio.sleep(wait)
 
 
-def _interval(entry: Entry) -> float:
+def _interval(entry: TrackedRelease) -> float:
     guards = entry.body.spec.guards if entry.body is not None else []
     return min((seconds(guard.interval) for guard in guards), default=INTERVAL)

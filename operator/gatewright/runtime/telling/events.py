@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gatewright.api import API_VERSION
-from gatewright.core.model import Note, View, digest
+from gatewright.core.model import KubernetesEvent, View, digest
 from gatewright.core.run.clocks import stamp
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster.kube import Kube, path
@@ -28,7 +28,7 @@ AT_ONCE = 2
 log = logging.getLogger("gatewright.events")
 
 
-class Outbox:
+class EventSender:
     """Delivers Events, of each namespace in their order; what does not fit is dropped and counted."""
 
     def __init__(self, kube: Kube, instance: str) -> None:
@@ -40,7 +40,7 @@ class Outbox:
         self._news = asyncio.Event()
         """One more waits, or was sent."""
 
-    def put(self, view: View, note: Note) -> None:
+    def put(self, view: View, note: KubernetesEvent) -> None:
         """Queue an Event; never waits."""
         now = datetime.now(UTC)
         run = view.status.run.id if view.status.run is not None else 0

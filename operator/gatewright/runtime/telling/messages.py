@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
-from gatewright.api.status import GateStatus, Notice, ReleaseStatus, Run, StageStatus
+from gatewright.api.status import GateStatus, Notification, ReleaseStatus, Run, StageStatus
 from gatewright.core.model import View
 from gatewright.core.report.notifications import ENDINGS
 from gatewright.core.run import clocks
@@ -69,7 +69,7 @@ LONGEST_TEXT = 2000
 LONGEST_LINE = 200
 
 
-def message_of(view: View, notice: Notice, now: datetime, again: bool = False) -> Message:
+def message_of(view: View, notice: Notification, now: datetime, again: bool = False) -> Message:
     """The message for a notice of this Release."""
     status = view.status
     run = status.run if status.run is not None and status.run.id == notice.run else None
@@ -90,7 +90,7 @@ def message_of(view: View, notice: Notice, now: datetime, again: bool = False) -
     )
 
 
-def version_of(view: View, notice: Notice) -> str:
+def version_of(view: View, notice: Notification) -> str:
     """The version that the notice's run brings or brought; empty where nobody remembers."""
     run = view.status.run
     if run is not None and run.id == notice.run:
@@ -98,7 +98,7 @@ def version_of(view: View, notice: Notice) -> str:
     return next((past.version for past in view.status.history if past.id == notice.run), "")
 
 
-def _text(status: ReleaseStatus, run: Run | None, notice: Notice) -> str:
+def _text(status: ReleaseStatus, run: Run | None, notice: Notification) -> str:
     parts = [notice.text]
     if run is not None and run.outcome is None and notice.event != "ApprovalNeeded" and status.waitingFor is not None:
         parts.append(f"Waiting for {status.waitingFor.message}")
@@ -120,7 +120,7 @@ def _gate(row: GateStatus) -> str:
     return f"gate {row.name}: {row.message or row.value or row.state}"
 
 
-def _downtime(status: ReleaseStatus, notice: Notice, now: datetime) -> float:
+def _downtime(status: ReleaseStatus, notice: Notification, now: datetime) -> float:
     if status.downtime is None or notice.event == "Restored":
         return 0.0
     return max(0.0, (now - clocks.parse(status.downtime.since)).total_seconds())

@@ -25,19 +25,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from gatewright.api.release import Notify
-from gatewright.api.status import Notice
+from gatewright.api.status import Notification
 from gatewright.core.model import Delivery, View
 from gatewright.core.report.notifications import channels
 from gatewright.core.run import clocks
 from gatewright.core.spec.expand import Unknown, expand
-from gatewright.ports import Link, Message, Permanent, Retryable
+from gatewright.ports import Message, OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import NOTIFIERS
-from gatewright.runtime.connections import Links
+from gatewright.runtime.connections import Connections
 from gatewright.runtime.shares import Shares
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.telling.messages import message_of, version_of
-from gatewright.runtime.tracked import Entry, Key
+from gatewright.runtime.tracked import Key, TrackedRelease
 
 GIVE_UP = 24 * 3600.0
 """Seconds after which a notice is news no more."""
@@ -106,10 +106,10 @@ class _Sender:
     sending: _Lane | None = None
 
 
-class Notices:
+class Notifications:
     """Everything that is still to be told."""
 
-    def __init__(self, links: Links, told: Told, fence: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, links: Connections, told: Told, fence: Callable[[], None] = lambda: None) -> None:
         """`fence` raises where this process may not act any more."""
         self._links = links
         self._fence = fence
@@ -130,7 +130,7 @@ class Notices:
             if isinstance(item, Mapping):
                 self._resumed.add((obj["metadata"]["uid"], str(item.get("id"))))
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entry: TrackedRelease) -> None:
         """Take up what the API server holds and nobody sends yet; never waits, never raises."""
         if not entry.persisted.get("notices"):
             entry.deliveries.clear()
@@ -153,8 +153,8 @@ class Notices:
 
     # --- from the status to the lanes
 
-    def _take(self, entry: Entry) -> None:
-        held = [Notice.model_validate(item) for item in entry.persisted["notices"]]
+    def _take(self, entry: TrackedRelease) -> None:
+        held = [Notification.model_validate(item) for item in entry.persisted["notices"]]
         pairs = {(notice.id, channel) for notice in held for channel in notice.to}
         for pair in [pair for pair in entry.deliveries if pair not in pairs]:
             del entry.deliveries[pair]
@@ -171,7 +171,7 @@ class Notices:
                 if (notice.id, channel) in fresh and channel in wanted:
                     self._put(entry.key, view, notice, channel, wanted[channel][0])
 
-    def _put(self, key: Key, view: View, notice: Notice, channel: str, entry: Notify) -> None:
+    def _put(self, key: Key, view: View, notice: Notification, channel: str, entry: Notify) -> None:
         again = (view.uid, notice.id) in self._resumed
         provider, raw = entry.provider
         handle = next((t.handle for t in view.status.threads if (t.run, t.to) == (notice.run, channel)), None)
@@ -278,7 +278,7 @@ class Notices:
         self._told(lane.key, lane.uid, (item.notice, lane.channel), result)
 
     async def _send(self, place: Place, item: _Item, handle: str | None) -> Delivery | Retryable | Permanent:
-        link: Link | None = None
+        link: OpenConnection | None = None
         found: Delivery | Retryable | Permanent
         try:
             notifier = NOTIFIERS[item.provider]
@@ -308,7 +308,7 @@ def _handle(handle: str | None) -> str | None:
     return handle
 
 
-def _expanded(view: View, notice: Notice, raw: Any) -> Any:
+def _expanded(view: View, notice: Notification, raw: Any) -> Any:
     """The configuration with its references put in; as it is where one names what is not known."""
     last = view.status.lastGood
     names = {
