@@ -132,7 +132,7 @@ def test_they_outlive_the_run_a_crash_and_the_next_run(scene: Scene) -> None:
     # its time ends while no operator is there
     lab.operator.kill()
     lab.operator.reap()
-    over = clocks.parse(scene.rows()["1/log"]["dueAt"])
+    over = clocks.parse_time(scene.rows()["1/log"]["dueAt"])
     lab.wait(lambda: datetime.now(UTC) > over + timedelta(seconds=0.2), 10, "the end of its time")
     lab.operator.start()
     scene.until(log="Overdue")

@@ -137,10 +137,10 @@ def test_the_table_has_every_reason_that_the_core_gives_and_no_other() -> None:
 
 
 def _reasons() -> Iterator[str]:
-    """The third argument of each `_Said(...)` in `core.conditions`, where it is a word; and the words of variables."""
+    """The third argument of each `_Summary(...)` in `core.conditions`, where it is a word; and the words of variables."""
     tree = ast.parse(inspect.getsource(conditions))
     for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_Said"):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_Summary"):
             continue
         reason = node.args[2]
         if isinstance(reason, ast.Constant):
@@ -155,10 +155,10 @@ _ELSEWHERE = {
     "CannotProceed": core_rescue,
     "StatusUnreadable": runtime_rescue,
 }
-"""Reasons that are not an argument of `_Said`, and where they stand."""
+"""Reasons that are not an argument of `_Summary`, and where they stand."""
 
 _VARIABLE = {
     "reason": ("TargetNotFound", "TargetUnfit"),
-    "state": ("Gating", "Baking", "Breaching", "Holding"),  # what `_gating` returns
+    "state": ("Gating", "Baking", "Breaching", "Holding"),  # what `_describe_gates` returns
     "run.outcome": ("Aborted", "Superseded"),
 }

@@ -254,7 +254,9 @@ def _check(found: Any) -> None:
             assert len(found.message) <= LONGEST_MESSAGE
             assert all(len(name) + len(value) <= LONGEST_OUTPUT for name, value in found.outputs.items()), found.outputs
         case LiveState():
-            assert len(found.problem or "") + len(found.unready or "") + len(found.way or "") <= LONGEST_MESSAGE
+            assert (
+                len(found.problem or "") + len(found.unready or "") + len(found.restore_hint or "") <= LONGEST_MESSAGE
+            )
             assert len(found.version or "") <= LONGEST_OUTPUT
             if found.snapshot is not None:
                 assert len(json.dumps(found.snapshot, allow_nan=False)) <= MOST_KEPT

@@ -20,7 +20,7 @@ import pytest
 from pydantic import ValidationError
 
 from gatewright.api.release import Proof
-from gatewright.core.checks.proof import lacking
+from gatewright.core.checks.proof import find_missing_proof
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import addresses, networks, postgres
 from gatewright.providers.gates import catalogs
@@ -784,10 +784,10 @@ def test_the_backup_script_proves_a_backup(database: world.Postgres, tmp_path: P
     outputs = _backup(database, "shop", tmp_path)
     proof = Proof(minBytes=1000, contains=["public.tasks", "salaries"])
     now = datetime.now(UTC)
-    assert lacking(proof, outputs, now) is None
+    assert find_missing_proof(proof, outputs, now) is None
     assert Path(outputs["id"]).stat().st_size == int(outputs["bytes"])
-    assert lacking(proof, outputs, now + timedelta(hours=2)) is not None
-    missing = lacking(Proof(contains=["public.orders"]), outputs, now)
+    assert find_missing_proof(proof, outputs, now + timedelta(hours=2)) is not None
+    missing = find_missing_proof(Proof(contains=["public.orders"]), outputs, now)
     assert missing == "it does not contain public.orders"
 
 
@@ -795,7 +795,7 @@ def test_the_backup_script_does_not_prove_a_backup_of_the_wrong_database(
     database: world.Postgres, tmp_path: Path
 ) -> None:
     outputs = _backup(database, "postgres", tmp_path)
-    found = lacking(Proof(contains=["public.tasks"]), outputs, datetime.now(UTC))
+    found = find_missing_proof(Proof(contains=["public.tasks"]), outputs, datetime.now(UTC))
     assert found is not None
     assert "its tables are not told" in found
 

@@ -585,7 +585,7 @@ async def test_the_trap_a_rotated_key(stage: Stage) -> None:
     """An instant rollback would serve the revoked key: the old source is built again, with the new one."""
     sight = await stage.look()
     snapshot = sight.snapshot
-    assert sight.way.startswith(
+    assert sight.restore_hint.startswith(
         "instantly to dpl_1; where a variable of production has changed by then, as a rotated key"
     )
     await stage.walk()

@@ -31,7 +31,7 @@ from gatewright.api.base import SecretKeyRef, SecretSource
 from gatewright.api.connection import HttpAccess, PostgresAccess
 from gatewright.api.release import Check
 from gatewright.core.checks.judge import sample_of
-from gatewright.core.model import digest
+from gatewright.core.model import short_fingerprint
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import GATES
 from tests.cluster.processes import free_port
@@ -69,7 +69,7 @@ def http_link(url: str, timeout: float = TIMEOUT, namespace: str = "") -> OpenCo
     header = SecretSource(secretRef=SecretKeyRef(name="access", key="header"))
     config = HttpAccess(url=url, bearerToken=token, headers={"X-Scope-OrgID": header})
     secrets = {("access", "token"): f"{TOKEN}\n", ("access", "header"): HEADER}
-    return OpenConnection("system", digest(["http", url, namespace]), config, timeout, secrets, namespace)
+    return OpenConnection("system", short_fingerprint(["http", url, namespace]), config, timeout, secrets, namespace)
 
 
 def sql_link(
@@ -77,7 +77,9 @@ def sql_link(
 ) -> OpenConnection:
     """A Connection to a PostgreSQL database."""
     config = PostgresAccess(url=SecretSource(secretRef=SecretKeyRef(name="db", key="url")), superuser=superuser)
-    return OpenConnection("database", digest(["postgres", url, superuser]), config, timeout, {("db", "url"): url})
+    return OpenConnection(
+        "database", short_fingerprint(["postgres", url, superuser]), config, timeout, {("db", "url"): url}
+    )
 
 
 async def verdict(

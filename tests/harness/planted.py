@@ -21,7 +21,7 @@ def effect_before_intent() -> None:
     carry_out = Reconciler._carry_out
 
     async def hasty(self: Any, entry: Any, view: Any, decision: Any, *more: Any) -> bool:
-        for item in decision.effects:
+        for item in decision.operations:
             if item.kind in ("apply", "job", "set"):
                 await handlers.perform(self.lens, view, item, None)
         return await carry_out(self, entry, view, decision, *more)

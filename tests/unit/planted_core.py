@@ -24,12 +24,12 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 def live_is_assumed(patch: pytest.MonkeyPatch) -> None:
     """Live is assumed, not observed: what others have put back is promoted."""
     _everywhere(patch, observed.all_as_wanted, lambda p: True)
-    _everywhere(patch, observed.review, lambda p: None)
+    _everywhere(patch, observed.update_rows, lambda p: None)
 
 
 def the_stage_that_paused_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """People decide about the first stage that has failed, whichever it was."""
-    right = stages.current
+    right = stages.current_stage_index
 
     def current(run: Run) -> int | None:
         if run.phase == "Paused":
@@ -61,12 +61,12 @@ def what_is_late_is_left_running(patch: pytest.MonkeyPatch) -> None:
         states.move(line, "Failed").message = f"not done in time: {words}"[:1000]
         line.due = None
 
-    _everywhere(patch, rollback._too_late, too_late)
+    _everywhere(patch, rollback._end_late_line, too_late)
 
 
 def a_failed_rollback_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """The next version starts by itself on what a failed rollback has left."""
-    _everywhere(patch, rollback.unverified, lambda p, reason: None)
+    _everywhere(patch, rollback.set_unverified, lambda p, reason: None)
 
 
 def a_failed_stage_is_passed_over(patch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def what_was_approved_stays_so(patch: pytest.MonkeyPatch) -> None:
 
 def an_edit_takes_approvals_away(patch: pytest.MonkeyPatch) -> None:
     """Whoever edits the body makes a wait of an approval that was given to it."""
-    _everywhere(patch, approvals.altered, lambda run, before, after, index: "")
+    _everywhere(patch, approvals.altered_approval, lambda run, before, after, index: "")
 
 
 PLANTED: Mapping[str, Plant] = {

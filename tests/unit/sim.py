@@ -28,8 +28,8 @@ from gatewright.core.model import (
 )
 from gatewright.core.run import resting
 from gatewright.core.run.decide import decide
-from gatewright.core.run.needs import needs
-from gatewright.core.spec.pinned_spec import problems, unpin
+from gatewright.core.run.needs import find_needs
+from gatewright.core.spec.pinned_spec import find_problems, unpin_spec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -96,9 +96,9 @@ class World:
     """Snapshots of the last revision."""
     revisions: dict[str, PinnedSpec] = field(default_factory=dict)
     """Bodies in ControllerRevisions that were not pruned."""
-    acts: list[Intervention] = field(default_factory=list)
+    open_interventions: list[Intervention] = field(default_factory=list)
     """Interventions whose own status tells no answer yet."""
-    way: str = ""
+    restore_hint: str = ""
     """How a target would be returned."""
     trouble: str = ""
     """Why what was deployed does not run."""
@@ -148,19 +148,24 @@ class World:
         if self.unreadable:
             return View(
                 "shop", "web", "uid-1", self.generation, None, self.status.model_copy(deep=True), ("spec: cannot be read",),
-                self.deleting, self.finalized, tuple(self.acts),
+                self.deleting, self.finalized, tuple(self.open_interventions),
             )  # fmt: skip
         return View(
-            "shop", "web", "uid-1", self.generation, parsed, self.status.model_copy(deep=True), tuple(problems(parsed)),
-            self.deleting, self.finalized, tuple(self.acts),
+            "shop", "web", "uid-1", self.generation, parsed, self.status.model_copy(deep=True), tuple(find_problems(parsed)),
+            self.deleting, self.finalized, tuple(self.open_interventions),
         )  # fmt: skip
 
     def observe(self, wants: Needs) -> Observation:
         sights = {
             subject: LiveState(
-                {"of": self.live}, self.live == self.spec["version"], self.live, self.missing, self.unready, self.way
+                {"of": self.live},
+                self.live == self.spec["version"],
+                self.live,
+                self.missing,
+                self.unready,
+                self.restore_hint,
             )
-            for subject in (wants.sights if self.looking is None else ())
+            for subject in (wants.live_states if self.looking is None else ())
         }
         run = self.status.run
         under_way = run is not None and run.outcome is None
@@ -182,7 +187,7 @@ class World:
             inherited=self.data[run.revision]["snapshots"] if broken and run is not None and not self.lost else None,
             lost=self.lost if broken else "",
             unconnected=self.unconnected,
-            looking=(self.looking or "") if wants.sights else "",
+            looking=(self.looking or "") if wants.live_states else "",
             doubt=self.doubt,
         )
 
@@ -191,7 +196,7 @@ class World:
         live = self.status.live
         if live is None or live.snapshot is None or (self.status.run and self.status.run.outcome is None):
             return {}
-        return resting.left(self.data[live.snapshot])
+        return resting.left_subjects(self.data[live.snapshot])
 
     def _standing(self, holding: Holding) -> Standing:
         """A target beside what it is to be; everything else is as wanted."""
@@ -228,11 +233,11 @@ class World:
 
     def pinned(self) -> dict[str, PinnedSpec | None]:
         """What follow-ups of earlier runs need."""
-        return {name: self.revisions.get(name) for name in followups.revisions(self.status)}
+        return {name: self.revisions.get(name) for name in followups.revisions_in_use(self.status)}
 
     def wants(self, view: View) -> Needs:
         under_way = view.run is not None
-        return needs(view, self.body if under_way else None, self.now, self.pinned(), self.left())
+        return find_needs(view, self.body if under_way else None, self.now, self.pinned(), self.left())
 
     def tick(self) -> Decision:
         """One decision, carried out."""
@@ -240,27 +245,27 @@ class World:
         decision = decide(view, self.observe(self.wants(view)))
         assert decide(view, self.observe(self.wants(view))).status == decision.status, "decide is pure"
         if dump(decision.status) != dump(self.status):
-            self.writes += not decision.lazy
+            self.writes += not decision.deferrable
         self.unwatched = 0.0
         self.status = decision.status
-        self.notes += decision.notes
-        self.finalized = self.finalized or decision.finalize
+        self.notes += decision.events
+        self.finalized = self.finalized or decision.add_finalizer
         if decision.revision is not None:
             self.kept = dict(decision.revision.data["snapshots"])
             self.data[decision.revision.name] = decision.revision.data
         if decision.revision is not None and "body" in decision.revision.data:
-            self.body = self.revisions[decision.revision.name] = unpin(decision.revision.data["body"])
-        if decision.prune:
+            self.body = self.revisions[decision.revision.name] = unpin_spec(decision.revision.data["body"])
+        if decision.prune_revisions:
             status = self.status
-            needed = {status.run.revision if status.run else "", *followups.revisions(status)}
+            needed = {status.run.revision if status.run else "", *followups.revisions_in_use(status)}
             needed |= {past.revision for past in status.history if past.revision}
             self.revisions = {name: body for name, body in self.revisions.items() if name in needed}
-        for operation in decision.effects:
+        for operation in decision.operations:
             self._perform(operation)
-        if decision.release:
+        if decision.remove_finalizer:
             self.finalized = False
         answered = {item.uid for item in self.status.interventions}
-        self.acts = [act for act in self.acts if not self.told or act.uid not in answered]
+        self.open_interventions = [act for act in self.open_interventions if not self.told or act.uid not in answered]
         return decision
 
     def settle(self) -> World:
@@ -295,7 +300,7 @@ class World:
         """Somebody makes an Intervention; what came of it, None where nothing did yet."""
         self.people += 1
         uid = f"itv-{self.people}"
-        self.acts.append(Intervention(uid, f"web-{action.lower()}-{self.people}", action, by, **more))
+        self.open_interventions.append(Intervention(uid, f"web-{action.lower()}-{self.people}", action, by, **more))
         self.settle()
         return next((item for item in self.status.interventions if item.uid == uid), None)
 

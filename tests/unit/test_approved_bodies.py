@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from gatewright.api.intervention import InterventionSpec
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import dump
-from gatewright.core.model import Progress, hash_of
+from gatewright.core.model import Progress, hash_spec
 from gatewright.core.spec import edits
 from tests.unit.sim import World, spec
 
@@ -289,7 +289,7 @@ def test_two_questions_are_told_one_after_the_other() -> None:
 
 def looked_at(world: World) -> str:
     """Hash of the spec as it is now."""
-    return hash_of(ReleaseSpec.model_validate(world.spec))
+    return hash_spec(ReleaseSpec.model_validate(world.spec))
 
 
 def test_an_approval_counts_for_the_spec_that_was_looked_at_and_no_other() -> None:
@@ -379,7 +379,9 @@ def test_a_hash_is_a_hash(value: str) -> None:
 
 def changed(**changes: Any) -> list[str]:
     before = spec(guards=[GUARD])
-    return edits.edits(ReleaseSpec.model_validate(before), ReleaseSpec.model_validate(deepcopy(before) | changes))
+    return edits.describe_edits(
+        ReleaseSpec.model_validate(before), ReleaseSpec.model_validate(deepcopy(before) | changes)
+    )
 
 
 def stages(**changes: Any) -> list[dict[str, Any]]:
@@ -417,8 +419,11 @@ def test_an_edit_is_told_in_names(changes: dict[str, Any], says: list[str]) -> N
 
 def test_many_changes_are_bounded_and_said_to_be_more() -> None:
     many = [f"step s{number} changed" for number in range(50)]
-    kept = edits.merged(["guard g removed"], many)
-    assert len(kept) == edits.MOST and kept[-1] == edits.MORE
-    assert edits.merged(kept, ["vars.a changed"])[-1] == edits.MORE
-    assert edits.told(kept).endswith(", and more") and edits.told(kept).count("changed") == edits.TOLD
-    assert edits.told(many[:2]) == "step s0 changed, step s1 changed"
+    kept = edits.merge_edits(["guard g removed"], many)
+    assert len(kept) == edits.MOST_EDITS and kept[-1] == edits.AND_MORE
+    assert edits.merge_edits(kept, ["vars.a changed"])[-1] == edits.AND_MORE
+    assert (
+        edits.summarize_edits(kept).endswith(", and more")
+        and edits.summarize_edits(kept).count("changed") == edits.MOST_EDITS_TOLD
+    )
+    assert edits.summarize_edits(many[:2]) == "step s0 changed, step s1 changed"

@@ -311,21 +311,21 @@ async def test_who_leaves_while_it_waits_for_another_one_leaves_that_to_be_waite
 async def looked(site: Site, turn: int, config: Any = None) -> live_states.Seen:
     site.entry.turn = turn
     wanted = {site.operation.subject: config or site.operation.config}
-    return await live_states.look(None, site.outside, site.entry, site.view, Needs(sights=wanted))  # type: ignore[arg-type]
+    return await live_states.look(None, site.outside, site.entry, site.view, Needs(live_states=wanted))  # type: ignore[arg-type]
 
 
 async def test_a_look_is_made_beside_the_pass_and_used_by_the_next_one(monkeypatch: Any) -> None:
     provider = Slow()
     site = Site(monkeypatch, provider)
-    assert (await looked(site, 1)).sights == {}
-    assert (await looked(site, 2)).sights == {}
+    assert (await looked(site, 1)).live_states == {}
+    assert (await looked(site, 2)).live_states == {}
     assert (await looked(site, 2)).looking == "", "a moment is not worth a word"
     provider.gate.set()
     await asyncio.wait_for(site.woken.wait(), 5)
     assert provider.asked == ["look"]
-    assert (await looked(site, 3)).sights["action/mark"].version == "1.0"
-    assert (await looked(site, 3)).sights, "a pass may ask twice"
-    assert (await looked(site, 4)).sights == {}, "the next one looks anew"
+    assert (await looked(site, 3)).live_states["action/mark"].version == "1.0"
+    assert (await looked(site, 3)).live_states, "a pass may ask twice"
+    assert (await looked(site, 4)).live_states == {}, "the next one looks anew"
     assert (await looked(site, 4)).looking == ""
     await settle(lambda: provider.asked == ["look", "look"])
     await site.outside.close()
@@ -349,7 +349,7 @@ async def test_a_look_that_fails_says_why_and_is_tried_again(monkeypatch: Any) -
     await settle(lambda: site.entry.glances["action/mark"].problem)
     assert (await looked(site, 2)).looking == "action/mark: no answer within 10s"
     await settle(lambda: site.entry.glances["action/mark"].sight)
-    assert (await looked(site, 3)).sights["action/mark"].version == "2.0"
+    assert (await looked(site, 3)).live_states["action/mark"].version == "2.0"
     await site.outside.close()
 
 
@@ -360,7 +360,7 @@ async def test_what_is_refused_for_good_is_a_problem_of_its_sight(monkeypatch: A
     site = Site(monkeypatch, provider)
     await looked(site, 1)
     await settle(lambda: site.entry.glances["action/mark"].sight)
-    assert (await looked(site, 2)).sights["action/mark"].problem == "no such project"
+    assert (await looked(site, 2)).live_states["action/mark"].problem == "no such project"
     await site.outside.close()
 
 
@@ -370,7 +370,7 @@ async def test_a_look_at_something_else_is_a_new_one(monkeypatch: Any) -> None:
     await looked(site, 1)
     await settle(lambda: len(provider.asked) == 1)
     provider.gate.set()
-    assert (await looked(site, 2, {"fake": {"own": "other"}})).sights == {}
+    assert (await looked(site, 2, {"fake": {"own": "other"}})).live_states == {}
     await settle(lambda: len(provider.asked) == 2)
     await settle(lambda: site.entry.glances["action/mark"].sight)
     await site.outside.close()
@@ -386,9 +386,9 @@ async def test_what_is_captured_is_read_until_it_is_too_much(monkeypatch: Any) -
     monkeypatch.setattr("gatewright.runtime.execution.handlers.look", look)
     site = Site(monkeypatch, Slow())
     wanted = {f"configmap/c{number}": {"captured": True} for number in range(200)}
-    seen = await live_states.look(None, site.outside, site.entry, site.view, Needs(sights=wanted))  # type: ignore[arg-type]
-    assert len(read) <= 5 and len(seen.sights) == 200
-    assert "capture fewer" in str(seen.sights["configmap/c199"].problem)
+    seen = await live_states.look(None, site.outside, site.entry, site.view, Needs(live_states=wanted))  # type: ignore[arg-type]
+    assert len(read) <= 5 and len(seen.live_states) == 200
+    assert "capture fewer" in str(seen.live_states["configmap/c199"].problem)
 
 
 # --- the core, while something is being looked at

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatewright.core.model import View
-from gatewright.core.spec.pinned_spec import pin
+from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.runtime import claims
 from gatewright.runtime.claims import Claims, targets_of
 from gatewright.runtime.connections import Connections, Pin, Pins
@@ -56,7 +56,7 @@ class Room:
         view = entry.view()
         assert view.spec is not None and not view.problems, view.problems
         if running:
-            entry.body = pin(view.spec, 1, None)
+            entry.body = pin_spec(view.spec, 1, None)
             self.claims.take(entry, view)
         return entry, view
 
@@ -65,7 +65,7 @@ class Room:
         parsed, problems = spec_of({"version": "2.0", "targets": list(targets), "stages": [{"name": "a", "steps": [
             {"name": "w", "wait": "1s"}]}]})  # fmt: skip
         assert parsed is not None and not problems
-        entry.body = pin(parsed, 1, None)
+        entry.body = pin_spec(parsed, 1, None)
         return replace(view, spec=parsed)
 
 

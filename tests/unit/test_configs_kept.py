@@ -10,7 +10,7 @@ import pytest
 
 from gatewright.api import RELEASE
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.model import Revision, View, stored
+from gatewright.core.model import Revision, View, as_stored
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.children import meta
@@ -108,7 +108,7 @@ async def test_a_name_that_leads_elsewhere_is_none(name: str) -> None:
 
 def test_a_revision_is_called_alike_before_and_after_it_was_stored() -> None:
     before = {"snapshots": {"a": {"cpu": 2.0, "share": 0.25, "big": 1e22, "deep": [{"n": 3.0}, ("x",)], "none": None}}}
-    after = orjson.loads(orjson.dumps(stored(before)))
+    after = orjson.loads(orjson.dumps(as_stored(before)))
     assert Revision.named(VIEW, "7", before).name == Revision.named(VIEW, "7", after).name
     assert type(after["snapshots"]["a"]["cpu"]) is int
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gatewright.api.release import ReleaseSpec
-from gatewright.core.spec.pinned_spec import pin
+from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.providers import registry
 from gatewright.providers.connections_used import ConnectionUse, connections_used
 from tests.contract import cases
@@ -17,7 +17,7 @@ HTTP = {"name": "h", "http": {"path": "/"}}
 
 def used(**fields: Any) -> list[tuple[str, str, str | None]]:
     raw = {"version": "2.0", "vars": {"conn": "main"}, "stages": [{"name": "a", "gates": []}], **fields}
-    body = pin(ReleaseSpec.model_validate(raw), 1, None)
+    body = pin_spec(ReleaseSpec.model_validate(raw), 1, None)
     return [(use.path, use.kind, use.name) for use in connections_used(body)]
 
 
@@ -87,6 +87,6 @@ def test_what_needs_no_connection_uses_none() -> None:
 @pytest.mark.parametrize("key", sorted(registry.GATES))
 def test_every_gate_is_known(key: str) -> None:
     check = {"name": "g", key: {**cases.GATES[key].config, "connection": "mine"}}
-    found = connections_used(pin(ReleaseSpec.model_validate({"version": "1", "guards": [check], "stages": [
+    found = connections_used(pin_spec(ReleaseSpec.model_validate({"version": "1", "guards": [check], "stages": [
         {"name": "a"}]}), 1, None))  # fmt: skip
     assert found == [ConnectionUse(f"spec.guards[0].{key}", registry.GATES[key].connection, "mine")]

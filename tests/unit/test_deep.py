@@ -59,7 +59,7 @@ def test_a_spec_that_is_nested_too_deeply_says_so_with_its_path(levels: int, how
 
 
 def test_a_spec_at_the_limit_is_read() -> None:
-    assert size.shape(nested(size.MOST_LEVELS - 2))[1] == size.MOST_LEVELS - 1
+    assert size.measure_shape(nested(size.MOST_LEVELS - 2))[1] == size.MOST_LEVELS - 1
     entry = TrackedRelease.of(release(spec=SPEC | {"more": nested(size.MOST_LEVELS - 2)}))
     assert "levels" not in "".join(entry.view().problems)
     entry = TrackedRelease.of(release(spec=SPEC | {"more": nested(size.MOST_LEVELS - 1)}))
@@ -96,7 +96,7 @@ def test_of_what_comes_together_only_what_is_too_deep_is_cut(levels: int, how: s
     found = wire.decode(whole)
     assert found["items"][0] == page["items"][0] and found["items"][2] == page["items"][2]
     assert (found["items"][1]["name"], found["items"][1]["more"]) == ("b", '[[{"\\')
-    assert size.shape(found)[1] == wire.LEVELS + 1
+    assert size.measure_shape(found)[1] == wire.LEVELS + 1
 
 
 def test_what_is_not_deep_is_not_cut() -> None:

@@ -79,7 +79,7 @@ def test_every_sample_has_ten_times_the_room(path: Path) -> None:
     for item in yaml.safe_load_all(path.read_text()):
         if item and item["kind"] == "Release":
             assert 10 * len(json.dumps(item["spec"], separators=(",", ":"))) <= size.MOST_BYTES
-            assert 9 * size.shape(item["spec"])[0] <= size.MOST_VALUES
+            assert 9 * size.measure_shape(item["spec"])[0] <= size.MOST_VALUES
 
 
 def test_what_variables_come_to_is_bounded_before_they_are_put_in() -> None:
@@ -118,7 +118,7 @@ def test_problems_take_no_more_room_than_a_spec(raw: dict[str, Any]) -> None:
     """As many are put into words as anybody reads, and none of them repeats a long path or all that is known."""
     text = {"version": "1", "vars": {f"v{number}": "" for number in range(60)}} | raw
     text["stages"] = SPEC["stages"]
-    assert size.too_much(len(json.dumps(text)), size.shape(text)[0]) is None and spec_of(text)[0] is not None
+    assert size.too_much(len(json.dumps(text)), size.measure_shape(text)[0]) is None and spec_of(text)[0] is not None
     gc.collect()
     tracemalloc.start()
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import FollowUpStatus, dump
-from gatewright.core.checks.followups import MOST
+from gatewright.core.checks.followups import MOST_FOLLOW_UPS
 from gatewright.core.checks.window import Verdict
 from gatewright.core.model import Needs, Observation, Progress
 from gatewright.core.run import clocks
@@ -72,7 +72,7 @@ def test_they_stand_in_the_write_that_ends_the_run():
         world.tick()
     found = row(world, "deployment-log")
     assert (found.state, found.version, found.message) == ("Pending", "2.0", "Write down 2.0.")
-    assert clocks.parse(found.dueAt) - clocks.parse(world.status.run.finishedAt) == timedelta(hours=1)
+    assert clocks.parse_time(found.dueAt) - clocks.parse_time(world.status.run.finishedAt) == timedelta(hours=1)
 
 
 ALL = [{**LOG, "name": when.lower(), "when": when} for when in ("Promoted", "RolledBack", "Always")]
@@ -125,7 +125,7 @@ def test_they_hold_no_finalizer_and_nothing_is_written_until_one_is_due():
     assert not world.finalized
     before, writes = dump(world.status), world.writes
     decision = world.tick()
-    assert decision.wake == clocks.parse(row(world, "deployment-log").dueAt)
+    assert decision.requeue_at == clocks.parse_time(row(world, "deployment-log").dueAt)
     after(world, minutes=59)
     assert (dump(world.status), world.writes) == (before, writes)
 
@@ -242,7 +242,7 @@ def test_without_an_answer_nothing_is_done_and_nothing_is_overdue_before_there_i
     world = silent(promoted(RATE))
     after(world, hours=25)
     assert states(world) == {"1/error-rate-24h": "Pending"}
-    assert world.tick().wake == world.now + timedelta(minutes=1)
+    assert world.tick().requeue_at == world.now + timedelta(minutes=1)
     world.__class__ = World  # type: ignore[assignment]  # the first answer has come
     assert states(world.settle()) == {"1/error-rate-24h": "Done"}
 
@@ -311,10 +311,10 @@ def test_the_latest_that_is_open_is_meant():
 
 
 def test_the_list_is_bounded_and_says_what_it_drops():
-    many = [{**LOG, "name": f"task-{n}"} for n in range(MOST)]
+    many = [{**LOG, "name": f"task-{n}"} for n in range(MOST_FOLLOW_UPS)]
     world = promoted(*many[:5])
     world.ask("3.0", followUps=many).settle().later(12)
-    assert len(world.status.followUps) == MOST and {item.run for item in world.status.followUps} == {2}
+    assert len(world.status.followUps) == MOST_FOLLOW_UPS and {item.run for item in world.status.followUps} == {2}
     [note] = [note for note in world.notes if note.reason == "FollowUpsDropped"]
     assert "follow-up task-4 of run 1" in note.message and note.warning
 
@@ -323,7 +323,9 @@ def test_a_large_release_with_all_of_them_stays_under_100_kib():
     gates = [{"name": f"gate-{n}", "prometheus": {"query": "q" * 200}, "max": "1%"} for n in range(20)]
     steps = [{"name": f"step-{n}", "deploy": {"targets": ["web"]}} for n in range(5)]
     stages = [{"name": f"stage-{n}", "steps": steps, "gates": gates} for n in range(20)]
-    tasks = [{**LOG, "name": f"t{n:02}" + "x" * 37, "confirm": {"instructions": "w" * 8000}} for n in range(MOST)]
+    tasks = [
+        {**LOG, "name": f"t{n:02}" + "x" * 37, "confirm": {"instructions": "w" * 8000}} for n in range(MOST_FOLLOW_UPS)
+    ]
     world = World(spec=spec(stages=stages, followUps=tasks)).settle()
     for task in tasks:
         world.act("Reject", by="b" * 320, follow_up=task["name"], reason="r" * 1000)
@@ -351,7 +353,7 @@ def test_a_large_release_with_all_of_them_stays_under_100_kib():
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_path_and_its_remedy(items: list[dict[str, Any]], wanted: str):
     parsed = ReleaseSpec.model_validate(spec(followUps=items))
-    found = [*validate.problems(parsed), *pinned_spec.problems(parsed)]
+    found = [*validate.problems(parsed), *pinned_spec.find_problems(parsed)]
     assert len(found) == 1 and wanted in found[0], found
 
 

@@ -123,4 +123,4 @@ def test_an_answer_and_an_error_hold_no_secret_and_keep_what_they_are() -> None:
     ],
 )
 def test_of_what_others_answer_short_words_are_shown(value: object, shown: str) -> None:
-    assert foreign.told(value) == shown
+    assert foreign.quote_value(value) == shown

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from gatewright.api.intervention import Action, InterventionSpec
 from gatewright.api.status import Answered, ReleaseStatus, dump
 from gatewright.core.interventions import answer
-from gatewright.core.model import UNTOLD, Progress
+from gatewright.core.model import MOST_UNREPORTED_ANSWERS, Progress
 from tests.unit.sim import World, spec
 
 GUARD = {"name": "health", "prometheus": {"query": "h"}, "max": "1"}
@@ -531,10 +531,10 @@ def test_resume_says_that_the_spec_stops_the_walk():
 
 def test_acts_are_answered_in_order_and_one_at_a_time():
     world = manual()
-    world.acts = []
+    world.open_interventions = []
     world.told = False
     for number, action in enumerate(("Reject", "Confirm", "Abort"), 1):
-        world.acts.append(_act(f"u{number}", action))
+        world.open_interventions.append(_act(f"u{number}", action))
     world.settle()
     assert [(item.uid, item.result) for item in reversed(world.status.interventions)] == [
         ("u1", "Accepted"), ("u2", "Refused"), ("u3", "Refused"),
@@ -563,7 +563,7 @@ def test_an_act_whose_answer_was_not_told_yet_does_not_act_twice():
 def test_a_decision_whose_write_was_lost_is_made_again():
     world = paused()
     world.jobs.clear()
-    world.acts.append(_act("u1", "Retry"))
+    world.open_interventions.append(_act("u1", "Retry"))
     world.told = False
     view, before = world.view(), world.performed.copy()
     lost = world.tick()
@@ -576,12 +576,12 @@ def test_a_decision_whose_write_was_lost_is_made_again():
 def test_the_line_stays_until_the_intervention_tells_the_same():
     world = World().settle()
     world.told = False
-    for number in range(UNTOLD + 5):
+    for number in range(MOST_UNREPORTED_ANSWERS + 5):
         world.act("Resume", by=f"p{number}")
-    assert len(world.status.interventions) == UNTOLD, "the others wait until somebody can be told"
+    assert len(world.status.interventions) == MOST_UNREPORTED_ANSWERS, "the others wait until somebody can be told"
     world.told = True
     world.later(2)
-    assert world.acts == [] and len(world.status.interventions) <= UNTOLD
+    assert world.open_interventions == [] and len(world.status.interventions) <= MOST_UNREPORTED_ANSWERS
     ReleaseStatus.model_validate(dump(world.status))
 
 
@@ -597,7 +597,7 @@ def test_an_impossible_reference_after_an_act_fails_the_stage_and_the_act_is_ans
 
 def test_nothing_is_decided_about_people_before_the_run_is_read():
     world = manual()
-    world.acts.append(_act("u1", "Confirm"))
+    world.open_interventions.append(_act("u1", "Confirm"))
     world.body = None
     assert world.tick().status.interventions == []
 

@@ -9,7 +9,7 @@ import pytest
 
 from gatewright.api.release import Check
 from gatewright.api.status import GateStatus
-from gatewright.core.checks.judge import line, sample_of
+from gatewright.core.checks.judge import sample_of, update_status
 from gatewright.core.checks.window import Verdict
 from tests.unit.sim import START
 
@@ -45,10 +45,10 @@ def test_a_hold_follows_what_holds_it_and_keeps_since_when():
         Verdict("Holding", 0.0, sample_of(check(), 1.0, None), "NoData"),
         Verdict("Holding", 0.0, sample_of(check(), 2.0, None, "403 Forbidden"), "Error"),
     )
-    assert line(check(), row, silent, at)
+    assert update_status(check(), row, silent, at)
     assert row.message == "no data; fails after 10m"
     since = row.since
-    assert not line(check(), row, refused, at + timedelta(minutes=1)), "its state is the same"
+    assert not update_status(check(), row, refused, at + timedelta(minutes=1)), "its state is the same"
     assert (row.message, row.since) == ("no answer (403 Forbidden); fails after 10m", since)
 
 
@@ -56,5 +56,5 @@ def test_a_breach_keeps_its_first_words():
     row = GateStatus(name="x", state="Unknown")
     limited = check(max="1%")
     for value in (0.02, 0.03):
-        line(limited, row, Verdict("Breaching", 0.0, sample_of(limited, 1.0, value), "Breach"), START)
+        update_status(limited, row, Verdict("Breaching", 0.0, sample_of(limited, 1.0, value), "Breach"), START)
     assert row.message == "2% > 1%"

@@ -339,29 +339,29 @@ def of_keys(text: str) -> None:
 
 
 TABLE: dict[str, Act] = {
-    "masked": masking.masked,
-    "one line": lambda text: masking.one_line(text.split("\n")),
-    "beginning": lambda text: masking.beginning(text, 400),
-    "ending": masking.ending,
-    "credentials": masking.without_credentials,
+    "masked": masking.mask_secrets,
+    "one line": lambda text: masking.join_lines(text.split("\n")),
+    "beginning": lambda text: masking.mask_beginning(text, 400),
+    "ending": masking.mask_ending,
+    "credentials": masking.mask_credentials,
     "like a key": masking.is_like_key,
     "hidden": lambda text: secrets.hide(text, LINK),
     "hidden, all of it": lambda text: secrets.hide(text, LINK, len(text)),
-    "word": foreign.told,
-    "number": foreign.decimal,
-    "JSON": quietly(foreign.parsed),
-    "JSON text": lambda text: foreign.parsed(json.dumps(text)),
+    "word": foreign.quote_value,
+    "number": foreign.parse_decimal,
+    "JSON": quietly(foreign.parse_json),
+    "JSON text": lambda text: foreign.parse_json(json.dumps(text)),
     "reason": job_endings.given,
     "reason in JSON": lambda text: job_endings.given(json.dumps({"error": text[:4000]})),
     "last words": job_endings._last_words,
     "termination message": job_outputs.read,
     "Event": lambda text: job_events._words({"message": text}),
     "pod": lambda text: (pods.trouble([pod(text)]), job_pods.hindrance([pod(text)], NOW)),
-    "expanded": quietly(lambda text: expand.expand({"a": text}, NAMES)),
-    "references": lambda text: list(expand.references([text])),
+    "expanded": quietly(lambda text: expand.expand_references({"a": text}, NAMES)),
+    "references": lambda text: list(expand.find_references([text])),
     "duration": quietly(seconds),
     "quantity": quietly(quantity),
-    "proof": lambda text: proof.lacking(PROOF, {"bytes": text, "createdAt": text, "tables": text}, NOW),
+    "proof": lambda text: proof.find_missing_proof(PROOF, {"bytes": text, "createdAt": text, "tables": text}, NOW),
     "ConfigMap": lambda text: contents._shown("a", ("data", text)),
     "variables of a pod": of_pods(alike=False),
     "variables of a pod, alike": of_pods(alike=True),
@@ -459,8 +459,8 @@ def spent(path: str, body: bytes) -> tuple[float, float]:
 
     async def ask() -> float:
         before = time.thread_time()
-        with contextlib.suppress(Permanent, foreign.TooMany):
-            await jsonpath.evaluated(path, len(body), lambda: foreign.parsed(body), "ns")
+        with contextlib.suppress(Permanent, foreign.TooManyValues):
+            await jsonpath.evaluated(path, len(body), lambda: foreign.parse_json(body), "ns")
         return time.thread_time() - before
 
     before = time.process_time()

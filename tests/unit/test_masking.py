@@ -190,49 +190,49 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", KEPT)
 def test_what_is_no_secret_stays(text: str) -> None:
-    assert masking.masked(text) == text
+    assert masking.mask_secrets(text) == text
 
 
 @pytest.mark.parametrize("text, shown", MASKED)
 def test_what_looks_like_a_secret_does_not(text: str, shown: str) -> None:
-    assert masking.masked(text).startswith(shown)
-    assert not any(secret in masking.masked(text) for secret in ("sk-", "hunter", "s3cr3t", "eyJ", "abcdef"))
+    assert masking.mask_secrets(text).startswith(shown)
+    assert not any(secret in masking.mask_secrets(text) for secret in ("sk-", "hunter", "s3cr3t", "eyJ", "abcdef"))
 
 
 @pytest.mark.parametrize("text, shown", HOSTILE)
 def test_what_opens_something_is_masked_in_every_form(text: str, shown: str) -> None:
-    assert masking.masked(text) == shown
+    assert masking.mask_secrets(text) == shown
     parts = (ALNUM[at : at + 4] for at in range(len(ALNUM) - 3))
-    assert not any(part in masking.masked(text) for part in parts)
+    assert not any(part in masking.mask_secrets(text) for part in parts)
 
 
 @pytest.mark.parametrize("text, shown", HOSTILE)
 def test_a_line_of_a_log_is_masked_as_a_text_is(text: str, shown: str) -> None:
     """What `one_line` makes of line breaks hides no name from its value."""
     broken = text.replace(" / ", "\n")
-    assert masking.masked(masking.one_line(broken.splitlines())) == shown
+    assert masking.mask_secrets(masking.join_lines(broken.splitlines())) == shown
 
 
 @pytest.mark.parametrize("cut", range(1, 60))
 def test_a_secret_that_is_cut_is_masked_before(cut: int) -> None:
     """Whatever a text is cut to, it ends as the masked text does."""
     text = f"failed with token {ALNUM} / and password: 'q7 Zk' / for postgres://app:q7Zk@db/shop / over"
-    assert masking.beginning(text, cut).removesuffix("…") == masking.masked(text)[: cut - 1]
+    assert masking.mask_beginning(text, cut).removesuffix("…") == masking.mask_secrets(text)[: cut - 1]
 
 
 def test_of_a_text_that_is_too_long_to_look_at_no_cut_word_is_shown() -> None:
-    text = f"{'a ' * (masking.MOST // 2 - 10)}password {ALNUM} end"
-    assert ALNUM[:2] not in masking.beginning(text, masking.MOST)
-    text = f"password {ALNUM} {'a ' * (masking.MOST // 2 - 10)}"
-    assert ALNUM[-2:] not in masking.ending(text[3:])
-    assert masking.beginning(ALNUM * 1000, 50) == masking.bounded("", 50)
-    assert masking.ending(ALNUM * 1000) == "… "
+    text = f"{'a ' * (masking.MOST_TEXT_CHARS // 2 - 10)}password {ALNUM} end"
+    assert ALNUM[:2] not in masking.mask_beginning(text, masking.MOST_TEXT_CHARS)
+    text = f"password {ALNUM} {'a ' * (masking.MOST_TEXT_CHARS // 2 - 10)}"
+    assert ALNUM[-2:] not in masking.mask_ending(text[3:])
+    assert masking.mask_beginning(ALNUM * 1000, 50) == masking.keep_beginning("", 50)
+    assert masking.mask_ending(ALNUM * 1000) == "… "
 
 
 def test_one_line_without_colours() -> None:
-    assert masking.one_line(["\x1b[31mno\x1b[0m  such   file", "", "  exit 1"]) == "no such file / exit 1"
+    assert masking.join_lines(["\x1b[31mno\x1b[0m  such   file", "", "  exit 1"]) == "no such file / exit 1"
 
 
 def test_the_end_is_kept() -> None:
-    assert masking.ended("a" * masking.LONGEST) == "a" * masking.LONGEST
-    assert masking.ended("a" * 5000 + "the end") == f"…{'a' * (masking.LONGEST - 7)}the end"
+    assert masking.keep_end("a" * masking.MOST_LOG_CHARS) == "a" * masking.MOST_LOG_CHARS
+    assert masking.keep_end("a" * 5000 + "the end") == f"…{'a' * (masking.MOST_LOG_CHARS - 7)}the end"

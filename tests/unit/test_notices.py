@@ -9,7 +9,7 @@ from typing import Any
 from gatewright.api.release import Event
 from gatewright.api.status import dump
 from gatewright.core.model import Delivery, Needs, Observation, Progress
-from gatewright.core.report.notifications import MOST
+from gatewright.core.report.notifications import MOST_NOTIFICATIONS
 from gatewright.ports import Message
 from gatewright.runtime.telling import messages
 from tests.unit.sim import START, World, spec
@@ -237,7 +237,7 @@ def test_notices_that_nobody_takes_do_not_fill_the_status():
     for version in range(4):
         world.ask(f"2.{version}").settle().later(25)
         assert world.status.state == "Promoted"
-    assert len(world.status.notices) <= MOST
+    assert len(world.status.notices) <= MOST_NOTIFICATIONS
     assert len(dump(world.status)["notices"]) and len(str(dump(world.status)["notices"])) < 20_000
     assert world.events().count("Promoted") == 4, "endings stay"
 
@@ -268,7 +268,7 @@ def test_users_are_told_when_they_have_not_been_served_for_too_long_and_when_the
     world.gates["health"] = "Failed"
     world.later(19)
     assert world.events() == [] and world.status.downtime is not None
-    assert world.tick().wake == START + timedelta(seconds=21), "its breach began at second 1"
+    assert world.tick().requeue_at == START + timedelta(seconds=21), "its breach began at second 1"
     world.later(2)
     assert world.events() == ["Downtime"]
     [message] = world.messages()

@@ -105,7 +105,9 @@ class Pinned(World):
 
     def observe(self, wants: Needs) -> Observation:
         seen = super().observe(wants)
-        return replace(seen, sights={name: replace(item, version="3.0") for name, item in seen.sights.items()})
+        return replace(
+            seen, live_states={name: replace(item, version="3.0") for name, item in seen.live_states.items()}
+        )
 
 
 def test_what_is_last_good_is_not_called_by_its_image():

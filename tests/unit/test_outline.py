@@ -272,15 +272,18 @@ def nested(levels: int, inner: Any) -> Any:
 def test_no_more_values_are_visited_than_a_spec_may_have(levels: int) -> None:
     wide = Counted([Counted() for _ in range(300_000)])
     Counted.visits = 0
-    count, _ = size.shape([nested(levels, 1), wide], size.MOST_VALUES, size.MOST_LEVELS)
+    count, _ = size.measure_shape([nested(levels, 1), wide], size.MOST_VALUES, size.MOST_LEVELS)
     assert count > size.MOST_VALUES and Counted.visits <= size.MOST_VALUES
-    assert size.shape(nested(levels, wide), size.MOST_VALUES, size.MOST_LEVELS) >= (levels if levels < 64 else 64, 0)
+    assert size.measure_shape(nested(levels, wide), size.MOST_VALUES, size.MOST_LEVELS) >= (
+        levels if levels < 64 else 64,
+        0,
+    )
     assert Counted.visits <= size.MOST_VALUES
 
 
 def test_no_more_levels_are_visited_than_a_spec_may_have() -> None:
     Counted.visits = 0
-    assert size.shape(nested(9000, 1), size.MOST_VALUES, size.MOST_LEVELS)[1] == size.MOST_LEVELS + 1
+    assert size.measure_shape(nested(9000, 1), size.MOST_VALUES, size.MOST_LEVELS)[1] == size.MOST_LEVELS + 1
     assert Counted.visits <= size.MOST_LEVELS + 1
 
 

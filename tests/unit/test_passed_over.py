@@ -8,7 +8,7 @@ import pytest
 
 from gatewright.api.release import ReleaseSpec
 from gatewright.core.model import Intervention, Progress
-from gatewright.core.spec.pinned_spec import problems
+from gatewright.core.spec.pinned_spec import find_problems
 from tests.unit.sim import World, spec
 
 
@@ -94,7 +94,7 @@ def test_a_skipped_rollout_is_not_ready_before_it_was_looked_at():
     wanted["stages"] = [{"name": "a", "steps": [{"name": "d", "deploy": {"targets": ["web"]}}]}]
     world = World(spec=wanted, slow={"web"}, unproved="1 old replicas are still there").settle()
     assert world.status.run.stages[0].steps[0].state == "Running"
-    world.acts.append(Intervention("itv-1", "web-skip-1", "Skip", "ana", step="d"))
+    world.open_interventions.append(Intervention("itv-1", "web-skip-1", "Skip", "ana", step="d"))
     said = []
     for _ in range(5):
         world.tick()
@@ -162,7 +162,7 @@ def test_a_workload_is_a_target_once():
     twin = {"name": "again", "workload": {"kind": "Deployment", "name": "web", "env": {"app": {"V": "$(version)"}}}}
     wanted = spec()
     wanted["targets"].append(twin)
-    found = list(problems(ReleaseSpec.model_validate(wanted)))
+    found = list(find_problems(ReleaseSpec.model_validate(wanted)))
     assert found == [
         "spec.targets[1].workload: Deployment web is spec.targets[0] already; "
         "name a workload once, with all its images and variables"

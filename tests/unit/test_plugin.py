@@ -11,7 +11,7 @@ import pytest
 from gatewright.api.intervention import OF_FOLLOW_UP, OF_GATE, OF_SPEC, OF_STAGE, OF_STEP
 from gatewright.api.release import ReleaseSpec
 from gatewright.codegen import admission
-from gatewright.core.model import hash_of
+from gatewright.core.model import hash_spec
 from gatewright.plugin import acts, show
 from gatewright.plugin.__main__ import _PLACES, ACTIONS, _parser, main
 from gatewright.plugin.cluster import Failed
@@ -182,7 +182,7 @@ def test_a_run_that_is_over_has_nothing_to_be_looked_at():
 def test_a_retry_names_the_spec_as_it_is_now(outcome: str | None):
     release = released(outcome=outcome)
     made = acts.intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)  # type: ignore[arg-type]
-    assert made["spec"]["specHash"] == hash_of(ReleaseSpec.model_validate(spec()))
+    assert made["spec"]["specHash"] == hash_spec(ReleaseSpec.model_validate(spec()))
     release["spec"]["fromTheFuture"] = True
     assert "specHash" not in acts.intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)["spec"]  # type: ignore[arg-type]
 

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from gatewright.api.release import Proof, ReleaseSpec
-from gatewright.core.checks.proof import lacking
+from gatewright.core.checks.proof import find_missing_proof
 from gatewright.core.model import Progress
-from gatewright.core.run.clocks import stamp
-from gatewright.core.spec.pinned_spec import problems
+from gatewright.core.run.clocks import format_time
+from gatewright.core.spec.pinned_spec import find_problems
 from tests.unit.sim import START, World, spec
 
 LIMITS = Proof(minBytes=1000, maxAge="1h", contains=["public.tasks", "users"])
 GOOD = {
     "bytes": "73400320",
-    "createdAt": stamp(START - timedelta(minutes=5)),
+    "createdAt": format_time(START - timedelta(minutes=5)),
     "tables": '["public.tasks", "public.users"]',
 }
 
@@ -33,10 +33,10 @@ TABLE: list[tuple[dict[str, str | None], str | None]] = [
     ({"bytes": "9" * 30},                                "not told as a number"),
     ({"bytes": ""},                                      "not told as a number"),
     ({"bytes": None},                                    'size is not told as a number (output "bytes": none)'),
-    ({"createdAt": stamp(START - timedelta(minutes=60))}, None),
-    ({"createdAt": stamp(START - timedelta(minutes=61))}, "it is too old: made 1h1m0s ago, at most 1h is expected"),
-    ({"createdAt": stamp(START + timedelta(minutes=4))}, None),
-    ({"createdAt": stamp(START + timedelta(minutes=6))}, "it was made in the future"),
+    ({"createdAt": format_time(START - timedelta(minutes=60))}, None),
+    ({"createdAt": format_time(START - timedelta(minutes=61))}, "it is too old: made 1h1m0s ago, at most 1h is expected"),
+    ({"createdAt": format_time(START + timedelta(minutes=4))}, None),
+    ({"createdAt": format_time(START + timedelta(minutes=6))}, "it was made in the future"),
     ({"createdAt": "2025-12-31T23:58:00"},               None),
     ({"createdAt": "2026-01-01T01:58:00+02:00"},         None),
     ({"createdAt": "yesterday"},                         'not told as a time (output "createdAt": "yesterday")'),
@@ -56,12 +56,12 @@ TABLE: list[tuple[dict[str, str | None], str | None]] = [
 @pytest.mark.parametrize("changes, words", TABLE)
 def test_what_is_lacking(changes: dict[str, str | None], words: str | None) -> None:
     outputs = {name: value for name, value in (GOOD | changes).items() if value is not None}
-    found = lacking(LIMITS, outputs, START)
+    found = find_missing_proof(LIMITS, outputs, START)
     assert found is None if words is None else words in (found or "")
 
 
 def test_nothing_published_proves_nothing() -> None:
-    found = lacking(Proof(), {}, START)
+    found = find_missing_proof(Proof(), {}, START)
     assert found is not None
     assert "size" in found
     assert "when it was made" in found
@@ -69,7 +69,7 @@ def test_nothing_published_proves_nothing() -> None:
 
 
 def test_many_missing_tables_are_not_all_named() -> None:
-    found = lacking(Proof(contains=[f"t{n}" for n in range(9)]), GOOD, START)
+    found = find_missing_proof(Proof(contains=[f"t{n}" for n in range(9)]), GOOD, START)
     assert found == "it does not contain t0, t1, t2 and 6 more"
 
 
@@ -95,7 +95,7 @@ def test_a_proved_backup_lets_the_migration_begin() -> None:
     "changes, words",
     [
         ({"bytes": "0"}, "it is too small: 0 bytes"),
-        ({"createdAt": stamp(START - timedelta(days=1))}, "it is too old: made 24h0m0s ago"),
+        ({"createdAt": format_time(START - timedelta(days=1))}, "it is too old: made 24h0m0s ago"),
         ({"tables": "public.users"}, "it does not contain public.tasks"),
     ],
 )
@@ -131,12 +131,12 @@ def test_a_retry_makes_another_backup() -> None:
 )
 def test_where_a_proof_can_stand(change: dict[str, Any], words: str | None) -> None:
     raw = {"version": "2.0", "stages": [{"name": "a", "steps": [change]}]}
-    found = list(problems(ReleaseSpec.model_validate(raw)))
+    found = list(find_problems(ReleaseSpec.model_validate(raw)))
     assert found == [] if words is None else any(words in problem for problem in found)
 
 
 def test_a_compensation_is_not_proved() -> None:
     raw = spec()
     raw["stages"][0]["rollback"]["steps"][0]["proof"] = {}
-    found = list(problems(ReleaseSpec.model_validate(raw)))
+    found = list(find_problems(ReleaseSpec.model_validate(raw)))
     assert any(".rollback.steps[0].proof: a compensation is not proved" in problem for problem in found)

@@ -103,7 +103,7 @@ def _item(value: Any, name: str) -> Any:
 def test_the_sample_is_valid() -> None:
     found = dict(specs())
     spec = ReleaseSpec.model_validate(found.pop(""))
-    assert [*problems(spec), *pinned_spec.problems(spec)] == []
+    assert [*problems(spec), *pinned_spec.find_problems(spec)] == []
     assert {name: connection_problems(other) for name, other in found.items() if connection_problems(other)} == {}
 
 

@@ -313,13 +313,13 @@ async def test_one_namespace_measures_so_many_at_a_time(gate: Asked) -> None:
 async def test_an_answer_that_nobody_can_make_anything_of_is_not_the_last_one(
     gate: Asked, room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = sampler.arrived
+    taken = sampler.mark_late
 
     def fails_once(*arguments: Any) -> Any:
-        monkeypatch.setattr(sampler, "arrived", taken)
+        monkeypatch.setattr(sampler, "mark_late", taken)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(sampler, "arrived", fails_once)
+    monkeypatch.setattr(sampler, "mark_late", fails_once)
     room.sampler.watch(ONE, [asked(interval="1s")])
     room.sampler.watch(TWO, [asked(interval="1s")])
     await room.until(lambda: room.state(ONE) == room.state(TWO) == "Passing")

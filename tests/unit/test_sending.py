@@ -18,8 +18,8 @@ import pytest
 from gatewright.api.base import Model, Name
 from gatewright.api.status import Notification, Thread, dump
 from gatewright.core.model import Delivery
-from gatewright.core.report.notifications import channel_of, channels
-from gatewright.core.run.clocks import stamp
+from gatewright.core.report.notifications import channel_of, channels_of
+from gatewright.core.run.clocks import format_time
 from gatewright.ports import Message, OpenConnection, Permanent, Retryable
 from gatewright.runtime.parse import spec_of, written
 from gatewright.runtime.telling import notifications
@@ -102,7 +102,7 @@ class Room:
         assert parsed is not None and not problems, problems
         world = World(spec=raw).settle()
         status = world.status
-        now = stamp(at or datetime.now(UTC))
+        now = format_time(at or datetime.now(UTC))
         who = [channel_of(entry) for entry in parsed.notify]
         status.notices = [Notification(id=f"1.{event}", at=now, to=who) for event in events]
         status.threads = [Thread(run=1, to=who[0], handle=changes["handle"])] if "handle" in changes else []
@@ -119,7 +119,7 @@ class Room:
         }
         entry = TrackedRelease.of(obj)
         self.entries[entry.key] = entry
-        assert len(channels(parsed)) == len(to)
+        assert len(channels_of(parsed)) == len(to)
         return entry
 
     def written(self, entry: TrackedRelease) -> None:

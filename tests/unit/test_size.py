@@ -126,7 +126,9 @@ def full(wanted: ReleaseSpec, current: int, words: str, others: int) -> ReleaseS
             )  # fmt: skip
     steps_ = [step for stage in found for step in stage.steps]
     if steps_:
-        steps_[0].outputs = {f"o{number}": "o" * outputs.LONGEST for number in range(outputs.ALL_NAMED // 1000)}
+        steps_[0].outputs = {
+            f"o{number}": "o" * outputs.MOST_OUTPUT_CHARS for number in range(outputs.MOST_NAMED_BYTES // 1000)
+        }
     verify = [row(check.name) for check in wanted.rollback.verify]
     run = Run(
         id=100, version="v" * 63, phase="RollingBack", generation=100, revision="r" * 63, bodyHash="h" * 16,
@@ -175,7 +177,7 @@ def written(status: ReleaseStatus) -> int:
 )  # fmt: skip
 def test_a_status_fits_at_every_size(sizes: tuple[int, ...], current: int, words: str, others: int) -> None:
     wanted = large(*sizes)
-    if size.problem(wanted) is not None:
+    if size.find_problem(wanted) is not None:
         return
     status = full(wanted, min(current, sizes[0] - 1), words, others)
     size.fit(status)
@@ -189,14 +191,14 @@ def test_a_status_fits_at_every_size(sizes: tuple[int, ...], current: int, words
 @pytest.mark.parametrize("words", ["x" * 400, "\U0001f525" * 400])
 def test_twenty_stages_of_twenty_gates_fit(words: str) -> None:
     wanted = large(20, 4, 20, 1, 2, 8)
-    assert size.problem(wanted) is None
+    assert size.find_problem(wanted) is None
     status = full(wanted, 19, words, 20)
     size.fit(status)
     assert written(status) < MOST
 
 
 def test_a_spec_whose_rows_alone_would_not_fit_is_refused_before_it_starts() -> None:
-    found = [text for text in pinned_spec.problems(large(20, 10, 14, 1, 10, 40)) if "100 KiB" in text]
+    found = [text for text in pinned_spec.find_problems(large(20, 10, 14, 1, 10, 40)) if "100 KiB" in text]
     assert len(found) == 1
     assert found[0].startswith("spec.stages: 20 stages with 220 steps and 280 gates are too many")
 
@@ -210,7 +212,7 @@ def test_what_is_small_is_left_as_it_is() -> None:
 
 def test_more_steps_and_gates_than_anybody_reads_are_refused() -> None:
     words = "spec.stages: have 501 steps, gates and compensations, at most 500; split the Release"
-    assert words not in list(pinned_spec.problems(large(20, 5, 20, 0, 1, 8)))
+    assert words not in list(pinned_spec.find_problems(large(20, 5, 20, 0, 1, 8)))
     wanted = large(20, 5, 20, 0, 1, 8)
     wanted.stages[0].steps.append(wanted.stages[0].steps[0].model_copy(update={"name": "more"}))
-    assert words in list(pinned_spec.problems(wanted))
+    assert words in list(pinned_spec.find_problems(wanted))

@@ -251,7 +251,7 @@ def test_a_clock_that_has_run_out_wakes_nobody_while_something_else_keeps_the_ru
     world.gates["errors"] = "Breaching"
     world.later(30)
     decision = world.tick()
-    assert decision.wake is None or decision.wake > world.now
+    assert decision.requeue_at is None or decision.requeue_at > world.now
 
 
 def test_what_a_newer_operator_wrote_stays_and_what_cannot_be_read_is_never_empty():
@@ -266,7 +266,7 @@ def test_what_a_newer_operator_wrote_stays_and_what_cannot_be_read_is_never_empt
 def test_passes_that_fail_are_said_and_people_can_end_the_run():
     world = World().settle()
     view = world.view()
-    decision = rescue.stuck(view, "ControllerRevision web-1 is gone", world.now)
+    decision = rescue.decide_stuck(view, "ControllerRevision web-1 is gone", world.now)
     status = decision.status
     assert "ControllerRevision web-1 is gone" in status.message and {c.type for c in status.conditions} == {
         "Ready",
@@ -274,10 +274,11 @@ def test_passes_that_fail_are_said_and_people_can_end_the_run():
     }
     world.status = status
     assert (
-        rescue.stuck(world.view(), "ControllerRevision web-1 is gone", world.now + timedelta(hours=1)).status == status
+        rescue.decide_stuck(world.view(), "ControllerRevision web-1 is gone", world.now + timedelta(hours=1)).status
+        == status
     )
     world.deleting = True
-    assert rescue.stuck(world.view(), "x", world.now).release
+    assert rescue.decide_stuck(world.view(), "x", world.now).remove_finalizer
 
 
 def test_a_queued_version_is_not_ready():
@@ -387,7 +388,7 @@ def test_a_retry_that_is_refused_at_rest_leaves_the_state_as_it_is():
     world.live = "1.0"
     world.settle()
     assert world.status.state == "Drifted"
-    world.acts.append(Intervention("itv-1", "web-retry-1", "Retry", "ana", stage="migrate"))
+    world.open_interventions.append(Intervention("itv-1", "web-retry-1", "Retry", "ana", stage="migrate"))
     for _ in range(3):
         world.tick()
         assert (world.status.state, conditions(world)["Ready"]) == ("Drifted", "False")

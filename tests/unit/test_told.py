@@ -8,7 +8,7 @@ import pytest
 
 from gatewright.api.status import dump
 from gatewright.core.model import Progress
-from gatewright.core.run.rollback_plan import ways
+from gatewright.core.run.rollback_plan import restore_hints
 from gatewright.plugin import show
 from tests.unit.sim import World
 
@@ -56,9 +56,9 @@ def test_what_a_step_waits_for_is_told_until_it_is_over():
 
 
 def test_how_a_target_would_be_returned_is_told_before_anything_has_changed():
-    world = World(way="instantly to dpl_1; else built again", slow={"migrate"}).settle()
+    world = World(restore_hint="instantly to dpl_1; else built again", slow={"migrate"}).settle()
     run = world.status.run
     assert run is not None
     assert [line for line in run.plan if "web" in line] == ["restore target/web: instantly to dpl_1; else built again"]
-    assert ways(run.plan) == {"target/web": "instantly to dpl_1; else built again"}
-    assert ways(["restore target/web", "run job restore of database: x"]) == {}
+    assert restore_hints(run.plan) == {"target/web": "instantly to dpl_1; else built again"}
+    assert restore_hints(["restore target/web", "run job restore of database: x"]) == {}

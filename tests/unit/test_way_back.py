@@ -781,10 +781,16 @@ def test_what_is_too_much_to_keep_is_ended_by_its_own_run_or_a_person():
     world = failed_rollback()
     run = world.status.run
     many = [f"configmap/{number:04}" for number in range(1000)]
-    assert rollback._bounded(run, ["target/old"], ["target/web"]) == ["target/old", "target/web"]
-    assert rollback._bounded(run, ["target/old"], many) == ["target/old", f"run {run.id}: {rollback.TOO_MANY}"]
-    assert rollback._bounded(run, many, ["target/web"]) == [rollback.TOO_MANY, f"run {run.id}: {rollback.TOO_MANY}"]
-    world.status.unverified.subjects = ["target/old", f"run {run.id}: {rollback.TOO_MANY}"]
+    assert rollback._bound_subjects(run, ["target/old"], ["target/web"]) == ["target/old", "target/web"]
+    assert rollback._bound_subjects(run, ["target/old"], many) == [
+        "target/old",
+        f"run {run.id}: {rollback.TOO_MANY_SUBJECTS}",
+    ]
+    assert rollback._bound_subjects(run, many, ["target/web"]) == [
+        rollback.TOO_MANY_SUBJECTS,
+        f"run {run.id}: {rollback.TOO_MANY_SUBJECTS}",
+    ]
+    world.status.unverified.subjects = ["target/old", f"run {run.id}: {rollback.TOO_MANY_SUBJECTS}"]
     world.act("Rollback")
     world.later(12)
     assert world.status.run.outcome == "RolledBack" and world.status.unverified.subjects == ["target/old"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewright.core.checks.window import GAP, Rule, Sample, Window, arrived, fold, verdict
+from gatewright.core.checks.window import GAP_INTERVALS, Rule, Sample, Window, fold, mark_late, verdict
 
 KINDS = st.sampled_from(["Good", "Breach", "Breach", "NoData", "Error"])
 RULES = st.builds(
@@ -146,11 +146,11 @@ def test_every_hold_ends(rule: Rule, first: str, answers: list[tuple[str, float,
     if first:
         window = fold(window, Sample(0.001, "Good"), rule)
     heard = 0.001 if first else 0.0
-    over = heard + rule.hold_for + GAP * rule.interval
+    over = heard + rule.hold_for + GAP_INTERVALS * rule.interval
     for kind, pause, took in answers:
         asked, now = now + pause, now + pause + took
-        kind = kind if took > GAP * rule.interval else "Error"  # nothing of it is a fresh answer
-        window = fold(window, arrived(window, Sample(asked, kind), now, rule), rule)  # type: ignore[arg-type]
+        kind = kind if took > GAP_INTERVALS * rule.interval else "Error"  # nothing of it is a fresh answer
+        window = fold(window, mark_late(window, Sample(asked, kind), now, rule), rule)  # type: ignore[arg-type]
         if now > over:
             found = verdict(window, now, rule)
             assert found.state == "Failed" and found.reason in ("NoData", "Error", "Silence"), (now, found)
@@ -165,7 +165,7 @@ def test_a_hold_that_has_failed_does_not_hold_again(rule: Rule, answers: list[tu
     for _, pause, took in answers:
         failed = verdict(window, now + pause + took, rule).state == "Failed"
         asked, now = now + pause, now + pause + took
-        window = fold(window, arrived(window, Sample(asked, "Error"), now, rule), rule)
+        window = fold(window, mark_late(window, Sample(asked, "Error"), now, rule), rule)
         assert not failed or verdict(window, now, rule).state == "Failed"
     assert verdict(window, now + later, rule).since <= now + later
 
@@ -174,7 +174,7 @@ def test_answers_that_are_always_late_are_a_hold_that_ends():
     rule = Rule(5, hold_for=60)
     window, states = fold(Window(opened=0.0), Sample(1, "Good"), rule), []
     for asked in range(6, 120, 40):
-        window = fold(window, arrived(window, Sample(asked, "Good"), asked + 40, rule), rule)
+        window = fold(window, mark_late(window, Sample(asked, "Good"), asked + 40, rule), rule)
         found = verdict(window, asked + 40, rule)
         states.append((found.state, found.since, found.reason))
     assert states == [("Holding", 1, "Error"), ("Failed", 1, "Error"), ("Failed", 1, "Error")]
@@ -185,10 +185,10 @@ def test_answers_that_are_always_late_are_a_hold_that_ends():
 def test_a_late_answer_counts_as_a_breach_where_no_answer_does():
     rule = Rule(5, error_fails=True)
     window = Window(opened=0.0)
-    found = verdict(fold(window, arrived(window, Sample(1, "Good"), 41, rule), rule), 41, rule)
+    found = verdict(fold(window, mark_late(window, Sample(1, "Good"), 41, rule), rule), 41, rule)
     assert (found.state, found.reason) == ("Failed", "Breach")
 
 
 def test_an_answer_within_three_intervals_is_as_good_as_any():
     sample = Sample(1, "Good", 0.5)
-    assert arrived(Window(opened=1.0), sample, 16, Rule(5)) is sample
+    assert mark_late(Window(opened=1.0), sample, 16, Rule(5)) is sample

@@ -57,7 +57,7 @@ async def test_why_it_failed(log: str | Exception, message: str, told: str, read
 async def test_the_end_of_a_long_log_is_what_is_told() -> None:
     found = await ended(Cluster(complete=False).pod("\n".join(f"line {n}" for n in range(9000)), code=1))
     assert found.message.endswith("line 8998 / line 8999")
-    assert len(found.message) < masking.LONGEST + 150
+    assert len(found.message) < masking.MOST_LOG_CHARS + 150
 
 
 async def test_the_newest_pod_that_failed_is_asked() -> None:

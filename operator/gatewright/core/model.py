@@ -14,9 +14,9 @@ from gatewright.api.release import Check, ReleaseSpec
 from gatewright.api.status import ReleaseStatus, Run
 from gatewright.core.checks.window import Rule, Verdict
 
-UNTOLD = 15
+MOST_UNREPORTED_ANSWERS = 15
 """How many answers a Release keeps for Interventions whose own status does not tell them yet."""
-UNPINNED = ("notify", "suspend", "supersede", "adopt")
+UNPINNED_FIELDS = ("notify", "suspend", "supersede", "adopt")
 """Fields of the spec that count at once, also within a run: they are no part of what it pins."""
 
 
@@ -41,7 +41,7 @@ class Intervention:
     """Why nobody can know whose act it is."""
 
     @property
-    def because(self) -> str:
+    def attribution(self) -> str:
         """Who, and why if it is said: on one line, so that nobody can write a line of the log in another's name."""
         reason = " ".join("".join(char if char.isprintable() else " " for char in self.reason).split())
         return f"{self.by}: {reason}" if reason else self.by
@@ -60,7 +60,7 @@ class View:
     problems: tuple[str, ...] = ()
     deleting: bool = False
     finalized: bool = False
-    acts: tuple[Intervention, ...] = ()
+    open_interventions: tuple[Intervention, ...] = ()
     """Interventions whose own status does not tell an answer yet, the oldest first."""
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was derived from this very view, and is asked for more than once in a pass."""
@@ -72,11 +72,11 @@ class View:
         return run if run is not None and run.outcome is None else None
 
     @property
-    def act(self) -> Intervention | None:
+    def next_intervention(self) -> Intervention | None:
         """The next Intervention to be answered; none while many answers have not reached their Interventions yet."""
         answered = {item.uid for item in self.status.interventions}
-        fresh = [act for act in self.acts if act.uid not in answered]
-        return fresh[0] if fresh and len(self.acts) - len(fresh) < UNTOLD else None
+        fresh = [act for act in self.open_interventions if act.uid not in answered]
+        return fresh[0] if fresh and len(self.open_interventions) - len(fresh) < MOST_UNREPORTED_ANSWERS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +104,18 @@ class PinnedSpec:
 
     def hash(self) -> str:
         """128 bits over the pinned body, without what counts at once."""
-        return fingerprint({"spec": pinned_spec(self.spec), "names": dict(self.names)})
+        return fingerprint({"spec": pinned_fields_of(self.spec), "names": dict(self.names)})
 
 
-def hash_of(spec: ReleaseSpec) -> str:
+def hash_spec(spec: ReleaseSpec) -> str:
     """128 bits over what a run would pin of a spec."""
-    return fingerprint(pinned_spec(spec))
+    return fingerprint(pinned_fields_of(spec))
 
 
-def pinned_spec(spec: ReleaseSpec) -> dict[str, Any]:
+def pinned_fields_of(spec: ReleaseSpec) -> dict[str, Any]:
     """What a run pins of a spec, as JSON."""
     found: dict[str, Any] = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-    for name in UNPINNED:
+    for name in UNPINNED_FIELDS:
         found.pop(name, None)
     return found
 
@@ -186,7 +186,7 @@ class LiveState:
     problem: str | None = None
     unready: str = ""
     """It has the wanted version, but does not run it yet, and why: it is not taken over before it does."""
-    way: str = ""
+    restore_hint: str = ""
     """How a rollback would return it, where its snapshot alone does not say that."""
 
 
@@ -237,7 +237,7 @@ class Needs:
     """What must be known before the next decision. Subjects map to the configuration that finds them."""
 
     body: bool = False
-    sights: Mapping[str, Any] = field(default_factory=dict)
+    live_states: Mapping[str, Any] = field(default_factory=dict)
     operations: tuple[Operation, ...] = ()
     measures: tuple[Measure, ...] = ()
     holdings: tuple[Holding, ...] = ()
@@ -265,7 +265,7 @@ class Observation:
 
     now: datetime
     body: PinnedSpec | None = None
-    sights: Mapping[str, LiveState] = field(default_factory=dict)
+    live_states: Mapping[str, LiveState] = field(default_factory=dict)
     progress: Mapping[str, Progress] = field(default_factory=dict)
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)
@@ -310,7 +310,7 @@ class Revision:
     @classmethod
     def named(cls, view: View, kind: str, data: Mapping[str, Any]) -> Revision:
         """The revision of a Release that keeps this content: `NAME-KIND-HASH`."""
-        return cls(f"{view.name}-{kind}-{content_mark(view.uid, data)}", data)
+        return cls(f"{view.name}-{kind}-{content_fingerprint(view.uid, data)}", data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,22 +327,22 @@ class Decision:
     """What is to be done, in this order: prepare (finalizer, revision), one status write, effects, cleanup."""
 
     status: ReleaseStatus
-    finalize: bool = False
+    add_finalizer: bool = False
     revision: Revision | None = None
-    effects: list[Operation] = field(default_factory=list)
-    release: bool = False
+    operations: list[Operation] = field(default_factory=list)
+    remove_finalizer: bool = False
     """Take the finalizer away, after the write."""
-    prune: bool = False
+    prune_revisions: bool = False
     """ControllerRevisions that nothing in the status needs any more may go."""
-    notes: list[KubernetesEvent] = field(default_factory=list)
-    wake: datetime | None = None
+    events: list[KubernetesEvent] = field(default_factory=list)
+    requeue_at: datetime | None = None
     urgent: bool = False
     """A rollback: goes before everything else."""
-    lazy: bool = True
+    deferrable: bool = True
     """Nothing depends on this write: it may wait a moment for the next transition."""
 
 
-def digest(value: Any) -> str:
+def short_fingerprint(value: Any) -> str:
     """Ten hex digits over a JSON value, whatever the order of its keys: enough for a name, not where equality decides."""
     return fingerprint(value)[:10]
 
@@ -353,15 +353,15 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def content_mark(uid: str, data: Mapping[str, Any]) -> str:
+def content_fingerprint(uid: str, data: Mapping[str, Any]) -> str:
     """What the name of a ControllerRevision ends with: stands for its Release and its content, before and after storage."""
-    return fingerprint([uid, stored(dict(data))])
+    return fingerprint([uid, as_stored(dict(data))])
 
 
-def stored(value: Any) -> Any:
+def as_stored(value: Any) -> Any:
     """A JSON value as the API server writes it: a whole number has no fraction."""
     if isinstance(value, Mapping):
-        return {key: stored(item) for key, item in value.items()}
+        return {key: as_stored(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [stored(item) for item in value]
+        return [as_stored(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value

@@ -13,7 +13,7 @@ from gatewright.api import API_VERSION, RELEASE
 from gatewright.api.intervention import OF_SPEC
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import OPEN_FOLLOW_UPS
-from gatewright.core.model import hash_of
+from gatewright.core.model import hash_spec
 from gatewright.plugin.cluster import Cluster, Failed, path
 
 DONE, FAILED, LATE = 0, 1, 3
@@ -74,7 +74,7 @@ def seen(wish: InterventionRequest, release: Mapping[str, Any]) -> str | None:
 def spec_hash(release: Mapping[str, Any]) -> str | None:
     """Hash of the spec as it is now; None where this version of the plugin cannot read it."""
     try:
-        return hash_of(ReleaseSpec.model_validate(release.get("spec")))
+        return hash_spec(ReleaseSpec.model_validate(release.get("spec")))
     except ValidationError:
         return None
 

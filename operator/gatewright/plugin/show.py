@@ -31,7 +31,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], indent: str = "") 
 
 def ago(stamp: str | None, now: datetime) -> str:
     """How long ago, in at most two units: `3m2s`, `2h5m`, `4d1h`."""
-    return span((now - clocks.parse(stamp)).total_seconds()) if stamp else ""
+    return span((now - clocks.parse_time(stamp)).total_seconds()) if stamp else ""
 
 
 def span(seconds: float) -> str:
@@ -115,8 +115,8 @@ def _share(items: Sequence[Object], over: tuple[str, ...]) -> str:
 def _took(item: Object, now: datetime) -> str:
     if not item.get("startedAt"):
         return ""
-    end = clocks.parse(item["finishedAt"]) if item.get("finishedAt") else now
-    return span((end - clocks.parse(item["startedAt"])).total_seconds())
+    end = clocks.parse_time(item["finishedAt"]) if item.get("finishedAt") else now
+    return span((end - clocks.parse_time(item["startedAt"])).total_seconds())
 
 
 def _headline(item: Object, now: datetime) -> list[str]:
@@ -155,7 +155,7 @@ def follow_ups(found: Object, now: datetime) -> list[str]:
     """What is left to do after runs that are over, and what came of it."""
     rows = []
     for row in found.get("followUps", ()):
-        left = (clocks.parse(row["dueAt"]) - now).total_seconds()
+        left = (clocks.parse_time(row["dueAt"]) - now).total_seconds()
         due = f"in {span(left)}" if left > 0 else f"{span(-left)} ago"
         due = due if row["state"] in OPEN_FOLLOW_UPS else ""
         gate = row.get("gate") or {}
@@ -248,7 +248,7 @@ def _steps(run: Object, now: datetime) -> list[str]:
 
 
 def _without_log(item: Object) -> str:
-    return str(item.get("message") or "").partition(f"; {masking.MARK}")[0]
+    return str(item.get("message") or "").partition(f"; {masking.LOG_END_MARK}")[0]
 
 
 def _logs(run: Object) -> list[str]:
@@ -260,8 +260,8 @@ def _logs(run: Object) -> list[str]:
     undone = ((line["subject"], line) for line in (run.get("rollback") or {}).get("undo", ()))
     lines: list[str] = []
     for name, item in (*steps, *gates, *undone):
-        _, found, log = str(item.get("message") or "").rpartition(masking.MARK)
-        lines += [f"  {name}:", *(f"    {clean(line)}" for line in log.split(masking.BREAK))] if found else []
+        _, found, log = str(item.get("message") or "").rpartition(masking.LOG_END_MARK)
+        lines += [f"  {name}:", *(f"    {clean(line)}" for line in log.split(masking.LINE_BREAK_MARK))] if found else []
     return lines
 
 
@@ -269,7 +269,7 @@ def _clocks(run: Object, now: datetime) -> list[str]:
     lines = []
     for name, timer in sorted(run.get("timers", {}).items()):
         if timer.get("due"):
-            lines.append(f"  {name}: runs out in {span((clocks.parse(timer['due']) - now).total_seconds())}")
+            lines.append(f"  {name}: runs out in {span((clocks.parse_time(timer['due']) - now).total_seconds())}")
         else:
             lines.append(f"  {name}: stands still, {span(timer.get('remaining', 0))} left")
     return lines + ([f"  held: {clean(run['held'])}"] if run.get("held") else [])

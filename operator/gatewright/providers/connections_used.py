@@ -11,7 +11,7 @@ from typing import Any
 
 from gatewright.api.base import Keyed
 from gatewright.core.model import PinnedSpec
-from gatewright.core.spec.expand import expand, references
+from gatewright.core.spec.expand import expand_references, find_references
 from gatewright.providers import places, registry
 
 
@@ -63,5 +63,5 @@ def _name(raw: Any, names: Mapping[str, str]) -> str | None:
     written = raw.get("connection") if isinstance(raw, Mapping) else None
     if not isinstance(written, str):
         return None
-    unknown = {name: f"$({name})" for _, name in references(written) if name not in names}
-    return str(expand(written, {**names, **unknown}))
+    unknown = {name: f"$({name})" for _, name in find_references(written) if name not in names}
+    return str(expand_references(written, {**names, **unknown}))

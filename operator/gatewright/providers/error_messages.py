@@ -18,7 +18,7 @@ from gatewright.api.base import NAME_PATTERN, VERSION_PATTERN, docstrings
 from gatewright.api.connection import ConnectionSpec
 from gatewright.api.jobs import Job
 from gatewright.api.release import Approval, Check, FollowUp, Guard, ReleaseSpec, Target
-from gatewright.core.spec.expand import below
+from gatewright.core.spec.expand import path_of_key
 
 _SHOWN = 60
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
@@ -139,7 +139,7 @@ def place(root: str, loc: Sequence[int | str]) -> str:
     for part in loc:
         # pydantic marks a bad key of a mapping with "[key]"; the key itself has been named before it
         if part != "[key]":
-            text = f"{text}[{part}]" if isinstance(part, int) else below(text, part)
+            text = f"{text}[{part}]" if isinstance(part, int) else path_of_key(text, part)
     return text
 
 

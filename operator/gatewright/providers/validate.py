@@ -19,7 +19,7 @@ from gatewright.api.base import Keyed, quantity
 from gatewright.api.connection import ConnectionSpec
 from gatewright.api.jobs import Job
 from gatewright.api.release import STEP_KINDS, Approval, Check, FollowUp, Notify, ReleaseSpec, Step, Target
-from gatewright.core.spec.expand import expand, references
+from gatewright.core.spec.expand import expand_references, find_references
 from gatewright.ports import Permanent
 from gatewright.providers import places, registry
 from gatewright.providers.connections import addresses
@@ -239,10 +239,10 @@ def _validated(
 
     None where something is wrong. Where only unknown text keeps it from being checked it is as good as it can be told.
     """
-    found = dict.fromkeys(references(raw, where))
+    found = dict.fromkeys(find_references(raw, where))
     unknown = {name: f"$({name})" for _, name in found if name not in names}
     open_paths = {spot for spot, name in found if name in unknown}
-    value = expand(raw, {**names, **unknown}, where)
+    value = expand_references(raw, {**names, **unknown}, where)
     named = ((spot, name) for spot, name in found if spot == f"{where}.connection" and name in unknown)
     late = [
         f"{spot}: $({name[:100]}) is not known when a run finds its Connections, before its first change; use a variable"

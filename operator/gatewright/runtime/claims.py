@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 from gatewright.core.model import PinnedSpec, View
-from gatewright.core.run.operations import subjects
-from gatewright.core.spec.expand import Unknown, expand, references
-from gatewright.core.spec.pinned_spec import pin
+from gatewright.core.run.operations import subjects_of
+from gatewright.core.spec.expand import UnknownReference, expand_references, find_references
+from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.ports import Permanent
 from gatewright.providers.registry import ACTIONS
 from gatewright.runtime.connections import Connections, Pins, unpinned
@@ -43,8 +43,8 @@ class Claims:
         self._pins = pins
 
     def of(self, key: Key, body: PinnedSpec) -> frozenset[str]:
-        """What a run of a body has to itself. Raises expand.Unknown."""
-        found = {**subjects(body), **_actions(body)}
+        """What a run of a body has to itself. Raises UnknownReference."""
+        found = {**subjects_of(body), **_actions(body)}
         system = partial(self._system, key) if self._links is not None else None
         return targets_of(key[0], found, system)
 
@@ -62,7 +62,7 @@ class Claims:
         """What an edited body adds belongs to its run too; what it had stays its own until the run ends.
 
         `body` is the edited one, that of the entry without it. Where another run has one of the new targets, or may have,
-        nothing is taken and the other Release is named. Raises expand.Unknown.
+        nothing is taken and the other Release is named. Raises UnknownReference.
         """
         body = body or entry.body
         if view.run is None or body is None or entry.claims is None:
@@ -81,8 +81,8 @@ class Claims:
         if view.run is not None or view.spec is None or view.problems:
             return None
         try:
-            mine = self.of(entry.key, pin(view.spec, view.status.runs + 1, None))
-        except Unknown:
+            mine = self.of(entry.key, pin_spec(view.spec, view.status.runs + 1, None))
+        except UnknownReference:
             return None
         found = self._holder(entry, mine)
         entry.blocked = found or ""
@@ -133,6 +133,6 @@ def _actions(body: PinnedSpec) -> dict[str, Any]:
         for step in (*stage.steps, *stage.rollback.steps):
             if set(step.model_extra or {}) & set(ACTIONS):
                 raw = dict([step.provider])
-                unknown = {name: f"$({name})" for _, name in references(raw) if name not in names}
-                found[f"action/{stage.name}.{step.name}"] = expand(raw, {**names, **unknown})
+                unknown = {name: f"$({name})" for _, name in find_references(raw) if name not in names}
+                found[f"action/{stage.name}.{step.name}"] = expand_references(raw, {**names, **unknown})
     return found

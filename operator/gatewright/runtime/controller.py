@@ -500,7 +500,7 @@ class Controller:
         entry.hopeless += 1
         # What arrived while the pass was failing is tried by the next one first: a rollback may well be possible.
         acts = tuple(act for act in self.people.pending(key) if act.uid in entry.tried)
-        view = replace(entry.view(), acts=acts)
+        view = replace(entry.view(), open_interventions=acts)
         if entry.hopeless < TRIES or entry.tampered:
             return
         try:

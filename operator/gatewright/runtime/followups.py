@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from gatewright.core.checks import followups
 from gatewright.core.model import PinnedSpec, View
-from gatewright.core.spec.pinned_spec import unpin
+from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.telling.log_limits import about
@@ -19,7 +19,7 @@ log = logging.getLogger("gatewright.followups")
 
 async def recall(cluster: Cluster, entry: TrackedRelease, view: View) -> None:
     """Bring `entry.kept` up to what is still measured; what is not needed any more goes. Raises Retryable."""
-    wanted = followups.revisions(view.status)
+    wanted = followups.revisions_in_use(view.status)
     for name in entry.kept.keys() - wanted:
         del entry.kept[name]
     for name in sorted(wanted - entry.kept.keys()):
@@ -36,7 +36,7 @@ async def _body(cluster: Cluster, entry: TrackedRelease, view: View, name: str) 
     if entry.body is not None and last is not None and last.revision == name:
         return entry.body
     try:
-        return unpin((await revisions.read_revision(cluster, view, name))["body"])
+        return unpin_spec((await revisions.read_revision(cluster, view, name))["body"])
     except (Permanent, ValidationError, KeyError) as error:
         log.warning("%s/%s: what follow-ups measure cannot be told: %s", *entry.key, error, extra=about(*entry.key))
         return None

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from gatewright.api import API_VERSION
 from gatewright.api.intervention import InterventionSpec
 from gatewright.core.model import Intervention
-from gatewright.core.run.clocks import stamp
+from gatewright.core.run.clocks import format_time
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import admission_probe
 from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, path
@@ -36,7 +36,7 @@ from gatewright.runtime.tracked import Key
 PLURAL = "interventions"
 DELAYS = (0.2, 1.0, 2.0, 5.0, 10.0)
 AT_A_TIME = 32
-"""What is asked of one Release and told to a pass; more than `core.model.UNTOLD`."""
+"""What is asked of one Release and told to a pass; more than `core.model.MOST_UNREPORTED_ANSWERS`."""
 AT_ONCE = 4
 """Interventions of one namespace that are told at a time what came of them."""
 BACK = ("Rollback", "Abort", "Reject")
@@ -264,7 +264,7 @@ class Interventions:
     def _tell(self, key: Key, uid: str, name: str, result: str, message: str, **more: Any) -> None:
         if uid in self._telling:
             return
-        said = {"result": result, "message": message, "at": stamp(datetime.now(UTC))} | more
+        said = {"result": result, "message": message, "at": format_time(datetime.now(UTC))} | more
         task = asyncio.get_running_loop().create_task(self._send(key, uid, name, said))
         self._telling[uid] = task
         task.add_done_callback(lambda _: self._telling.pop(uid, None))

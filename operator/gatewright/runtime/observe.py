@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from gatewright.core.model import Holding, Needs, Observation, Operation, PinnedSpec, Progress, Standing, View
-from gatewright.core.run.situations import broken
-from gatewright.core.spec.pinned_spec import pin, unpin
+from gatewright.core.run.situations import has_unverified
+from gatewright.core.spec.pinned_spec import pin_spec, unpin_spec
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime import clock
 from gatewright.runtime.cluster import revisions
@@ -53,7 +53,7 @@ async def body_of(cluster: Cluster, entry: TrackedRelease, view: View) -> Pinned
     if same is not None:
         return same
     try:
-        body = unpin(data["body"])
+        body = unpin_spec(data["body"])
     except (ValidationError, KeyError) as error:
         raise Permanent(f"what run {run.id} has pinned cannot be read: {type(error).__name__}") from None
     if body.hash() != run.bodyHash:
@@ -70,7 +70,7 @@ def _as_the_spec(view: View) -> PinnedSpec | None:
     repeated = any(stage.attempt > 1 for stage in run.stages)  # a Retry may have pinned more than the spec says
     if view.spec is None or view.generation != run.generation or repeated:
         return None
-    body = pin(view.spec, run.id, _last_good(view))
+    body = pin_spec(view.spec, run.id, _last_good(view))
     return body if body.hash() == run.bodyHash else None
 
 
@@ -104,9 +104,9 @@ async def observe(
     looked = await live_states.look(UncachedReader(lens) if fresh else lens, outside, entry, view, needs)
     progress = await _progress(cluster, lens, outside, entry, view, needs)
     snapshots = await _of_holdings(cluster, entry, view, needs)
-    starts = bool(looked.sights) and view.run is None
+    starts = bool(looked.live_states) and view.run is None
     inherited, lost = None, ""
-    if starts and broken(view.status) and view.status.run is not None:
+    if starts and has_unverified(view.status) and view.status.run is not None:
         try:
             inherited = (await revisions.read_revision(cluster, view, view.status.run.revision))["snapshots"]
         except Permanent as error:
@@ -116,7 +116,7 @@ async def observe(
     seen = Observation(
         now=clock.now(),
         body=entry.body if view.run is not None else None,
-        sights=looked.sights,
+        live_states=looked.live_states,
         looking=looked.looking,
         progress=progress,
         verdicts=sampler.verdicts(entry.key),
@@ -176,7 +176,7 @@ def _lost(entry: TrackedRelease) -> list[tuple[str, Any]]:
 
 async def _promoted(cluster: Cluster, entry: TrackedRelease, view: View, needs: Needs) -> Mapping[str, Any]:
     """The last promotion's snapshots, where configuration that was captured returns to them. Raises Retryable."""
-    captured = any(isinstance(config, Mapping) and config.get("captured") for config in needs.sights.values())
+    captured = any(isinstance(config, Mapping) and config.get("captured") for config in needs.live_states.values())
     good = view.status.lastGood
     if not captured or good is None or good.snapshot is None:
         return {}
@@ -205,7 +205,7 @@ def _of_interest(entry: TrackedRelease, view: View, needs: Needs) -> set[str]:
     found = {path for path in entry.claims or () if path.startswith("/")}
     for operation in needs.operations:
         found |= handlers.paths_or_none(view.namespace, operation.subject, handlers.config_of(operation))
-    for subject, config in needs.sights.items():
+    for subject, config in needs.live_states.items():
         found |= handlers.paths_or_none(view.namespace, subject, config)
     for holding in needs.holdings:
         found |= handlers.held_paths(view.namespace, holding.subject, holding.config)

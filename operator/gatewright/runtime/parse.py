@@ -16,7 +16,7 @@ from gatewright.api.status import ReleaseStatus
 from gatewright.core.model import View
 from gatewright.core.report import size
 from gatewright.core.spec import pinned_spec
-from gatewright.core.spec.expand import middle_cut
+from gatewright.core.spec.expand import cut_middle
 from gatewright.providers import validate
 from gatewright.runtime.cluster import wire
 from gatewright.runtime.cluster.outline import Unreadable, UnreadSpec
@@ -80,7 +80,7 @@ def written(obj: Mapping[str, Any]) -> Written:
 
 def _measured(raw: Any) -> tuple[bytes, tuple[str, ...] | None]:
     """A spec as text, or why it is too large or too deep."""
-    count, levels = size.shape(raw, size.MOST_VALUES, size.MOST_LEVELS)
+    count, levels = size.measure_shape(raw, size.MOST_VALUES, size.MOST_LEVELS)
     if count <= size.MOST_VALUES and levels > size.MOST_LEVELS:
         return b"", (size.too_deep(raw),)
     if count > size.MOST_VALUES:
@@ -96,15 +96,15 @@ def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
         spec = ReleaseSpec.model_validate(raw)
     except ValidationError as error:
         return None, _first(validate.explained(error, "spec"))
-    problem = size.expanded_problem(spec)
+    problem = size.find_expansion_problem(spec)
     if problem is not None:
         return spec, (problem,)
-    return spec, _first(itertools.chain(validate.problems(spec), pinned_spec.problems(spec)))
+    return spec, _first(itertools.chain(validate.problems(spec), pinned_spec.find_problems(spec)))
 
 
 def _first(problems: Iterable[str]) -> tuple[str, ...]:
     """As many problems as anybody reads; the others are not even put into words."""
-    found = tuple(middle_cut(text, LONGEST_PROBLEM) for text in itertools.islice(problems, MOST_PROBLEMS + 1))
+    found = tuple(cut_middle(text, LONGEST_PROBLEM) for text in itertools.islice(problems, MOST_PROBLEMS + 1))
     return found if len(found) <= MOST_PROBLEMS else (*found[:MOST_PROBLEMS], "")
 
 

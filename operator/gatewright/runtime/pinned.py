@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from gatewright.core.model import View
-from gatewright.core.spec.pinned_spec import pin
+from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.ports import Permanent
 from gatewright.providers.connections_used import connections_used
 from gatewright.runtime.connections import Connections, Pin, Pins
@@ -19,7 +19,7 @@ from gatewright.runtime.tracked import TrackedRelease
 def connected(links: Connections, entry: TrackedRelease, view: View) -> dict[str, Any]:
     """The Connections that a run would use, and what is wrong with them: `connections` and `unconnected`."""
     assert view.spec is not None
-    body = pin(view.spec, view.status.runs + 1, "unknown")
+    body = pin_spec(view.spec, view.status.runs + 1, "unknown")
     found: dict[str, list[str]] = {}
     problems: list[str] = []
     for use in connections_used(body):

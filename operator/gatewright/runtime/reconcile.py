@@ -19,10 +19,10 @@ from typing import Any
 
 from gatewright.api import API_VERSION, FINALIZER
 from gatewright.core.model import Decision, Holding, Needs, Operation, Progress, View
-from gatewright.core.run.decide import LOOK_AGAIN, decide
-from gatewright.core.run.needs import needs
+from gatewright.core.run.decide import RECHECK_INTERVAL, decide
+from gatewright.core.run.needs import find_needs
 from gatewright.core.run.operations import has_jobs
-from gatewright.core.spec.pinned_spec import unpin
+from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import clock
 from gatewright.runtime.admission_probe import AdmissionProbe
@@ -102,8 +102,8 @@ class Reconciler:
             ):  # one spec is read in a pass; whoever edits it meanwhile waits for his turn
                 self.queue.add(entry.key)
                 break
-            view = replace(entry.view(), acts=self.people.pending(entry.key))
-            entry.tried = tuple(act.uid for act in view.acts)
+            view = replace(entry.view(), open_interventions=self.people.pending(entry.key))
+            entry.tried = tuple(act.uid for act in view.open_interventions)
             if entry.tampered:
                 await self.rescue.unreadable(entry, view)
                 return
@@ -116,7 +116,7 @@ class Reconciler:
             self.sampler.watch(entry.key, wants.measures, rebuild=entry.resumed or view.run is None)
             self.configs.follow(entry.key, entry.key[0], any(_is_config(holding) for holding in wants.holdings))
             entry.resumed = entry.resumed and view.run is not None and entry.body is None
-            rival = self.claims.rival(entry, view) if wants.sights else None
+            rival = self.claims.rival(entry, view) if wants.live_states else None
             seen, looked = await observe(self.kube, self.lens, self.outside, self.sampler, entry, view, wants, rival)
             if looked.wake is not None:
                 self.queue.add_after(entry.key, looked.wake)
@@ -136,20 +136,20 @@ class Reconciler:
 
     def _needs(self, entry: TrackedRelease, view: View) -> Needs:
         left = entry.left.known if entry.left is not None else None
-        return needs(view, entry.body if view.run is not None else None, clock.now(), entry.kept, left)
+        return find_needs(view, entry.body if view.run is not None else None, clock.now(), entry.kept, left)
 
     async def _carry_out(
         self, entry: TrackedRelease, view: View, decision: Decision, copies: list[dict[str, Any]]
     ) -> bool:
         """Do what was decided, in its order; True if the next decision may be another one."""
-        if decision.finalize and view.run is None:
+        if decision.add_finalizer and view.run is None:
             rival = self.claims.rival(entry, view)
             if rival is not None:
                 raise Retryable(f"release {rival} has taken a target first")
             if decision.revision is not None:
-                entry.claims = self.claims.of(entry.key, unpin(decision.revision.data["body"]))
+                entry.claims = self.claims.of(entry.key, unpin_spec(decision.revision.data["body"]))
         self._claim_more(entry, view, decision)
-        if decision.finalize and not view.finalized:
+        if decision.add_finalizer and not view.finalized:
             await self._finalize(entry, view)
         named = revisions.copies_in(decision.revision.data) if decision.revision is not None else set()
         for copy in copies:
@@ -159,20 +159,22 @@ class Reconciler:
             number = decision.status.run.id if decision.status.run is not None else 0
             await revisions.keep_revision(self.kube, view, decision.revision, number)
         changed = entry.work_on(decision.status)
-        if not decision.lazy and entry.dirty:
+        if not decision.deferrable and entry.dirty:
             await self._write(entry, view, decision)
             self._remember(entry, view, decision)
         elif entry.dirty and entry.flush_at is None:
             entry.flush_at = time.monotonic() + LAZY
-        for note in decision.notes:
+        for note in decision.events:
             metrics.transitions.labels(note.reason).inc()
             self.outbox.put(view, note)
-        if decision.effects and entry.body is not None:  # guards begin with the first change, however long that takes
+        if (
+            decision.operations and entry.body is not None
+        ):  # guards begin with the first change, however long that takes
             self.sampler.watch(entry.key, self._needs(entry, entry.view()).measures)
-        performed = await self._perform(entry, view, decision.effects)
-        if decision.release and view.finalized and not entry.dirty:
+        performed = await self._perform(entry, view, decision.operations)
+        if decision.remove_finalizer and view.finalized and not entry.dirty:
             await self._release(entry)
-        if decision.prune:
+        if decision.prune_revisions:
             await self._prune(entry)
         return changed or performed
 
@@ -180,7 +182,7 @@ class Reconciler:
         """A Retry may add targets: they belong to the run before it touches them. Raises Retryable."""
         if view.run is None or decision.revision is None or "body" not in decision.revision.data:
             return
-        body = unpin(decision.revision.data["body"])
+        body = unpin_spec(decision.revision.data["body"])
         if entry.body is not None and body.spec == entry.body.spec:
             return
         rival = self.claims.retake(entry, view, body)
@@ -189,7 +191,7 @@ class Reconciler:
 
     def _remember(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
         """What the write that has just succeeded makes true in memory."""
-        if decision.finalize:
+        if decision.add_finalizer:
             entry.operations.clear()
         if decision.revision is None:
             return
@@ -310,12 +312,12 @@ class Reconciler:
             self.queue.add(entry.key)  # what had to wait for the write (taking the finalizer away) can be done now
         if decision is None:
             return
-        delays = [until(decision.wake)] if decision.wake is not None else []
+        delays = [until(decision.requeue_at)] if decision.requeue_at is not None else []
         delays += [entry.flush_at - time.monotonic()] if entry.flush_at is not None and entry.dirty else []
         again = look_again(entry)
         delays += [again] if again is not None else []
         if decision.status.state == "Waiting":
-            delays.append(LOOK_AGAIN.total_seconds())
+            delays.append(RECHECK_INTERVAL.total_seconds())
             doubtful = self.probe.again(entry.key[0], "releases")
             delays += [doubtful] if doubtful is not None else []
         if delays:

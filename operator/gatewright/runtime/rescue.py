@@ -12,7 +12,7 @@ from typing import Any
 from gatewright.api import API_VERSION, FINALIZER
 from gatewright.core.model import View
 from gatewright.core.run import rescue
-from gatewright.core.run.clocks import stamp
+from gatewright.core.run.clocks import format_time
 from gatewright.ports import NotFound
 from gatewright.runtime import clock
 from gatewright.runtime.cluster.finalizers import others
@@ -36,7 +36,7 @@ class Rescue:
 
     async def stuck(self, entry: TrackedRelease, view: View, why: str) -> None:
         """Say why nothing goes on, if that is not said yet, and do what people ask. Raises Retryable, Permanent."""
-        decision = rescue.stuck(view, why[:900], clock.now())
+        decision = rescue.decide_stuck(view, why[:900], clock.now())
         entry.work_on(decision.status)
         if entry.dirty and not view.deleting:
             body = [
@@ -48,9 +48,9 @@ class Rescue:
             finally:
                 entry.working = entry.persisted
         entry.working = entry.persisted
-        for note in decision.notes:
+        for note in decision.events:
             self._outbox.put(view, note)
-        if decision.release:
+        if decision.remove_finalizer:
             await self._let_go(entry)
 
     async def unreadable(self, entry: TrackedRelease, view: View) -> None:
@@ -64,7 +64,7 @@ class Rescue:
         if any(isinstance(item, dict) and item.get("message") == message for item in known):
             return
         log.error("%s/%s: %s", *entry.key, message, extra=about(*entry.key))
-        now = stamp(clock.now())[:19] + "Z"
+        now = format_time(clock.now())[:19] + "Z"
         row: dict[str, Any] = {"reason": "StatusUnreadable", "message": message, "lastTransitionTime": now}
         row["observedGeneration"] = view.generation
         said = [{"type": "Ready", "status": "False", **row}, {"type": "Stalled", "status": "True", **row}]

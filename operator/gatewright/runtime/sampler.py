@@ -26,9 +26,9 @@ from pydantic import ValidationError
 
 from gatewright.api.release import Check
 from gatewright.core.checks.judge import sample_of
-from gatewright.core.checks.window import Rule, Sample, Verdict, Window, arrived, fold, verdict
+from gatewright.core.checks.window import Rule, Sample, Verdict, Window, fold, mark_late, verdict
 from gatewright.core.model import Measure, fingerprint
-from gatewright.core.run.clocks import parse
+from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Answer, Gate, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections.meter import metered
 from gatewright.providers.connections.secrets import hidden, said
@@ -352,7 +352,7 @@ class Sampler:
         if rule.lasting is None or track.measure.breaching_since is None:
             return
         wall, mono = time.time(), time.monotonic()
-        start = max(parse(track.measure.breaching_since).timestamp(), wall - rule.lasting - rule.interval)
+        start = max(parse_time(track.measure.breaching_since).timestamp(), wall - rule.lasting - rule.interval)
         try:
             found = await gate.history(config, link, start, wall, rule.interval)
         except (Retryable, Permanent):
@@ -364,7 +364,7 @@ class Sampler:
     def _answer(self, track: _Track, asked: float, result: Answer | Exception) -> None:
         rule = _rule(track)
         track.answered = time.monotonic()
-        sample = arrived(track.window, _sample(track.measure.check, asked, result), track.answered, rule)
+        sample = mark_late(track.window, _sample(track.measure.check, asked, result), track.answered, rule)
         metrics.measurements.labels(track.measure.provider, sample.kind).inc()
         track.window = fold(track.window, sample, rule)
         track.stretch = self._budget.stretch(track.key[0])

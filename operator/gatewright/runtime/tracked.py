@@ -15,7 +15,7 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
 from gatewright.core.model import Delivery, LiveState, PinnedSpec, Progress, Standing, View
 from gatewright.core.run import resting
-from gatewright.core.spec.pinned_spec import unpin
+from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.providers.targets import rollout
 from gatewright.runtime.cluster.outline import MOST_FINALIZERS, MOST_STATUS
 from gatewright.runtime.parse import Written, status_of, view_of, written
@@ -39,7 +39,7 @@ class Left(NamedTuple):
 
 def left_by(name: str, data: Mapping[str, Any]) -> Left:
     """Raises pydantic.ValidationError, KeyError, TypeError where it cannot be read."""
-    return Left(name, resting.left(data), frozenset(data.get("stayed", ())))
+    return Left(name, resting.left_subjects(data), frozenset(data.get("stayed", ())))
 
 
 REFUSED = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -314,7 +314,7 @@ class TrackedRelease:
 
     def begins(self, data: Mapping[str, Any]) -> None:
         """A run begins with what its revision keeps; the body shares the spec that was parsed, where it is the same."""
-        self.body, self.snapshots = unpin(data["body"]), data["snapshots"]
+        self.body, self.snapshots = unpin_spec(data["body"]), data["snapshots"]
         self.connections = data.get("connections", {})
         spec = self._parsed[1] if self._parsed is not None else None
         if spec is not None and self.body.spec == spec:

@@ -17,7 +17,7 @@ Law = Callable[[Wild, Seen], None]
 
 def wakes_later(world: Wild, seen: Seen) -> None:
     """No timer of the past wakes anybody."""
-    wake = seen.decision.wake
+    wake = seen.decision.requeue_at
     assert wake is None or wake > world.now, f"wakes at {wake}, it is {world.now}"
 
 
@@ -94,7 +94,7 @@ def notes_answers(world: Wild, seen: Seen) -> None:
 def runs_only_what_was_approved(world: Wild, seen: Seen) -> None:
     """No step runs under an approval that was given for another body, and none that was given is taken away."""
     run = world.status.run
-    forward = [item for item in seen.decision.effects if item.kind in FORWARD and part(item) in ("step", "stages")]
+    forward = [item for item in seen.decision.operations if item.kind in FORWARD and part(item) in ("step", "stages")]
     if not forward or run is None:
         return
     for question, body in world.said_to.items():
@@ -144,7 +144,7 @@ def passes_over_no_failure(world: Wild, seen: Seen) -> None:
 def compensates_in_order(world: Wild, seen: Seen) -> None:
     """A compensation starts only when everything before it is over, and nothing of the run goes on beside it."""
     run = world.status.run
-    for operation in seen.decision.effects:
+    for operation in seen.decision.operations:
         if operation.kind in ("stop", "restore") or part(operation) != "rollback":
             continue
         assert run is not None and run.rollback is not None
@@ -180,15 +180,15 @@ def one_job_at_a_time(world: Wild, seen: Seen) -> None:
 
 def one_effect_for_a_subject(world: Wild, seen: Seen) -> None:
     """Effects of one pass are done side by side: two on the same subject have no order."""
-    subjects = [item.subject for item in seen.decision.effects if item.kind != "ask"]
-    assert len(set(subjects)) == len(subjects), f"{[item.id for item in seen.decision.effects]} at once"
+    subjects = [item.subject for item in seen.decision.operations if item.kind != "ask"]
+    assert len(set(subjects)) == len(subjects), f"{[item.id for item in seen.decision.operations]} at once"
 
 
 def acts_only_where_it_may(world: Wild, seen: Seen) -> None:
     """Observe acts on nothing; a rollback does nothing forward; who stands still begins nothing."""
     run = world.status.run
     forward = [
-        item for item in seen.decision.effects if item.kind in FORWARD and part(item) not in ("rollback", "verify")
+        item for item in seen.decision.operations if item.kind in FORWARD and part(item) not in ("rollback", "verify")
     ]
     if not forward:
         return
@@ -231,7 +231,7 @@ def notes_verifications(world: Wild, seen: Seen) -> None:
     """Not a law: notes which runs have started a Job to verify their rollback, once they had turned around."""
     run = world.status.run
     if run is not None and run.rollback is not None:
-        if any(item.kind == "job" and part(item) == "verify" for item in seen.decision.effects):
+        if any(item.kind == "job" and part(item) == "verify" for item in seen.decision.operations):
             world.verified_after.add(run.id)
 
 
@@ -243,7 +243,7 @@ def forgets_no_failed_rollback(world: Wild, seen: Seen) -> None:
     if before is None or after is not None:
         return
     assert run is not None
-    act = seen.view.act
+    act = seen.view.next_intervention
     confirmed = act is not None and act.action == "Confirm" and act.follow_up is None
     repeated = act is not None and act.action == "Rollback" and run.phase in ("RollingBack", "Verifying", "Done")
     if confirmed or repeated or run.outcome == "Promoted":
@@ -322,7 +322,7 @@ def clocks_are_whole(world: Wild, seen: Seen) -> None:
     if run.outcome is not None:
         assert not run.timers and run.paused is None and run.phase == "Done" and run.finishedAt
     # A pass in which a stage fails stops its clocks, and the next one starts them; one that answers a person only answers.
-    settled = run == seen.view.run and seen.view.act is None
+    settled = run == seen.view.run and seen.view.next_intervention is None
     if settled and run.phase == "Walking" and run.differences and run.held and "is not as the run wants it" in run.held:
         assert "difference" in run.timers, "a hold that nothing ends"
 
@@ -338,7 +338,7 @@ def lets_go(world: Wild, seen: Seen) -> None:
     run = world.status.run
     ended = run is None or run.outcome is not None
     if ended and seen.view.run is None and world.finalized and not _unread(seen):
-        assert seen.decision.release, "the finalizer stays at rest"
+        assert seen.decision.remove_finalizer, "the finalizer stays at rest"
 
 
 def records_history(world: Wild, seen: Seen) -> None:

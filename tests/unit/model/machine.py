@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from gatewright.api.status import OPEN_FOLLOW_UPS, Run
 from gatewright.core.model import Needs
-from gatewright.core.run.stages import current
+from gatewright.core.run.stages import current_stage_index
 from tests.unit.model import laws, specs
 from tests.unit.model.world import GONE, Kill, Wild, name_of
 from tests.unit.test_kstatus import kstatus
@@ -285,7 +285,7 @@ class Walk(RuleBasedStateMachine):
             if self._answer():
                 self._go(100)
                 continue
-            index, body = current(self._run()), self.world.pinned_body(self._run())
+            index, body = current_stage_index(self._run()), self.world.pinned_body(self._run())
             if index is not None and body is not None and body.spec.stages[index].onFailure == "Pause":
                 self.the_stage_fails()
             self._until_due()
@@ -437,7 +437,7 @@ class Walk(RuleBasedStateMachine):
         world, run = self.world, self.world.status.run
         if run is not None and run.outcome is None:
             return False
-        assert not world.acts, f"{world.acts} are never answered"
+        assert not world.open_interventions, f"{world.open_interventions} are never answered"
         found = kstatus({"metadata": {"generation": world.generation}, "status": world.raw})
         assert found != "InProgress", f"{world.status.state} ({world.status.message}) at rest is InProgress for ever"
         return True
@@ -466,7 +466,7 @@ class Walk(RuleBasedStateMachine):
     def _until_due(self) -> None:
         world = self.world
         with self._watched():
-            wake = world.tick().wake
+            wake = world.tick().requeue_at
             self._look()
         if wake is not None:
             world.now = max(wake, world.now)

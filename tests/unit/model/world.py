@@ -33,8 +33,8 @@ from gatewright.core.model import (
     View,
 )
 from gatewright.core.run.decide import decide
-from gatewright.core.run.rescue import stuck
-from gatewright.core.spec.pinned_spec import problems, unpin
+from gatewright.core.run.rescue import decide_stuck
+from gatewright.core.spec.pinned_spec import find_problems, unpin_spec
 from gatewright.runtime import parse
 from tests.unit.sim import World
 
@@ -113,14 +113,14 @@ class Wild(World):
         """The Release as the API server has it."""
         if self._parsed is None or self._parsed[0] != self.generation:
             spec = ReleaseSpec.model_validate(self.spec)
-            self._parsed = (self.generation, spec, tuple(problems(spec)))
+            self._parsed = (self.generation, spec, tuple(find_problems(spec)))
         _, spec, wrong = self._parsed
         self.status = self._read()
         self.body = self._body(self.status.run)
         return View(
             "shop", "web", self.uid, self.generation, None if self.unreadable else spec, self.status,
             ("spec: cannot be read",) if self.unreadable else ("spec.vars: wrong",) if self.invalid else wrong,
-            self.deleting, self.finalized, tuple(self.acts),
+            self.deleting, self.finalized, tuple(self.open_interventions),
         )  # fmt: skip
 
     def _read(self) -> ReleaseStatus:
@@ -149,19 +149,19 @@ class Wild(World):
         if run is None or run.outcome is not None:
             return None
         if run.revision not in self._bodies:
-            self._bodies[run.revision] = unpin(self.data[run.revision]["body"])
+            self._bodies[run.revision] = unpin_spec(self.data[run.revision]["body"])
         return self._bodies[run.revision]
 
     def observe(self, wants: Needs) -> Observation:
         """Everything that was asked for, as it is now."""
-        found = super().observe(replace(wants, sights={}))
-        seen = wants.sights if self.looking is None else ()  # half a look outside the cluster is none
+        found = super().observe(replace(wants, live_states={}))
+        seen = wants.live_states if self.looking is None else ()  # half a look outside the cluster is none
         sights = {subject: self._sight(subject) for subject in seen}
         run = self.status.run
         broken = sights and self.body is None and self.status.unverified is not None and run is not None
         inherited = self.data[run.revision]["snapshots"] if broken and run is not None else None
-        looking = (self.looking or "") if wants.sights else ""
-        return replace(found, sights=sights, inherited=inherited, looking=looking)
+        looking = (self.looking or "") if wants.live_states else ""
+        return replace(found, live_states=sights, inherited=inherited, looking=looking)
 
     def _sight(self, subject: str) -> LiveState:
         value = self.value(subject)
@@ -287,30 +287,30 @@ class Wild(World):
     def fail_passes(self, why: str) -> Decision:
         """Passes have failed again and again: what is done then."""
         view = self.view()
-        return self._carry_out(view, Observation(self.now), stuck(view, why, self.now), None)
+        return self._carry_out(view, Observation(self.now), decide_stuck(view, why, self.now), None)
 
     def _carry_out(self, view: View, seen: Observation, decision: Decision, kill: Kill | None) -> Decision:
         before = self.raw
-        if decision.finalize:
+        if decision.add_finalizer:
             self.finalized = True
         if decision.revision is not None:
             self.data[decision.revision.name] = json.loads(json.dumps(decision.revision.data))
             if "body" in decision.revision.data:
-                self.revisions[decision.revision.name] = unpin(self.data[decision.revision.name]["body"])
+                self.revisions[decision.revision.name] = unpin_spec(self.data[decision.revision.name]["body"])
         if kill == "before":
             return decision
         self.raw = json.loads(json.dumps(dump(decision.status)))
         self.status = self._read()
         self.unwatched = 0.0
-        done = decision.effects if kill is None else decision.effects[: len(decision.effects) // 2]
-        self.last = Seen(view, seen, decision, before, view.act is not None)
+        done = decision.operations if kill is None else decision.operations[: len(decision.operations) // 2]
+        self.last = Seen(view, seen, decision, before, view.next_intervention is not None)
         self.started = []
         for operation in done:
             self._perform(operation)
-        if decision.release and kill is None:
+        if decision.remove_finalizer and kill is None:
             self.finalized = False
         answered = {item.uid for item in self.status.interventions}
-        self.acts = [act for act in self.acts if not self.told or act.uid not in answered]
+        self.open_interventions = [act for act in self.open_interventions if not self.told or act.uid not in answered]
         return decision
 
     def _perform(self, operation: Operation) -> None:
@@ -337,16 +337,22 @@ class Wild(World):
 
     def begun(self, seen: Seen) -> list[Operation]:
         """What a pass has really begun."""
-        return self.started if seen.decision.effects else []
+        return self.started if seen.decision.operations else []
 
     def rest(self, look: Any = None, most: int = 100) -> None:
         """Decide until nothing changes at this moment."""
         for _ in range(most):
-            before = self.raw, len(self.performed), self.finalized, len(self.acts), len(self.turned_down)
+            before = self.raw, len(self.performed), self.finalized, len(self.open_interventions), len(self.turned_down)
             self.tick()
             if look is not None:
                 look(self)
-            if before == (self.raw, len(self.performed), self.finalized, len(self.acts), len(self.turned_down)):
+            if before == (
+                self.raw,
+                len(self.performed),
+                self.finalized,
+                len(self.open_interventions),
+                len(self.turned_down),
+            ):
                 return
         raise AssertionError(f"no rest in {most} passes at one moment")
 
@@ -362,14 +368,14 @@ class Wild(World):
     def intervene(self, action: Any, by: str = "ana", **more: Any) -> None:
         """Somebody makes an Intervention."""
         self.people += 1
-        self.acts.append(Intervention(f"itv-{self.people}", f"web-{self.people}", action, by, **more))
+        self.open_interventions.append(Intervention(f"itv-{self.people}", f"web-{self.people}", action, by, **more))
 
     def make_anew(self) -> None:
         """The Release was deleted and is gone; somebody applies it again."""
         assert self.deleting and not self.finalized
         self.people += 1
         self.raw, self.uid, self.generation = {}, f"uid-{self.people}", 1
-        self.deleting, self.acts, self.last = False, [], None
+        self.deleting, self.open_interventions, self.last = False, [], None
         self.restart(1)
         self.changes, self.jobs_running = [], {}
 

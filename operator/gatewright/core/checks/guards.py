@@ -12,91 +12,104 @@ from __future__ import annotations
 from gatewright.api.release import Guard
 from gatewright.api.status import GateStatus
 from gatewright.core.checks import judge
-from gatewright.core.run.context import Context, look
+from gatewright.core.run.context import Context, evaluate_checks
 
-BAD = ("Breaching", "Failed")
+BREACH_STATES = ("Breaching", "Failed")
 
 
-def look_ahead(ctx: Context) -> None:
+def preview_guards(ctx: Context) -> None:
     """Before anything is touched guards are only said."""
-    look(ctx, "guards", ctx.body.spec.guards, ctx.run.guards)
+    evaluate_checks(ctx, "guards", ctx.body.spec.guards, ctx.run.guards)
     for row in ctx.run.guards:
-        row.early = row.state in BAD
+        row.early = row.state in BREACH_STATES
 
 
-def asked_once(ctx: Context) -> bool:
+def have_guards_answered(ctx: Context) -> bool:
     """Whether every guard has had an answer, or has been silent for long enough to hold: only then is it known which of
     them breach already before the run changes anything."""
     return ctx.run.observe or all(row.state != "Unknown" for row in ctx.run.guards)
 
 
-def count_guards(ctx: Context) -> None:
+def update_guards(ctx: Context) -> None:
     """Which guards do not count yet; and tell of those that only tell."""
     run = ctx.run
     for row in run.guards:
         if not run.journal:
-            row.early = row.state in BAD
-        elif row.early and row.state not in BAD:
+            row.early = row.state in BREACH_STATES
+        elif row.early and row.state not in BREACH_STATES:
             row.early = False
-    for guard, row in _guards(ctx):
+    for guard, row in _guards_with_status(ctx):
         if row.early:
             continue
-        if row.state == "Failed" and guard.action == "Notify" and _just(ctx, row):
-            ctx.note("GuardFailed", f"guard {judge.describe(row)} (action: Notify)", warning=True)
+        if row.state == "Failed" and guard.action == "Notify" and _has_just_failed(ctx, row):
+            ctx.record_event("GuardFailed", f"guard {judge.describe(row)} (action: Notify)", warning=True)
         if row.state == "Expired" and not row.acknowledged:
-            say_or_pause(ctx, row, _silence(ctx, guard))
+            notify_or_pause(ctx, row, _action_on_silence(ctx, guard))
 
 
 def failed_guard(ctx: Context) -> GateStatus | None:
     """The first guard that undoes the run: by a breach, or by its silence where that is to count as a failure."""
     return next(
-        (row for guard, row in _guards(ctx) if row.state == "Failed" and guard.action == "Rollback" and not row.early),
+        (
+            row
+            for guard, row in _guards_with_status(ctx)
+            if row.state == "Failed" and guard.action == "Rollback" and not row.early
+        ),
         None,
     )
 
 
-def silent(ctx: Context) -> GateStatus | None:
+def expired_guard(ctx: Context) -> GateStatus | None:
     """A guard that has been silent for longer than it may, while nothing follows from that by itself."""
-    return next((row for guard, row in _guards(ctx) if row.state == "Expired" and guard.action == "Rollback"), None)
+    return next(
+        (row for guard, row in _guards_with_status(ctx) if row.state == "Expired" and guard.action == "Rollback"), None
+    )
 
 
-def let_go(ctx: Context, guard: Guard, row: GateStatus) -> bool:
+def is_waived(ctx: Context, guard: Guard, row: GateStatus) -> bool:
     """Whether a person has resumed the run although this guard is silent: it keeps nothing from going on until it answers."""
-    return row.state == "Expired" and row.acknowledged and ctx.run.paused is None and _silence(ctx, guard) == "Pause"
+    return (
+        row.state == "Expired"
+        and row.acknowledged
+        and ctx.run.paused is None
+        and _action_on_silence(ctx, guard) == "Pause"
+    )
 
 
-def watch_on(ctx: Context) -> None:
+def rearm_guards(ctx: Context) -> None:
     """All stages have passed: what was let go in them is decided anew, by what counts from now on."""
-    for guard, row in _guards(ctx):
-        if row.acknowledged and _silence(ctx, guard) == "Notify":
+    for guard, row in _guards_with_status(ctx):
+        if row.acknowledged and _action_on_silence(ctx, guard) == "Notify":
             row.acknowledged = False
 
 
-def say_or_pause(ctx: Context, row: GateStatus, action: str) -> None:
+def notify_or_pause(ctx: Context, row: GateStatus, action: str) -> None:
     """A person decides, or is only told; either once."""
     if action == "Pause" and ctx.run.paused is None and ctx.run.phase in ("Walking", "Guarding"):
         ctx.run.paused = f"guard {judge.describe(row)}"[:1000]
         row.acknowledged = True  # once it was resumed it is not paused again for the same
-        ctx.note("PausedByGuard", f"{ctx.run.version}: guard {judge.describe(row)}; a person decides", warning=True)
-        ctx.firmly()
+        ctx.record_event(
+            "PausedByGuard", f"{ctx.run.version}: guard {judge.describe(row)}; a person decides", warning=True
+        )
+        ctx.write_now()
     elif action == "Notify":
         row.acknowledged = True
         text = "nothing is promoted and nothing undone until there is an answer"
-        ctx.note("GuardSilent", f"{ctx.run.version}: guard {judge.describe(row)}; {text}", warning=True)
-        ctx.firmly()
+        ctx.record_event("GuardSilent", f"{ctx.run.version}: guard {judge.describe(row)}; {text}", warning=True)
+        ctx.write_now()
 
 
-def _silence(ctx: Context, guard: Guard) -> str:
+def _action_on_silence(ctx: Context, guard: Guard) -> str:
     if guard.action == "Notify":
         return "Notify"
     return guard.onHoldExpired or ("Notify" if ctx.run.phase == "Guarding" else "Pause")
 
 
-def _just(ctx: Context, row: GateStatus) -> bool:
+def _has_just_failed(ctx: Context, row: GateStatus) -> bool:
     """Whether a guard has failed in this very pass."""
     before = ctx.view.status.run
     return before is not None and next((g.state for g in before.guards if g.name == row.name), "") != "Failed"
 
 
-def _guards(ctx: Context) -> list[tuple[Guard, GateStatus]]:
+def _guards_with_status(ctx: Context) -> list[tuple[Guard, GateStatus]]:
     return list(zip(ctx.body.spec.guards, ctx.run.guards, strict=True))

@@ -11,7 +11,7 @@ from gatewright.api.release import Check, Guard
 from gatewright.api.status import GateState, GateStatus
 from gatewright.core.checks.window import Sample, Verdict
 from gatewright.core.model import Progress
-from gatewright.core.run.clocks import stamp
+from gatewright.core.run.clocks import format_time
 from gatewright.core.run.operations import limit_of, margin_of
 
 
@@ -25,20 +25,22 @@ def sample_of(check: Check, at: float, value: float | bool | None, message: str 
             return Sample(at, "Error", None, words)
         return Sample(at, "Good" if value else "Breach", None, message)
     if check.max is not None and value > quantity(check.max):
-        return Sample(at, "Breach", value, _with(f"{show(value, check.max)} > {check.max}", message))
+        return Sample(at, "Breach", value, _with_details(f"{show(value, check.max)} > {check.max}", message))
     if check.min is not None and value < quantity(check.min):
-        return Sample(at, "Breach", value, _with(f"{show(value, check.min)} < {check.min}", message))
+        return Sample(at, "Breach", value, _with_details(f"{show(value, check.min)} < {check.min}", message))
     if check.max is None and check.min is None:
         return Sample(at, "Error", value, "a number without limits means nothing; set max or min")
     return Sample(at, "Good", value, message)
 
 
-def _with(text: str, details: str) -> str:
+def _with_details(text: str, details: str) -> str:
     """What a provider says about a number names what is wrong, not only how much of it."""
     return f"{text} ({details})" if details else text
 
 
-def line(check: Check, status: GateStatus, verdict: Verdict, now: datetime, silence_fails: bool = True) -> bool:
+def update_status(
+    check: Check, status: GateStatus, verdict: Verdict, now: datetime, silence_fails: bool = True
+) -> bool:
     """Bring a status line up to a verdict; True if the state changed.
 
     Unchanged states leave it untouched, but for what a hold says: what keeps the run now is what people must mend.
@@ -47,18 +49,18 @@ def line(check: Check, status: GateStatus, verdict: Verdict, now: datetime, sile
     silent = verdict.state == "Failed" and verdict.reason != "Breach"
     state: GateState = "Expired" if silent and not silence_fails else verdict.state
     if state == status.state:
-        if state in ("Holding", "Expired") and _message(check, verdict)[:1000] != status.message:
-            fill(check, status, verdict)
+        if state in ("Holding", "Expired") and _message_of(check, verdict)[:1000] != status.message:
+            fill_details(check, status, verdict)
         return False
     status.state = state
-    status.since = stamp(now)
+    status.since = format_time(now)
     # Only an answer ends what a person has let pass; a restart, which begins with no answer, does not.
     status.acknowledged = status.acknowledged and state not in ("Passing", "Breaching")
-    fill(check, status, verdict)
+    fill_details(check, status, verdict)
     return True
 
 
-def fill(check: Check, status: GateStatus, verdict: Verdict) -> None:
+def fill_details(check: Check, status: GateStatus, verdict: Verdict) -> None:
     """Value, limit, margin and message of a verdict."""
     like = check.max or check.min or ""
     sample = verdict.sample
@@ -67,22 +69,22 @@ def fill(check: Check, status: GateStatus, verdict: Verdict) -> None:
     margin = margin_of(check, value) if value is not None else None
     status.value = show(value, like) if value is not None else None
     status.margin = show(margin, like) if margin is not None else None
-    status.message = _message(check, verdict)[:1000] or None
+    status.message = _message_of(check, verdict)[:1000] or None
 
 
-def by_progress(status: GateStatus, progress: Progress, now: datetime) -> bool:
+def update_from_progress(status: GateStatus, progress: Progress, now: datetime) -> bool:
     """The same for a check that is a job or an approval."""
     state = {"Succeeded": "Passing", "Failed": "Failed", "Refused": "Failed"}.get(progress.state, "Unknown")
     message = progress.message[:1000] or None if state != "Unknown" or progress.stuck else None
     if status.state == state and status.message == message:
         return False
     status.state = state  # type: ignore[assignment]  # one of three literals
-    status.since = stamp(now)
+    status.since = format_time(now)
     status.message = message
     return True
 
 
-def first(lines: Iterable[GateStatus], state: str) -> GateStatus | None:
+def first_in_state(lines: Iterable[GateStatus], state: str) -> GateStatus | None:
     """The first status line in a state."""
     return next((item for item in lines if item.state == state), None)
 
@@ -97,26 +99,26 @@ def describe(status: GateStatus) -> str:
     return f"{status.name}: {status.message or status.value or status.state}"
 
 
-def _message(check: Check, verdict: Verdict) -> str:
+def _message_of(check: Check, verdict: Verdict) -> str:
     sample = verdict.sample
     text = sample.message if sample is not None else ""
     if verdict.state == "Failed" and verdict.reason == "Breach":
         return f"{text} for {check.for_}" if check.for_ else text
     if verdict.state == "Failed":
-        return f"{_silence(verdict, text)}, longer than {check.holdFor}"
+        return f"{_describe_silence(verdict, text)}, longer than {check.holdFor}"
     if verdict.state == "Holding":
-        return f"{_silence(verdict, text)}; {_then(check)} after {check.holdFor}"
+        return f"{_describe_silence(verdict, text)}; {_consequence_of_hold(check)} after {check.holdFor}"
     return text
 
 
-def _then(check: Check) -> str:
+def _consequence_of_hold(check: Check) -> str:
     """What follows from a silence that lasts. A guard's depends on when it is, where nothing is said."""
     if check.onHoldExpired is None and isinstance(check, Guard):
         return "people are told, and decide during the stages,"
     return {"Fail": "fails", "Pause": "a person decides", "Notify": "people are told"}[check.onHoldExpired or "Fail"]
 
 
-def _silence(verdict: Verdict, text: str) -> str:
+def _describe_silence(verdict: Verdict, text: str) -> str:
     words = {"NoData": "no data", "Error": "no answer", "Silence": "no answer in three intervals"}
     lead = words.get(verdict.reason, "no data")
     return lead if text in ("", lead) else f"{lead} ({text})"

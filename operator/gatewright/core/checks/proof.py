@@ -19,50 +19,55 @@ from gatewright.api.release import Proof
 from gatewright.core.run import clocks
 from gatewright.core.text import foreign
 
-_AHEAD = 300.0
+_MOST_CLOCK_SKEW_S = 300.0
 """Seconds that the clock of a Job may be ahead of ours."""
-_NAMED = 3
+_MOST_NAMED_TABLES = 3
 
 
-def lacking(proof: Proof, outputs: Mapping[str, str], now: datetime) -> str | None:
+def find_missing_proof(proof: Proof, outputs: Mapping[str, str], now: datetime) -> str | None:
     """What is missing for the proof, in words; None where it holds."""
-    return "; ".join([*_size(proof, outputs), *_age(proof, outputs, now), *_contents(proof, outputs)]) or None
+    return (
+        "; ".join(
+            [*_size_problems(proof, outputs), *_age_problems(proof, outputs, now), *_content_problems(proof, outputs)]
+        )
+        or None
+    )
 
 
-def _size(proof: Proof, outputs: Mapping[str, str]) -> Iterator[str]:
+def _size_problems(proof: Proof, outputs: Mapping[str, str]) -> Iterator[str]:
     text = outputs.get("bytes", "").strip()
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        yield f'its size is not told as a number (output "bytes": {_shown(outputs, "bytes")})'
+        yield f'its size is not told as a number (output "bytes": {_quote_output(outputs, "bytes")})'
     elif int(text) < proof.minBytes:
         yield f"it is too small: {int(text)} bytes, at least {proof.minBytes} are expected"
 
 
-def _age(proof: Proof, outputs: Mapping[str, str], now: datetime) -> Iterator[str]:
+def _age_problems(proof: Proof, outputs: Mapping[str, str], now: datetime) -> Iterator[str]:
     try:
-        made = clocks.parse(outputs.get("createdAt", "").strip())
+        made = clocks.parse_time(outputs.get("createdAt", "").strip())
     except ValueError:
-        yield f'when it was made is not told as a time (output "createdAt": {_shown(outputs, "createdAt")})'
+        yield f'when it was made is not told as a time (output "createdAt": {_quote_output(outputs, "createdAt")})'
         return
     age = (now - (made if made.tzinfo else made.replace(tzinfo=UTC))).total_seconds()
-    if age < -_AHEAD:
+    if age < -_MOST_CLOCK_SKEW_S:
         yield "it was made in the future"
     elif age > seconds(proof.maxAge):
-        yield f"it is too old: made {clocks.words(age)} ago, at most {proof.maxAge} is expected"
+        yield f"it is too old: made {clocks.format_duration(age)} ago, at most {proof.maxAge} is expected"
 
 
-def _contents(proof: Proof, outputs: Mapping[str, str]) -> Iterator[str]:
+def _content_problems(proof: Proof, outputs: Mapping[str, str]) -> Iterator[str]:
     if not proof.contains:
         return
-    found = {_qualified(name) for name in _names(outputs.get("tables", ""))}
-    missing = [name for name in proof.contains if _qualified(name) not in found]
+    found = {_qualify_name(name) for name in _parse_names(outputs.get("tables", ""))}
+    missing = [name for name in proof.contains if _qualify_name(name) not in found]
     if not found:
-        yield f'its tables are not told (output "tables": {_shown(outputs, "tables")})'
+        yield f'its tables are not told (output "tables": {_quote_output(outputs, "tables")})'
     elif missing:
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        yield f"it does not contain {', '.join(missing[:_NAMED])}{more}"
+        more = f" and {len(missing) - _MOST_NAMED_TABLES} more" if len(missing) > _MOST_NAMED_TABLES else ""
+        yield f"it does not contain {', '.join(missing[:_MOST_NAMED_TABLES])}{more}"
 
 
-def _names(text: str) -> list[str]:
+def _parse_names(text: str) -> list[str]:
     """A JSON list, or names with commas or blanks between them."""
     try:
         found = json.loads(text)
@@ -71,9 +76,9 @@ def _names(text: str) -> list[str]:
     return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []
 
 
-def _qualified(name: str) -> str:
+def _qualify_name(name: str) -> str:
     return name if "." in name else f"public.{name}"
 
 
-def _shown(outputs: Mapping[str, str], name: str) -> str:
-    return foreign.told(outputs[name]) if name in outputs else "none"
+def _quote_output(outputs: Mapping[str, str], name: str) -> str:
+    return foreign.quote_value(outputs[name]) if name in outputs else "none"

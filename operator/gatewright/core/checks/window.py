@@ -8,7 +8,7 @@ A gate is asked every `interval`. Each answer is one sample: Good, Breach, NoDat
   given, both must be reached; where none is, one breach is enough.
 * Absent is not good. NoData and Error put the gate on Hold (or count as a breach, where the gate says `Fail`). So does
   silence: an answer older than three intervals is no answer, and neither is one that arrives more than three intervals
-  after it was asked for (`arrived`). After `holdFor` of Hold the gate fails.
+  after it was asked for (`mark_late`). After `holdFor` of Hold the gate fails.
 * A hold lasts from its first silence until the next Good or Breach, and nothing else moves its beginning: whatever comes
   instead of fresh answers, the hold is over when `holdFor` is.
 * A row of breaches outlives a short hold: three errors do not wipe out four minutes of breach, unless they make the
@@ -32,7 +32,7 @@ from typing import Literal
 
 Kind = Literal["Good", "Breach", "NoData", "Error"]
 State = Literal["Unknown", "Passing", "Breaching", "Holding", "Failed"]
-GAP = 3.0
+GAP_INTERVALS = 3.0
 """Intervals without an answer after which nothing is known any more."""
 
 
@@ -85,24 +85,24 @@ class Verdict:
     reason: str = ""
 
 
-def arrived(window: Window, sample: Sample, now: float, rule: Rule) -> Sample:
+def mark_late(window: Window, sample: Sample, now: float, rule: Rule) -> Sample:
     """The sample as it counts when its answer arrives at `now`: too late, it tells of a past that nobody waits for."""
     took = now - sample.at
-    if took > GAP * rule.interval:
+    if took > GAP_INTERVALS * rule.interval:
         message = f"the answer took {took:.0f}s, longer than three intervals"
         return Sample(sample.at, "Error", None, message, late=True)
-    return replace(sample, late=True) if now - _heard(window) > GAP * rule.interval else sample
+    return replace(sample, late=True) if now - _last_heard(window) > GAP_INTERVALS * rule.interval else sample
 
 
 def fold(window: Window, sample: Sample, rule: Rule) -> Window:
     """The window after one more sample."""
     if window.last is not None and sample.at <= window.last.at:
         return window
-    kind = _effective(sample.kind, rule)
+    kind = _effective_kind(sample.kind, rule)
     if kind == "Good":
         return Window(opened=window.opened, last=sample, answered=sample.at)
     if kind == "Breach":
-        unbroken = window.breaches > 0 and sample.at - window.breach_last <= GAP * rule.interval
+        unbroken = window.breaches > 0 and sample.at - window.breach_last <= GAP_INTERVALS * rule.interval
         return Window(
             opened=window.opened,
             last=sample,
@@ -116,7 +116,7 @@ def fold(window: Window, sample: Sample, rule: Rule) -> Window:
 
 def verdict(window: Window, now: float, rule: Rule) -> Verdict:
     """What the window means at `now`."""
-    if window.breaches and _sustained(window, rule):
+    if window.breaches and _is_sustained(window, rule):
         return Verdict("Failed", window.breach_first, window.last, "Breach")
     silent = _silent_since(window, now, rule)
     if silent is not None:
@@ -130,12 +130,12 @@ def verdict(window: Window, now: float, rule: Rule) -> Verdict:
     return Verdict("Passing", window.last.at, window.last)
 
 
-def _effective(kind: Kind, rule: Rule) -> Kind:
+def _effective_kind(kind: Kind, rule: Rule) -> Kind:
     fails = (kind == "NoData" and rule.no_data_fails) or (kind == "Error" and rule.error_fails)
     return "Breach" if fails else kind
 
 
-def _sustained(window: Window, rule: Rule) -> bool:
+def _is_sustained(window: Window, rule: Rule) -> bool:
     enough = window.breaches >= (rule.threshold or 1)
     return enough and (rule.lasting is None or window.breach_last - window.breach_first >= rule.lasting)
 
@@ -144,16 +144,16 @@ def _silence_before(window: Window, sample: Sample, rule: Rule) -> float:
     """Since when there has been no answer, after one more sample that is none; what has begun keeps its beginning."""
     if window.silent is not None:
         return window.silent
-    heard = _heard(window)
-    return heard if sample.late or sample.at - heard > GAP * rule.interval else sample.at
+    heard = _last_heard(window)
+    return heard if sample.late or sample.at - heard > GAP_INTERVALS * rule.interval else sample.at
 
 
 def _silent_since(window: Window, now: float, rule: Rule) -> float | None:
     if window.silent is not None:
         return window.silent
-    heard = _heard(window)
-    return heard if now - heard > GAP * rule.interval else None
+    heard = _last_heard(window)
+    return heard if now - heard > GAP_INTERVALS * rule.interval else None
 
 
-def _heard(window: Window) -> float:
+def _last_heard(window: Window) -> float:
     return window.opened if window.answered is None else window.answered

@@ -27,19 +27,19 @@ from collections.abc import Callable, Mapping
 from gatewright.api.status import Answered
 from gatewright.core.checks import followups
 from gatewright.core.interventions import commands, questions
-from gatewright.core.model import Intervention, hash_of
+from gatewright.core.model import Intervention, hash_spec
 from gatewright.core.run import clocks, rollback
 from gatewright.core.run.context import Context, Refused
-from gatewright.core.run.phases import start
+from gatewright.core.run.phases import start_run
 from gatewright.core.run.situations import Situation
 
-KEPT = 19
+MOST_EARLIER_ANSWERS = 19
 """Earlier answers that a Release keeps beside a new one, as far as their Interventions do not tell them yet."""
-PEOPLE = 20
-AT_REST = {
-    "Leaving": "the Release is being deleted",
+MOST_LOGGED_INTERVENTIONS = 20
+REFUSALS_AT_REST = {
+    "Deleting": "the Release is being deleted",
     "Invalid": "its spec is invalid; correct it first",
-    "Settled": "its version is live and last good; there is nothing to repeat",
+    "UpToDate": "its version is live and last good; there is nothing to repeat",
     "Unverified": "nobody knows what was there before the run whose rollback failed; bring it back by hand, then Confirm",
     "Suspended": "it is suspended; set spec.suspend to false first",
 }
@@ -47,12 +47,12 @@ AT_REST = {
 ACTIONS: Mapping[str, Callable[[Context, Intervention], str]] = {**questions.ANSWERS, **commands.ACTIONS}
 
 
-def answer(ctx: Context, situation: Situation) -> Situation | None:
+def answer_next(ctx: Context, situation: Situation) -> Situation | None:
     """Answer the next Intervention, if there is one; the situation that is then to be acted in, None for no more."""
-    act = ctx.view.act
-    if act is None or situation in ("Unread", "Unseen", "Unobserved"):
+    act = ctx.view.next_intervention
+    if act is None or situation in ("BodyNotLoaded", "TargetsNotRead", "Unobserved"):
         return situation
-    said = record(ctx, act)
+    said = record_answer(ctx, act)
     try:
         if act.doubt:
             raise Refused(act.doubt)
@@ -60,30 +60,30 @@ def answer(ctx: Context, situation: Situation) -> Situation | None:
             said.run, message = followups.answer(ctx, act)
             said.message = message[:1000]
             return situation
-        _meant(ctx, act)
-        _seen(ctx, act)
-        message = _at_rest(ctx, act, situation) if ctx.view.run is None else ACTIONS[act.action](ctx, act)
+        _require_run(ctx, act)
+        _require_seen_spec(ctx, act)
+        message = _act_at_rest(ctx, act, situation) if ctx.view.run is None else ACTIONS[act.action](ctx, act)
     except Refused as refusal:
         said.result, said.message = "Refused", str(refusal)[:1000]
-        ctx.note("InterventionRefused", f"{act.action} by {act.by}: {refusal}", warning=True)
+        ctx.record_event("InterventionRefused", f"{act.action} by {act.by}: {refusal}", warning=True)
         return None
     said.message = message[:1000]
     if ctx.view.run is None and act.action == "Confirm":
         return None
     if situation == "Adopted":
         return situation
-    if situation == "Start" and act.action == "Retry":
-        start(ctx)
+    if situation == "ReadyToStart" and act.action == "Retry":
+        start_run(ctx)
     said.specHash = ctx.run.specHash
-    _remember(ctx, act, message)
-    if situation == "Start" or ctx.run.outcome is not None or ctx.run.rollback is not None:
+    _log_intervention(ctx, act, message)
+    if situation == "ReadyToStart" or ctx.run.outcome is not None or ctx.run.rollback is not None:
         return None
     return ctx.run.phase  # type: ignore[return-value]  # a run under way is not Done
 
 
-def record(ctx: Context, act: Intervention) -> Answered:
+def record_answer(ctx: Context, act: Intervention) -> Answered:
     """The line that keeps it from acting twice; written with what it does."""
-    run, open_ = ctx.status.run, {item.uid for item in ctx.view.acts}
+    run, open_ = ctx.status.run, {item.uid for item in ctx.view.open_interventions}
     said = Answered(
         uid=act.uid,
         name=act.name,
@@ -92,26 +92,26 @@ def record(ctx: Context, act: Intervention) -> Answered:
         result="Accepted",
         message=act.action,
         run=run.id if run is not None else None,
-        at=clocks.stamp(ctx.now),
+        at=clocks.format_time(ctx.now),
     )
     untold = [item for item in ctx.status.interventions if item.uid in open_]
-    ctx.status.interventions = [said, *untold[:KEPT]]
-    ctx.firmly()
+    ctx.status.interventions = [said, *untold[:MOST_EARLIER_ANSWERS]]
+    ctx.write_now()
     return said
 
 
-def _remember(ctx: Context, act: Intervention, message: str) -> None:
-    line = f"{act.action} by {act.because} ({message})"[:1000]
-    ctx.run.people = [*ctx.run.people, line][:PEOPLE]
+def _log_intervention(ctx: Context, act: Intervention, message: str) -> None:
+    line = f"{act.action} by {act.attribution} ({message})"[:1000]
+    ctx.run.people = [*ctx.run.people, line][:MOST_LOGGED_INTERVENTIONS]
     if ctx.run.outcome is not None:
         ctx.status.history[0].people = ctx.run.people
     reason = {"Approve": "Approved", "Confirm": "Confirmed", "Skip": "Skipped", "Promote": "PromotedEarly"}
     reason |= {"Pause": "PausedByPerson", "Resume": "Resumed"}
     if act.action in reason:  # what the others do has an Event already
-        ctx.note(reason[act.action], f"{ctx.run.version}: {act.by}: {message}")
+        ctx.record_event(reason[act.action], f"{ctx.run.version}: {act.by}: {message}")
 
 
-def _meant(ctx: Context, act: Intervention) -> None:
+def _require_run(ctx: Context, act: Intervention) -> None:
     latest = ctx.status.run.id if ctx.status.run is not None else None
     if act.run is None or act.run == latest:
         return
@@ -119,15 +119,15 @@ def _meant(ctx: Context, act: Intervention) -> None:
     raise Refused(f"it is meant for run {act.run}; {instead}")
 
 
-def _seen(ctx: Context, act: Intervention) -> None:
+def _require_seen_spec(ctx: Context, act: Intervention) -> None:
     """What somebody decides about is what they have looked at: what the run has pinned, or what a Retry takes up."""
     if act.spec_hash is None or (ctx.view.run is None and act.action not in ("Retry", "Confirm")):
         return
     run, spec = ctx.status.run, ctx.view.spec
     if act.action == "Retry":
-        what, now = "its spec", hash_of(spec) if spec is not None else None
+        what, now = "its spec", hash_spec(spec) if spec is not None else None
     elif run is not None:
-        pinned = hash_of(ctx.body.spec) if ctx.body_ is not None else None
+        pinned = hash_spec(ctx.body.spec) if ctx.body_if_read is not None else None
         what, now = f"what run {run.id} has pinned", run.specHash or pinned
     else:
         return
@@ -140,11 +140,11 @@ def _seen(ctx: Context, act: Intervention) -> None:
         )
 
 
-def _at_rest(ctx: Context, act: Intervention, situation: Situation) -> str:
+def _act_at_rest(ctx: Context, act: Intervention, situation: Situation) -> str:
     if act.action == "Rollback":
-        return _repeat(ctx)
+        return _repeat_rollback(ctx)
     if act.action == "Confirm":
-        return _good(ctx, act)
+        return _confirm_served(ctx, act)
     if act.action != "Retry":
         raise Refused(f"no run is under way, so there is nothing to {act.action.lower()}")
     if act.stage is not None:
@@ -152,7 +152,7 @@ def _at_rest(ctx: Context, act: Intervention, situation: Situation) -> str:
             "no run is under way, so there is no stage to repeat; without a stage it starts the version again"
         )
     version = ctx.view.spec.version if ctx.view.spec is not None else ""
-    if situation == "Start":
+    if situation == "ReadyToStart":
         return f"{version} starts again, as run {ctx.status.runs + 1}"
     if situation == "Adopted":
         return f"{version} is live on every target already; it is taken over as it is"
@@ -160,12 +160,12 @@ def _at_rest(ctx: Context, act: Intervention, situation: Situation) -> str:
         raise Refused(f"{version} cannot start: {ctx.seen.doubt}")
     if situation == "Blocked":
         raise Refused(f"release {ctx.seen.rival} has one of its targets; try again when that run has ended")
-    problem = next((f"{name}: {sight.problem}" for name, sight in ctx.seen.sights.items() if sight.problem), None)
+    problem = next((f"{name}: {sight.problem}" for name, sight in ctx.seen.live_states.items() if sight.problem), None)
     problem = problem or next(iter(ctx.seen.unconnected), None)
-    raise Refused(AT_REST.get(situation) or f"{version} cannot start: {problem or situation}")
+    raise Refused(REFUSALS_AT_REST.get(situation) or f"{version} cannot start: {problem or situation}")
 
 
-def _repeat(ctx: Context) -> str:
+def _repeat_rollback(ctx: Context) -> str:
     """What a failed rollback has not undone, once more."""
     run = ctx.status.run
     left = ctx.status.unverified
@@ -176,17 +176,17 @@ def _repeat(ctx: Context) -> str:
         )
     if run is None or run.outcome != "RollbackFailed" or run.rollback is None or left is None:
         raise Refused("no run is under way, so there is nothing to roll back")
-    rollback.repeat(ctx)
+    rollback.repeat_rollback(ctx)
     return f"what run {run.id} has not undone is undone once more"
 
 
-def _good(ctx: Context, act: Intervention) -> str:
+def _confirm_served(ctx: Context, act: Intervention) -> str:
     """A person has looked: what is served is good, although a rollback failed."""
     left = ctx.status.unverified
     if left is None:
         raise Refused("no run is under way, so there is nothing to confirm")
     ctx.status.unverified = None
-    ctx.note(
+    ctx.record_event(
         "Verified", f"{act.by} says that what is served is good, although run {left.run} was not undone", warning=False
     )
     return f"what run {left.run} has left is said to be good; the next version may start"

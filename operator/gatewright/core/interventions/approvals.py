@@ -17,14 +17,14 @@ from gatewright.api.status import GateStatus, Run, StepStatus
 from gatewright.core.model import PinnedSpec
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
-from gatewright.core.spec.expand import expand
+from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
 
-ASKING = ("confirm", "approval")
-ANSWERED = ("Succeeded", "Skipped")
+ASKING_KINDS = ("confirm", "approval")
+ANSWERED_STATES = ("Succeeded", "Skipped")
 
 
-def awaited(run: Run, index: int | None) -> Iterator[tuple[str, GateStatus | StepStatus]]:
+def awaited_answers(run: Run, index: int | None) -> Iterator[tuple[str, GateStatus | StepStatus]]:
     """What is asked again, but for what the stage under way (`index`) asks itself; each with its name in words."""
     if run.phase != "Walking" or run.observe:
         return
@@ -37,18 +37,18 @@ def awaited(run: Run, index: int | None) -> Iterator[tuple[str, GateStatus | Ste
                 yield f"step {step.name} of stage {stage.name}", step
 
 
-def keep_waiting(run: Run, index: int) -> bool:
+def must_wait(run: Run, index: int) -> bool:
     """Whether nothing begins in a stage before people have answered; what is under way in it may end, or be skipped."""
     stage = run.stages[index]
     ending = stage.skippedBy is not None or any(step.state == "Running" for step in stage.steps)
-    return not ending and any(awaited(run, index))
+    return not ending and any(awaited_answers(run, index))
 
 
-def altered(run: Run, before: PinnedSpec, after: PinnedSpec, index: int) -> str:
-    """Which approval, of those that people have been asked for, an edit takes away or alters. Raises Unknown."""
-    wanted = {check.name: _of_check(after, check) for check in after.spec.preflight}
+def altered_approval(run: Run, before: PinnedSpec, after: PinnedSpec, index: int) -> str:
+    """Which approval, of those that people have been asked for, an edit takes away or alters. Raises UnknownReference."""
+    wanted = {check.name: _approval_of_check(after, check) for check in after.spec.preflight}
     for check in before.spec.preflight:
-        asked = _of_check(before, check)
+        asked = _approval_of_check(before, check)
         if asked is not None and wanted.get(check.name) != asked:
             return f"preflight approval {check.name}"
     for number, stage in enumerate(run.stages[: index + 1]):
@@ -56,7 +56,7 @@ def altered(run: Run, before: PinnedSpec, after: PinnedSpec, index: int) -> str:
             old, new = (body.spec.stages[number].steps[place] for body in (before, after))
             if old.approval is None or (step.attempt == 0 and step.state == "Pending"):
                 continue
-            if _of_step(run, after, number, new) != _of_step(run, before, number, old):
+            if _approval_of_step(run, after, number, new) != _approval_of_step(run, before, number, old):
                 return f"approval {step.name} of stage {stage.name}"
     return ""
 
@@ -66,30 +66,30 @@ def ask_again(ctx: Context, before: PinnedSpec, index: int) -> None:
     run, spec = ctx.run, ctx.body.spec
     known = {row.name: row for row in run.preflight}
     run.preflight = [
-        _open_check(ctx, check) if _is_approval(check) else known[check.name]
+        _reopen_check(ctx, check) if _is_approval(check) else known[check.name]
         for check in spec.preflight
         if check.name in known or _is_approval(check)
     ]
     for number, stage in enumerate(run.stages[: index + 1]):
         for place, step in enumerate(stage.steps):
             kinds = [body.spec.stages[number].steps[place].kind for body in (before, ctx.body)]
-            if step.state not in ANSWERED:
+            if step.state not in ANSWERED_STATES:
                 continue
-            if number == index and any(kind in ASKING for kind in kinds):
+            if number == index and any(kind in ASKING_KINDS for kind in kinds):
                 states.move(step, "Pending")
             elif number < index and kinds[1] == "approval":
-                _open_step(ctx, step)
+                _reopen_step(ctx, step)
 
 
-def _open_check(ctx: Context, check: Check) -> GateStatus:
-    return GateStatus(name=check.name, state="Unknown", since=clocks.stamp(ctx.now))
+def _reopen_check(ctx: Context, check: Check) -> GateStatus:
+    return GateStatus(name=check.name, state="Unknown", since=clocks.format_time(ctx.now))
 
 
-def _open_step(ctx: Context, step: StepStatus) -> None:
+def _reopen_step(ctx: Context, step: StepStatus) -> None:
     """The stage stays over: only the question is open again."""
     states.move(step, "Pending")
     states.move(step, "Running")
-    step.startedAt, step.finishedAt = clocks.stamp(ctx.now), None
+    step.startedAt, step.finishedAt = clocks.format_time(ctx.now), None
     step.message, step.skippedBy, step.approvedBy = None, None, []
 
 
@@ -97,12 +97,12 @@ def _is_approval(check: Check) -> bool:
     return check.provider[0] == "approval"
 
 
-def _of_check(body: PinnedSpec, check: Check) -> Approval | None:
+def _approval_of_check(body: PinnedSpec, check: Check) -> Approval | None:
     """Who is asked, with its references resolved."""
-    return Approval.model_validate(expand(check.provider[1], body.names)) if _is_approval(check) else None
+    return Approval.model_validate(expand_references(check.provider[1], body.names)) if _is_approval(check) else None
 
 
-def _of_step(run: Run, body: PinnedSpec, stage: int, step: Step) -> Approval | None:
+def _approval_of_step(run: Run, body: PinnedSpec, stage: int, step: Step) -> Approval | None:
     if step.approval is None:
         return None
-    return Approval.model_validate(expand(step.approval.model_dump(), names_at(body, run, stage)))
+    return Approval.model_validate(expand_references(step.approval.model_dump(), names_at(body, run, stage)))

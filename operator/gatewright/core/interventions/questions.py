@@ -12,14 +12,14 @@ from gatewright.core.interventions import approvals
 from gatewright.core.model import Intervention
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, Refused
-from gatewright.core.run.stages import current, end_step, fail_current, fail_step
+from gatewright.core.run.stages import current_stage_index, end_step, fail_current, fail_step
 from gatewright.core.spec import edits
-from gatewright.core.spec.expand import expand
+from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
 
 
 @dataclass(slots=True)
-class Asked:
+class Question:
     """A step or a check that waits for people."""
 
     kind: str
@@ -35,14 +35,14 @@ class Asked:
         return f"{self.kind} {where}" if self.kind == "approval" else where
 
 
-def waiting(ctx: Context) -> list[Asked]:
+def open_questions(ctx: Context) -> list[Question]:
     """Everything that people could answer now."""
-    return [*_checks(ctx), *_steps(ctx)]
+    return [*_questions_of_checks(ctx), *_questions_of_steps(ctx)]
 
 
-def request(ctx: Context, asked: Asked) -> str:
+def describe_question(ctx: Context, asked: Question) -> str:
     """What is asked of whom, and how it is answered."""
-    after = f", after an edit ({edits.told(ctx.run.edits)})" if ctx.run.edits else ""
+    after = f", after an edit ({edits.summarize_edits(ctx.run.edits)})" if ctx.run.edits else ""
     if asked.kind == "confirm":
         how = f"kubectl release confirm {ctx.view.name}"
         return f"step {asked.line.name} waits for a person ({how}){after}: {asked.config['instructions']}"
@@ -55,10 +55,10 @@ def request(ctx: Context, asked: Asked) -> str:
     return f"{what} waits for a person: approval{who}{count} (kubectl release approve {ctx.view.name}){after}"
 
 
-def where(ctx: Context) -> str:
+def describe_place(ctx: Context) -> str:
     """Where the run stands, for those who meant another place."""
     run = ctx.run
-    index = current(run)
+    index = current_stage_index(run)
     if run.phase in ("Walking", "Paused") and index is not None:
         stage = run.stages[index]
         step = next((f", step {step.name} is {step.state}" for step in stage.steps if step.state == "Running"), "")
@@ -66,7 +66,7 @@ def where(ctx: Context) -> str:
     return f"run {run.id} is {run.phase}"
 
 
-def _checks(ctx: Context) -> Iterator[Asked]:
+def _questions_of_checks(ctx: Context) -> Iterator[Question]:
     run = ctx.run
     if run.phase not in ("Preflight", "Walking") or run.observe:
         return
@@ -74,45 +74,47 @@ def _checks(ctx: Context) -> Iterator[Asked]:
     for row in run.preflight:
         kind, config = checks[row.name].provider if row.name in checks else ("", None)
         if kind == "approval" and row.state not in ("Passing", "Failed"):
-            yield Asked(kind, row, None, expand(config, names_at(ctx.body, run, None)), again=run.phase == "Walking")
+            yield Question(
+                kind, row, None, expand_references(config, names_at(ctx.body, run, None)), again=run.phase == "Walking"
+            )
 
 
-def _steps(ctx: Context) -> Iterator[Asked]:
-    run, under_way = ctx.run, current(ctx.run)
+def _questions_of_steps(ctx: Context) -> Iterator[Question]:
+    run, under_way = ctx.run, current_stage_index(ctx.run)
     if run.phase != "Walking":
         return
     for index, (stage, wanted) in enumerate(zip(run.stages, ctx.body.spec.stages, strict=True)):
         for line, step in zip(stage.steps, wanted.steps, strict=True):
-            if line.state == "Running" and step.kind in approvals.ASKING:
+            if line.state == "Running" and step.kind in approvals.ASKING_KINDS:
                 asked = (step.approval or step.confirm).model_dump()  # type: ignore[union-attr]  # one is given
-                config = expand(asked, names_at(ctx.body, run, index))
-                yield Asked(step.kind, line, stage.name, config, index, again=index != under_way)
+                config = expand_references(asked, names_at(ctx.body, run, index))
+                yield Question(step.kind, line, stage.name, config, index, again=index != under_way)
 
 
-def _one(ctx: Context, act: Intervention, kinds: tuple[str, ...]) -> Asked:
+def _find_question(ctx: Context, act: Intervention, kinds: tuple[str, ...]) -> Question:
     """The one thing that an act answers."""
-    everything = waiting(ctx)
+    everything = open_questions(ctx)
     if not everything:
-        raise Refused(f"nothing waits for a person: {where(ctx)}")
-    named = [asked for asked in everything if _names(act, asked)]
+        raise Refused(f"nothing waits for a person: {describe_place(ctx)}")
+    named = [asked for asked in everything if _names_question(act, asked)]
     if not named:
-        raise Refused(f"what it names does not wait for a person; {_list(everything)} does")
+        raise Refused(f"what it names does not wait for a person; {_list_questions(everything)} does")
     fitting = [asked for asked in named if asked.kind in kinds]
     if not fitting:
         instead = {"confirm": "Confirm", "approval": "Approve"}[named[0].kind]
         raise Refused(f"{named[0]} is answered by {instead} or Reject, not by {act.action}")
     if len(fitting) > 1:
-        raise Refused(f"it could mean {_list(fitting)}; name one")
+        raise Refused(f"it could mean {_list_questions(fitting)}; name one")
     return fitting[0]
 
 
-def _names(act: Intervention, asked: Asked) -> bool:
+def _names_question(act: Intervention, asked: Question) -> bool:
     if asked.stage is None:
         return act.stage is None and act.step is None and act.gate in (None, asked.line.name)
     return act.gate is None and act.stage in (None, asked.stage) and act.step in (None, asked.line.name)
 
 
-def _list(asked: list[Asked]) -> str:
+def _list_questions(asked: list[Question]) -> str:
     return ", ".join(map(str, asked))
 
 
@@ -123,8 +125,8 @@ def require_member(act: Intervention, groups: Sequence[str], what: str) -> None:
         raise Refused(f"{what} asks for a member of {' or '.join(groups)}; spec.groups shows {shown}")
 
 
-def _approve(ctx: Context, act: Intervention) -> str:
-    asked = _one(ctx, act, ("approval",))
+def _add_approval(ctx: Context, act: Intervention) -> str:
+    asked = _find_question(ctx, act, ("approval",))
     wanted, line = Approval.model_validate(asked.config), asked.line
     require_member(act, wanted.groups, str(asked))
     if act.by in line.approvedBy:
@@ -134,42 +136,42 @@ def _approve(ctx: Context, act: Intervention) -> str:
     if len(line.approvedBy) < wanted.count:
         line.message = f"{len(line.approvedBy)} of {wanted.count}: {who}"[:1000]
         return f"{asked}: {line.message}"
-    _done(ctx, asked, who)
+    _close_question(ctx, asked, who)
     return f"{asked} is {who}"
 
 
-def _confirm(ctx: Context, act: Intervention) -> str:
-    asked = _one(ctx, act, ("confirm",))
-    _done(ctx, asked, f"confirmed by {act.because}")
+def _confirm_step(ctx: Context, act: Intervention) -> str:
+    asked = _find_question(ctx, act, ("confirm",))
+    _close_question(ctx, asked, f"confirmed by {act.attribution}")
     return f"{asked} is confirmed"
 
 
-def _done(ctx: Context, asked: Asked, message: str) -> None:
+def _close_question(ctx: Context, asked: Question, message: str) -> None:
     if isinstance(asked.line, StepStatus):
         end_step(ctx, asked.line, {}, message[:1000])
     else:
-        _settle(ctx, asked.line, "Passing", message)
+        _settle_check(ctx, asked.line, "Passing", message)
 
 
-def _settle(ctx: Context, row: GateStatus, state: Any, message: str) -> None:
-    row.state, row.since, row.message = state, clocks.stamp(ctx.now), message[:1000]
+def _settle_check(ctx: Context, row: GateStatus, state: Any, message: str) -> None:
+    row.state, row.since, row.message = state, clocks.format_time(ctx.now), message[:1000]
 
 
-def _reject(ctx: Context, act: Intervention) -> str:
-    asked = _one(ctx, act, ("approval", "confirm"))
-    message = f"rejected by {act.because}"
+def _reject_question(ctx: Context, act: Intervention) -> str:
+    asked = _find_question(ctx, act, ("approval", "confirm"))
+    message = f"rejected by {act.attribution}"
     if asked.again:  # the question stays open for a Retry; what it would have let go on has failed
         asked.line.message, asked.line.approvedBy = message[:1000], []
         fail_current(ctx, "Step", f"{asked}: {message}")
     elif isinstance(asked.line, StepStatus):
         fail_step(ctx, asked.index, asked.line, message)
     else:
-        _settle(ctx, asked.line, "Failed", message)
+        _settle_check(ctx, asked.line, "Failed", message)
     return f"{asked} is rejected"
 
 
 ANSWERS: Mapping[str, Callable[[Context, Intervention], str]] = {
-    "Approve": _approve,
-    "Reject": _reject,
-    "Confirm": _confirm,
+    "Approve": _add_approval,
+    "Reject": _reject_question,
+    "Confirm": _confirm_step,
 }

@@ -24,17 +24,17 @@ from gatewright.core.checks import followups, judge
 from gatewright.core.interventions import approvals, commands, questions
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
-from gatewright.core.run.operations import JOB_ENDS
-from gatewright.core.run.phases import suspended
-from gatewright.core.run.situations import Situation, difference, edited, unresolved_names
-from gatewright.core.run.stages import current, stops_of
-from gatewright.core.spec.pinned_spec import pin
+from gatewright.core.run.operations import JOB_GRACE_S
+from gatewright.core.run.phases import is_suspended
+from gatewright.core.run.situations import Situation, describe_differences, is_edited, unresolved_names
+from gatewright.core.run.stages import current_stage_index, stops_of
+from gatewright.core.spec.pinned_spec import pin_spec
 
-ORDER = ("Ready", "Reconciling", "Stalled", "Succeeded", "RolledBack", "Paused", "Drifted")
+CONDITION_ORDER = ("Ready", "Reconciling", "Stalled", "Succeeded", "RolledBack", "Paused", "Drifted")
 
 
 @dataclass(slots=True)
-class _Said:
+class _Summary:
     """What is to be said: state in a word, Ready's value, reason, message; and what is waited for."""
 
     state: str
@@ -50,13 +50,17 @@ class _Said:
 def summarize(ctx: Context, situation: Situation) -> None:
     """Write state, stage, message, waitingFor and conditions; untouched where nothing changed."""
     status = ctx.status
-    said = _running(ctx) if status.run is not None and status.run.outcome is None else _resting(ctx, situation)
+    said = (
+        _summarize_run(ctx)
+        if status.run is not None and status.run.outcome is None
+        else _summarize_at_rest(ctx, situation)
+    )
     if status.run is not None and status.run.outcome is not None:
-        said.message += followups.remark(status)
+        said.message += followups.describe_unmet(status)
     status.observedGeneration = ctx.view.generation
-    status.state, status.stage = said.state, _stage(status.run)
+    status.state, status.stage = said.state, _stage_progress(status.run)
     status.message = said.message[:1000]
-    _waiting(ctx, said.waiting)
+    _set_waiting_for(ctx, said.waiting)
     wanted = {"Ready": (said.ready, said.reason, said.message)}
     if said.working:
         wanted["Reconciling"] = ("True", said.reason, said.waiting or said.message)
@@ -64,40 +68,45 @@ def summarize(ctx: Context, situation: Situation) -> None:
         wanted["Stalled"] = ("True", said.reason, said.message)
     if said.paused:
         wanted["Paused"] = ("True", said.reason, said.message)
-    drift = "" if situation == "Adopted" else _drift(ctx)
+    drift = "" if situation == "Adopted" else _describe_drift(ctx)
     was = next((item.message for item in ctx.view.status.conditions if item.type == "Drifted"), "")
     if not drift and ctx.view.run is None and any(standing.unknown for standing in ctx.seen.standings.values()):
         drift = was  # nobody can tell for a moment: what was said of it stays
     if drift:
         wanted["Drifted"] = ("True", "NotAsWanted", drift)
         if ctx.view.run is None and not was:
-            ctx.note("Drifted", drift, warning=True)  # in a run its rows tell of each difference
-    wanted |= _ending(status, said)
-    _write(ctx, wanted)
+            ctx.record_event("Drifted", drift, warning=True)  # in a run its rows tell of each difference
+    wanted |= _ending_conditions(status, said)
+    _write_conditions(ctx, wanted)
 
 
-def stalled(ctx: Context, reason: str, message: str, waiting: str) -> None:
+def write_stalled(ctx: Context, reason: str, message: str, waiting: str) -> None:
     """Nothing goes on by itself, and why; said instead of everything else."""
     ctx.status.observedGeneration = ctx.view.generation
-    ctx.status.state, ctx.status.stage = "Stalled", _stage(ctx.status.run)
+    ctx.status.state, ctx.status.stage = "Stalled", _stage_progress(ctx.status.run)
     ctx.status.message = message[:1000]
-    _waiting(ctx, waiting)
-    _write(ctx, {"Ready": ("False", reason, message), "Stalled": ("True", reason, message)})
+    _set_waiting_for(ctx, waiting)
+    _write_conditions(ctx, {"Ready": ("False", reason, message), "Stalled": ("True", reason, message)})
 
 
-def _running(ctx: Context) -> _Said:
+def _summarize_run(ctx: Context) -> _Summary:
     run = ctx.run
-    phase = {"Walking": _walking, "Preflight": _preflight, "Paused": _paused, "Guarding": _guarding}
-    said = phase.get(run.phase, _returning)(ctx, run)
-    said.message += _edited(ctx, run)
+    phase = {
+        "Walking": _summarize_stages,
+        "Preflight": _summarize_preflight,
+        "Paused": _summarize_paused,
+        "Guarding": _summarize_guarding,
+    }
+    said = phase.get(run.phase, _summarize_rollback)(ctx, run)
+    said.message += _describe_edit(ctx, run)
     if said.ready == "True" and (ctx.view.problems or ctx.view.spec is None):  # what is wanted now cannot be told
         said.ready, said.reason, said.stalled = "False", "InvalidSpec", True
     if ctx.view.spec is not None and ctx.view.spec.version != run.version and said.ready == "True":
-        _queued(said, ctx.view.spec.version, ctx.view.spec.supersede)
+        _mark_queued(said, ctx.view.spec.version, ctx.view.spec.supersede)
     return said
 
 
-def _edited(ctx: Context, run: Run) -> str:
+def _describe_edit(ctx: Context, run: Run) -> str:
     """What is to be said of an edit that does not count yet, and what makes it count."""
     spec = ctx.view.spec
     if ctx.view.problems or spec is None:
@@ -105,15 +114,15 @@ def _edited(ctx: Context, run: Run) -> str:
     if spec.version != run.version:
         then = {"Reject": "is ignored"}.get(spec.supersede, "waits for this run to end")
         return "" if run.phase in ("RollingBack", "Verifying") else f"; {spec.version} {then}"
-    if ctx.view.generation == run.generation or ctx.body_ is None:
+    if ctx.view.generation == run.generation or ctx.body_if_read is None:
         return ""
-    if pin(spec, run.id, ctx.body.names.get("lastGood.version")).hash() == run.bodyHash:
+    if pin_spec(spec, run.id, ctx.body.names.get("lastGood.version")).hash() == run.bodyHash:
         return ""
     retry = "" if run.phase in ("Guarding", "RollingBack", "Verifying") else ", or from a Retry of a failed stage"
     return f"; the spec was edited: the edit counts from the next run{retry}"
 
 
-def _queued(said: _Said, version: str, supersede: str) -> None:
+def _mark_queued(said: _Summary, version: str, supersede: str) -> None:
     """What is live is not what is wanted: nothing may take it for ready."""
     if supersede == "Reject":
         said.ready, said.reason, said.stalled = "False", "Ignored", True
@@ -122,27 +131,29 @@ def _queued(said: _Said, version: str, supersede: str) -> None:
     said.waiting = f"{said.waiting}; then {version} starts" if said.waiting else f"{version} to start"
 
 
-def _preflight(ctx: Context, run: Run) -> _Said:
-    open_ = questions.waiting(ctx)
+def _summarize_preflight(ctx: Context, run: Run) -> _Summary:
+    open_ = questions.open_questions(ctx)
     lines = [item.line.name for item in open_]
     row = next((row for row in run.preflight if row.state != "Passing" and row.name not in lines), None)
     if row is None and open_:
-        text = questions.request(ctx, open_[0])
+        text = questions.describe_question(ctx, open_[0])
         waiting = f"{text}; nothing was touched"
-        waiting += _foreseen(run)
-        return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{run.version}: {text}", waiting, working=True)
+        waiting += _describe_early_breaches(run)
+        return _Summary(
+            "WaitingForPerson", "Unknown", "WaitingForPerson", f"{run.version}: {text}", waiting, working=True
+        )
     text = f"preflight {judge.describe(row)}" if row else "preflight"
     silent = next((row.name for row in run.guards if row.state == "Unknown"), None)
-    if row is None and suspended(ctx):
-        why, then = commands.standstill(ctx)
+    if row is None and is_suspended(ctx):
+        why, then = commands.describe_standstill(ctx)
         text = f"{why} before the first stage; waits for {then}"
     elif row is None and silent is not None:
         text = f"a first answer of guard {silent}"
-    waiting = f"{text}; nothing was touched{_foreseen(run)}"
-    return _Said("Preflight", "Unknown", "Preflight", f"{run.version}: {text}", waiting, working=True)
+    waiting = f"{text}; nothing was touched{_describe_early_breaches(run)}"
+    return _Summary("Preflight", "Unknown", "Preflight", f"{run.version}: {text}", waiting, working=True)
 
 
-def _foreseen(run: Run) -> str:
+def _describe_early_breaches(run: Run) -> str:
     """A guard that breaches before anything is touched: whoever approves should know, and why the run goes on."""
     early = [row for row in run.guards if row.early]
     if not early:
@@ -151,79 +162,79 @@ def _foreseen(run: Run) -> str:
     return f"; already now: {words} (it counts from the first completed deploy on)"
 
 
-def _walking(ctx: Context, run: Run) -> _Said:
-    index = current(run)
-    again = any(approvals.awaited(run, index))
+def _summarize_stages(ctx: Context, run: Run) -> _Summary:
+    index = current_stage_index(run)
+    again = any(approvals.awaited_answers(run, index))
     if index is None and not again:
-        return _Said("Progressing", "Unknown", "Progressing", f"{run.version}: all stages passed", working=True)
+        return _Summary("Progressing", "Unknown", "Progressing", f"{run.version}: all stages passed", working=True)
     text = (
         f"{run.version}: stage {run.stages[index].name}" if index is not None else f"{run.version}: all stages passed"
     )
-    if suspended(ctx):
-        return _suspended(ctx, text)
+    if is_suspended(ctx):
+        return _summarize_suspended(ctx, text)
     if run.stopping:
-        held = _stuck_stop(ctx)
+        held = _describe_stuck_stop(ctx)
         waiting = f"job {run.stopping[0].subject.partition('/')[2]} of a failed stage to stop; nothing else starts before{held}"
-        return _Said("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
+        return _Summary("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
     if run.differences:
-        return _different(ctx, run, text)
+        return _summarize_difference(ctx, run, text)
     if again or index is None:
-        return _asking(ctx, text, questions.waiting(ctx))
+        return _summarize_question(ctx, text, questions.open_questions(ctx))
     stage = run.stages[index]
     step = next((step for step in stage.steps if step.state == "Running"), None)
     if step is not None:
-        return _stepping(ctx, run, index, text)
+        return _summarize_step(ctx, run, index, text)
     if ctx.seen.looking:
         waiting = f"a look at {ctx.seen.looking}"
-        return _Said("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
-    waiting, state = _gating(run, stage.gates, stage.state)
+        return _Summary("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
+    waiting, state = _describe_gates(run, stage.gates, stage.state)
     overdue = f" ({stage.message})" if stage.message else ""
-    return _Said(state, "Unknown", state, f"{text} is {state.lower()}{overdue}", waiting, working=True)
+    return _Summary(state, "Unknown", state, f"{text} is {state.lower()}{overdue}", waiting, working=True)
 
 
-def _stepping(ctx: Context, run: Run, index: int, text: str) -> _Said:
+def _summarize_step(ctx: Context, run: Run, index: int, text: str) -> _Summary:
     stage = run.stages[index]
     number = next(n for n, step in enumerate(stage.steps) if step.state == "Running")
     step, wanted = stage.steps[number], ctx.body.spec.stages[index].steps[number]
-    open_ = questions.waiting(ctx)
+    open_ = questions.open_questions(ctx)
     if open_:
-        return _asking(ctx, text, open_)
+        return _summarize_question(ctx, text, open_)
     due = clocks.due(run, "step")
     ends = "until" if wanted.kind == "wait" else "fails at"
-    due = due - timedelta(seconds=JOB_ENDS) if due is not None and wanted.job is not None else due
-    deadline = f"; {ends} {clocks.stamp(due)[:19]}Z" if due is not None else ""
+    due = due - timedelta(seconds=JOB_GRACE_S) if due is not None and wanted.job is not None else due
+    deadline = f"; {ends} {clocks.format_time(due)[:19]}Z" if due is not None else ""
     problem = f": {step.message}" if step.message else ""
-    held = f"; clocks stand still: {_held(run)}" if run.held else ""
+    held = f"; clocks stand still: {_describe_hold(run)}" if run.held else ""
     waiting = f"{wanted.kind} step {step.name} of stage {stage.name}{problem}{deadline}{held}"
-    return _Said(
+    return _Summary(
         "Progressing", "Unknown", "Progressing", f"{text}, step {step.name}{problem}{held}", waiting, working=True
     )
 
 
-def _asking(ctx: Context, text: str, open_: list[questions.Asked]) -> _Said:
-    waiting = questions.request(ctx, open_[0])
-    return _Said("WaitingForPerson", "Unknown", "WaitingForPerson", f"{text}, {waiting}", waiting, working=True)
+def _summarize_question(ctx: Context, text: str, open_: list[questions.Question]) -> _Summary:
+    waiting = questions.describe_question(ctx, open_[0])
+    return _Summary("WaitingForPerson", "Unknown", "WaitingForPerson", f"{text}, {waiting}", waiting, working=True)
 
 
-def _held(run: Run) -> str:
+def _describe_hold(run: Run) -> str:
     """Why clocks stand still, with the words of the guard or gate that holds."""
     rows = [*run.guards, *(row for stage in run.stages for row in stage.gates)]
     row = next((row for row in rows if row.state in ("Holding", "Expired") and run.held == f"{row.name} holds"), None)
     return judge.describe(row) if row is not None else run.held or ""
 
 
-def _stuck_stop(ctx: Context) -> str:
+def _describe_stuck_stop(ctx: Context) -> str:
     """What keeps the Job of a failed stage from stopping, as far as that is known."""
     words = (ctx.progress(operation) for operation in stops_of(ctx.run))
     return next((f": {item.message}" for item in words if item.message), "")
 
 
-def _suspended(ctx: Context, text: str) -> _Said:
+def _summarize_suspended(ctx: Context, text: str) -> _Summary:
     """Somebody, or a guard, has stopped the walk."""
-    why, then = commands.standstill(ctx)
-    why += _meanwhile(ctx.run)
+    why, then = commands.describe_standstill(ctx)
+    why += _describe_meanwhile(ctx.run)
     by_guard = ctx.run.paused is not None and ctx.run.paused.startswith("guard ")
-    return _Said(
+    return _Summary(
         "Suspended",
         "Unknown",
         "Suspended",
@@ -235,24 +246,24 @@ def _suspended(ctx: Context, text: str) -> _Said:
     )
 
 
-def _meanwhile(run: Run) -> str:
+def _describe_meanwhile(run: Run) -> str:
     """What runs instead while nothing goes on anyway."""
-    return f"; {_listed([row.message for row in run.differences])}" if run.differences else ""
+    return f"; {_first_and_count([row.message for row in run.differences])}" if run.differences else ""
 
 
-def _different(ctx: Context, run: Run, text: str) -> _Said:
+def _summarize_difference(ctx: Context, run: Run, text: str) -> _Summary:
     """What runs instead, since when, what unblocks it, and what happens if nothing does."""
     row = run.differences[0]
-    due = clocks.due(run, clocks.DIFFERENCE)
+    due = clocks.due(run, clocks.DIFFERENCE_CLOCK)
     more = f" (and {len(run.differences) - 1} more)" if len(run.differences) > 1 else ""
     then = "the release is rolled back" if run.phase == "Guarding" else "the stage fails"
-    deadline = f"; {then} at {clocks.stamp(due)[:19]}Z" if due is not None else ""
+    deadline = f"; {then} at {clocks.format_time(due)[:19]}Z" if due is not None else ""
     waiting = f"{row.message}{more}, since {row.since[:19]}Z; make it so again, or roll back (kubectl release rollback "
     waiting += f"{ctx.view.name}); clocks stand still{deadline}"
-    return _Said("Holding", "Unknown", "Holding", f"{text}: {row.message}{more}", waiting, working=True)
+    return _Summary("Holding", "Unknown", "Holding", f"{text}: {row.message}{more}", waiting, working=True)
 
 
-def _gating(run: Run, gates: list[GateStatus], state: str) -> tuple[str, str]:
+def _describe_gates(run: Run, gates: list[GateStatus], state: str) -> tuple[str, str]:
     order = ("Expired", "Holding", "Breaching", "Unknown")
     rows = [*gates, *run.availability, *(row for row in run.guards if not row.early and not row.acknowledged)]
     row = next((row for wanted in order for row in rows if row.state == wanted), None)
@@ -268,30 +279,30 @@ def _gating(run: Run, gates: list[GateStatus], state: str) -> tuple[str, str]:
         return f"{kind} {judge.describe(row)}, since {row.since}", "Breaching"
     if row is not None:
         return f"a first answer of {kind} {row.name}", "Gating"
-    until = f" until {clocks.stamp(due)[:19]}Z" if due is not None else ""
+    until = f" until {clocks.format_time(due)[:19]}Z" if due is not None else ""
     silent = next((row for row in run.guards if row.acknowledged and row.state in ("Expired", "Holding")), None)
     said = f"; guard {judge.describe(silent)} (a person has let the run go on)" if silent is not None else ""
     return f"the bake of this stage{until}{said}", "Baking"
 
 
-def _paused(ctx: Context, run: Run) -> _Said:
-    index = current(run)
+def _summarize_paused(ctx: Context, run: Run) -> _Summary:
+    index = current_stage_index(run)
     stage = run.stages[index or 0]
-    text = f"{run.version}: stage {stage.name} failed: {stage.message or ''}{_meanwhile(run)}"
+    text = f"{run.version}: stage {stage.name} failed: {stage.message or ''}{_describe_meanwhile(run)}"
     waiting = f"a person: kubectl release retry {ctx.view.name}, or skip, rollback, abort"
-    return _Said("Paused", "False", "Paused", text, waiting, stalled=True, paused=True)
+    return _Summary("Paused", "False", "Paused", text, waiting, stalled=True, paused=True)
 
 
-def _guarding(ctx: Context, run: Run) -> _Said:
+def _summarize_guarding(ctx: Context, run: Run) -> _Summary:
     text = f"{run.version}: all stages are done"
-    if suspended(ctx) and (run.paused or "").startswith("guard "):
-        return _suspended(ctx, text)
+    if is_suspended(ctx) and (run.paused or "").startswith("guard "):
+        return _summarize_suspended(ctx, text)
     if run.differences:
-        return _different(ctx, run, text)
+        return _summarize_difference(ctx, run, text)
     rows = [*run.availability, *(row for row in run.guards if not row.early)]
     row = next((row for wanted in ("Expired", "Holding", "Breaching") for row in rows if row.state == wanted), None)
     due = clocks.due(run, "guard")
-    until = f" until {clocks.stamp(due)[:19]}Z" if due is not None else ""
+    until = f" until {clocks.format_time(due)[:19]}Z" if due is not None else ""
     waiting = f"guards watch{until}, then {run.version} is last good"
     if row is not None and row.state == "Expired":
         waiting = f"an answer of guard {judge.describe(row)}; until then nothing is promoted and nothing undone "
@@ -300,31 +311,31 @@ def _guarding(ctx: Context, run: Run) -> _Said:
         waiting = f"{row.message}; nothing is promoted until it runs"
     elif row is not None:
         waiting = f"guard {judge.describe(row)}"
-    if suspended(ctx):
-        why, then = commands.standstill(ctx)
+    if is_suspended(ctx):
+        why, then = commands.describe_standstill(ctx)
         waiting = f"{why}; waits for {then}"
-    lost = next((f"{name}: {sight.problem}" for name, sight in ctx.seen.sights.items() if sight.problem), None)
-    untold = observed.untold(ctx) if not run.observe else None
+    lost = next((f"{name}: {sight.problem}" for name, sight in ctx.seen.live_states.items() if sight.problem), None)
+    untold = observed.unobserved_reason(ctx) if not run.observe else None
     lost = lost or ctx.seen.looking
     if lost or untold:
         waiting = f"cannot be made last good: {lost or untold}"
     if untold:
-        return _Said("Guarding", "Unknown", "Guarding", f"{text}; {untold}", waiting, working=True)
+        return _Summary("Guarding", "Unknown", "Guarding", f"{text}; {untold}", waiting, working=True)
     if run.availability:
-        return _Said(
+        return _Summary(
             "Guarding", "Unknown", "Unavailable", f"{text}; {run.availability[0].message}", waiting, working=True
         )
     if run.observe:  # nothing was deployed
-        return _Said("Guarding", "Unknown", "Guarding", f"{run.version} is only observed", waiting, working=True)
-    nobody = f" ({remark})" if (remark := _remark(ctx)) else ""
-    return _Said("Guarding", "True", "Guarding", f"serving {run.version}{nobody}; guards watch{until}", waiting)
+        return _Summary("Guarding", "Unknown", "Guarding", f"{run.version} is only observed", waiting, working=True)
+    nobody = f" ({remark})" if (remark := _describe_idle(ctx)) else ""
+    return _Summary("Guarding", "True", "Guarding", f"serving {run.version}{nobody}; guards watch{until}", waiting)
 
 
-def _returning(ctx: Context, run: Run) -> _Said:
+def _summarize_rollback(ctx: Context, run: Run) -> _Summary:
     assert run.rollback is not None
     if run.phase == "Verifying":
         row = next((row for row in run.rollback.verify if row.state != "Passing"), None)
-        changed = difference(ctx.seen)
+        changed = describe_differences(ctx.seen)
         trouble = next((standing.trouble for standing in ctx.seen.standings.values() if standing.trouble), "")
         waiting = f"verification of the rollback{f', {judge.describe(row)}' if row else ''}"
         waiting += f"; {trouble}" if trouble else ""
@@ -336,25 +347,25 @@ def _returning(ctx: Context, run: Run) -> _Said:
         if line is not None and line.kind == "Stop":
             waiting = f"job {line.subject.partition('/')[2]} to stop{problem}"
     text = f"rolling back {run.version}: {run.rollback.reason}"
-    return _Said("RollingBack", "False", "RollingBack", text, waiting, working=True)
+    return _Summary("RollingBack", "False", "RollingBack", text, waiting, working=True)
 
 
-def _resting(ctx: Context, situation: Situation) -> _Said:
+def _summarize_at_rest(ctx: Context, situation: Situation) -> _Summary:
     status, spec = ctx.status, ctx.view.spec
     run, version = status.run, spec.version if spec is not None else ""
-    if situation == "Invalid" or (situation != "Leaving" and (ctx.view.problems or spec is None)):
+    if situation == "Invalid" or (situation != "Deleting" and (ctx.view.problems or spec is None)):
         # the last one has no words where there are more than were counted
         count = f"{len(ctx.view.problems) - 1}" if all(ctx.view.problems) else f"at least {len(ctx.view.problems) - 1}"
         more = f" (and {count} more)" if len(ctx.view.problems) > 1 else ""
         text = (ctx.view.problems or ("spec cannot be read",))[0] + more
-        return _Said("Invalid", "False", "InvalidSpec", text, "a corrected spec", stalled=True)
+        return _Summary("Invalid", "False", "InvalidSpec", text, "a corrected spec", stalled=True)
     if status.unverified is not None and (situation == "Unverified" or ctx.view.run is not None):
-        return _unverified(ctx)
+        return _summarize_unverified(ctx)
     if situation == "Unobserved":
-        return _Said("Pending", "Unknown", "Unobserved", f"{version}: its targets are being looked at", working=True)
-    if situation == "Unseen":
+        return _Summary("Pending", "Unknown", "Unobserved", f"{version}: its targets are being looked at", working=True)
+    if situation == "TargetsNotRead":
         text = f"{version} cannot start yet: nobody knows what is there now"
-        return _Said(
+        return _Summary(
             "Pending",
             "Unknown",
             "Unobserved",
@@ -363,65 +374,67 @@ def _resting(ctx: Context, situation: Situation) -> _Said:
             working=True,
         )
     if situation == "Drifted":
-        text = f"{version} was promoted, but {difference(ctx.seen)}"
+        text = f"{version} was promoted, but {describe_differences(ctx.seen)}"
         waiting = f"the target to be put back, a Retry (kubectl release retry {ctx.view.name}), or a new version"
-        return _Said("Drifted", "False", "Drifted", text, waiting, stalled=True)
+        return _Summary("Drifted", "False", "Drifted", text, waiting, stalled=True)
     if situation == "Unconnected":
-        text = f"{version} cannot start: {_listed(ctx.seen.unconnected)}"
-        return _Said("Waiting", "False", "ConnectionNotFound", text, f"{ctx.seen.unconnected[0]}", working=True)
+        text = f"{version} cannot start: {_first_and_count(ctx.seen.unconnected)}"
+        return _Summary("Waiting", "False", "ConnectionNotFound", text, f"{ctx.seen.unconnected[0]}", working=True)
     if situation == "Unresolved":
         names = unresolved_names(ctx.view, ctx.seen)
-        text = f"{version} cannot start: {_listed(names)}"
-        return _Said(
+        text = f"{version} cannot start: {_first_and_count(names)}"
+        return _Summary(
             "Invalid", "False", "InvalidSpec", text, "a spec without it, or a first promoted version", stalled=True
         )
     if situation == "Settling":
-        name, unready = next((name, sight.unready) for name, sight in ctx.seen.sights.items() if sight.unready)
+        name, unready = next((name, sight.unready) for name, sight in ctx.seen.live_states.items() if sight.unready)
         text = f"{version} is what {name} has, but not what runs: {unready}"
         waiting = f"{name} to run it ({unready}), looked at again every 30s; adopt: Never walks the stages instead"
-        return _Said("Waiting", "Unknown", "Settling", text, waiting, working=True)
-    if situation == "Missing":
-        name, problem = next((name, sight.problem) for name, sight in ctx.seen.sights.items() if sight.problem)
+        return _Summary("Waiting", "Unknown", "Settling", text, waiting, working=True)
+    if situation == "TargetMissing":
+        name, problem = next((name, sight.problem) for name, sight in ctx.seen.live_states.items() if sight.problem)
         text = f"{version} cannot start: {name}: {problem}"
         reason = "TargetNotFound" if problem.startswith("there is no") else "TargetUnfit"
-        return _Said("Waiting", "False", reason, text, f"{name}: {problem}; looked at again every 30s", working=True)
+        return _Summary("Waiting", "False", reason, text, f"{name}: {problem}; looked at again every 30s", working=True)
     if situation == "Suspended":
         text = f"{version} is not started: the Release is suspended"
-        return _Said("Suspended", "Unknown", "Suspended", text, "spec.suspend to be false", paused=True, working=True)
+        return _Summary(
+            "Suspended", "Unknown", "Suspended", text, "spec.suspend to be false", paused=True, working=True
+        )
     if situation == "Unadmitted":
         text = f"{version} cannot start: {ctx.seen.doubt}"
-        return _Said(
+        return _Summary(
             "Waiting", "False", "PolicyNotInForce", text, "the admission policies to be in force", working=True
         )
     if situation == "Blocked":
         text = f"{version} waits for release {ctx.seen.rival}, which has one of its targets"
-        return _Said("Waiting", "Unknown", "Blocked", text, f"release {ctx.seen.rival} to end its run", working=True)
+        return _Summary("Waiting", "Unknown", "Blocked", text, f"release {ctx.seen.rival} to end its run", working=True)
     live = status.live.version if status.live else ""
-    if situation in ("Settled", "Adopted"):
-        return _serving(ctx, version)
-    if run and run.outcome == "Promoted" and run.version == version and situation not in ("Rejected", "Ended"):
-        return _serving(ctx, version)  # it has been promoted in this very pass, in which it was looked at
-    return _after(ctx, status, run, version, live)
+    if situation in ("UpToDate", "Adopted"):
+        return _summarize_serving(ctx, version)
+    if run and run.outcome == "Promoted" and run.version == version and situation not in ("Rejected", "RunEnded"):
+        return _summarize_serving(ctx, version)  # it has been promoted in this very pass, in which it was looked at
+    return _summarize_ended(ctx, status, run, version, live)
 
 
-def _serving(ctx: Context, version: str) -> _Said:
+def _summarize_serving(ctx: Context, version: str) -> _Summary:
     """The wanted version is live, and was seen to be."""
     unknown = next(
         (f"{name}: {standing.unknown}" for name, standing in ctx.seen.standings.items() if standing.unknown), None
     )
     if unknown:
         text = f"{version} was promoted; whether it is live cannot be told: {unknown}"
-        return _Said("Promoted", "Unknown", "Unobserved", text, f"a look at {unknown}", working=True)
-    remark = _remark(ctx)
+        return _Summary("Promoted", "Unknown", "Unobserved", text, f"a look at {unknown}", working=True)
+    remark = _describe_idle(ctx)
     caveat = (ctx.status.live.caveat if ctx.status.live is not None else None) or ""
     caveat = "; ".join(part for part in (caveat, remark if remark not in caveat else "") if part)
     text = f"serving {version}{f' ({caveat})' if caveat else ''}"
-    if edited(ctx.view):
+    if is_edited(ctx.view):
         text += f"; the spec was edited: the edit counts from the next version, or from kubectl release retry {ctx.view.name}"
-    return _Said("Promoted", "True", "Promoted", text)
+    return _Summary("Promoted", "True", "Promoted", text)
 
 
-def _unverified(ctx: Context) -> _Said:
+def _summarize_unverified(ctx: Context) -> _Summary:
     left = ctx.status.unverified
     assert left is not None
     version = ctx.view.spec.version if ctx.view.spec is not None else ""
@@ -430,39 +443,39 @@ def _unverified(ctx: Context) -> _Said:
     tried = [left.version]
     if run is not None and run.id != left.run and run.outcome is not None:
         tried.append(run.version)
-        text += f"; {run.version} was started on it and {_ended_how(run)}"
-        text += f", which has not made good: {_listed(left.subjects)}" if left.subjects else ""
+        text += f"; {run.version} was started on it and {_describe_outcome(run)}"
+        text += f", which has not made good: {_first_and_count(left.subjects)}" if left.subjects else ""
     if version not in tried:
         text += f"; {version} is not started on it"
     confirm = f"kubectl release confirm {name} says that what is served is good"
     if ctx.seen.lost:
         text += f"; what was there before it is lost: {ctx.seen.lost}"
         waiting = f"a person to bring back by hand what was there before; then {confirm}"
-        return _Said("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
+        return _Summary("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
     again = f"kubectl release rollback {name} tries again what could not be undone; "
     again = again if run is not None and run.id == left.run and run.outcome == "RollbackFailed" and run.rollback else ""
     waiting = f"a person: {again}{confirm}; kubectl release retry {name} starts {version}"
-    return _Said("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
+    return _Summary("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
 
 
-def _ended_how(run: Run) -> str:
+def _describe_outcome(run: Run) -> str:
     return "rolled back" if run.rollback is not None else str(run.outcome).lower()
 
 
-def _listed(problems: Sequence[str]) -> str:
+def _first_and_count(problems: Sequence[str]) -> str:
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"{problems[0]}{more}"
 
 
-def _live(ctx: Context, run: Run | None) -> str:
+def _describe_live(ctx: Context, run: Run | None) -> str:
     """What is served, as far as somebody has looked: normally only where a verification has passed."""
     live = ctx.status.live
-    changed = difference(ctx.seen)
+    changed = describe_differences(ctx.seen)
     if changed:
         return f"serving something else than was left: {changed}"
     if live is None or not live.version:
         return "serving what was there before"
-    caveat, remark = live.caveat or "", _remark(ctx)
+    caveat, remark = live.caveat or "", _describe_idle(ctx)
     if caveat or remark:
         more = "" if remark in caveat else remark
         return f"serving {live.version} ({'; '.join(part for part in (caveat, more) if part)})"
@@ -470,42 +483,42 @@ def _live(ctx: Context, run: Run | None) -> str:
     return f"serving {live.version}{' normally' if verified else ''}"
 
 
-def _remark(ctx: Context) -> str:
+def _describe_idle(ctx: Context) -> str:
     """What people should know although nothing is different: nobody runs it."""
     return "; ".join(
         standing.remark for standing in ctx.seen.standings.values() if standing.remark.startswith("nobody")
     )
 
 
-def _after(ctx: Context, status: ReleaseStatus, run: Run | None, version: str, live: str) -> _Said:
-    serving = _live(ctx, run)
+def _summarize_ended(ctx: Context, status: ReleaseStatus, run: Run | None, version: str, live: str) -> _Summary:
+    serving = _describe_live(ctx, run)
     if run is not None and run.version == version and run.outcome == "RollbackFailed":
         text = f"rollback of {version} failed: {run.reason}; a person has said that what is served is good"
-        return _Said("RollbackFailed", "False", "RollbackFailed", text, "a Retry or a new version", stalled=True)
+        return _Summary("RollbackFailed", "False", "RollbackFailed", text, "a Retry or a new version", stalled=True)
     if run is not None and run.version == version and run.outcome in ("Aborted", "Superseded"):
         text = f"{serving}; {version} {run.outcome.lower()}: {run.reason}"
-        return _Said(run.outcome, "False", run.outcome, text, "a Retry or a new version", stalled=True)
+        return _Summary(run.outcome, "False", run.outcome, text, "a Retry or a new version", stalled=True)
     if run is not None and run.version == version and run.outcome == "Observed":
-        return _Said("Observed", "False", "Observed", f"{version} observed: {run.reason}", stalled=True)
+        return _Summary("Observed", "False", "Observed", f"{version} observed: {run.reason}", stalled=True)
     rejected = next((item for item in status.rejected if item.version == version), None)
     if rejected is None:
-        return _Said("Pending", "Unknown", "Pending", f"{version} is about to start", working=True)
+        return _Summary("Pending", "Unknown", "Pending", f"{version} is about to start", working=True)
     text = f"{serving}; {version} rejected by {rejected.reason}"
     if run is None or run.version != version:
-        return _Said("Rejected", "False", "Rejected", text, "a Retry or a new version", stalled=True)
-    return _Said("RolledBack", "False", "RolledBack", text, "a Retry or a new version", stalled=True)
+        return _Summary("Rejected", "False", "Rejected", text, "a Retry or a new version", stalled=True)
+    return _Summary("RolledBack", "False", "RolledBack", text, "a Retry or a new version", stalled=True)
 
 
-def _drift(ctx: Context) -> str:
+def _describe_drift(ctx: Context) -> str:
     """What others have made of what was promoted, or of what the run has changed."""
     run = ctx.view.run
     if run is None:
-        return difference(ctx.seen)
+        return describe_differences(ctx.seen)
     after = ctx.status.run
     return "; ".join(row.message for row in after.differences) if after is not None and after.outcome is None else ""
 
 
-def _ending(status: ReleaseStatus, said: _Said) -> dict[str, tuple[str, str, str]]:
+def _ending_conditions(status: ReleaseStatus, said: _Summary) -> dict[str, tuple[str, str, str]]:
     if said.state in ("Promoted", "Guarding"):
         return {"Succeeded": ("True", said.reason, said.message)} if said.state == "Promoted" else {}
     if said.state == "Rejected":
@@ -519,7 +532,7 @@ def _ending(status: ReleaseStatus, said: _Said) -> dict[str, tuple[str, str, str
     return found
 
 
-def _stage(run: Run | None) -> str | None:
+def _stage_progress(run: Run | None) -> str | None:
     if run is None:
         return None
     over = [n for n, stage in enumerate(run.stages) if stage.state != "Pending"]
@@ -527,17 +540,17 @@ def _stage(run: Run | None) -> str | None:
     return f"{number + 1}/{len(run.stages)} {run.stages[number].name}"
 
 
-def _waiting(ctx: Context, message: str | None) -> None:
+def _set_waiting_for(ctx: Context, message: str | None) -> None:
     if message is None:
         ctx.status.waitingFor = None
     elif ctx.status.waitingFor is None or ctx.status.waitingFor.message != message[:1000]:
-        ctx.status.waitingFor = WaitingFor(message=message[:1000], since=clocks.stamp(ctx.now))
+        ctx.status.waitingFor = WaitingFor(message=message[:1000], since=clocks.format_time(ctx.now))
 
 
-def _write(ctx: Context, wanted: dict[str, tuple[str, str, str]]) -> None:
+def _write_conditions(ctx: Context, wanted: dict[str, tuple[str, str, str]]) -> None:
     """`lastTransitionTime` moves only with the status of a condition."""
     old = {item.type: item for item in ctx.status.conditions}
-    now = clocks.stamp(ctx.now)[:19] + "Z"
+    now = clocks.format_time(ctx.now)[:19] + "Z"
     ctx.status.conditions = [
         Condition(
             type=name,
@@ -547,7 +560,7 @@ def _write(ctx: Context, wanted: dict[str, tuple[str, str, str]]) -> None:
             lastTransitionTime=old[name].lastTransitionTime if name in old and old[name].status == value else now,
             observedGeneration=ctx.view.generation,
         )
-        for name in ORDER
+        for name in CONDITION_ORDER
         if name in wanted
         for value, reason, message in [wanted[name]]
     ]

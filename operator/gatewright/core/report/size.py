@@ -21,7 +21,7 @@ from gatewright.api.release import ReleaseSpec, Stage
 from gatewright.api.status import GateStatus, ReleaseStatus, StageStatus, Undo, dump
 from gatewright.core.spec import edits
 from gatewright.core.spec.changes import changed_by
-from gatewright.core.spec.expand import references
+from gatewright.core.spec.expand import find_references
 
 MOST_BYTES = 256 * 1024
 """Bytes of JSON that a spec may have; a runbook in full has 18 KiB."""
@@ -29,18 +29,18 @@ MOST_VALUES = 10_000
 """Texts, numbers, lists and maps that a spec may have; a runbook in full has 1,100. A model takes some 300 bytes for each."""
 MOST_LEVELS = 64
 """Lists and maps within each other that a spec may have, and the value in the innermost; the samples have 12."""
-_LONGEST_PATH = 200
+_MOST_PATH_CHARS = 200
 MOST_PARTS = 500
 """Steps, gates and compensations of all stages together."""
-MOST_EXPANDED = 512 * 1024
+MOST_EXPANDED_CHARS = 512 * 1024
 """Characters that `vars` may add to a spec when they are put in."""
-LIMIT = 98_000
+MOST_STATUS_BYTES = 98_000
 """Bytes of JSON that a status may have. Kubernetes itself and the write around it add some."""
-SMALL = 22_000
+SMALL_STATUS_CHARS = 22_000
 """A status that has no more characters is not measured: a character has at most four bytes."""
-MOST_ROWS = 66_000
+MOST_ROWS_BYTES = 66_000
 """Bytes that the rows of a spec may take: what people, outputs and earlier runs need comes to them."""
-OVER = ("Passed", "Skipped", "RolledBack")
+FINISHED_STAGE_STATES = ("Passed", "Skipped", "RolledBack")
 
 
 def too_much(used: int, count: int) -> str | None:
@@ -58,7 +58,7 @@ def too_deep(spec: Any) -> str:
 
     No value below that is visited, and of what is above no more than `shape` has counted."""
     steps: tuple[Any, ...] = ("spec",)
-    left = [(steps, iter(_steps(spec)))]
+    left = [(steps, iter(_children_of(spec)))]
     while left:
         above, siblings = left[-1]
         step, inner = next(siblings, (None, None))
@@ -69,51 +69,51 @@ def too_deep(spec: Any) -> str:
         if len(left) == MOST_LEVELS:
             break
         if isinstance(inner, dict | list):
-            left.append((steps, iter(_steps(inner))))
+            left.append((steps, iter(_children_of(inner))))
 
-    return nested_too_deep(_written(steps))
+    return nested_too_deep(_path_of(steps))
 
 
 def nested_too_deep(where: str = "spec") -> str:
     """What to say of a part of a spec that is nested more than MOST_LEVELS deep."""
-    shown = where if len(where) <= _LONGEST_PATH else f"{where[:_LONGEST_PATH]}..."
+    shown = where if len(where) <= _MOST_PATH_CHARS else f"{where[:_MOST_PATH_CHARS]}..."
     return (
         f"{shown}: lists and maps are nested more than {MOST_LEVELS} levels deep, at most {MOST_LEVELS} are read; "
         "make it flatter, or put it into a ConfigMap that its Jobs use"
     )
 
 
-def _steps(value: Any) -> Iterable[tuple[str | int, Any]]:
+def _children_of(value: Any) -> Iterable[tuple[str | int, Any]]:
     if isinstance(value, dict):
         return value.items()
     return enumerate(value) if isinstance(value, list) else ()
 
 
-def _written(steps: tuple[Any, ...]) -> str:
+def _path_of(steps: tuple[Any, ...]) -> str:
     """A path of steps, each with those before it."""
     parts: list[str] = []
     while len(steps) == 2:
         step, steps = steps
-        parts.append(f"[{step}]" if isinstance(step, int) else f".{step[:_LONGEST_PATH]}")
+        parts.append(f"[{step}]" if isinstance(step, int) else f".{step[:_MOST_PATH_CHARS]}")
     return "".join(("spec", *reversed(parts)))
 
 
-def expanded_problem(spec: ReleaseSpec) -> str | None:
+def find_expansion_problem(spec: ReleaseSpec) -> str | None:
     """Why the variables of a spec are not put in."""
     longest = max(map(len, spec.vars.values()), default=0)
-    if longest * MOST_BYTES // len("$(vars.a)") <= MOST_EXPANDED:
+    if longest * MOST_BYTES // len("$(vars.a)") <= MOST_EXPANDED_CHARS:
         return None
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"vars"})
-    added = sum(len(spec.vars.get(name.removeprefix("vars."), "")) for _, name in references(raw, "spec"))
-    if added <= MOST_EXPANDED:
+    added = sum(len(spec.vars.get(name.removeprefix("vars."), "")) for _, name in find_references(raw, "spec"))
+    if added <= MOST_EXPANDED_CHARS:
         return None
     return (
-        f"spec.vars: come to {added // 1024} KiB where they are put in, at most {MOST_EXPANDED // 1024} KiB; "
+        f"spec.vars: come to {added // 1024} KiB where they are put in, at most {MOST_EXPANDED_CHARS // 1024} KiB; "
         "make them shorter, or name them less often"
     )
 
 
-def shape(value: Any, values: float = inf, levels: float = inf) -> tuple[int, int]:
+def measure_shape(value: Any, values: float = inf, levels: float = inf) -> tuple[int, int]:
     """How many values there are within a JSON value, itself included, and how many levels; it may be of any depth.
 
     Where there are more than so many values or levels, it stops, and says one more of either than it may have at least."""
@@ -134,15 +134,15 @@ def shape(value: Any, values: float = inf, levels: float = inf) -> tuple[int, in
 
 def fit(status: ReleaseStatus) -> None:
     """Fold a status until it fits."""
-    if _at_most(status) <= SMALL:
+    if _upper_bound_chars(status) <= SMALL_STATUS_CHARS:
         return
     for fold in FOLDS:
-        if _measured(status) <= LIMIT:
+        if _measure_bytes(status) <= MOST_STATUS_BYTES:
             return
         fold(status)
 
 
-def problem(spec: ReleaseSpec) -> str | None:
+def find_problem(spec: ReleaseSpec) -> str | None:
     """Why the status of a run of this spec could not be written, however much of it is folded."""
     parts = sum(len(stage.steps) + len(stage.gates) + len(stage.rollback.steps) for stage in spec.stages)
     if parts > MOST_PARTS:
@@ -150,15 +150,15 @@ def problem(spec: ReleaseSpec) -> str | None:
     used = sum(_rows_of_stage(stage) for stage in spec.stages)
     used += max((_rows_of_now(stage) for stage in spec.stages), default=0)
     used += sum(40 + len(check.name) for check in (*spec.preflight, *spec.guards, *spec.rollback.verify))
-    used += sum(300 + 3 * len(subject) for stage in spec.stages for subject in _subjects(stage))
-    if used <= MOST_ROWS:
+    used += sum(300 + 3 * len(subject) for stage in spec.stages for subject in _subjects_of(stage))
+    if used <= MOST_ROWS_BYTES:
         return None
     steps = sum(len(stage.steps) + len(stage.rollback.steps) for stage in spec.stages)
     gates = sum(len(stage.gates) for stage in spec.stages)
     return (
         f"spec.stages: {len(spec.stages)} stages with {steps} steps and {gates} gates are too many: their status would have "
-        f"more than 100 KiB ({used} bytes of names and states, at most {MOST_ROWS}); make fewer, give them shorter names, or "
-        "split the Release"
+        f"more than 100 KiB ({used} bytes of names and states, at most {MOST_ROWS_BYTES}); make fewer, "
+        "give them shorter names, or split the Release"
     )
 
 
@@ -167,7 +167,7 @@ def _rows_of_stage(stage: Stage) -> int:
     name = len(stage.name)
     used = 110 + name
     used += sum(60 + len(step.name) for step in stage.steps) + sum(40 + len(gate.name) for gate in stage.gates)
-    used += sum(110 + 2 * name + 40 + len(subject) for subject in _subjects(stage))
+    used += sum(110 + 2 * name + 40 + len(subject) for subject in _subjects_of(stage))
     return used + sum(220 + 2 * name + 2 * len(step.name) for step in stage.rollback.steps)
 
 
@@ -178,13 +178,13 @@ def _rows_of_now(stage: Stage) -> int:
     return lines + sum(170 + name + len(step.name) for step in stage.steps) + 60 * len(stage.gates)
 
 
-def _subjects(stage: Stage) -> set[str]:
+def _subjects_of(stage: Stage) -> set[str]:
     return {subject for step in stage.steps for subject in changed_by(stage, step)}
 
 
-def _at_most(status: ReleaseStatus) -> int:
+def _upper_bound_chars(status: ReleaseStatus) -> int:
     """More characters than a status has, counted without writing it out."""
-    texts = sum(len(text) for text in _texts(status))
+    texts = sum(len(text) for text in _texts_of(status))
     run = status.run
     rows = 0
     if run is not None:
@@ -196,17 +196,17 @@ def _at_most(status: ReleaseStatus) -> int:
     return texts + rows * 450
 
 
-def _texts(status: ReleaseStatus) -> Iterator[str]:
+def _texts_of(status: ReleaseStatus) -> Iterator[str]:
     run = status.run
     if run is not None:
         yield from (*run.people, *run.plan, *run.edits, run.reason or "", run.paused or "")
-        yield from (row.message or "" for row in _rows(status))
+        yield from (row.message or "" for row in _rows_of(status))
         yield from (item.message for item in run.differences)
         for stage in run.stages:
             yield stage.message or ""
             yield from (step.message or "" for step in stage.steps)
             yield from (value for step in stage.steps for value in step.outputs.values())
-        for line in _undo(status):
+        for line in _undo_lines(status):
             yield from (line.message or "", *line.outputs.values())
     yield from (condition.message for condition in status.conditions)
     yield from (row.message or "" for row in status.followUps)
@@ -216,44 +216,44 @@ def _texts(status: ReleaseStatus) -> Iterator[str]:
     yield from (answered.message for answered in status.interventions)
 
 
-def _measured(status: ReleaseStatus) -> int:
+def _measure_bytes(status: ReleaseStatus) -> int:
     return len(json.dumps(dump(status), separators=(",", ":"), ensure_ascii=False).encode())
 
 
 # --- the folds, what is read least first
 
 
-def _past(people: int, reason: int) -> Callable[[ReleaseStatus], None]:
+def _fold_history(people: int, reason: int) -> Callable[[ReleaseStatus], None]:
     """What people did in old runs, the latest so many, and why those ended, in so many bytes."""
 
     def fold(status: ReleaseStatus) -> None:
         for past in status.history:
-            past.people = [_cut(line, 80) or "" for line in past.people[-people:]] if people else []
-            past.reason = _cut(past.reason, reason)
+            past.people = [_cut_bytes(line, 80) or "" for line in past.people[-people:]] if people else []
+            past.reason = _cut_bytes(past.reason, reason)
 
     return fold
 
 
-def _told(notices: int, messages: int, reasons: int) -> Callable[[ReleaseStatus], None]:
+def _fold_reports(notices: int, messages: int, reasons: int) -> Callable[[ReleaseStatus], None]:
     """What somebody was or is to be told, in so many bytes each."""
 
     def fold(status: ReleaseStatus) -> None:
         status.notices = [
-            notice.model_copy(update={"text": _cut(notice.text, notices) or ""}) for notice in status.notices
+            notice.model_copy(update={"text": _cut_bytes(notice.text, notices) or ""}) for notice in status.notices
         ]
         for answered in status.interventions:
-            answered.message = _cut(answered.message, messages) or ""
+            answered.message = _cut_bytes(answered.message, messages) or ""
         for row in status.followUps:
-            row.message = _cut(row.message, messages)
+            row.message = _cut_bytes(row.message, messages)
         for rejected in status.rejected:
-            rejected.reason = _cut(rejected.reason, reasons) or ""
+            rejected.reason = _cut_bytes(rejected.reason, reasons) or ""
 
     return fold
 
 
-def _details_of_stages_that_are_over(status: ReleaseStatus) -> None:
-    for stage in _stages(status):
-        if stage.state not in OVER:
+def _fold_finished_stages(status: ReleaseStatus) -> None:
+    for stage in _stages_of(status):
+        if stage.state not in FINISHED_STAGE_STATES:
             continue
         for row in stage.gates:
             row.message = row.value = row.limit = row.margin = row.since = None
@@ -261,91 +261,91 @@ def _details_of_stages_that_are_over(status: ReleaseStatus) -> None:
             step.message = step.startedAt = step.finishedAt = step.key = None
 
 
-def _details_of_what_is_undone(status: ReleaseStatus) -> None:
-    for line in _undo(status):
+def _fold_undone_lines(status: ReleaseStatus) -> None:
+    for line in _undo_lines(status):
         if line.state == "Succeeded":
             line.message = line.startedAt = None
 
 
-def _long_messages(longest: int) -> Callable[[ReleaseStatus], None]:
+def _fold_messages(longest: int) -> Callable[[ReleaseStatus], None]:
     def fold(status: ReleaseStatus) -> None:
-        for row in _rows(status):
-            row.message = _cut(row.message, longest)
-        for stage in _stages(status):
-            stage.message = _cut(stage.message, 2 * longest)
+        for row in _rows_of(status):
+            row.message = _cut_bytes(row.message, longest)
+        for stage in _stages_of(status):
+            stage.message = _cut_bytes(stage.message, 2 * longest)
             for step in stage.steps:
-                step.message = _cut(step.message, longest)
+                step.message = _cut_bytes(step.message, longest)
         for condition in status.conditions:
-            condition.message = _cut(condition.message, 4 * longest) or ""
-        for line in _undo(status):
-            line.message = _cut(line.message, longest)
-        status.message = _cut(status.message, 4 * longest)
+            condition.message = _cut_bytes(condition.message, 4 * longest) or ""
+        for line in _undo_lines(status):
+            line.message = _cut_bytes(line.message, longest)
+        status.message = _cut_bytes(status.message, 4 * longest)
         if status.waitingFor is not None:
-            status.waitingFor.message = _cut(status.waitingFor.message, 4 * longest) or ""
+            status.waitingFor.message = _cut_bytes(status.waitingFor.message, 4 * longest) or ""
         run = status.run
         if run is None:
             return
-        run.reason = _cut(run.reason, 4 * longest)
-        run.people = [_cut(text, 2 * longest) or "" for text in run.people]
-        run.plan = [_cut(text, 2 * longest) or "" for text in run.plan]
+        run.reason = _cut_bytes(run.reason, 4 * longest)
+        run.people = [_cut_bytes(text, 2 * longest) or "" for text in run.people]
+        run.plan = [_cut_bytes(text, 2 * longest) or "" for text in run.plan]
         run.differences = [
-            item.model_copy(update={"message": _cut(item.message, 2 * longest) or ""}) for item in run.differences
+            item.model_copy(update={"message": _cut_bytes(item.message, 2 * longest) or ""}) for item in run.differences
         ]
         if run.rollback is not None:
-            run.rollback.reason = _cut(run.rollback.reason, 4 * longest) or ""
+            run.rollback.reason = _cut_bytes(run.rollback.reason, 4 * longest) or ""
 
     return fold
 
 
-def _cut(text: str | None, longest: int) -> str | None:
+def _cut_bytes(text: str | None, longest: int) -> str | None:
     """The beginning of a text, in at most so many bytes."""
     if not text or 4 * len(text) <= longest:
         return text or None
     return text.encode()[:longest].decode(errors="ignore") or None
 
 
-def _limits(status: ReleaseStatus) -> None:
-    for row in _rows(status):
+def _drop_limits(status: ReleaseStatus) -> None:
+    for row in _rows_of(status):
         row.limit = row.margin = None
 
 
-def _times(status: ReleaseStatus) -> None:
-    for row in _rows(status):
+def _drop_passing_values(status: ReleaseStatus) -> None:
+    for row in _rows_of(status):
         if row.state == "Passing":
             row.since = row.value = None
 
 
-def _plan(status: ReleaseStatus) -> None:
+def _fold_plan(status: ReleaseStatus) -> None:
     if status.run is not None:
         status.run.plan = status.run.plan[:20]
         status.run.people = status.run.people[-5:]
-        status.run.edits = edits.merged(status.run.edits, (), most=6)
+        status.run.edits = edits.merge_edits(status.run.edits, (), most=6)
 
 
-def _what_others_were_told(status: ReleaseStatus) -> None:
-    _past(0, 80)(status)
-    _told(0, 40, 80)(status)
+def _fold_reports_further(status: ReleaseStatus) -> None:
+    _fold_history(0, 80)(status)
+    _fold_reports(0, 40, 80)(status)
 
 
-def _details_of_now(status: ReleaseStatus) -> None:
+def _drop_gate_details(status: ReleaseStatus) -> None:
     """Last of all: the rows of the stage under way say where it stands, and no more."""
-    for stage in _stages(status):
+    for stage in _stages_of(status):
         for row in stage.gates:
             row.value = row.limit = row.margin = row.message = None
-    for row in _rows(status):
+    for row in _rows_of(status):
         row.approvedBy = row.approvedBy[:3] if row.state == "Passing" else row.approvedBy
 
 
-def _undo(status: ReleaseStatus) -> list[Undo]:
+def _undo_lines(status: ReleaseStatus) -> list[Undo]:
     run = status.run
     return run.rollback.undo if run is not None and run.rollback is not None else []
 
 
-def _stages(status: ReleaseStatus) -> list[StageStatus]:
+def _stages_of(status: ReleaseStatus) -> list[StageStatus]:
     return status.run.stages if status.run is not None else []
 
 
-def _rows(status: ReleaseStatus) -> list[GateStatus]:
+def _rows_of(status: ReleaseStatus) -> list[GateStatus]:
     run = status.run
     if run is None:
         return []
@@ -354,16 +354,16 @@ def _rows(status: ReleaseStatus) -> list[GateStatus]:
 
 
 FOLDS: tuple[Callable[[ReleaseStatus], None], ...] = (
-    _past(2, 200),
-    _told(120, 120, 200),
-    _details_of_stages_that_are_over,
-    _details_of_what_is_undone,
-    _long_messages(200),
-    _plan,
-    _long_messages(80),
-    _limits,
-    _times,
-    _long_messages(20),
-    _what_others_were_told,
-    _details_of_now,
+    _fold_history(2, 200),
+    _fold_reports(120, 120, 200),
+    _fold_finished_stages,
+    _fold_undone_lines,
+    _fold_messages(200),
+    _fold_plan,
+    _fold_messages(80),
+    _drop_limits,
+    _drop_passing_values,
+    _fold_messages(20),
+    _fold_reports_further,
+    _drop_gate_details,
 )

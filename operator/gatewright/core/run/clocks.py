@@ -11,21 +11,21 @@ from datetime import UTC, datetime, timedelta
 
 from gatewright.api.status import Run, Timer
 
-DIFFERENCE = "difference"
+DIFFERENCE_CLOCK = "difference"
 """The clock that ends a hold because others have changed what the run had changed: it ticks while the others stand."""
 
 
-def stamp(at: datetime) -> str:
+def format_time(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def parse(text: str) -> datetime:
-    """The inverse of `stamp`; any RFC 3339 time."""
+def parse_time(text: str) -> datetime:
+    """The inverse of `format_time`; any RFC 3339 time."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A length of time as `41m20s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -35,10 +35,10 @@ def words(seconds: float) -> str:
 
 def start(run: Run, name: str, seconds: float, now: datetime) -> None:
     """Set a clock; it ticks unless the run is held."""
-    if run.held and name != DIFFERENCE:
+    if run.held and name != DIFFERENCE_CLOCK:
         run.timers[name] = Timer(remaining=seconds)
     else:
-        run.timers[name] = Timer(due=stamp(now + timedelta(seconds=seconds)))
+        run.timers[name] = Timer(due=format_time(now + timedelta(seconds=seconds)))
 
 
 def stop(run: Run, *names: str) -> None:
@@ -50,7 +50,7 @@ def stop(run: Run, *names: str) -> None:
 def due(run: Run, name: str) -> datetime | None:
     """When a clock runs out; None while it stands still or is not set."""
     timer = run.timers.get(name)
-    return parse(timer.due) if timer is not None and timer.due else None
+    return parse_time(timer.due) if timer is not None and timer.due else None
 
 
 def expired(run: Run, name: str, now: datetime) -> bool:
@@ -59,7 +59,7 @@ def expired(run: Run, name: str, now: datetime) -> bool:
     return at is not None and now >= at
 
 
-def over(run: Run, name: str, now: datetime) -> bool:
+def is_over(run: Run, name: str, now: datetime) -> bool:
     """Whether a set clock has run out, also one that stands still since then."""
     timer = run.timers.get(name)
     return expired(run, name, now) or (timer is not None and timer.remaining == 0.0)
@@ -69,8 +69,8 @@ def hold(run: Run, why: str, now: datetime) -> None:
     """Stop every clock but the one that ends a hold."""
     run.held = why
     for name, timer in run.timers.items():
-        if timer.due is not None and name != DIFFERENCE:
-            timer.remaining = round(max(0.0, (parse(timer.due) - now).total_seconds()), 3)
+        if timer.due is not None and name != DIFFERENCE_CLOCK:
+            timer.remaining = round(max(0.0, (parse_time(timer.due) - now).total_seconds()), 3)
             timer.due = None
 
 
@@ -79,7 +79,7 @@ def resume(run: Run, now: datetime) -> None:
     run.held = None
     for timer in run.timers.values():
         if timer.remaining is not None:
-            timer.due = stamp(now + timedelta(seconds=timer.remaining))
+            timer.due = format_time(now + timedelta(seconds=timer.remaining))
             timer.remaining = None
 
 
@@ -87,15 +87,15 @@ def shift(run: Run, by: timedelta) -> None:
     """Set ticking clocks forward by the time nobody watched."""
     for timer in run.timers.values():
         if timer.due is not None:
-            timer.due = stamp(parse(timer.due) + by)
+            timer.due = format_time(parse_time(timer.due) + by)
     for line in run.rollback.undo if run.rollback is not None else ():
         if line.due is not None:
-            line.due = stamp(parse(line.due) + by)
+            line.due = format_time(parse_time(line.due) + by)
 
 
-def earliest(run: Run, now: datetime) -> datetime | None:
+def next_due(run: Run, now: datetime) -> datetime | None:
     """When the next clock runs out. One that has run out already, while something else keeps the run, wakes nobody."""
     ticking = [timer.due for timer in run.timers.values()]
     if run.rollback is not None:
         ticking += [line.due for line in run.rollback.undo if line.state == "Running"]
-    return min((at for at in map(parse, filter(None, ticking)) if at > now), default=None)
+    return min((at for at in map(parse_time, filter(None, ticking)) if at > now), default=None)

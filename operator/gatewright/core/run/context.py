@@ -13,12 +13,12 @@ from gatewright.core.checks import judge
 from gatewright.core.checks.window import Verdict
 from gatewright.core.model import Decision, Holding, KubernetesEvent, Observation, Operation, PinnedSpec, Progress, View
 from gatewright.core.run import clocks, states
-from gatewright.core.run.operations import holdings, of_check, path_of, window_of
-from gatewright.core.spec.expand import Unknown
+from gatewright.core.run.operations import find_holdings, operation_of_check, path_of, window_of
+from gatewright.core.spec.expand import UnknownReference
 
-UNKNOWN = Progress("Unknown")
-HISTORY = 10
-REJECTED = 10
+UNKNOWN_PROGRESS = Progress("Unknown")
+MOST_PAST_RUNS = 10
+MOST_REJECTED = 10
 
 
 class Refused(Exception):
@@ -32,10 +32,10 @@ class Context:
     view: View
     seen: Observation
     decision: Decision
-    body_: PinnedSpec | None
-    wakes: list[datetime] = field(default_factory=list)
+    body_if_read: PinnedSpec | None
+    requeue_times: list[datetime] = field(default_factory=list)
     """When it has to be looked at again, besides the clocks of the run."""
-    holdings_: Sequence[Holding] | None = None
+    derived_holdings: Sequence[Holding] | None = None
 
     @property
     def status(self) -> ReleaseStatus:
@@ -52,23 +52,26 @@ class Context:
 
     @property
     def body(self) -> PinnedSpec:
-        assert self.body_ is not None
-        return self.body_
+        assert self.body_if_read is not None
+        return self.body_if_read
 
-    def note(self, reason: str, message: str, warning: bool = False) -> None:
+    def record_event(self, reason: str, message: str, warning: bool = False) -> None:
         """An Event for this transition."""
-        self.decision.notes.append(KubernetesEvent(reason, message[:1000], warning))
+        self.decision.events.append(KubernetesEvent(reason, message[:1000], warning))
 
-    def firmly(self) -> None:
+    def write_now(self) -> None:
         """The write of this pass must not wait."""
-        self.decision.lazy = False
+        self.decision.deferrable = False
 
     def holdings(self) -> Sequence[Holding]:
-        """What the run had changed when it was looked at: what a pass does itself is looked at in the next. Raises Unknown."""
-        if self.holdings_ is None:
+        """What the run had changed when it was looked at: what a pass does itself is looked at in the next.
+
+        Raises UnknownReference.
+        """
+        if self.derived_holdings is None:
             run, body = self.view.run, self.seen.body
-            self.holdings_ = holdings(self.view, body, run) if run is not None and body is not None else []
-        return self.holdings_
+            self.derived_holdings = find_holdings(self.view, body, run) if run is not None and body is not None else []
+        return self.derived_holdings
 
     def snapshots(self) -> Mapping[str, Any]:
         """What the run has recorded so far; what this very pass records counts. Raises LookupError: never taken for nothing."""
@@ -84,13 +87,13 @@ class Context:
 
     def progress(self, operation: Operation) -> Progress:
         """How far an operation is, as observed."""
-        return self.seen.progress.get(operation.id, UNKNOWN)
+        return self.seen.progress.get(operation.id, UNKNOWN_PROGRESS)
 
     def perform(self, operation: Operation, stage: str, step: str) -> None:
         """Ask for an effect; its intent stands in the journal with the same write."""
-        if all(one.id != operation.id for one in self.decision.effects):
-            self.decision.effects.append(operation)
-        self.firmly()
+        if all(one.id != operation.id for one in self.decision.operations):
+            self.decision.operations.append(operation)
+        self.write_now()
         kinds = ("target/", "configmap/", "secret/", "job/", "flags/", "action/")
         if operation.subject.startswith(kinds) and stage:
             entry = JournalEntry(key=operation.key, stage=stage, step=step, subject=operation.subject)
@@ -98,47 +101,51 @@ class Context:
                 self.run.journal.append(entry)
 
 
-def lines(checks: Sequence[Check]) -> list[GateStatus]:
+def fresh_statuses(checks: Sequence[Check]) -> list[GateStatus]:
     """Fresh status lines."""
     return [GateStatus(name=check.name, state="Unknown") for check in checks]
 
 
-def look(
+def evaluate_checks(
     ctx: Context, place: str, checks: Sequence[Check], rows: Sequence[GateStatus], stage: int | None = None
 ) -> None:
     """Bring the status lines of measured checks, jobs and approvals up to what was observed; start jobs that are due."""
     for check, row in zip(checks, rows, strict=True):
         try:
-            _look(ctx, place, check, row, stage)
-        except Unknown as error:  # what it names is not there, and never will be in this run
-            row.state, row.message, row.since = "Failed", str(error)[:1000], clocks.stamp(ctx.now)
+            _evaluate_check(ctx, place, check, row, stage)
+        except UnknownReference as error:  # what it names is not there, and never will be in this run
+            row.state, row.message, row.since = "Failed", str(error)[:1000], clocks.format_time(ctx.now)
 
 
-def _look(ctx: Context, place: str, check: Check, row: GateStatus, stage: int | None) -> None:
-    operation = of_check(ctx.view, ctx.body, ctx.run, place, check, stage)
+def _evaluate_check(ctx: Context, place: str, check: Check, row: GateStatus, stage: int | None) -> None:
+    operation = operation_of_check(ctx.view, ctx.body, ctx.run, place, check, stage)
     if operation is None:
         seen = ctx.seen.verdicts.get(path_of(ctx.run, place, check, window_of(ctx.run, row, stage)))
         fails = (check.onHoldExpired or ("Guarding" if place == "guards" else "Fail")) == "Fail"
-        judge.line(check, row, seen or Verdict("Unknown", 0.0), ctx.now, silence_fails=fails)
+        judge.update_status(check, row, seen or Verdict("Unknown", 0.0), ctx.now, silence_fails=fails)
         return
     if row.state in ("Passing", "Failed"):
         return
     if ctx.run.observe:  # nothing is acted on, and a Job is an act
-        row.state, row.message, row.since = "Passing", f"would run {operation.subject}"[:1000], clocks.stamp(ctx.now)
+        row.state, row.message, row.since = (
+            "Passing",
+            f"would run {operation.subject}"[:1000],
+            clocks.format_time(ctx.now),
+        )
         return
     progress = ctx.progress(operation)
     if progress.state == "Absent":
         ctx.perform(operation, ctx.run.stages[stage].name if stage is not None else "", f"gates/{check.name}")
     if operation.kind != "ask":  # people answer those, not operations
-        judge.by_progress(row, progress, ctx.now)
+        judge.update_from_progress(row, progress, ctx.now)
 
 
-def finish(ctx: Context, outcome: Outcome, reason: str) -> None:
+def finish_run(ctx: Context, outcome: Outcome, reason: str) -> None:
     """End the run: history, finalizer, clocks."""
     run = ctx.run
     states.end(run, outcome)
-    run.finishedAt = clocks.stamp(ctx.now)
-    run.took = clocks.words((ctx.now - clocks.parse(run.startedAt)).total_seconds())
+    run.finishedAt = clocks.format_time(ctx.now)
+    run.took = clocks.format_duration((ctx.now - clocks.parse_time(run.startedAt)).total_seconds())
     run.reason = reason[:1000]
     run.timers.clear()
     run.held = None
@@ -156,13 +163,13 @@ def finish(ctx: Context, outcome: Outcome, reason: str) -> None:
         revision=run.revision,
         people=run.people,
     )
-    ctx.status.history = [past, *(item for item in ctx.status.history if item.id != run.id)][:HISTORY]
-    ctx.decision.release = True
-    ctx.note(outcome, f"{run.version}: {reason}", warning=outcome in ("RolledBack", "RollbackFailed"))
-    ctx.firmly()
+    ctx.status.history = [past, *(item for item in ctx.status.history if item.id != run.id)][:MOST_PAST_RUNS]
+    ctx.decision.remove_finalizer = True
+    ctx.record_event(outcome, f"{run.version}: {reason}", warning=outcome in ("RolledBack", "RollbackFailed"))
+    ctx.write_now()
 
 
-def serve(ctx: Context, served: Served | None) -> None:
+def set_live(ctx: Context, served: Served | None) -> None:
     """Say what is live; the time moves only when the version does."""
-    now = clocks.stamp(ctx.now)
+    now = clocks.format_time(ctx.now)
     ctx.status.live = served.model_copy(update={"since": now}) if served is not None else None

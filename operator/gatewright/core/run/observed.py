@@ -21,27 +21,27 @@ from gatewright.api.status import Difference, GateStatus, StageStatus
 from gatewright.core.model import Holding, Standing
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
-from gatewright.core.run.operations import captured, holdings
+from gatewright.core.run.operations import captured_configs, find_holdings
 from gatewright.core.spec.changes import changed_by
 
-HOLD_FOR = 600.0
+DEFAULT_HOLD_S = 600.0
 """Seconds for which something may be other than the run wants where nothing is said."""
-LOOK_AGAIN = timedelta(seconds=10)
+TROUBLE_RECHECK_INTERVAL = timedelta(seconds=10)
 """When to look again at a target that is in trouble, besides every news of it."""
 
 
-def review(ctx: Context) -> None:
+def update_rows(ctx: Context) -> None:
     """Bring the rows up to what was observed, and set or stop the clock of the difference."""
-    _differences(ctx)
-    _availability(ctx)
+    _update_differences(ctx)
+    _update_availability(ctx)
 
 
 def all_as_wanted(ctx: Context) -> bool:
     """Whether everything that the run has changed was looked at, is as wanted, and runs."""
-    return not ctx.run.differences and not ctx.run.availability and untold(ctx) is None
+    return not ctx.run.differences and not ctx.run.availability and unobserved_reason(ctx) is None
 
 
-def untold(ctx: Context) -> str | None:
+def unobserved_reason(ctx: Context) -> str | None:
     """What could not be looked at, and why; None where everything was."""
     for holding in ctx.holdings():
         standing = ctx.seen.standings.get(holding.subject)
@@ -51,34 +51,36 @@ def untold(ctx: Context) -> str | None:
             return f"{holding.subject} was not looked at yet"
         if standing.unknown:
             return f"nobody can tell what {holding.subject} is now: {standing.unknown}"
-    return _passed_over_now(ctx)
+    return _newly_passed_over(ctx)
 
 
-def _passed_over_now(ctx: Context) -> str | None:
+def _newly_passed_over(ctx: Context) -> str | None:
     """What this very pass has passed over was looked at as something that is still under way."""
     before, run = ctx.view.run, ctx.run
-    if before is None or run.observe or ctx.body_ is None or run.outcome is not None:
+    if before is None or run.observe or ctx.body_if_read is None or run.outcome is not None:
         return None
-    over = [_passed(stage) for stage in run.stages]
-    if not any(any(states) for states in over) or over == [_passed(stage) for stage in before.stages]:
+    over = [_passed_over_flags(stage) for stage in run.stages]
+    if not any(any(states) for states in over) or over == [_passed_over_flags(stage) for stage in before.stages]:
         return None
     seen = {holding.subject for holding in ctx.holdings() if holding.unproved or holding.missing}
-    for holding in holdings(ctx.view, ctx.body, run):
+    for holding in find_holdings(ctx.view, ctx.body, run):
         if (holding.unproved or holding.missing) and holding.subject not in seen:
             return f"{holding.subject} was not looked at since its deploy was passed over"
     return None
 
 
-def _passed(stage: StageStatus) -> tuple[bool, ...]:
+def _passed_over_flags(stage: StageStatus) -> tuple[bool, ...]:
     """Whether the stage, and each of its steps, was passed over."""
     states = [stage.state, *(step.state for step in stage.steps)]
     return tuple(state in ("Failed", "Skipped") for state in states)
 
 
-def lasting(ctx: Context) -> Difference | None:
+def expired_difference(ctx: Context) -> Difference | None:
     """The difference whose time is over, if any."""
     return (
-        ctx.run.differences[0] if ctx.run.differences and clocks.expired(ctx.run, clocks.DIFFERENCE, ctx.now) else None
+        ctx.run.differences[0]
+        if ctx.run.differences and clocks.expired(ctx.run, clocks.DIFFERENCE_CLOCK, ctx.now)
+        else None
     )
 
 
@@ -96,26 +98,28 @@ def target_of(ctx: Context, subject: str) -> Target | None:
     return next((item for item in ctx.body.spec.targets if f"target/{item.name}" == subject), None)
 
 
-def _differences(ctx: Context) -> None:
+def _update_differences(ctx: Context) -> None:
     run = ctx.run
     before = {row.subject: row for row in run.differences}
-    rows = [row for held in ctx.holdings() if (row := _difference(ctx, held, before.get(held.subject))) is not None]
+    rows = [row for held in ctx.holdings() if (row := _difference_row(ctx, held, before.get(held.subject))) is not None]
     said = {row.subject for row in rows}
-    rows += [_lost(ctx, subject, before.get(subject)) for subject in _gone(ctx) if subject not in said]
+    rows += [
+        _missing_row(ctx, subject, before.get(subject)) for subject in _missing_subjects(ctx) if subject not in said
+    ]
     for row in rows:
         if row.subject not in before:
-            ctx.note("Different", f"{run.version}: {row.message}", warning=True)
+            ctx.record_event("Different", f"{run.version}: {row.message}", warning=True)
     if [row.subject for row in rows] != list(before):
-        ctx.firmly()
+        ctx.write_now()
     run.differences = rows
 
     if not rows:
-        clocks.stop(run, clocks.DIFFERENCE)
-    elif clocks.DIFFERENCE not in run.timers:
-        clocks.start(run, clocks.DIFFERENCE, min(hold_for(ctx, row.subject) for row in rows), ctx.now)
+        clocks.stop(run, clocks.DIFFERENCE_CLOCK)
+    elif clocks.DIFFERENCE_CLOCK not in run.timers:
+        clocks.start(run, clocks.DIFFERENCE_CLOCK, min(hold_for(ctx, row.subject) for row in rows), ctx.now)
 
 
-def _difference(ctx: Context, held: Holding, row: Difference | None) -> Difference | None:
+def _difference_row(ctx: Context, held: Holding, row: Difference | None) -> Difference | None:
     standing = ctx.seen.standings.get(held.subject, Standing(unknown="not looked at yet"))
     if standing.unknown and not held.missing:
         return row
@@ -123,25 +127,25 @@ def _difference(ctx: Context, held: Holding, row: Difference | None) -> Differen
     if not message:
         return None
     if row is None:
-        return Difference(subject=held.subject, message=message, since=clocks.stamp(ctx.now))
+        return Difference(subject=held.subject, message=message, since=clocks.format_time(ctx.now))
     if row.message == message:
         return row
     return row.model_copy(update={"message": message})
 
 
-def _gone(ctx: Context) -> list[str]:
+def _missing_subjects(ctx: Context) -> list[str]:
     """What is captured with a target and cannot be found when the run is to be promoted: there is no good state to keep."""
     if ctx.run.phase != "Guarding":
         return []
-    lost = [subject for subject, sight in ctx.seen.sights.items() if sight.problem]
+    lost = [subject for subject, sight in ctx.seen.live_states.items() if sight.problem]
     if lost:
-        ctx.wakes.append(ctx.now + LOOK_AGAIN)
+        ctx.requeue_times.append(ctx.now + TROUBLE_RECHECK_INTERVAL)
     return lost
 
 
-def _lost(ctx: Context, subject: str, row: Difference | None) -> Difference:
-    message = f"{subject}: {ctx.seen.sights[subject].problem}"[:1000]
-    since = row.since if row is not None else clocks.stamp(ctx.now)
+def _missing_row(ctx: Context, subject: str, row: Difference | None) -> Difference:
+    message = f"{subject}: {ctx.seen.live_states[subject].problem}"[:1000]
+    since = row.since if row is not None else clocks.format_time(ctx.now)
     return Difference(subject=subject, message=message, since=since)
 
 
@@ -149,17 +153,17 @@ def hold_for(ctx: Context, subject: str) -> float:
     """Seconds for which something may be other than the run wants."""
     target = target_of(ctx, subject)
     limits = [seconds(target.holdFor)] if target is not None else []
-    limits += [seconds(one.holdFor) for one in ctx.body.spec.targets if subject in captured(ctx.body, one.name)]
+    limits += [seconds(one.holdFor) for one in ctx.body.spec.targets if subject in captured_configs(ctx.body, one.name)]
     limits += [
         seconds(step.flags.holdFor)
         for stage in ctx.body.spec.stages
         for step in stage.steps
         if step.flags is not None and subject in changed_by(stage, step)
     ]
-    return min(limits, default=HOLD_FOR)
+    return min(limits, default=DEFAULT_HOLD_S)
 
 
-def _availability(ctx: Context) -> None:
+def _update_availability(ctx: Context) -> None:
     run = ctx.run
     before = {row.name: row for row in run.availability}
     rows: list[GateStatus] = []
@@ -171,27 +175,29 @@ def _availability(ctx: Context) -> None:
         if standing is None or standing.unknown:
             rows += [before[name]] if name in before else []
             continue
-        row = _available(ctx, name, before.get(name), standing, holding.window)
+        row = _availability_row(ctx, name, before.get(name), standing, holding.window)
         rows += [row] if row is not None else []
     if [(row.name, row.state) for row in rows] != [(row.name, row.state) for row in before.values()]:
-        ctx.firmly()
+        ctx.write_now()
     run.availability = rows
 
 
-def _available(ctx: Context, name: str, row: GateStatus | None, standing: Standing, window: float) -> GateStatus | None:
+def _availability_row(
+    ctx: Context, name: str, row: GateStatus | None, standing: Standing, window: float
+) -> GateStatus | None:
     """The row of one target: in trouble since when, and whether that has lasted its time."""
     if standing.troubled_at is None:
         return None
     if row is None:
-        row = GateStatus(name=name, state="Breaching", since=clocks.stamp(ctx.now))
-        ctx.note("Unavailable", f"{ctx.run.version}: target {name}: {standing.trouble}", warning=True)
+        row = GateStatus(name=name, state="Breaching", since=clocks.format_time(ctx.now))
+        ctx.record_event("Unavailable", f"{ctx.run.version}: target {name}: {standing.trouble}", warning=True)
     message = f"target {name}: {standing.trouble}"[:1000]
     if row.message != message:
         row = row.model_copy(update={"message": message})
 
-    began = clocks.parse(row.since or clocks.stamp(ctx.now))
+    began = clocks.parse_time(row.since or clocks.format_time(ctx.now))
     if row.state != "Failed" and standing.troubled_at - began >= timedelta(seconds=window):
         return row.model_copy(update={"state": "Failed"})
-    ctx.wakes.append(max(began + timedelta(seconds=window), ctx.now + timedelta(seconds=1)))
-    ctx.wakes.append(ctx.now + LOOK_AGAIN)
+    ctx.requeue_times.append(max(began + timedelta(seconds=window), ctx.now + timedelta(seconds=1)))
+    ctx.requeue_times.append(ctx.now + TROUBLE_RECHECK_INTERVAL)
     return row

@@ -15,33 +15,35 @@ from gatewright.api.jobs import Job
 from gatewright.api.release import Check, FlagsStep, Step
 from gatewright.api.status import GateStatus, Run, StepStatus, Undo
 from gatewright.core.checks.window import Rule
-from gatewright.core.model import Holding, Measure, Operation, PinnedSpec, Progress, View, digest
+from gatewright.core.model import Holding, Measure, Operation, PinnedSpec, Progress, View, short_fingerprint
 from gatewright.core.spec.changes import changed_by, flags_subject
-from gatewright.core.spec.expand import Unknown, expand
+from gatewright.core.spec.expand import UnknownReference, expand_references
 from gatewright.core.spec.pinned_spec import names_at
 
-RESTORE_LIMIT = 600.0
+RESTORE_LIMIT_S = 600.0
 """Seconds within which a ConfigMap or Secret that was captured with a target must have returned."""
-JOB_ENDS = 60.0
+JOB_GRACE_S = 60.0
 """Seconds that a Job has after its own deadline, for its pods to end."""
-CONFIGS = "config"
+CONFIG_FIELD = "config"
 """Field of a target that lists the ConfigMaps and Secrets captured with it."""
 
 
-PASSED = ("Failed", "Skipped", "Passed")
+FINISHED_STAGE_STATES = ("Failed", "Skipped", "Passed")
 """States of a stage that the walk has left behind."""
 
 
-def key(view: View, run: Run, *parts: str | int) -> str:
+def operation_key(view: View, run: Run, *parts: str | int) -> str:
     """The key of an operation within a run."""
-    nonce = digest([view.uid, run.id, run.startedAt])[:6]
+    nonce = short_fingerprint([view.uid, run.id, run.startedAt])[:6]
     return ".".join(str(part) for part in (run.id, *parts)) + f"-{nonce}"
 
 
 def child_name(view: View, operation_key: str, step: str) -> str:
     """A deterministic DNS label for the Job of an operation."""
-    return f"{view.name[:30].rstrip('-.')}-{step[:20].rstrip('-')}-{digest([view.uid, operation_key])}".replace(
-        ".", "-"
+    return (
+        f"{view.name[:30].rstrip('-.')}-{step[:20].rstrip('-')}-{short_fingerprint([view.uid, operation_key])}".replace(
+            ".", "-"
+        )
     )
 
 
@@ -51,10 +53,10 @@ def raw_target(body: PinnedSpec, name: str) -> Any:
     return dict([target.provider])
 
 
-def captured(body: PinnedSpec, name: str) -> dict[str, dict[str, Any]]:
+def captured_configs(body: PinnedSpec, name: str) -> dict[str, dict[str, Any]]:
     """Subjects of the ConfigMaps and Secrets that are captured with a target, and how a rollback returns them."""
     config = next(iter(raw_target(body, name).values())) or {}
-    entries = config.get(CONFIGS, []) if isinstance(config, dict) else []
+    entries = config.get(CONFIG_FIELD, []) if isinstance(config, dict) else []
     found: dict[str, dict[str, Any]] = {}
     for entry in entries:
         kind, ref = next((item, entry[item]) for item in ("configMap", "secret") if entry.get(item))
@@ -62,104 +64,104 @@ def captured(body: PinnedSpec, name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def subjects(body: PinnedSpec) -> dict[str, Any]:
+def subjects_of(body: PinnedSpec) -> dict[str, Any]:
     """Everything the stages may change, with the configuration that finds it."""
     known: dict[str, Any] | None = body.memo.get("subjects")
     if known is None:
-        known = body.memo["subjects"] = _subjects(body)
+        known = body.memo["subjects"] = _find_subjects(body)
     return known
 
 
-def _subjects(body: PinnedSpec) -> dict[str, Any]:
+def _find_subjects(body: PinnedSpec) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for target in body.spec.targets:
-        found[f"target/{target.name}"] = expand(dict([target.provider]), body.names)
-        found |= captured(body, target.name)
+        found[f"target/{target.name}"] = expand_references(dict([target.provider]), body.names)
+        found |= captured_configs(body, target.name)
     for stage in body.spec.stages:
         names = {**body.names, "stage": stage.name}
         for step in (*stage.steps, *stage.rollback.steps):
             if step.flags and step.flags.configMap:
-                found.setdefault(expand(f"configmap/{step.flags.configMap}", names), {"captured": False})
+                found.setdefault(expand_references(f"configmap/{step.flags.configMap}", names), {"captured": False})
             elif step.flags and not step.flags.target:
-                found[flags_subject(stage, step)] = expand(dict([step.flags.provider]), names)
+                found[flags_subject(stage, step)] = expand_references(dict([step.flags.provider]), names)
     return found
 
 
-def of_step(view: View, body: PinnedSpec, run: Run, stage: int, step: int) -> list[Operation]:
-    """The operations of the current attempt of a step. Raises expand.Unknown."""
+def operations_of_step(view: View, body: PinnedSpec, run: Run, stage: int, step: int) -> list[Operation]:
+    """The operations of the current attempt of a step. Raises UnknownReference."""
     status = run.stages[stage].steps[step]
     wanted = body.spec.stages[stage].steps[step]
     own = status.key or step_key(view, run, stage, step, status.attempt)
-    return _operations(view, body, run, stage, wanted, own, status.startedAt)
+    return _operations_of(view, body, run, stage, wanted, own, status.startedAt)
 
 
-def stop_of_step(view: View, body: PinnedSpec, run: Run, stage: int, step: int) -> list[Operation]:
-    """What stops the current attempt of a step: only a Job goes on by itself. Raises expand.Unknown."""
+def stops_of_step(view: View, body: PinnedSpec, run: Run, stage: int, step: int) -> list[Operation]:
+    """What stops the current attempt of a step: only a Job goes on by itself. Raises UnknownReference."""
     own = run.stages[stage].steps[step].key or ""
-    jobs = (operation for operation in of_step(view, body, run, stage, step) if operation.kind == "job")
+    jobs = (operation for operation in operations_of_step(view, body, run, stage, step) if operation.kind == "job")
     return [Operation(own, "stop", operation.subject) for operation in jobs]
 
 
 def step_key(view: View, run: Run, stage: int, step: int, attempt: int) -> str:
     """The key that a step's attempt will carry."""
-    return key(view, run, run.stages[stage].name, run.stages[stage].steps[step].name, attempt)
+    return operation_key(view, run, run.stages[stage].name, run.stages[stage].steps[step].name, attempt)
 
 
-def of_undo(view: View, body: PinnedSpec, run: Run, undo: Undo) -> list[Operation]:
-    """The operations of one line of the rollback. Raises expand.Unknown."""
+def operations_of_undo(view: View, body: PinnedSpec, run: Run, undo: Undo) -> list[Operation]:
+    """The operations of one line of the rollback. Raises UnknownReference."""
     own = undo.key or ""
     if undo.kind == "Stop":
         return [Operation(own, "stop", undo.subject, since=undo.startedAt)]
     if undo.kind == "Restore":
-        return [replace(restore(view, body, run, undo.subject, own, undo.startedAt), restart=undo.restart)]
-    stage, step = compensation(body, undo)
-    operations = _operations(view, body, run, stage, step, own, undo.startedAt)
+        return [replace(restore_operation(view, body, run, undo.subject, own, undo.startedAt), restart=undo.restart)]
+    stage, step = compensation_of(body, undo)
+    operations = _operations_of(view, body, run, stage, step, own, undo.startedAt)
     if undo.stopping:
         return [Operation(own, "stop", item.subject) for item in operations if item.kind == "job"]
     return operations
 
 
-def compensation(body: PinnedSpec, undo: Undo) -> tuple[int, Step]:
+def compensation_of(body: PinnedSpec, undo: Undo) -> tuple[int, Step]:
     """The stage, by its number, and the step that a line of the rollback stands for, if it is a compensation."""
     stage = next(index for index, item in enumerate(body.spec.stages) if item.name == undo.stage)
     return stage, next(item for item in body.spec.stages[stage].rollback.steps if f"step/{item.name}" == undo.subject)
 
 
-def set_by(body: PinnedSpec, undo: Undo) -> set[str]:
+def subjects_set_by(body: PinnedSpec, undo: Undo) -> set[str]:
     """Subjects that a compensation sets."""
-    stage, step = compensation(body, undo)
+    stage, step = compensation_of(body, undo)
     return set(changed_by(body.spec.stages[stage], step))
 
 
-def restore(view: View, body: PinnedSpec, run: Run, subject: str, own: str, since: str | None) -> Operation:
-    """What returns a subject to its snapshot, as wide as what the run did to it. Raises expand.Unknown."""
+def restore_operation(view: View, body: PinnedSpec, run: Run, subject: str, own: str, since: str | None) -> Operation:
+    """What returns a subject to its snapshot, as wide as what the run did to it. Raises UnknownReference."""
     done = (operation for operation, _ in changes_of(view, body, run))
     changes = (
         *(one for one in (*body.earlier, *done) if one.subject == subject),
-        *_undone_first(view, body, run, subject),
+        *_compensated_before(view, body, run, subject),
     )
-    return Operation(own, "restore", subject, subjects(body).get(subject), since, changes)
+    return Operation(own, "restore", subject, subjects_of(body).get(subject), since, changes)
 
 
-def _undone_first(view: View, body: PinnedSpec, run: Run, subject: str) -> tuple[Operation, ...]:
+def _compensated_before(view: View, body: PinnedSpec, run: Run, subject: str) -> tuple[Operation, ...]:
     """What compensations before its restore have set in it, which returns with it."""
     lines = run.rollback.undo if run.rollback is not None else []
     line = next((item for item in lines if item.kind == "Restore" and item.subject == subject), None)
-    return _sets(view, body, run, compensated(body, run, line)[0], subject) if line is not None else ()
+    return _sets_of(view, body, run, compensations_around(body, run, line)[0], subject) if line is not None else ()
 
 
 def changes_of(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[Operation, StepStatus]]:
-    """Every change of something that has a state, of every step that was started, in order. Raises expand.Unknown."""
+    """Every change of something that has a state, of every step that was started, in order. Raises UnknownReference."""
     for index, stage in enumerate(run.stages):
         for number, step in enumerate(stage.steps):
             if step.attempt == 0 or not changed_by(body.spec.stages[index], body.spec.stages[index].steps[number]):
                 continue
-            for operation in of_step(view, body, run, index, number):
+            for operation in operations_of_step(view, body, run, index, number):
                 yield operation, step
 
 
-def holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
-    """What the run has changed so far, and what it wants of it. Raises expand.Unknown.
+def find_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
+    """What the run has changed so far, and what it wants of it. Raises UnknownReference.
 
     What a step is at work on is followed, not held. Of a step that has failed or was skipped a target is held all the
     same: what is promoted has to be what runs; flags and configuration that could not be set are not.
@@ -167,16 +169,16 @@ def holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     if run.observe or run.phase not in ("Walking", "Paused", "Guarding", "Verifying"):
         return []
     if run is not view.run:
-        return _holdings(view, body, run)
+        return _derive_holdings(view, body, run)
     if view.memo.get("body") is not body:
-        view.memo["holdings"], view.memo["body"] = _holdings(view, body, run), body
+        view.memo["holdings"], view.memo["body"] = _derive_holdings(view, body, run), body
     found: list[Holding] = view.memo["holdings"]
     return found
 
 
-def _holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
+def _derive_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     if run.phase == "Verifying":
-        return _restored(view, body, run)
+        return _holdings_after_restore(view, body, run)
     at_work: set[str] = set()
     operations: dict[str, list[Operation]] = {}
     deployed: set[str] = set()
@@ -190,14 +192,14 @@ def _holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
             deployed.add(operation.subject)
             (unproved.discard if step.state == "Succeeded" else unproved.add)(operation.subject)
     missing: dict[str, str] = {}
-    for subject, words, find in _passed_over(view, body, run):
+    for subject, words, find in _deploys_passed_over(view, body, run):
         try:
             operations.setdefault(subject, []).append(find())
             unproved.add(subject)
-        except Unknown as error:
+        except UnknownReference as error:
             missing[subject] = f"{words}: {error}"
-    found = subjects(body)
-    windows = _windows(body)
+    found = subjects_of(body)
+    windows = _crash_windows(body)
     return [
         Holding(
             subject,
@@ -212,14 +214,14 @@ def _holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     ]
 
 
-def _passed_over(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[str, str, Callable[[], Operation]]]:
+def _deploys_passed_over(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[str, str, Callable[[], Operation]]]:
     """Deploys that never began because their stage was passed over, where no later stage deploys the same: what is
     promoted has to be what runs, also where nobody has deployed it."""
     done = {entry.subject for entry in run.journal}
     for index, stage in enumerate(run.stages):
-        if stage.state not in PASSED:
+        if stage.state not in FINISHED_STAGE_STATES:
             continue
-        coming = _coming(body, run, index)
+        coming = _targets_still_to_deploy(body, run, index)
         for number, step in enumerate(stage.steps):
             wanted = body.spec.stages[index].steps[number]
             if step.attempt > 0 or wanted.deploy is None:
@@ -233,70 +235,80 @@ def _passed_over(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[str, 
                 yield (
                     f"target/{name}",
                     words,
-                    lambda index=index, number=number, place=place: of_step(view, body, run, index, number)[place],  # type: ignore[misc]
+                    lambda index=index, number=number, place=place: operations_of_step(view, body, run, index, number)[
+                        place
+                    ],  # type: ignore[misc]
                 )
 
 
-def _coming(body: PinnedSpec, run: Run, index: int) -> set[str]:
+def _targets_still_to_deploy(body: PinnedSpec, run: Run, index: int) -> set[str]:
     """Names of targets that stages after this one are still to deploy."""
     later = zip(body.spec.stages[index + 1 :], run.stages[index + 1 :], strict=True)
-    steps = [step for stage, state in later if state.state not in PASSED for step in stage.steps]
+    steps = [step for stage, state in later if state.state not in FINISHED_STAGE_STATES for step in stage.steps]
     return {name for step in steps if step.deploy for name in step.deploy.targets}
 
 
-def _restored(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
+def _holdings_after_restore(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     """After the rollback: what was returned has to be what is there."""
-    windows = _windows(body)
+    windows = _crash_windows(body)
     found = []
-    for line in returned(body, run):
-        one = restore(view, body, run, line.subject, line.key or "", line.startedAt)
-        before, since = compensated(body, run, line)
-        changes = (*_sets(view, body, run, before, line.subject), one, *_sets(view, body, run, since, line.subject))
+    for line in restores_done(body, run):
+        one = restore_operation(view, body, run, line.subject, line.key or "", line.startedAt)
+        before, since = compensations_around(body, run, line)
+        changes = (
+            *_sets_of(view, body, run, before, line.subject),
+            one,
+            *_sets_of(view, body, run, since, line.subject),
+        )
         found.append(Holding(line.subject, one.config, changes, window=windows.get(line.subject)))
-    configs = subjects(body)
-    for subject, compensations in set_alone(body, run).items():
-        sets = _sets(view, body, run, compensations, subject)
+    configs = subjects_of(body)
+    for subject, compensations in compensated_alone(body, run).items():
+        sets = _sets_of(view, body, run, compensations, subject)
         found.append(Holding(subject, configs.get(subject), sets, window=windows.get(subject)))
     return found
 
 
-def _windows(body: PinnedSpec) -> dict[str, float]:
+def _crash_windows(body: PinnedSpec) -> dict[str, float]:
     """Seconds for which a crash counts as trouble, by target."""
     return {f"target/{target.name}": seconds(target.availability.for_) for target in body.spec.targets}
 
 
-def returned(body: PinnedSpec, run: Run) -> list[Undo]:
+def restores_done(body: PinnedSpec, run: Run) -> list[Undo]:
     """Restores after which a subject has to be as it was, but for what a compensation has set since; of flags elsewhere
     nobody can tell the one from the other."""
     undo = run.rollback.undo if run.rollback is not None else []
     done = [line for line in undo if line.kind == "Restore" and line.state == "Succeeded"]
     told_apart = ("target/", "configmap/")
-    return [line for line in done if line.subject.startswith(told_apart) or not compensated(body, run, line)[1]]
+    return [
+        line for line in done if line.subject.startswith(told_apart) or not compensations_around(body, run, line)[1]
+    ]
 
 
-def compensated(body: PinnedSpec, run: Run, line: Undo) -> tuple[list[Undo], list[Undo]]:
+def compensations_around(body: PinnedSpec, run: Run, line: Undo) -> tuple[list[Undo], list[Undo]]:
     """Compensations that have set something in what a line restores: those before it, of later stages, on which the line
     has the last word where both name the same; and those since, which have it themselves."""
     undo = run.rollback.undo if run.rollback is not None else []
     place = next((number for number, item in enumerate(undo) if item is line), len(undo))
     before, since = (
-        [item for item in part if _has_compensated(item) and line.subject in set_by(body, item)]
+        [item for item in part if _has_compensated(item) and line.subject in subjects_set_by(body, item)]
         for part in (undo[:place], undo[place + 1 :])
     )
     return before, since
 
 
-def _sets(view: View, body: PinnedSpec, run: Run, lines: Sequence[Undo], subject: str) -> tuple[Operation, ...]:
-    return tuple(item for line in lines for item in of_undo(view, body, run, line) if item.subject == subject)
+def _sets_of(view: View, body: PinnedSpec, run: Run, lines: Sequence[Undo], subject: str) -> tuple[Operation, ...]:
+    return tuple(
+        item for line in lines for item in operations_of_undo(view, body, run, line) if item.subject == subject
+    )
 
 
-def set_alone(body: PinnedSpec, run: Run) -> dict[str, list[Undo]]:
+def compensated_alone(body: PinnedSpec, run: Run) -> dict[str, list[Undo]]:
     """Compensations that have set something in a target or a ConfigMap which the run has not changed, by the subject."""
     lines = run.rollback.undo if run.rollback is not None else []
     restored = {line.subject for line in lines if line.kind == "Restore"}
     found: dict[str, list[Undo]] = {}
     for line in filter(_has_compensated, lines):
-        for subject in set_by(body, line):
+        for subject in subjects_set_by(body, line):
             if subject.startswith(("target/", "configmap/")) and subject not in restored:
                 found.setdefault(subject, []).append(line)
     return found
@@ -306,7 +318,7 @@ def _has_compensated(line: Undo) -> bool:
     return line.kind == "Compensate" and line.state == "Succeeded"
 
 
-def of_check(
+def operation_of_check(
     view: View, body: PinnedSpec, run: Run, place: str, check: Check, stage: int | None = None
 ) -> Operation | None:
     """The operation of a check that is a job or an approval; None for one that is measured."""
@@ -318,10 +330,10 @@ def of_check(
         attempt += run.rollback.attempt - 1  # what was undone once more is verified anew
     # Five parts, where a step has four: a stage may be called `verify`, and its step as the check is.
     where = place.split("/") if stage is not None else (place, "checks")
-    own = key(view, run, *where, check.name, attempt)
+    own = operation_key(view, run, *where, check.name, attempt)
     if provider == "approval":
         return Operation(own, "ask", f"approval/{check.name}", config)
-    job = Job.model_validate(expand(config, names_at(body, run, stage)))
+    job = Job.model_validate(expand_references(config, names_at(body, run, stage)))
     return Operation(own, "job", f"job/{child_name(view, own, check.name)}", job)
 
 
@@ -333,10 +345,10 @@ def has_jobs(body: PinnedSpec) -> bool:
     return any(step.job for step in steps) or any(check.provider[0] == "job" for check in checks)
 
 
-def measure(
+def measure_of_check(
     body: PinnedSpec, run: Run, place: str, check: Check, row: GateStatus, stage: int | None = None
 ) -> Measure | None:
-    """The measurement of a check; None for a job or an approval. Raises expand.Unknown."""
+    """The measurement of a check; None for a job or an approval. Raises UnknownReference."""
     if check.provider[0] in ("job", "approval"):
         return None
     path = path_of(run, place, check, window_of(run, row, stage))
@@ -344,10 +356,10 @@ def measure(
 
 
 def measure_at(path: str, check: Check, row: GateStatus | None, names: Mapping[str, str]) -> Measure:
-    """The measurement of a check whose samples are kept at a path. Raises expand.Unknown."""
+    """The measurement of a check whose samples are kept at a path. Raises UnknownReference."""
     provider, config = check.provider
     since = row.since if row is not None and row.state == "Breaching" else None
-    return Measure(path, check, provider, expand(config, names), rule_of(check), since)
+    return Measure(path, check, provider, expand_references(config, names), rule_of(check), since)
 
 
 def rule_of(check: Check) -> Rule:
@@ -385,7 +397,7 @@ def margin_of(check: Check, value: float) -> float | None:
     return min(sides, default=None)
 
 
-def budget(step: Step) -> float | None:
+def budget_of(step: Step) -> float | None:
     """Seconds after which a step has failed; None for a step that waits for people."""
     if step.deploy:
         return seconds(step.deploy.timeout)
@@ -393,73 +405,82 @@ def budget(step: Step) -> float | None:
         return seconds(step.flags.timeout)
     if step.job:
         # The Job's own deadline comes first, and its pods have time to end; this one is for a cluster that hangs.
-        return seconds(step.job.timeout) + JOB_ENDS
+        return seconds(step.job.timeout) + JOB_GRACE_S
     return seconds(step.timeout) if step.model_extra else None
 
 
-def _operations(
+def _operations_of(
     view: View, body: PinnedSpec, run: Run, stage: int, step: Step, own: str, since: str | None = None
 ) -> list[Operation]:
     names = names_at(body, run, stage)
     known = body.memo.get(own)
     if known is not None and known[0] is step and known[1] == since and known[2] == names:
         return list(known[3])
-    found = _derived(view, body, stage, step, own, since, dict(names))
+    found = _derive_operations(view, body, stage, step, own, since, dict(names))
     body.memo[own] = (step, since, names, found)
     return list(found)
 
 
-def _derived(
+def _derive_operations(
     view: View, body: PinnedSpec, stage: int, step: Step, own: str, since: str | None, names: dict[str, str]
 ) -> list[Operation]:
     if step.deploy:
         if step.deploy.version:
-            names["version"] = expand(step.deploy.version, names)
+            names["version"] = expand_references(step.deploy.version, names)
         return [
             Operation(
                 own,
                 "apply",
                 f"target/{name}",
-                expand(raw_target(body, name), names),
+                expand_references(raw_target(body, name), names),
                 since,
                 restart=step.deploy.restart,
             )
             for name in step.deploy.targets
         ]
     if step.job:
-        config = expand(step.job.model_dump(mode="json", exclude_none=True), names)
+        config = expand_references(step.job.model_dump(mode="json", exclude_none=True), names)
         return [Operation(own, "job", f"job/{child_name(view, own, step.name)}", Job.model_validate(config), since)]
     if step.flags and (step.flags.configMap or step.flags.target):
-        return [_flags(body, step.flags, own, names, since)]
+        return [_flags_operation(body, step.flags, own, names, since)]
     if step.flags:
         where = flags_subject(body.spec.stages[stage], step)
-        return [Operation(own, "set", where, expand(dict([step.flags.provider]), names), since)]
+        return [Operation(own, "set", where, expand_references(dict([step.flags.provider]), names), since)]
     if step.confirm or step.approval:
         asked = (step.confirm or step.approval).model_dump(mode="json")  # type: ignore[union-attr]  # one is given
-        return [Operation(own, "ask", f"{step.kind}/{step.name}", expand(asked, names), since)]
+        return [Operation(own, "ask", f"{step.kind}/{step.name}", expand_references(asked, names), since)]
     if step.wait is not None:
         return []
-    return [Operation(own, "act", f"action/{step.name}", expand(dict([step.provider]), names), since)]
+    return [Operation(own, "act", f"action/{step.name}", expand_references(dict([step.provider]), names), since)]
 
 
-def _flags(body: PinnedSpec, flags: FlagsStep, own: str, names: dict[str, str], since: str | None) -> Operation:
-    values = expand(dict(flags.set), names)
+def _flags_operation(
+    body: PinnedSpec, flags: FlagsStep, own: str, names: dict[str, str], since: str | None
+) -> Operation:
+    values = expand_references(dict(flags.set), names)
     if flags.configMap:
-        return Operation(own, "set", expand(f"configmap/{flags.configMap}", names), {"set": values}, since)
+        return Operation(own, "set", expand_references(f"configmap/{flags.configMap}", names), {"set": values}, since)
     assert flags.target is not None
-    config = {"target": expand(raw_target(body, flags.target), names), "container": flags.container, "set": values}
+    config = {
+        "target": expand_references(raw_target(body, flags.target), names),
+        "container": flags.container,
+        "set": values,
+    }
     return Operation(own, "set", f"target/{flags.target}", config, since)
 
 
 def limit_of_restore(body: PinnedSpec, subject: str) -> float:
     """Seconds within which a subject must have returned: as long as the longest of the steps that change it may take."""
     limits = [
-        budget(step) or 0.0 for stage in body.spec.stages for step in stage.steps if subject in changed_by(stage, step)
+        budget_of(step) or 0.0
+        for stage in body.spec.stages
+        for step in stage.steps
+        if subject in changed_by(stage, step)
     ]
-    return max(limits, default=RESTORE_LIMIT)
+    return max(limits, default=RESTORE_LIMIT_S)
 
 
-def told(found: Sequence[Progress]) -> str | None:
+def describe_progress(found: Sequence[Progress]) -> str | None:
     """What people should know of operations: what keeps one from ending, else what is notable although nothing is wrong."""
     stuck = next((item.message for item in found if item.stuck), None)
     words = stuck or "; ".join(item.message for item in found if item.notable and item.message)

@@ -9,30 +9,43 @@ from gatewright.api.release import Step
 from gatewright.api.status import GateStatus, Rejected, Run, Served
 from gatewright.core.checks import guards, judge
 from gatewright.core.interventions import approvals
-from gatewright.core.model import Revision, hash_of
+from gatewright.core.model import Revision, hash_spec
 from gatewright.core.run import clocks, observed, states
-from gatewright.core.run.context import REJECTED, Context, finish, lines, look, serve
-from gatewright.core.run.pinning import baseline, baseline_version, done_otherwise, fresh_stages, pin_again, revision_of
-from gatewright.core.run.rollback import begin
-from gatewright.core.run.rollback_plan import foresee
-from gatewright.core.run.stages import advance, current, fail_current, guards_calm, settle_stopping
+from gatewright.core.run.context import MOST_REJECTED, Context, evaluate_checks, finish_run, fresh_statuses, set_live
+from gatewright.core.run.pinning import (
+    baseline_version,
+    fresh_stages,
+    pin_again,
+    revision_of,
+    set_baseline,
+    steps_done_otherwise,
+)
+from gatewright.core.run.rollback import begin_rollback
+from gatewright.core.run.rollback_plan import describe_plan
+from gatewright.core.run.stages import (
+    advance_stage,
+    are_guards_calm,
+    current_stage_index,
+    fail_current,
+    settle_stopping,
+)
 from gatewright.core.spec.changes import changed_by
-from gatewright.core.spec.pinned_spec import has_subjects, pin
+from gatewright.core.spec.pinned_spec import has_subjects, pin_spec
 
-SUSPENDED = "suspended"
-NOBODY = "nobody ran it when it was promoted"
+SUSPENDED_HOLD = "suspended"
+IDLE_REMARK = "nobody ran it when it was promoted"
 
 
-def start(ctx: Context) -> None:
+def start_run(ctx: Context) -> None:
     """Pin the body, take the snapshots, begin."""
     spec = ctx.view.spec
     assert spec is not None
     status = ctx.status
     number = status.runs + 1
-    baseline(ctx)
-    body = pin(spec, number, status.lastGood.version if status.lastGood else None)
+    set_baseline(ctx)
+    body = pin_spec(spec, number, status.lastGood.version if status.lastGood else None)
     revision = revision_of(ctx, body, number)
-    ctx.decision.finalize, ctx.decision.revision = True, revision
+    ctx.decision.add_finalizer, ctx.decision.revision = True, revision
     for kept in (status.lastGood, status.live):  # what was there before the first run: its snapshot is the run's own
         if kept is not None and kept.snapshot is None and kept.version == (status.lastGood or kept).version:
             kept.snapshot = revision.name
@@ -45,24 +58,26 @@ def start(ctx: Context) -> None:
         generation=ctx.view.generation,
         revision=revision.name,
         bodyHash=body.hash(),
-        specHash=hash_of(spec),
-        startedAt=clocks.stamp(ctx.now),
-        preflight=lines(spec.preflight),
-        guards=lines(spec.guards),
+        specHash=hash_spec(spec),
+        startedAt=clocks.format_time(ctx.now),
+        preflight=fresh_statuses(spec.preflight),
+        guards=fresh_statuses(spec.guards),
         stages=fresh_stages(body),
-        plan=foresee(body, {name: sight.way for name, sight in ctx.seen.sights.items() if sight.way}),
-        found=_found(ctx),
+        plan=describe_plan(
+            body, {name: sight.restore_hint for name, sight in ctx.seen.live_states.items() if sight.restore_hint}
+        ),
+        found=_found_version(ctx),
     )
     status.runs = number
     status.rejected = [item for item in status.rejected if item.version != spec.version]
-    ctx.decision.prune = number > 1
-    ctx.body_ = body
-    ctx.note("Started", f"{spec.version}: run {number} with {len(spec.stages)} stages")
-    ctx.firmly()
-    preflight(ctx)
+    ctx.decision.prune_revisions = number > 1
+    ctx.body_if_read = body
+    ctx.record_event("Started", f"{spec.version}: run {number} with {len(spec.stages)} stages")
+    ctx.write_now()
+    run_preflight(ctx)
 
 
-def _found(ctx: Context) -> str | None:
+def _found_version(ctx: Context) -> str | None:
     """What is live before the run, where that is not the last good version: a rollback returns to it all the same."""
     good, last = ctx.status.lastGood, ctx.status.run
     if ctx.seen.inherited and last is not None:
@@ -79,55 +94,59 @@ def _found(ctx: Context) -> str | None:
     return version if not compared and version and good.version and version != good.version else None
 
 
-def preflight(ctx: Context) -> None:
+def run_preflight(ctx: Context) -> None:
     """All checks pass before anything is touched; until then nothing has to be undone."""
     run, checks = ctx.run, ctx.body.spec.preflight
-    if _left_behind(ctx):
+    if _end_if_outdated(ctx):
         return
-    guards.look_ahead(ctx)
+    guards.preview_guards(ctx)
     if run.observe:
         checks = [check for check in checks if check.provider[0] not in ("job", "approval")]
     rows = [row for row in run.preflight if row.name in {check.name for check in checks}]
-    look(ctx, "preflight", checks, rows)
+    evaluate_checks(ctx, "preflight", checks, rows)
     once = ("job", "approval")
     failed = [
         row for row, check in zip(rows, checks, strict=True) if row.state == "Failed" and check.provider[0] in once
     ]
     if failed:
-        finish(ctx, "Aborted", f"preflight {judge.describe(failed[0])}; nothing was touched; Retry starts again")
-    elif judge.all_passing(rows) and not suspended(ctx) and guards.asked_once(ctx):
+        finish_run(ctx, "Aborted", f"preflight {judge.describe(failed[0])}; nothing was touched; Retry starts again")
+    elif judge.all_passing(rows) and not is_suspended(ctx) and guards.have_guards_answered(ctx):
         states.move(run, "Walking")
-        walk(ctx)
+        run_stages(ctx)
 
 
-def walk(ctx: Context) -> None:
+def run_stages(ctx: Context) -> None:
     """The stages in order."""
-    if _interrupted(ctx):
+    if _handle_interruptions(ctx):
         return
-    while advance(ctx):
+    while advance_stage(ctx):
         pass
-    if ctx.run.phase != "Walking" or current(ctx.run) is not None or any(approvals.awaited(ctx.run, None)):
+    if (
+        ctx.run.phase != "Walking"
+        or current_stage_index(ctx.run) is not None
+        or any(approvals.awaited_answers(ctx.run, None))
+    ):
         return
     if not settle_stopping(ctx):
-        _complete(ctx)
+        _begin_guarding(ctx)
 
 
-def paused(ctx: Context) -> None:
+def stay_paused(ctx: Context) -> None:
     """A stage has failed and a person decides; guards go on."""
-    if _interrupted(ctx):
+    if _handle_interruptions(ctx):
         return
     settle_stopping(ctx)
 
 
-def retry(ctx: Context) -> str:
+def retry_stage(ctx: Context) -> str:
     """Out of Paused, with the failed stage once more; why an edit does not count, where it does not."""
     run = ctx.run
-    index = current(run)
+    index = current_stage_index(run)
     assert index is not None
     before = ctx.body
     ignored = pin_again(ctx, index)
     if ignored:
-        ctx.note("EditIgnored", f"the edit does not count before the next run: {ignored}", warning=True)
+        ctx.record_event("EditIgnored", f"the edit does not count before the next run: {ignored}", warning=True)
 
     stage = run.stages[index]
     stage.attempt += 1
@@ -135,148 +154,152 @@ def retry(ctx: Context) -> str:
     states.move(run, "Walking")
     states.move(stage, "Running")
     run.pausedStage = None
-    stage.gates = lines(ctx.body.spec.stages[index].gates)
-    edited = done_otherwise(ctx, before, ctx.body, index) if ctx.body is not before else []
+    stage.gates = fresh_statuses(ctx.body.spec.stages[index].gates)
+    edited = steps_done_otherwise(ctx, before, ctx.body, index) if ctx.body is not before else []
     for step in stage.steps:  # what others have changed since is done once more, and so is what the edit changes
-        if step.state == "Succeeded" and (step.name in edited or _changed_by_others(ctx, index, step.name)):
+        if step.state == "Succeeded" and (step.name in edited or _is_changed_by_others(ctx, index, step.name)):
             states.move(step, "Pending")
     run.availability = []
     run.differences = []
-    clocks.stop(run, clocks.DIFFERENCE)
+    clocks.stop(run, clocks.DIFFERENCE_CLOCK)
     clocks.resume(run, ctx.now)
-    ctx.note("Retried", f"stage {stage.name}: attempt {stage.attempt}")
-    ctx.firmly()
+    ctx.record_event("Retried", f"stage {stage.name}: attempt {stage.attempt}")
+    ctx.write_now()
     return ignored
 
 
-def _changed_by_others(ctx: Context, index: int, name: str) -> bool:
-    step = _step_of(ctx, index, name)
+def _is_changed_by_others(ctx: Context, index: int, name: str) -> bool:
+    step = _spec_step(ctx, index, name)
     stage = ctx.body.spec.stages[index]
     different = {row.subject for row in ctx.run.differences}
     return bool(different & set(changed_by(stage, step)))
 
 
-def guarding(ctx: Context) -> None:
+def run_guarding(ctx: Context) -> None:
     """The version is live; guards go on until it counts as last good."""
     run = ctx.run
-    interrupted = _interrupted(ctx)
+    interrupted = _handle_interruptions(ctx)
     if run.phase == "Guarding":
-        _tell_live(ctx)  # also while it stands still: what runs does not wait for whoever paused it
+        _set_live_when_observed(ctx)  # also while it stands still: what runs does not wait for whoever paused it
     if interrupted:
         return
-    silent = guards.silent(ctx)
+    silent = guards.expired_guard(ctx)
     waiting = ctx.view.spec is not None and not ctx.view.problems and ctx.view.spec.version != run.version
     if silent is not None and waiting and not run.observe:
         # A guard that says nothing must not keep the next version away for ever; that nobody watched is said for ever.
-        _promote(ctx, f"not watched to its end: guard {judge.describe(silent)}")
+        _promote_run(ctx, f"not watched to its end: guard {judge.describe(silent)}")
         return
-    if not clocks.expired(run, "guard", ctx.now) or not guards_calm(ctx):
+    if not clocks.expired(run, "guard", ctx.now) or not are_guards_calm(ctx):
         return
     if run.observe:
-        finish(ctx, "Observed", "all stages would have passed")
+        finish_run(ctx, "Observed", "all stages would have passed")
         return
-    _promote(ctx)
+    _promote_run(ctx)
 
 
-def _tell_live(ctx: Context) -> None:
+def _set_live_when_observed(ctx: Context) -> None:
     """Say that the version is live, once it is: something may have been different when all stages were done."""
     run, live = ctx.run, ctx.status.live
     if not run.observe and observed.all_as_wanted(ctx) and (live is None or live.version != run.version):
-        serve(ctx, Served(version=run.version))
+        set_live(ctx, Served(version=run.version))
 
 
-def _left_behind(ctx: Context) -> bool:
+def _end_if_outdated(ctx: Context) -> bool:
     """Nothing was touched yet, so a new version, a new body or a deletion simply ends this run."""
     run, spec = ctx.run, ctx.view.spec
     if ctx.view.deleting:
-        finish(ctx, "Aborted", "the Release was deleted before anything was touched")
+        finish_run(ctx, "Aborted", "the Release was deleted before anything was touched")
         return True
     if spec is None or ctx.view.problems or ctx.view.generation == run.generation:
         return False  # an invalid edit changes nothing
     if spec.version != run.version:
-        finish(ctx, "Superseded", f"{spec.version} was asked for before anything was touched")
+        finish_run(ctx, "Superseded", f"{spec.version} was asked for before anything was touched")
         return True
-    fresh = pin(spec, run.id, ctx.body.names.get("lastGood.version"))
+    fresh = pin_spec(spec, run.id, ctx.body.names.get("lastGood.version"))
     if fresh.hash() == run.bodyHash:
         return False
-    finish(ctx, "Superseded", "the stages were edited before anything was touched")
+    finish_run(ctx, "Superseded", "the stages were edited before anything was touched")
     return True
 
 
-def _interrupted(ctx: Context) -> bool:
+def _handle_interruptions(ctx: Context) -> bool:
     """What ends or stops the walk from outside: people, guards, what others have changed, suspension, holds."""
     run = ctx.run
     if ctx.view.deleting:
-        begin(ctx, "Aborted", "the Release was deleted", then="Aborted")
+        begin_rollback(ctx, "Aborted", "the Release was deleted", then="Aborted")
         return True
-    if _replaced(ctx):
+    if _roll_back_if_replaced(ctx):
         return True
-    look(ctx, "guards", ctx.body.spec.guards, run.guards)
-    guards.count_guards(ctx)
-    index = current(run)
+    evaluate_checks(ctx, "guards", ctx.body.spec.guards, run.guards)
+    guards.update_guards(ctx)
+    index = current_stage_index(run)
     if index is not None and run.stages[index].state in ("Gating", "Baking"):
         stage = run.stages[index]
-        look(ctx, f"stages/{stage.name}", ctx.body.spec.stages[index].gates, stage.gates, index)
+        evaluate_checks(ctx, f"stages/{stage.name}", ctx.body.spec.stages[index].gates, stage.gates, index)
     if not run.observe:
-        observed.review(ctx)
-    if _turned_around(ctx):
+        observed.update_rows(ctx)
+    if _roll_back_on_failure(ctx):
         return True
-    _ignore(ctx)
-    _hold(ctx)
-    _overdue(ctx)
-    if run.phase == "Walking" and _changed_too_long(ctx):
+    _ignore_other_version(ctx)
+    _update_hold(ctx)
+    _announce_overdue(ctx)
+    if run.phase == "Walking" and _fail_on_lasting_difference(ctx):
         return run.phase != "Walking"
-    return run.held == SUSPENDED
+    return run.held == SUSPENDED_HOLD
 
 
-def _replaced(ctx: Context) -> bool:
+def _roll_back_if_replaced(ctx: Context) -> bool:
     """A new version that does not wait for this run: by `supersede: Replace`, or because it is what was live before."""
     run, spec, good = ctx.run, ctx.view.spec, ctx.status.lastGood
     if spec is None or ctx.view.problems or spec.version == run.version:
         return False
     if good is not None and good.version == spec.version:
-        begin(ctx, "Superseded", f"spec.version is {spec.version} again, the last good version", then="Superseded")
+        begin_rollback(
+            ctx, "Superseded", f"spec.version is {spec.version} again, the last good version", then="Superseded"
+        )
         return True
     if spec.supersede == "Replace":
-        begin(ctx, "Superseded", f"{spec.version} replaces {run.version}", then="Superseded")
+        begin_rollback(ctx, "Superseded", f"{spec.version} replaces {run.version}", then="Superseded")
         return True
     return False
 
 
-def _turned_around(ctx: Context) -> bool:
+def _roll_back_on_failure(ctx: Context) -> bool:
     """Guards that undo the run, the built-in ones included; and, once all stages have passed, what others have changed."""
     run = ctx.run
     failed = guards.failed_guard(ctx)
     if failed is not None:
-        begin(ctx, "Guard", f"guard {judge.describe(failed)}", gate=failed.name)
+        begin_rollback(ctx, "Guard", f"guard {judge.describe(failed)}", gate=failed.name)
         return True
     target = observed.failed_target(ctx)
     if target is not None:
         row, availability = target
         if availability.action == "Rollback":
-            begin(ctx, "Guard", f"{row.message} for {availability.for_}", gate=f"availability/{row.name}")
+            begin_rollback(ctx, "Guard", f"{row.message} for {availability.for_}", gate=f"availability/{row.name}")
             return True
-        guards.say_or_pause(ctx, row, availability.action)
-    lasting = observed.lasting(ctx)
+        guards.notify_or_pause(ctx, row, availability.action)
+    lasting = observed.expired_difference(ctx)
     if lasting is not None and run.phase == "Guarding":
-        begin(
-            ctx, "Difference", f"{lasting.message}, longer than {clocks.words(observed.hold_for(ctx, lasting.subject))}"
+        begin_rollback(
+            ctx,
+            "Difference",
+            f"{lasting.message}, longer than {clocks.format_duration(observed.hold_for(ctx, lasting.subject))}",
         )
         return True
     return False
 
 
-def _changed_too_long(ctx: Context) -> bool:
+def _fail_on_lasting_difference(ctx: Context) -> bool:
     """What others have changed was not put back in time: the stage under way has failed."""
-    lasting = observed.lasting(ctx)
+    lasting = observed.expired_difference(ctx)
     if lasting is None:
         return False
-    words = f"{lasting.message}, longer than {clocks.words(observed.hold_for(ctx, lasting.subject))}"
+    words = f"{lasting.message}, longer than {clocks.format_duration(observed.hold_for(ctx, lasting.subject))}"
     fail_current(ctx, "Difference", words)
     return True
 
 
-def _ignore(ctx: Context) -> None:
+def _ignore_other_version(ctx: Context) -> None:
     """supersede: Reject. What was asked for during a run does not start after it either, but by a Retry."""
     run, spec = ctx.run, ctx.view.spec
     if spec is None or ctx.view.problems or spec.version == run.version or spec.supersede != "Reject":
@@ -284,79 +307,79 @@ def _ignore(ctx: Context) -> None:
     if any(item.version == spec.version for item in ctx.status.rejected):
         return
     reason = f"supersede: Reject, because run {run.id} of {run.version} was under way"
-    ignored = Rejected(version=spec.version, reason=reason, at=clocks.stamp(ctx.now))
-    ctx.status.rejected = [ignored, *ctx.status.rejected][:REJECTED]
-    ctx.note("Ignored", f"{spec.version}: {reason}", warning=True)
+    ignored = Rejected(version=spec.version, reason=reason, at=clocks.format_time(ctx.now))
+    ctx.status.rejected = [ignored, *ctx.status.rejected][:MOST_REJECTED]
+    ctx.record_event("Ignored", f"{spec.version}: {reason}", warning=True)
 
 
-def _hold(ctx: Context) -> None:
+def _update_hold(ctx: Context) -> None:
     run = ctx.run
-    why = _why_held(ctx)
+    why = _hold_reason(ctx)
     if why is not None and run.held != why:
         clocks.hold(run, why, ctx.now)
     elif why is None and run.held is not None:
         clocks.resume(run, ctx.now)
-    if run.held in (SUSPENDED, DECIDES) or (run.held or "").endswith(FOR_A_PERSON):
-        clocks.stop(run, clocks.DIFFERENCE)  # people take their time, and it is not counted
+    if run.held in (SUSPENDED_HOLD, DECIDING_HOLD) or (run.held or "").endswith(PERSON_HOLD_ENDING):
+        clocks.stop(run, clocks.DIFFERENCE_CLOCK)  # people take their time, and it is not counted
 
 
-DECIDES = "a person decides"
-FOR_A_PERSON = "waits for a person"
+DECIDING_HOLD = "a person decides"
+PERSON_HOLD_ENDING = "waits for a person"
 
 
-def _why_held(ctx: Context) -> str | None:
+def _hold_reason(ctx: Context) -> str | None:
     run = ctx.run
-    if suspended(ctx):
-        return SUSPENDED
+    if is_suspended(ctx):
+        return SUSPENDED_HOLD
     if run.phase == "Paused":
-        return DECIDES
+        return DECIDING_HOLD
     watched: list[GateStatus] = [
         row
         for row, guard in zip(run.guards, ctx.body.spec.guards, strict=True)
-        if guard.action == "Rollback" and not row.early and not guards.let_go(ctx, guard, row)
+        if guard.action == "Rollback" and not row.early and not guards.is_waived(ctx, guard, row)
     ]
-    index = current(run)
-    again = next(approvals.awaited(run, index), None)
+    index = current_stage_index(run)
+    again = next(approvals.awaited_answers(run, index), None)
     if again is not None:
-        return f"{again[0]} {FOR_A_PERSON}"
+        return f"{again[0]} {PERSON_HOLD_ENDING}"
     if index is not None:
         stage = run.stages[index]
         if stage.state in ("Gating", "Baking"):
             watched += stage.gates
         asked = next((step for step in stage.steps if step.state == "Running"), None)
-        if asked is not None and _step_of(ctx, index, asked.name).kind in ("confirm", "approval"):
-            return f"step {asked.name} {FOR_A_PERSON}"
+        if asked is not None and _spec_step(ctx, index, asked.name).kind in ("confirm", "approval"):
+            return f"step {asked.name} {PERSON_HOLD_ENDING}"
     if run.differences:
         return f"{run.differences[0].subject} is not as the run wants it"
-    holding = judge.first(watched, "Expired") or judge.first(watched, "Holding")
+    holding = judge.first_in_state(watched, "Expired") or judge.first_in_state(watched, "Holding")
     return f"{holding.name} holds" if holding is not None else None
 
 
-def suspended(ctx: Context) -> bool:
+def is_suspended(ctx: Context) -> bool:
     """Whether the walk stands still: by `spec.suspend`, because somebody paused the run, or because nobody can tell."""
     return ctx.run.paused is not None or ctx.view.spec is None or ctx.view.spec.suspend
 
 
-def _overdue(ctx: Context) -> None:
-    index = current(ctx.run)
+def _announce_overdue(ctx: Context) -> None:
+    index = current_stage_index(ctx.run)
     if index is not None and clocks.expired(ctx.run, "overdue", ctx.now):
         clocks.stop(ctx.run, "overdue")
         stage, expected = ctx.run.stages[index], ctx.body.spec.stages[index].expectedDuration
         stage.message = f"overdue: expected to take {expected}"
-        ctx.note("Overdue", f"stage {stage.name} is taking longer than {expected}", warning=True)
+        ctx.record_event("Overdue", f"stage {stage.name} is taking longer than {expected}", warning=True)
 
 
-def _complete(ctx: Context) -> None:
+def _begin_guarding(ctx: Context) -> None:
     run = ctx.run
     states.move(run, "Guarding")
-    guards.watch_on(ctx)
+    guards.rearm_guards(ctx)
     clocks.start(run, "guard", seconds(ctx.body.spec.guardFor), ctx.now)
-    guarding(ctx)
+    run_guarding(ctx)
 
 
-def _promote(ctx: Context, caveat: str = "") -> None:
+def _promote_run(ctx: Context, caveat: str = "") -> None:
     """What is live becomes last good, if it is what the run wants; a target that is gone keeps the run from ending."""
-    sights = ctx.seen.sights
+    sights = ctx.seen.live_states
     if not sights and has_subjects(ctx.body.spec):
         return
     if any(sight.problem for sight in sights.values()) or not observed.all_as_wanted(ctx):
@@ -365,17 +388,22 @@ def _promote(ctx: Context, caveat: str = "") -> None:
     data = {"subjects": promoted_subjects(ctx), "snapshots": {name: sight.snapshot for name, sight in sights.items()}}
     revision = Revision.named(ctx.view, f"{run.id}-good", data)
     ctx.decision.revision = revision
-    remarks = [item.remark.replace("nobody runs it", NOBODY, 1) for item in ctx.seen.standings.values() if item.remark]
+    remarks = [
+        item.remark.replace("nobody runs it", IDLE_REMARK, 1) for item in ctx.seen.standings.values() if item.remark
+    ]
     words = "; ".join([*([caveat] if caveat else []), *remarks]) or None
     ctx.status.lastGood = Served(
-        version=run.version, snapshot=revision.name, since=clocks.stamp(ctx.now), caveat=words[:1000] if words else None
+        version=run.version,
+        snapshot=revision.name,
+        since=clocks.format_time(ctx.now),
+        caveat=words[:1000] if words else None,
     )
     since = (ctx.status.live or Served()).since
     # Whether anybody runs it is looked at as long as it is live: only the record of the promotion keeps that.
     ctx.status.live = ctx.status.lastGood.model_copy(update={"since": since, "caveat": caveat[:1000] or None})
     ctx.status.unverified = None
     ctx.status.rejected = [item for item in ctx.status.rejected if item.version != run.version]
-    finish(ctx, "Promoted", "; ".join([_passed(run), *([words] if words else [])]))
+    finish_run(ctx, "Promoted", "; ".join([_describe_stages(run), *([words] if words else [])]))
 
 
 def promoted_subjects(ctx: Context) -> dict[str, Any]:
@@ -390,7 +418,7 @@ def promoted_subjects(ctx: Context) -> dict[str, Any]:
     }
 
 
-def _passed(run: Run) -> str:
+def _describe_stages(run: Run) -> str:
     skipped = [stage.name for stage in run.stages if stage.state == "Skipped"]
     failed = [stage.name for stage in run.stages if stage.state == "Failed"]
     steps = [
@@ -409,5 +437,5 @@ def _passed(run: Run) -> str:
     return "; ".join(words)
 
 
-def _step_of(ctx: Context, index: int, name: str) -> Step:
+def _spec_step(ctx: Context, index: int, name: str) -> Step:
     return next(step for step in ctx.body.spec.stages[index].steps if step.name == name)

@@ -10,33 +10,33 @@ from __future__ import annotations
 from datetime import datetime
 
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.interventions.answer import record
+from gatewright.core.interventions.answer import record_answer
 from gatewright.core.model import Decision, Intervention, Observation, View
 from gatewright.core.report import conditions
-from gatewright.core.run.context import Context, finish
-from gatewright.core.run.rollback import unverified
+from gatewright.core.run.context import Context, finish_run
+from gatewright.core.run.rollback import set_unverified
 
-ENDING = ("Abort", "Rollback")
+ENDING_ACTIONS = ("Abort", "Rollback")
 
 
-def stuck(view: View, why: str, now: datetime) -> Decision:
+def decide_stuck(view: View, why: str, now: datetime) -> Decision:
     """What is said of a Release whose passes fail, and what people may do to it all the same."""
     status = ReleaseStatus.model_validate(view.status.model_dump())
     p = Context(view, Observation(now), Decision(status), None)
     if view.deleting:
-        p.decision.release = view.finalized
-        p.note("LetGo", f"it is being deleted, and could not be undone: {why}", warning=True)
+        p.decision.remove_finalizer = view.finalized
+        p.record_event("LetGo", f"it is being deleted, and could not be undone: {why}", warning=True)
         return p.decision
-    if view.act is not None:
-        _answer(p, view.act, why)
-    conditions.stalled(p, "CannotProceed", f"nothing can be decided: {why}", _remedy(p))
+    if view.next_intervention is not None:
+        _answer_intervention(p, view.next_intervention, why)
+    conditions.write_stalled(p, "CannotProceed", f"nothing can be decided: {why}", _describe_remedy(p))
     return p.decision
 
 
-def _answer(ctx: Context, act: Intervention, why: str) -> None:
-    said = record(ctx, act)
+def _answer_intervention(ctx: Context, act: Intervention, why: str) -> None:
+    said = record_answer(ctx, act)
     run = ctx.status.run
-    if act.doubt or act.action not in ENDING or run is None or run.outcome is not None:
+    if act.doubt or act.action not in ENDING_ACTIONS or run is None or run.outcome is not None:
         said.result, said.message = (
             "Refused",
             (act.doubt or f"nothing can be decided: {why}; Abort ends the run")[:1000],
@@ -45,17 +45,17 @@ def _answer(ctx: Context, act: Intervention, why: str) -> None:
     lines = run.rollback.undo if run.rollback is not None else []
     begun = any(line.state not in ("Pending", "Skipped") for line in lines)
     undone = "its rollback was not ended" if begun else "nothing was undone"
-    reason = f"ended by {act.because}; {undone}: {why}"
+    reason = f"ended by {act.attribution}; {undone}: {why}"
     said.message = f"run {run.id} has ended, and {undone}"
     if run.phase == "Preflight":
-        finish(ctx, "Aborted", reason)
+        finish_run(ctx, "Aborted", reason)
         return
-    unverified(ctx, reason)
+    set_unverified(ctx, reason)
     ctx.status.live = None
-    finish(ctx, "RollbackFailed", reason)
+    finish_run(ctx, "RollbackFailed", reason)
 
 
-def _remedy(ctx: Context) -> str:
+def _describe_remedy(ctx: Context) -> str:
     run = ctx.status.run
     if run is None or run.outcome is not None:
         return "a person to mend what the message names"

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gatewright.core.model import Holding, Operation
-from gatewright.core.run.operations import subjects
-from gatewright.core.spec.pinned_spec import unpin
+from gatewright.core.run.operations import subjects_of
+from gatewright.core.spec.pinned_spec import unpin_spec
 
 
-def left(data: Mapping[str, Any]) -> dict[str, Any]:
+def left_subjects(data: Mapping[str, Any]) -> dict[str, Any]:
     """Targets with what finds them, what was done to them and what they are to be, of a ControllerRevision's content.
 
     Raises pydantic.ValidationError, KeyError where it cannot be read.
@@ -24,7 +24,7 @@ def left(data: Mapping[str, Any]) -> dict[str, Any]:
     if "subjects" in data:
         known = data["subjects"]
     else:
-        found = subjects(unpin(data["body"]))
+        found = subjects_of(unpin_spec(data["body"]))
         known = {name: {"config": config, "changes": []} for name, config in found.items()}
     return {
         name: {**known[name], "snapshot": snapshots.get(name)}
@@ -37,21 +37,27 @@ def holdings(known: Mapping[str, Any]) -> list[Holding]:
     """What is compared at rest, by the watch alone; whether it runs is nobody's question then."""
     return [
         Holding(
-            name, item["config"], (*_sets(name, item, "before"), _restored(name, item), *_sets(name, item, "since"))
+            name,
+            item["config"],
+            (
+                *_set_operations(name, item, "before"),
+                _restore_operation(name, item),
+                *_set_operations(name, item, "since"),
+            ),
         )
         for name, item in known.items()
         if "config" in item
     ]
 
 
-def _sets(name: str, item: Mapping[str, Any], when: str) -> Iterator[Operation]:
+def _set_operations(name: str, item: Mapping[str, Any], when: str) -> Iterator[Operation]:
     for change in item.get(when, ()):
         yield Operation("", change["kind"], name, change["config"])
 
 
-def _restored(name: str, item: Mapping[str, Any]) -> Operation:
+def _restore_operation(name: str, item: Mapping[str, Any]) -> Operation:
     changes = (
         *(Operation("", change["kind"], name, change["config"]) for change in item["changes"]),
-        *_sets(name, item, "before"),
+        *_set_operations(name, item, "before"),
     )
     return Operation("", "restore", name, item["config"], changes=changes)

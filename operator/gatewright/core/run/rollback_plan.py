@@ -11,19 +11,19 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 
 from gatewright.api.status import Run, Undo
 from gatewright.core.model import PinnedSpec
-from gatewright.core.run.operations import captured
+from gatewright.core.run.operations import captured_configs
 from gatewright.core.spec.changes import changed_by
-from gatewright.core.spec.pinned_spec import produced
+from gatewright.core.spec.pinned_spec import produced_artifacts
 
-_LEADS = ": "
+_HINT_SEPARATOR = ": "
 
 
-def plan(body: PinnedSpec, run: Run, failed: Container[str]) -> list[Undo]:
+def plan_rollback(body: PinnedSpec, run: Run, failed: Container[str]) -> list[Undo]:
     """What undoes a run. `failed`: the stages that did not pass; several where one was passed over."""
-    return [*_stops(run), *_backwards(body, run, failed)]
+    return [*_plan_stops(run), *_plan_undo(body, run, failed)]
 
 
-def foresee(body: PinnedSpec, how: Mapping[str, str]) -> list[str]:
+def describe_plan(body: PinnedSpec, how: Mapping[str, str]) -> list[str]:
     """What a rollback out of the last stage would do, in words; for status, before the first change.
 
     `how` says of subjects how they would be returned.
@@ -32,7 +32,9 @@ def foresee(body: PinnedSpec, how: Mapping[str, str]) -> list[str]:
     for stage in reversed(body.spec.stages):
         for step in reversed(stage.steps):
             changed = [one for item in changed_by(stage, step) for one in _with_captured(body, item)]
-            told = [f"restore {item}{_LEADS}{how[item]}" if item in how else f"restore {item}" for item in changed]
+            told = [
+                f"restore {item}{_HINT_SEPARATOR}{how[item]}" if item in how else f"restore {item}" for item in changed
+            ]
             lines += [line for line in told if line not in lines]
         for step in stage.rollback.steps:
             when = " (only when this stage fails)" if stage.rollback.reach == "Stage" else ""
@@ -40,13 +42,13 @@ def foresee(body: PinnedSpec, how: Mapping[str, str]) -> list[str]:
     return lines[:100]
 
 
-def ways(plan: Iterable[str]) -> dict[str, str]:
+def restore_hints(plan: Iterable[str]) -> dict[str, str]:
     """What a plan says of subjects: how they would be returned."""
-    found = (line.removeprefix("restore ").partition(_LEADS) for line in plan if line.startswith("restore "))
+    found = (line.removeprefix("restore ").partition(_HINT_SEPARATOR) for line in plan if line.startswith("restore "))
     return {subject: way for subject, _, way in found if way}
 
 
-def _stops(run: Run) -> Iterator[Undo]:
+def _plan_stops(run: Run) -> Iterator[Undo]:
     running = {step.key for stage in run.stages for step in stage.steps if step.state in ("Running", "Failed")}
     for entry in run.journal:
         if entry.subject.startswith("job/") and (entry.key in running or entry.step.startswith("gates/")):
@@ -56,12 +58,12 @@ def _stops(run: Run) -> Iterator[Undo]:
 def _with_captured(body: PinnedSpec, subject: str) -> tuple[str, ...]:
     """What returns with a subject, in its order: configuration that is captured with a target before the target."""
     kind, _, name = subject.partition("/")
-    return (*captured(body, name), subject) if kind == "target" else (subject,)
+    return (*captured_configs(body, name), subject) if kind == "target" else (subject,)
 
 
-def _backwards(body: PinnedSpec, run: Run, failed: Container[str]) -> Iterator[Undo]:
+def _plan_undo(body: PinnedSpec, run: Run, failed: Container[str]) -> Iterator[Undo]:
     restored: set[str] = set()
-    have = produced(body, run)
+    have = produced_artifacts(body, run)
     for stage in reversed(body.spec.stages):
         entries = [entry for entry in run.journal if entry.stage == stage.name]
         for entry in reversed(entries):

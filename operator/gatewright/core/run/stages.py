@@ -9,19 +9,27 @@ from gatewright.core.checks import guards, judge, proof
 from gatewright.core.interventions import approvals
 from gatewright.core.model import Operation, Progress
 from gatewright.core.run import clocks, observed, states
-from gatewright.core.run.context import Context, look
-from gatewright.core.run.operations import budget, measure, of_check, of_step, step_key, stop_of_step, told
-from gatewright.core.run.pinning import record
-from gatewright.core.run.rollback import begin
+from gatewright.core.run.context import Context, evaluate_checks
+from gatewright.core.run.operations import (
+    budget_of,
+    describe_progress,
+    measure_of_check,
+    operation_of_check,
+    operations_of_step,
+    step_key,
+    stops_of_step,
+)
+from gatewright.core.run.pinning import record_snapshots
+from gatewright.core.run.rollback import begin_rollback
 from gatewright.core.spec import outputs
 from gatewright.core.spec.changes import changed_by
-from gatewright.core.spec.pinned_spec import produced
+from gatewright.core.spec.pinned_spec import produced_artifacts
 
-STOPPING = 120.0
+STOP_LIMIT_S = 120.0
 """Seconds within which the Job of a step that somebody skips must have stopped."""
 
 
-def current(run: Run) -> int | None:
+def current_stage_index(run: Run) -> int | None:
     """Index of the stage the walk is at; None past the last. While Paused: the one whose failure a person decides about."""
     if run.phase == "Paused" and run.pausedStage is not None:
         return next((n for n, stage in enumerate(run.stages) if stage.name == run.pausedStage), None)
@@ -29,10 +37,10 @@ def current(run: Run) -> int | None:
     return next((n for n, stage in enumerate(run.stages) if stage.state not in over), None)
 
 
-def upcoming(run: Run) -> tuple[int, int] | None:
+def next_step_index(run: Run) -> tuple[int, int] | None:
     """Stage and step that will begin next, if one can: indices; None while one runs, and in a bake."""
-    index = current(run) if run.phase == "Walking" else None
-    if index is None or run.stages[index].state not in ("Pending", "Running") or approvals.keep_waiting(run, index):
+    index = current_stage_index(run) if run.phase == "Walking" else None
+    if index is None or run.stages[index].state not in ("Pending", "Running") or approvals.must_wait(run, index):
         return None
     steps = run.stages[index].steps
     number = next((n for n, step in enumerate(steps) if step.state not in ("Succeeded", "Skipped")), None)
@@ -57,47 +65,47 @@ def settle_stopping(ctx: Context) -> bool:
     return bool(ctx.run.stopping)
 
 
-def advance(ctx: Context) -> bool:
+def advance_stage(ctx: Context) -> bool:
     """One transition of the current stage; False when something has to be waited for."""
     run = ctx.run
-    index = current(run)
+    index = current_stage_index(run)
     if run.phase != "Walking" or index is None:
         return False
     if settle_stopping(ctx):
         return False
     stage = run.stages[index]
-    if approvals.keep_waiting(run, index):
+    if approvals.must_wait(run, index):
         return False
     if stage.state == "Pending":
         states.move(stage, "Running")
-        stage.startedAt = clocks.stamp(ctx.now)
+        stage.startedAt = clocks.format_time(ctx.now)
         expected = ctx.body.spec.stages[index].expectedDuration
         if expected:
             clocks.start(run, "overdue", seconds(expected), ctx.now)
         return True
     if stage.state == "Running":
-        return _step(ctx, index, stage)
-    return _gates(ctx, index, stage)
+        return _advance_steps(ctx, index, stage)
+    return _advance_gates(ctx, index, stage)
 
 
-def _step(ctx: Context, index: int, stage: StageStatus) -> bool:
+def _advance_steps(ctx: Context, index: int, stage: StageStatus) -> bool:
     number = next((n for n, step in enumerate(stage.steps) if step.state not in ("Succeeded", "Skipped")), None)
     if number is None:
-        return _skipped(ctx, stage) if stage.skippedBy is not None else _steps_done(ctx, index, stage)
+        return _finish_skipped_stage(ctx, stage) if stage.skippedBy is not None else _begin_gates(ctx, index, stage)
     step = stage.steps[number]
     if step.state in ("Pending", "Failed"):
         return _begin_step(ctx, index, number, step)
     if step.skippedBy is not None:
-        return _stopping(ctx, index, number, step)
+        return _await_stop(ctx, index, number, step)
     wanted = ctx.body.spec.stages[index].steps[number]
     if wanted.wait is not None:
         return clocks.expired(ctx.run, "step", ctx.now) and end_step(ctx, step, {})
-    operations = of_step(ctx.view, ctx.body, ctx.run, index, number)
+    operations = operations_of_step(ctx.view, ctx.body, ctx.run, index, number)
     found = [ctx.progress(operation) for operation in operations]
 
     # What has succeeded has succeeded, also when its time was over a moment before.
     if all(item.state == "Succeeded" for item in found):
-        return _succeeded(ctx, index, number, found)
+        return _complete_step(ctx, index, number, found)
     failed = next((item for item in found if item.state in ("Failed", "Refused")), None)
     if failed is not None:
         return fail_step(ctx, index, step, failed.message)
@@ -105,34 +113,34 @@ def _step(ctx: Context, index: int, stage: StageStatus) -> bool:
         stuck = next(
             (item.message for item in found if item.message and item.state != "Succeeded"), "it is still under way"
         )
-        return fail_step(ctx, index, step, f"not done in {budget(wanted) or 0:.0f}s: {stuck}")
+        return fail_step(ctx, index, step, f"not done in {budget_of(wanted) or 0:.0f}s: {stuck}")
 
     for operation, item in zip(operations, found, strict=True):
         if item.state == "Absent":
             ctx.perform(operation, stage.name, step.name)
-    step.message = told(found)
+    step.message = describe_progress(found)
     return False
 
 
-def _succeeded(ctx: Context, index: int, number: int, found: list[Progress]) -> bool:
+def _complete_step(ctx: Context, index: int, number: int, found: list[Progress]) -> bool:
     """Every operation of a step has ended well; what it left behind must be there, too."""
     step, wanted = ctx.run.stages[index].steps[number], ctx.body.spec.stages[index].steps[number]
     published = {name: value for item in found for name, value in item.outputs.items()}
     unread = next((item.unread for item in found if item.unread), "")
-    problem = outputs.problem(ctx.body.spec, ctx.run, index, wanted, published, unread)
+    problem = outputs.find_problem(ctx.body.spec, ctx.run, index, wanted, published, unread)
     if problem is None and wanted.proof is not None:
-        lacking = proof.lacking(wanted.proof, published, ctx.now)
+        lacking = proof.find_missing_proof(wanted.proof, published, ctx.now)
         problem = f"no proof: {lacking}" if lacking else None
     if problem is not None:
         return fail_step(ctx, index, step, problem)
 
-    kept = outputs.kept(ctx.body.spec, ctx.run, index, wanted, published)
-    return end_step(ctx, step, kept, told(found), deployed=_deploys(ctx, wanted))
+    kept = outputs.select_kept(ctx.body.spec, ctx.run, index, wanted, published)
+    return end_step(ctx, step, kept, describe_progress(found), deployed=_brings_version(ctx, wanted))
 
 
 def _begin_step(ctx: Context, index: int, number: int, step: StepStatus) -> bool:
     run, wanted = ctx.run, ctx.body.spec.stages[index].steps[number]
-    missing = sorted(set(wanted.requires) - produced(ctx.body, run))
+    missing = sorted(set(wanted.requires) - produced_artifacts(ctx.body, run))
     if missing and not run.observe:
         return fail_step(
             ctx, index, step, f"requires {', '.join(missing)}, which no earlier step of this run has produced"
@@ -141,7 +149,7 @@ def _begin_step(ctx: Context, index: int, number: int, step: StepStatus) -> bool
         changes = set(changed_by(ctx.body.spec.stages[index], wanted))
         if any(row.subject not in changes for row in run.differences):
             return False  # nothing new begins on top of what others have changed
-        recorded = record(ctx, index, number)
+        recorded = record_snapshots(ctx, index, number)
         if recorded.problem:
             return fail_step(ctx, index, step, recorded.problem)
         if not recorded.done:  # it is looked at before the next decision
@@ -149,28 +157,28 @@ def _begin_step(ctx: Context, index: int, number: int, step: StepStatus) -> bool
 
     step.attempt += 1
     step.key = step_key(ctx.view, run, index, number, step.attempt)
-    step.startedAt = clocks.stamp(ctx.now)
+    step.startedAt = clocks.format_time(ctx.now)
     step.message, step.skippedBy, step.approvedBy = None, None, []
     states.move(step, "Running")
-    operations = of_step(ctx.view, ctx.body, run, index, number)
+    operations = operations_of_step(ctx.view, ctx.body, run, index, number)
     if run.observe:
         states.move(step, "Skipped")
         step.message = f"would {wanted.kind} {', '.join(operation.subject for operation in operations)}".strip()
         return True
 
-    limit = seconds(wanted.wait) if wanted.wait is not None else budget(wanted)
+    limit = seconds(wanted.wait) if wanted.wait is not None else budget_of(wanted)
     clocks.stop(run, "step")
     if limit is not None:
         clocks.start(run, "step", limit, ctx.now)
     for operation in operations:
         ctx.perform(operation, run.stages[index].name, step.name)
-    ctx.firmly()
+    ctx.write_now()
     return wanted.wait is not None and limit == 0.0
 
 
-def _stopping(ctx: Context, index: int, number: int, step: StepStatus) -> bool:
+def _await_stop(ctx: Context, index: int, number: int, step: StepStatus) -> bool:
     """Somebody skips the step: the walk goes on when the Job it had started has stopped."""
-    operations = stop_of_step(ctx.view, ctx.body, ctx.run, index, number)
+    operations = stops_of_step(ctx.view, ctx.body, ctx.run, index, number)
     found = [ctx.progress(operation) for operation in operations]
     if any(item.state == "Failed" for item in found) or clocks.expired(ctx.run, "step", ctx.now):
         why = next((item.message for item in found if item.message), "it is still under way")
@@ -187,7 +195,7 @@ def _stopping(ctx: Context, index: int, number: int, step: StepStatus) -> bool:
 def skip_step(ctx: Context, step: StepStatus) -> None:
     """Past it, without what it was for; `requires` still misses it."""
     states.move(step, "Skipped")
-    step.finishedAt = clocks.stamp(ctx.now)
+    step.finishedAt = clocks.format_time(ctx.now)
     clocks.stop(ctx.run, "step")
 
 
@@ -205,7 +213,7 @@ def skip_stage(ctx: Context, index: int, by: str, message: str) -> None:
         if stage.state == "Failed":
             states.move(stage, "Running")
     else:
-        _skipped(ctx, stage)
+        _finish_skipped_stage(ctx, stage)
 
 
 def skip_current(ctx: Context, index: int, number: int, by: str, message: str) -> None:
@@ -217,13 +225,13 @@ def skip_current(ctx: Context, index: int, number: int, by: str, message: str) -
         return
     if step.state == "Failed":
         states.move(step, "Running")
-    clocks.start(ctx.run, "step", STOPPING, ctx.now)
+    clocks.start(ctx.run, "step", STOP_LIMIT_S, ctx.now)
 
 
-def _skipped(ctx: Context, stage: StageStatus) -> bool:
-    ctx.run.stopping += _still_running(ctx.run, stage)
+def _finish_skipped_stage(ctx: Context, stage: StageStatus) -> bool:
+    ctx.run.stopping += _jobs_still_running(ctx.run, stage)
     states.move(stage, "Skipped")
-    stage.finishedAt = clocks.stamp(ctx.now)
+    stage.finishedAt = clocks.format_time(ctx.now)
     clocks.stop(ctx.run, "bake", "overdue", "step")
     return True
 
@@ -233,63 +241,63 @@ def end_step(
 ) -> bool:
     """A step is done."""
     states.move(step, "Succeeded")
-    step.finishedAt = clocks.stamp(ctx.now)
+    step.finishedAt = clocks.format_time(ctx.now)
     step.message = message
     step.outputs = published
     clocks.stop(ctx.run, "step")
     if deployed and not ctx.run.deployed:
-        _begin_guards(ctx)
+        _arm_early_guards(ctx)
     return True
 
 
-def _deploys(ctx: Context, step: Step) -> bool:
+def _brings_version(ctx: Context, step: Step) -> bool:
     """Whether a step brings the version: a deploy; in a Release without one, whatever changes something."""
     if any(item.deploy for stage in ctx.body.spec.stages for item in stage.steps):
         return step.deploy is not None
     return step.kind not in ("wait", "confirm", "approval")
 
 
-def _begin_guards(ctx: Context) -> None:
+def _arm_early_guards(ctx: Context) -> None:
     """The first deploy is done: guards that breached before the run changed anything count from now on, by their own rule."""
     ctx.run.deployed = True
     for row in ctx.run.guards:
         if row.early:
-            row.early, row.state, row.since, row.message = False, "Unknown", clocks.stamp(ctx.now), None
+            row.early, row.state, row.since, row.message = False, "Unknown", clocks.format_time(ctx.now), None
             row.window += 1
-    ctx.firmly()
+    ctx.write_now()
 
 
 def fail_step(ctx: Context, index: int, step: StepStatus, message: str) -> bool:
     """A step has failed, and its stage with it."""
     if step.state != "Failed":
         states.move(step, "Failed")
-    step.finishedAt = clocks.stamp(ctx.now)
+    step.finishedAt = clocks.format_time(ctx.now)
     step.message = message[:1000]
     clocks.stop(ctx.run, "step")
     return fail_stage(ctx, index, "Step", f"step {step.name}: {message}")
 
 
-def _steps_done(ctx: Context, index: int, stage: StageStatus) -> bool:
+def _begin_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
     wanted = ctx.body.spec.stages[index]
     if not wanted.gates and seconds(wanted.bake) == 0:
-        return _pass(ctx, index, stage)
+        return _pass_stage(ctx, index, stage)
     for check, row in zip(wanted.gates, stage.gates, strict=True):
         # A reference that names nothing fails here, not later.
-        measure(ctx.body, ctx.run, "gates", check, row, index)
-        of_check(ctx.view, ctx.body, ctx.run, "gates", check, index)
+        measure_of_check(ctx.body, ctx.run, "gates", check, row, index)
+        operation_of_check(ctx.view, ctx.body, ctx.run, "gates", check, index)
     states.move(stage, "Gating")
     if any("job" in check.provider for check in wanted.gates):
-        ctx.firmly()
-    look(ctx, f"stages/{stage.name}", wanted.gates, stage.gates, index)
+        ctx.write_now()
+    evaluate_checks(ctx, f"stages/{stage.name}", wanted.gates, stage.gates, index)
     return True
 
 
-def _gates(ctx: Context, index: int, stage: StageStatus) -> bool:
+def _advance_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
     run, wanted = ctx.run, ctx.body.spec.stages[index]
-    failed = judge.first(stage.gates, "Failed")
+    failed = judge.first_in_state(stage.gates, "Failed")
     if failed is not None:
         return fail_stage(ctx, index, "Gate", f"gate {judge.describe(failed)}", failed.name)
-    expired = _paused_gate(ctx, index, stage)
+    expired = _gate_to_decide(ctx, index, stage)
     if expired is not None:
         return fail_stage(ctx, index, "Gate", f"gate {judge.describe(expired)}", expired.name, pause=True)
     if run.held is not None or not judge.all_passing(stage.gates):
@@ -300,16 +308,16 @@ def _gates(ctx: Context, index: int, stage: StageStatus) -> bool:
         return True
     if stage.state == "Baking" and not clocks.expired(run, "bake", ctx.now):
         return False
-    return _pass(ctx, index, stage)
+    return _pass_stage(ctx, index, stage)
 
 
-def _paused_gate(ctx: Context, index: int, stage: StageStatus) -> GateStatus | None:
+def _gate_to_decide(ctx: Context, index: int, stage: StageStatus) -> GateStatus | None:
     """A gate whose silence has lasted too long, where a person is to decide (`onHoldExpired: Pause`)."""
     rows = zip(ctx.body.spec.stages[index].gates, stage.gates, strict=True)
     return next((row for check, row in rows if row.state == "Expired" and check.onHoldExpired == "Pause"), None)
 
 
-def guards_calm(ctx: Context) -> bool:
+def are_guards_calm(ctx: Context) -> bool:
     """Whether nothing that is watched keeps the run from going on.
 
     A guard that breaches or holds does, and one that has not answered yet; so does something that is not as wanted, does
@@ -317,21 +325,21 @@ def guards_calm(ctx: Context) -> bool:
     """
     rows = zip(ctx.run.guards, ctx.body.spec.guards, strict=True)
     passing = all(
-        row.state == "Passing" or row.early or guards.let_go(ctx, guard, row)
+        row.state == "Passing" or row.early or guards.is_waived(ctx, guard, row)
         for row, guard in rows
         if guard.action == "Rollback"
     )
     return passing and (ctx.run.observe or observed.all_as_wanted(ctx))
 
 
-def _pass(ctx: Context, index: int, stage: StageStatus) -> bool:
-    if not guards_calm(ctx):
+def _pass_stage(ctx: Context, index: int, stage: StageStatus) -> bool:
+    if not are_guards_calm(ctx):
         return False
     states.move(stage, "Passed")
-    stage.finishedAt = clocks.stamp(ctx.now)
+    stage.finishedAt = clocks.format_time(ctx.now)
     clocks.stop(ctx.run, "bake", "overdue")
     _fold_journal(ctx.run, stage)
-    ctx.note("StagePassed", f"{ctx.run.version}: stage {index + 1}/{len(ctx.run.stages)} {stage.name} passed")
+    ctx.record_event("StagePassed", f"{ctx.run.version}: stage {index + 1}/{len(ctx.run.stages)} {stage.name} passed")
     return True
 
 
@@ -353,41 +361,41 @@ def fail_stage(ctx: Context, index: int, cause: str, reason: str, gate: str | No
     for step in stage.steps:  # what it was doing has failed with it
         if step.state == "Running":
             states.move(step, "Failed")
-            step.finishedAt = clocks.stamp(ctx.now)
+            step.finishedAt = clocks.format_time(ctx.now)
     states.move(stage, "Failed")
-    stage.finishedAt, stage.skippedBy = clocks.stamp(ctx.now), None
+    stage.finishedAt, stage.skippedBy = clocks.format_time(ctx.now), None
     stage.message = reason[:1000]
-    clocks.stop(run, "bake", "overdue", "step", clocks.DIFFERENCE)
-    ctx.firmly()
+    clocks.stop(run, "bake", "overdue", "step", clocks.DIFFERENCE_CLOCK)
+    ctx.write_now()
     if wanted.onFailure == "Continue" and not pause:
-        run.stopping += _still_running(run, stage)
-        ctx.note("StageFailed", f"stage {stage.name}: {reason} (onFailure: Continue)", warning=True)
+        run.stopping += _jobs_still_running(run, stage)
+        ctx.record_event("StageFailed", f"stage {stage.name}: {reason} (onFailure: Continue)", warning=True)
         return True
     if (wanted.onFailure == "Pause" or pause) and not run.observe:
-        run.stopping += _still_running(run, stage)
+        run.stopping += _jobs_still_running(run, stage)
         states.move(run, "Paused")
         run.pausedStage = stage.name
         clocks.hold(run, "a person decides", ctx.now)
-        ctx.note("Paused", f"stage {stage.name}: {reason}; a person decides", warning=True)
+        ctx.record_event("Paused", f"stage {stage.name}: {reason}; a person decides", warning=True)
         return False
-    begin(ctx, cause, f"stage {stage.name}: {reason}", failed=stage.name, gate=gate)
+    begin_rollback(ctx, cause, f"stage {stage.name}: {reason}", failed=stage.name, gate=gate)
     return False
 
 
 def fail_current(ctx: Context, cause: str, reason: str) -> None:
     """The stage under way has failed, begun or not; past the last one the whole run has."""
-    index = current(ctx.run)
+    index = current_stage_index(ctx.run)
     if index is None:
-        begin(ctx, cause, reason)
+        begin_rollback(ctx, cause, reason)
         return
     stage = ctx.run.stages[index]
     if stage.state == "Pending":
         states.move(stage, "Running")
-        stage.startedAt = clocks.stamp(ctx.now)
+        stage.startedAt = clocks.format_time(ctx.now)
     fail_stage(ctx, index, cause, reason)
 
 
-def _still_running(run: Run, stage: StageStatus) -> list[JournalEntry]:
+def _jobs_still_running(run: Run, stage: StageStatus) -> list[JournalEntry]:
     """Jobs of a stage that has failed, unless it is known that they have ended: by their step, or by their gate."""
     over = {step.key for step in stage.steps if step.state in ("Succeeded", "Skipped")}
     # A gate that cannot pass has failed before its Job has ended.

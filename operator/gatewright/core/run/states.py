@@ -25,7 +25,7 @@ A run that has an outcome is in phase Done. One thing leads out of it: a person 
 undone. A rollback is never itself rolled back, and nothing leads from it to Promoted. A run that cannot be decided upon
 at all ends as RollbackFailed when somebody aborts it: nobody knows what it has left behind.
 
-What people do (`core.people`) moves along the same lines: Retry and Skip lead out of Paused, Promote ends a bake or the
+What people do (`core.interventions`) moves along the same lines: Retry and Skip lead out of Paused, Promote ends a bake or the
 guarding early, Rollback and Abort turn around, Pause and Resume change no phase. A rollback under way answers to nobody.
 """
 
@@ -85,13 +85,13 @@ class Forbidden(AssertionError):
 def move(item: _Item, to: str) -> _Item:
     """Change the state of a run, a stage, a step or an undo. Raises Forbidden."""
     if isinstance(item, Run):
-        _check(PHASES, item.phase, to, f"run {item.id}")
+        _require_transition(PHASES, item.phase, to, f"run {item.id}")
         item.phase = to  # type: ignore[assignment]  # the table holds only valid phases
     elif isinstance(item, StageStatus):
-        _check(STAGES, item.state, to, f"stage {item.name}")
+        _require_transition(STAGES, item.state, to, f"stage {item.name}")
         item.state = to  # type: ignore[assignment]  # likewise
     else:
-        _check(STEPS, item.state, to, item.subject if isinstance(item, Undo) else f"step {item.name}")
+        _require_transition(STEPS, item.state, to, item.subject if isinstance(item, Undo) else f"step {item.name}")
         item.state = to  # type: ignore[assignment]  # likewise
     return item
 
@@ -112,7 +112,7 @@ def end(run: Run, outcome: Outcome) -> None:
     run.outcome = outcome
 
 
-def _check(table: Mapping[str, frozenset[str]], old: str, new: str, what: str) -> None:
+def _require_transition(table: Mapping[str, frozenset[str]], old: str, new: str, what: str) -> None:
     if new not in table[old]:
         raise Forbidden(f"{what}: {old} does not lead to {new}")
 

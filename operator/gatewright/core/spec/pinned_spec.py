@@ -9,9 +9,9 @@ from gatewright.api.release import STEP_KINDS, Check, ReleaseSpec, Stage, Step
 from gatewright.api.status import Run
 from gatewright.core.model import Operation, PinnedSpec
 from gatewright.core.report import size
-from gatewright.core.spec.expand import OUTPUT, middle_cut, named, references, shown
+from gatewright.core.spec.expand import OUTPUT_NAME, cut_middle, find_references, list_names, show_path
 
-_LONGEST_NAME = 100
+_MOST_NAME_CHARS = 100
 """Characters of an unknown name that a message repeats."""
 
 
@@ -20,7 +20,7 @@ class _Named(Protocol):
     def name(self) -> str: ...
 
 
-def pin(spec: ReleaseSpec, run_id: int, last_good: str | None) -> PinnedSpec:
+def pin_spec(spec: ReleaseSpec, run_id: int, last_good: str | None) -> PinnedSpec:
     """The body as a run starts with it."""
     names = {"version": spec.version, "run": str(run_id)}
     names |= {f"vars.{name}": value for name, value in spec.vars.items()}
@@ -29,7 +29,7 @@ def pin(spec: ReleaseSpec, run_id: int, last_good: str | None) -> PinnedSpec:
     return PinnedSpec(spec, names)
 
 
-def unpin(data: Mapping[str, Any]) -> PinnedSpec:
+def unpin_spec(data: Mapping[str, Any]) -> PinnedSpec:
     """The body from what a ControllerRevision keeps. Raises pydantic.ValidationError."""
     earlier = (
         Operation(item["key"], item["kind"], item["subject"], item["config"]) for item in data.get("earlier", ())
@@ -37,14 +37,14 @@ def unpin(data: Mapping[str, Any]) -> PinnedSpec:
     return PinnedSpec(ReleaseSpec.model_validate(data["spec"]), dict(data["names"]), tuple(earlier))
 
 
-def unresolved(spec: ReleaseSpec, last_good: str | None) -> list[str]:
+def unresolved_references(spec: ReleaseSpec, last_good: str | None) -> list[str]:
     """What a run of this spec could not know: `$(lastGood.version)` where there is none. Each with its path."""
     if last_good:
         return []
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    places = dict.fromkeys(path for path, name in references(raw, "spec") if name == "lastGood.version")
+    places = dict.fromkeys(path for path, name in find_references(raw, "spec") if name == "lastGood.version")
     return [
-        f"{shown(path)}: $(lastGood.version) is not known: no version was promoted yet, and the targets do not tell one"
+        f"{show_path(path)}: $(lastGood.version) is not known: no version was promoted yet, and the targets do not tell one"
         for path in places
     ]
 
@@ -52,7 +52,7 @@ def unresolved(spec: ReleaseSpec, last_good: str | None) -> list[str]:
 def named_outputs(spec: ReleaseSpec, stage: int, step: str) -> set[str]:
     """Which outputs of a step something else in the spec names."""
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)["stages"][stage:]
-    matches = (OUTPUT.fullmatch(name) for _, name in references(raw))
+    matches = (OUTPUT_NAME.fullmatch(name) for _, name in find_references(raw))
     return {match[2] for match in matches if match and match[1] == step}
 
 
@@ -74,7 +74,7 @@ def names_at(body: PinnedSpec, run: Run, stage: int | None) -> dict[str, str]:
     return names
 
 
-def produced(body: PinnedSpec, run: Run) -> set[str]:
+def produced_artifacts(body: PinnedSpec, run: Run) -> set[str]:
     """What finished steps of this run have left behind."""
     return {
         step.produces
@@ -84,29 +84,29 @@ def produced(body: PinnedSpec, run: Run) -> set[str]:
     }
 
 
-def problems(spec: ReleaseSpec) -> Iterator[str]:
+def find_problems(spec: ReleaseSpec) -> Iterator[str]:
     """Everything that is wrong with a spec beyond its fields' own shapes; each names the path and what would be right.
 
     One after the other: there may be as many as a spec has characters, and nobody reads more than a few.
     """
-    yield from _duplicates("spec.targets", spec.targets)
-    yield from _duplicates("spec.preflight", spec.preflight)
-    yield from _duplicates("spec.guards", spec.guards)
-    yield from _duplicates("spec.rollback.verify", spec.rollback.verify)
-    yield from _duplicates("spec.stages", spec.stages)
-    yield from _duplicates("spec.followUps", spec.followUps)
+    yield from _duplicate_names("spec.targets", spec.targets)
+    yield from _duplicate_names("spec.preflight", spec.preflight)
+    yield from _duplicate_names("spec.guards", spec.guards)
+    yield from _duplicate_names("spec.rollback.verify", spec.rollback.verify)
+    yield from _duplicate_names("spec.stages", spec.stages)
+    yield from _duplicate_names("spec.followUps", spec.followUps)
     for index, stage in enumerate(spec.stages):
-        yield from _stage(spec, index, stage)
-    yield from _requirements(spec)
-    yield from _unknown_names(spec)
-    yield from _misplaced(spec)
-    yield from _unproved(spec)
-    yield from _early(spec)
-    yield from _twins(spec)
-    yield from filter(None, [size.problem(spec)])
+        yield from _problems_of_stage(spec, index, stage)
+    yield from _unmet_requirements(spec)
+    yield from _unknown_references(spec)
+    yield from _misplaced_checks(spec)
+    yield from _misplaced_proofs(spec)
+    yield from _early_references(spec)
+    yield from _duplicate_workloads(spec)
+    yield from filter(None, [size.find_problem(spec)])
 
 
-def _duplicates(path: str, items: Sequence[_Named]) -> Iterator[str]:
+def _duplicate_names(path: str, items: Sequence[_Named]) -> Iterator[str]:
     seen: dict[str, int] = {}
     for index, item in enumerate(items):
         if item.name in seen:
@@ -114,85 +114,85 @@ def _duplicates(path: str, items: Sequence[_Named]) -> Iterator[str]:
         seen.setdefault(item.name, index)
 
 
-def _stage(spec: ReleaseSpec, index: int, stage: Stage) -> Iterator[str]:
+def _problems_of_stage(spec: ReleaseSpec, index: int, stage: Stage) -> Iterator[str]:
     path = f"spec.stages[{index}]"
-    yield from _duplicates(f"{path}.steps", [*stage.steps])
-    yield from _duplicates(f"{path}.gates", stage.gates)
+    yield from _duplicate_names(f"{path}.steps", [*stage.steps])
+    yield from _duplicate_names(f"{path}.gates", stage.gates)
     if not stage.steps and not stage.gates:
         yield f"{path}: has neither steps nor gates; give it something to do"
     known = [target.name for target in spec.targets]
-    for where, step in _steps(path, stage):
+    for where, step in _steps_with_paths(path, stage):
         wanted = step.deploy.targets if step.deploy else [step.flags.target] if step.flags and step.flags.target else []
         for name in wanted:
             if name not in known:
-                yield f'{where}: target "{name}" is not in spec.targets (known: {named(known)})'
+                yield f'{where}: target "{name}" is not in spec.targets (known: {list_names(known)})'
     for number, step in enumerate(stage.rollback.steps):
         if step.kind in ("deploy", "wait", "confirm", "approval"):
             yield f"{path}.rollback.steps[{number}]: {step.kind} cannot compensate; use job, flags or a provider's action"
 
 
-def _steps(path: str, stage: Stage) -> Iterator[tuple[str, Step]]:
+def _steps_with_paths(path: str, stage: Stage) -> Iterator[tuple[str, Step]]:
     yield from ((f"{path}.steps[{number}]", step) for number, step in enumerate(stage.steps))
     yield from ((f"{path}.rollback.steps[{number}]", step) for number, step in enumerate(stage.rollback.steps))
 
 
-def _requirements(spec: ReleaseSpec) -> Iterator[str]:
+def _unmet_requirements(spec: ReleaseSpec) -> Iterator[str]:
     """Steps may require what earlier steps produce; compensations also what those before them in their stage do."""
     produced: set[str] = set()
     for index, stage in enumerate(spec.stages):
         path = f"spec.stages[{index}]"
-        yield from _required(f"{path}.steps", stage.steps, produced)
-        yield from _required(f"{path}.rollback.steps", stage.rollback.steps, set(produced))
+        yield from _unmet_in_steps(f"{path}.steps", stage.steps, produced)
+        yield from _unmet_in_steps(f"{path}.rollback.steps", stage.rollback.steps, set(produced))
 
 
-def _required(path: str, steps: Sequence[Step], available: set[str]) -> Iterator[str]:
+def _unmet_in_steps(path: str, steps: Sequence[Step], available: set[str]) -> Iterator[str]:
     for number, step in enumerate(steps):
         for name in step.requires:
             if name not in available:
-                known = named(available)
+                known = list_names(available)
                 yield f'{path}[{number}].requires: no earlier step produces "{name}" (produced so far: {known})'
         if step.produces:
             available.add(step.produces)
 
 
-def _unknown_names(spec: ReleaseSpec) -> Iterator[str]:
+def _unknown_references(spec: ReleaseSpec) -> Iterator[str]:
     fixed = {"version", "run", "lastGood.version"} | {f"vars.{name}" for name in spec.vars}
     steps: set[str] = set()
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     stages: list[dict[str, Any]] = raw.pop("stages")
     raw.pop("vars", None)
-    yield from _unknown(references(raw, "spec"), fixed, steps)
+    yield from _unknown_among(find_references(raw, "spec"), fixed, steps)
     for index, stage in enumerate(stages):
         own = {step["name"] for step in stage.get("steps", [])}
-        yield from _unknown(references(stage, f"spec.stages[{index}]"), fixed | {"stage"}, steps | own)
+        yield from _unknown_among(find_references(stage, f"spec.stages[{index}]"), fixed | {"stage"}, steps | own)
         steps |= own
 
 
-def _unknown(found: Iterable[tuple[str, str]], fixed: set[str], steps: set[str]) -> Iterator[str]:
+def _unknown_among(found: Iterable[tuple[str, str]], fixed: set[str], steps: set[str]) -> Iterator[str]:
     for path, name in found:
-        output = OUTPUT.fullmatch(name)
+        output = OUTPUT_NAME.fullmatch(name)
         if output and output[1] in steps:
             continue
-        where, short = shown(path), middle_cut(name, _LONGEST_NAME)
+        where, short = show_path(path), cut_middle(name, _MOST_NAME_CHARS)
         if output:
-            earlier = middle_cut(output[1], _LONGEST_NAME)
-            yield f'{where}: $({short}) names the step "{earlier}", which does not run before (known: {named(steps)})'
+            earlier = cut_middle(output[1], _MOST_NAME_CHARS)
+            yield f'{where}: $({short}) names the step "{earlier}", which does not run before (known: {list_names(steps)})'
         elif name not in fixed:
-            yield f"{where}: $({short}) is not known here (known: {named(fixed)})"
+            yield f"{where}: $({short}) is not known here (known: {list_names(fixed)})"
 
 
-def _early(spec: ReleaseSpec) -> Iterator[str]:
+def _early_references(spec: ReleaseSpec) -> Iterator[str]:
     """What is recorded before the first change cannot depend on what a step publishes."""
     for index, stage in enumerate(spec.stages):
-        for where, step in _steps(f"spec.stages[{index}]", stage):
+        for where, step in _steps_with_paths(f"spec.stages[{index}]", stage):
             outside = dict(step.flags.model_extra or {}) if step.flags else {}
-            for path, name in references(outside, f"{where}.flags"):
-                if OUTPUT.fullmatch(name):
-                    short = middle_cut(name, _LONGEST_NAME)
-                    yield f"{shown(path)}: $({short}) is not known when the flags' former values are recorded; use a variable"
+            for path, name in find_references(outside, f"{where}.flags"):
+                if OUTPUT_NAME.fullmatch(name):
+                    short = cut_middle(name, _MOST_NAME_CHARS)
+                    yield f"{show_path(path)}: $({short}) is not known when the flags' former values are recorded; use a variable"
 
 
-def _twins(spec: ReleaseSpec) -> Iterator[str]:
+def _duplicate_workloads(spec: ReleaseSpec) -> Iterator[str]:
     """One workload under two names would be changed by both, each undoing what the other does."""
     seen: dict[Any, int] = {}
     for index, target in enumerate(spec.targets):
@@ -210,9 +210,9 @@ def _twins(spec: ReleaseSpec) -> Iterator[str]:
             )
 
 
-def _unproved(spec: ReleaseSpec) -> Iterator[str]:
+def _misplaced_proofs(spec: ReleaseSpec) -> Iterator[str]:
     for index, stage in enumerate(spec.stages):
-        for where, step in _steps(f"spec.stages[{index}]", stage):
+        for where, step in _steps_with_paths(f"spec.stages[{index}]", stage):
             if step.proof is None:
                 continue
             if where.partition(".rollback.")[1]:
@@ -221,7 +221,7 @@ def _unproved(spec: ReleaseSpec) -> Iterator[str]:
                 yield f"{where}.proof: {step.kind} publishes nothing that could be proved; only a job does"
 
 
-def _misplaced(spec: ReleaseSpec) -> Iterator[str]:
+def _misplaced_checks(spec: ReleaseSpec) -> Iterator[str]:
     places: dict[str, Sequence[Check]] = {"spec.guards": [*spec.guards], "spec.rollback.verify": spec.rollback.verify}
     places |= {f"spec.stages[{index}].gates": stage.gates for index, stage in enumerate(spec.stages)}
     for path, checks in places.items():
@@ -232,6 +232,6 @@ def _misplaced(spec: ReleaseSpec) -> Iterator[str]:
                 yield f"{path}[{index}].job: a guard is measured again and again; a job runs once, as a gate"
 
 
-def kind_of(check: Check) -> str:
+def provider_key_of(check: Check) -> str:
     """The provider key of a check that has passed validation."""
     return check.provider[0]

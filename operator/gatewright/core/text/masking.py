@@ -17,65 +17,65 @@ import itertools
 import re
 from collections.abc import Iterable
 
-LONGEST = 500
+MOST_LOG_CHARS = 500
 """Characters of a log that are repeated in a message."""
-MOST = 16 * 1024
+MOST_TEXT_CHARS = 16 * 1024
 """Characters of a text that are looked at."""
-MARK = "its log ends: "
+LOG_END_MARK = "its log ends: "
 """Goes before the end of a log in a message."""
-BREAK = " / "
+LINE_BREAK_MARK = " / "
 """Stands for a line break."""
-_GONE = "***"
+_MASK = "***"
 _ANSI = re.compile(r"\x1b\[[0-9;]*+[A-Za-z]")
 _CUT_WORDS = 3
 """Words at the cut end of a text that are left out: a part of a secret, and what would have told that it is one."""
 
 
-def one_line(lines: Iterable[str]) -> str:
+def join_lines(lines: Iterable[str]) -> str:
     """Lines of a log in one, without colours."""
-    return BREAK.join(" ".join(_ANSI.sub("", line).split()) for line in lines if line.strip())
+    return LINE_BREAK_MARK.join(" ".join(_ANSI.sub("", line).split()) for line in lines if line.strip())
 
 
-def masked(text: str) -> str:
+def mask_secrets(text: str) -> str:
     """A text without what looks like a secret, in time linear to its length."""
-    return _without_words(_without_values(_TOKEN.sub(_GONE, without_credentials(_without_blocks(text)))))
+    return _mask_words(_mask_values(_TOKEN.sub(_MASK, mask_credentials(_mask_blocks(text)))))
 
 
 def is_like_key(text: str) -> bool:
     """Whether a short text, or a word in it, looks like a secret."""
-    return masked(text) != text or any(_is_random(part) for part in _PARTS.findall(text))
+    return mask_secrets(text) != text or any(_is_random(part) for part in _PARTS.findall(text))
 
 
-def beginning(text: str, longest: int) -> str:
+def mask_beginning(text: str, longest: int) -> str:
     """The masked beginning of a text, at most so many characters."""
-    if len(text) > MOST:
-        text = " ".join(text[:MOST].split(" ")[:-_CUT_WORDS])
-    return bounded(masked(text), longest)
+    if len(text) > MOST_TEXT_CHARS:
+        text = " ".join(text[:MOST_TEXT_CHARS].split(" ")[:-_CUT_WORDS])
+    return keep_beginning(mask_secrets(text), longest)
 
 
-def ending(text: str, cut: bool = False) -> str:
-    """The masked end of a text, at most `LONGEST` characters and `…`; `cut`: its beginning is not there any more."""
-    return ended(masked(last(text, cut)))
+def mask_ending(text: str, cut: bool = False) -> str:
+    """The masked end of a text, at most `MOST_LOG_CHARS` characters and `…`; `cut`: its beginning is not there any more."""
+    return keep_end(mask_secrets(take_end(text, cut)))
 
 
-def last(text: str, cut: bool = False) -> str:
+def take_end(text: str, cut: bool = False) -> str:
     """As much of the end of a text as is looked at, and no cut word.
 
     What a cut word belongs to is not known, nor whether a name before it makes it a secret.
     """
-    if len(text) <= MOST and not cut:
+    if len(text) <= MOST_TEXT_CHARS and not cut:
         return text
-    return "… " + "".join(text[-MOST:].split(" ", _CUT_WORDS)[_CUT_WORDS:])
+    return "… " + "".join(text[-MOST_TEXT_CHARS:].split(" ", _CUT_WORDS)[_CUT_WORDS:])
 
 
-def bounded(text: str, longest: int) -> str:
+def keep_beginning(text: str, longest: int) -> str:
     """The beginning of a text that is too long, which nobody has to mask any more."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def ended(text: str) -> str:
+def keep_end(text: str) -> str:
     """The end of a text that is too long, which nobody has to mask any more."""
-    return text if len(text) <= LONGEST else f"…{text[-LONGEST:]}"
+    return text if len(text) <= MOST_LOG_CHARS else f"…{text[-MOST_LOG_CHARS:]}"
 
 
 # --- blocks
@@ -83,31 +83,31 @@ def ended(text: str) -> str:
 _EDGE = re.compile(r"-----(?:BEGIN|(END)) [A-Z0-9 ]{1,40}-----")
 _ENCODED = re.compile(r"[A-Za-z0-9+/=\\]++")
 _WORDS = re.compile(r"\S++")
-_SHORTEST_LINE = 40
+_LEAST_LINE_CHARS = 40
 """Characters of a line of a block, but for its last one."""
 
 
-def _without_blocks(text: str) -> str:
+def _mask_blocks(text: str) -> str:
     parts: list[str] = []
     place, inside = 0, False
     for edge in _EDGE.finditer(text):
         if edge[1] is not None:
             # the beginning of a block may have been cut off
-            parts += [] if inside else [_before_encoded(text[place : edge.start()]), _GONE]
+            parts += [] if inside else [_strip_encoded(text[place : edge.start()]), _MASK]
             place, inside = edge.end(), False
         elif not inside:
-            parts += [text[place : edge.start()], _GONE]
+            parts += [text[place : edge.start()], _MASK]
             inside = True
     return "".join(parts if inside else [*parts, text[place:]])
 
 
-def _before_encoded(text: str) -> str:
+def _strip_encoded(text: str) -> str:
     """A text up to the lines of base64 that it ends with."""
     words = list(_WORDS.finditer(text))
     last = len(words)
     while last and _ENCODED.fullmatch(words[last - 1][0]):
         line = words[last - 1][0]
-        if last < len(words) and line != "/" and len(line) < _SHORTEST_LINE:
+        if last < len(words) and line != "/" and len(line) < _LEAST_LINE_CHARS:
             break
         last -= 1
     return text[: words[last].start()] if last < len(words) else text
@@ -139,7 +139,7 @@ _HEX_SEGMENT = re.compile(
 )
 
 
-def without_credentials(text: str) -> str:
+def mask_credentials(text: str) -> str:
     """Without users and passwords in URLs, without what follows the host of a webhook and what looks like its token."""
     first, *rest = text.split("://")
     parts = [first]
@@ -152,12 +152,12 @@ def without_credentials(text: str) -> str:
         bare = part[:end]
         if end == len(part) or part[end].isspace():
             bare = bare.rstrip(_PUNCTUATION)  # of the sentence that it ends: `http://host:8080: no answer`
-        url = _plain_url(_scheme(rest[index - 1] if index else first), bare)
+        url = _mask_url(_scheme_before(rest[index - 1] if index else first), bare)
         if url is not None:
             end = len(bare)
         else:  # its password holds a quote
             end = _end_of_word(part, end)
-            url = f"{part.partition(':')[0]}:{_GONE}"
+            url = f"{part.partition(':')[0]}:{_MASK}"
         parts.append(url + part[end:])
     return "://".join(parts)
 
@@ -167,12 +167,12 @@ def _end_of_word(text: str, place: int) -> int:
     return space.start() if space is not None else len(text)
 
 
-def _scheme(before: str) -> str:
+def _scheme_before(before: str) -> str:
     found = _SCHEME_END.search(before, max(0, len(before) - 20))
     return found[0].lower() if found is not None else ""
 
 
-def _plain_url(scheme: str, url: str) -> str | None:
+def _mask_url(scheme: str, url: str) -> str | None:
     """A URL without what is secret in it; None where it is cut by a quote in its password."""
     found = _AUTHORITY.match(url)
     authority = found[0] if found is not None else ""
@@ -190,7 +190,7 @@ def _plain_url(scheme: str, url: str) -> str | None:
         return None
     url = url[at + 1 :]
     webhook = _WEBHOOK.match(url)
-    return _HEX_SEGMENT.sub(_GONE, url) if webhook is None else f"{webhook[0]}/{_GONE}"
+    return _HEX_SEGMENT.sub(_MASK, url) if webhook is None else f"{webhook[0]}/{_MASK}"
 
 
 # --- values after a name
@@ -229,11 +229,11 @@ _ASSIGNED = re.compile(
 _FOLLOWING = re.compile(
     rf"[\"']?+\s++(?P<is>(?:is|was)\s++)?+(?P<value>{_QUOTED}|(?:(?i:bearer|basic|digest)\s++(?=[^\s/]))?+\S++)"
 )
-_MORE = re.compile(r"(?:(?<=[,;])\s++[\w.%-]++=\S++)++")
+_MORE_HEADER_PARTS = re.compile(r"(?:(?<=[,;])\s++[\w.%-]++=\S++)++")
 """Further parts of a header: `Cookie: a=1; b=2`."""
 _KEY_LIKE = re.compile(r"[\d_+/=-]")  # but "duplicate key value" and "pkey / DETAIL:" stay
-_SHORTEST = 4
-_PLAIN = frozenset({
+_LEAST_VALUE_CHARS = 4
+_PLAIN_WORDS = frozenset({
     "is", "are", "was", "were", "has", "have", "had", "not", "for", "of", "and", "or", "in", "to", "from", "with",
     "by", "at", "on", "the", "a", "an", "must", "may", "can", "cannot", "does", "do", "did", "will", "supplied",
     "expired", "missing", "invalid", "required", "failed", "found", "rejected", "denied", "refused", "mismatch",
@@ -242,7 +242,7 @@ _PLAIN = frozenset({
 """Words after a name that are no value."""
 
 
-def _without_values(text: str) -> str:
+def _mask_values(text: str) -> str:
     """Without the values that stand after a name such as `token`. Each name is looked at as a whole, and once."""
     parts: list[str] = []
     kept = place = 0
@@ -250,7 +250,7 @@ def _without_values(text: str) -> str:
         place = name.end()
         value = _value_of(text, name)
         if value is not None:
-            parts += [text[kept : value[0]], _GONE]
+            parts += [text[kept : value[0]], _MASK]
             kept = place = value[1]
     return "".join([*parts, text[kept:]])
 
@@ -266,7 +266,7 @@ def _value_of(text: str, name: re.Match[str]) -> tuple[int, int] | None:
     if value is not None:
         if _is_said(text, name, value["value"]):
             return None
-        more = _MORE.match(text, value.end()) if _HEADER.search(name[0]) else None
+        more = _MORE_HEADER_PARTS.match(text, value.end()) if _HEADER.search(name[0]) else None
         return value.start("value"), more.end() if more is not None else value.end("value")
     value = _FOLLOWING.match(text, name.end())
     if value is None or not _is_value(name[0], value["value"], value["is"] is None and certain):
@@ -298,8 +298,8 @@ def _is_value(name: str, value: str, certain: bool) -> bool:
     if name.startswith("--"):
         return not value.startswith("-")
     if certain and _FOLLOWED.search(name) is not None:
-        return value.lower().strip(".,;:!()") not in _PLAIN
-    return len(value) >= _SHORTEST and _KEY_LIKE.search(value) is not None
+        return value.lower().strip(".,;:!()") not in _PLAIN_WORDS
+    return len(value) >= _LEAST_VALUE_CHARS and _KEY_LIKE.search(value) is not None
 
 
 # --- tokens and long words
@@ -328,27 +328,27 @@ _DIGEST_MARK = re.compile(r"sha(?:1|224|256|384|512)[:@/-]\Z", re.IGNORECASE)
 _COMMIT_TAG = re.compile(r"(?:sha|git|commit|rev)-")
 _COMMIT_MARK = re.compile(r"\b(?:commit|revision|rev|sha|head|ref|checkout|parent)\W{1,3}\Z", re.IGNORECASE)
 _PARTS = re.compile(r"[A-Za-z0-9]{10,}")
-_BEFORE = 80
+_CHARS_BEFORE_WORD = 80
 """Characters before a word that may tell what it is."""
 _LABEL = re.compile(r"[a-z]{2,20}(?:-[a-z0-9]{1,20})++")
 _HASHED = re.compile(r"[0-9a-f]{1,10}|[bcdfghjklmnpqrstvwxz2456789]{1,10}|[a-z]{2,20}[0-9]{1,3}")
 """What stands in a name beside words: a number, a hash of Kubernetes or of a Git commit, a word with a number."""
-_MOST_HASHED = 15
+_MOST_HASH_CHARS = 15
 """Characters of those: the hash of a template and that of a pod."""
 
 
-def _without_words(text: str) -> str:
-    return _WORD.sub(_judged, text)
+def _mask_words(text: str) -> str:
+    return _WORD.sub(_mask_word, text)
 
 
-def _judged(word: re.Match[str]) -> str:
+def _mask_word(word: re.Match[str]) -> str:
     """A run of characters without the words in it that look like keys; `word` tells also what stands before it."""
-    before = word.string[max(0, word.start() - _BEFORE) : word.start()]
-    text = _AWS.sub(lambda found: _GONE if _is_mixed(found[0]) else found[0], word[0])
+    before = word.string[max(0, word.start() - _CHARS_BEFORE_WORD) : word.start()]
+    text = _AWS.sub(lambda found: _MASK if _is_mixed(found[0]) else found[0], word[0])
     text = _LONG.sub(
-        lambda found: found[0] if _is_known(before + found.string[: found.start()], found[0]) else _GONE, text
+        lambda found: found[0] if _is_known(before + found.string[: found.start()], found[0]) else _MASK, text
     )
-    return _SEGMENT.sub(lambda found: _GONE if _is_random(found[0]) else found[0], text)
+    return _SEGMENT.sub(lambda found: _MASK if _is_random(found[0]) else found[0], text)
 
 
 def _is_known(before: str, word: str) -> bool:
@@ -377,7 +377,7 @@ def _is_name(word: str) -> bool:
         hashed += 0 if is_word else len(part)
         returns += is_word and not was_word
         was_word = is_word
-    return hashed <= _MOST_HASHED and returns <= 1
+    return hashed <= _MOST_HASH_CHARS and returns <= 1
 
 
 def _is_image(before: str) -> bool:
@@ -391,18 +391,18 @@ def _is_mixed(word: str) -> bool:
     """Whether a word of 40 letters, digits, `+` and `/` looks like a secret key of AWS, and not like a path."""
     return (
         sum(map(str.isupper, word)) > 5 and sum(map(str.islower, word)) > 5 and any(map(str.isdigit, word))
-    ) and _turns(word) * 3 >= len(word)
+    ) and _count_kind_changes(word) * 3 >= len(word)
 
 
 def _is_random(word: str) -> bool:
     """Whether a part of a path looks like a key: letters of both kinds and digits, in no order that a name would have."""
     kinds = any(map(str.isupper, word)), any(map(str.islower, word)), any(map(str.isdigit, word))
-    digits, turns = sum(map(str.isdigit, word)), _turns(word)
+    digits, turns = sum(map(str.isdigit, word)), _count_kind_changes(word)
     many = turns * 3 >= len(word) and (digits > 2 or turns * 2 >= len(word))  # `ServerSideProps2` has few digits
     return all(kinds) and many and not _UUID.fullmatch(word)
 
 
-def _turns(word: str) -> int:
+def _count_kind_changes(word: str) -> int:
     """How often two neighbours are of different kinds: upper case, lower case, digit, sign."""
     kinds = [0 if char.isupper() else 1 if char.islower() else 2 if char.isdigit() else 3 for char in word]
     return sum(one != other for one, other in itertools.pairwise(kinds))

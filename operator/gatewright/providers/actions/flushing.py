@@ -21,7 +21,7 @@ from typing import Annotated, Any
 from pydantic import StringConstraints
 
 from gatewright.api.base import Model
-from gatewright.core.model import Operation, Progress, digest
+from gatewright.core.model import Operation, Progress, short_fingerprint
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections.redis import Run
 
@@ -126,7 +126,7 @@ async def _write(run: Run, link: OpenConnection, operation: Operation, mark: _Ma
 
 
 def _name(operation: Operation) -> str:
-    return _MARK + digest([operation.id])
+    return _MARK + short_fingerprint([operation.id])
 
 
 def _progress(mark: _Mark) -> Progress:

@@ -28,7 +28,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Key, Model, Name, Text
 from gatewright.core.fair_memory import FairMemory
-from gatewright.core.model import LiveState, Operation, Progress, digest
+from gatewright.core.model import LiveState, Operation, Progress, short_fingerprint
 from gatewright.core.text import foreign
 from gatewright.ports import NotFound, OpenConnection, Permanent
 from gatewright.providers.actions.deeds import Deed, require_act
@@ -229,7 +229,7 @@ def _payload(item: Mapping[str, Any]) -> Mapping[str, Any]:
     payload = item.get("payload")
     if isinstance(payload, str):
         try:
-            payload = foreign.parsed(payload)
+            payload = foreign.parse_json(payload)
         except ValueError:
             return {}
     return payload if isinstance(payload, dict) else {}
@@ -237,7 +237,7 @@ def _payload(item: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _mark(operation: Operation) -> str:
     key = operation.key
-    return key if len(key) <= _LONGEST_MARK else f"{key[: _LONGEST_MARK - 11]}-{digest(key)}"
+    return key if len(key) <= _LONGEST_MARK else f"{key[: _LONGEST_MARK - 11]}-{short_fingerprint(key)}"
 
 
 def _run_mark(operation: Operation) -> str:
@@ -310,7 +310,7 @@ def _carries(run: Mapping[str, Any], key: str) -> bool:
 
 
 def _progress(run: Mapping[str, Any], link: OpenConnection) -> Progress:
-    status, conclusion, url = run.get("status"), foreign.word(run.get("conclusion") or ""), _page(run)
+    status, conclusion, url = run.get("status"), foreign.to_plain_word(run.get("conclusion") or ""), _page(run)
     outputs = {"run": str(run.get("id")), "url": hide(url, link)}
     if status == "completed":
         if conclusion == "success":
@@ -318,7 +318,9 @@ def _progress(run: Mapping[str, Any], link: OpenConnection) -> Progress:
         words = "did nothing: " if str(conclusion) in _NOTHING else ""
         return Progress("Failed", hide(f"{words}{conclusion or 'without a conclusion'}: {url}", link), outputs)
     waiting = status in ("waiting", "action_required")
-    words = "waits for somebody to allow it" if waiting else foreign.word(status) or "in a status that is no word"
+    words = (
+        "waits for somebody to allow it" if waiting else foreign.to_plain_word(status) or "in a status that is no word"
+    )
     return Progress("Running", hide(f"{words}: {url}", link), outputs, stuck=waiting)
 
 
@@ -328,7 +330,10 @@ async def _usable(repository: str, config: Workflow, link: OpenConnection) -> No
     found = await _found(link, below(repository, "actions", "workflows", config.file), missing)
     if found.get("state") != "active":
         raise NotFound(
-            hide(f"the workflow {config.file} is {foreign.word(found.get('state')) or 'not active'}; enable it", link)
+            hide(
+                f"the workflow {config.file} is {foreign.to_plain_word(found.get('state')) or 'not active'}; enable it",
+                link,
+            )
         )
     path = str(found.get("path") or f".github/workflows/{config.file}")
     missing = f"{config.file} is not in {repository} at {config.ref}"
@@ -370,13 +375,13 @@ async def _found(
 def _page(run: Mapping[str, Any], key: str = "id") -> str:
     """Where people see a run; its number, where what is given is no such address."""
     url, number = str(run.get("html_url"))[:300], run.get(key)
-    return url if _PAGE.fullmatch(url) and f"/runs/{number}" in url else f"run {foreign.word(number) or '?'}"
+    return url if _PAGE.fullmatch(url) and f"/runs/{number}" in url else f"run {foreign.to_plain_word(number) or '?'}"
 
 
 def _job(link: OpenConnection, job: Mapping[str, Any]) -> str:
     steps = [rest.words(link, step.get("name")) for step in entries(job.get("steps") or [], "jobs") if _failed(step)]
     where = f", step {steps[0]}" if steps and steps[0] else ""
-    return f"job {rest.words(link, job.get('name')) or '?'}{where}: {foreign.word(job.get('conclusion'))}"
+    return f"job {rest.words(link, job.get('name')) or '?'}{where}: {foreign.to_plain_word(job.get('conclusion'))}"
 
 
 def _failed(item: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Model, Name
-from gatewright.core.model import LiveState, Operation, Progress, digest
+from gatewright.core.model import LiveState, Operation, Progress, short_fingerprint
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.actions.deeds import Deed, require_act
@@ -171,7 +171,7 @@ async def _noted(config: SentryAction, link: OpenConnection, operation: Operatio
 
 def _name(operation: Operation) -> str:
     key = operation.key
-    return key if len(key) <= _LONGEST_NAME else f"{key[: _LONGEST_NAME - 11]}-{digest(key)}"
+    return key if len(key) <= _LONGEST_NAME else f"{key[: _LONGEST_NAME - 11]}-{short_fingerprint(key)}"
 
 
 def _done(config: SentryAction, deploy: Mapping[str, Any] | None) -> Progress:
@@ -182,5 +182,5 @@ def _done(config: SentryAction, deploy: Mapping[str, Any] | None) -> Progress:
     return Progress(
         "Succeeded",
         f"{words}, deployed to {config.deploy.environment}",
-        {**outputs, "deploy": foreign.word(deploy.get("id")) or ""},
+        {**outputs, "deploy": foreign.to_plain_word(deploy.get("id")) or ""},
     )

@@ -171,7 +171,7 @@ class SupabaseActions(Deed):
 
 
 def _word(status: str) -> str:
-    return foreign.word(status) or "in a status that is no word"
+    return foreign.to_plain_word(status) or "in a status that is no word"
 
 
 # --- restore points
@@ -209,13 +209,16 @@ def _of_point(found: Mapping[str, Any]) -> Progress:
     status, name = found.get("status"), str(found.get("name"))
     if status == "AVAILABLE":
         return Progress(
-            "Succeeded", outputs={"name": name, "completedOn": foreign.word(found.get("completed_on") or "") or ""}
+            "Succeeded",
+            outputs={"name": name, "completedOn": foreign.to_plain_word(found.get("completed_on") or "") or ""},
         )
     if status == "PENDING":
         return Progress("Running", f"the restore point {name} is being made")
     if status in ("FAILED", "REMOVED"):
         return Progress("Failed", f"the restore point {name} is {status}")
-    return Progress("Running", f"the restore point {name} has a status that is not known: {foreign.told(status)}")
+    return Progress(
+        "Running", f"the restore point {name} has a status that is not known: {foreign.quote_value(status)}"
+    )
 
 
 # --- restores
@@ -306,7 +309,7 @@ async def _request(config: SupabaseAction, link: OpenConnection) -> tuple[str, d
     if config.undo is not None:
         point = await _point(config.project, link, config.undo.name)
         if point is None or point.get("status") != "AVAILABLE":
-            state = "not there" if point is None else foreign.word(point.get("status")) or "not available"
+            state = "not there" if point is None else foreign.to_plain_word(point.get("status")) or "not available"
             raise Permanent(f"the restore point {config.undo.name} is {state}; there is nothing to go back to")
         return supabase.below(config.project, "database", "backups", "undo"), {"name": config.undo.name}
     assert config.restorePitr is not None
@@ -330,7 +333,7 @@ async def _request(config: SupabaseAction, link: OpenConnection) -> tuple[str, d
 
 
 def _target(text: str) -> float | None:
-    number = foreign.decimal(text) if len(text) <= 12 else None
+    number = foreign.parse_decimal(text) if len(text) <= 12 else None
     return number if number is not None else supabase.moment(text)
 
 

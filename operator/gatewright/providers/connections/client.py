@@ -185,10 +185,10 @@ def json_of(reply: Reply) -> Any:
     problem = ""
     reply.charge(_weight(reply.body))
     try:
-        return foreign.parsed(reply.body)
+        return foreign.parse_json(reply.body)
     except RecursionError:
         problem = "is nested too deeply"
-    except foreign.TooMany as error:
+    except foreign.TooManyValues as error:
         problem = str(error)
     except ValueError:
         problem = "is not JSON" if reply.body.strip() else "is empty"

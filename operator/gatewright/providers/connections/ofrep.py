@@ -85,7 +85,9 @@ async def evaluate(link: OpenConnection, flag: str, context: Mapping[str, str]) 
     if not code:
         client.require_ok(reply)
     kind = Retryable if code in _TRANSIENT else Permanent
-    raise kind(f"{reply.where}: the flag cannot be evaluated ({foreign.word(code) or 'for a reason that is no word'})")
+    raise kind(
+        f"{reply.where}: the flag cannot be evaluated ({foreign.to_plain_word(code) or 'for a reason that is no word'})"
+    )
 
 
 async def _asked(link: OpenConnection, flag: str, context: Mapping[str, str]) -> client.Reply:

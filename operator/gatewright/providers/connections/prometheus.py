@@ -83,7 +83,7 @@ def _is_json(reply: client.Reply) -> bool:
 
 
 def _failure(link: OpenConnection, reply: client.Reply, answer: Mapping[str, Any]) -> Retryable | Permanent:
-    kind, text = foreign.word(answer.get("errorType")) or "error", str(answer.get("error", ""))[:_MOST]
+    kind, text = foreign.to_plain_word(answer.get("errorType")) or "error", str(answer.get("error", ""))[:_MOST]
     meant = next((f": {words}" for words in _KNOWN if words in text), "")
     if reply.status < 500 and kind == "bad_data":
         place = _PLACE.search(text)

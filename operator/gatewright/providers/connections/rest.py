@@ -109,7 +109,7 @@ def identifier(value: Any, where: str) -> str:
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else value
     if isinstance(text, str) and len(text) <= LONGEST_ID and _IDENTIFIER.fullmatch(text):
         return text
-    raise Permanent(f"{where}: the answer gives an id that is none ({foreign.told(value)})")
+    raise Permanent(f"{where}: the answer gives an id that is none ({foreign.quote_value(value)})")
 
 
 def cursor(value: Any, where: str) -> str:
@@ -137,7 +137,7 @@ def is_own(link: OpenConnection) -> bool:
 
 def words(link: OpenConnection, text: Any) -> str:
     """Text of an answer as a message may repeat it: of a vendor's own API sentences too, of anybody else a short word."""
-    return hide(str(text), link) if is_own(link) else hide(foreign.word(text) or "", link)
+    return hide(str(text), link) if is_own(link) else hide(foreign.to_plain_word(text) or "", link)
 
 
 def message_of(link: OpenConnection, reply: client.Reply) -> str:
@@ -205,7 +205,7 @@ def _close(link: OpenConnection, after: float) -> None:
 
 def _wait(reply: client.Reply, limits: Limits) -> float:
     said = reply.headers.get("retry-after", "").strip()
-    after = foreign.decimal(said)
+    after = foreign.parse_decimal(said)
     if after is not None:
         return after
     if said:
@@ -217,7 +217,7 @@ def _wait(reply: client.Reply, limits: Limits) -> float:
         return limits.pause  # another limit than the one whose window the header tells
     value = reply.headers.get(limits.reset, "").strip() if limits.reset else ""
     value = value or _within(reply, limits.body)
-    number = foreign.decimal(value)
+    number = foreign.parse_decimal(value)
     if number is None:
         return limits.pause
     return {"left": number, "epoch": number - time.time(), "epoch-ms": number / 1000 - time.time()}[limits.unit]

@@ -46,7 +46,7 @@ def hide(text: str, link: OpenConnection, longest: int = _LONGEST_MESSAGE) -> st
     if not text:
         return ""
     text = _hidden(text, _known(frozenset(link.secrets.values()), link.namespace))
-    return masking.bounded(_CONTROL.sub(" ", masking.without_credentials(text)).strip(), longest + 1)
+    return masking.keep_beginning(_CONTROL.sub(" ", masking.mask_credentials(text)).strip(), longest + 1)
 
 
 def hidden(answer: Answer, link: OpenConnection) -> Answer:

@@ -101,7 +101,7 @@ class Slack(AsyncWebClient):
 
     def _judged(self, method: str, response: Any) -> Retryable | Permanent:
         data = response.data if isinstance(response.data, dict) else {}
-        word = hide(foreign.word(data.get("error")) or "unknown error", self._link)
+        word = hide(foreign.to_plain_word(data.get("error")) or "unknown error", self._link)
         if word in _LATER:
             found = Retryable(f"Slack cannot do {method} now: {word}")
             found.after = _PAUSE if "limited" in word else 0.0

@@ -129,7 +129,7 @@ def moment(value: Any) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return foreign.number(value)
+        return foreign.to_number(value)
     try:
         found = datetime.datetime.fromisoformat(str(value).strip())
     except ValueError:

@@ -139,7 +139,7 @@ def as_project(link: OpenConnection, found: Mapping[str, Any], where: str) -> di
 def require_id(link: OpenConnection, found: Any, where: str) -> str:
     """An ID, which messages repeat: of anybody but Vercel only one that looks like Vercel's. Raises Permanent."""
     own = isinstance(found, str) and len(found) <= rest.LONGEST_ID and rest.is_own(link)
-    if isinstance(found, str) and (own or _ID.fullmatch(found) or foreign.word(found)):
+    if isinstance(found, str) and (own or _ID.fullmatch(found) or foreign.to_plain_word(found)):
         return found
     raise Permanent(f"{where}: this is not Vercel's API")
 
@@ -161,7 +161,7 @@ def require_texts(found: Mapping[str, Any], names: Sequence[str], where: str) ->
     """What is compared with words is a word, or not there. Raises Permanent."""
     for name in names:
         if not isinstance(found.get(name), str | None):
-            raise Permanent(f"{where}: this is not Vercel's API ({name} is {foreign.told(found[name])})")
+            raise Permanent(f"{where}: this is not Vercel's API ({name} is {foreign.quote_value(found[name])})")
 
 
 async def marked(link: OpenConnection, project_id: str, **meta: str) -> list[dict[str, Any]]:
@@ -254,7 +254,7 @@ def updated(variable: Mapping[str, Any]) -> float:
 
 def _moment(at: Any, otherwise: float) -> float:
     """A time in milliseconds, if it is one."""
-    known = foreign.number(at)
+    known = foreign.to_number(at)
     return known if known is not None and 0 <= known < _LAST else otherwise
 
 
@@ -295,7 +295,7 @@ async def runtime_log(link: OpenConnection, project_id: str, identity: str) -> s
 
 def tail(lines: Iterable[str], link: OpenConnection) -> str:
     """The last words of a log, in one line, without what looks like a secret."""
-    return masking.ending(hide(masking.last(masking.one_line(lines)), link, masking.MOST))
+    return masking.mask_ending(hide(masking.take_end(masking.join_lines(lines)), link, masking.MOST_TEXT_CHARS))
 
 
 def sentence(link: OpenConnection, text: Any) -> str:
@@ -306,7 +306,7 @@ def sentence(link: OpenConnection, text: Any) -> str:
 def _records(body: bytes) -> Iterator[dict[str, Any]]:
     for line in body.splitlines():
         try:
-            found = foreign.parsed(line)
+            found = foreign.parse_json(line)
         except ValueError:
             continue  # the last line may have been cut
         if isinstance(found, dict) and found.get("source") != "delimiter":

@@ -67,7 +67,11 @@ class LaunchDarklyFlags(FlagSwitches):
             member.get("email") if isinstance(member, dict) else token.get("name") if isinstance(token, dict) else None
         )
         at = last.get("date")
-        when = clocks.stamp(datetime.fromtimestamp(at / 1000, UTC)) if isinstance(at, int) and 0 < at < 10**14 else ""
+        when = (
+            clocks.format_time(datetime.fromtimestamp(at / 1000, UTC))
+            if isinstance(at, int) and 0 < at < 10**14
+            else ""
+        )
         by = rest.words(link, who or "")
         words = (f" at {when}" if when else "") + (f" by {by}" if by else "")
         return f"changed{words}" if words else ""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from gatewright.api.base import Model, Name, Text
 from gatewright.api.jobs import EnvName
 from gatewright.core.model import LiveState, Operation, Progress, Standing
-from gatewright.core.text.masking import bounded
+from gatewright.core.text.masking import keep_beginning
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client, rest, vercel
 from gatewright.providers.connections.secrets import hide
@@ -345,7 +345,7 @@ async def _difference(
 
 def _shown(key: str, value: str) -> str:
     """A value that can only be a flag's; what may be a secret is never shown."""
-    return f'"{bounded(value, 60)}"' if _PUBLIC.match(key) or _SWITCH.fullmatch(value) else "another value"
+    return f'"{keep_beginning(value, 60)}"' if _PUBLIC.match(key) or _SWITCH.fullmatch(value) else "another value"
 
 
 def _by(link: OpenConnection, found: Mapping[str, Any]) -> str:

@@ -182,7 +182,7 @@ def _verdict(names: Iterable[str], found: Sequence[_Seen], accept: frozenset[str
             elif word in _OPEN:
                 unknown.append(f"{name}: {word}")
             elif word != "success" and word not in accept:
-                unknown.append(f"{name}: {foreign.told(word)}, which is not known")
+                unknown.append(f"{name}: {foreign.quote_value(word)}, which is not known")
     if bad:
         return Answer(False, hide(", ".join(dict.fromkeys(bad)), link))
     if unknown:

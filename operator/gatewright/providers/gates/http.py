@@ -139,7 +139,7 @@ def _compared(path: str, value: Any, wanted: str, link: OpenConnection) -> Answe
     text = _text(value)
     if text == wanted or _same_number(value, wanted):
         return Answer(True, f"{path} is {wanted}")
-    return Answer(False, hide(f'{path} is {foreign.told(value)}, expected "{wanted}"', link))
+    return Answer(False, hide(f'{path} is {foreign.quote_value(value)}, expected "{wanted}"', link))
 
 
 def _text(value: Any) -> str:

@@ -95,7 +95,7 @@ def _judged(config: OfrepCheck, found: dict[str, ofrep.Evaluation], link: OpenCo
         return Answer(False, hide(f"{config.flag} = {config.value}: {'; '.join(wrong)}", link))
     unsure = [name for name, evaluation in found.items() if not _known(evaluation)]
     if unsure:
-        reasons = sorted({foreign.word(found[name].reason) or "no value" for name in unsure})
+        reasons = sorted({foreign.to_plain_word(found[name].reason) or "no value" for name in unsure})
         return Answer(None, hide(f"{config.flag}: {_said('are not known', unsure)} ({', '.join(reasons)})", link))
     counted = f"{len(config.users)} users get it, {len(config.others)} others do not"
     return Answer(True, hide(f"{config.flag} = {config.value}: {counted}", link))

@@ -120,10 +120,10 @@ def _points(result: prometheus.Result) -> dict[float, Answer | None]:
 
 def _sample(value: Any) -> tuple[float, Answer]:
     match value:
-        case [int() | float() as at, str() as text] if _NUMBER.fullmatch(text) and foreign.number(at) is not None:
+        case [int() | float() as at, str() as text] if _NUMBER.fullmatch(text) and foreign.to_number(at) is not None:
             number = float(text)
             return float(at), Answer(number) if math.isfinite(number) else Answer(
-                None, foreign.word(text) or str(number)
+                None, foreign.to_plain_word(text) or str(number)
             )
     raise Permanent("the answer holds no number")
 

@@ -195,7 +195,7 @@ def _complete(answer: Mapping[str, Any], bucket: int) -> list[float] | str:
     if meta.get("dataScanned") == "partial":
         return "Sentry has looked at a part of the data only"
     if meta.get("interval") != bucket * 1000:  # milliseconds
-        return f"Sentry chose another interval ({foreign.word(meta.get('interval')) or '?'}ms) than {bucket}s"
+        return f"Sentry chose another interval ({foreign.to_plain_word(meta.get('interval')) or '?'}ms) than {bucket}s"
     found: list[float] = []
     for value in sorted(values, key=lambda value: _number(value.get("timestamp"))):
         if value.get("incomplete") is not False:
@@ -224,7 +224,7 @@ async def _failures(config: SentryCheck, wanted: SentryTransactions, link: OpenC
     if value is None:
         return Answer(None, "no failure rate")
     if kind != "percentage":
-        return Answer(None, hide(f"the failure rate is of type {foreign.told(kind)}, not percentage", link))
+        return Answer(None, hide(f"the failure rate is of type {foreign.quote_value(kind)}, not percentage", link))
     return _ratio(_number(value))
 
 
@@ -258,7 +258,8 @@ async def _duration(config: SentryCheck, wanted: SentryTransactions, link: OpenC
         return Answer(
             None,
             hide(
-                f"the p95 is of type {foreign.told(_kind(meta, name))} in {foreign.told(unit)}, which is no time", link
+                f"the p95 is of type {foreign.quote_value(_kind(meta, name))} in {foreign.quote_value(unit)}, which is no time",
+                link,
             ),
         )
     taken = _number(value)
@@ -331,7 +332,7 @@ async def _issues(config: SentryCheck, wanted: SentryIssues, link: OpenConnectio
     found: dict[str, str] = {}
     try:
         async for page in sentry.pages(link, sentry.below(link, "issues"), query):
-            found.update((str(item.get("id")), foreign.word(item.get("shortId")) or "?") for item in page)
+            found.update((str(item.get("id")), foreign.to_plain_word(item.get("shortId")) or "?") for item in page)
     except sentry.Unfinished as error:
         return Answer(None, str(error))
     if found:
@@ -368,7 +369,7 @@ def _search(*terms: str) -> str:
 
 
 def _number(value: Any) -> float:
-    found = foreign.number(value)
+    found = foreign.to_number(value)
     if found is None:
         raise Permanent("the answer holds no number where one must be; is this the Sentry API?")
     return found

@@ -186,11 +186,11 @@ def _counts(question: AdvisorsQuestion, lint: Mapping[str, Any]) -> bool:
 def _lint(lint: Mapping[str, Any]) -> str:
     about = lint.get("metadata")
     place = (
-        [foreign.word(about[key]) or "…" for key in ("schema", "name") if about.get(key)]
+        [foreign.to_plain_word(about[key]) or "…" for key in ("schema", "name") if about.get(key)]
         if isinstance(about, dict)
         else []
     )
-    return f"{foreign.word(lint['name']) or 'a finding'} {'.'.join(place)}".strip()
+    return f"{foreign.to_plain_word(lint['name']) or 'a finding'} {'.'.join(place)}".strip()
 
 
 async def _backups(question: BackupsQuestion, project: str, link: OpenConnection) -> Answer:
@@ -219,7 +219,7 @@ async def _backups(question: BackupsQuestion, project: str, link: OpenConnection
 
 def _without(backups: Sequence[Mapping[str, Any]]) -> Answer:
     """No backup is an answer, and a clear one."""
-    others = sorted({foreign.word(item.get("status")) or "unknown" for item in backups})
+    others = sorted({foreign.to_plain_word(item.get("status")) or "unknown" for item in backups})
     return Answer(False, f"there is no completed backup{' (' + _first(others) + ')' if others else ''}")
 
 
@@ -237,7 +237,7 @@ async def _health(question: HealthQuestion, project: str, link: OpenConnection) 
     if ill:
         return Answer(False, _first(ill))
     unknown = [
-        f"{name} ({foreign.word(status or 'no answer') or 'a status that is no word'})"
+        f"{name} ({foreign.to_plain_word(status or 'no answer') or 'a status that is no word'})"
         for name, status, item in said
         if status != "ACTIVE_HEALTHY" or item.get("healthy") is False
     ]

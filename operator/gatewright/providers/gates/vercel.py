@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Duration, Model, Name, seconds
 from gatewright.api.jobs import EnvName
-from gatewright.core.run.clocks import words
+from gatewright.core.run.clocks import format_duration
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import client, rest, vercel
@@ -155,12 +155,12 @@ def _rotated(now: vercel.Variables, wanted: Sequence[str], newer_than: str) -> A
     for key in wanted:
         own = [item for item in now.own if item.get("key") == key]
         times = [item.get("updatedAt") for item in own or [item for item in now.shared if item.get("key") == key]]
-        known = [at for time in times if (at := foreign.number(time)) is not None and at > 0]
+        known = [at for time in times if (at := foreign.to_number(time)) is not None and at > 0]
         if len(known) < len(times):
             return Answer(None, f"when {key} was changed is not told")
         age = (now.now - min(known)) / 1000.0
         if age > seconds(newer_than):
-            old.append(f"{key} was changed {words(age)} ago")
+            old.append(f"{key} was changed {format_duration(age)} ago")
     return Answer(not old, ", ".join(old[:5]) or f"all {len(wanted)} variables were changed within {newer_than}")
 
 
@@ -239,9 +239,9 @@ async def _query(
     value = summary[0][column]
     if value is None:
         return None
-    count = foreign.number(value)
+    count = foreign.to_number(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Permanent(f"{reply.where}: {column} is no number")
     if count is None or count < 0:
-        raise Permanent(f"{reply.where}: {column} is {foreign.word(value) or 'a number of many digits'}")
+        raise Permanent(f"{reply.where}: {column} is {foreign.to_plain_word(value) or 'a number of many digits'}")
     return count

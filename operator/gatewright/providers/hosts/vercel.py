@@ -74,7 +74,10 @@ class VercelHost:
         found = as_object(await vercel.deployment(link, snapshot["deployment"]))
         way = vercel_return.WAY.format(snapshot["deployment"])
         return LiveState(
-            snapshot, matches=_matches(config, found), version=vercel_production.known_version(link, found), way=way
+            snapshot,
+            matches=_matches(config, found),
+            version=vercel_production.known_version(link, found),
+            restore_hint=way,
         )
 
     async def perform(

@@ -81,7 +81,7 @@ async def record(link: OpenConnection, project: Mapping[str, Any]) -> dict[str, 
         return None
     now = await vercel.variables(link, project["id"])
     names = [
-        [item.get("key"), item.get("id"), foreign.number(item.get("updatedAt"))] for item in (*now.own, *now.shared)
+        [item.get("key"), item.get("id"), foreign.to_number(item.get("updatedAt"))] for item in (*now.own, *now.shared)
     ]
     return {
         "deployment": found["id"],
@@ -189,7 +189,7 @@ def _later(target: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
 
 
 def _number(value: Any) -> float:
-    return foreign.number(value) or 0.0
+    return foreign.to_number(value) or 0.0
 
 
 def _by(project: Mapping[str, Any], last: Mapping[str, Any]) -> str:

@@ -261,7 +261,7 @@ async def _untouched(
     if await _rolling_away(link, project, str(snapshot["deployment"])):
         return False
     known = {identity: at for _, identity, at in snapshot.get("env") or []}
-    newest = max((foreign.number(at) or 0.0 for at in known.values()), default=0.0)
+    newest = max((foreign.to_number(at) or 0.0 for at in known.values()), default=0.0)
     return not changes(link, now, snapshot, max(newest, float(snapshot["createdAt"])), run).reason
 
 

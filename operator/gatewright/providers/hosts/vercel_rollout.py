@@ -260,14 +260,14 @@ async def _smoke(link: OpenConnection, found: Mapping[str, Any], smoke: Smoke | 
             problem += " (is the deployment protected? give the Connection its protectionBypass)"
     except (Retryable, Permanent) as error:
         problem = str(error)
-    ready = foreign.number(found.get("ready") or found.get("readyAt")) or vercel.created(found)
+    ready = foreign.to_number(found.get("ready") or found.get("readyAt")) or vercel.created(found)
     text = f"smoke request to {found['id']}{smoke.path}: {problem}"
     if time.time() * 1000 - ready < seconds(smoke.within) * 1000:
         return Progress("Running", text, stuck=True)
     logged = ""
     with suppress(Retryable, Permanent):
         logged = await vercel.runtime_log(link, str(found.get("projectId") or ""), found["id"])
-    return Progress("Failed", text + (f"; {masking.MARK}{logged}" if logged else ""))
+    return Progress("Failed", text + (f"; {masking.LOG_END_MARK}{logged}" if logged else ""))
 
 
 def _to_deployment(link: OpenConnection, found: Mapping[str, Any]) -> OpenConnection:
@@ -295,7 +295,7 @@ async def _why(link: OpenConnection, found: Mapping[str, Any]) -> str:
     return (
         f"{found['id']} is {_told(link, state)}"
         + (f": {text}" if text else "")
-        + (f"; {masking.MARK}{logged}" if logged else "")
+        + (f"; {masking.LOG_END_MARK}{logged}" if logged else "")
     )
 
 
@@ -317,4 +317,4 @@ async def trouble(link: OpenConnection, project: Mapping[str, Any], operation: O
         logged = await vercel.runtime_log(link, project["id"], found["id"])
     else:
         logged = await vercel.build_log(link, found["id"])
-    return f"{found['id']}: {masking.MARK}{logged}" if logged else None
+    return f"{found['id']}: {masking.LOG_END_MARK}{logged}" if logged else None

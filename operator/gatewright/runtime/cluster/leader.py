@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from gatewright.core.run.clocks import parse
+from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.kube import Kube, path
 from gatewright.runtime.telling import metrics
@@ -125,7 +125,7 @@ class Leader:
         self._renewed = sent
         metrics.leading.set(1)
         if first and before:
-            self.unwatched = max(0.0, (datetime.now(UTC) - parse(before)).total_seconds())
+            self.unwatched = max(0.0, (datetime.now(UTC) - parse_time(before)).total_seconds())
         return True
 
     async def _reread(self) -> bool:

@@ -43,7 +43,7 @@ def refusal(method: str, path: str, status: int, text: bytes, after: str) -> Exc
         return gone
     if status in (401, 408, 429) or status >= 500:
         error = Retryable(words)
-        error.after = foreign.decimal(after.strip()) or 0.0
+        error.after = foreign.parse_decimal(after.strip()) or 0.0
         return error
     return Permanent(words)
 

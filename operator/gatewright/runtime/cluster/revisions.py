@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from gatewright.api import GROUP, RELEASE
-from gatewright.core.model import Revision, View, content_mark, stored
+from gatewright.core.model import Revision, View, as_stored, content_fingerprint
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.cluster.children import meta, ours
 from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, path
@@ -55,7 +55,7 @@ async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: i
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": metadata,
-        "data": stored(orjson.loads(orjson.dumps(revision.data, option=orjson.OPT_SORT_KEYS))),
+        "data": as_stored(orjson.loads(orjson.dumps(revision.data, option=orjson.OPT_SORT_KEYS))),
         "revision": 1,
     }
     try:
@@ -67,7 +67,7 @@ async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: i
 async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, Any]:
     """The content of a ControllerRevision of this Release, as it was written. Raises Retryable, Permanent."""
     data = await _content(cluster, view, name)
-    if not isinstance(data, dict) or not name.endswith(f"-{content_mark(view.uid, data)}"):
+    if not isinstance(data, dict) or not name.endswith(f"-{content_fingerprint(view.uid, data)}"):
         raise Permanent(
             f"ControllerRevision {name} does not hold what its name stands for: somebody else has written it"
         )

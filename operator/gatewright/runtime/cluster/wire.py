@@ -89,7 +89,10 @@ def decode_one(text: bytes, whole: bool = False) -> Any:
         found = _mended(text)
     meta = found.get("metadata", {})
     known = {**found, "metadata": {name: value for name, value in meta.items() if name != "managedFields"}}
-    if not str(found.get("apiVersion", "")).startswith(f"{GROUP}/") and size.shape(known, levels=LEVELS)[1] > LEVELS:
+    if (
+        not str(found.get("apiVersion", "")).startswith(f"{GROUP}/")
+        and size.measure_shape(known, levels=LEVELS)[1] > LEVELS
+    ):
         raise Unreadable(
             f"{found.get('kind')} {meta.get('name')} is nested more than {LEVELS} levels deep; make it flatter"
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewright.core.model import Operation, fingerprint
-from gatewright.core.text.masking import MOST, masked, one_line
+from gatewright.core.text.masking import MOST_TEXT_CHARS, join_lines, mask_secrets
 from gatewright.ports import Permanent
 from gatewright.providers.error_messages import quoted
 
@@ -160,8 +160,8 @@ def _shown(name: str, item: tuple[str, str] | None) -> str:
     field, text = item
     if field != "data":
         return "binary content"
-    line = one_line(text[:MOST].splitlines())  # what is shown of it is far shorter
-    return quoted(line) if masked(f"{name}={line}") == f"{name}={line}" else "***"
+    line = join_lines(text[:MOST_TEXT_CHARS].splitlines())  # what is shown of it is far shorter
+    return quoted(line) if mask_secrets(f"{name}={line}") == f"{name}={line}" else "***"
 
 
 def _owned(entry: Mapping[str, Any]) -> set[str]:
@@ -180,5 +180,5 @@ def _time(entry: Mapping[str, Any]) -> str:
 
 
 def _signed(entry: Mapping[str, Any]) -> str:
-    name = one_line([str(entry.get("manager") or "")]) or "somebody"
+    name = join_lines([str(entry.get("manager") or "")]) or "somebody"
     return f"{name} at {_time(entry)}" if _time(entry) else name

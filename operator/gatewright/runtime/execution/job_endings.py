@@ -104,8 +104,8 @@ async def of_hung(cluster: Cluster, job: Mapping[str, Any], pod: Pod | None, qui
 def given(text: str) -> str:
     """A reason that a container gives on purpose, in one masked line."""
     said = job_outputs.object_of(text) or {}
-    parts = [masking.one_line(str(said[name]).splitlines()) for name in _REASONS if said.get(name)]
-    return masking.beginning(_text(": ".join(parts)), SAID)
+    parts = [masking.join_lines(str(said[name]).splitlines()) for name in _REASONS if said.get(name)]
+    return masking.mask_beginning(_text(": ".join(parts)), SAID)
 
 
 async def listen(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> str:
@@ -128,9 +128,13 @@ async def log_end(cluster: Cluster, pod: Pod) -> str:
     except (Retryable, Permanent, TimeoutError):
         return ""
     words = _last_words(text) if not text.startswith(_LOST) else ""
-    if words and not words.startswith(masking.MARK):
-        words = f"{masking.MARK}{words}"
-    return words.replace(masking.MARK, f"{speaker.title} ran, and {masking.MARK}", 1) if speaker.title else words
+    if words and not words.startswith(masking.LOG_END_MARK):
+        words = f"{masking.LOG_END_MARK}{words}"
+    return (
+        words.replace(masking.LOG_END_MARK, f"{speaker.title} ran, and {masking.LOG_END_MARK}", 1)
+        if speaker.title
+        else words
+    )
 
 
 def _published(job: Mapping[str, Any], found: Sequence[Pod], quiet: bool) -> Progress:
@@ -160,8 +164,8 @@ def _last_words(text: str) -> str:
     """The end of what a container left; several lines are its log, which the kubelet gives where there is no message."""
     lines = [line for line in text.splitlines() if line.strip()]
     cut = len(text.encode(errors="replace")) > job_outputs.MESSAGE - 4  # the kubelet keeps the end of a longer message
-    end = masking.ending(_text(masking.one_line(lines)), cut)
-    return f"{masking.MARK}{end}" if len(lines) > 1 and end else end
+    end = masking.mask_ending(_text(masking.join_lines(lines)), cut)
+    return f"{masking.LOG_END_MARK}{end}" if len(lines) > 1 and end else end
 
 
 def _text(line: str) -> str:

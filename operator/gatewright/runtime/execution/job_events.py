@@ -71,7 +71,7 @@ async def _events(cluster: Cluster, kind: str, found: Mapping[str, Any]) -> list
         if event.get("involvedObject", {}).get("uid") != meta.get("uid"):
             return None
         kept = {name: event[name] for name in USED if name in event}
-        return kept | {"message": str(event.get("message") or "")[: masking.MOST]}
+        return kept | {"message": str(event.get("message") or "")[: masking.MOST_TEXT_CHARS]}
 
     return list(await cluster.list(path("v1", "events", meta["namespace"]), fields=fields, keep=about))
 
@@ -95,8 +95,10 @@ def _when(event: Event) -> str:
 
 
 def _words(event: Event) -> str:
-    text = masking.one_line(str(event.get("message") or event.get("reason") or "")[: masking.MOST].splitlines())
-    return masking.bounded(masking.without_credentials(text), LONGEST)
+    text = masking.join_lines(
+        str(event.get("message") or event.get("reason") or "")[: masking.MOST_TEXT_CHARS].splitlines()
+    )
+    return masking.keep_beginning(masking.mask_credentials(text), LONGEST)
 
 
 def _waits(pod: Pod) -> bool:

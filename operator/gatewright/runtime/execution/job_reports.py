@@ -82,7 +82,7 @@ async def failed(
 def _words(finding: Finding, quiet: bool) -> str:
     """What a report says; of one that is not to be repeated how many have passed and failed."""
     if not quiet:
-        return masking.masked(finding.words)
+        return masking.mask_secrets(finding.words)
     counts = [f"{finding.outputs[name]} {name}" for name in ("passed", "failed") if name in finding.outputs]
     return f"{', '.join(counts) or ('it is good' if finding.good else 'it is bad')} (logs: Never)"
 
@@ -165,7 +165,7 @@ def _said(pod: Pod | None) -> list[str]:
     """A reason that the container gives on purpose."""
     said = job_outputs.object_of(job_pods.voice(pod).message) if pod is not None else None
     given = [said[key] for key in ("failed", "error", "reason") if isinstance(said.get(key), str)] if said else []
-    return [masking.beginning(plain(text, len(text)), LONGEST) for text in given]
+    return [masking.mask_beginning(plain(text, len(text)), LONGEST) for text in given]
 
 
 def _given(format_: Format, found: Sequence[Pod], finding: Finding) -> Published:

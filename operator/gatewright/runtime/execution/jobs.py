@@ -14,7 +14,7 @@ from typing import Any
 from gatewright.api import KEY, RELEASE, RESULT
 from gatewright.api.jobs import Job
 from gatewright.core.model import Operation, Progress, View
-from gatewright.core.run.clocks import parse
+from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable, Trouble
 from gatewright.runtime.cluster.children import meta, ours
 from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, path
@@ -280,7 +280,7 @@ def _stranger(view: View, operation: Operation, found: Mapping[str, Any]) -> str
     if (found["metadata"].get("annotations") or {}).get(KEY) != operation.key:
         return f"the Job {name} belongs to another operation; delete it"
     made = found["metadata"].get("creationTimestamp")
-    if made and operation.since and parse(made) < parse(operation.since) - SKEW:
+    if made and operation.since and parse_time(made) < parse_time(operation.since) - SKEW:
         return f"the Job {name} is older than the step that would run it: somebody else has made it; delete it"
     return ""
 

@@ -44,7 +44,7 @@ log = logging.getLogger("gatewright.sights")
 class Seen:
     """What was looked at. Where something outside the cluster is not there yet, nothing is: half a look is none."""
 
-    sights: dict[str, LiveState] = field(default_factory=dict)
+    live_states: dict[str, LiveState] = field(default_factory=dict)
     copies: list[dict[str, Any]] = field(default_factory=list)
     """Secret copies that a snapshot needs."""
     looking: str = ""
@@ -55,29 +55,29 @@ class Seen:
 
 async def look(cluster: Cluster, outside: Externals, entry: TrackedRelease, view: View, needs: Needs) -> Seen:
     """All subjects that the core wants to see. Raises Retryable where the API server does not answer."""
-    beside = {name: config for name, config in needs.sights.items() if is_external(name, config)}
+    beside = {name: config for name, config in needs.live_states.items() if is_external(name, config)}
     _drop(entry, beside)
     glances = {name: _glance(outside, entry, view, name, config) for name, config in beside.items()}
     pending = {name: glance for name, glance in glances.items() if glance.sight is None}
     if pending:
         return _pending(pending)
     found, kept = Seen(), 0
-    for subject, config in needs.sights.items():
+    for subject, config in needs.live_states.items():
         if kept > MOST_KEPT:  # there may be hundreds of a megabyte each, and none of them is of use any more
-            found.sights[subject] = LiveState(None, problem=TOO_MUCH)
+            found.live_states[subject] = LiveState(None, problem=TOO_MUCH)
             continue
         sight = glances[subject].sight if subject in glances else None
         if sight is not None:
-            found.sights[subject] = sight
+            found.live_states[subject] = sight
             continue
         try:
-            found.sights[subject], copy = await handlers.look(cluster, view, subject, config)
+            found.live_states[subject], copy = await handlers.look(cluster, view, subject, config)
         except Permanent as error:
-            found.sights[subject], copy = LiveState(None, problem=str(error)), None
+            found.live_states[subject], copy = LiveState(None, problem=str(error)), None
         if copy is not None:
             found.copies.append(copy)
         if not subject.startswith("target/"):
-            kept += len(as_json(found.sights[subject].snapshot))
+            kept += len(as_json(found.live_states[subject].snapshot))
     for glance in glances.values():
         glance.used = entry.turn
     return found

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gatewright.api import API_VERSION
-from gatewright.core.model import KubernetesEvent, View, digest
-from gatewright.core.run.clocks import stamp
+from gatewright.core.model import KubernetesEvent, View, short_fingerprint
+from gatewright.core.run.clocks import format_time
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster.kube import Kube, path
 from gatewright.runtime.telling import metrics
@@ -48,7 +48,7 @@ class EventSender:
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{view.name[:200]}.{digest([view.uid, run, note.reason, note.message, stamp(now)])}",
+                "name": f"{view.name[:200]}.{short_fingerprint([view.uid, run, note.reason, note.message, format_time(now)])}",
                 "namespace": view.namespace,
             },
             "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),

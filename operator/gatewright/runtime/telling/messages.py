@@ -109,7 +109,8 @@ def _line(number: int, stage: StageStatus) -> str:
     """`✓ 1 migrate  Passed in 4m10s`, or what keeps the stage."""
     took = ""
     if stage.startedAt and stage.finishedAt:
-        took = f" in {clocks.words((clocks.parse(stage.finishedAt) - clocks.parse(stage.startedAt)).total_seconds())}"
+        elapsed = clocks.parse_time(stage.finishedAt) - clocks.parse_time(stage.startedAt)
+        took = f" in {clocks.format_duration(elapsed.total_seconds())}"
     bad = next((row for state in ("Failed", "Breaching", "Holding") for row in stage.gates if row.state == state), None)
     why = stage.message or (_gate(bad) if bad is not None else "")
     line = f"{_SIGNS.get(stage.state, '▸')} {number} {stage.name}  {stage.state}{took}{f': {why}' if why else ''}"
@@ -123,4 +124,4 @@ def _gate(row: GateStatus) -> str:
 def _downtime(status: ReleaseStatus, notice: Notification, now: datetime) -> float:
     if status.downtime is None or notice.event == "Restored":
         return 0.0
-    return max(0.0, (now - clocks.parse(status.downtime.since)).total_seconds())
+    return max(0.0, (now - clocks.parse_time(status.downtime.since)).total_seconds())

@@ -27,9 +27,9 @@ from pydantic import ValidationError
 from gatewright.api.release import Notify
 from gatewright.api.status import Notification
 from gatewright.core.model import Delivery, View
-from gatewright.core.report.notifications import channels
+from gatewright.core.report.notifications import channels_of
 from gatewright.core.run import clocks
-from gatewright.core.spec.expand import Unknown, expand
+from gatewright.core.spec.expand import UnknownReference, expand_references
 from gatewright.ports import Message, OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import NOTIFIERS
 from gatewright.runtime.connections import Connections
@@ -165,7 +165,7 @@ class Notifications:
             return
         view = entry.view()
         spec = view.spec or (entry.body.spec if entry.body is not None else None)
-        wanted = channels(spec) if spec is not None else {}
+        wanted = channels_of(spec) if spec is not None else {}
         for notice in held:
             for channel in notice.to:
                 if (notice.id, channel) in fresh and channel in wanted:
@@ -180,7 +180,7 @@ class Notifications:
             notice=notice.id,
             run=notice.run,
             event=notice.event,
-            at=clocks.parse(notice.at).timestamp(),
+            at=clocks.parse_time(notice.at).timestamp(),
             provider=provider,
             config=config,
             message=message_of(view, notice, datetime.now(UTC), again),
@@ -318,6 +318,6 @@ def _expanded(view: View, notice: Notification, raw: Any) -> Any:
     }
     names |= {f"vars.{name}": value for name, value in (view.spec.vars if view.spec is not None else {}).items()}
     try:
-        return expand(raw, names)
-    except Unknown:
+        return expand_references(raw, names)
+    except UnknownReference:
         return raw

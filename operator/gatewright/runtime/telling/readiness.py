@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from gatewright.api import API_VERSION
-from gatewright.core.run.clocks import stamp
+from gatewright.core.run.clocks import format_time
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.kube import path
 from gatewright.runtime.shares import Pace, Shares
@@ -347,7 +347,7 @@ def _status(body: Mapping[str, Any], judgement: Judgement) -> dict[str, Any]:
         "status": status,
         "reason": judgement.reason,
         "message": judgement.message[:1000],
-        "lastTransitionTime": since or stamp(datetime.now(UTC))[:19] + "Z",
+        "lastTransitionTime": since or format_time(datetime.now(UTC))[:19] + "Z",
         "observedGeneration": judgement.generation,
     }
     return {"conditions": [condition], "observedGeneration": judgement.generation}
