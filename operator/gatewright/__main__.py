@@ -15,13 +15,13 @@ import uvloop
 
 from gatewright import __version__, handlers
 from gatewright.api.base import seconds
-from gatewright.providers.connections.networks import Listed
+from gatewright.providers.connections.networks import AddressSetting
 from gatewright.runtime.operator import Operator
 from gatewright.runtime.settings import (
-    FASTEST,
     HEALTH_PORT,
-    PORT,
-    RATE,
+    MEASUREMENTS_PER_S,
+    METRICS_PORT,
+    MIN_INTERVAL_S,
     Settings,
     default_identity,
     default_lease_namespace,
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the operator until it is told to stop."""
     parser = _parser()
     options = parser.parse_args(argv)
-    both = Listed.parse(options.allow_address).both(Listed.parse(options.refuse_address))
+    both = AddressSetting.parse(options.allow_address).both(AddressSetting.parse(options.refuse_address))
     if both:
         parser.error(f"--allow-address and --refuse-address both name {', '.join(both)}; take it out of one")
     if options.port and options.port == options.health_port:
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--identity", default=default_identity(), help="holder of the Lease (POD_NAME)")
     run.add_argument(
         "--port",
-        default=os.environ.get("GATEWRIGHT_PORT", str(PORT)),
+        default=os.environ.get("GATEWRIGHT_PORT", str(METRICS_PORT)),
         type=_port,
         help="port of /metrics; 0 for none (GATEWRIGHT_PORT, 8080)",
     )
@@ -138,13 +138,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--fastest-interval",
-        default=FASTEST,
+        default=MIN_INTERVAL_S,
         type=seconds,
         help="time between two measurements of one check at least, whatever its spec says (1s)",
     )
     run.add_argument(
         "--measurements-per-second",
-        default=RATE,
+        default=MEASUREMENTS_PER_S,
         type=_positive,
         help="measurements of one namespace a second at most; what is more is spread over time (50)",
     )
@@ -169,7 +169,7 @@ def _positive(text: str) -> float:
 def _listed(text: str) -> str:
     """A list of hosts, addresses and networks, as it is written."""
     try:
-        Listed.parse(text)
+        AddressSetting.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text

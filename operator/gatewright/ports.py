@@ -142,7 +142,7 @@ class Gate(Protocol):
 Keep = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 
 
-def all_of_it(obj: dict[str, Any]) -> dict[str, Any]:
+def keep_whole_object(obj: dict[str, Any]) -> dict[str, Any]:
     """Nothing of an object is left out."""
     return obj
 
@@ -159,7 +159,7 @@ class Cluster(Protocol):
         ...
 
     async def list(
-        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = all_of_it
+        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = keep_whole_object
     ) -> list[dict[str, Any]]:
         """Read many, by label selector and field selector: of each what `keep` makes of it; None is left out.
 

@@ -19,7 +19,7 @@ Right = tuple[str, str, str, str]
 class People:
     """Users of one namespace, each with what RBAC gives them; a moment passes before RBAC knows."""
 
-    def __init__(self, lab: Lab, namespace: str, path: str = RELEASES, policy: str = authors.NAME) -> None:
+    def __init__(self, lab: Lab, namespace: str, path: str = RELEASES, policy: str = authors.POLICY_NAME) -> None:
         """`path`: of the objects that they write; `policy`: the one that answers."""
         self.lab, self.namespace, self.policy = lab, namespace, policy
         self.path = path.format(namespace)

@@ -164,7 +164,7 @@ def test_an_edit_does_not_count_by_a_retry_without_the_policies(guarded: Site) -
     guarded.apply(release(stages=[stage]))
     guarded.until(lambda status: status.get("state") == "Paused")
     lab.operator.stop()
-    lab.withdraw(keep=admission.NAME)
+    lab.withdraw(keep=admission.POLICY_NAME)
     lab.operator.start()
     later = {"name": "later", "steps": [{"name": "w", "wait": "1s"}]}
     guarded.change({"stages": [stage, later]})
@@ -216,13 +216,17 @@ def test_one_missing_policy_is_named_alone(guarded: Site) -> None:
     lab = guarded.lab
     lab.operator.stop()
     guarded.apply({"version": "1", "suspend": True, "stages": [STAGE], "targets": [TARGET]}, "idle")
-    lab.api.delete(f"{ADMISSION}policybindings/{statuses.NAME}")
+    lab.api.delete(f"{ADMISSION}policybindings/{statuses.POLICY_NAME}")
     lab.wait(lambda: _says(guarded, -1), 20, "the policy to be gone")
     lab.operator.start()
     try:
         guarded.apply(release())
         message = guarded.until(waits)["message"]
-        assert statuses.NAME in message and "gatewright-uses" not in message and admission.NAME not in message
+        assert (
+            statuses.POLICY_NAME in message
+            and "gatewright-uses" not in message
+            and admission.POLICY_NAME not in message
+        )
     finally:
         lab.admit()
     guarded.ended("Promoted", 60)

@@ -189,7 +189,7 @@ MISTAKES = (
     Bad("no provider in a guard", put("guards.0.http", DROP), "spec.guards[0]", one_of(*registry.GATES)),
     Bad("no provider in preflight", put("preflight.0.prometheus", DROP), "spec.preflight[0]", one_of(*registry.GATES, "approval", "job")),
     Bad("no provider in verify", put("rollback.verify.0.http", DROP), "spec.rollback.verify[0]", CHECKS),
-    Bad("no provider in a target", put("targets.0.workload", DROP), "spec.targets[0]", one_of(*registry.TARGETS, *registry.HOSTS)),
+    Bad("no provider in a target", put("targets.0.workload", DROP), "spec.targets[0]", one_of(*registry.TARGETS, *registry.EXTERNAL_TARGETS)),
     Bad("two kinds in one step", put(f"{STEP}.wait", "1m"), AT_STEP, STEPS),
     Bad("no kind in a step", put(f"{STEP}.job", DROP), AT_STEP, STEPS),
     Bad("no kind in a compensation", put("stages.0.rollback.steps.0.job", DROP), "spec.stages[0].rollback.steps[0]", one_of(*registry.ACTIONS, "flags", "job")),

@@ -16,7 +16,7 @@ from gatewright.core.model import Operation, Revision, View
 from gatewright.ports import NotFound, Permanent
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.cached import CachedCluster
-from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.cluster.kube import Kube, api_path
 from gatewright.runtime.cluster.wire import as_json
 from gatewright.runtime.execution import configs
 from gatewright.runtime.execution.config_watch import ConfigWatches
@@ -54,14 +54,16 @@ async def kube(server: ApiServer) -> AsyncIterator[Kube]:
 async def configmap(kube: Kube, **content: Any) -> str:
     """A ConfigMap; its subject."""
     name = f"flags-{next(NUMBERS)}"
-    await kube.create(path("v1", "configmaps", NAMESPACE), {"metadata": {"name": name}, **content})
+    await kube.create(api_path("v1", "configmaps", NAMESPACE), {"metadata": {"name": name}, **content})
     return f"configmap/{name}"
 
 
 async def secret(kube: Kube, **more: Any) -> str:
     """A Secret; its subject."""
     name = f"keys-{next(NUMBERS)}"
-    await kube.create(path("v1", "secrets", NAMESPACE), {"metadata": {"name": name}, "data": {"token": TOKEN}, **more})
+    await kube.create(
+        api_path("v1", "secrets", NAMESPACE), {"metadata": {"name": name}, "data": {"token": TOKEN}, **more}
+    )
     return f"secret/{name}"
 
 
@@ -75,9 +77,9 @@ async def write(kube: Kube, subject: str, **change: Any) -> None:
 
 
 async def snapshot_of(kube: Kube, subject: str) -> dict[str, Any]:
-    sight, copy = await configs.look_config(kube, VIEW, subject)
+    sight, copy = await configs.inspect_config(kube, VIEW, subject)
     if copy is not None:
-        await kube.create(path("v1", "secrets", NAMESPACE), copy)
+        await kube.create(api_path("v1", "secrets", NAMESPACE), copy)
     return dict(sight.snapshot or {})
 
 
@@ -164,25 +166,27 @@ async def test_old_revisions_go_with_their_copies(kube: Kube) -> None:
     ]
     for run, revision in enumerate(kept, 1):
         await revisions.keep_revision(kube, VIEW, revision, run)
-    await revisions.prune(kube, VIEW, {kept[2].name}, {4})
+    await revisions.prune_revisions(kube, VIEW, {kept[2].name}, {4})
     with pytest.raises(NotFound):
         await revisions.read_revision(kube, VIEW, kept[0].name)
     with pytest.raises(NotFound):
-        await kube.get(path("v1", "secrets", NAMESPACE, snapshots[first]["copy"]))
-    assert (await kube.get(path("v1", "secrets", NAMESPACE, snapshots[second]["copy"])))["data"] == {"token": ROTATED}
+        await kube.get(api_path("v1", "secrets", NAMESPACE, snapshots[first]["copy"]))
+    assert (await kube.get(api_path("v1", "secrets", NAMESPACE, snapshots[second]["copy"])))["data"] == {
+        "token": ROTATED
+    }
     assert await revisions.read_revision(kube, VIEW, kept[2].name) == {"snapshots": {second: snapshots[second]}}
 
 
 async def test_the_largest_snapshot_that_is_taken_is_one_that_the_api_server_takes(kube: Kube) -> None:
     held = {"a": ""}
     data = {"snapshots": {"configmap/big": {"data": held}}}
-    held["a"] = "<&>é" * ((revisions.LIMIT - len(as_json(data))) // (len(as_json("<&>é")) - 2))
-    assert revisions.LIMIT - len(as_json(data)) < 20
-    assert revisions.too_large(data) is None
+    held["a"] = "<&>é" * ((revisions.MAX_REVISION_BYTES - len(as_json(data))) // (len(as_json("<&>é")) - 2))
+    assert revisions.MAX_REVISION_BYTES - len(as_json(data)) < 20
+    assert revisions.explain_too_large(data) is None
     named = Revision.named(VIEW, "9", data)
     await revisions.keep_revision(kube, VIEW, named, 9)
     assert await revisions.read_revision(kube, VIEW, named.name) == data
-    await kube.delete(path("apps/v1", "controllerrevisions", NAMESPACE, named.name))
+    await kube.delete(api_path("apps/v1", "controllerrevisions", NAMESPACE, named.name))
 
 
 async def test_a_foreign_change_is_told_while_somebody_needs_it(kube: Kube) -> None:

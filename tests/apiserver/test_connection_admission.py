@@ -12,7 +12,7 @@ import yaml
 
 from gatewright.codegen import crds, openers, schema, statuses, uses
 from gatewright.providers import registry
-from gatewright.runtime.admission_probe import RESERVED
+from gatewright.runtime.admission_probe import RESERVED_NAME
 from tests.apiserver.people import People, Right
 from tests.cluster.paths import CHECKOUT
 from tests.harness.api import Api
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.apiserver
 
 SECRET = "mine"
 READ: Right = ("get", "", "secrets", SECRET)
-NODES = dict(schema.walk(crds.schemas(crds.RELEASE)[0], "spec"))
-PLACES = {path: model for model, paths in uses.models(NODES).items() for path in paths}
+NODES = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
+PLACES = {path: model for model, paths in uses.models_with_connection(NODES).items() for path in paths}
 
 
 def use(name: str) -> Right:
@@ -33,10 +33,10 @@ def use(name: str) -> Right:
 @pytest.fixture(scope="module")
 def writers(laboratory: Lab) -> Iterator[People]:
     """Who writes Connections."""
-    found = People(laboratory, laboratory.namespace().name, CONNECTIONS, openers.NAME)
+    found = People(laboratory, laboratory.namespace().name, CONNECTIONS, openers.POLICY_NAME)
     try:
         nobody = found.with_rights()
-        body = connection(openers.places()[0], SECRET)
+        body = connection(openers.secret_places()[0], SECRET)
         laboratory.wait(lambda: "may not get secrets" in found.said(nobody, body), 30, "the policy to be in force")
         yield found
     finally:
@@ -51,7 +51,7 @@ def nobody(writers: People) -> Api:
 @pytest.fixture(scope="module")
 def reader(writers: People) -> Api:
     found = writers.with_rights(READ)
-    writers.passes(found, connection(openers.places()[0], SECRET))
+    writers.passes(found, connection(openers.secret_places()[0], SECRET))
     return found
 
 
@@ -82,7 +82,7 @@ def at(place: str) -> str:
     return place.replace("{}", ".X-Key")
 
 
-@pytest.mark.parametrize("policy", [openers.NAME, uses.NAME, statuses.NAME])
+@pytest.mark.parametrize("policy", [openers.POLICY_NAME, uses.POLICY_NAME, statuses.POLICY_NAME])
 def test_the_policies_compile_and_their_types_are_right(laboratory: Lab, policy: str) -> None:
     found = laboratory.api.get(f"{ADMISSION}policies/{policy}")
     assert found["spec"]["failurePolicy"] == "Fail"
@@ -90,10 +90,10 @@ def test_the_policies_compile_and_their_types_are_right(laboratory: Lab, policy:
 
 
 def test_every_provider_that_opens_something_is_asked_about() -> None:
-    assert {place.split(".")[1] for place in openers.places()} == set(registry.CONNECTIONS)
+    assert {place.split(".")[1] for place in openers.secret_places()} == set(registry.CONNECTIONS)
 
 
-@pytest.mark.parametrize("place", openers.places())
+@pytest.mark.parametrize("place", openers.secret_places())
 def test_a_secret_is_asked_for_wherever_it_stands(writers: People, nobody: Api, reader: Api, place: str) -> None:
     writers.passes(reader, connection(place, SECRET))
     writers.refuses(reader, connection(place, "theirs"), ("get", "", "secrets", "theirs"), at(place))
@@ -141,7 +141,7 @@ def test_only_a_change_of_the_spec_is_asked_about(writers: People, nobody: Api) 
 @pytest.fixture(scope="module")
 def authors_(laboratory: Lab, writers: People) -> Iterator[People]:
     """Who writes Releases."""
-    found = People(laboratory, laboratory.namespace().name, RELEASES, uses.NAME)
+    found = People(laboratory, laboratory.namespace().name, RELEASES, uses.POLICY_NAME)
     try:
         yield found
     finally:
@@ -175,7 +175,7 @@ CHECKED = ("spec.preflight", "spec.guards", "spec.stages[].gates", "spec.rollbac
 
 
 def test_every_provider_that_goes_through_a_connection_is_asked_about() -> None:
-    tables = (registry.HOSTS, registry.GATES, registry.ACTIONS, registry.FLAGS, registry.NOTIFIERS)
+    tables = (registry.EXTERNAL_TARGETS, registry.GATES, registry.ACTIONS, registry.FLAGS, registry.NOTIFIERS)
     wanted = {part.config.__name__ for table in tables for part in table.values()}  # type: ignore[attr-defined]
     assert wanted == set(PLACES.values())
     assert {f"{place}[].sql" for place in CHECKED} == {path for path, model in PLACES.items() if model == "SqlCheck"}
@@ -231,7 +231,7 @@ def test_each_provider_is_forged_in_vain(authors_: People, worker: Api, model: s
     assert sample is not None, f"no sample has a {model}"
     authors_.passes(worker, through_one(sample, model, "db") or {})
     said = authors_.tells(worker, through_one(sample, model, "forged") or {}, "may not use connections")
-    assert "may not use connections.gatewright.dev/forged" in said and uses.NAME in said
+    assert "may not use connections.gatewright.dev/forged" in said and uses.POLICY_NAME in said
 
 
 @pytest.mark.parametrize("place", CHECKED)
@@ -250,8 +250,8 @@ def test_a_refusal_says_what_would_help(authors_: People, user: Api) -> None:
     assert "or name the Connection by connection:" in authors_.tells(user, asking(query), "of any name")
     assert "name the Connection" not in authors_.tells(user, asking({**query, "connection": "prod"}), "connections")
 
-    said = authors_.tells(authors_.lab.api, asking({**query, "connection": RESERVED}), RESERVED)
-    assert f"the name {RESERVED} is reserved" in said and "RBAC must allow" not in said
+    said = authors_.tells(authors_.lab.api, asking({**query, "connection": RESERVED_NAME}), RESERVED_NAME)
+    assert f"the name {RESERVED_NAME} is reserved" in said and "RBAC must allow" not in said
 
 
 def test_who_may_use_all_may_leave_the_name_out(authors_: People) -> None:
@@ -269,7 +269,7 @@ def test_the_runbook_asks_for_each_of_its_connections(authors_: People) -> None:
     ]  # fmt: skip
     limited = authors_.with_rights(*others)
     said = authors_.tells(limited, body, "may not use connections.gatewright.dev")
-    assert uses.NAME in said
+    assert uses.POLICY_NAME in said
     authors_.passes(authors_.with_rights(*others, use("")), body)
 
 
@@ -298,7 +298,7 @@ def test_the_largest_release_is_answered(authors_: People, user: Api) -> None:
 )
 def test_a_status_is_written_by_the_operator_alone(laboratory: Lab, path: str) -> None:
     plural = path.rpartition("/")[2]
-    people = People(laboratory, laboratory.namespace().name, path, statuses.NAME)
+    people = People(laboratory, laboratory.namespace().name, path, statuses.POLICY_NAME)
     try:
         made = {
             "releases": asking({"query": "select 1", "connection": "db"}),
@@ -310,7 +310,7 @@ def test_a_status_is_written_by_the_operator_alone(laboratory: Lab, path: str) -
         }[plural]  # fmt: skip
         tenant = people.with_rights(also=(f"{plural}/status", "interventions"))
         operator = people.with_rights(
-            (statuses.VERB, "gatewright.dev", plural, ""), also=(f"{plural}/status", "interventions")
+            (statuses.OPERATE_VERB, "gatewright.dev", plural, ""), also=(f"{plural}/status", "interventions")
         )
         laboratory.api.create(people.path, made)
         status = {"status": {"message": "hello"} if plural != "connections" else {"observedGeneration": 7}}

@@ -206,7 +206,7 @@ def _may(server: ApiServer, verb: str, group: str, resource: str, namespace: str
 
 
 def test_the_operator_may_do_what_it_declares_everywhere(server: ApiServer) -> None:
-    for item in rbac.needed():
+    for item in rbac.release_access():
         for resource in item.resources:
             for verb in item.verbs:
                 assert _may(server, verb, item.group, resource, "shop"), (verb, resource)

@@ -95,7 +95,7 @@ def scene(lab: Lab) -> Iterator[Scene]:
     receiver = Receiver(lab.background)
     ana = Api(lab.background, lab.server.kubeconfig_for("ana", []), "ana")
     subject = {"kind": "User", "name": "ana", "apiGroup": "rbac.authorization.k8s.io"}
-    reference = {"kind": "ClusterRole", "name": rbac.APPROVER, "apiGroup": "rbac.authorization.k8s.io"}
+    reference = {"kind": "ClusterRole", "name": rbac.APPROVER_ROLE, "apiGroup": "rbac.authorization.k8s.io"}
     binding = {"metadata": {"name": "ana"}, "subjects": [subject], "roleRef": reference}
     lab.api.create(f"{RBAC}/namespaces/{site.name}/rolebindings", binding)
     site.secret("hooks", {"key": "a signing key of some length"})

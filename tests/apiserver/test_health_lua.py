@@ -131,7 +131,7 @@ def test_argo_cds_settings_hold_the_same_scripts(script: str) -> None:
 
 
 def test_the_table_has_every_reason_that_the_core_gives_and_no_other() -> None:
-    assert set(health.RELEASE) == {*_reasons(), *_ELSEWHERE}
+    assert set(health.RELEASE_HEALTH) == {*_reasons(), *_ELSEWHERE}
     for reason, module in _ELSEWHERE.items():
         assert f'"{reason}"' in inspect.getsource(module)
 

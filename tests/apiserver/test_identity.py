@@ -16,7 +16,7 @@ from tests.harness.scenarios import TARGET, deploy
 
 pytestmark = pytest.mark.apiserver
 CONFIRM = {"name": "keys", "confirm": {"instructions": "Rotate the keys."}}
-BINDING = f"{ADMISSION}policybindings/{admission.NAME}"
+BINDING = f"{ADMISSION}policybindings/{admission.POLICY_NAME}"
 _numbers = itertools.count(1)
 
 
@@ -114,7 +114,7 @@ def test_what_was_made_while_nobody_acted_is_judged_by_how_it_is_found(site: Sit
     lab.operator.start()
     assert answer(site, name)["result"] == "Refused"
     assert site.status()["state"] == "WaitingForPerson"
-    lab.api.delete(f"{ADMISSION}policies/{admission.NAME}")
+    lab.api.delete(f"{ADMISSION}policies/{admission.POLICY_NAME}")
     lab.admit()
 
 
@@ -141,7 +141,7 @@ def test_what_the_operator_may_make_for_the_trial_it_may_not_act_by(site: Site) 
 def test_who_wants_to_trust_everybody_says_so(lab: Lab, site: Site) -> None:
     if lab.api.find(BINDING, (404,)) is not None:
         lab.api.delete(BINDING)
-        lab.api.delete(f"{ADMISSION}policies/{admission.NAME}")
+        lab.api.delete(f"{ADMISSION}policies/{admission.POLICY_NAME}")
     lab.wait(lambda: not lab.admits(site.name), 20, "the policy to be gone")
     lab.operator.stop()
     lab.operator._arguments.append("--trust-interventions")

@@ -87,7 +87,7 @@ def _install(api: Api) -> None:
     for name, rules in (("makes", [make]), ("stops-web", [stop])):
         api.create(f"{RBAC}/namespaces/shop/roles", {"metadata": {"name": name}, "rules": rules})
     for user, kind, role in (
-        ("ana", "ClusterRole", rbac.RELEASER), ("ben", "ClusterRole", rbac.APPROVER), ("cem", "Role", "makes"),
+        ("ana", "ClusterRole", rbac.RELEASER_ROLE), ("ben", "ClusterRole", rbac.APPROVER_ROLE), ("cem", "Role", "makes"),
         ("cem", "Role", "stops-web"), ("dan", "Role", "makes"), ("ana", "Role", "makes"),
     ):  # fmt: skip
         subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
@@ -136,10 +136,10 @@ def refused(api: Api, body: dict[str, Any], namespace: str = "shop") -> str:
 
 def test_the_policy_compiles_and_its_types_are_right(people: People) -> None:
     def checked() -> bool:
-        found = people.admin.get(f"{ADMISSION}/validatingadmissionpolicies/{admission.NAME}")
+        found = people.admin.get(f"{ADMISSION}/validatingadmissionpolicies/{admission.POLICY_NAME}")
         return "observedGeneration" in found.get("status", {})
 
-    found = people.admin.get(f"{ADMISSION}/validatingadmissionpolicies/{admission.NAME}")
+    found = people.admin.get(f"{ADMISSION}/validatingadmissionpolicies/{admission.POLICY_NAME}")
     # The check of types is the controller manager's; without one there is no status, and creation compiled it.
     assert not checked() or found["status"].get("typeChecking", {}).get("expressionWarnings", []) == []
     assert found["spec"]["failurePolicy"] == "Fail"

@@ -40,7 +40,7 @@ class Crew:
         made = self.lab.namespace()
         made.deployment()
         self.lab.standin.number(query("errors", made.name), 0.001)
-        for user, role in (("ana", rbac.RELEASER), ("ben", rbac.RELEASER)):
+        for user, role in (("ana", rbac.RELEASER_ROLE), ("ben", rbac.RELEASER_ROLE)):
             subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
             reference = {"kind": "ClusterRole", "name": role, "apiGroup": "rbac.authorization.k8s.io"}
             body = {"metadata": {"name": user}, "subjects": [subject], "roleRef": reference}

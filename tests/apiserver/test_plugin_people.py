@@ -64,7 +64,7 @@ def desk(lab: Lab) -> Desk:
     site = lab.namespace()
     site.deployment()
     lab.standin.number(query("errors", site.name), 0.001)
-    for user, role in (("ana", rbac.RELEASER), ("ben", rbac.APPROVER)):
+    for user, role in (("ana", rbac.RELEASER_ROLE), ("ben", rbac.APPROVER_ROLE)):
         subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
         reference = {"kind": "ClusterRole", "name": role, "apiGroup": "rbac.authorization.k8s.io"}
         body = {"metadata": {"name": user}, "subjects": [subject], "roleRef": reference}

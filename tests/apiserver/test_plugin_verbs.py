@@ -15,7 +15,7 @@ from tests.harness.lab import Lab
 from tests.harness.scenarios import TARGET, deploy, gate, job, query, simple
 
 pytestmark = pytest.mark.apiserver
-ROLES = {"ana": rbac.RELEASER, "ben": rbac.APPROVER, "cem": f"{rbac.NAME}-view"}
+ROLES = {"ana": rbac.RELEASER_ROLE, "ben": rbac.APPROVER_ROLE, "cem": f"{rbac.ROLE_NAME}-view"}
 MAY = {"ana": frozenset({"approve", "reject", "confirm", "retry", "skip", "promote", "pause", "resume", "abort", "rollback"}),
        "ben": frozenset({"approve", "reject", "confirm"}), "cem": frozenset()}  # fmt: skip
 

@@ -18,7 +18,7 @@ from kubernetes.aio import client, config
 
 from gatewright.codegen import admission, authors, openers, statuses, uses
 from gatewright.runtime import admission_probe
-from gatewright.runtime.admission_probe import TRIALS, Trial
+from gatewright.runtime.admission_probe import ALL_TRIALS, Trial
 from gatewright.runtime.cluster.kube import Kube
 from tests.cluster.paths import CHECKOUT
 from tests.harness.lab import CONNECTIONS, PLURALS, RELEASES, Lab, require
@@ -107,8 +107,8 @@ WAYS: dict[str, Break] = {
 READ = ("without-CREATE", "without-UPDATE", SHIPPED)
 """Ways in which the text of a policy is read; in the others one that refuses all stands for it, and is never asked."""
 HARMLESS = {
-    ("without-CREATE", statuses.NAME): "what is created has no status",
-    ("without-UPDATE", admission.NAME): "the CRD itself refuses every change of an Intervention",
+    ("without-CREATE", statuses.POLICY_NAME): "what is created has no status",
+    ("without-UPDATE", admission.POLICY_NAME): "the CRD itself refuses every change of an Intervention",
 }
 """Ways in which a policy goes on proving all that it has to."""
 
@@ -121,7 +121,7 @@ class Bench:
         shipped = {(item["kind"], item["metadata"]["name"]): item for item in _shipped()}
         for way in WAYS:
             self._prepare(way)
-            for trial in TRIALS:
+            for trial in ALL_TRIALS:
                 policy, binding = (
                     shipped[f"ValidatingAdmissionPolicy{part}", trial.policy] for part in ("", "Binding")
                 )
@@ -161,10 +161,10 @@ class Bench:
         """What the operator finds, by policy."""
 
         async def ask() -> list[str]:
-            return await asyncio.gather(*(doubt_of(self.kube, way.lower(), trial) for trial in TRIALS))
+            return await asyncio.gather(*(doubt_of(self.kube, way.lower(), trial) for trial in ALL_TRIALS))
 
         found = self.lab.background.run(ask())
-        return {trial.policy: doubt for trial, doubt in zip(TRIALS, found, strict=True)}
+        return {trial.policy: doubt for trial, doubt in zip(ALL_TRIALS, found, strict=True)}
 
 
 def _shipped() -> Iterator[Any]:
@@ -179,10 +179,10 @@ async def connected(kubeconfig: Path) -> Kube:
 
 
 async def doubt_of(kube: Kube, namespace: str, trial: Trial) -> str:
-    if trial is admission_probe.INTERVENTIONS:
-        return await admission_probe.doubt(kube, namespace)
+    if trial is admission_probe.INTERVENTION_TRIAL:
+        return await admission_probe.probe_interventions(kube, namespace)
     name = "prometheus" if trial.plural == "connections" else "shop"
-    return await admission_probe.doubt_author(kube, namespace, name, (trial,))
+    return await admission_probe.probe_author(kube, namespace, name, (trial,))
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def bench() -> Iterator[Bench]:
             found.close()
 
 
-@pytest.mark.parametrize("policy", [trial.policy for trial in TRIALS])
+@pytest.mark.parametrize("policy", [trial.policy for trial in ALL_TRIALS])
 @pytest.mark.parametrize("way", [way for way in WAYS if way != SHIPPED])
 def test_a_policy_that_is_broken_is_found_out(bench: Bench, way: str, policy: str) -> None:
     found = bench.doubts(way)[policy]
@@ -208,8 +208,8 @@ def test_a_policy_that_is_broken_is_found_out(bench: Bench, way: str, policy: st
 
 
 def test_every_policy_is_tried() -> None:
-    assert [trial.policy for trial in TRIALS] == [
-        part.NAME for part in (admission, authors, uses, statuses, openers)
+    assert [trial.policy for trial in ALL_TRIALS] == [
+        part.POLICY_NAME for part in (admission, authors, uses, statuses, openers)
     ]  # fmt: skip
 
 
@@ -228,8 +228,8 @@ def test_the_reserved_name_is_refused_to_who_may_do_everything(bench: Bench) -> 
     async def ask() -> list[str]:
         kube = await connected(bench.lab.server.kubeconfig)
         try:
-            return [await doubt_of(kube, SHIPPED, trial) for trial in TRIALS]
+            return [await doubt_of(kube, SHIPPED, trial) for trial in ALL_TRIALS]
         finally:
             await kube.close()
 
-    assert bench.lab.background.run(ask()) == [""] * len(TRIALS)
+    assert bench.lab.background.run(ask()) == [""] * len(ALL_TRIALS)

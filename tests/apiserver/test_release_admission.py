@@ -20,9 +20,9 @@ from tests.harness.scenarios import TARGET, deploy, job
 
 pytestmark = pytest.mark.apiserver
 
-NODES = dict(schema.walk(crds.schemas(crds.RELEASE)[0], "spec"))
-JOBS = [path for path, node in NODES.items() if node.get(schema.MODEL) == "Job"]
-FLAGS = [path for path, node in NODES.items() if node.get(schema.MODEL) == "FlagsStep"]
+NODES = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
+JOBS = [path for path, node in NODES.items() if node.get(schema.MODEL_NOTE) == "Job"]
+FLAGS = [path for path, node in NODES.items() if node.get(schema.MODEL_NOTE) == "FlagsStep"]
 
 MAKE: Right = ("create", "batch", "jobs", "")
 WEB: Right = ("patch", "apps", "deployments", "web")
@@ -130,7 +130,7 @@ def nobody(people: People) -> Api:
 
 
 def test_the_policy_compiles_and_its_types_are_right(people: People) -> None:
-    found = people.lab.api.get(f"{ADMISSION}policies/{authors.NAME}")
+    found = people.lab.api.get(f"{ADMISSION}policies/{authors.POLICY_NAME}")
     assert found["spec"]["failurePolicy"] == "Fail"
     assert found.get("status", {}).get("typeChecking", {}).get("expressionWarnings", []) == []
 
@@ -298,14 +298,14 @@ def test_ten_targets_are_asked_for_by_name(people: People) -> None:
 
 
 def test_with_more_names_than_can_be_asked_for_the_others_are_asked_for_together(people: People) -> None:
-    names = [f"part{number}" for number in range(authors.NAMED + 3)]
+    names = [f"part{number}" for number in range(authors.MAX_NAMES_ASKED + 3)]
     flags = [{"name": name, "flags": {"configMap": name, "set": {"NEW": "on"}}} for name in names]
-    few = release(stages=[{"name": "ship", "steps": flags[: authors.NAMED]}])
+    few = release(stages=[{"name": "ship", "steps": flags[: authors.MAX_NAMES_ASKED]}])
     many = release(stages=[{"name": "ship", "steps": flags}])
     rights: list[Right] = [("patch", "", "configmaps", name) for name in names]
     limited = people.with_rights(*rights)
     people.passes(limited, few)
-    where = f"spec.stages[ship].steps[part{authors.NAMED}].flags, after {authors.NAMED} other names"
+    where = f"spec.stages[ship].steps[part{authors.MAX_NAMES_ASKED}].flags, after {authors.MAX_NAMES_ASKED} other names"
     people.refuses(limited, many, ("patch", "", "configmaps", ""), where)
     people.passes(people.with_rights(("patch", "", "configmaps", "")), many)
 

@@ -240,7 +240,7 @@ def _deep(ground: Ground, name: str, levels: int) -> int:
 
 def _message(ground: Ground, name: str) -> str:
     _, text = ground.background.run(_raw(ground.api, "GET", f"{RELEASES.format(HOSTILE)}/{name}", None))
-    status = wire.decode(text).get("status") or {}
+    status = wire.decode_json(text).get("status") or {}
     return f"{status.get('state')}: {status.get('message')}"
 
 

@@ -16,7 +16,7 @@ from gatewright.core.model import Operation, Progress, Standing
 from gatewright.ports import Conflict, Permanent
 from gatewright.providers.targets import workload
 from gatewright.providers.targets.workload import Workload, WorkloadConfig
-from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.cluster.kube import Kube, api_path
 from tests.cluster import ApiServer
 
 pytestmark = pytest.mark.apiserver
@@ -74,13 +74,13 @@ def target(kind: str, name: str) -> WorkloadConfig:
 
 
 def object_path(kind: str, name: str) -> str:
-    return path("apps/v1", f"{kind.lower()}s", NAMESPACE, name)
+    return api_path("apps/v1", f"{kind.lower()}s", NAMESPACE, name)
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
 async def test_a_deploy_changes_what_it_names_and_a_restore_brings_the_template_back(kube: Kube, kind: str):
     name = f"web-{kind.lower()}"
-    await kube.create(path("apps/v1", f"{kind.lower()}s", NAMESPACE), manifest(kind, name))
+    await kube.create(api_path("apps/v1", f"{kind.lower()}s", NAMESPACE), manifest(kind, name))
     wanted = target(kind, name)
     before = await WORKLOAD.look(kube, NAMESPACE, wanted)
     assert before.problem is None and not before.matches and before.version == "1.0"
@@ -122,7 +122,7 @@ async def test_a_variable_from_a_secret_is_set_and_the_template_returns_to_the_l
     body = manifest(kind, name)
     app = body["spec"]["template"]["spec"]["containers"][0]
     app["env"].insert(0, {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}})
-    await kube.create(path("apps/v1", f"{kind.lower()}s", NAMESPACE), body)
+    await kube.create(api_path("apps/v1", f"{kind.lower()}s", NAMESPACE), body)
     wanted = target(kind, name).model_copy(update={"env": {"app": {"KEY": "plain", "EMPTY": ""}, "proxy": {"D": "1"}}})
     before = (await WORKLOAD.look(kube, NAMESPACE, wanted)).snapshot
     deploy = Operation("1.a.b.1-x", "apply", "target/web", {}, restart=True)
@@ -139,7 +139,7 @@ async def test_a_variable_from_a_secret_is_set_and_the_template_returns_to_the_l
 
 
 async def test_who_set_another_image_is_known_from_managed_fields(kube: Kube, server: ApiServer) -> None:
-    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "drifts"))
+    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "drifts"))
     wanted, full = target("Deployment", "drifts"), object_path("Deployment", "drifts")
     deploy = Operation("1.a.b.1-x", "apply", "target/web", {})
     await WORKLOAD.perform(kube, NAMESPACE, wanted, deploy, None)
@@ -158,12 +158,12 @@ async def test_who_set_another_image_is_known_from_managed_fields(kube: Kube, se
 
 
 async def test_a_patch_for_an_older_object_is_refused(kube: Kube) -> None:
-    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "late"))
+    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "late"))
     full = object_path("Deployment", "late")
     old = await kube.get(full)
     await kube.patch(full, {"metadata": {"labels": {"seen": "yes"}}}, "merge")
     wanted = old["spec"]["template"] | {"metadata": {"labels": {"app": "late"}}}
-    patch = workload._patch(old, wanted, Operation("k", "apply", "target/web"))
+    patch = workload._patch_for(old, wanted, Operation("k", "apply", "target/web"))
     with pytest.raises(Conflict):
         await kube.patch(full, patch, "json")
 
@@ -171,18 +171,18 @@ async def test_a_patch_for_an_older_object_is_refused(kube: Kube) -> None:
 async def test_what_is_not_there_is_said(kube: Kube):
     missing = await WORKLOAD.look(kube, NAMESPACE, target("Deployment", "nowhere"))
     assert "there is no Deployment nowhere in namespace default" in (missing.problem or "")
-    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "other"))
+    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "other"))
     wrong = WorkloadConfig.model_validate({"name": "other", "images": {"main": "shop/web:2.0"}})
     seen = await WORKLOAD.look(kube, NAMESPACE, wrong)
     assert "has no container main (it has: app, init, proxy)" in (seen.problem or "")
 
 
 async def test_another_object_of_the_same_name_is_restored_as_wide_as_the_change(kube: Kube):
-    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "again"))
+    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "again"))
     wanted = target("Deployment", "again")
     before = await WORKLOAD.look(kube, NAMESPACE, wanted)
     await kube.delete(object_path("Deployment", "again"))
-    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "again"))
+    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "again"))
     await WORKLOAD.perform(kube, NAMESPACE, wanted, Operation("1.a.b.1-x", "apply", "target/web", {}), None)
     restore = Operation("1.rollback.0-x", "restore", "target/web", {})
     assert await WORKLOAD.perform(kube, NAMESPACE, wanted, restore, before.snapshot) == Progress("Succeeded")
@@ -190,7 +190,7 @@ async def test_another_object_of_the_same_name_is_restored_as_wide_as_the_change
 
 
 async def test_a_rollout_is_followed_as_kubectl_does(kube: Kube):
-    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "rolling", replicas=2))
+    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "rolling", replicas=2))
     wanted = target("Deployment", "rolling")
     deploy = Operation("1.a.b.1-x", "apply", "target/web", {})
     assert (await WORKLOAD.perform(kube, NAMESPACE, wanted, deploy, None)).state == "Running"
@@ -222,7 +222,7 @@ async def test_a_rollout_is_followed_as_kubectl_does(kube: Kube):
 
 
 async def test_a_workload_without_the_container_is_refused_before_it_is_changed(kube: Kube):
-    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "strict"))
+    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "strict"))
     wrong = WorkloadConfig.model_validate({"name": "strict", "images": {"main": "shop/web:2.0"}})
     with pytest.raises(Permanent, match="there is no container main"):
         await WORKLOAD.perform(kube, NAMESPACE, wrong, Operation("k", "apply", "target/web", {}), None)

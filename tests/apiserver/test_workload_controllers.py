@@ -16,7 +16,7 @@ from kubernetes.aio import client, config
 
 from gatewright.core.model import Operation, Progress
 from gatewright.providers.targets.workload import Workload, WorkloadConfig
-from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.cluster.kube import Kube, api_path
 from tests.cluster import ApiServer
 
 pytestmark = pytest.mark.apiserver
@@ -69,7 +69,7 @@ def plural(kind: str) -> str:
 
 
 async def pods(kube: Kube, name: str) -> list[dict[str, Any]]:
-    return await kube.list(path("v1", "pods", NAMESPACE), f"app={name}")
+    return await kube.list(api_path("v1", "pods", NAMESPACE), f"app={name}")
 
 
 async def run_pods(kube: Kube, name: str) -> None:
@@ -84,7 +84,9 @@ async def run_pods(kube: Kube, name: str) -> None:
         said = {"name": "app", "image": image, "imageID": "", "ready": ready == "True", "restartCount": 0}
         status = {"phase": "Running", "startTime": now, "conditions": [condition]}
         status["containerStatuses"] = [said | {"state": {"running": {"startedAt": now}}}]
-        await kube.patch(path("v1", "pods", NAMESPACE, pod["metadata"]["name"], "status"), {"status": status}, "merge")
+        await kube.patch(
+            api_path("v1", "pods", NAMESPACE, pod["metadata"]["name"], "status"), {"status": status}, "merge"
+        )
 
 
 class Target:
@@ -92,7 +94,7 @@ class Target:
 
     def __init__(self, kube: Kube, kind: str, name: str) -> None:
         self.kube, self.name = kube, name
-        self.path = path("apps/v1", plural(kind), NAMESPACE, name)
+        self.path = api_path("apps/v1", plural(kind), NAMESPACE, name)
         self.config = {"kind": kind, "name": name}
 
     def checked(self, image: str) -> WorkloadConfig:
@@ -148,10 +150,10 @@ class Target:
 async def test_a_deployment_whose_deadline_has_passed_comes_back_to_the_very_replica_set(kube: Kube) -> None:
     web = Target(kube, "Deployment", "web")
     more = {"strategy": {"type": "Recreate"}, "progressDeadlineSeconds": 3}
-    await kube.create(path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "web", 1, **more))
+    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "web", 1, **more))
     await web.complete()
     snapshot = (await WORKLOAD.look(kube, NAMESPACE, web.checked("shop/web:1"))).snapshot
-    sets = path("apps/v1", "replicasets", NAMESPACE)
+    sets = api_path("apps/v1", "replicasets", NAMESPACE)
     (first,) = [item["metadata"]["name"] for item in await kube.list(sets, "app=web")]
     deploy = Operation("1.a.b.1-x", "apply", "target/web", since=datetime.now(UTC).isoformat())
     await web.perform(deploy, BROKEN)
@@ -177,7 +179,7 @@ async def test_a_deployment_whose_deadline_has_passed_comes_back_to_the_very_rep
 
 async def test_a_statefulset_with_a_broken_pod_comes_home(kube: Kube) -> None:
     db = Target(kube, "StatefulSet", "db")
-    await kube.create(path("apps/v1", "statefulsets", NAMESPACE), manifest("StatefulSet", "db", 2))
+    await kube.create(api_path("apps/v1", "statefulsets", NAMESPACE), manifest("StatefulSet", "db", 2))
     await db.complete()
     snapshot = (await WORKLOAD.look(kube, NAMESPACE, db.checked("shop/web:1"))).snapshot
     deploy = Operation("1.a.b.1-x", "apply", "target/db")
@@ -201,14 +203,14 @@ async def test_a_statefulset_with_a_broken_pod_comes_home(kube: Kube) -> None:
 async def test_a_quota_is_said_in_its_own_words_within_seconds(kube: Kube, kind: str) -> None:
     name = f"small-{kind.lower()}"
     await kube.create(
-        path("v1", "resourcequotas", NAMESPACE), {"metadata": {"name": name}, "spec": {"hard": {"pods": "0"}}}
+        api_path("v1", "resourcequotas", NAMESPACE), {"metadata": {"name": name}, "spec": {"hard": {"pods": "0"}}}
     )
-    quota = path("v1", "resourcequotas", NAMESPACE, name)
+    quota = api_path("v1", "resourcequotas", NAMESPACE, name)
     none = {"status": {"hard": {"pods": "0"}, "used": {"pods": "0"}}}
     await kube.patch(f"{quota}/status", none, "merge")  # by the controller that is not here
     target = Target(kube, kind, name)
     try:
-        await kube.create(path("apps/v1", plural(kind), NAMESPACE), manifest(kind, name, 1))
+        await kube.create(api_path("apps/v1", plural(kind), NAMESPACE), manifest(kind, name, 1))
 
         async def said() -> bool:
             found = await WORKLOAD.trouble(kube, NAMESPACE, target.checked("shop/web:1"))

@@ -219,7 +219,7 @@ def _unleash() -> Any:
 
 # --- everything else
 
-HOSTS: Mapping[str, Config] = {"vercel": TARGET}
+EXTERNAL_TARGETS: Mapping[str, Config] = {"vercel": TARGET}
 FLAGS: Mapping[str, Config] = {
     "unleash": {"environment": "production", "set": {"voice": "on"}},
     "launchdarkly": {"project": "shop", "environment": "production", "set": {"voice": "on"}},
@@ -240,7 +240,7 @@ NOTIFIERS: Mapping[str, tuple[Config, Any]] = {
     "webhook": ({}, message("StageFailed", "error")),
 }
 EXTERNALS = {
-    **{f"hosts/{key}": (registry.HOSTS[key], config) for key, config in HOSTS.items()},
+    **{f"hosts/{key}": (registry.EXTERNAL_TARGETS[key], config) for key, config in EXTERNAL_TARGETS.items()},
     **{f"flags/{key}": (registry.FLAGS[key], config) for key, config in FLAGS.items()},
     **{f"actions/{key}": (registry.ACTIONS[key], config) for key, config in ACTIONS.items()},
 }

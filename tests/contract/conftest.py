@@ -17,10 +17,10 @@ from tests.fakes.redis_server import RedisServer, redis_server
 
 @pytest.fixture(autouse=True)
 async def _open_and_close() -> AsyncIterator[None]:
-    before = addresses.allowed()
-    addresses.allow(networks.Listed.parse("127.0.0.1"))
+    before = addresses.allowed_places()
+    addresses.set_allowed(networks.AddressSetting.parse("127.0.0.1"))
     yield
-    addresses.allow(before)
+    addresses.set_allowed(before)
     for connector in CONNECTIONS.values():
         await connector.close()
     left = [task for task in asyncio.all_tasks() if _ours(task)]
@@ -37,7 +37,7 @@ def _as_the_vendors_describe_it() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def vendors_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-ins are taken for the vendors, whose sentences are repeated."""
-    monkeypatch.setattr(rest, "is_own", lambda link: True)
+    monkeypatch.setattr(rest, "is_vendor_host", lambda link: True)
 
 
 def _ours(task: asyncio.Task[object]) -> bool:

@@ -76,7 +76,7 @@ def request(method: str, url: str | URL, json: Any = None, headers: Mapping[str,
 def recorded() -> Iterator[list[Call]]:
     """Every request that providers build through our client while this lasts."""
     calls: list[Call] = []
-    carry = client.Client._carry
+    carry = client.Client._carry_request
 
     async def noting(self: client.Client, request: client.Request, *rest: Any) -> client.Reply:
         reply = None
@@ -86,7 +86,7 @@ def recorded() -> Iterator[list[Call]]:
         finally:
             calls.append(Call(request, reply, self._link))
 
-    with mock.patch.object(client.Client, "_carry", noting):
+    with mock.patch.object(client.Client, "_carry_request", noting):
         yield calls
 
 

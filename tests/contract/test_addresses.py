@@ -16,8 +16,16 @@ from hypothesis import strategies as st
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.connections import addresses, client, redis
-from gatewright.providers.connections.addresses import Server, allow, check_host, check_url, know, refuse, resolve
-from gatewright.providers.connections.networks import Listed
+from gatewright.providers.connections.addresses import (
+    ApiServerPlaces,
+    check_host,
+    check_url,
+    resolve_host,
+    set_allowed,
+    set_api_server,
+    set_refused,
+)
+from gatewright.providers.connections.networks import AddressSetting
 from tests.contract import world
 from tests.fakes.serving import linked
 
@@ -179,10 +187,10 @@ REFUSED = [
 @pytest.fixture(autouse=True)
 async def _closed(_open_and_close: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
-    allow(Listed())
+    set_allowed(AddressSetting())
     yield
-    refuse(Listed())
-    know(Server())
+    set_refused(AddressSetting())
+    set_api_server(ApiServerPlaces())
 
 
 def _answering(monkeypatch: pytest.MonkeyPatch, *answers: Iterable[str]) -> list[str]:
@@ -194,7 +202,7 @@ def _answering(monkeypatch: pytest.MonkeyPatch, *answers: Iterable[str]) -> list
         asked.append(host)
         return list(rest.pop(0) if len(rest) > 1 else rest[0])
 
-    monkeypatch.setattr(addresses, "_lookup", lookup)
+    monkeypatch.setattr(addresses, "_look_up", lookup)
     return asked
 
 
@@ -242,34 +250,34 @@ async def test_ports_of_the_cluster_are_refused_on_every_address(port: int, monk
     with pytest.raises(Permanent, match=rf"node.shop.example \({NODE}\) is asked at port {port}"):
         await client.ask(link, "GET", "/")
     with pytest.raises(Permanent, match=f"port {port}"):
-        await resolve("node.shop.example", "shop", port)
+        await resolve_host("node.shop.example", "shop", port)
 
 
 async def test_a_redis_is_asked_at_no_port_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     _answering(monkeypatch, [NODE])
     link = linked("redis", {}, {"url": "redis://node.shop.example:10250"})
     with pytest.raises(Permanent, match="port 10250, that of the kubelet"):
-        await redis.run(link, "PING")
+        await redis.run_command(link, "PING")
 
 
 @pytest.mark.parametrize("url", [f"https://{NODE}", f"http://{NODE}", f"http://{NODE}:30080", f"http://{NODE}:9100"])
 async def test_what_is_honest_on_a_node_is_open(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ingress, a NodePort, what listens in the network of the host; also on the operator's own node."""
-    know(Server.of([], {443, 8443}, [NODE]))
+    set_api_server(ApiServerPlaces.of([], {443, 8443}, [NODE]))
     check_url(url)
     _answering(monkeypatch, [NODE])
-    assert await resolve("node.shop.example", "shop", check_url(url).port) == [NODE]
+    assert await resolve_host("node.shop.example", "shop", check_url(url).port) == [NODE]
 
 
 async def test_the_operators_own_node_is_refused_at_the_port_of_the_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    know(Server.of([], {443, 8443}, [NODE, "fd00::2", "nothing"]))
+    set_api_server(ApiServerPlaces.of([], {443, 8443}, [NODE, "fd00::2", "nothing"]))
     for host in (NODE, "[fd00::2]"):
         with pytest.raises(Permanent, match="own node, asked at port 8443 of the API server"):
             check_url(f"https://{host}:8443")
     check_url("https://10.0.0.7:8443")
     _answering(monkeypatch, [NODE])
     with pytest.raises(Permanent, match="own node"):
-        await resolve("node.shop.example", "shop", 8443)
+        await resolve_host("node.shop.example", "shop", 8443)
 
 
 @pytest.mark.parametrize(
@@ -286,13 +294,13 @@ async def test_the_operators_own_node_is_refused_at_the_port_of_the_api_server(m
 async def test_an_administrator_may_open_the_very_address(
     setting: str, open_for_shop: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    allow(Listed.parse(setting))
+    set_allowed(AddressSetting.parse(setting))
     _answering(monkeypatch, [NODE])
     if open_for_shop:
-        assert await resolve("node.shop.example", "shop", 6443) == [NODE]
+        assert await resolve_host("node.shop.example", "shop", 6443) == [NODE]
         return
     with pytest.raises(Permanent, match="port 6443"):
-        await resolve("node.shop.example", "shop", 6443)
+        await resolve_host("node.shop.example", "shop", 6443)
 
 
 @pytest.mark.parametrize(
@@ -315,7 +323,7 @@ async def test_names_that_stand_for_what_is_refused(
 ) -> None:
     _answering(monkeypatch, found)
     with pytest.raises(Permanent, match=words):
-        await resolve("evil.example", "shop")
+        await resolve_host("evil.example", "shop")
     with pytest.raises(Permanent, match=words):
         await client.ask(world.http_link("http://evil.example", timeout=5.0), "GET", "/")
 
@@ -337,8 +345,8 @@ async def test_the_connection_goes_to_the_checked_address(monkeypatch: pytest.Mo
 
 async def test_a_literal_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _answering(monkeypatch, ["127.0.0.1"])
-    assert await resolve("10.0.0.7", "shop") == ["10.0.0.7"]
-    assert await resolve("fd12::1", "shop") == ["fd12::1"]
+    assert await resolve_host("10.0.0.7", "shop") == ["10.0.0.7"]
+    assert await resolve_host("fd12::1", "shop") == ["fd12::1"]
     assert asked == []
 
 
@@ -352,7 +360,7 @@ async def test_an_address_is_judged_again_for_each_connection(monkeypatch: pytes
     monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
     with pytest.raises(Retryable, match="the connection was refused"):
         await client.ask(link, "GET", "/")
-    know(Server.of(["10.1.2.3"]))
+    set_api_server(ApiServerPlaces.of(["10.1.2.3"]))
     with pytest.raises(Permanent, match=r"10\.1\.2\.3 is the API server"):
         await client.ask(link, "GET", "/")
 
@@ -377,10 +385,10 @@ async def test_an_address_is_judged_again_for_each_connection(monkeypatch: pytes
     ],
 )
 def test_exceptions(setting: str, host: str) -> None:
-    allow(Listed())
+    set_allowed(AddressSetting())
     with pytest.raises(Permanent):
         check_host(host)
-    allow(Listed.parse(setting))
+    set_allowed(AddressSetting.parse(setting))
     check_host(host)
 
 
@@ -403,33 +411,33 @@ def test_exceptions(setting: str, host: str) -> None:
     ],
 )
 def test_exceptions_go_no_further(setting: str, host: str) -> None:
-    allow(Listed.parse(setting))
+    set_allowed(AddressSetting.parse(setting))
     with pytest.raises(Permanent):
         check_host(host)
 
 
 async def test_an_excepted_name_may_stand_for_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     _answering(monkeypatch, ["127.0.0.1"])
-    allow(Listed.parse("dev.example"))
-    assert await resolve("dev.example", "shop") == ["127.0.0.1"]
+    set_allowed(AddressSetting.parse("dev.example"))
+    assert await resolve_host("dev.example", "shop") == ["127.0.0.1"]
     with pytest.raises(Permanent):
-        await resolve("other.example", "shop")
+        await resolve_host("other.example", "shop")
 
 
 async def test_an_excepted_network_opens_names_that_stand_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     _answering(monkeypatch, ["127.0.0.1"])
-    allow(Listed.parse("127.0.0.0/8"))
-    assert await resolve("dev.example", "shop") == ["127.0.0.1"]
+    set_allowed(AddressSetting.parse("127.0.0.0/8"))
+    assert await resolve_host("dev.example", "shop") == ["127.0.0.1"]
 
 
 @pytest.mark.parametrize("setting", ["http://x", "10.0.0.0/33", "a b", "10.0.0.1/8", "*", "256.1.1.1"])
 def test_settings_that_are_not_understood(setting: str) -> None:
     with pytest.raises(ValueError, match="is neither a host name nor an address nor a network"):
-        Listed.parse(setting)
+        AddressSetting.parse(setting)
 
 
 def test_nothing_is_excepted_by_default() -> None:
-    assert Listed.parse("") == Listed() == addresses.allowed()
+    assert AddressSetting.parse("") == AddressSetting() == addresses.allowed_places()
 
 
 SETTINGS = [
@@ -468,21 +476,21 @@ async def test_settings_of_a_namespace_come_first_and_what_is_allowed_before_wha
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _answering(monkeypatch, [found or "192.0.2.1"])
-    allow(Listed.parse(allowed))
-    refuse(Listed.parse(refused))
+    set_allowed(AddressSetting.parse(allowed))
+    set_refused(AddressSetting.parse(refused))
     for namespace, outcome in (("shop", shop), ("blog", blog)):
         if outcome is None:
-            assert await resolve(host, namespace) == [found or str(ip_address(host))]
+            assert await resolve_host(host, namespace) == [found or str(ip_address(host))]
             continue
         with pytest.raises(Permanent) as caught:
-            await resolve(host, namespace)
+            await resolve_host(host, namespace)
         setting = f"--refuse-address {outcome})" if outcome != "loopback" else "is loopback"
         assert setting in str(caught.value)
         assert ("of namespace shop" in str(caught.value)) == outcome.startswith("shop=")
 
 
 async def test_the_client_asks_for_its_own_namespace(server: world.Server) -> None:
-    allow(Listed.parse("shop=127.0.0.1"))
+    set_allowed(AddressSetting.parse("shop=127.0.0.1"))
     for namespace, good in (("shop", True), ("blog", False)):
         link = world.http_link(server.url("ok"), namespace=namespace)
         if good:
@@ -495,16 +503,16 @@ async def test_the_client_asks_for_its_own_namespace(server: world.Server) -> No
 @pytest.mark.parametrize("setting", ["Shop_1=10.0.0.0/8", "=10.0.0.0/8", "a.b=x.example", "shop==x", "-a=10.0.0.1"])
 def test_a_namespace_that_cannot_be_one(setting: str) -> None:
     with pytest.raises(ValueError, match=r"is no name of a namespace \(try shop=10"):
-        Listed.parse(setting)
+        AddressSetting.parse(setting)
 
 
 def test_what_two_settings_name_alike_is_found() -> None:
     allowed, refused = (
-        Listed.parse("a.example,10.0.0.0/8,shop=b.example"),
-        Listed.parse("10.0.0.0/8,shop=b.example,b.example"),
+        AddressSetting.parse("a.example,10.0.0.0/8,shop=b.example"),
+        AddressSetting.parse("10.0.0.0/8,shop=b.example,b.example"),
     )
     assert allowed.both(refused) == ["10.0.0.0/8", "shop=b.example"]
-    assert Listed.parse("shop=10.0.0.0/8").both(Listed.parse("10.0.0.0/8")) == []
+    assert AddressSetting.parse("shop=10.0.0.0/8").both(AddressSetting.parse("10.0.0.0/8")) == []
 
 
 @pytest.mark.parametrize(
@@ -513,16 +521,16 @@ def test_what_two_settings_name_alike_is_found() -> None:
 async def test_the_control_planes_own_addresses_are_refused(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _answering(monkeypatch, ["10.9.8.7"])
     check_host(place)
-    know(Server.of(["10.9.8.7", "fd00::7", "api.cluster.example", "", "not a host"]))
+    set_api_server(ApiServerPlaces.of(["10.9.8.7", "fd00::7", "api.cluster.example", "", "not a host"]))
     with pytest.raises(Permanent, match="is the API server"):
         check_host(place)
     with pytest.raises(Permanent, match=r"any\.example \(10\.9\.8\.7\) is the API server"):
-        await resolve("any.example", "shop")
-    allow(Listed.parse("10.0.0.0/8"))
+        await resolve_host("any.example", "shop")
+    set_allowed(AddressSetting.parse("10.0.0.0/8"))
     with pytest.raises(Permanent, match="is the API server"):
-        await resolve("any.example", "shop")
-    allow(Listed.parse("10.9.8.7"))
-    assert await resolve("any.example", "shop") == ["10.9.8.7"]
+        await resolve_host("any.example", "shop")
+    set_allowed(AddressSetting.parse("10.9.8.7"))
+    assert await resolve_host("any.example", "shop") == ["10.9.8.7"]
 
 
 # --- what it costs to judge a text that a user wrote
@@ -558,10 +566,10 @@ async def test_of_a_name_that_stands_for_thousands_a_few_are_judged(monkeypatch:
     """Whoever writes a Connection may run the name server: what it tells of costs no more than what is connected to."""
     judged: list[str] = []
     really = addresses.check_address
-    monkeypatch.setattr(addresses, "_lookup", _of([f"192.0.2.{number % 250}" for number in range(6000)]))
+    monkeypatch.setattr(addresses, "_look_up", _of([f"192.0.2.{number % 250}" for number in range(6000)]))
     monkeypatch.setattr(addresses, "check_address", lambda *given: judged.append(str(given[0])) or really(*given))
-    assert len(await addresses.resolve("many.example.com", "shop")) == addresses.MOST
-    assert len(judged) == addresses.MOST
+    assert len(await addresses.resolve_host("many.example.com", "shop")) == addresses.MAX_ADDRESSES
+    assert len(judged) == addresses.MAX_ADDRESSES
 
 
 def _of(found: list[str]) -> Callable[[str, str], Awaitable[list[str]]]:

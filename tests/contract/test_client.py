@@ -22,7 +22,7 @@ from gatewright.api.connection import HttpAccess
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import addresses, client, meter, permit, tls
 from gatewright.providers.connections.client_pool import ClientPool
-from gatewright.providers.connections.secrets import hide, secret
+from gatewright.providers.connections.secrets import hide_secrets, secret_value
 from gatewright.providers.registry import GATES
 from tests.cluster.certs import Authority
 from tests.cluster.processes import free_port
@@ -88,13 +88,13 @@ async def test_what_is_read_is_counted_also_where_it_is_too_much() -> None:
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
         link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
-        with meter.metered() as received:
+        with meter.count_received() as received:
             await client.ask(link, "GET", "/")
             await client.ask(link, "GET", "/")
         assert 200_000 < received.size < 210_000, "heads are counted as well"
-        with meter.metered() as received, pytest.raises(Permanent, match="larger than"):
+        with meter.count_received() as received, pytest.raises(Permanent, match="larger than"):
             await client.ask(link, "GET", "/large")
-        assert received.size > client.LARGEST
+        assert received.size > client.MAX_BODY_BYTES
 
 
 async def test_nothing_is_sent_by_a_process_that_may_not_act_any_more(server: world.Server) -> None:
@@ -106,7 +106,7 @@ async def test_nothing_is_sent_by_a_process_that_may_not_act_any_more(server: wo
 
     link = world.http_link(server.url("ok"))
     server.requests.clear()
-    with permit.acting(lost), pytest.raises(NotOurs):
+    with permit.require_within(lost), pytest.raises(NotOurs):
         await client.ask(link, "POST", "/", body={})
     assert server.requests == []
     await client.ask(link, "POST", "/", body={})
@@ -343,8 +343,8 @@ async def test_a_certificate_is_for_the_name_and_not_for_the_address(
     async def lookup(host: str, namespace: str) -> list[str]:
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(addresses, "_lookup", lookup)
-    monkeypatch.setattr(tls, "context", lambda *protocols: trusted)
+    monkeypatch.setattr(addresses, "_look_up", lookup)
+    monkeypatch.setattr(tls, "client_context", lambda *protocols: trusted)
     with world.faulty(context) as serving:
         link = world.http_link(f"https://{host}:{serving.port}/ok", timeout=10.0)
         if good:
@@ -416,7 +416,7 @@ async def test_latency_leaves_out_connecting() -> None:
     async with await asyncio.start_server(slow, "127.0.0.1", 0) as listening:
         link = world.http_link(f"http://slow.example:{listening.sockets[0].getsockname()[1]}")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("gatewright.providers.connections.addresses.resolve", _slow_lookup)
+            patch.setattr("gatewright.providers.connections.addresses.resolve_host", _slow_lookup)
             answer = await gate.measure(gate.config(path="/", measure="Latency"), link)
         await client.aclose()
     assert isinstance(answer.value, float) and 0.2 <= answer.value < 0.3
@@ -441,7 +441,7 @@ async def test_a_silent_address_does_not_use_up_the_time_of_the_next(
             await asyncio.sleep(60)
         await original(self, sock, place)
 
-    monkeypatch.setattr("gatewright.providers.connections.addresses.resolve", two)
+    monkeypatch.setattr("gatewright.providers.connections.addresses.resolve_host", two)
     monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
     link = world.http_link(f"http://two.example:{server.port}", timeout=2.0)
     assert (await client.ask(link, "GET", "/ok/")).status == 200
@@ -511,7 +511,7 @@ def test_a_link_shows_no_secret() -> None:
 )
 def test_hiding(text: str, shown: str) -> None:
     secrets = {("a", "b"): f"{world.TOKEN}\n", ("c", "d"): f"postgresql://u:{world.PASSWORD_QUOTED}@h:5432/d"}
-    assert hide(text, OpenConnection("n", "i", None, 1.0, secrets)) == shown
+    assert hide_secrets(text, OpenConnection("n", "i", None, 1.0, secrets)) == shown
 
 
 async def test_a_secret_in_the_url_is_not_said() -> None:
@@ -523,12 +523,12 @@ async def test_a_secret_in_the_url_is_not_said() -> None:
 
 
 def test_a_short_value_does_not_turn_messages_into_dots() -> None:
-    assert hide("answered 503", OpenConnection("n", "i", None, 1.0, {("a", "b"): "5"})) == "answered 503"
+    assert hide_secrets("answered 503", OpenConnection("n", "i", None, 1.0, {("a", "b"): "5"})) == "answered 503"
 
 
 def test_trimming() -> None:
     link = _one(f"  {world.TOKEN}\n")
-    assert secret(link, link.config.bearerToken) == world.TOKEN
+    assert secret_value(link, link.config.bearerToken) == world.TOKEN
 
 
 # --- the shelf
@@ -544,15 +544,15 @@ class _Thing:
 async def test_what_is_idle_is_closed_and_what_is_lent_is_not() -> None:
     shelf: ClientPool[_Thing] = ClientPool(idle=0.1)
     idle, lent = _Thing(), _Thing()
-    async with shelf.lend("idle", lambda: idle):
+    async with shelf.lend_client("idle", lambda: idle):
         pass
-    async with shelf.lend("lent", lambda: lent):
+    async with shelf.lend_client("lent", lambda: lent):
         await asyncio.sleep(0.4)
         assert (idle.closed, lent.closed, len(shelf)) == (True, False, 1)
     await asyncio.sleep(0.4)
     assert (lent.closed, len(shelf)) == (True, 0)
     again = _Thing()
-    async with shelf.lend("idle", lambda: again) as item:
+    async with shelf.lend_client("idle", lambda: again) as item:
         assert item is again
     await shelf.aclose()
     assert again.closed
@@ -562,9 +562,9 @@ async def test_many_clients_are_not_kept() -> None:
     """Those that were used longest ago go, whatever they take for it; and none that is lent."""
     shelf: ClientPool[_Thing] = ClientPool(most=3)
     things = [_Thing() for _ in range(6)]
-    async with shelf.lend("0", lambda: things[0]):
+    async with shelf.lend_client("0", lambda: things[0]):
         for number in range(1, 6):
-            async with shelf.lend(str(number), lambda number=number: things[number]):
+            async with shelf.lend_client(str(number), lambda number=number: things[number]):
                 pass
         await asyncio.sleep(0)
         assert [thing.closed for thing in things] == [False, True, True, True, False, False]
@@ -580,7 +580,7 @@ async def test_a_client_that_cannot_be_made_is_not_kept() -> None:
         raise Permanent("no")
 
     with pytest.raises(Permanent):
-        async with shelf.lend("a", fail):
+        async with shelf.lend_client("a", fail):
             pass
     assert len(shelf) == 0
 
@@ -609,7 +609,7 @@ def test_any_text_is_read_in_linear_time(pieces: list[str], size: int) -> None:
     limit = 0.1 if size == 16 * 1024 else 5.0
     link = world.http_link("http://a")
     reply = client.Reply("http://a", 200, CIMultiDictProxy(CIMultiDict()), "", text.encode(), 0.0)
-    readers = [lambda: client.json_of(reply), lambda: hide(text, link), lambda: client._quoted(text)]
+    readers = [lambda: client.json_of(reply), lambda: hide_secrets(text, link), lambda: client._quote_url(text)]
     for read in readers:
         assert min(_spent(read) for _ in range(2)) < limit
 

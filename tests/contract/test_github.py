@@ -519,7 +519,7 @@ async def test_a_workflow_is_waited_for(row: tuple[str, str | None, str, bool]) 
         begun = await do(of(SMOKE, inputs={"name": "x"}), connection)
         assert begun.state == "Running"
         fake.runs[0] |= {"status": row[0], "conclusion": row[1]}
-        steps._begun.clear()  # another process goes on
+        steps._begun_runs.clear()  # another process goes on
         found = await follow(SMOKE, connection)
     assert (found.state, found.stuck) == row[2:]
     assert found.outputs["run"] == begun.outputs["run"]

@@ -61,8 +61,8 @@ def _as_the_vendors_describe_it() -> None:
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statuspage, "SPACING", 0.0)
-    rest._closed.clear()
+    monkeypatch.setattr(statuspage, "REQUEST_SPACING_S", 0.0)
+    rest._closed_until.clear()
 
 
 @dataclass
@@ -239,7 +239,7 @@ async def _bounded(between: Between, ask: Awaitable[Any]) -> Any:
     except (Retryable, Permanent) as error:
         assert len(str(error)) <= LONGEST_MESSAGE, f"{len(str(error))}: {str(error)[:200]}"
         assert len(getattr(error, "handle", None) or "") <= LONGEST_HANDLE
-    rest._closed.clear()
+    rest._closed_until.clear()
     assert between.asked - before <= MOST_REQUESTS
     for path in between.paths[before:]:
         assert "/../" not in path and "canary=1" not in path, path
@@ -306,7 +306,7 @@ OVER_HTTP = [name for name, (provider, _) in cases.EXTERNALS.items() if provider
 @pytest.mark.parametrize("own", [False, True], ids=["a stranger", "the vendor"])
 @pytest.mark.parametrize("name", OVER_HTTP)
 async def test_no_answer_breaks_an_external(name: str, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest, "is_own", lambda link: own)
+    monkeypatch.setattr(rest, "is_vendor_host", lambda link: own)
     for seed in SEEDS:
         async with hostile(cases.EXTERNALS[name][0].connection, seed) as (between, link):
             await _whole_way(name, between, replace(link, identity=f"{name}-{own}-{seed}"), (0.1, 0.3, 0.6)[seed % 3])
@@ -339,8 +339,8 @@ async def test_what_is_left_as_it_is_is_told(key: str) -> None:
 @pytest.mark.parametrize("value", ["x" * 129, ESCAPE, "a,incident=b", "", True, None, 1.5, ["a"], 2**63])
 def test_what_is_no_id_is_not_kept(value: Any) -> None:
     with pytest.raises(Permanent, match="an id that is none"):
-        rest.identifier(value, "http://127.0.0.1")
-    assert [rest.identifier(known, "") for known in ("p1", 7, "1700000000.000100")] == [
+        rest.require_identifier(value, "http://127.0.0.1")
+    assert [rest.require_identifier(known, "") for known in ("p1", 7, "1700000000.000100")] == [
         "p1",
         "7",
         "1700000000.000100",
@@ -350,8 +350,8 @@ def test_what_is_no_id_is_not_kept(value: Any) -> None:
 @pytest.mark.parametrize("value", ["x" * 1025, "a\nb", True, ["a"], {"next": 1}, 10**400])
 def test_what_is_no_place_in_a_list_is_not_sent_back(value: Any) -> None:
     with pytest.raises(Permanent, match="where its next page begins"):
-        rest.cursor(value, "http://127.0.0.1")
-    assert [rest.cursor(known, "") for known in ("dXNlcjpV", 1234, None, "", False)] == [
+        rest.require_cursor(value, "http://127.0.0.1")
+    assert [rest.require_cursor(known, "") for known in ("dXNlcjpV", 1234, None, "", False)] == [
         "dXNlcjpV",
         "1234",
         "",

@@ -71,7 +71,7 @@ FLOODS = {
 async def test_a_flood_is_cut_off_and_counted(flood: str) -> None:
     say, words = FLOODS[flood]
     async with saying(say) as url:
-        with meter.metered() as received, pytest.raises(Permanent, match=words):
+        with meter.count_received() as received, pytest.raises(Permanent, match=words):
             await client.ask(world.http_link(url, timeout=20.0), "GET", "/")
     assert 10_000 < received.size < 2.5 * MIB
 
@@ -89,7 +89,7 @@ async def test_a_flood_is_cut_off_and_counted(flood: str) -> None:
 async def test_what_is_within_measure_is_an_answer(answer: bytes, body: bytes) -> None:
     async with saying(piece(answer)) as url:
         for _ in range(2):
-            with meter.metered() as received:
+            with meter.count_received() as received:
                 assert (await client.ask(world.http_link(url, timeout=20.0), "GET", "/")).body == body
             assert received.size >= len(answer)
             await client.aclose()
@@ -97,7 +97,7 @@ async def test_what_is_within_measure_is_an_answer(answer: bytes, body: bytes) -
 
 async def test_what_came_before_the_time_was_over_is_counted() -> None:
     async with saying(piece(CHUNKED + b"5;a=" + b"x" * 10_000)) as url:
-        with meter.metered() as received, pytest.raises(Retryable, match="no answer within"):
+        with meter.count_received() as received, pytest.raises(Retryable, match="no answer within"):
             await client.ask(world.http_link(url, timeout=0.5), "GET", "/")
     assert received.size > 10_000
 
@@ -141,7 +141,7 @@ async def test_objects_and_lists_of_a_body_cost_more_than_text() -> None:
     sizes = []
     for body in (b'"' + b"x" * 19_998 + b'"', b"[" + b",".join([b"{}"] * 6_666) + b"]"):
         async with saying(piece(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)) as url:
-            with meter.metered() as received:
+            with meter.count_received() as received:
                 client.json_of(await client.ask(world.http_link(url, timeout=20.0), "GET", "/"))
         sizes.append(received.size)
     assert sizes[1] > 5 * sizes[0]
@@ -166,7 +166,7 @@ async def test_answers_of_a_redis_are_counted(answer: bytes, least: int) -> None
 
     async with await asyncio.start_server(say, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
-        with meter.metered() as received, contextlib.suppress(Permanent):
-            await redis.run(redis_link(f"redis://127.0.0.1:{port}", 20.0), "PING")
+        with meter.count_received() as received, contextlib.suppress(Permanent):
+            await redis.run_command(redis_link(f"redis://127.0.0.1:{port}", 20.0), "PING")
         await redis.RedisConnection().close()
     assert received.size >= least

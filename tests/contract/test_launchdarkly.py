@@ -185,7 +185,7 @@ async def test_the_limits_window_ends_at_a_time_in_milliseconds() -> None:
         assert 15 < caught.value.after <= 25.0
         with pytest.raises(Retryable, match="rate limit is met"):
             await launchdarkly.is_on(connection, "shop", "production", "voice")
-    assert rest.LONGEST_WAIT > 25.0
+    assert rest.MAX_WAIT_S > 25.0
 
 
 async def test_a_flag_that_is_not_there_is_told_before_anything_is_touched() -> None:
@@ -225,7 +225,7 @@ NO_ANSWER = ("400", "401", "403", "404", "422", "429", "500", "502-html", "time-
 async def test_faults_of_a_switch(server: world.Server, fault: str) -> None:
     """Where the answer is a good one, whatever is in it, the flag is read back."""
     with pytest.raises(Retryable if VERDICTS[fault] == "Retryable" else Permanent) as caught:
-        await launchdarkly.switch(
+        await launchdarkly.switch_flag(
             link(server.url(fault), timeout=world.patience(fault)), "shop", "a", "b", True, "c", False
         )
     world.assert_silent(caught.value)

@@ -56,7 +56,7 @@ def test_every_connection_has_its_header() -> None:
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statuspage, "SPACING", 0.0)
+    monkeypatch.setattr(statuspage, "REQUEST_SPACING_S", 0.0)
 
 
 @pytest.mark.parametrize("key", [key for key, header in LIMITED.items() if header is not dict])
@@ -90,31 +90,31 @@ async def test_a_limit_is_kept(key: str) -> None:
     ],
 )  # fmt: skip
 async def test_a_time_that_is_none_is_as_if_nothing_were_said(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rest._closed.clear()
+    rest._closed_until.clear()
     link = cases.link("pagerduty", "http://127.0.0.1", 5.0)
     headers = CIMultiDictProxy(CIMultiDict({"Retry-After": said}))
-    limits = rest.Limits(pause=30.0)
+    limits = rest.RateLimits(pause=30.0)
     reply = client.Reply("http://127.0.0.1", 429, headers, "", b"", 0.0)
-    after = rest._wait(reply, limits)
-    assert after == 30.0 or after < 0 or after > rest.LONGEST_WAIT
-    assert rest._later(link, reply, limits).after in (1.0, 30.0, rest.LONGEST_WAIT)
+    after = rest._wait_seconds(reply, limits)
+    assert after == 30.0 or after < 0 or after > rest.MAX_WAIT_S
+    assert rest._error_of_limit(link, reply, limits).after in (1.0, 30.0, rest.MAX_WAIT_S)
 
 
 async def test_limits_that_are_remembered_are_few_and_nobody_drives_out_those_of_others() -> None:
     """A Connection whose Secret is rotated has another identity each time, and is never asked for by the old one."""
-    rest._closed.clear()
+    rest._closed_until.clear()
     link = cases.link("pagerduty", "http://127.0.0.1", 5.0)
     headers = CIMultiDictProxy(CIMultiDict({"Retry-After": "3000"}))
     reply = client.Reply("http://127.0.0.1", 429, headers, "", b"", 0.0)
     other = replace(link, identity="other", namespace="other")
-    rest._later(other, reply, rest.Limits())
-    for number in range(rest.REMEMBERED + 10):
-        rest._later(replace(link, identity=f"i{number}"), reply, rest.Limits())
-    assert len(rest._closed) == rest.REMEMBERED
-    assert "i0" not in rest._closed and f"i{rest.REMEMBERED + 9}" in rest._closed
+    rest._error_of_limit(other, reply, rest.RateLimits())
+    for number in range(rest.MAX_LIMITS_REMEMBERED + 10):
+        rest._error_of_limit(replace(link, identity=f"i{number}"), reply, rest.RateLimits())
+    assert len(rest._closed_until) == rest.MAX_LIMITS_REMEMBERED
+    assert "i0" not in rest._closed_until and f"i{rest.MAX_LIMITS_REMEMBERED + 9}" in rest._closed_until
     with pytest.raises(Retryable):
-        rest.keep_back(other)
-    rest._closed.clear()
+        rest.require_open(other)
+    rest._closed_until.clear()
 
 
 def ways(connection: str) -> Iterator[Callable[[OpenConnection], Awaitable[Any]]]:

@@ -12,7 +12,7 @@ import pytest
 
 from gatewright.ports import Retryable
 from gatewright.providers.connections import addresses, client, names
-from gatewright.providers.connections.names import AT_ONCE, Names
+from gatewright.providers.connections.names import LOOKUPS_AT_ONCE, NameResolver
 from tests.cluster.processes import free_port
 from tests.contract import world
 from tests.fakes.names import AAAA, A, Zone, serving
@@ -29,8 +29,8 @@ async def zone() -> AsyncIterator[Zone]:
 
 
 @pytest.fixture
-def asking(zone: Zone) -> Names:
-    return Names(servers=[zone.server])
+def asking(zone: Zone) -> NameResolver:
+    return NameResolver(servers=[zone.server])
 
 
 async def _soon(condition: Any) -> None:
@@ -45,29 +45,31 @@ async def _all(tasks: list[asyncio.Task[Any]]) -> list[Any]:
 
 
 @pytest.mark.parametrize("many", [16, 200])
-async def test_silent_names_of_one_namespace_hold_nobody_else(zone: Zone, asking: Names, many: int) -> None:
+async def test_silent_names_of_one_namespace_hold_nobody_else(zone: Zone, asking: NameResolver, many: int) -> None:
     slow = [asyncio.create_task(asking.find(f"silent{number}.test", "a")) for number in range(many)]
-    await _soon(lambda: len(set(zone.names())) == AT_ONCE)
+    await _soon(lambda: len(set(zone.names())) == LOOKUPS_AT_ONCE)
     assert await asking.find("good.test", "b") == ["192.0.2.1"]
     assert not any(task.done() for task in slow), "the good name waited for a silent one"
-    assert len(set(zone.names()) - {"good.test"}) == AT_ONCE, "more look-ups are under way than a namespace may have"
+    assert len(set(zone.names()) - {"good.test"}) == LOOKUPS_AT_ONCE, (
+        "more look-ups are under way than a namespace may have"
+    )
     assert zone.names().count("good.test") == 2, "A and AAAA, once each"
     asking.close()
-    assert all(isinstance(error, Retryable) for error in await _all(slow[:AT_ONCE]))
+    assert all(isinstance(error, Retryable) for error in await _all(slow[:LOOKUPS_AT_ONCE]))
     for task in slow:
         task.cancel()
     await _all(slow)
 
 
 async def test_a_gate_of_another_tenant_does_not_notice(
-    zone: Zone, asking: Names, server: world.Server, monkeypatch: pytest.MonkeyPatch
+    zone: Zone, asking: NameResolver, server: world.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addresses, "NAMES", asking)
+    monkeypatch.setattr(addresses, "RESOLVER", asking)
     slow = [
         asyncio.create_task(client.ask(world.http_link(f"http://silent{number}.test", 30.0, "a"), "GET", "/"))
         for number in range(16)
     ]
-    await _soon(lambda: len(set(zone.names())) == AT_ONCE)
+    await _soon(lambda: len(set(zone.names())) == LOOKUPS_AT_ONCE)
     for _ in range(2):
         link = world.http_link(f"http://local.test:{server.port}/ok", 30.0, "b")
         assert (await client.ask(link, "GET", "/")).status == 200
@@ -78,7 +80,7 @@ async def test_a_gate_of_another_tenant_does_not_notice(
     await _all(slow)
 
 
-async def test_one_look_up_a_name_whoever_asks(zone: Zone, asking: Names) -> None:
+async def test_one_look_up_a_name_whoever_asks(zone: Zone, asking: NameResolver) -> None:
     tasks = [asyncio.create_task(asking.find("good.test", f"n{number % 7}")) for number in range(50)]
     await asyncio.sleep(0)
     for task in tasks[:10]:
@@ -88,7 +90,7 @@ async def test_one_look_up_a_name_whoever_asks(zone: Zone, asking: Names) -> Non
     assert sorted(zone.asked) == [("good.test", A, "udp"), ("good.test", AAAA, "udp")]
 
 
-async def test_who_leaves_takes_nobodys_answer_along(zone: Zone, asking: Names) -> None:
+async def test_who_leaves_takes_nobodys_answer_along(zone: Zone, asking: NameResolver) -> None:
     answers = asyncio.Event()
     zone.silent = lambda name: not answers.is_set()
     first = asyncio.create_task(asking.find("good.test", "a"))
@@ -101,11 +103,11 @@ async def test_who_leaves_takes_nobodys_answer_along(zone: Zone, asking: Names) 
     assert first.cancelled()
 
 
-async def test_a_look_up_ends_and_makes_room(zone: Zone, asking: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_up_ends_and_makes_room(zone: Zone, asking: NameResolver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for it any more, and it still counts until it ends: leaving early buys no further look-up."""
-    monkeypatch.setattr(names, "LONGEST", 0.5)
-    slow = [asyncio.create_task(asking.find(f"silent{number}.test", "a")) for number in range(AT_ONCE)]
-    await _soon(lambda: len(set(zone.names())) == AT_ONCE)
+    monkeypatch.setattr(names, "LOOKUP_TIMEOUT_S", 0.5)
+    slow = [asyncio.create_task(asking.find(f"silent{number}.test", "a")) for number in range(LOOKUPS_AT_ONCE)]
+    await _soon(lambda: len(set(zone.names())) == LOOKUPS_AT_ONCE)
     for task in slow:
         task.cancel()
     await _all(slow)
@@ -115,14 +117,16 @@ async def test_a_look_up_ends_and_makes_room(zone: Zone, asking: Names, monkeypa
     assert await waiting == ["192.0.2.1"]
 
 
-async def test_waiting_is_bounded_by_who_waits(zone: Zone, asking: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(addresses, "NAMES", asking)
+async def test_waiting_is_bounded_by_who_waits(
+    zone: Zone, asking: NameResolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "RESOLVER", asking)
     with pytest.raises(Retryable, match=r"no answer within 0\.2s"):
         await client.ask(world.http_link("http://silent.test", 0.2), "GET", "/")
 
 
 async def test_a_look_up_that_cannot_begin_takes_nothing_along(
-    zone: Zone, asking: Names, monkeypatch: pytest.MonkeyPatch
+    zone: Zone, asking: NameResolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it fails with: its place is given back once, and the name is not left as if it were being asked."""
 
@@ -131,7 +135,7 @@ async def test_a_look_up_that_cannot_begin_takes_nothing_along(
 
     with monkeypatch.context() as patch:
         patch.setattr(pycares.Channel, "getaddrinfo", broken)
-        for number in range(AT_ONCE + 1):
+        for number in range(LOOKUPS_AT_ONCE + 1):
             with pytest.raises(MemoryError):
                 await asking.find(f"other{number}.test", "a")
         with pytest.raises(MemoryError):
@@ -139,19 +143,19 @@ async def test_a_look_up_that_cannot_begin_takes_nothing_along(
     await asyncio.sleep(0.01)
     with pytest.raises(Retryable, match=r"good\.test: .*the resolver cannot ask for it"):
         await asking.find("good.test", "a")
-    slow = [asyncio.create_task(asking.find(f"silent{number}.test", "a")) for number in range(2 * AT_ONCE)]
-    await _soon(lambda: len(set(zone.names())) == AT_ONCE)
+    slow = [asyncio.create_task(asking.find(f"silent{number}.test", "a")) for number in range(2 * LOOKUPS_AT_ONCE)]
+    await _soon(lambda: len(set(zone.names())) == LOOKUPS_AT_ONCE)
     await asyncio.sleep(0.05)
-    assert len(set(zone.names())) == AT_ONCE, "more look-ups are under way than a namespace may have"
+    assert len(set(zone.names())) == LOOKUPS_AT_ONCE, "more look-ups are under way than a namespace may have"
     for task in slow:
         task.cancel()
     await _all(slow)
 
 
 async def test_a_failure_is_remembered_and_forgotten(
-    zone: Zone, asking: Names, monkeypatch: pytest.MonkeyPatch
+    zone: Zone, asking: NameResolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(names, "FAILED", 0.3)
+    monkeypatch.setattr(names, "FAILURE_MAX_AGE_S", 0.3)
     for namespace in ("a", "a", "b"):
         with pytest.raises(Retryable, match=r"^new\.test: the name cannot be resolved \(there is no such name\)$"):
             await asking.find("new.test", namespace)
@@ -161,14 +165,14 @@ async def test_a_failure_is_remembered_and_forgotten(
     assert await asking.find("new.test", "a") == ["192.0.2.9"]
 
 
-async def test_a_name_that_moves_is_followed_at_once(zone: Zone, asking: Names) -> None:
+async def test_a_name_that_moves_is_followed_at_once(zone: Zone, asking: NameResolver) -> None:
     """Its record says that it may be kept for an hour; where it led has failed by now."""
     assert await asking.find("good.test", "a") == ["192.0.2.1"]
     zone.addresses["good.test"] = ["192.0.2.2"]
     assert await asking.find("good.test", "a") == ["192.0.2.2"]
 
 
-async def test_what_is_remembered_is_bounded(zone: Zone, asking: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_remembered_is_bounded(zone: Zone, asking: NameResolver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking._failed, "room", 5)
     tasks = [asyncio.create_task(asking.find(f"no{number}.test", f"n{number}")) for number in range(40)]
     assert all(isinstance(error, Retryable) for error in await _all(tasks))
@@ -185,7 +189,7 @@ async def test_what_is_remembered_is_bounded(zone: Zone, asking: Names, monkeypa
         ("long.test", [f"192.0.2.{number}" for number in range(1, 100)]),
     ],
 )
-async def test_kinds_of_answers(zone: Zone, asking: Names, host: str, found: list[str]) -> None:
+async def test_kinds_of_answers(zone: Zone, asking: NameResolver, host: str, found: list[str]) -> None:
     zone.addresses |= {"six.test": ["2001:db8::6"], "both.test": ["192.0.2.4", "2001:db8::4"]}
     zone.addresses["long.test"] = [f"192.0.2.{number}" for number in range(1, 100)]
     zone.aliases = {"alias.test": "second.test", "second.test": "both.test"}
@@ -202,14 +206,14 @@ async def test_kinds_of_answers(zone: Zone, asking: Names, host: str, found: lis
         ("broken.test", "the name server failed"),
     ],
 )
-async def test_why_a_name_has_no_address(zone: Zone, asking: Names, host: str, words: str) -> None:
+async def test_why_a_name_has_no_address(zone: Zone, asking: NameResolver, host: str, words: str) -> None:
     zone.failing = {"broken.test"}
     with pytest.raises(Retryable, match=words):
         await asking.find(host, "a")
 
 
 async def test_a_name_server_that_is_away() -> None:
-    asking = Names(servers=[f"127.0.0.1:{free_port()}"])
+    asking = NameResolver(servers=[f"127.0.0.1:{free_port()}"])
     with pytest.raises(Retryable, match="no name server is there"):
         await asking.find("good.test", "a")
 
@@ -219,13 +223,13 @@ async def test_search_domains_and_ndots_count(zone: Zone) -> None:
     zone.addresses["prometheus.monitoring.svc.cluster.test"] = ["10.96.0.9"]
     zone.addresses["web.shop.svc.cluster.test"] = ["10.96.0.8"]
     domains = ["shop.svc.cluster.test", "svc.cluster.test", "cluster.test"]
-    asking = Names(servers=[zone.server], domains=domains, ndots=5)
+    asking = NameResolver(servers=[zone.server], domains=domains, ndots=5)
     assert await asking.find("prometheus.monitoring.svc", "a") == ["10.96.0.9"]
     assert await asking.find("web", "a") == ["10.96.0.8"]
     assert await asking.find("good.test", "a") == ["192.0.2.1"], "a name in full"
 
 
-async def test_the_hosts_file_comes_first(zone: Zone, asking: Names) -> None:
+async def test_the_hosts_file_comes_first(zone: Zone, asking: NameResolver) -> None:
     """What `hostAliases` of a pod writes; here, what this machine calls itself."""
     lines = (line.partition("#")[0].split() for line in Path("/etc/hosts").read_text().splitlines())
     known = {name.lower(): words[0] for words in lines for name in words[1:] if ":" not in words[0]}
@@ -247,5 +251,5 @@ def test_another_loop_starts_afresh() -> None:
             asking._options["servers"] = [zone.server]
             return await asking.find("good.test", "a")
 
-    asking = Names()
+    asking = NameResolver()
     assert asyncio.run(once()) == asyncio.run(once()) == ["192.0.2.1"]

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from gatewright.ports import Retryable
 from gatewright.providers.connections import client, pace
-from gatewright.providers.connections.pace import Pace
+from gatewright.providers.connections.pace import BytePace
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.processes import free_port
 from tests.contract import world
@@ -31,8 +31,8 @@ class Clock:
         self.now += seconds
 
 
-def paced(clock: Clock, rate: float = MIB, burst: float = 2 * MIB) -> Pace:
-    return Pace(rate, burst, clock, clock.sleep)
+def paced(clock: Clock, rate: float = MIB, burst: float = 2 * MIB) -> BytePace:
+    return BytePace(rate, burst, clock, clock.sleep)
 
 
 async def test_what_came_in_is_paid_for_before_the_next_request() -> None:
@@ -158,4 +158,4 @@ async def test_every_way_out_waits_until_it_is_paid_for(provider: str, monkeypat
 
 def test_measurements_within_their_budget_never_wait() -> None:
     """50 a second of 64 KiB each."""
-    assert pace.RATE >= 50 * 64 * 1024
+    assert pace.BYTES_PER_S >= 50 * 64 * 1024

@@ -53,7 +53,7 @@ def mocked(request: pytest.FixtureRequest) -> Iterator[Mocked]:
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statuspage, "SPACING", 0.0)
+    monkeypatch.setattr(statuspage, "REQUEST_SPACING_S", 0.0)
 
 
 @pytest.fixture(autouse=True)

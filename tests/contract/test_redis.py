@@ -17,7 +17,7 @@ from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.actions import flushing
 from gatewright.providers.connections import addresses, redis, tls
 from gatewright.providers.gates import redis as gate
-from gatewright.providers.gates.redis import HitRatio, ratio_of
+from gatewright.providers.gates.redis import HitRatio, hit_ratio_of
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
 from tests.cluster.processes import free_port
 from tests.contract import world
@@ -41,7 +41,7 @@ async def test_memory_is_a_ratio_of_maxmemory(cache: RedisServer) -> None:
     found = await world.verdict("redis", {"memory": {}}, link(cache.url()), {"max": "90%"})
     assert found[0] == "Good", found
     assert (await world.verdict("redis", {"memory": {}}, link(cache.url()), {"max": "0.1%"}))[0] == "Breach"
-    info = redis.info_of(await redis.run(link(cache.url()), "INFO"))
+    info = redis.info_of(await redis.run_command(link(cache.url()), "INFO"))
     assert info["maxmemory"] == str(MEMORY)
 
 
@@ -92,7 +92,7 @@ async def test_credential_check(cache: RedisServer) -> None:
 
 async def test_tls_with_a_certificate_that_is_trusted(cache: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     context = ssl.create_default_context(cafile=cache.authority)
-    monkeypatch.setattr(tls, "context", lambda: context)
+    monkeypatch.setattr(tls, "client_context", lambda: context)
     await CONNECTIONS["redis"].check(link(cache.url(tls=True)))
 
 
@@ -129,7 +129,7 @@ async def test_a_name_is_judged_by_what_it_is_connected_to(cache: RedisServer, m
         asked.append(host)
         return ["127.0.0.1"] if len(asked) > 1 else ["169.254.169.254"]
 
-    monkeypatch.setattr(addresses, "_lookup", lookup)
+    monkeypatch.setattr(addresses, "_look_up", lookup)
     url = cache.url().replace("127.0.0.1", "cache.example.com")
     with pytest.raises(Permanent, match="link-local"):
         await CONNECTIONS["redis"].check(link(url))
@@ -163,8 +163,8 @@ async def test_a_server_that_hangs_for_a_while(cache: RedisServer) -> None:
     assert (found[0], "no answer within 0.3s" in found[1]) == ("Retryable", True), found
     # what comes late belongs to nobody
     patient = link(cache.url(), timeout=5.0)
-    assert await redis.run(patient, "PING") == b"PONG"
-    assert await redis.run(connection, "PING") == b"PONG"
+    assert await redis.run_command(patient, "PING") == b"PONG"
+    assert await redis.run_command(connection, "PING") == b"PONG"
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ AGES: list[tuple[str, HitRatio, list[Step]]] = [
 def test_hit_ratio(name: str, config: HitRatio, steps: list[Step]) -> None:
     link = next(_links)
     for at, info, expected, words in steps:
-        found = ratio_of(info, config, link, 1e6 + at)
+        found = hit_ratio_of(info, config, link, 1e6 + at)
         assert found.value == (expected if expected is None else pytest.approx(expected)), found
         assert words in found.message
 
@@ -378,9 +378,9 @@ def test_samples_are_few_however_often_is_asked() -> None:
     """An hour of questions, one a second: the ratio is that of the window, and little is kept."""
     link, config = next(_links), HitRatio(over="1h")
     for at in range(3 * 3600):
-        found = ratio_of(sample(at // 3600 * 100 + at, at, 500 + at), config, link, 1e6 + at)
-    kept = gate._kept.get((link.identity, "1h"))
-    assert kept is not None and len(kept) <= gate._SAMPLES + 3
+        found = hit_ratio_of(sample(at // 3600 * 100 + at, at, 500 + at), config, link, 1e6 + at)
+    kept = gate._kept_samples.get((link.identity, "1h"))
+    assert kept is not None and len(kept) <= gate._MAX_SAMPLES + 3
     assert found.value == pytest.approx(0.507, abs=0.005)
     assert "in 36" in found.message
 
@@ -388,10 +388,10 @@ def test_samples_are_few_however_often_is_asked() -> None:
 def test_samples_of_different_connections_and_windows_do_not_mix() -> None:
     one, other = next(_links), next(_links)
     config = HitRatio(over="1m")
-    ratio_of(sample(0, 0, 500), config, one, 0.0)
-    assert ratio_of(sample(50, 50, 560), config, other, 60.0).value is None
-    assert ratio_of(sample(50, 50, 560), HitRatio(over="30s"), one, 60.0).value is None
-    assert ratio_of(sample(50, 50, 560), config, one, 60.0).value == 0.5
+    hit_ratio_of(sample(0, 0, 500), config, one, 0.0)
+    assert hit_ratio_of(sample(50, 50, 560), config, other, 60.0).value is None
+    assert hit_ratio_of(sample(50, 50, 560), HitRatio(over="30s"), one, 60.0).value is None
+    assert hit_ratio_of(sample(50, 50, 560), config, one, 60.0).value == 0.5
 
 
 async def test_hit_ratio_of_a_real_cache(cache: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -496,7 +496,7 @@ async def test_done_is_done(filled: RedisServer) -> None:
 
 async def test_a_flush_goes_on_from_its_mark(filled: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each look does a bounded piece of work; a new process goes on where the old one was killed."""
-    monkeypatch.setattr(flushing, "BUDGET", 0.0)
+    monkeypatch.setattr(flushing, "SLICE_BUDGET_S", 0.0)
     flush = ACTIONS["redis"]
     first = await flush.perform(config("a*c:"), link(filled.url()), operation(), None)
     assert first.state == "Running" and "keys removed so far" in first.message
@@ -505,7 +505,7 @@ async def test_a_flush_goes_on_from_its_mark(filled: RedisServer, monkeypatch: p
         left = len(keys(filled))
         found = await flush.follow(config("a*c:"), link(filled.url()), operation(), None)
         looks += 1
-        assert left - len(keys(filled)) <= 2 * flushing.STEP
+        assert left - len(keys(filled)) <= 2 * flushing.SCAN_COUNT
         if found.state != "Running":
             break
         assert looks < 50
@@ -514,14 +514,14 @@ async def test_a_flush_goes_on_from_its_mark(filled: RedisServer, monkeypatch: p
 
 
 async def test_a_lost_mark_begins_again(filled: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flushing, "BUDGET", 0.0)
+    monkeypatch.setattr(flushing, "SLICE_BUDGET_S", 0.0)
     flush, connection = ACTIONS["redis"], link(filled.url())
     await flush.perform(config("a*c:"), connection, operation(), None)
     mark = filled.do("KEYS", "gatewright:flush:*")[0]
     for lost in (None, "not JSON", '{"cursor": "0"', '{"other": 1}'):
         filled.do("DEL", mark) if lost is None else filled.do("SET", mark, lost)
         assert (await flush.follow(config("a*c:"), connection, operation(), None)).state == "Absent"
-    monkeypatch.setattr(flushing, "BUDGET", 5.0)
+    monkeypatch.setattr(flushing, "SLICE_BUDGET_S", 5.0)
     assert (await flush.perform(config("a*c:"), connection, operation(), None)).state == "Succeeded"
     assert keys(filled) == LEFT
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gatewright.api.jobs import REPORT_FORMATS, JobReport
 from gatewright.providers.registry import REPORTS
-from gatewright.providers.reports.finding import Finding, Malformed
+from gatewright.providers.reports.finding import Finding, MalformedReport
 
 SAMPLES = Path(__file__).parent / "reports"
 SECRET = "canary-51c0-password"
@@ -116,7 +116,7 @@ def test_cut_off_anywhere_it_is_not_good(path: Path) -> None:
     length = text.rindex(">") - start if key == "junit" else json.JSONDecoder().raw_decode(text[start:])[1] - 1
     for place in range(start + 1, start + length + 1, 5):
         for part in (text[:place], text[place:]):
-            with contextlib.suppress(Malformed):
+            with contextlib.suppress(MalformedReport):
                 assert not good(read(key, part)), part
 
 
@@ -197,7 +197,7 @@ def test_an_unknown_status_and_failures_that_are_only_counted(change: Callable[[
 
 @pytest.mark.parametrize("gone", ["stats", "errors"])
 def test_a_playwright_report_without_one_of_its_parts(gone: str) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedReport):
         read("playwright", changed("playwright-passed", lambda document: document.pop(gone)))
 
 
@@ -321,7 +321,7 @@ def test_an_unknown_severity_a_count_without_a_package_and_another_version(chang
 def test_a_count_that_is_no_number() -> None:
     """JavaScript's NaN is written as null."""
     text = changed("npm-audit-low", lambda report: report["metadata"]["vulnerabilities"].update(high=None))
-    with pytest.raises(Malformed, match="high is not a count"):
+    with pytest.raises(MalformedReport, match="high is not a count"):
         read("npmAudit", text)
 
 
@@ -397,7 +397,7 @@ def test_bad_xml(text: str) -> None:
     ],
 )
 def test_xml_that_is_cut_off_or_declares_more_than_it_lists(text: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedReport) as caught:
         read("junit", text)
     assert "pays" not in str(caught.value)
 
@@ -456,7 +456,7 @@ def test_messages_and_output_of_tests_are_not_repeated(path: Path) -> None:
     ids=range(10),
 )  # fmt: skip
 def test_a_hostile_text_takes_no_time_and_is_not_good(key: str, text: str) -> None:
-    with contextlib.suppress(Malformed):
+    with contextlib.suppress(MalformedReport):
         assert not good(read(key, text))
 
 
@@ -487,5 +487,5 @@ def test_whatever_stands_in_a_report_it_is_judged_or_malformed(data: st.DataObje
         node[chosen], found = data.draw(JSON), True
     try:
         read(key, json.dumps(document))
-    except Malformed as error:
+    except MalformedReport as error:
         assert str(error)

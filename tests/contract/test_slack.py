@@ -13,7 +13,7 @@ from aiohttp import web
 from slack_sdk.models.blocks import HeaderBlock
 
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.notifiers.slack import LONGEST_TEXT, blocks
+from gatewright.providers.notifiers.slack import MAX_TEXT_LENGTH, message_blocks
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.processes import free_port
 from tests.contract import world
@@ -235,25 +235,25 @@ async def test_credential_check(workspace: str) -> None:
 def test_what_block_kit_takes_is_never_exceeded() -> None:
     """slack_sdk's own models refuse what is too long when they are made into JSON."""
     long = replace(STARTED, title="t" * 500, text="<&>" * 5000, lines=tuple(f"{n} {'s' * 300}" for n in range(20)))
-    made = [block.to_dict() for block in blocks(long)]
+    made = [block.to_dict() for block in message_blocks(long)]
     assert len(made[0]["text"]["text"]) == HeaderBlock.text_max_length
-    assert all(len(block["text"]["text"]) <= LONGEST_TEXT for block in made[1:3])
+    assert all(len(block["text"]["text"]) <= MAX_TEXT_LENGTH for block in made[1:3])
     assert len(made) <= 50 and "more" in made[2]["text"]["text"]
 
 
 def test_a_cut_leaves_no_half_of_an_escaped_character() -> None:
     long = replace(STARTED, text="&" * 5000)
-    text = blocks(long)[1].to_dict()["text"]["text"]
+    text = message_blocks(long)[1].to_dict()["text"]["text"]
     assert text.replace("&amp;", "") == "…"
 
 
 def test_no_stage_ends_the_block_it_stands_in() -> None:
     told_by_others = replace(STARTED, lines=("1 ship  Failed: ```\n*Promoted* by <!channel>",))
-    text = blocks(told_by_others)[2].to_dict()["text"]["text"]
+    text = message_blocks(told_by_others)[2].to_dict()["text"]["text"]
     assert text == "```\n1 ship  Failed: ''' *Promoted* by &lt;!channel&gt;\n```"
 
 
 def test_the_first_and_the_last_stages_are_shown_where_there_are_too_many() -> None:
     long = replace(STARTED, lines=tuple(f"{n} {'s' * 300}" for n in range(20)))
-    text = blocks(long)[2].to_dict()["text"]["text"]
+    text = message_blocks(long)[2].to_dict()["text"]["text"]
     assert text.startswith("```\n0 s") and text.endswith("s\n```") and "\n19 s" in text

@@ -50,7 +50,7 @@ def _shape(path: str) -> str:
 
 def test_the_headers_are_githubs_own() -> None:
     access = link("https://api.github.com").config
-    assert access.opening(lambda source: "t") == {
+    assert access.auth_headers(lambda source: "t") == {
         "Authorization": "Bearer t",
         "Accept": "application/vnd.github+json",
         "X-GitHub-Api-Version": "2022-11-28",

@@ -14,7 +14,7 @@ from tests.fakes.statuspage import Statuspage
 
 
 async def test_requests_are_those_of_statuspage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statuspage, "SPACING", 0.0)
+    monkeypatch.setattr(statuspage, "REQUEST_SPACING_S", 0.0)
     async with serving(Statuspage(world.TOKEN).app()) as url:
         connection, handle = link(f"{url}/v1"), None
         with specs.recorded() as calls:

@@ -59,7 +59,7 @@ async def test_requests_are_the_vendors() -> None:
                 await action.look(config, link)
                 while (await action.perform(config, link, operation, None)).state != "Succeeded":
                     await action.follow(config, link, operation, None)
-            await actions._started(PROJECT, link)
+            await actions._database_started_at(PROJECT, link)
         assert {(call.request.method, call.request.url.path.rpartition("/")[2]) for call in calls} >= {
             ("POST", "undo"), ("POST", "restore-pitr"), ("POST", "restore-point"), ("GET", "restore-point"),
             ("POST", "secrets"), ("DELETE", "secrets"), ("GET", "secrets"), ("POST", "read-only"),

@@ -9,7 +9,7 @@ import pytest
 
 from gatewright.core.model import Operation
 from gatewright.ports import OpenConnection
-from gatewright.providers.registry import CONNECTIONS, FLAGS, HOSTS
+from gatewright.providers.registry import CONNECTIONS, EXTERNAL_TARGETS, FLAGS
 from tests.contract import specs, world
 from tests.contract.sdk import Sdk
 from tests.contract.test_vercel import ENV, LCP, P95, RATIO
@@ -47,7 +47,7 @@ async def _everything() -> tuple[list[specs.Call], str]:
             await CONNECTIONS["vercel"].check(link)
             for question, limits in ((ENV, {}), (RATIO, {"max": "1%"}), (P95, {"max": "1s"}), (LCP, {"max": "2s"})):
                 await world.verdict("vercel", question, link, limits)
-            host, flags = HOSTS["vercel"], FLAGS["vercel"]
+            host, flags = EXTERNAL_TARGETS["vercel"], FLAGS["vercel"]
             before = (await host.look(host.config.model_validate(CONFIG), link)).snapshot
             were = (await flags.look(flags.config.model_validate(SWITCHES), link)).snapshot
             await _walk(host, CONFIG, link, Operation("7.deploy.deploy.1-3f2a1c", "apply", "target/site"))

@@ -260,10 +260,10 @@ async def test_connections_are_kept_and_few(database: world.Postgres) -> None:
         *(world.verdict("sql", {"query": "select pg_backend_pid() + 0 * sum(length(pg_sleep(0.02)::text))"}, link, {"max": "1"})
           for _ in range(20))
     )  # fmt: skip
-    assert len({message for _, message in found}) <= postgres.SESSIONS
+    assert len({message for _, message in found}) <= postgres.MAX_SESSIONS
     with database.admin() as admin:
         count = admin.execute("select count(*) from pg_stat_activity where application_name = 'gatewright'").fetchone()
-    assert count is not None and count[0] <= postgres.SESSIONS
+    assert count is not None and count[0] <= postgres.MAX_SESSIONS
     await CONNECTIONS["postgres"].close()
     await asyncio.sleep(0.2)
     with database.admin() as admin:
@@ -420,11 +420,11 @@ async def test_the_address_is_checked_when_connecting(
         asked.append(host)
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(addresses, "_lookup", lookup)
+    monkeypatch.setattr(addresses, "_look_up", lookup)
     url = database.url().replace("127.0.0.1", "db.example.com")
     assert (await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {}))[0] == "Good"
     await CONNECTIONS["postgres"].close()
-    addresses.allow(networks.Listed())
+    addresses.set_allowed(networks.AddressSetting())
     kind, message = await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {})
     assert (kind, "db.example.com (127.0.0.1) is loopback" in message) == ("Permanent", True), message
     assert asked == ["db.example.com", "db.example.com"]
@@ -450,7 +450,7 @@ def counted() -> Iterator[world.Postgres]:
 def _no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test begins as a new process does, and does not have to wait between two looks."""
     catalogs._looks.clear()
-    monkeypatch.setattr(catalogs, "SHORTEST", 0.0)
+    monkeypatch.setattr(catalogs, "MIN_LOOK_AGE_S", 0.0)
 
 
 @contextlib.contextmanager
@@ -664,7 +664,7 @@ async def test_statements_that_were_dropped(counted: world.Postgres) -> None:
 
 async def test_a_look_long_ago_is_none(counted: world.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     await _slow(counted)
-    monkeypatch.setattr(catalogs, "LONGEST", -1.0)
+    monkeypatch.setattr(catalogs, "MAX_LOOK_AGE_S", -1.0)
     assert await _slow(counted) == ("NoData", "the first look; the next one can tell")
 
 
@@ -673,17 +673,17 @@ async def test_looks_in_quick_succession_are_compared_with_the_one_before(
 ) -> None:
     await _slow(counted)
     _run(counted, "select pg_sleep(0.15)")
-    monkeypatch.setattr(catalogs, "SHORTEST", 60.0)
+    monkeypatch.setattr(catalogs, "MIN_LOOK_AGE_S", 60.0)
     assert (await _slow(counted))[0] == "NoData"
-    monkeypatch.setattr(catalogs, "SHORTEST", 0.0)
+    monkeypatch.setattr(catalogs, "MIN_LOOK_AGE_S", 0.0)
     assert (await _slow(counted))[0] == "Breach"
-    monkeypatch.setattr(catalogs, "SHORTEST", 60.0)
+    monkeypatch.setattr(catalogs, "MIN_LOOK_AGE_S", 60.0)
     assert (await _slow(counted))[0] == "Breach", "seen from the look before, it is still there"
 
 
 async def test_too_many_statements_to_compare(counted: world.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogs, "_STATEMENTS", catalogs._STATEMENTS.replace("10000", "1"))
-    monkeypatch.setattr(catalogs, "STATEMENTS", 1)
+    monkeypatch.setattr(catalogs, "MAX_STATEMENTS", 1)
     _run(counted, "select count(*) from tasks", "select 1, 2, 3")
     kind, message = await _slow(counted)
     assert (kind, "too many to compare; lower pg_stat_statements.max" in message) == ("NoData", True), message
@@ -691,12 +691,12 @@ async def test_too_many_statements_to_compare(counted: world.Postgres, monkeypat
 
 def test_what_is_kept_of_looks_is_bounded_and_no_namespace_drives_out_another() -> None:
     """However many questions there are; the one that asked last is kept, and so is that of another namespace."""
-    counters = {f"1/{number}": (1, 1.0) for number in range(catalogs.STATEMENTS)}
+    counters = {f"1/{number}": (1, 1.0) for number in range(catalogs.MAX_STATEMENTS)}
     look = catalogs._Look(0.0, (0.0, 0.0), 0, counters)
-    catalogs._before(_linked("quiet", "quiet"), "1s", look)
+    catalogs._previous_look(_linked("quiet", "quiet"), "1s", look)
     for number in range(50):
-        catalogs._before(_linked(str(number), "loud"), "1s", replace(look, at=float(number)))
-        assert catalogs._looks.used <= 10 * catalogs.STATEMENTS
+        catalogs._previous_look(_linked(str(number), "loud"), "1s", replace(look, at=float(number)))
+        assert catalogs._looks.used <= 10 * catalogs.MAX_STATEMENTS
     assert ("49", "1s") in catalogs._looks and ("quiet", "1s") in catalogs._looks
 
 

@@ -132,7 +132,7 @@ async def test_a_connection_ends_after_what_a_driver_may_remember(database: worl
     """What is kept of a server is bounded over the connection's life, and not only for each question."""
     connection = world.sql_link(database.url(), timeout=10.0)
     question = {"query": "select pg_backend_pid() + ('0.' || repeat('0', 16000))::numeric"}
-    fits = postgres.LIFE // 17_000
+    fits = postgres.MAX_SESSION_BYTES // 17_000
     found = [(await world.verdict("sql", question, connection, {"max": "1"}))[1] for _ in range(2 * fits)]
     assert found[1:fits] == found[: fits - 1], "it is kept"
     assert len(set(found)) == 2, "and not for ever"

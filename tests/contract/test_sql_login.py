@@ -16,7 +16,7 @@ import pytest
 
 from gatewright.ports import OpenConnection
 from gatewright.providers.connections import addresses, meter, postgres_login, postgres_url, tls
-from gatewright.providers.connections.relay import Relay, Way
+from gatewright.providers.connections.relay import Relay, RelayRoute
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.certs import Authority
 from tests.contract import world
@@ -86,7 +86,7 @@ async def test_a_key_is_derived_beside_the_loop_one_at_a_time_for_a_namespace(mo
 
     monkeypatch.setattr(postgres_login.ScramClient, "get_client_final", derive)
     async with server(scram(100_000)) as port:
-        with meter.metered() as received:
+        with meter.count_received() as received:
             found = await asyncio.gather(
                 *(
                     world.verdict("sql", QUESTION, link(port, f"?sslmode=disable&application_name=a{n}"), {"max": "1"})
@@ -96,7 +96,7 @@ async def test_a_key_is_derived_beside_the_loop_one_at_a_time_for_a_namespace(mo
         await CONNECTIONS["postgres"].close()
     assert {kind for kind, _ in found} == {"Permanent"}, found
     assert most == 1
-    assert received.size >= 4 * 100_000 * postgres_login.WORK
+    assert received.size >= 4 * 100_000 * postgres_login.SCRAM_THREAD_TURNS
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ async def test_nobody_else_gets_in_by_the_loopback_port() -> None:
     ):
         async with server(talk) as port:
             relay = Relay(1 << 20)
-            host, leads = await relay.lead_to(Way("127.0.0.1", port, 0.5, lambda d, s: login.open("x", d, s)))
+            host, leads = await relay.lead_to(RelayRoute("127.0.0.1", port, 0.5, lambda d, s: login.open("x", d, s)))
             reader, writer = await asyncio.open_connection(host, leads)
             writer.write(said)
             with contextlib.suppress(ConnectionError):
@@ -279,7 +279,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
     async def lookup(host: str, port: int) -> list[str]:
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(addresses, "_lookup", lookup)
+    monkeypatch.setattr(addresses, "_look_up", lookup)
 
 
 @pytest.fixture
@@ -289,11 +289,11 @@ def trust(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     def only(authority: str) -> None:
         monkeypatch.setenv("SSL_CERT_FILE", authority)
         monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
-        tls.context.cache_clear()
+        tls.client_context.cache_clear()
 
     yield only
     monkeypatch.undo()
-    tls.context.cache_clear()
+    tls.client_context.cache_clear()
 
 
 async def secured(port: int, host: str, query: str) -> tuple[str, str]:
@@ -399,7 +399,7 @@ async def test_few_hosts_and_addresses_are_tried_one_after_the_other(monkeypatch
     tried = open_now = most = 0
     really = Relay.lead_to
 
-    async def lead_to(relay: Relay, way: Way) -> tuple[str, int]:
+    async def lead_to(relay: Relay, way: RelayRoute) -> tuple[str, int]:
         nonlocal tried, open_now, most
         tried, open_now = tried + 1, open_now + 1
         most = max(most, open_now)
@@ -415,7 +415,7 @@ async def test_few_hosts_and_addresses_are_tried_one_after_the_other(monkeypatch
 
     monkeypatch.setattr(Relay, "lead_to", lead_to)
     monkeypatch.setattr(Relay, "close", close)
-    monkeypatch.setattr(addresses, "_lookup", many)
+    monkeypatch.setattr(addresses, "_look_up", many)
     assert (await secured(1, "db.example.com", ""))[0] == "Retryable"
     assert (tried, most) == (postgres_url.MOST_PLACES, 1)
     kind, text = await secured(1, ",".join(f"db{number}.example.com" for number in range(9)), "")
@@ -438,7 +438,7 @@ def hello(context: ssl.SSLContext) -> bytes:
 @pytest.mark.parametrize("checks", ["certificate and name", "certificate", "nothing"])
 def test_no_server_chooses_numbers_that_are_dear(checks: tls.Checks) -> None:
     """Neither a prime of its own (TLS 1.2) nor one of the large groups (TLS 1.3), nor a handshake once more."""
-    context = tls.context("postgresql", checks=checks)
+    context = tls.client_context("postgresql", checks=checks)
     groups = bytes.fromhex("000a 0004 0002 0017")  # supported_groups: P-256 and nothing else
     assert groups in hello(context)
     assert not [cipher["name"] for cipher in context.get_ciphers() if cipher["name"].startswith("DHE")]

@@ -32,7 +32,7 @@ ENDED = message("Promoted", over=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
     """Most tests are not about the time between requests."""
     if "spaced" not in request.fixturenames:
-        monkeypatch.setattr(connection_module, "SPACING", 0.0)
+        monkeypatch.setattr(connection_module, "REQUEST_SPACING_S", 0.0)
     yield
 
 
@@ -227,7 +227,7 @@ async def test_requests_of_a_key_are_a_second_apart(spaced: None) -> None:
 
 
 async def test_who_would_have_to_wait_too_long_comes_back_later(spaced: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "SPACING", 20.0)
+    monkeypatch.setattr(connection_module, "REQUEST_SPACING_S", 20.0)
     there = Statuspage(world.TOKEN)
     async with serving(there.app()) as url:
         connection = link(f"{url}/v1")

@@ -113,7 +113,7 @@ async def messages(url: str) -> list[str]:
     shown: list[str] = []
     for kind, (fields, key) in ACCESS.items():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("gatewright.providers.connections.statuspage.SPACING", 0.0)
+            patch.setattr("gatewright.providers.connections.statuspage.REQUEST_SPACING_S", 0.0)
             try:
                 await CONNECTIONS[kind].check(linked(kind, {"url": url, **fields}, {key: world.TOKEN}))
             except (Permanent, Retryable) as error:
@@ -156,7 +156,7 @@ def test_who_is_a_vendor(url: str, own: bool, request: pytest.FixtureRequest) ->
     config = CONNECTIONS["github"].config.model_validate(
         {"url": url, "token": {"secretRef": {"name": "a", "key": "b"}}}
     )
-    assert rest.is_own(OpenConnection("n", "i", config, 1.0)) is own
+    assert rest.is_vendor_host(OpenConnection("n", "i", config, 1.0)) is own
 
 
 @pytest.mark.parametrize(

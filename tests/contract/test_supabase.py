@@ -41,9 +41,9 @@ async def link(project: Supabase) -> AsyncIterator[OpenConnection]:
 def _forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test begins as a new process does."""
     actions._asked.clear()
-    rest._closed.clear()
+    rest._closed_until.clear()
     yield
-    rest._closed.clear()
+    rest._closed_until.clear()
 
 
 async def asked(link: OpenConnection, question: dict[str, Any], **limits: str) -> tuple[str, str]:
@@ -315,7 +315,7 @@ async def test_faults(server: world.Server, name: str, expected: str, words: str
     link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name))
     async with world.logs() as lines:
         for question, limits in QUESTIONS:
-            rest._closed.clear()
+            rest._closed_until.clear()
             kind, message = await asked(link, question, **limits)
             assert (kind, words in message) == (expected, True), f"{question}: {message}"
     world.assert_silent(*lines)
@@ -328,7 +328,7 @@ async def test_actions_of_a_faulty_vendor_never_succeed(
     link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name))
     for raw in ({"restorePoint": {"name": "pre"}}, {"undo": {"name": "pre"}}, {"restorePitr": {"to": "1"}}):
         for act in ("perform", "follow"):
-            rest._closed.clear()
+            rest._closed_until.clear()
             try:
                 found = await stepped(act, link, raw)
             except (Retryable, Permanent) as error:
@@ -482,7 +482,7 @@ async def test_health_from_before_a_restore_is_no_success(
 ) -> None:
     ready(project)
     project.course = ()
-    monkeypatch.setattr(actions, "BEGINS", -1.0)
+    monkeypatch.setattr(actions, "RESTORE_START_TIMEOUT_S", -1.0)
     assert await restored(link, raw) == ["Running"] * 12
     assert project.restores == [body]
 
@@ -516,7 +516,7 @@ async def test_a_crash_at_any_time_restores_once(
         await stepped("follow", link, raw)
     actions._asked.clear()
     if seen >= 3:  # what leads out of a restore is no proof of one; the start of the database is
-        monkeypatch.setattr(actions, "BEGINS", -1.0)
+        monkeypatch.setattr(actions, "RESTORE_START_TIMEOUT_S", -1.0)
     states = await restored(link, raw, act="follow")
     assert (states[-1], "Absent" in states) == ("Succeeded", False)
     assert project.restores == [body]
@@ -532,7 +532,7 @@ async def test_a_restore_that_ended_while_nobody_watched(
     project.left, project.status, project.started = [], "ACTIVE_HEALTHY", time.time() + 1
     actions._asked.clear()
     assert (await stepped("follow", link, raw)).state == "Running"
-    monkeypatch.setattr(actions, "BEGINS", -1.0)
+    monkeypatch.setattr(actions, "RESTORE_START_TIMEOUT_S", -1.0)
     assert (await stepped("follow", link, raw)).state == "Succeeded"
     assert project.restores == [body]
 
@@ -546,7 +546,7 @@ async def test_a_crash_between_the_mark_and_the_request(
     assert (await stepped("follow", link, raw)).state == "Running", "it may have been asked for a moment ago"
     assert (await stepped("perform", link, raw)).state == "Running"
     assert project.restores == []
-    monkeypatch.setattr(actions, "BEGINS", -1.0)
+    monkeypatch.setattr(actions, "RESTORE_START_TIMEOUT_S", -1.0)
     assert (await restored(link, raw, act="follow"))[:2] == ["Absent", "Running"]
     assert project.restores == [body]
 
@@ -580,7 +580,7 @@ async def test_a_request_that_is_refused(
     project.faults = {("POST", name): [refused] for name in ("undo", "restore-pitr")}
     with pytest.raises(outcome):
         await stepped("perform", link, raw)
-    rest._closed.clear()
+    rest._closed_until.clear()
     found = await stepped("follow", link, raw)
     assert found.state == ("Running" if status == 500 else "Absent")
     assert project.restores == []
@@ -596,7 +596,7 @@ async def test_a_project_that_is_unwell_by_itself_is_not_being_restored(
     """A compensation may begin while the database is unwell, and its recovery proves nothing."""
     ready(project)
     project.status, project.course = "ACTIVE_UNHEALTHY", ("ACTIVE_UNHEALTHY", "ACTIVE_HEALTHY")
-    monkeypatch.setattr(actions, "BEGINS", -1.0)
+    monkeypatch.setattr(actions, "RESTORE_START_TIMEOUT_S", -1.0)
     assert await restored(link, raw) == ["Running"] * 12
     assert project.restores == [body]
 

@@ -46,12 +46,12 @@ UNSEEN: Mapping[tuple[str, str, str], set[str]] = {
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(statuspage, "SPACING", 0.0)
+    monkeypatch.setattr(statuspage, "REQUEST_SPACING_S", 0.0)
     yield
 
 
 def test_every_provider_has_its_case() -> None:
-    for name in ("GATES", "HOSTS", "FLAGS", "ACTIONS", "NOTIFIERS"):
+    for name in ("GATES", "EXTERNAL_TARGETS", "FLAGS", "ACTIONS", "NOTIFIERS"):
         assert getattr(cases, name).keys() == getattr(registry, name).keys(), f"write its case into cases.{name}"
     assert {*cases.PLAIN, *cases.OPENED, *cases.WIRED} == registry.CONNECTIONS.keys()
 

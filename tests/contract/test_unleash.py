@@ -246,7 +246,7 @@ async def test_flags_that_somebody_switches(standing: str) -> None:
     before = (await flags.look(wanted, connection)).snapshot
     assert (await flags.perform(wanted, connection, operation(), before)).state == "Succeeded"
     assert await flags.compare(wanted, connection, [operation()], before) == Standing()
-    await unleash.switch(connection, "default", "production", "crico", False)
+    await unleash.switch_flag(connection, "default", "production", "crico", False)
     found = await flags.compare(wanted, connection, [operation()], before)
     assert found.difference.startswith("crico is off instead of on (switched at 20"), found
     back = operation("restore")
@@ -348,7 +348,7 @@ NO_ANSWER = ("400", "401", "403", "404", "422", "429", "500", "502-html", "time-
 async def test_faults_of_a_switch(server: world.Server, fault: str) -> None:
     """Where the answer is a good one, whatever is in it, the flag is read back."""
     with pytest.raises(Retryable if VERDICTS[fault] == "Retryable" else Permanent) as caught:
-        await unleash.switch(
+        await unleash.switch_flag(
             link(server.url(fault), world.TOKEN, timeout=world.patience(fault)), "default", "production", "crico", True
         )
     world.assert_silent(caught.value)

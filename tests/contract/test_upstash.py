@@ -156,7 +156,7 @@ async def test_a_flush_removes_a_prefix_and_nothing_else(fake: Upstash) -> None:
 
 
 async def test_a_flush_goes_on_from_its_mark(fake: Upstash, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flushing, "BUDGET", 0.0)
+    monkeypatch.setattr(flushing, "SLICE_BUDGET_S", 0.0)
     flush, looks = ACTIONS["upstash"], 0
     async with serving(fake.app()) as url:
         found = await flush.perform(config(), link(url), operation(), None)

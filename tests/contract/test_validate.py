@@ -13,7 +13,7 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.providers import registry
 from gatewright.providers.connections import addresses, networks
 from gatewright.providers.units import unit_of
-from gatewright.providers.validate import connection_problems, explain, problems
+from gatewright.providers.validate import connection_problems, explain_errors, spec_problems
 from tests.contract import cases, world
 
 GATE = "spec.stages[0].gates[0]"
@@ -24,9 +24,9 @@ QUERY = {"query": "up"}
 def told(raw: Mapping[str, Any]) -> list[str]:
     """Everything that is said about a spec."""
     try:
-        return list(problems(ReleaseSpec.model_validate(raw)))
+        return list(spec_problems(ReleaseSpec.model_validate(raw)))
     except ValidationError as error:
-        return explain(error, "spec", raw)
+        return explain_errors(error, "spec", raw)
 
 
 def release(**fields: Any) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def gated(check: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
 
 ALL = ", ".join(sorted([*registry.GATES, "approval", "job"]))
 KNOWN = f"(known: {ALL}"
-TARGETS = ", ".join(sorted([*registry.TARGETS, *registry.HOSTS]))
+TARGETS = ", ".join(sorted([*registry.TARGETS, *registry.EXTERNAL_TARGETS]))
 CONNECTED = ", ".join(sorted(registry.CONNECTIONS))
 CHECKS: list[tuple[dict[str, Any], list[str]]] = [
     # providers
@@ -282,7 +282,7 @@ def test_what_was_left_out_does_not_look_as_if_it_were_given() -> None:
     raw["stages"][0]["gates"] = [{"name": "j", "job": {"image": "x"}}]
     spec = ReleaseSpec.model_validate(raw)
     again = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-    assert [*problems(spec), *problems(ReleaseSpec.model_validate(again))] == []
+    assert [*spec_problems(spec), *spec_problems(ReleaseSpec.model_validate(again))] == []
 
 
 LATENCY = {"http": {"path": "/", "measure": "Latency"}}
@@ -538,7 +538,7 @@ CONNECTIONS: list[tuple[dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize("spec, sentences", CONNECTIONS, ids=[str(spec)[:60] for spec, _ in CONNECTIONS])
 def test_connections(spec: dict[str, Any], sentences: list[str]) -> None:
-    addresses.allow(networks.Listed())
+    addresses.set_allowed(networks.AddressSetting())
     found = connection_problems(spec)
     assert found == sentences
     world.assert_silent(*found)
@@ -549,7 +549,7 @@ def test_connections(spec: dict[str, Any], sentences: list[str]) -> None:
 
 def test_the_registry_is_whole() -> None:
     assert {"prometheus", "http", "sql"} < set(registry.GATES)
-    for table in (registry.HOSTS, registry.FLAGS, registry.ACTIONS, registry.NOTIFIERS):
+    for table in (registry.EXTERNAL_TARGETS, registry.FLAGS, registry.ACTIONS, registry.NOTIFIERS):
         for key, provider in table.items():
             assert provider.connection in registry.CONNECTIONS, key
             assert "connection" in provider.config.model_fields, key
@@ -558,6 +558,6 @@ def test_the_registry_is_whole() -> None:
         assert "connection" in gate.config.model_fields, key
         assert docstrings(gate.config).keys() == gate.config.model_fields.keys(), f"{key}: a field is not described"
     flushes = {key for key, action in registry.ACTIONS.items() if "flush" in action.config.model_fields}
-    assert flushes and flushes <= registry.APPROVED <= registry.ACTIONS.keys()
+    assert flushes and flushes <= registry.NEEDS_APPROVAL <= registry.ACTIONS.keys()
     for key, connector in registry.CONNECTIONS.items():
         assert docstrings(connector.config).keys() == connector.config.model_fields.keys(), key

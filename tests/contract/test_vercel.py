@@ -315,7 +315,7 @@ async def test_a_limit_is_kept_for_its_endpoint_only(
         await gate.measure(gate.config.model_validate(RATIO), link)
     await gate.measure(gate.config.model_validate(ENV), link)
     await CONNECTIONS["vercel"].check(link)
-    rest.keep_back(link)
+    rest.require_open(link)
 
 
 def _times(value: Any) -> Any:

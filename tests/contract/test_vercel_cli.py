@@ -20,7 +20,7 @@ from gatewright.core.model import Operation
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import vercel as api
 from gatewright.providers.hosts import vercel_return, vercel_rollout
-from gatewright.providers.registry import CONNECTIONS, FLAGS, HOSTS
+from gatewright.providers.registry import CONNECTIONS, EXTERNAL_TARGETS, FLAGS
 from tests.cluster.processes import free_port
 from tests.fakes import npm, vercel
 from tests.fakes.serving import linked, serving
@@ -70,7 +70,7 @@ class Terminal:
 
     async def release(self) -> None:
         """2.4.0 by the provider, to its end."""
-        host = HOSTS["vercel"]
+        host = EXTERNAL_TARGETS["vercel"]
         config, operation = host.config.model_validate(CONFIG), Operation(KEY, "apply", "target/site")
         found = await host.perform(config, self.link, operation, None)
         while found.state == "Running":
@@ -97,7 +97,7 @@ async def test_rollback_and_promote(terminal: Terminal) -> None:
     live = terminal.fake.live
     assert live is not None
     assert live.id == "dpl_1"
-    host = HOSTS["vercel"]
+    host = EXTERNAL_TARGETS["vercel"]
     assert (await host.look(host.config.model_validate(CONFIG), terminal.link)).version == "2.3.1"
     code, output = await terminal.vercel("promote", "dpl_2", "--yes")
     assert (code, "Success! foco was promoted to" in output) == (0, True), output
@@ -228,23 +228,23 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenConnectio
 
 async def test_emulate_knows_the_account_and_the_project(emulated: OpenConnection) -> None:
     await CONNECTIONS["vercel"].check(emulated)
-    project = await api.project(emulated, "foco")
-    now = await api.variables(emulated, project["id"])
+    project = await api.fetch_project(emulated, "foco")
+    now = await api.fetch_variables(emulated, project["id"])
     assert {item["key"] for item in now.own} == {"OPENAI_API_KEY", "NEXT_PUBLIC_ENABLE_VOICE"}
     assert abs(now.now / 1000 - time.time()) < 60
-    host = HOSTS["vercel"]
+    host = EXTERNAL_TARGETS["vercel"]
     sight = await host.look(host.config.model_validate(CONFIG), emulated)
     assert "not connected to a Git repository" in str(sight.problem)
 
 
 async def test_emulate_takes_our_variables_and_deployments(emulated: OpenConnection) -> None:
     """Written, marked, deployed and found again; it has no promotion, which is then no success."""
-    project = await api.project(emulated, "foco")
+    project = await api.fetch_project(emulated, "foco")
     made = {"name": "foco", "project": project["id"], "target": "production"}
     git = {"type": "github", "repoId": 4711, "ref": "v2.3.1", "sha": "a" * 40}
     first = await api.call(emulated, "POST", "/v13/deployments", body={**made, "gitSource": git})
     assert first.status == 200
-    live = (await api.project(emulated, "foco"))["targets"]
+    live = (await api.fetch_project(emulated, "foco"))["targets"]
     assert live.get("production"), "emulate knows what production is"
     flags = FLAGS["vercel"]
     config = flags.config.model_validate(
@@ -257,13 +257,13 @@ async def test_emulate_takes_our_variables_and_deployments(emulated: OpenConnect
     found = await flags.perform(config, emulated, operation, sight.snapshot)
     assert found.state == "Running"
     assert (await flags.look(config, emulated)).matches
-    (one,) = await api.marked(emulated, project["id"], gatewrightKey=KEY)
+    (one,) = await api.list_marked(emulated, project["id"], gatewrightKey=KEY)
     assert one["id"] == found.outputs["deployment"]
 
 
 async def test_emulate_puts_flags_back(emulated: OpenConnection) -> None:
     """What was there has its value again, what was not is gone; it cannot roll back, which is then no success."""
-    project = await api.project(emulated, "foco")
+    project = await api.fetch_project(emulated, "foco")
     flags = FLAGS["vercel"]
     wanted = {"NEXT_PUBLIC_ENABLE_VOICE": "on", "NEXT_PUBLIC_ENABLE_BETA": "on"}
     config = flags.config.model_validate({"project": "foco", "set": wanted})
@@ -281,22 +281,22 @@ async def test_emulate_puts_flags_back(emulated: OpenConnection) -> None:
         assert "no such path (404)" in str(error)
     else:
         assert found.state != "Succeeded"
-    left = {item["key"]: item for item in (await api.variables(emulated, project["id"])).own}
+    left = {item["key"]: item for item in (await api.fetch_variables(emulated, project["id"])).own}
     assert "NEXT_PUBLIC_ENABLE_BETA" not in left
     assert "NEXT_PUBLIC_ENABLE_VOICE" in left
     assert (await flags.look(config, emulated)).snapshot["flags"]["NEXT_PUBLIC_ENABLE_VOICE"]["value"] == kept
 
 
 async def test_emulate_has_logs_and_lets_deployments_go(emulated: OpenConnection) -> None:
-    project = await api.project(emulated, "foco")
+    project = await api.fetch_project(emulated, "foco")
     made = {"name": "foco", "project": project["id"], "target": "production"}
     git = {"type": "github", "repoId": 4711, "ref": "v2.4.0", "sha": "b" * 40}
     reply = await api.call(emulated, "POST", "/v13/deployments", body={**made, "gitSource": git})
     identity = json.loads(reply.body)["id"]
-    assert await api.build_log(emulated, identity) == "", "its events are states, and no lines of a log"
-    found = await api.deployment(emulated, identity)
+    assert await api.fetch_build_log(emulated, identity) == "", "its events are states, and no lines of a log"
+    found = await api.fetch_deployment(emulated, identity)
     assert found is not None and found["readyState"] == "READY"
-    assert await vercel_return._withdraw(emulated, found) == ""
-    assert await api.deployment(emulated, identity) is None
+    assert await vercel_return._withdraw_deployment(emulated, found) == ""
+    assert await api.fetch_deployment(emulated, identity) is None
     with pytest.raises(Permanent, match=r"no such path \(404\)"):
-        await vercel_rollout.promote(emulated, project, identity)
+        await vercel_rollout.promote_deployment(emulated, project, identity)

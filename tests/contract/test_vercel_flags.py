@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.hosts.vercel_return import mark_of
-from gatewright.providers.registry import FLAGS, HOSTS
+from gatewright.providers.registry import EXTERNAL_TARGETS, FLAGS
 from tests.contract import world
 from tests.fakes import vercel
 from tests.fakes.serving import linked, serving
@@ -145,7 +145,7 @@ TARGET: dict[str, Any] = {"project": "foco", "git": {"ref": "v2.5.0"}}
 @pytest.mark.parametrize("rotated", [False, True])
 async def test_a_target_and_flags_go_back_side_by_side(stage: Stage, first: str, rotated: bool) -> None:
     """Restores do not wait for each other; whichever begins, production ends as it was, with valid keys and old flags."""
-    host, site = HOSTS["vercel"], HOSTS["vercel"].config.model_validate(TARGET)
+    host, site = EXTERNAL_TARGETS["vercel"], EXTERNAL_TARGETS["vercel"].config.model_validate(TARGET)
     before, flags = (await host.look(site, stage.link)).snapshot, (await stage.look()).snapshot
     made = Operation("7.bugs.deploy.1-3f2a1c", "apply", "target/site")
     found = await host.perform(site, stage.link, made, before)
@@ -198,7 +198,7 @@ async def test_a_flag_that_somebody_changed_after_it_was_set_back_counts(stage: 
     await stage.walk("restore", snapshot)
     item = stage.fake.variable(VOICE)
     item |= {"value": "maybe", "updatedAt": item["updatedAt"] + 3_600_000}  # its comment still says "set back"
-    host, site = HOSTS["vercel"], HOSTS["vercel"].config.model_validate(TARGET)
+    host, site = EXTERNAL_TARGETS["vercel"], EXTERNAL_TARGETS["vercel"].config.model_validate(TARGET)
     live = (await host.look(site, stage.link)).snapshot
     assert live is not None
     await host.perform(site, stage.link, Operation("9.a.deploy.1-3f2a1c", "apply", "target/site"), live)
@@ -214,7 +214,7 @@ async def test_a_flag_of_another_run_that_was_never_set_back_counts(stage: Stage
     first = stage.fake.deployments["dpl_1"]
     stage.fake._serve(first)
     stage.fake.project["lastAliasRequest"] = None
-    host, site = HOSTS["vercel"], HOSTS["vercel"].config.model_validate(TARGET)
+    host, site = EXTERNAL_TARGETS["vercel"], EXTERNAL_TARGETS["vercel"].config.model_validate(TARGET)
     snapshot = (await host.look(site, stage.link)).snapshot
     operation = Operation("7.a.deploy.1-3f2a1c", "apply", "target/site")
     found = await host.perform(site, stage.link, operation, snapshot)

@@ -17,7 +17,7 @@ from aiohttp import web
 from gatewright.core.model import LiveState, Operation, Progress, Standing
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.hosts.vercel_return import mark_of
-from gatewright.providers.registry import FLAGS, HOSTS
+from gatewright.providers.registry import EXTERNAL_TARGETS, FLAGS
 from tests.contract import world
 from tests.fakes import vercel
 from tests.fakes.serving import linked, serving
@@ -106,7 +106,7 @@ async def project() -> AsyncIterator[Project]:
     async with serving(fake.app()) as url:
         await fake.add("2.3.1")
         link = linked("vercel", {"url": url, "teamId": "team_foco"}, {"token": world.TOKEN})
-        site = Part(fake, link, HOSTS["vercel"], HOSTS["vercel"].config.model_validate(SITE))
+        site = Part(fake, link, EXTERNAL_TARGETS["vercel"], EXTERNAL_TARGETS["vercel"].config.model_validate(SITE))
         beta = Part(fake, link, FLAGS["vercel"], FLAGS["vercel"].config.model_validate(BETA))
         yield Project(fake, site, beta)
 

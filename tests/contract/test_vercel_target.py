@@ -19,7 +19,7 @@ from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.hosts.vercel_production import run_of
 from gatewright.providers.hosts.vercel_return import Mark, mark_of
-from gatewright.providers.registry import HOSTS
+from gatewright.providers.registry import EXTERNAL_TARGETS
 from tests.contract import world
 from tests.fakes import vercel
 from tests.fakes.serving import linked, serving
@@ -42,7 +42,7 @@ class Stage:
     fake: vercel.Vercel
     link: OpenConnection
     config: Any
-    host: Any = HOSTS["vercel"]
+    host: Any = EXTERNAL_TARGETS["vercel"]
 
     def use(self, **fields: Any) -> None:
         """Change the target's configuration."""
@@ -811,9 +811,9 @@ async def test_one_endpoint_that_does_not_answer_is_never_a_pass(stage: Stage, p
 )
 def test_what_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
-        HOSTS["vercel"].config.model_validate({**CONFIG, **fields})
+        EXTERNAL_TARGETS["vercel"].config.model_validate({**CONFIG, **fields})
 
 
 def test_identity() -> None:
-    host = HOSTS["vercel"]
+    host = EXTERNAL_TARGETS["vercel"]
     assert host.identity(host.config.model_validate(CONFIG)) == "project/foco"

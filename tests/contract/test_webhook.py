@@ -16,8 +16,8 @@ import pytest
 from aiohttp import web
 
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections.webhook import keys
-from gatewright.providers.notifiers.webhook import signed
+from gatewright.providers.connections.webhook import signing_keys
+from gatewright.providers.notifiers.webhook import sign_headers
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.processes import free_port
 from tests.contract import world
@@ -61,7 +61,7 @@ def test_the_signature_is_that_of_the_standards_own_example() -> None:
     """The example that their documentation gives."""
     key = base64.b64decode("plJ3nmyCDGBKInavdOK15jsl")
     body = b'{"event_type":"ping","data":{"success":true}}'
-    found = signed([key], "msg_loFOjxBNrRLzqYUf", 1731705121, body)
+    found = sign_headers([key], "msg_loFOjxBNrRLzqYUf", 1731705121, body)
     assert found["webhook-signature"] == "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0="
 
 
@@ -163,7 +163,7 @@ async def test_a_key_that_is_none_signs_nothing(secret: str, words: str) -> None
         with pytest.raises(Permanent, match=words):
             await CONNECTIONS["webhook"].check(connection)
         with pytest.raises(Permanent):
-            list(keys(connection))
+            list(signing_keys(connection))
     assert found[0] == "Permanent" and words in found[1] and secret not in found[1]
     assert received == []
 

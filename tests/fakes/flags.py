@@ -66,7 +66,7 @@ class Unleash:
         app.router.add_get("/api/admin/search/events", self._events)
         base = "/api/admin/projects/{project}/features/{flag}"
         app.router.add_get(base, self._feature)
-        app.router.add_post(base + "/environments/{environment}/{state:on|off}", self._switch)
+        app.router.add_post(base + "/environments/{environment}/{state:on|off}", self._switch_flag)
         return app
 
     @web.middleware
@@ -114,7 +114,7 @@ class Unleash:
         found = [event for event in self.events if event["featureName"] == wanted]
         return web.json_response({"events": found[: int(request.query.get("limit", 50))], "total": len(found)})
 
-    async def _switch(self, request: web.Request) -> web.Response:
+    async def _switch_flag(self, request: web.Request) -> web.Response:
         flag, environment = request.match_info["flag"], request.match_info["environment"]
         missing = self._missing(request)
         if missing is not None:

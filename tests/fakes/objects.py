@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from gatewright.ports import Conflict, Keep, NotFound, Permanent, all_of_it
+from gatewright.ports import Conflict, Keep, NotFound, Permanent, keep_whole_object
 
 OPERATOR = "gatewright"
 FIELDS = ("data", "binaryData")
@@ -54,7 +54,7 @@ class Objects:
         fields: str = "",
         accept: str = "",
         *,
-        keep: Keep = all_of_it,
+        keep: Keep = keep_whole_object,
         most: int = 0,
     ) -> list[dict[str, Any]]:
         self._ask("list", path)

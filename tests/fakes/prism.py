@@ -67,14 +67,14 @@ def understood() -> Iterator[None]:
 
 @contextmanager
 def _changing(change: Callable[[CIMultiDict[str]], None]) -> Iterator[None]:
-    build = client.Client._request
+    build = client.Client._build_request
 
     def changed(self: client.Client, wish: Any) -> client.Request:
         request = build(self, wish)
         change(request.headers)
         return request
 
-    with mock.patch.object(client.Client, "_request", changed):
+    with mock.patch.object(client.Client, "_build_request", changed):
         yield
 
 

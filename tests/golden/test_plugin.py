@@ -24,13 +24,13 @@ def test_what_people_read_is_what_the_golden_file_says(name: str) -> None:
     release = endings.kept(name)
     text = "\n".join(
         [
-            *show.releases([release], NOW, wide=True),
+            *show.release_table([release], NOW, wide=True),
             "",
             "--- status",
-            *show.status(release, NOW),
+            *show.status_lines(release, NOW),
             "",
             "--- explain",
-            *show.explain(release, NOW),
+            *show.explain_lines(release, NOW),
             "",
         ]
     )
@@ -48,7 +48,7 @@ def test_every_golden_file_is_looked_at() -> None:
 @pytest.mark.parametrize("name", endings.ENDINGS)
 def test_every_state_can_be_shown(name: str) -> None:
     release = endings.kept(name)
-    for lines in (show.status(release, NOW), show.explain(release, NOW), [show.moment(release)]):
+    for lines in (show.status_lines(release, NOW), show.explain_lines(release, NOW), [show.release_line(release)]):
         text = "\n".join(lines)
         assert release["status"]["state"] in text
         assert "None" not in text

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from gatewright.api.base import DURATION_PATTERN, INTERVAL_PATTERN
-from gatewright.runtime.admission_probe import TRIALS, Trial
+from gatewright.runtime.admission_probe import ALL_TRIALS, Trial
 from tests.cluster import ApiServer, Unavailable, assets
 from tests.cluster.apiserver import AuditLevel
 from tests.cluster.paths import CHECKOUT
@@ -177,7 +177,7 @@ class Lab:
 
     def asks_authors(self, namespace: str = "default") -> bool:
         """Whether every policy on authors refuses what it must; those on changes count with the same policy."""
-        return all(self._refuses(namespace, trial) for trial in TRIALS if trial.create is not None)
+        return all(self._refuses(namespace, trial) for trial in ALL_TRIALS if trial.create is not None)
 
     def _refuses(self, namespace: str, trial: Trial) -> bool:
         where = f"/apis/gatewright.dev/v1alpha1/namespaces/{namespace}/{trial.plural}?dryRun=All"

@@ -23,7 +23,7 @@ def effect_before_intent() -> None:
     async def hasty(self: Any, entry: Any, view: Any, decision: Any, *more: Any) -> bool:
         for item in decision.operations:
             if item.kind in ("apply", "job", "set"):
-                await handlers.perform(self.lens, view, item, None)
+                await handlers.perform_operation(self.lens, view, item, None)
         return await carry_out(self, entry, view, decision, *more)
 
     Reconciler._carry_out = hasty  # type: ignore[method-assign]  # that is the bug

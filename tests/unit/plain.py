@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from gatewright.ports import Conflict, Keep, NotFound, all_of_it
+from gatewright.ports import Conflict, Keep, NotFound, keep_whole_object
 
 NAMESPACE = "shop"
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/web"
@@ -36,7 +36,7 @@ class Cluster:
         return self._there(path)
 
     async def list(
-        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = all_of_it
+        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = keep_whole_object
     ) -> list[dict[str, Any]]:
         self.asked.append(f"list {path} {selector}{fields}")
         found = [copy.deepcopy(item) for where, item in sorted(self.objects.items()) if where.startswith(f"{path}/")]

@@ -31,7 +31,7 @@ OWN = {
 READ = ("job.fromCronJob", "secretKeyRef.name", "configMapKeyRef.name", "secretRef.name", "configMapRef.name")
 """Fields that name what a Job reads: whoever may create Jobs reads it by them."""
 CHECK = 350_000
-NODES = dict(schema.walk(crds.schemas(crds.RELEASE)[0], "spec"))
+NODES = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
 
 
 def writes(items: Iterable[Access]) -> Iterator[tuple[str, str, str]]:
@@ -49,7 +49,7 @@ def forgotten(items: Iterable[Access], rights: Iterable[AuthorPermission]) -> li
 
 
 def standing(model: str) -> list[str]:
-    return [path for path, node in NODES.items() if node.get(schema.MODEL) == model]
+    return [path for path, node in NODES.items() if node.get(schema.MODEL_NOTE) == model]
 
 
 @pytest.mark.parametrize("key", registry.TARGETS)
@@ -59,7 +59,12 @@ def test_what_a_target_writes_is_asked_of_the_author(key: str) -> None:
 
 
 def test_what_the_shell_writes_is_asked_of_the_author() -> None:
-    assert forgotten((*permissions.ACCESS, *permissions.CAPTURE), (right for _, right in authors.rights())) == []
+    assert (
+        forgotten(
+            (*permissions.RELEASE_ACCESS, *permissions.CAPTURE_ACCESS), (right for _, right in authors.author_rights())
+        )
+        == []
+    )
 
 
 def test_a_target_that_says_nothing_is_found() -> None:
@@ -72,37 +77,44 @@ def test_a_target_that_says_nothing_is_found() -> None:
 
 
 def test_every_field_that_names_an_object_is_asked_for_or_only_read() -> None:
-    named = {path for path, node in NODES.items() if node.get(schema.TEXT, {}).get("what") == "the name of an object"}
+    named = {
+        path for path, node in NODES.items() if node.get(schema.TEXT_NOTE, {}).get("what") == "the name of an object"
+    }
     named |= {path for path, node in NODES.items() if "[-a-z0-9.]*" in node.get("pattern", "")}
     asked = {
-        f"{path}.{field}" for model, right in authors.rights() for path in standing(model) for field in right.fields
+        f"{path}.{field}"
+        for model, right in authors.author_rights()
+        for path in standing(model)
+        for field in right.fields
     }
     assert {path for path in named - asked if not path.endswith(READ)} == set()
 
 
-@pytest.mark.parametrize("model", sorted({model for model, _ in authors.rights()}))
+@pytest.mark.parametrize("model", sorted({model for model, _ in authors.author_rights()}))
 def test_every_place_of_a_model_is_looked_at(model: str) -> None:
-    text = {item["name"]: item["expression"] for item in authors.policy()["variables"]}[model[0].lower() + model[1:]]
+    text = {item["name"]: item["expression"] for item in authors.policy_spec()["variables"]}[
+        model[0].lower() + model[1:]
+    ]
     assert standing(model)
     assert text.count("'of'") == len(standing(model))
 
 
 def test_a_place_in_three_lists_is_refused() -> None:
     with pytest.raises(schema.Unsupported, match="one list or two"):
-        standing_.standing("spec.a[].b[].c[].job", {})
+        standing_.cel_standing("spec.a[].b[].c[].job", {})
 
 
 def test_names_that_do_not_stand_side_by_side_are_refused() -> None:
     with pytest.raises(schema.Unsupported, match="make them two rights"):
-        standing_.lines("Job", AuthorPermission("patch", "", "secrets", ("name", "config[].secret")), {})
+        standing_.cel_lines("Job", AuthorPermission("patch", "", "secrets", ("name", "config[].secret")), {})
 
 
-@pytest.mark.parametrize("part", [authors, openers, uses], ids=lambda part: part.NAME)
+@pytest.mark.parametrize("part", [authors, openers, uses], ids=lambda part: part.POLICY_NAME)
 def test_the_questions_leave_room_in_the_budget_for_the_rest(part: Any) -> None:
     """More kinds of rights mean fewer names (`NAMED`): the API server refuses everybody where the budget is exceeded."""
-    asked = [item for item in part.policy()["validations"] if "authorizer" in item["expression"]]
+    asked = [item for item in part.policy_spec()["validations"] if "authorizer" in item["expression"]]
     assert 0 < len(asked) * CHECK <= 6_000_000
 
 
 def test_each_target_is_asked_for_by_name() -> None:
-    assert NODES["spec.targets"]["maxItems"] <= authors.NAMED
+    assert NODES["spec.targets"]["maxItems"] <= authors.MAX_NAMES_ASKED

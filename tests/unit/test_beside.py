@@ -12,7 +12,7 @@ from gatewright.core.model import LiveState, Needs, Operation, Progress
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.connections import permit
 from gatewright.runtime import tracked
-from gatewright.runtime.cluster.leader import Lost
+from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.execution import externals, live_states
 from tests.unit.sim import World, spec
 from tests.unit.test_outside import Provider, Site
@@ -57,8 +57,8 @@ class Slow(Provider):
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracked, "REFUSED", (0.01,))
-    monkeypatch.setattr(live_states, "SLOW", 0.05)
+    monkeypatch.setattr(tracked, "REFUSED_RETRY_DELAYS_S", (0.01,))
+    monkeypatch.setattr(live_states, "SLOW_AFTER_S", 0.05)
 
 
 def begin(site: Site, operation: Operation | None = None, final: bool = True) -> None:
@@ -84,9 +84,9 @@ async def settle(until: Any) -> None:
 
 async def crowd(site: Site, provider: Slow) -> None:
     """As many operations under way as one namespace may have."""
-    for number in range(externals.AT_ONCE):
+    for number in range(externals.MAX_REQUESTS_PER_NAMESPACE):
         begin(site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config))
-    await settle(lambda: len(provider.asked) == externals.AT_ONCE)
+    await settle(lambda: len(provider.asked) == externals.MAX_REQUESTS_PER_NAMESPACE)
 
 
 # --- beginning
@@ -173,7 +173,7 @@ async def test_a_request_under_way_ends_before_its_opposite_begins(monkeypatch: 
     begin(site)
     await settle(lambda: provider.asked == ["perform act"])
     known = site.entry.operations.pop(site.operation.id)
-    site.outside.leave(site.entry, known)
+    site.outside.leave_operation(site.entry, known)
     back = Operation("1.undo.0-x", "restore", site.operation.subject, site.operation.config)
     begin(site, back)
     await asyncio.sleep(0.05)
@@ -188,12 +188,12 @@ async def test_a_request_under_way_ends_before_its_opposite_begins(monkeypatch: 
 
 
 async def test_a_request_that_never_ends_is_waited_for_so_long_only(monkeypatch: Any) -> None:
-    monkeypatch.setattr(externals, "LEAVES", 0.05)
+    monkeypatch.setattr(externals, "LEAVING_TIMEOUT_S", 0.05)
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
     begin(site)
     await settle(lambda: provider.asked)
-    site.outside.leave(site.entry, site.entry.operations.pop(site.operation.id))
+    site.outside.leave_operation(site.entry, site.entry.operations.pop(site.operation.id))
     begin(site, Operation("1.undo.0-x", "restore", site.operation.subject, site.operation.config))
     await settle(lambda: provider.asked == ["perform act", "perform restore"])
     await site.outside.close()
@@ -202,11 +202,11 @@ async def test_a_request_that_never_ends_is_waited_for_so_long_only(monkeypatch:
 async def test_one_namespace_has_so_many_requests_at_a_time_and_the_way_back_has_its_own(monkeypatch: Any) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
-    for number in range(3 * externals.AT_ONCE):
+    for number in range(3 * externals.MAX_REQUESTS_PER_NAMESPACE):
         begin(site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config))
-    await settle(lambda: len(provider.asked) >= externals.AT_ONCE)
+    await settle(lambda: len(provider.asked) >= externals.MAX_REQUESTS_PER_NAMESPACE)
     await asyncio.sleep(0.05)
-    assert provider.most == externals.AT_ONCE
+    assert provider.most == externals.MAX_REQUESTS_PER_NAMESPACE
     begin(site, Operation("1.undo.0-x", "restore", "action/other", site.operation.config))
     await settle(lambda: "perform restore" in provider.asked)
     await site.outside.close()
@@ -232,11 +232,11 @@ async def test_what_waits_for_its_turn_is_not_sent_once_nobody_wants_it(monkeypa
     late = Operation("1.late.0-x", "act", "action/late", site.operation.config)
     begin(site, late)
     await asyncio.sleep(0.02)
-    site.outside.leave(site.entry, site.entry.operations.pop(late.id))
+    site.outside.leave_operation(site.entry, site.entry.operations.pop(late.id))
     provider.gate.set()
     await settle(lambda: provider.at_once == 0)
     await asyncio.sleep(0.05)
-    assert len(provider.asked) == externals.AT_ONCE
+    assert len(provider.asked) == externals.MAX_REQUESTS_PER_NAMESPACE
     await site.outside.close()
 
 
@@ -248,22 +248,22 @@ async def test_what_waits_for_its_turn_is_not_sent_by_a_process_that_has_lost_it
     await asyncio.sleep(0.02)
 
     def lost() -> None:
-        raise Lost("the Lease is somebody else's")
+        raise LeaseLost("the Lease is somebody else's")
 
     site.outside._fence = lost
     provider.gate.set()
     await settle(lambda: provider.at_once == 0)
     await asyncio.sleep(0.05)
-    assert len(provider.asked) == externals.AT_ONCE
+    assert len(provider.asked) == externals.MAX_REQUESTS_PER_NAMESPACE
     await site.outside.close()
 
 
 async def test_every_request_of_an_operation_asks_whether_it_may_still_be_sent(monkeypatch: Any) -> None:
     class Twice(Slow):
         async def perform(self, config: Any, link: Any, operation: Operation, snapshot: Any) -> Progress:
-            permit.require()
+            permit.require_permit()
             found = await super().perform(config, link, operation, snapshot)
-            permit.require()
+            permit.require_permit()
             self.asked.append("second")
             return found
 
@@ -272,7 +272,7 @@ async def test_every_request_of_an_operation_asks_whether_it_may_still_be_sent(m
 
     def fence() -> None:
         if not ours.is_set():
-            raise Lost("the Lease is somebody else's")
+            raise LeaseLost("the Lease is somebody else's")
 
     provider = Twice(Progress("Running"))
     site = Site(monkeypatch, provider)
@@ -291,13 +291,13 @@ async def test_who_leaves_while_it_waits_for_another_one_leaves_that_to_be_waite
     site = Site(monkeypatch, provider)
     begin(site)
     await settle(lambda: provider.asked == ["perform act"])
-    site.outside.leave(site.entry, site.entry.operations.pop(site.operation.id))
+    site.outside.leave_operation(site.entry, site.entry.operations.pop(site.operation.id))
     for number in range(2):
         back = Operation(f"1.undo.{number}-x", "restore", site.operation.subject, site.operation.config)
         begin(site, back)
         await asyncio.sleep(0.02)
         if number == 0:
-            site.outside.leave(site.entry, site.entry.operations.pop(back.id))
+            site.outside.leave_operation(site.entry, site.entry.operations.pop(back.id))
     await asyncio.sleep(0.05)
     assert provider.asked == ["perform act"]
     provider.gate.set()
@@ -308,10 +308,10 @@ async def test_who_leaves_while_it_waits_for_another_one_leaves_that_to_be_waite
 # --- looking
 
 
-async def looked(site: Site, turn: int, config: Any = None) -> live_states.Seen:
+async def looked(site: Site, turn: int, config: Any = None) -> live_states.LiveStates:
     site.entry.turn = turn
     wanted = {site.operation.subject: config or site.operation.config}
-    return await live_states.look(None, site.outside, site.entry, site.view, Needs(live_states=wanted))  # type: ignore[arg-type]
+    return await live_states.inspect_subjects(None, site.outside, site.entry, site.view, Needs(live_states=wanted))  # type: ignore[arg-type]
 
 
 async def test_a_look_is_made_beside_the_pass_and_used_by_the_next_one(monkeypatch: Any) -> None:
@@ -383,10 +383,10 @@ async def test_what_is_captured_is_read_until_it_is_too_much(monkeypatch: Any) -
         read.append(subject)
         return LiveState({"data": {"a": "x" * 2**20}}), None
 
-    monkeypatch.setattr("gatewright.runtime.execution.handlers.look", look)
+    monkeypatch.setattr("gatewright.runtime.execution.handlers.inspect_subject", look)
     site = Site(monkeypatch, Slow())
     wanted = {f"configmap/c{number}": {"captured": True} for number in range(200)}
-    seen = await live_states.look(None, site.outside, site.entry, site.view, Needs(live_states=wanted))  # type: ignore[arg-type]
+    seen = await live_states.inspect_subjects(None, site.outside, site.entry, site.view, Needs(live_states=wanted))  # type: ignore[arg-type]
     assert len(read) <= 5 and len(seen.live_states) == 200
     assert "capture fewer" in str(seen.live_states["configmap/c199"].problem)
 

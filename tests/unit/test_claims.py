@@ -131,7 +131,7 @@ def test_an_edit_adds_what_its_body_names_and_takes_nothing_away() -> None:
     entry, view = room.release("one", SITE, running=True)
     had = entry.claims
     view = room.edit(entry, view, OTHER)
-    assert room.claims.retake(entry, view) is None
+    assert room.claims.extend_claims(entry, view) is None
     assert had is not None and entry.claims is not None and had < entry.claims
     assert room.claims.rival(*room.release("two", NAMED)) == "one", "what it has changed is still its own"
     assert room.claims.rival(*room.release("two", OTHER)) == "one"
@@ -143,21 +143,21 @@ def test_an_edit_does_not_take_what_another_run_has() -> None:
     entry, view = room.release("one", SITE, running=True)
     had = entry.claims
     view = room.edit(entry, view, NAMED, {**OTHER, "name": "blog"})
-    assert room.claims.retake(entry, view) == "two"
+    assert room.claims.extend_claims(entry, view) == "two"
     assert entry.claims == had and entry.blocked
     del room.entries["shop", "two"]
-    assert room.claims.retake(entry, view) is None and not entry.blocked
+    assert room.claims.extend_claims(entry, view) is None and not entry.blocked
 
 
 def test_when_a_target_is_free_the_first_few_look_again() -> None:
     room = Room()
     holder, _ = room.release("holder", SITE, running=True)
-    for number in range(3 * claims.WOKEN):
+    for number in range(3 * claims.WOKEN_AT_ONCE):
         room.claims.rival(*room.release(f"waits-{number}", SITE))
     room.claims.rival(*room.release("other", OTHER))
     room.woken.clear()
-    room.claims.unblock(holder.key)
-    assert len(room.woken) == claims.WOKEN and all(name.startswith("waits-") for _, name in room.woken)
+    room.claims.wake_blocked(holder.key)
+    assert len(room.woken) == claims.WOKEN_AT_ONCE and all(name.startswith("waits-") for _, name in room.woken)
 
 
 def test_an_edit_that_adds_nothing_asks_nobody() -> None:
@@ -165,7 +165,7 @@ def test_an_edit_that_adds_nothing_asks_nobody() -> None:
     entry, view = room.release("one", SITE, running=True)
     other, _ = room.release("two", OTHER)
     other.claims = None  # as after a restart
-    assert room.claims.retake(entry, view) is None
+    assert room.claims.extend_claims(entry, view) is None
 
 
 def test_callers_without_connections_claim_what_is_written() -> None:

@@ -21,7 +21,7 @@ from gatewright.providers import registry
 from gatewright.runtime import permissions
 
 ROOT = Path(__file__).resolve().parents[2]
-generated = functools.cache(files.generated)
+generated = functools.cache(files.generated_files)
 Short = Annotated[str, Field(max_length=10)]
 
 
@@ -60,7 +60,7 @@ class Everything(Model):
 
 
 def convert(model: type[BaseModel], variants: schema.Variants | None = None, path: str = "spec") -> dict[str, Any]:
-    return schema.plain(schema.structural(model, path, variants or {}))
+    return schema.without_notes(schema.structural_schema(model, path, variants or {}))
 
 
 def test_references_and_nullable_unions_are_folded() -> None:
@@ -199,8 +199,8 @@ def test_what_a_crd_cannot_express_is_refused(model: type[BaseModel], message: s
 
 
 def _everything(kind: crds.Kind) -> Iterator[tuple[str, schema.Schema]]:
-    for root, part in zip(("spec", "status"), crds.schemas(kind), strict=True):
-        yield from schema.walk(part, root)
+    for root, part in zip(("spec", "status"), crds.schemas_of(kind), strict=True):
+        yield from schema.walk_schema(part, root)
 
 
 @pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
@@ -257,33 +257,33 @@ def _most(node: schema.Schema) -> int:
 @pytest.mark.parametrize("kind", [crds.CONNECTION, crds.INTERVENTION], ids=lambda kind: kind.name)
 def test_the_schema_alone_keeps_connections_and_interventions_small(kind: crds.Kind) -> None:
     """Exactly one provider stands in a Connection; all of them together are more than any."""
-    assert _most(crds.schemas(kind)[0]) < 64 * 1024
+    assert _most(crds.schemas_of(kind)[0]) < 64 * 1024
 
 
 def test_every_check_takes_exactly_the_providers_of_its_place() -> None:
     nodes = dict(_everything(crds.RELEASE))
     gates = sorted(registry.GATES)
-    assert nodes["spec.guards[]"][schema.PROVIDERS] == gates
-    assert nodes["spec.stages[].gates[]"][schema.PROVIDERS] == sorted([*gates, "job"])
-    assert nodes["spec.rollback.verify[]"][schema.PROVIDERS] == sorted([*gates, "job"])
-    assert nodes["spec.preflight[]"][schema.PROVIDERS] == sorted([*gates, "job", "approval"])
-    assert nodes["spec.targets[]"][schema.PROVIDERS] == sorted([*registry.TARGETS, *registry.HOSTS])
-    assert nodes["spec.stages[].steps[]"][schema.PROVIDERS] == sorted(registry.ACTIONS)
-    assert nodes["spec.stages[].steps[].flags"][schema.PROVIDERS] == sorted(registry.FLAGS)
+    assert nodes["spec.guards[]"][schema.PROVIDERS_NOTE] == gates
+    assert nodes["spec.stages[].gates[]"][schema.PROVIDERS_NOTE] == sorted([*gates, "job"])
+    assert nodes["spec.rollback.verify[]"][schema.PROVIDERS_NOTE] == sorted([*gates, "job"])
+    assert nodes["spec.preflight[]"][schema.PROVIDERS_NOTE] == sorted([*gates, "job", "approval"])
+    assert nodes["spec.targets[]"][schema.PROVIDERS_NOTE] == sorted([*registry.TARGETS, *registry.EXTERNAL_TARGETS])
+    assert nodes["spec.stages[].steps[]"][schema.PROVIDERS_NOTE] == sorted(registry.ACTIONS)
+    assert nodes["spec.stages[].steps[].flags"][schema.PROVIDERS_NOTE] == sorted(registry.FLAGS)
     connections = dict(_everything(crds.CONNECTION))
-    assert connections["spec"][schema.PROVIDERS] == sorted(registry.CONNECTIONS)
+    assert connections["spec"][schema.PROVIDERS_NOTE] == sorted(registry.CONNECTIONS)
 
 
 def test_only_jobs_flags_and_actions_compensate() -> None:
     nodes = dict(_everything(crds.RELEASE))
     fields = set(nodes["spec.stages[].rollback.steps[]"]["properties"])
-    assert fields == {"name", "produces", "requires", "timeout", *rules.COMPENSATIONS, *registry.ACTIONS}
+    assert fields == {"name", "produces", "requires", "timeout", *rules.COMPENSATION_KINDS, *registry.ACTIONS}
 
 
 def test_no_field_of_a_provider_hides_one_of_the_check() -> None:
     """A provider key that is also a field's name could never be told apart."""
     fields = {field.alias or name for name, field in Check.model_fields.items()} | {"action"}
-    assert fields & {*registry.GATES, *registry.TARGETS, *registry.HOSTS, "job", "approval"} == set()
+    assert fields & {*registry.GATES, *registry.TARGETS, *registry.EXTERNAL_TARGETS, "job", "approval"} == set()
     assert set(Step.model_fields) & set(registry.ACTIONS) == set()
     assert set(FlagsStep.model_fields) & set(registry.FLAGS) == set()
     assert set(ReleaseSpec.model_fields) & {"metadata", "status"} == set()
@@ -302,7 +302,7 @@ def test_columns_read_fields_that_exist() -> None:
 
 
 def test_nothing_is_asked_for_by_wildcard_and_secrets_are_never_listed() -> None:
-    for item in (*rbac.needed(), *rbac.own(), *rbac.server()):
+    for item in (*rbac.release_access(), *rbac.own_namespace_access(), *rbac.api_server_access()):
         assert "*" not in (item.group, *item.resources, *item.verbs)
         assert item.why
         if "secrets" in item.resources:
@@ -310,21 +310,21 @@ def test_nothing_is_asked_for_by_wildcard_and_secrets_are_never_listed() -> None
 
 
 def test_a_wildcard_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(permissions, "ACCESS", (Access("apps", ("*",), ("get",), "everything"),))
+    monkeypatch.setattr(permissions, "RELEASE_ACCESS", (Access("apps", ("*",), ("get",), "everything"),))
     with pytest.raises(rbac.Wildcard):
-        rbac.needed()
+        rbac.release_access()
 
 
 def test_targets_are_given_what_they_declare() -> None:
     for target in registry.TARGETS.values():
         for item in target.access:
-            assert item in rbac.needed()
+            assert item in rbac.release_access()
 
 
 def test_both_modes_have_the_same_rules() -> None:
     roles = [yaml.safe_load(generated()[f"manifests/rbac/{mode}/role.yaml"]) for mode in ("cluster", "namespaced")]
     assert [role["kind"] for role in roles] == ["ClusterRole", "Role"]
-    assert roles[0]["rules"] == roles[1]["rules"] == rbac.rules(rbac.needed())
+    assert roles[0]["rules"] == roles[1]["rules"] == rbac.rule_objects(rbac.release_access())
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -332,11 +332,11 @@ def test_both_modes_have_the_same_rules() -> None:
 
 
 def test_what_is_generated_is_up_to_date() -> None:
-    assert files.stale(ROOT, generated()) == [], "run make generate"
+    assert files.stale_paths(ROOT, generated()) == [], "run make generate"
 
 
 def test_generating_twice_gives_the_same() -> None:
-    assert files.generated() == generated()
+    assert files.generated_files() == generated()
 
 
 def test_every_generated_file_says_so() -> None:
@@ -374,7 +374,7 @@ def test_check_tells_and_writes_nothing_and_write_repairs(tmp_path: Path, capsys
 
 @pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
 def test_the_reference_has_every_field_and_every_link_leads_somewhere(kind: crds.Kind) -> None:
-    page = reference.page(kind)
+    page = reference.kind_page(kind)
     sections = {line.removeprefix("## ").lower() for line in page.splitlines() if line.startswith("## ")}
     links = {part.partition(")")[0] for part in page.split("](#")[1:]}
     assert links <= sections
@@ -384,7 +384,7 @@ def test_the_reference_has_every_field_and_every_link_leads_somewhere(kind: crds
 
 
 def test_the_reference_gives_type_default_limits_and_sentence() -> None:
-    page = reference.page(crds.RELEASE)
+    page = reference.kind_page(crds.RELEASE)
     assert (
         "| `holdFor` | duration | `10m` | at most 90d; try 30s, 15m or 1h30m, at most 20 characters "
         "| How long the check may hold before `onHoldExpired` counts. |" in page
@@ -394,25 +394,25 @@ def test_the_reference_gives_type_default_limits_and_sentence() -> None:
 
 
 def test_two_models_of_one_name_are_refused() -> None:
-    one = {"type": "object", schema.MODEL: "Config", "properties": {"a": {"type": "string"}}}
-    other = {"type": "object", schema.MODEL: "Config", "properties": {"a": {"type": "integer"}}}
-    with pytest.raises(reference.Ambiguous, match="rename one"):
-        reference._sections([("spec.a", one), ("spec.b", other)])
+    one = {"type": "object", schema.MODEL_NOTE: "Config", "properties": {"a": {"type": "string"}}}
+    other = {"type": "object", schema.MODEL_NOTE: "Config", "properties": {"a": {"type": "integer"}}}
+    with pytest.raises(reference.AmbiguousModel, match="rename one"):
+        reference._sections_of([("spec.a", one), ("spec.b", other)])
 
 
 def test_what_is_refused_by_its_presence_is_not_filled_in() -> None:
-    spec = crds.definition(crds.RELEASE)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec = crds.definition_of(crds.RELEASE)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     for place in crds.RELEASE.judged:
         owner, _, name = place.rpartition(".")
-        assert "default" not in crds._at(spec, owner)["properties"][name], place
-    page = reference.page(crds.RELEASE)
+        assert "default" not in crds._node_at(spec, owner)["properties"][name], place
+    page = reference.kind_page(crds.RELEASE)
     assert "| `drainTimeout` | duration | `30s` |" in page, "the reference tells what counts when it is left out"
 
 
 def test_a_time_and_a_latency_are_judged_at_apply() -> None:
-    step = json.dumps(rules.of_providers(crds.ACTIONS, "spec.stages[].steps[]"))
+    step = json.dumps(rules.provider_rules(crds.ACTIONS, "spec.stages[].steps[]"))
     assert "!has(self.timeout) || !(has(self.approval) || has(self.confirm)" in step
-    undo = json.dumps(rules.of_providers(crds.ACTIONS, "spec.stages[].rollback.steps[]"))
+    undo = json.dumps(rules.provider_rules(crds.ACTIONS, "spec.stages[].rollback.steps[]"))
     assert "!has(self.timeout) || !(has(self.flags) || has(self.job))" in undo
-    for place in rules.PLACES_OF_CHECKS:
-        assert "needs a unit (try 500ms or 2s)" in json.dumps(rules.of_providers(crds.GATES, place))
+    for place in rules.CHECK_PLACES:
+        assert "needs a unit (try 500ms or 2s)" in json.dumps(rules.provider_rules(crds.GATES, place))

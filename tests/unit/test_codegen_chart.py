@@ -20,7 +20,7 @@ from tests.cluster import Unavailable, assets
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "gatewright"
 NAMESPACE = "gatewright-system"
-generated = functools.cache(files.generated)
+generated = functools.cache(files.generated_files)
 Key = tuple[str, str, str]
 
 
@@ -171,7 +171,7 @@ def test_the_form_for_some_namespaces_serves_none_by_itself() -> None:
 def test_where_the_api_server_is_can_be_read_wherever_the_operator_is(tmp_path: Path) -> None:
     found = _kustomize(_overlay(tmp_path, "manifests", [], namespace="team-a"))
     (binding,) = (item for key, item in found.items() if key[0] == "ClusterRoleBinding" and key[2].endswith("-server"))
-    assert found["ClusterRole", "", binding["roleRef"]["name"]]["rules"] == rbac.rules(rbac.server())
+    assert found["ClusterRole", "", binding["roleRef"]["name"]]["rules"] == rbac.rule_objects(rbac.api_server_access())
     assert binding["subjects"][0]["namespace"] == "team-a"
 
 

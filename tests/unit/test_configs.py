@@ -15,10 +15,10 @@ from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.execution import configs
 from gatewright.runtime.execution.configs import (
-    Changed,
+    SnapshotOutdated,
     compare_config,
     follow_config,
-    look_config,
+    inspect_config,
     restore_config,
     set_config,
 )
@@ -60,7 +60,7 @@ def keys(token: str = TOKEN, **more: Any) -> Objects:
 
 async def snapshot_of(there: Objects, subject: str) -> dict[str, Any]:
     """The snapshot as a run keeps it, the copy made."""
-    sight, copy = await look_config(there, VIEW, subject)
+    sight, copy = await inspect_config(there, VIEW, subject)
     if copy is not None:
         await there.create(SECRETS, copy)
     assert sight.snapshot is not None
@@ -84,21 +84,21 @@ def marked(there: Objects, subject: str = FLAGS) -> str | None:
 
 async def test_a_snapshot_of_a_configmap_is_all_its_content_and_the_hash_of_that() -> None:
     there = flags(binaryData={"logo": "AAEC"})
-    sight, copy = await look_config(there, VIEW, FLAGS)
+    sight, copy = await inspect_config(there, VIEW, FLAGS)
     content = {"data": BEFORE, "binaryData": {"logo": "AAEC"}}
     assert sight == LiveState({**content, "hash": fingerprint(content)}) and copy is None
 
 
 async def test_the_hash_tells_data_from_binary_data_and_nothing_from_something() -> None:
     found = [
-        (await look_config(there, VIEW, FLAGS))[0].snapshot
+        (await inspect_config(there, VIEW, FLAGS))[0].snapshot
         for there in (flags({"a": "AAEC"}), flags({}, binaryData={"a": "AAEC"}), flags({}), flags({"a": ""}))
     ]
     assert len({item["hash"] for item in found if item is not None}) == 4
 
 
 async def test_a_snapshot_of_a_secret_is_a_hash_and_an_immutable_copy_that_the_release_owns() -> None:
-    sight, copy = await look_config(keys(type="example.com/login"), VIEW, KEYS)
+    sight, copy = await inspect_config(keys(type="example.com/login"), VIEW, KEYS)
     assert copy is not None and sight.snapshot is not None
     assert sight.snapshot == {
         "copy": copy["metadata"]["name"], "type": "example.com/login", "hash": fingerprint({"token": TOKEN})
@@ -111,7 +111,7 @@ async def test_a_snapshot_of_a_secret_is_a_hash_and_an_immutable_copy_that_the_r
 async def test_a_secret_is_not_even_read_where_capturing_is_switched_off() -> None:
     there = keys()
     there.allows = False
-    sight, copy = await look_config(there, VIEW, KEYS)
+    sight, copy = await inspect_config(there, VIEW, KEYS)
     assert copy is None and sight.snapshot is None
     assert "captureSecrets" in (sight.problem or "") and "manifests/capture" in (sight.problem or "")
     assert there.asked == []
@@ -122,7 +122,7 @@ async def test_the_name_of_a_copy_is_a_name_whatever_it_is_made_of() -> None:
     name = "a" * 99 + "." + "b" * 20  # cut after the dot, where no name may end
     there.make(SECRETS, {"metadata": {"name": name, "namespace": "shop"}, "data": {}}, "ana")
     view = View("shop", "c" * 39 + "-release", "uid", 1, None, ReleaseStatus())
-    _, copy = await look_config(there, view, f"secret/{name}")
+    _, copy = await inspect_config(there, view, f"secret/{name}")
     assert copy is not None
     made = copy["metadata"]["name"]
     assert len(made) <= 253 and ".-" not in made and made.startswith("c" * 39 + "-" + "a" * 99 + "-")
@@ -131,7 +131,7 @@ async def test_the_name_of_a_copy_is_a_name_whatever_it_is_made_of() -> None:
 @pytest.mark.parametrize("subject", [FLAGS, KEYS])
 async def test_what_is_not_there_is_a_problem(subject: str) -> None:
     kind = subject.partition("/")[0]
-    assert await look_config(Objects(), VIEW, subject) == (
+    assert await inspect_config(Objects(), VIEW, subject) == (
         LiveState(None, problem=f"there is no such {kind} in namespace shop"), None,
     )  # fmt: skip
 
@@ -164,7 +164,7 @@ async def test_the_first_change_is_made_of_what_the_snapshot_holds_or_not_at_all
     there = flags()
     before = await snapshot_of(there, FLAGS)
     there.write(where(FLAGS), {"data": {"KEPT": "no"}}, "argocd")
-    with pytest.raises(Changed, match="configmap/flags has changed since its snapshot was taken") as refused:
+    with pytest.raises(SnapshotOutdated, match="configmap/flags has changed since its snapshot was taken") as refused:
         await set_config(there, "shop", setting({"VOICE": "on"}), before)
     assert isinstance(refused.value, Conflict) and there.writes() == []
 
@@ -186,7 +186,7 @@ async def test_a_snapshot_of_an_older_operator_has_no_hash_and_still_counts() ->
     del before["hash"]
     await set_config(there, "shop", setting({"VOICE": "on"}), before)
     there.write(where(FLAGS), {"metadata": {"annotations": {KEY: None}}}, "ana")
-    with pytest.raises(Changed):
+    with pytest.raises(SnapshotOutdated):
         await set_config(there, "shop", setting({"VOICE": "on"}), before)
 
 
@@ -214,7 +214,7 @@ async def test_what_is_known_may_be_old_and_is_read_again_after_a_refusal() -> N
     there = flags()
     lens = CachedCluster(there)
     lens.follow(("shop", "web"), {where(FLAGS)})
-    await lens.fresh(where(FLAGS))
+    await lens.read_fresh(where(FLAGS))
     there.write(where(FLAGS), {"data": {"OTHER": "1"}}, "argocd")  # of which no watch has told yet
     await set_config(lens, "shop", setting({"VOICE": "on"}))
     assert held(there) == {"VOICE": "on", "KEPT": "yes", "OTHER": "1"}

@@ -13,18 +13,18 @@ from gatewright.api.status import ReleaseStatus
 from gatewright.core.model import Revision, View, as_stored
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster import revisions
-from gatewright.runtime.cluster.children import meta
-from gatewright.runtime.cluster.kube import path
+from gatewright.runtime.cluster.children import child_metadata
+from gatewright.runtime.cluster.kube import api_path
 from gatewright.runtime.cluster.revisions import (
-    COPIES,
-    LIMIT,
+    COPIES_ANNOTATION,
+    MAX_REVISION_BYTES,
     MOST_COPIES,
     MOST_PRUNED,
-    RUN,
+    RUN_LABEL,
+    explain_too_large,
     keep_revision,
-    prune,
+    prune_revisions,
     read_revision,
-    too_large,
 )
 from tests.fakes.objects import Objects
 
@@ -44,7 +44,7 @@ async def keep(there: Objects, name: str, run: int, *copies: str, view: View = V
     """A run keeps its revision, after the copies that it names."""
     for copy in copies:
         if f"{SECRETS}/{copy}" not in there.objects:
-            await there.create(SECRETS, {"kind": "Secret", "metadata": meta(view, copy), "data": {}})
+            await there.create(SECRETS, {"kind": "Secret", "metadata": child_metadata(view, copy), "data": {}})
     await keep_revision(there, view, Revision(name, data(*copies)), run)
 
 
@@ -61,7 +61,9 @@ async def test_a_revision_tells_its_run_and_the_copies_that_it_needs() -> None:
     there = Objects()
     await keep(there, "web-7-a", 7, "copy-b", "copy-a")
     made = there.objects[f"{REVISIONS}/web-7-a"]["metadata"]
-    assert made["labels"] == {RELEASE: "web", RUN: "7"} and made["annotations"] == {COPIES: "copy-a,copy-b"}
+    assert made["labels"] == {RELEASE: "web", RUN_LABEL: "7"} and made["annotations"] == {
+        COPIES_ANNOTATION: "copy-a,copy-b"
+    }
     named = Revision.named(VIEW, "7", data("copy-b", "copy-a"))
     await keep_revision(there, VIEW, named, 7)
     assert await read_revision(there, VIEW, named.name) == data("copy-b", "copy-a")
@@ -87,7 +89,9 @@ CONTENTS: Mapping[str, Any] = {
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
 async def test_one_that_was_there_first_with_other_content_is_neither_taken_nor_read(content: Any) -> None:
     there, named = Objects(), Revision.named(VIEW, "7", data())
-    await there.create(REVISIONS, {"kind": "ControllerRevision", "metadata": meta(VIEW, named.name), "data": content})
+    await there.create(
+        REVISIONS, {"kind": "ControllerRevision", "metadata": child_metadata(VIEW, named.name), "data": content}
+    )
     with pytest.raises(Permanent, match="does not hold what its name stands for"):
         await keep_revision(there, VIEW, named, 7)
     with pytest.raises(Permanent, match="does not hold what its name stands for"):
@@ -96,7 +100,7 @@ async def test_one_that_was_there_first_with_other_content_is_neither_taken_nor_
 
 @pytest.mark.parametrize("name", ["../secrets/keys", "../../../../api/v1/namespaces/kube-system/secrets/a", "a/../b"])
 def test_a_name_stays_one_part_of_its_path(name: str) -> None:
-    where = path("apps/v1", "controllerrevisions", "shop", name)
+    where = api_path("apps/v1", "controllerrevisions", "shop", name)
     assert where.rpartition("/")[0] == REVISIONS and ".." not in where.split("/")
 
 
@@ -115,7 +119,7 @@ def test_a_revision_is_called_alike_before_and_after_it_was_stored() -> None:
 
 SIZES: Mapping[str, tuple[dict[str, Any], str]] = {
     "one large ConfigMap": (
-        {"snapshots": {"configmap/big": {"data": {"a": "x" * LIMIT}}, "target/web": {}}},
+        {"snapshots": {"configmap/big": {"data": {"a": "x" * MAX_REVISION_BYTES}}, "target/web": {}}},
         "the largest part is configmap/big (1025 KiB): split it, or leave it out of the target's config",
     ),
     "many that are large together": (
@@ -123,10 +127,10 @@ SIZES: Mapping[str, tuple[dict[str, Any], str]] = {
         "is 1173 KiB, and one object takes 1024 KiB; the largest part is configmap/c5 (196 KiB)",
     ),
     "the spec": (
-        {"body": {"spec": "x" * LIMIT}, "snapshots": {"configmap/c": {"data": {}}}},
+        {"body": {"spec": "x" * MAX_REVISION_BYTES}, "snapshots": {"configmap/c": {"data": {}}}},
         "the largest part is the pinned spec (1025 KiB): make it smaller",
     ),
-    "neither": ({"more": "x" * LIMIT}, "the largest part is the record (1025 KiB): make it smaller"),
+    "neither": ({"more": "x" * MAX_REVISION_BYTES}, "the largest part is the record (1025 KiB): make it smaller"),
 }
 
 
@@ -135,7 +139,7 @@ async def test_what_is_too_large_is_refused_before_it_is_sent_with_what_would_he
     kept: dict[str, Any], words: str
 ) -> None:
     there = Objects()
-    assert words in (too_large(kept) or "")
+    assert words in (explain_too_large(kept) or "")
     with pytest.raises(Permanent, match="what this run has to keep for its rollback is"):
         await keep_revision(there, VIEW, Revision("web-1-a", kept), 1)
     assert there.asked == []
@@ -143,11 +147,14 @@ async def test_what_is_too_large_is_refused_before_it_is_sent_with_what_would_he
 
 def test_the_limit_is_counted_in_bytes_of_json() -> None:
     around = len(b'{"snapshots":{"configmap/c":{"data":{"a":""}}}}')
-    fits = {"snapshots": {"configmap/c": {"data": {"a": "x" * (LIMIT - around)}}}}
-    assert too_large(fits) is None
+    fits = {"snapshots": {"configmap/c": {"data": {"a": "x" * (MAX_REVISION_BYTES - around)}}}}
+    assert explain_too_large(fits) is None
     fits["snapshots"]["configmap/c"]["data"]["a"] += "x"
-    assert too_large(fits) is not None
-    assert too_large({"snapshots": {"configmap/c": {"data": {"a": "é" * (LIMIT * 2 // 3)}}}}) is not None
+    assert explain_too_large(fits) is not None
+    assert (
+        explain_too_large({"snapshots": {"configmap/c": {"data": {"a": "é" * (MAX_REVISION_BYTES * 2 // 3)}}}})
+        is not None
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -161,7 +168,7 @@ async def test_what_neither_the_run_nor_the_history_needs_goes_with_its_copies()
     await keep(there, "web-2-a", 2, "copy-2", "copy-shared")
     await keep(there, "web-3-a", 3, "copy-3", "copy-shared")
     await keep(there, "web-4-a", 4)
-    await prune(there, VIEW, {"web-1-good", "web-4-a"}, {3, 4})  # type: ignore[arg-type]
+    await prune_revisions(there, VIEW, {"web-1-good", "web-4-a"}, {3, 4})  # type: ignore[arg-type]
     assert names(there) == ["copy-3", "copy-good", "copy-shared", "web-1-good", "web-3-a", "web-4-a"]
 
 
@@ -169,8 +176,8 @@ async def test_where_nothing_is_old_one_request_is_made() -> None:
     there = Objects()
     await keep(there, "web-1-a", 1, "copy-1")
     there.asked.clear()
-    await prune(there, VIEW, {"web-1-a"}, set())  # type: ignore[arg-type]
-    await prune(there, VIEW, set(), {1})  # type: ignore[arg-type]
+    await prune_revisions(there, VIEW, {"web-1-a"}, set())  # type: ignore[arg-type]
+    await prune_revisions(there, VIEW, set(), {1})  # type: ignore[arg-type]
     assert there.asked == [("list", REVISIONS)] * 2
 
 
@@ -179,8 +186,10 @@ async def test_what_belongs_to_another_of_the_same_name_stays() -> None:
     await keep(there, "web-1-a", 1, "copy-1", view=OTHER)
     await keep(there, "web-1-b", 1, "copy-1", "copy-2")  # as if somebody had written another's name there
     await there.create(SECRETS, {"metadata": {"name": "prod-keys"}, "data": {}})
-    there.write(f"{REVISIONS}/web-1-b", {"metadata": {"annotations": {COPIES: "copy-1,copy-2,prod-keys"}}}, "mallory")
-    await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    there.write(
+        f"{REVISIONS}/web-1-b", {"metadata": {"annotations": {COPIES_ANNOTATION: "copy-1,copy-2,prod-keys"}}}, "mallory"
+    )
+    await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     assert names(there) == ["copy-1", "prod-keys", "web-1-a"]
 
 
@@ -190,7 +199,7 @@ async def test_a_kept_revision_without_its_labels_keeps_its_copies() -> None:
         await keep(there, name, 1, *copies)
     meta_ = there.objects[f"{REVISIONS}/web-2-kept"]["metadata"]
     del meta_["labels"], meta_["annotations"]
-    await prune(there, VIEW, {"web-2-kept"}, set())  # type: ignore[arg-type]
+    await prune_revisions(there, VIEW, {"web-2-kept"}, set())  # type: ignore[arg-type]
     assert names(there) == ["copy-2", "web-2-kept"]
 
 
@@ -200,9 +209,9 @@ async def test_of_revisions_that_somebody_has_forged_no_content_is_read() -> Non
     await keep(there, "web-2-kept", 2)
     for number in range(500):
         await keep(there, f"forged-{number}", 1)
-        del there.objects[f"{REVISIONS}/forged-{number}"]["metadata"]["labels"][RUN]
+        del there.objects[f"{REVISIONS}/forged-{number}"]["metadata"]["labels"][RUN_LABEL]
     there.asked.clear()
-    await prune(there, VIEW, {"web-2-kept"}, {2})  # type: ignore[arg-type]
+    await prune_revisions(there, VIEW, {"web-2-kept"}, {2})  # type: ignore[arg-type]
     assert there.asked == [("list", REVISIONS), ("delete", f"{REVISIONS}/web-1-old")]
 
 
@@ -210,9 +219,9 @@ async def test_so_many_are_deleted_in_one_pass_and_the_others_by_the_next() -> N
     there = Objects()
     for number in range(MOST_PRUNED + 5):
         await keep(there, f"web-{number}-old", number)
-    await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     assert len(names(there)) == 5
-    await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     assert names(there) == []
 
 
@@ -224,7 +233,7 @@ async def test_where_there_are_too_many_to_know_what_is_needed_nothing_is_delete
     for number in range(4):
         await keep(there, f"web-{number}-old", number)
     with pytest.raises(Permanent, match="more than 3 ControllerRevisions of web; delete some"):
-        await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+        await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     assert len(names(there)) == 4
 
 
@@ -233,10 +242,10 @@ async def test_a_revision_that_names_copies_without_an_end_is_passed_over() -> N
     await keep(there, "web-1-old", 1, "copy-1")
     await keep(there, "web-1-forged", 1)
     many = ",".join(f"s{number}" for number in range(MOST_COPIES + 1))
-    there.write(f"{REVISIONS}/web-1-forged", {"metadata": {"annotations": {COPIES: many}}}, "mallory")
+    there.write(f"{REVISIONS}/web-1-forged", {"metadata": {"annotations": {COPIES_ANNOTATION: many}}}, "mallory")
     there.asked.clear()
     with pytest.raises(Permanent, match=f"web-1-forged names more than {MOST_COPIES} copies; it stays"):
-        await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+        await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     assert names(there) == ["web-1-forged"]
     assert len(there.asked) < 6
 
@@ -257,10 +266,10 @@ async def test_one_that_is_interrupted_is_ended_by_the_next(at: int) -> None:
         await keep(there, f"web-{run}-a", run, f"copy-{run}")
     there.left = at  # a list, and twice: read a copy, delete it, delete the revision
     with pytest.raises(Retryable):
-        await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+        await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     kept = {copy for copy in names(there) if copy.startswith("copy")}
     assert kept <= {f"copy-{name.split('-')[1]}" for name in names(there) if name.startswith("web")}, "none is orphaned"
-    await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     assert names(there) == []
 
 
@@ -270,7 +279,7 @@ async def test_a_copy_that_must_not_be_deleted_keeps_its_revision_and_no_other()
         await keep(there, f"web-{run}-a", run, f"copy-{run}")
     there.refusals["delete", f"{SECRETS}/copy-1"] = Permanent("403")
     with pytest.raises(Permanent, match="403"):
-        await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+        await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     assert names(there) == ["copy-1", "web-1-a"]
 
 
@@ -278,7 +287,7 @@ async def test_what_is_gone_already_is_fine() -> None:
     there = Objects()
     await keep(there, "web-1-a", 1, "copy-1")
     there.remove(f"{SECRETS}/copy-1")
-    await prune(there, VIEW, set(), set())  # type: ignore[arg-type]
+    await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     assert names(there) == []
 
 
@@ -286,5 +295,5 @@ async def test_a_long_name_is_listed_by_what_its_label_can_hold() -> None:
     view = View("shop", "w" * 100, "uid-long", 1, None, ReleaseStatus())
     there = Objects()
     await keep(there, "long-1-a", 1, view=view)
-    await prune(there, view, set(), set())  # type: ignore[arg-type]
+    await prune_revisions(there, view, set(), set())  # type: ignore[arg-type]
     assert names(there) == []

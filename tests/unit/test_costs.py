@@ -49,7 +49,7 @@ def reconciler() -> Controller:
 async def test_edits_between_two_passes_only_mark_a_release(reads: list[str]) -> None:
     found = reconciler()
     for version in range(1, 101):
-        found._own_told(f"{RELEASES}/web", "MODIFIED", release(version))
+        found._own_object_event(f"{RELEASES}/web", "MODIFIED", release(version))
     assert len(found.queue) == 1 and reads == []
     found.entries["shop", "web"].view()
     assert reads == ["100"]
@@ -64,17 +64,17 @@ async def test_edits_within_a_pass_are_for_the_next_one(reads: list[str], monkey
     async def carry_out(self: Reconciler, entry: TrackedRelease, *_: Any) -> bool:
         rounds.append(entry.generation)
         if len(rounds) > 2:
-            entry.see(release(next(versions)))
+            entry.take_newer(release(next(versions)))
         return True
 
     async def nothing(*_: Any) -> Any:
-        return MagicMock(), MagicMock(wake=None)
+        return MagicMock(), MagicMock(requeue_at=None)
 
     monkeypatch.setattr(Reconciler, "_carry_out", carry_out)
-    monkeypatch.setattr(Reconciler, "_rest", nothing)
-    for name in ("recall", "recall_left", "observe"):
+    monkeypatch.setattr(Reconciler, "_requeue_later", nothing)
+    for name in ("recall_followups", "recall_live_state", "observe"):
         monkeypatch.setattr(reconcile, name, nothing)
-    monkeypatch.setattr(reconcile, "needs", lambda *_: MagicMock(connections=False, author=False, holdings=()))
+    monkeypatch.setattr(reconcile, "find_needs", lambda *_: MagicMock(connections=False, author=False, holdings=()))
     monkeypatch.setattr(reconcile, "decide", lambda *_: MagicMock())
     made = Reconciler(**{name: MagicMock() for name in Reconciler.__slots__})
     cast(Any, made.people).pending.return_value = ()
@@ -90,7 +90,7 @@ async def test_what_passes_and_events_cost_is_charged_to_their_namespace(monkeyp
     charged: list[tuple[Any, float]] = []
     found = reconciler()
     monkeypatch.setattr(found.queue, "charge", lambda key, seconds: charged.append((key, seconds)))
-    found._own_told(f"{RELEASES}/web", "ADDED", release(1))
+    found._own_object_event(f"{RELEASES}/web", "ADDED", release(1))
     assert charged == [(("shop", "web"), 1.0)]
     charged.clear()
 
@@ -104,7 +104,7 @@ async def test_what_passes_and_events_cost_is_charged_to_their_namespace(monkeyp
 
     found.passes = cast(Any, Failing())
     found.kube.get = get  # type: ignore[method-assign, assignment]
-    worker = asyncio.create_task(found._work(False))
+    worker = asyncio.create_task(found._run_worker(False))
     for _ in range(20):
         await asyncio.sleep(0)
     worker.cancel()

@@ -13,12 +13,12 @@ import pytest
 
 from gatewright.core.report import size
 from gatewright.ports import NotFound, Permanent, Retryable
-from gatewright.runtime.background import STRANGERS
+from gatewright.runtime.background import UNKNOWN_RELEASES_AT_ONCE
 from gatewright.runtime.cluster import wire
 from gatewright.runtime.controller import Controller
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.telling.events import EventSender
-from gatewright.runtime.tracked import Known, TrackedRelease
+from gatewright.runtime.tracked import OperationState, TrackedRelease
 from tests.unit.test_entries import SPEC, release
 from tests.unit.test_processes import SETTINGS, _Leader
 from tests.unit.test_watch import Server, line
@@ -53,8 +53,8 @@ def test_a_spec_that_is_nested_too_deeply_says_so_with_its_path(levels: int, how
     assert problem.startswith("spec.stages[0].steps[0].job.template" + (".a.a" if how == "map" else "[0][0]"))
     assert "more than 64 levels deep" in problem and "ConfigMap" in problem and len(problem) < 500
     assert entry.view().spec is None
-    assert entry.see(release(2, generation=2)) and entry.view().problems == ()
-    assert entry.see(release(3, generation=3, spec={"version": nested(levels)}))
+    assert entry.take_newer(release(2, generation=2)) and entry.view().problems == ()
+    assert entry.take_newer(release(3, generation=3, spec={"version": nested(levels)}))
     assert entry.view().spec is None
 
 
@@ -81,7 +81,7 @@ def test_a_status_that_is_nested_too_deeply_is_not_kept(levels: int) -> None:
     entry = TrackedRelease.of(release() | {"status": {"message": nested(levels)}})
     entry.view()
     assert entry.tampered
-    assert entry.see(release(2)) and entry.see(release(3) | {"status": {"message": nested(levels)}})
+    assert entry.take_newer(release(2)) and entry.take_newer(release(3) | {"status": {"message": nested(levels)}})
     entry.view()
     assert entry.tampered
 
@@ -93,10 +93,10 @@ def test_of_what_comes_together_only_what_is_too_deep_is_cut(levels: int, how: s
     whole = text(page, levels, how)
     with pytest.raises(ValueError, match="depth"):
         orjson.loads(whole)
-    found = wire.decode(whole)
+    found = wire.decode_json(whole)
     assert found["items"][0] == page["items"][0] and found["items"][2] == page["items"][2]
     assert (found["items"][1]["name"], found["items"][1]["more"]) == ("b", '[[{"\\')
-    assert size.measure_shape(found)[1] == wire.LEVELS + 1
+    assert size.measure_shape(found)[1] == wire.MAX_JSON_LEVELS + 1
 
 
 def test_what_is_not_deep_is_not_cut() -> None:
@@ -114,8 +114,8 @@ def test_what_is_not_deep_is_not_cut() -> None:
 
     for _ in range(200):
         whole = orjson.dumps(some(9))
-        assert wire.cut(whole) == whole
-        assert orjson.loads(wire.cut(whole)) == orjson.loads(whole)
+        assert wire.cut_below_levels(whole) == whole
+        assert orjson.loads(wire.cut_below_levels(whole)) == orjson.loads(whole)
 
 
 @pytest.mark.parametrize(
@@ -123,14 +123,14 @@ def test_what_is_not_deep_is_not_cut() -> None:
     [(b'"\\ud800"', "?"), (b"9" * 400, None), (b"1e999", None), (b'"\xff"', "�"), (b"9" * 5000, None), (b"NaN", None)],
 )
 def test_what_a_strict_reader_refuses_is_replaced(odd: bytes, read: Any) -> None:
-    found = wire.decode(b'{"items": [{"name": "a"}, {"name": "b", "odd": ' + odd + b"}]}")
+    found = wire.decode_json(b'{"items": [{"name": "a"}, {"name": "b", "odd": ' + odd + b"}]}")
     assert found == {"items": [{"name": "a"}, {"name": "b", "odd": read}]}
     orjson.dumps(found)
 
 
 def test_what_is_no_json_is_said() -> None:
     with pytest.raises(wire.Unreadable, match="cannot be read"):
-        wire.decode(GARBAGE)
+        wire.decode_json(GARBAGE)
 
 
 def test_of_an_object_of_another_kind_nothing_is_made_if_it_is_cut() -> None:
@@ -140,11 +140,11 @@ def test_of_an_object_of_another_kind_nothing_is_made_if_it_is_cut() -> None:
         "metadata": {"name": "b", "managedFields": "DEEP"},
         "spec": {"a": 1},
     }
-    assert wire.decode_one(text(other, 2000))["spec"] == {"a": 1}, "who wrote its fields is not what it is"
+    assert wire.decode_object(text(other, 2000))["spec"] == {"a": 1}, "who wrote its fields is not what it is"
     with pytest.raises(Permanent, match="Odd b is nested more than 300 levels"):
-        wire.decode_one(text(other | {"spec": "DEEP"}, 2000))
+        wire.decode_object(text(other | {"spec": "DEEP"}, 2000))
     own = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Release", "metadata": {"name": "b"}, "spec": "DEEP"}
-    assert wire.decode_one(text(own, 2000))["metadata"]["name"] == "b", "its spec is refused for that"
+    assert wire.decode_object(text(own, 2000))["metadata"]["name"] == "b", "its spec is refused for that"
 
 
 # A watch
@@ -301,7 +301,7 @@ async def test_no_release_ends_a_worker() -> None:
     async def broken(key: Any) -> bool:
         raise TypeError("Recursion limit reached")
 
-    found._reread = broken  # type: ignore[method-assign]
+    found._reread_release = broken  # type: ignore[method-assign]
     await found.start()
     await until(lambda: len(set(passes.made)) == 41)
     found.release_event("ADDED", of("later"))
@@ -332,8 +332,8 @@ async def test_an_event_that_cannot_be_sent_ends_no_sender() -> None:
                 raise TypeError("str is not valid UTF-8")
 
     outbox = EventSender(cast(Any, Sends()), "one")
-    outbox._put({"metadata": {"namespace": "shop"}})
-    outbox._put({"metadata": {"namespace": "shop"}})
+    outbox._put_event({"metadata": {"namespace": "shop"}})
+    outbox._put_event({"metadata": {"namespace": "shop"}})
     task = asyncio.create_task(outbox.run())
     await until(lambda: len(sent) == 2)
     task.cancel()
@@ -349,18 +349,18 @@ async def test_of_a_release_that_was_replaced_or_went_unseen_nothing_runs_on(how
     found._acting = True
     old = found.entries["shop", "web"] = TrackedRelease.of(of("web"))
     poller = asyncio.create_task(asyncio.Event().wait())
-    known = old.operations["1"] = Known(cast(Any, None))
+    known = old.operations["1"] = OperationState(cast(Any, None))
     known.poller, known.subject = cast(Any, poller), "action/a"
     refused: list[tuple[Any, str]] = []
     found.people.refuse = lambda key, message: refused.append((key, message))  # type: ignore[method-assign]
     if how == "reread":
-        await found._reread(("shop", "web"))
+        await found._reread_release(("shop", "web"))
     elif how == "event":
         found.release_event("ADDED", there.releases["web"])
     else:
         there.releases.clear()
         await found.relist()
-    await asyncio.wait([poller, *found.aside.tasks], timeout=5)
+    await asyncio.wait([poller, *found.run_beside.tasks], timeout=5)
     assert poller.cancelled() and not old.operations
     assert refused == [(("shop", "web"), "the Release was deleted")]
     assert any("/jobs" in path for path in there.lists), "its Jobs are let go"
@@ -379,10 +379,10 @@ async def test_jobs_of_many_deleted_releases_are_let_go_by_two_lists_of_a_namesp
     await asyncio.sleep(0.001)  # the first list is under way
     for name in names[25:]:
         found.release_event("DELETED", of(name))
-    await asyncio.gather(*found.aside.tasks)
+    await asyncio.gather(*found.run_beside.tasks)
     assert len(there.lists) == 2 and there.most == 1
     found.orphans.look("shop")
-    await asyncio.gather(*found.aside.tasks)
+    await asyncio.gather(*found.run_beside.tasks)
     assert len(there.lists) == 3, "later ones are let go too"
 
 
@@ -392,6 +392,6 @@ async def test_releases_that_nobody_knows_are_looked_for_few_at_a_time() -> None
     found._acting = True
     for _ in range(3):
         for number in range(20):
-            found._asked(("shop", f"no-{number}"))
-    await asyncio.gather(*found.aside.tasks)
-    assert there.most == STRANGERS and len(there.reads) == 20
+            found._enqueue_or_find(("shop", f"no-{number}"))
+    await asyncio.gather(*found.run_beside.tasks)
+    assert there.most == UNKNOWN_RELEASES_AT_ONCE and len(there.reads) == 20

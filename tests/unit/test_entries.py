@@ -14,10 +14,10 @@ import yaml
 
 from gatewright.api import FINALIZER
 from gatewright.core.report import size
-from gatewright.runtime.cluster.finalizers import others
+from gatewright.runtime.cluster.finalizers import foreign_finalizers
 from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.parse import spec_of
-from gatewright.runtime.tracked import MOST_FINALIZERS, MOST_STATUS, TrackedRelease
+from gatewright.runtime.tracked import MAX_FINALIZERS, MAX_STATUS_BYTES, TrackedRelease
 from tests.cluster.paths import CHECKOUT
 
 SPEC = {"version": "1", "stages": [{"name": "ship", "steps": [{"name": "pause", "wait": "1s"}]}]}
@@ -40,22 +40,22 @@ def test_of_metadata_only_what_is_asked_about_is_kept() -> None:
     assert held(entry) < 2000
     view = entry.view()
     assert view.finalized and entry.many_finalizers
-    entry.see(release(2, labels=labels, annotations=annotations, finalizers=many))
+    entry.take_newer(release(2, labels=labels, annotations=annotations, finalizers=many))
     assert held(entry) < 2000 and not entry.view().finalized
 
 
-@pytest.mark.parametrize("number", [1, MOST_FINALIZERS + 5])
+@pytest.mark.parametrize("number", [1, MAX_FINALIZERS + 5])
 def test_finalizers_of_others_stay_however_many_there_are(number: int) -> None:
     all_of_them = [*(f"a.io/{index}" for index in range(number)), FINALIZER]
 
     class Server:
         async def metadata(self, path: str) -> dict[str, Any]:
-            assert number > MOST_FINALIZERS, "an ordinary Release costs no request"
+            assert number > MAX_FINALIZERS, "an ordinary Release costs no request"
             found: dict[str, Any] = release(finalizers=all_of_them)["metadata"]
             return found
 
     entry = TrackedRelease.of(release(finalizers=all_of_them))
-    assert asyncio.run(others(cast(Kube, Server()), entry)) == all_of_them[:-1]
+    assert asyncio.run(foreign_finalizers(cast(Kube, Server()), entry)) == all_of_them[:-1]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_spec_that_is_too_large_is_not_kept_and_says_why(more: dict[str, Any],
     view = entry.view()
     assert view.spec is None and len(view.problems) == 1 and words in view.problems[0]
     assert held(entry) < 2000
-    entry.see(release(2, generation=2))
+    entry.take_newer(release(2, generation=2))
     assert entry.view().spec is not None and entry.view().problems == ()
 
 
@@ -131,12 +131,12 @@ def test_problems_take_no_more_room_than_a_spec(raw: dict[str, Any]) -> None:
 
 
 def test_a_status_that_the_operator_cannot_have_written_is_not_kept() -> None:
-    status = {"message": "x" * MOST_STATUS, "conditions": []}
+    status = {"message": "x" * MAX_STATUS_BYTES, "conditions": []}
     entry = TrackedRelease.of(release() | {"status": status})
     entry.view()
     assert entry.tampered and held(entry) < 2000
     entry = TrackedRelease.of(release())
-    assert entry.see(release(2) | {"status": status}) and held(entry) < 2000
+    assert entry.take_newer(release(2) | {"status": status}) and held(entry) < 2000
     entry.view()
     assert entry.tampered
 
@@ -159,5 +159,5 @@ def test_a_release_at_rest_keeps_no_models_and_is_read_again_without_being_check
     assert (entry._parsed is not None) is kept
     monkeypatch.setattr("gatewright.runtime.parse.spec_of", lambda raw: pytest.fail("checked again"))
     assert entry.view().spec == view.spec
-    entry.see(release(2) | {"status": status})
+    entry.take_newer(release(2) | {"status": status})
     assert entry.view().spec == view.spec, "news of the same generation bring no new spec"

@@ -22,7 +22,7 @@ from gatewright.providers.connections import rest, statuspage
 from gatewright.providers.connections.client_pool import ClientPool
 from gatewright.providers.gates import redis as redis_gate
 from gatewright.providers.targets import availability
-from gatewright.runtime.controller import SENDERS
+from gatewright.runtime.controller import EVENT_SENDER_COUNT
 from gatewright.runtime.execution import job_endings, job_reports
 from gatewright.runtime.telling import events
 from gatewright.runtime.telling.events import EventSender
@@ -96,38 +96,42 @@ def _workload(namespace: str, number: int) -> dict[str, Any]:
 
 KEPT: dict[str, tuple[Callable[[str, int], Any], Callable[[], Any], Callable[[str], Any]]] = {
     "last words of Jobs": (
-        lambda namespace, number: job_endings.MEMORY.keep(_job(namespace, number), "disk full"),
-        lambda: job_endings.MEMORY._heard,
+        lambda namespace, number: job_endings.LAST_WORDS.keep(_job(namespace, number), "disk full"),
+        lambda: job_endings.LAST_WORDS._heard,
         lambda namespace: f"{namespace}-0",
     ),
     "looks at pods": (
-        lambda namespace, number: availability.complete(_workload(namespace, number)),
+        lambda namespace, number: availability.record_complete(_workload(namespace, number)),
         lambda: availability._looks,
         lambda namespace: f"{namespace}-0",
     ),
     "restores that were asked for": (
-        lambda namespace, number: supabase_action._remember(_link(namespace, number), namespace, f"M{number}", "Asked"),
+        lambda namespace, number: supabase_action._remember_request(
+            _link(namespace, number), namespace, f"M{number}", "Asked"
+        ),
         lambda: supabase_action._asked,
         lambda namespace: (namespace, "M0"),
     ),
     "workflows that were started": (
-        lambda namespace, number: github_action._begun.put(namespace, (f"{namespace}-{number}", "1.build"), number),
-        lambda: github_action._begun,
+        lambda namespace, number: github_action._begun_runs.put(
+            namespace, (f"{namespace}-{number}", "1.build"), number
+        ),
+        lambda: github_action._begun_runs,
         lambda namespace: (f"{namespace}-0", "1.build"),
     ),
     "samples of caches": (
         lambda namespace, number: redis_gate._samples_of(_link(namespace, number), "1m"),
-        lambda: redis_gate._kept,
+        lambda: redis_gate._kept_samples,
         lambda namespace: (f"{namespace}-0", "1m"),
     ),
     "limits that were met": (
-        lambda namespace, number: rest._close(_link(namespace, number), 3000.0),
-        lambda: rest._closed,
+        lambda namespace, number: rest._close_until(_link(namespace, number), 3000.0),
+        lambda: rest._closed_until,
         lambda namespace: f"{namespace}-0",
     ),
     "turns of Statuspage": (
-        lambda namespace, number: statuspage._next.put(namespace, f"{namespace}-{number}", 1.0),
-        lambda: statuspage._next,
+        lambda namespace, number: statuspage._next_turn.put(namespace, f"{namespace}-{number}", 1.0),
+        lambda: statuspage._next_turn,
         lambda namespace: f"{namespace}-0",
     ),
 }
@@ -156,10 +160,10 @@ class _Client:
 async def test_many_connections_of_one_namespace_close_no_client_of_another() -> None:
     shelf: ClientPool[_Client] = ClientPool(most=3)
     quiet, loud = _Client(), [_Client() for _ in range(10)]
-    async with shelf.lend("quiet", lambda: quiet, "quiet"):
+    async with shelf.lend_client("quiet", lambda: quiet, "quiet"):
         pass
     for number, one in enumerate(loud):
-        async with shelf.lend(str(number), lambda one=one: one, "loud"):  # type: ignore[misc]
+        async with shelf.lend_client(str(number), lambda one=one: one, "loud"):  # type: ignore[misc]
             pass
     await asyncio.sleep(0)
     assert not quiet.closed and [one.closed for one in loud] == [True] * 8 + [False] * 2
@@ -175,7 +179,7 @@ async def test_a_client_that_is_slow_to_close_keeps_no_other_open() -> None:
 
     shelf: ClientPool[_Client] = ClientPool(idle=0.05)
     slow, plain = Slow(), _Client()
-    async with shelf.lend("slow", lambda: slow), shelf.lend("plain", lambda: plain):
+    async with shelf.lend_client("slow", lambda: slow), shelf.lend_client("plain", lambda: plain):
         pass
     for _ in range(200):
         await asyncio.sleep(0.02)
@@ -229,7 +233,7 @@ async def test_events_of_a_namespace_do_not_wait_behind_those_of_another() -> No
 
 
 async def test_a_namespace_that_tells_too_much_loses_its_own_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "SIZE", 10)
+    monkeypatch.setattr(events, "MAX_QUEUED_EVENTS", 10)
 
     def put(box: EventSender) -> None:
         box.put(_view("quiet"), KubernetesEvent("Promoted", "done"))
@@ -251,9 +255,9 @@ async def test_events_that_hang_hold_no_sender_that_another_namespace_needs() ->
                 await asyncio.Event().wait()
             await super().create_for_metadata(path, body)
 
-    events = Hangs()
-    box = EventSender(cast(Any, events), "one")
-    tasks = [asyncio.create_task(box.run()) for _ in range(SENDERS)]
+    hanging = Hangs()
+    box = EventSender(cast(Any, hanging), "one")
+    tasks = [asyncio.create_task(box.run()) for _ in range(EVENT_SENDER_COUNT)]
     for number in range(50):
         box.put(_view("stuck"), KubernetesEvent("Held", f"{number}"))
     for _ in range(50):
@@ -265,8 +269,8 @@ async def test_events_that_hang_hold_no_sender_that_another_namespace_needs() ->
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert events.sent == [("quiet", "0"), ("quiet", "1"), ("quiet", "2")]
-    assert events.begun == events.AT_ONCE < SENDERS
+    assert hanging.sent == [("quiet", "0"), ("quiet", "1"), ("quiet", "2")]
+    assert hanging.begun == events.AT_ONCE < EVENT_SENDER_COUNT
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -288,9 +292,9 @@ async def test_reports_of_one_namespace_take_one_thread_at_a_time() -> None:
         at_once[namespace] -= 1
         return namespace
 
-    loud = [asyncio.create_task(job_reports._beside("loud", partial(parse, "loud"))) for _ in range(100)]
+    loud = [asyncio.create_task(job_reports._run_in_thread("loud", partial(parse, "loud"))) for _ in range(100)]
     await held.wait()
-    assert await job_reports._beside("quiet", partial(parse, "quiet")) == "quiet"
+    assert await job_reports._run_in_thread("quiet", partial(parse, "quiet")) == "quiet"
     ended.set()
     assert await asyncio.gather(*loud) == ["loud"] * 100
     assert most == {"loud": 1, "quiet": 1}

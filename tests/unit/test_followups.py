@@ -353,7 +353,7 @@ def test_a_large_release_with_all_of_them_stays_under_100_kib():
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_path_and_its_remedy(items: list[dict[str, Any]], wanted: str):
     parsed = ReleaseSpec.model_validate(spec(followUps=items))
-    found = [*validate.problems(parsed), *pinned_spec.find_problems(parsed)]
+    found = [*validate.spec_problems(parsed), *pinned_spec.find_problems(parsed)]
     assert len(found) == 1 and wanted in found[0], found
 
 

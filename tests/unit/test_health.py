@@ -11,17 +11,17 @@ from kubernetes.aio import client as kubernetes_client
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime import controller
-from gatewright.runtime.cluster.kube import Kube, path
-from gatewright.runtime.cluster.watch import watches
-from gatewright.runtime.controller import OWN, Controller
-from gatewright.runtime.operator import Operator, Turn
+from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.watch import make_watches
+from gatewright.runtime.controller import OWN_KINDS, Controller
+from gatewright.runtime.operator import Operator, ProbeLog
 from tests.unit.test_deep import SETTINGS, There, of, reconciler
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not told is late at once."""
-    monkeypatch.setattr(controller, "STALE", -1.0)
+    monkeypatch.setattr(controller, "MISSED_EVENT_TIMEOUT_S", -1.0)
 
 
 class Refusing(There):
@@ -82,7 +82,7 @@ async def test_what_was_late_before_a_gap_is_late_no_more() -> None:
 @pytest.mark.parametrize(("began", "late"), [("4", True), ("5", False), ("9", False)])
 async def test_a_watch_that_has_begun_since_is_not_waited_for(began: str, late: bool) -> None:
     found, there = await lagging()
-    found._watches = watches(cast(Any, there), (), OWN, found._own_told, found._doubt_own)
+    found._watches = make_watches(cast(Any, there), (), OWN_KINDS, found._own_object_event, found._on_own_watch_gap)
     for watch in found._watches:
         watch._began = watch._version = began
     assert bool(found.dead()) is late
@@ -95,7 +95,7 @@ async def test_who_asks_when_all_is_closed_gets_an_error_of_ours() -> None:
     configuration = kubernetes_client.Configuration()
     configuration.host = "http://127.0.0.1:9"
     kube = Kube(kubernetes_client.ApiClient(configuration))
-    where = path("v1", "secrets", "shop", "a")
+    where = api_path("v1", "secrets", "shop", "a")
     with pytest.raises(Retryable, match="ClientConnectorError"):
         await kube.create(where, {})
     await kube.close()
@@ -117,10 +117,10 @@ async def test_what_goes_on_beside_the_passes_ends_with_them() -> None:
             ended.append("beside")
 
     await found.start()
-    found.aside.begin(long())
+    found.run_beside.begin(long())
     await asyncio.sleep(0)
     await found.stop()
-    assert ended == ["beside"] and not found.aside.tasks
+    assert ended == ["beside"] and not found.run_beside.tasks
 
 
 async def test_a_task_that_ends_says_why(caplog: pytest.LogCaptureFixture) -> None:
@@ -155,7 +155,7 @@ def test_a_turn_is_said_once_with_its_reason(caplog: pytest.LogCaptureFixture) -
         None,
         "the Lease was lost",
     ]
-    turn = Turn("not healthy", "healthy again", lambda: answers.pop(0))
+    turn = ProbeLog("not healthy", "healthy again", lambda: answers.pop(0))
     told = [turn() for _ in range(6)]
     assert told == [None, "worker 3 has ended", "the watch has not told of a/b", None, None, "the Lease was lost"]
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
@@ -176,13 +176,13 @@ async def test_an_operator_that_is_stopped_is_well_until_it_ends() -> None:
             await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0)  # others have ended by now
-            seen.append((operator._alive(), operator._ready()))
+            seen.append((operator._is_unhealthy(), operator._is_unready()))
 
     found._tasks.append(asyncio.create_task(ending()))
     await asyncio.sleep(0)
     found._tasks[0].cancel()
     await asyncio.gather(found._tasks[0], return_exceptions=True)
-    assert operator._alive() is not None
+    assert operator._is_unhealthy() is not None
     await operator.stop()
     assert seen == [(None, "stopping")]
 
@@ -195,5 +195,5 @@ async def test_why_it_cannot_act_is_the_answer_of_both_probes(caplog: pytest.Log
     operator = Operator(SETTINGS)
     operator.reconciler = reconciler(There())
     operator._servers, operator._leader = cast(Any, Servers()), cast(Any, object())
-    await operator._lead()
-    assert operator._alive() == operator._ready() == "cannot act: no rights"
+    await operator._lead_once()
+    assert operator._is_unhealthy() == operator._is_unready() == "cannot act: no rights"

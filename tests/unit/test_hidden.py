@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections.secrets import hidden, hide, said
+from gatewright.providers.connections.secrets import hide_in_answer, hide_in_error, hide_secrets
 
 VALUE = 'p@s"s/w+rd & <q7Zk2Xb9Lm4Tc8Vw>'
 PIECES = [VALUE[at : at + 12] for at in range(len(VALUE) - 11)]
@@ -45,7 +45,7 @@ SPELLED = {
 
 @pytest.mark.parametrize("spelled", SPELLED.values(), ids=SPELLED)
 def test_a_secret_is_hidden_however_it_is_spelled(spelled: str) -> None:
-    shown = hide(f"no access with <{spelled}> today", link(VALUE))
+    shown = hide_secrets(f"no access with <{spelled}> today", link(VALUE))
     assert "***" in shown and "no access with" in shown and "today" in shown
     kept = shown.replace("no access with <", "").replace("> today", "").replace("***", "")
     assert len(kept) <= 12, kept  # what stands at the edges of an encoding, and is of no use
@@ -53,13 +53,15 @@ def test_a_secret_is_hidden_however_it_is_spelled(spelled: str) -> None:
 
 @pytest.mark.parametrize("length", range(280, 330))
 def test_a_secret_where_a_message_is_cut_is_hidden_before(length: int) -> None:
-    shown = hide(f"{'x' * (length - len(VALUE))}{VALUE}{'y' * 100}", link(VALUE))
+    shown = hide_secrets(f"{'x' * (length - len(VALUE))}{VALUE}{'y' * 100}", link(VALUE))
     assert len(shown) <= 301 and "p@s" not in shown
 
 
 @pytest.mark.parametrize("length", [16 * 1024 + at for at in (-40, -20, -3, 0, 3)])
 def test_nor_does_one_show_where_a_long_text_is_cut(length: int) -> None:
-    shown = hide(f"{VALUE * 400}{'x' * 30000}"[: length + 2000][:length] + VALUE + "y" * 9999, link(VALUE), 10**6)
+    shown = hide_secrets(
+        f"{VALUE * 400}{'x' * 30000}"[: length + 2000][:length] + VALUE + "y" * 9999, link(VALUE), 10**6
+    )
     assert "p@s" not in shown
 
 
@@ -71,12 +73,12 @@ def test_nor_does_one_show_where_a_long_text_is_cut(length: int) -> None:
     after=st.text("abc xyz", max_size=9),
 )
 def test_two_secrets_that_overlap_are_both_hidden(one: str, other: str, before: str, after: str) -> None:
-    shown = hide(f"{before}{one}{other[2:]}{after}{other}", link(one, other))
+    shown = hide_secrets(f"{before}{one}{other[2:]}{after}{other}", link(one, other))
     assert one not in shown and other not in shown
 
 
 def test_the_password_of_a_url_is_hidden_and_its_host_is_not() -> None:
-    shown = hide(
+    shown = hide_secrets(
         "no route to db.shop.svc.cluster.local for q7Zk2Xb9",
         link("postgres://app:q7Zk2Xb9@db.shop.svc.cluster.local/shop"),
     )
@@ -86,10 +88,10 @@ def test_the_password_of_a_url_is_hidden_and_its_host_is_not() -> None:
 def test_an_answer_and_an_error_hold_no_secret_and_keep_what_they_are() -> None:
     error = Retryable(f"bad {VALUE}")
     error.after = 3.0
-    found = said(error, link(VALUE))
+    found = hide_in_error(error, link(VALUE))
     assert (type(found), str(found), getattr(found, "after", None)) == (Retryable, "bad ***", 3.0)
-    assert isinstance(said(Permanent("x"), link()), Permanent)
-    assert hidden(Answer(1.0, f"1 of {VALUE}"), link(VALUE)) == Answer(1.0, "1 of ***")
+    assert isinstance(hide_in_error(Permanent("x"), link()), Permanent)
+    assert hide_in_answer(Answer(1.0, f"1 of {VALUE}"), link(VALUE)) == Answer(1.0, "1 of ***")
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from gatewright.api import KEY, RESULT
 from gatewright.api.jobs import Job
 from gatewright.core.model import Operation, Progress
-from gatewright.ports import Conflict, Keep, NotFound, Permanent, Retryable, Trouble, all_of_it
+from gatewright.ports import Conflict, Keep, NotFound, Permanent, Retryable, Trouble, keep_whole_object
 from gatewright.runtime.execution import job_endings, job_outputs, jobs
 from gatewright.runtime.execution.job_pods import DEFAULT_CONTAINER
 from gatewright.runtime.execution.job_spec import job_spec
@@ -80,7 +80,7 @@ class World(Cluster):
         return await super().get(path)
 
     async def list(
-        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = all_of_it
+        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = keep_whole_object
     ) -> list[dict[str, Any]]:
         if self.blind is not None and path.endswith("/events"):
             raise self.blind
@@ -180,7 +180,7 @@ async def test_a_value_is_whole_or_not_there() -> None:
 async def test_more_outputs_than_are_kept_are_named() -> None:
     said = json.dumps({f"k{n}": n for n in range(40)})
     found = await follow(complete().pod(message=said))
-    assert list(found.outputs) == [f"k{n}" for n in range(job_outputs.KEYS)]
+    assert list(found.outputs) == [f"k{n}" for n in range(job_outputs.MAX_KEYS)]
     assert "output 'k32' is left out: only 32 outputs of a Job are kept" in found.message
     assert found.message.endswith("; and 3 more")
 
@@ -449,7 +449,7 @@ async def test_what_kept_it_from_starting_is_remembered_to_its_end_and_forgotten
     world.job["status"]["conditions"] = []
     world.lives()
     assert await trouble(world) is None
-    assert job_endings.MEMORY.said(world.job["metadata"]["uid"]) == ""
+    assert job_endings.LAST_WORDS.said(world.job["metadata"]["uid"]) == ""
 
 
 async def test_an_event_says_why_it_never_had_a_pod() -> None:
@@ -458,8 +458,8 @@ async def test_an_event_says_why_it_never_had_a_pod() -> None:
 
 
 def test_few_jobs_are_remembered() -> None:
-    memory = job_endings.Memory()
-    for number in range(job_endings.HEARD + 10):
+    memory = job_endings.LastWords()
+    for number in range(job_endings.MAX_JOBS_REMEMBERED + 10):
         memory.keep({"metadata": {"namespace": "shop", "uid": str(number)}}, "word")
     assert (memory.said("9"), memory.said("10")) == ("", "word")
 

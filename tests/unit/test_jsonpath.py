@@ -31,7 +31,7 @@ LENGTH = r"asks how long a text is; let length\(\) count the elements of a list 
 def test_a_text_is_not_compared_by_order(operator: str, condition: str) -> None:
     path = f"$[?{condition.format(operator)}]"
     with pytest.raises(ValueError, match=ORDER) as caught:
-        jsonpath.compiled(path)
+        jsonpath.compile_path(path)
     assert str(caught.value).startswith(f'"{path}" ')
 
 
@@ -42,7 +42,7 @@ def test_nor_are_two_texts_of_the_body(operator: str, condition: str) -> None:
     path = f"$[?{condition.format(operator)}]"
     for guess in ("c", "corre", "d"):
         with pytest.raises(Permanent, match=ORDER):
-            jsonpath.found(path, [{"secret": SECRET, "guess": guess}])
+            jsonpath.find_values(path, [{"secret": SECRET, "guess": guess}])
 
 
 def letters_found(template: str) -> str:
@@ -52,7 +52,7 @@ def letters_found(template: str) -> str:
         for letter in "abcdefghijklmnopqrstuvwxyz ":
             path = template.replace("%", known + letter)
             try:
-                if not jsonpath.found(path, [SECRET]):
+                if not jsonpath.find_values(path, [SECRET]):
                     break
             except (ValueError, Permanent):
                 return known
@@ -72,7 +72,7 @@ def test_no_text_is_read_letter_by_letter(template: str) -> None:
 @pytest.mark.parametrize("path", ["$[?match(@.a, 'x')]", "$[?search(@.a, '(a+)+$')]", "$[?!match ('x', @)]"])
 def test_there_are_no_regular_expressions(path: str) -> None:
     with pytest.raises(ValueError, match=EXPRESSIONS):
-        jsonpath.compiled(path)
+        jsonpath.compile_path(path)
 
 
 def test_no_function_with_regular_expressions_is_known_however_it_is_written() -> None:
@@ -82,9 +82,9 @@ def test_no_function_with_regular_expressions_is_known_however_it_is_written() -
 def test_the_length_of_a_text_is_not_told() -> None:
     for limit in range(len(SECRET) - 1, len(SECRET) + 2):
         with pytest.raises(Permanent, match=LENGTH):
-            jsonpath.found(f"$[?length(@) >= {limit}]", [SECRET])
+            jsonpath.find_values(f"$[?length(@) >= {limit}]", [SECRET])
     with pytest.raises(Permanent, match=LENGTH):
-        jsonpath.found("$[?length(@.a) == length(@.b)]", [{"a": SECRET, "b": "x"}])
+        jsonpath.find_values("$[?length(@.a) == length(@.b)]", [{"a": SECRET, "b": "x"}])
 
 
 ITEMS = [
@@ -113,4 +113,4 @@ ITEMS = [
     ],
 )
 def test_whole_texts_and_numbers_are_compared(path: str, values: list[Any]) -> None:
-    assert jsonpath.found(path, ITEMS) == values
+    assert jsonpath.find_values(path, ITEMS) == values

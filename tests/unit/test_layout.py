@@ -161,9 +161,11 @@ def test_every_field_of_the_language_says_in_a_sentence_what_it_is(model: type[B
 )
 def test_a_rule_between_fields_is_told_at_kubectl_apply_too(model: type[BaseModel]) -> None:
     """A model with a validator across its fields has a CEL rule, so that the API server can refuse the mistake."""
-    if issubclass(model, base.Keyed) and rules.of_providers({"one": model}, "spec.stages[].steps[]"):
+    if issubclass(model, base.Keyed) and rules.provider_rules({"one": model}, "spec.stages[].steps[]"):
         return  # exactly one of its own kinds and the providers: that rule comes with the providers
-    assert rules.of_model(model.__name__, ""), f"{model.__name__} has a model_validator and no rule in codegen/rules.py"
+    assert rules.model_rules(model.__name__, ""), (
+        f"{model.__name__} has a model_validator and no rule in codegen/rules.py"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------

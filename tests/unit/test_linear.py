@@ -42,7 +42,7 @@ from gatewright.providers.connections import client, prometheus, redis, rest, se
 from gatewright.providers.gates import http, jsonpath
 from gatewright.providers.hosts import vercel_return
 from gatewright.providers.registry import REPORTS
-from gatewright.providers.reports.finding import plain
+from gatewright.providers.reports.finding import plain_line
 from gatewright.providers.targets import owned, pods, template
 from gatewright.runtime.execution import configs, contents, job_endings, job_events, job_outputs, job_pods
 
@@ -256,7 +256,7 @@ def found(path: str) -> Act:
     def act(text: str) -> None:
         many = [text[at : at + 8] for at in range(0, len(text), 8)]
         body = {"items": [{"name": one, "deep": {"n": at}} for at, one in enumerate(many)], "a": many, "b": many}
-        asyncio.run(http._found(config, path, reply(body, 200), LINK))
+        asyncio.run(http._find_value(config, path, reply(body, 200), LINK))
 
     return act
 
@@ -274,12 +274,12 @@ def explained(text: str) -> None:
     try:
         ReleaseSpec.model_validate({"version": text, text: 1, "stages": [{"name": text, "gates": [{"max": text}]}]})
     except ValidationError as error:
-        error_messages.explain(error, "spec")
+        error_messages.explain_errors(error, "spec")
 
 
 def workflow_name(text: str) -> None:
-    github._carries({"name": text, "display_title": text}, "1.a.b.1-abc")
-    github._shows(f"run-name: {text}\nrun-name:{text}", "operation")
+    github._has_key({"name": text, "display_title": text}, "1.a.b.1-abc")
+    github._shows_input(f"run-name: {text}\nrun-name:{text}", "operation")
 
 
 def variables(text: str, alike: bool) -> list[dict[str, str]]:
@@ -299,7 +299,7 @@ def of_pods(alike: bool) -> Act:
         env = variables(text, alike)
         spec = template_of([{"name": "added", "value": "1"}, *reversed(env)])["spec"]
         found = {"kind": "Deployment", "spec": {"template": template_of(env)}}
-        assert owned.current(found, [{"metadata": {"name": "p"}, "spec": spec}])
+        assert owned.current_pods(found, [{"metadata": {"name": "p"}, "spec": spec}])
 
     return act
 
@@ -310,11 +310,11 @@ def of_templates(alike: bool) -> Act:
     def act(text: str) -> None:
         env = variables(text, alike)
         before, now = template_of(env), template_of([*reversed(env), {"name": "added", "value": "1"}])
-        named = template.Fields({}, {"app": {item["name"]: (dict(item),) for item in env[::2]}})
-        template.restored(now, before, named)
-        template.different(now, named)
-        template.changed(now, named)
-        template.beside(now, before, named)
+        named = template.TemplateFields({}, {"app": {item["name"]: (dict(item),) for item in env[::2]}})
+        template.restore_template(now, before, named)
+        template.list_differences(now, named)
+        template.change_template(now, named)
+        template.list_foreign_changes(now, before, named)
 
     return act
 
@@ -323,19 +323,19 @@ def of_containers(text: str) -> None:
     """Fewer than a template may have, for a pod of as many."""
     items = [{"name": f"{at}", "image": text[at : at + 90]} for at in range(0, len(text), 90)]
     found = {"kind": "Deployment", "spec": {"template": {"spec": {"containers": items}}}}
-    assert owned.current(found, [{"metadata": {"name": "p"}, "spec": {"containers": items[::-1]}}])
+    assert owned.current_pods(found, [{"metadata": {"name": "p"}, "spec": {"containers": items[::-1]}}])
 
 
 def of_keys(text: str) -> None:
     """A ConfigMap of many keys and many who have set some."""
     names = [f"{at}" for at in range(0, len(text), 8)]
     managed = [{"manager": name, "fieldsV1": {"f:data": {f"f:{name}": {}}}} for name in names]
-    contents.who({"metadata": {"managedFields": managed}}, names)
+    contents.describe_managers({"metadata": {"managedFields": managed}}, names)
     set_by_run = tuple(Operation("k", "set", "configmap/c", {"set": {name: ""}}) for name in names)
     restore = Operation("k", "restore", "configmap/c", {"captured": False}, None, set_by_run)
     now = {"data": dict.fromkeys(names, "1")}
     with contextlib.suppress(StopIteration):
-        configs._left(None, "", restore, {"data": {}}, now).send(None)  # type: ignore[arg-type]
+        configs._describe_left_alone(None, "", restore, {"data": {}}, now).send(None)  # type: ignore[arg-type]
 
 
 TABLE: dict[str, Act] = {
@@ -345,41 +345,41 @@ TABLE: dict[str, Act] = {
     "ending": masking.mask_ending,
     "credentials": masking.mask_credentials,
     "like a key": masking.is_like_key,
-    "hidden": lambda text: secrets.hide(text, LINK),
-    "hidden, all of it": lambda text: secrets.hide(text, LINK, len(text)),
+    "hidden": lambda text: secrets.hide_secrets(text, LINK),
+    "hidden, all of it": lambda text: secrets.hide_secrets(text, LINK, len(text)),
     "word": foreign.quote_value,
     "number": foreign.parse_decimal,
     "JSON": quietly(foreign.parse_json),
     "JSON text": lambda text: foreign.parse_json(json.dumps(text)),
-    "reason": job_endings.given,
-    "reason in JSON": lambda text: job_endings.given(json.dumps({"error": text[:4000]})),
+    "reason": job_endings.given_reason,
+    "reason in JSON": lambda text: job_endings.given_reason(json.dumps({"error": text[:4000]})),
     "last words": job_endings._last_words,
-    "termination message": job_outputs.read,
-    "Event": lambda text: job_events._words({"message": text}),
-    "pod": lambda text: (pods.trouble([pod(text)]), job_pods.hindrance([pod(text)], NOW)),
+    "termination message": job_outputs.read_outputs,
+    "Event": lambda text: job_events._message_of({"message": text}),
+    "pod": lambda text: (pods.describe_hindrance([pod(text)]), job_pods.find_hindrance([pod(text)], NOW)),
     "expanded": quietly(lambda text: expand.expand_references({"a": text}, NAMES)),
     "references": lambda text: list(expand.find_references([text])),
     "duration": quietly(seconds),
     "quantity": quietly(quantity),
     "proof": lambda text: proof.find_missing_proof(PROOF, {"bytes": text, "createdAt": text, "tables": text}, NOW),
-    "ConfigMap": lambda text: contents._shown("a", ("data", text)),
+    "ConfigMap": lambda text: contents._show_value("a", ("data", text)),
     "variables of a pod": of_pods(alike=False),
     "variables of a pod, alike": of_pods(alike=True),
     "variables that go back": of_templates(alike=False),
     "variables that go back, alike": of_templates(alike=True),
     "containers of a pod": of_containers,
     "keys of a ConfigMap": of_keys,
-    "plain": plain,
-    "quoted": error_messages.quoted,
+    "plain": plain_line,
+    "quoted": error_messages.quote_value,
     "schema": explained,
     "image": quietly(lambda text: Job.model_validate({"image": text, "timeout": text})),
-    "JSONPath": quietly(lambda text: jsonpath.compiled.__wrapped__(("$" + text)[:256])),
+    "JSONPath": quietly(lambda text: jsonpath.compile_path.__wrapped__(("$" + text)[:256])),
     "one of a list": quietly(found("$.items[?@.name == 'x'].deep.n")),
     "anywhere": quietly(found("$..nowhere")),
-    "supabase": lambda text: supabase._refused(LINK, reply({"message": f"ERROR: {text}"})),
-    "prometheus": lambda text: prometheus._failure(LINK, reply({}), {"error": text, "errorType": text}),
+    "supabase": lambda text: supabase._error_of_refusal(LINK, reply({"message": f"ERROR: {text}"})),
+    "prometheus": lambda text: prometheus._error_of_failure(LINK, reply({}), {"error": text, "errorType": text}),
     "vendor": lambda text: rest.error_of(reply({"error": {"message": text}})),
-    "redis": redis.refusal,
+    "redis": redis.error_of_refusal,
     "redis INFO": quietly(redis.info_of),
     "mark": lambda text: vercel_return.mark_of({"comment": text}),
     "workflow": workflow_name,
@@ -427,7 +427,7 @@ def test_what_others_write_takes_linear_time(name: str, unit: str, head: str, ta
 )
 def test_a_condition_that_looks_at_the_whole_body_for_each_element_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="finds too much"):
-        jsonpath.compiled(path)
+        jsonpath.compile_path(path)
 
 
 def test_an_answer_of_more_values_than_are_read_says_so() -> None:
@@ -460,7 +460,7 @@ def spent(path: str, body: bytes) -> tuple[float, float]:
     async def ask() -> float:
         before = time.thread_time()
         with contextlib.suppress(Permanent, foreign.TooManyValues):
-            await jsonpath.evaluated(path, len(body), lambda: foreign.parse_json(body), "ns")
+            await jsonpath.evaluate_path(path, len(body), lambda: foreign.parse_json(body), "ns")
         return time.thread_time() - before
 
     before = time.process_time()
@@ -497,17 +497,17 @@ def test_a_path_that_asks_much_of_each_value_is_refused(path: str) -> None:
 
 def test_four_comparisons_are_not_too_much() -> None:
     path = "$.items[?@.name == 'a' && @.kind == 'b' && @.zone == 'c' && @.n > 3].status"
-    assert jsonpath.found(path, {"items": [{"name": "a", "kind": "b", "zone": "c", "n": 4, "status": 7}]}) == [7]
+    assert jsonpath.find_values(path, {"items": [{"name": "a", "kind": "b", "zone": "c", "n": 4, "status": 7}]}) == [7]
 
 
 def test_only_what_a_path_searches_is_counted() -> None:
-    large, few = [{}] * (jsonpath.MOST_VALUES + 1), [{"n": "x", "v": 7}]
+    large, few = [{}] * (jsonpath.MAX_VALUES + 1), [{"n": "x", "v": 7}]
     body = {"large": large, "few": few}
-    assert jsonpath.found("$.few[?@.n == 'x'].v", body) == [7]
-    assert jsonpath.found("$.large[3]", body) == [{}]
+    assert jsonpath.find_values("$.few[?@.n == 'x'].v", body) == [7]
+    assert jsonpath.find_values("$.large[3]", body) == [{}]
     for path in ("$.large[?@.n == 'x'].v", "$..nowhere", "$[*].few"):
         with pytest.raises(Permanent, match=r"searches more than 20,000 values; ask a narrower path"):
-            jsonpath.found(path, body)
+            jsonpath.find_values(path, body)
 
 
 async def test_a_search_takes_a_turn_of_its_own_namespace_which_lasts_as_long_as_its_thread() -> None:
@@ -523,7 +523,7 @@ async def test_a_search_takes_a_turn_of_its_own_namespace_which_lasts_as_long_as
         return read
 
     def ask(name: str, namespace: str) -> asyncio.Task[list[Any]]:
-        return asyncio.create_task(jsonpath.evaluated("$..a", jsonpath.SMALL + 1, slow(name), namespace))
+        return asyncio.create_task(jsonpath.evaluate_path("$..a", jsonpath.SMALL_BODY_BYTES + 1, slow(name), namespace))
 
     async def until(count: int) -> None:
         while len(begun) < count:

@@ -17,7 +17,7 @@ from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import addresses, client, networks
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.runtime.connections import Connections, Pin
-from gatewright.runtime.shares import MANY, Pace
+from gatewright.runtime.shares import TIDY_ABOVE, NamespacePace
 from gatewright.runtime.telling import readiness
 from tests.fakes.serving import serving
 
@@ -79,8 +79,8 @@ def known(*items: Mapping[str, Any]) -> tuple[Connections, ApiServer]:
 @pytest.fixture
 async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """The URL of a receiver that answers credential checks, and takes every key."""
-    before = addresses.allowed()
-    addresses.allow(networks.Listed.parse("127.0.0.1"))
+    before = addresses.allowed_places()
+    addresses.set_allowed(networks.AddressSetting.parse("127.0.0.1"))
 
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=405)
@@ -91,7 +91,7 @@ async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
         monkeypatch.setitem(RECEIVER, "url", url)
         yield url
     await client.aclose()
-    addresses.allow(before)
+    addresses.set_allowed(before)
 
 
 async def until(condition: Any) -> None:
@@ -287,7 +287,7 @@ async def test_an_object_that_was_made_again_is_new_although_its_generation_is_n
 
 
 async def test_deliveries_that_fail_make_a_connection_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "GAP", 0.0)
+    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
     for _ in range(5):
@@ -302,7 +302,7 @@ async def test_deliveries_that_fail_make_a_connection_not_ready(monkeypatch: pyt
 
 
 async def test_a_single_failure_is_not_yet_one_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "GAP", 0.0)
+    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
     for error in (Retryable("503"), Retryable("503"), None, Permanent("no such channel"), None, Retryable("503")):
@@ -313,8 +313,8 @@ async def test_a_single_failure_is_not_yet_one_of_the_connection(monkeypatch: py
 
 
 async def test_a_secret_that_is_gone_is_seen_by_who_wants_to_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "GAP", 0.0)
-    monkeypatch.setattr("gatewright.runtime.connections.SECRET_AGE", 0.0)
+    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
+    monkeypatch.setattr("gatewright.runtime.connections.SECRET_MAX_AGE_S", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
     server.secrets.clear()
@@ -326,8 +326,8 @@ async def test_a_secret_that_is_gone_is_seen_by_who_wants_to_use_it(monkeypatch:
 
 
 async def test_nothing_is_written_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "GAP", 0.0)
-    monkeypatch.setattr(readiness, "WORDS", 0.0)
+    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
+    monkeypatch.setattr(readiness, "SAME_VERDICT_WRITE_GAP_S", 0.0)
     links, server = known(connection("a"))
     for _ in range(20):
         links.used("shop", "a", None)
@@ -359,7 +359,7 @@ async def test_what_the_api_server_holds_is_not_written_again() -> None:
 
 
 async def test_a_provider_that_comes_and_goes_is_written_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "GAP", 0.05)
+    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.05)
     links, server = known(connection("a"))
     began = time.monotonic()
     await links.check("shop", "a")
@@ -398,7 +398,7 @@ async def test_an_edit_does_not_wait_for_the_gap() -> None:
 
 
 async def test_a_write_that_is_refused_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "GAP", 0.02)
+    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.02)
     links, server = known(connection("a"))
     server.down = True
     await links.check("shop", "a")
@@ -409,7 +409,7 @@ async def test_a_write_that_is_refused_is_made_later(monkeypatch: pytest.MonkeyP
 
 
 async def test_an_api_server_that_is_away_says_nothing_of_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "GAP", 0.02)
+    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.02)
     links, server = known(connection("a"))
     server.away = True
     await links.check("shop", "a")
@@ -439,9 +439,9 @@ async def test_what_happened_before_an_edit_does_not_count_after_it() -> None:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is NotReady is asked again soon; nothing else hurries."""
-    monkeypatch.setattr(readiness, "AGAIN_S", 0.01)
-    monkeypatch.setattr(readiness, "PACE_S", 0.0)
-    monkeypatch.setattr("gatewright.runtime.connections.PROBED_AGE", 0.0)
+    monkeypatch.setattr(readiness, "PROBE_RETRY_S", 0.01)
+    monkeypatch.setattr(readiness, "RETRY_PACE_S", 0.0)
+    monkeypatch.setattr("gatewright.runtime.connections.PROBED_SECRET_MAX_AGE_S", 0.0)
 
 
 @pytest.mark.usefixtures("soon")
@@ -472,7 +472,7 @@ async def test_a_secret_that_was_mended_is_read_anew_although_it_is_kept() -> No
 async def test_requests_that_failed_with_another_secret_do_not_count() -> None:
     links, server = known(connection("a"))
     await links.check("shop", "a")
-    for _ in range(readiness.FAILURES):
+    for _ in range(readiness.MAX_FAILURES):
         links.used("shop", "a", Permanent("the credentials are refused (401)"))
     await until(lambda: links._readiness._states["shop", "a"].tries > 3)
     assert links._readiness._states["shop", "a"].judged.reason == "NotReady", (
@@ -540,7 +540,7 @@ async def test_an_edit_does_not_wait_for_what_is_asked_about_the_edition_before(
 
 @pytest.mark.usefixtures("soon")
 async def test_an_edit_does_not_wait_for_those_that_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [f"c{number}" for number in range(3 * readiness.AT_ONCE)]
+    names = [f"c{number}" for number in range(3 * readiness.PROBES_AT_ONCE)]
     slow = Slow(monkeypatch)
     refused = [connection(name, url="https://hooks.shop.example/refused") for name in names]
     links, server = known(*refused, connection("a"))
@@ -551,11 +551,11 @@ async def test_an_edit_does_not_wait_for_those_that_are_asked_again(monkeypatch:
         item["spec"]["webhook"]["url"] = "https://hooks.shop.example"
         links._read_once.clear()
     links._objects["shop"].update({item["metadata"]["name"]: item for item in refused})
-    await until(lambda: slow.under_way == readiness.AGAIN_AT_ONCE)
+    await until(lambda: slow.under_way == readiness.RETRIES_AT_ONCE)
     links.event("MODIFIED", connection("a", generation=2))
     links.look("shop", "a")
     await until(lambda: ("Ready", 2) in server.said())
-    assert slow.most == readiness.AGAIN_AT_ONCE
+    assert slow.most == readiness.RETRIES_AT_ONCE
     await links.close()
 
 
@@ -569,7 +569,7 @@ async def test_each_time_it_is_asked_again_after_twice_as_long() -> None:
         assert state.retry is not None
         delays.append(round(state.retry.when() - asyncio.get_running_loop().time()))
         state.retry.cancel()
-        links._readiness._its_turn(("shop", "a"), state)
+        links._readiness._on_turn(("shop", "a"), state)
         await rest(links)
     assert delays == [2, 4, 8, 16, 32, 60, 60, 60]
     links.event("MODIFIED", connection("a", generation=2))
@@ -595,13 +595,13 @@ async def test_what_is_not_known_is_not_called_ready() -> None:
 
 
 def test_one_namespace_is_asked_again_at_a_pace_of_its_own() -> None:
-    pace = Pace(0.2)
+    pace = NamespacePace(0.2)
     assert [pace.turn("shop", 10.0) for _ in range(3)] == pytest.approx([10.0, 10.2, 10.4])
     assert pace.turn("other", 10.0) == 10.0
     assert pace.turn("shop", 20.0) == 20.0
-    for number in range(3 * MANY):
+    for number in range(3 * TIDY_ABOVE):
         pace.turn(f"n{number}", 30.0 + number)
-    assert len(pace._last) <= MANY, "namespaces come and go"
+    assert len(pace._last) <= TIDY_ABOVE, "namespaces come and go"
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -623,25 +623,25 @@ def test_of_a_connection_only_what_is_asked_about_is_kept() -> None:
 
 def test_a_connection_that_was_deleted_while_nobody_watched_is_gone() -> None:
     links, _ = known(connection("hook"), connection("other"))
-    links.vanished({("shop", "hook")})
+    links.forget_vanished({("shop", "hook")})
     assert links.uid("shop", "hook") is not None and links.uid("shop", "other") is None
 
 
 async def test_secrets_that_nobody_uses_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     links, server = known(connection("hook"))
     server.secrets["next"] = {"key": KEY}
-    await links._secret("shop", "hook", "key", 30.0)
-    monkeypatch.setattr("gatewright.runtime.connections.SECRET_AGE", 0.0)
-    await links._secret("shop", "next", "key", 30.0)
+    await links._read_secret("shop", "hook", "key", 30.0)
+    monkeypatch.setattr("gatewright.runtime.connections.SECRET_MAX_AGE_S", 0.0)
+    await links._read_secret("shop", "next", "key", 30.0)
     assert ("shop", "hook") not in links._secrets
 
 
 async def test_secrets_of_many_connections_drive_out_none_of_another_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatewright.runtime.connections.SECRETS_BYTES", 900)
+    monkeypatch.setattr("gatewright.runtime.connections.SECRETS_MAX_BYTES", 900)
     names = [f"c{number}" for number in range(6)]
     links, server = known(*(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names))
     server.secrets |= {name: {"key": KEY} for name in names}
-    await links._secret("quiet", "hook", "key", 30.0)
+    await links._read_secret("quiet", "hook", "key", 30.0)
     for name in names:
         await links.open("shop", "webhook", name)
     assert list(links._secrets) == [("quiet", "hook"), ("shop", "c4"), ("shop", "c5")]
@@ -650,7 +650,7 @@ async def test_secrets_of_many_connections_drive_out_none_of_another_namespace(m
 def test_of_a_namespace_with_too_many_connections_the_first_are_used_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gatewright.runtime.connections.MOST", 3)
+    monkeypatch.setattr("gatewright.runtime.connections.MAX_PER_NAMESPACE", 3)
     links, _ = known(*(connection(f"c{number}") for number in range(6)))
     assert len(links._objects["shop"]) == 3 and links.left_out
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -664,7 +664,7 @@ def test_of_a_namespace_with_too_many_connections_the_first_are_used_and_it_is_s
     links.event("DELETED", connection("c0"))
     listed = {("shop", f"c{number}") for number in range(1, 4)}
     assert links.event(None, connection("c3"))
-    links.vanished(listed)
+    links.forget_vanished(listed)
     assert not links.left_out and links.resolve("shop", "webhook", "c3")[0] == "c3"
 
 
@@ -683,15 +683,15 @@ async def test_a_link_knows_its_namespace_and_is_judged_by_the_rules_for_it(rece
     links, _ = known(connection("a"))
     link = await links.open("shop", "webhook", "a")
     assert link.namespace == "shop"
-    addresses.refuse(networks.Listed.parse("shop=127.0.0.0/8,blog=10.0.0.0/8"))
+    addresses.set_refused(networks.AddressSetting.parse("shop=127.0.0.0/8,blog=10.0.0.0/8"))
     try:
-        addresses.allow(networks.Listed.parse("127.0.0.1"))
+        addresses.set_allowed(networks.AddressSetting.parse("127.0.0.1"))
         with pytest.raises(Permanent, match="is closed to Connections of namespace shop"):
             await client.ask(link, "HEAD", "")
         with pytest.raises(Permanent, match="--refuse-address shop=127"):
             links.resolve("shop", "webhook", "a")
     finally:
-        addresses.refuse(networks.Listed())
+        addresses.set_refused(networks.AddressSetting())
 
 
 async def test_a_connection_is_parsed_once_an_edition() -> None:
@@ -736,7 +736,7 @@ async def test_of_a_secret_only_the_keys_that_are_named_are_kept_and_one_request
 
 
 async def test_secrets_are_forgotten_by_age_also_where_nobody_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatewright.runtime.connections.SECRET_AGE", 0.01)
+    monkeypatch.setattr("gatewright.runtime.connections.SECRET_MAX_AGE_S", 0.01)
     links, _ = known(connection("hook"))
     await links.open("shop", "webhook", None)
     assert links._secrets
@@ -746,7 +746,7 @@ async def test_secrets_are_forgotten_by_age_also_where_nobody_asks_again(monkeyp
 
 
 async def test_secrets_are_kept_within_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatewright.runtime.connections.SECRETS_BYTES", 600)
+    monkeypatch.setattr("gatewright.runtime.connections.SECRETS_MAX_BYTES", 600)
     names = [f"c{number}" for number in range(6)]
     links, server = known(*(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names))
     server.secrets |= {name: {"key": KEY} for name in names}

@@ -25,13 +25,13 @@ from tests.cluster.processes import free_port
 
 PROGRAM = """
 import asyncio, resource, sys, uvloop
-from gatewright.runtime import listener
-from gatewright.runtime.server import Server
+from gatewright.runtime.telling import listener
+from gatewright.runtime.telling.server import ProbeServer
 
 async def serve():
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-    listener.LASTS_S = float(sys.argv[3])
-    server = Server(lambda: None, lambda: None)
+    listener.CONNECTION_TIMEOUT_S = float(sys.argv[3])
+    server = ProbeServer(lambda: None, lambda: None)
     server.start(int(sys.argv[1]), int(sys.argv[2]))
     print("ready", flush=True)
     await asyncio.Event().wait()
@@ -40,7 +40,7 @@ with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
     runner.run(serve())
 """
 CROWD = 2_000
-CLOSING = 3 * listener.AT_ONCE
+CLOSING = 3 * listener.ACCEPTS_AT_ONCE
 """Connections that were dropped, or accepted, a moment ago."""
 
 
@@ -131,8 +131,8 @@ def test_a_crowd_at_the_port_of_metrics_keeps_nobody_from_health(served: Served)
         for _ in range(20):
             assert ask(served.health, "/healthz").startswith("HTTP/1.1 200")
         assert ask(served.health, "/readyz").endswith("ok\n")
-        until(lambda: served.files() >= before + listener.MOST_OF_ONE)
-        assert served.files() <= before + listener.MOST_OF_ONE + CLOSING
+        until(lambda: served.files() >= before + listener.MAX_OPEN_PER_ADDRESS)
+        assert served.files() <= before + listener.MAX_OPEN_PER_ADDRESS + CLOSING
         until(lambda: served.metric('gatewright_http_connections_dropped_total{port="metrics",reason="source"}') > 100)
 
 
@@ -142,10 +142,10 @@ def test_who_holds_a_port_of_many_addresses_keeps_no_other_one_out(served: Serve
     before = served.files()
     sources = [f"127.0.1.{number}" for number in range(1, 101)]
     with crowd(number, 300, *sources):
-        until(lambda: served.files() >= before + listener.MOST_OPEN)
+        until(lambda: served.files() >= before + listener.MAX_OPEN_CONNECTIONS)
         for _ in range(20):
             assert ask(number, path).startswith("HTTP/1.1 200")
-        assert served.files() <= before + listener.MOST_OPEN + CLOSING
+        assert served.files() <= before + listener.MAX_OPEN_CONNECTIONS + CLOSING
     assert served.metric(f'gatewright_http_connections_dropped_total{{port="{port}",reason="port"}}') > 0
 
 
@@ -216,14 +216,14 @@ async def test_no_more_than_a_batch_is_accepted_at_once(monkeypatch: pytest.Monk
     found = listener.Listener("health", {"/healthz": web.Response})
     port = found.start("127.0.0.1", 0)
     with crowd(port, 100):
-        found._accept()
-        assert len(found._open) == listener.AT_ONCE
+        found._accept_waiting()
+        assert len(found._open) == listener.ACCEPTS_AT_ONCE
         assert found._listening is not None, "it pauses, and goes on by itself"
     await found.close()
 
 
 async def test_without_a_file_descriptor_it_waits_instead_of_turning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "EXHAUSTED_S", 0.01)
+    monkeypatch.setattr(listener, "EXHAUSTED_PAUSE_S", 0.01)
     found = listener.Listener("health", {"/healthz": web.Response})
     found.start("127.0.0.1", 0)
     real, asked = found._socket, []
@@ -240,7 +240,7 @@ async def test_without_a_file_descriptor_it_waits_instead_of_turning(monkeypatch
     with crowd(real.getsockname()[1], 1):
         for _ in range(3):
             before = len(asked)
-            found._accept()
+            found._accept_waiting()
             assert len(asked) == before + 1 and found._listening is not None
         found._socket = real
         while not found._open:

@@ -12,9 +12,9 @@ import pytest
 
 from gatewright.__main__ import _log
 from gatewright.runtime import controller, reconcile
-from gatewright.runtime.reconcile import ROUNDS, Reconciler
+from gatewright.runtime.reconcile import MAX_ROUNDS, Reconciler
 from gatewright.runtime.telling import log_limits, metrics
-from gatewright.runtime.telling.log_limits import MOST_OF_NAMESPACE, MOST_OF_OBJECT, LogLimits, about
+from gatewright.runtime.telling.log_limits import MAX_LINES_PER_NAMESPACE, MAX_LINES_PER_OBJECT, LogLimits, about
 from gatewright.runtime.tracked import TrackedRelease
 from tests.unit.test_deep import There, of, reconciler
 
@@ -22,27 +22,27 @@ RUNTIME = Path(controller.__file__).parent
 
 OWN = {
     "admission_probe: authors of Releases and Connections are trusted, whoever they are (--trust-authors)",
-    "aside: work beside the passes has failed",
+    "background: work beside the passes has failed",
     "leader: cannot read the Lease: %s",
     "leader: the Lease was not handed back: %s",
     "leader: the Lease was not renewed: %s",
     "listener: %s",
     "listener: %s cannot be shown",
-    "people: Interventions are refused: %s",
-    "people: Interventions are taken at their word, whoever made them (--trust-interventions)",
+    "interventions: Interventions are refused: %s",
+    "interventions: Interventions are taken at their word, whoever made them (--trust-interventions)",
     "operator: %s",
     "operator: %s: %s",
     "operator: %s; this instance stops acting and waits to be restarted",
     "operator: acting as %s; nobody watched for %.1fs",
     "operator: cannot act",
-    "reconcile: %s",
-    "reconcile: %s has ended",
-    "reconcile: not all Interventions were taken in",
-    "reconcile: the list of Releases could not be read: %s",
-    "reconcile: what the watches have not told was not found out; the next list finds it",
-    "servers: the endpoints of the API server cannot be read (%s); Connections are kept from its Service, and from %s; "
+    "controller: %s",
+    "controller: %s has ended",
+    "controller: not all Interventions were taken in",
+    "controller: the list of Releases could not be read: %s",
+    "controller: what the watches have not told was not found out; the next list finds it",
+    "api_servers: the endpoints of the API server cannot be read (%s); Connections are kept from its Service, and from %s; "
     "let the operator get the EndpointSlice kubernetes in namespace default, or name the others by --refuse-address",
-    "servers: the endpoints of the API server cannot be read now: %s",
+    "api_servers: the endpoints of the API server cannot be read now: %s",
     "watch: an event of the watch of %s is passed over: %s",
     "watch: the watch of %s begins anew",
     "watch: the watch of %s has a gap; objects in use are read anew (%s)",
@@ -52,7 +52,7 @@ OWN = {
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
-    for file in sorted(RUNTIME.glob("*.py")):
+    for file in sorted(RUNTIME.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
@@ -110,18 +110,18 @@ def test_an_object_has_a_share_and_the_last_line_says_so(kept: Kept) -> None:
     before = metrics.dropped_lines.labels("gatewright.test")._value.get()
     for _ in range(1000):
         say("shop", "web")
-    assert len(kept.lines) == MOST_OF_OBJECT
+    assert len(kept.lines) == MAX_LINES_PER_OBJECT
     assert kept.lines[0] == "shop/web: 100% odd"
     assert kept.lines[-1].startswith(
         "shop/web: 100% odd (the last line of this kind about shop/web for up to 10 minutes"
     )
-    assert metrics.dropped_lines.labels("gatewright.test")._value.get() - before == 1000 - MOST_OF_OBJECT
+    assert metrics.dropped_lines.labels("gatewright.test")._value.get() - before == 1000 - MAX_LINES_PER_OBJECT
 
 
 def test_a_namespace_has_a_share_however_many_objects_it_has(kept: Kept) -> None:
     for number in range(5000):
         say("shop", f"web-{number}")
-    assert len(kept.lines) == MOST_OF_NAMESPACE and "about namespace shop for up to" in kept.lines[-1]
+    assert len(kept.lines) == MAX_LINES_PER_NAMESPACE and "about namespace shop for up to" in kept.lines[-1]
     say("blog", "web")
     assert kept.lines[-1] == "blog/web: 100% odd", "others are not lost"
 
@@ -130,7 +130,7 @@ def test_what_is_remembered_of_it_is_bounded(kept: Kept) -> None:
     for number in range(5000):
         say("shop", f"web-{number}")
     limits = cast(LogLimits, kept.filters[0])
-    assert len(limits._namespaces) == 1 and len(limits._objects) == MOST_OF_NAMESPACE
+    assert len(limits._namespaces) == 1 and len(limits._objects) == MAX_LINES_PER_NAMESPACE
 
 
 def test_other_kinds_of_lines_and_later_ones_are_written(kept: Kept, clock: Clock) -> None:
@@ -146,10 +146,10 @@ def test_other_kinds_of_lines_and_later_ones_are_written(kept: Kept, clock: Cloc
 def test_lines_about_nobody_are_bounded_and_debugging_is_not(kept: Kept) -> None:
     for number in range(1000):
         logging.getLogger("gatewright.test").error("number %d", number)
-    assert len(kept.lines) == MOST_OF_NAMESPACE
+    assert len(kept.lines) == MAX_LINES_PER_NAMESPACE
     for _ in range(1000):
         say("shop", "web", level=logging.DEBUG)
-    assert len(kept.lines) == MOST_OF_NAMESPACE + 1000
+    assert len(kept.lines) == MAX_LINES_PER_NAMESPACE + 1000
 
 
 def test_the_program_logs_through_it() -> None:
@@ -198,9 +198,9 @@ def circling(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_a_long_walk_goes_on_and_is_not_said(circling: list[int], caplog: pytest.LogCaptureFixture) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
     found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
-    for number in range(1, controller.RESTLESS):
-        await found._safely(entry)
-        assert circling == [number * ROUNDS] and len(found.queue) == 1, "others first, then the next pass"
+    for number in range(1, controller.MAX_RESTLESS_PASSES):
+        await found._reconcile_safely(entry)
+        assert circling == [number * MAX_ROUNDS] and len(found.queue) == 1, "others first, then the next pass"
     assert not there.statuses and not [line for line in caplog.messages if "no rest" in line]
 
 
@@ -211,14 +211,14 @@ async def test_no_rest_is_said_at_the_release_and_passes_become_seldom(
     found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     later: list[float] = []
     found.queue.add_after = lambda _, delay: later.append(delay)  # type: ignore[method-assign]
-    for _ in range(controller.RESTLESS + 9):
-        await found._safely(entry)
+    for _ in range(controller.MAX_RESTLESS_PASSES + 9):
+        await found._reconcile_safely(entry)
     [status] = there.statuses
     assert status["state"] == "Stalled"
     stalled = next(item for item in status["conditions"] if item["type"] == "Stalled")
     assert stalled["status"] == "True" and "it comes to no rest. Two things may undo each other" in stalled["message"]
     assert "then edit the spec" in stalled["message"]
-    assert later[: len(controller.RESTLESS_DELAYS)] == list(controller.RESTLESS_DELAYS) and later[-1] == 300.0
+    assert later[: len(controller.RESTLESS_DELAYS_S)] == list(controller.RESTLESS_DELAYS_S) and later[-1] == 300.0
     said = [record for record in caplog.records if "no rest" in record.getMessage()]
     assert said and {getattr(record, "about", None) for record in said} == {("shop", "web")}
 
@@ -226,12 +226,12 @@ async def test_no_rest_is_said_at_the_release_and_passes_become_seldom(
 async def test_who_comes_to_rest_begins_anew(circling: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
     found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
-    for _ in range(controller.RESTLESS - 1):
-        await found._safely(entry)
+    for _ in range(controller.MAX_RESTLESS_PASSES - 1):
+        await found._reconcile_safely(entry)
 
     async def rests(self: Reconciler, *_: Any) -> bool:
         return False
 
     monkeypatch.setattr(reconcile.Reconciler, "_carry_out", rests)
-    await found._safely(entry)
+    await found._reconcile_safely(entry)
     assert entry.restless == 0 and not there.statuses

@@ -43,7 +43,7 @@ def test_configurations_of_tenants_are_kept_within_bytes(which: str) -> None:
         env = {f"V{index}": "x" * 900 for index in range(40)} | {"N": str(number)}
         config = {"name": "web", "images": {"app": "a:1"}, "env": {"app": env}}
         if which == "workload":
-            assert workload._parsed(orjson.dumps(config)).name == "web"
+            assert workload._parse_cached(orjson.dumps(config)).name == "web"
         else:
             assert chosen.target_of({"workload": config})[1].name == "web"
     assert len(memory) - before <= 4
@@ -52,7 +52,7 @@ def test_configurations_of_tenants_are_kept_within_bytes(which: str) -> None:
 def test_what_is_looked_for_of_large_secrets_is_kept_of_few() -> None:
     before = len(secrets._known_once)
     for number in range(8):
-        secrets._known(frozenset([f"{number}" + "abcdefgh" * 400 + "".join(map(str, range(400)))]), "shop")
+        secrets._known_secrets(frozenset([f"{number}" + "abcdefgh" * 400 + "".join(map(str, range(400)))]), "shop")
     assert len(secrets._known_once) - before <= 4
 
 
@@ -62,17 +62,17 @@ def test_what_is_looked_for_of_many_secrets_drives_out_that_of_no_other_namespac
     """Else each message of another tenant would cost the search for its spellings anew."""
     secrets._known_once.clear()
     found: list[frozenset[str]] = []
-    find = secrets._find_known
-    monkeypatch.setattr(secrets, "_find_known", lambda values: found.append(values) or find(values))  # type: ignore[func-returns-value]
+    find = secrets._parts_to_hide
+    monkeypatch.setattr(secrets, "_parts_to_hide", lambda values: found.append(values) or find(values))  # type: ignore[func-returns-value]
     quiet, large = frozenset(["a-secret-of-quiet"]), frozenset(["abcdefgh" * 400 + "".join(map(str, range(400)))])
     for values in (quiet, large):
-        secrets._known(values, "quiet")
+        secrets._known_secrets(values, "quiet")
     for number in range(2000):
-        secrets._known(frozenset([f"a-secret-of-loud-{number}"]), "loud")
+        secrets._known_secrets(frozenset([f"a-secret-of-loud-{number}"]), "loud")
     for number in range(8):
-        secrets._known(frozenset([f"{number}" + "abcdefgh" * 400 + "".join(map(str, range(400)))]), "loud")
+        secrets._known_secrets(frozenset([f"{number}" + "abcdefgh" * 400 + "".join(map(str, range(400)))]), "loud")
     found.clear()
     for values in (quiet, large):
-        secrets._known(values, "quiet")
+        secrets._known_secrets(values, "quiet")
     assert found == []
     secrets._known_once.clear()

@@ -356,7 +356,7 @@ def test_a_message_says_what_why_and_what_is_waited_for():
 
 
 def test_every_event_has_its_words():
-    assert messages._WORDS.keys() == messages._SEVERITY.keys() == set(EVERYTHING)
+    assert messages._WORDS_BY_EVENT.keys() == messages._SEVERITY_BY_EVENT.keys() == set(EVERYTHING)
 
 
 def test_a_message_of_an_earlier_run_knows_its_version_and_not_another_runs_stages():
@@ -372,5 +372,5 @@ def test_long_texts_are_cut():
     world.gates["errors"] = "Failed"
     world.later(1)
     notice = world.status.notices[0].model_copy(update={"text": "x" * 5000})
-    assert len(messages.message_of(world.view(), notice, world.now).text) == messages.LONGEST_TEXT
-    assert all(len(line) <= messages.LONGEST_LINE for line in world.messages()[0].lines)
+    assert len(messages.message_of(world.view(), notice, world.now).text) == messages.MAX_TEXT_LENGTH
+    assert all(len(line) <= messages.MAX_LINE_LENGTH for line in world.messages()[0].lines)

@@ -133,9 +133,9 @@ def test_a_spec_is_read_when_it_is_used_and_only_once_a_generation(read: list[in
     read.clear()
     for version in range(8, 30):
         line = told(spec, annotations={"tick": f"{version}"}, resourceVersion=f"{version}")
-        assert entry.see(wire.decode_event(line)["object"]) and entry.view().problems == ()
+        assert entry.take_newer(wire.decode_event(line)["object"]) and entry.view().problems == ()
     assert sum(read) <= 8 * 1024, "annotations alone"
-    entry.see(wire.decode_event(told(spec, generation=4, resourceVersion="30"))["object"])
+    entry.take_newer(wire.decode_event(told(spec, generation=4, resourceVersion="30"))["object"])
     assert entry.view().spec is not None and sum(read) > 100_000
 
 
@@ -169,7 +169,9 @@ def test_a_run_keeps_what_it_began_with_when_its_spec_grows_beyond_what_is_read(
     status = {"state": "Progressing", "run": run | {"startedAt": "2026-01-01T00:00:00Z"}}
     entry = TrackedRelease.of(wire.decode_event(told(template({"a": 1}), status))["object"])
     body = entry.body = cast(Any, object())
-    assert entry.see(wire.decode_event(told(HOSTILE[shape], status, generation=4, resourceVersion="8"))["object"])
+    assert entry.take_newer(
+        wire.decode_event(told(HOSTILE[shape], status, generation=4, resourceVersion="8"))["object"]
+    )
     view = entry.view()
     assert view.generation == 4 and view.spec is None and len(view.problems) == 1
     assert entry.body is body and entry.working == status and not entry.tampered and view.run is not None
@@ -216,7 +218,8 @@ def test_an_outline_says_what_the_whole_says(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "read"), [({"runs": {"a": "x" * outline.MOST_STATUS}}, False), ("DEEP", None), ({"state": "x"}, True)]
+    ("status", "read"),
+    [({"runs": {"a": "x" * outline.MAX_STATUS_BYTES}}, False), ("DEEP", None), ({"state": "x"}, True)],
 )
 def test_a_status_that_cannot_be_read_is_never_taken_for_none(status: Any, read: bool | None) -> None:
     line = told(template({"x": "x" * 70_000}), {"message": status} if read is None else status)
@@ -298,11 +301,11 @@ def test_whoever_looks_for_a_deep_path_leaves_what_is_below_and_beside_it() -> N
 def test_whoever_cuts_off_what_is_deep_gives_up_early(many: bytes, tokens: list[int]) -> None:
     text = b"[" + DEEP.encode() + b"," + many * (200_000 // len(many)) + b"1]"
     with pytest.raises(Permanent, match="nested too deeply"):
-        wire.decode(text)
+        wire.decode_json(text)
     assert len(tokens) <= wire.MOST_TOKENS + 1
     tokens.clear()
     with pytest.raises(Permanent, match="at most 262144 are mended"):
-        wire.decode(text * 2)
+        wire.decode_json(text * 2)
     assert not tokens
 
 

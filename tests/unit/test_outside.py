@@ -14,13 +14,13 @@ from pydantic import BaseModel
 from gatewright.api.base import Model
 from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.runtime.cluster.leader import Lost
-from gatewright.runtime.connections import UNPINNED, Pin, Pins
+from gatewright.runtime.cluster.leader import LeaseLost
+from gatewright.runtime.connections import NO_PINS, Pin, Pins
 from gatewright.runtime.execution import chosen
 from gatewright.runtime.execution.chosen import is_external
-from gatewright.runtime.execution.externals import Externals, claim
+from gatewright.runtime.execution.externals import Externals, claimed_lines
 from gatewright.runtime.telling import metrics
-from gatewright.runtime.tracked import Known
+from gatewright.runtime.tracked import OperationState
 from tests.unit.sim import World, spec
 
 UNLEASH = {"unleash": {"project": "shop", "environment": "production", "set": {"voice": "on"}}}
@@ -118,7 +118,7 @@ class Links:
         self.pins: list[dict[tuple[str, str], Pin]] = []
         self.secrets: dict[tuple[str, str], str] = {}
 
-    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> OpenConnection:
+    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS) -> OpenConnection:
         self.pins.append(dict(pinned))
         return OpenConnection(name or kind, "1", SimpleNamespace(url="http://fake"), 1.0, self.secrets)
 
@@ -130,7 +130,7 @@ class Site:
     """One operation of one Release, followed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, provider: Provider, kind: Any = "act") -> None:
-        monkeypatch.setitem(chosen.TABLES, "action", {"fake": provider})  # type: ignore[arg-type]
+        monkeypatch.setitem(chosen.EXTERNALS_BY_KIND, "action", {"fake": provider})  # type: ignore[arg-type]
         chosen._checked_once.clear()
         self.links = Links()
         self.woken = asyncio.Event()
@@ -225,7 +225,7 @@ async def test_a_forgotten_operation_is_not_looked_at_any_more(monkeypatch: Any)
 
 async def test_an_instance_that_has_lost_its_lease_follows_nothing(monkeypatch: Any) -> None:
     def lost() -> None:
-        raise Lost("the Lease is somebody else's")
+        raise LeaseLost("the Lease is somebody else's")
 
     provider = Provider(Progress("Succeeded"))
     site = Site(monkeypatch, provider)
@@ -248,15 +248,15 @@ async def test_only_a_restore_reads_the_snapshot(monkeypatch: Any) -> None:
 def test_claims_name_provider_connection_and_what_is_owned(monkeypatch: Any) -> None:
     Site(monkeypatch, Provider(Progress("Running")))
     assert is_external("action/mark", {"fake": {}}) and not is_external("job/x", {"fake": {}})
-    assert claim("action/mark", {"fake": {"connection": "a"}}) == {"fake:a:site"}
-    assert claim("action/mark", {"fake": {"own": "voice\ncrico"}}) == {"fake::voice", "fake::crico"}
-    assert claim("action/mark", {"fake": {"own": ""}}) == set()
+    assert claimed_lines("action/mark", {"fake": {"connection": "a"}}) == {"fake:a:site"}
+    assert claimed_lines("action/mark", {"fake": {"own": "voice\ncrico"}}) == {"fake::voice", "fake::crico"}
+    assert claimed_lines("action/mark", {"fake": {"own": ""}}) == set()
 
 
 def test_claims_name_what_the_connection_leads_to_as_well(monkeypatch: Any) -> None:
     Site(monkeypatch, Provider(Progress("Running")))
-    named = claim("action/mark", {"fake": {"connection": "a"}}, lambda kind, name: f"{kind}:api.fake")
-    implied = claim("action/mark", {"fake": {}}, lambda kind, name: f"{kind}:api.fake")
+    named = claimed_lines("action/mark", {"fake": {"connection": "a"}}, lambda kind, name: f"{kind}:api.fake")
+    implied = claimed_lines("action/mark", {"fake": {}}, lambda kind, name: f"{kind}:api.fake")
     assert named & implied == {"fake:api.fake:site"}
 
 
@@ -285,7 +285,9 @@ async def test_what_was_refused_when_it_was_made_is_looked_at_again_after_a_whil
     provider = Provider(Progress("Absent"))
     site = Site(monkeypatch, provider, "restore")
     later = time.monotonic() + 0.2
-    site.entry.operations[site.operation.id] = Known(Progress("Refused", "403"), 0.0, refusals=2, retry_at=later)
+    site.entry.operations[site.operation.id] = OperationState(
+        Progress("Refused", "403"), 0.0, refusals=2, retry_at=later
+    )
     assert site.follow().state == "Refused"
     assert (await site.news()).state == "Absent" and time.monotonic() >= later
     assert provider.looks == 1
@@ -301,9 +303,9 @@ async def test_what_goes_on_beside_the_passes_and_fails_says_so(
         raise KeyError("there is no such thing")
 
     site = Site(monkeypatch, Provider())
-    before = metrics.errors._value.get()
-    await asyncio.wait([site.outside.aside(fails())])
+    before = metrics.pass_errors._value.get()
+    await asyncio.wait([site.outside.run_beside(fails())])
     await asyncio.sleep(0)
-    assert metrics.errors._value.get() == before + 1
+    assert metrics.pass_errors._value.get() == before + 1
     assert "work beside the passes has failed" in caplog.text
     await site.outside.close()

@@ -13,8 +13,8 @@ from kubernetes.aio import client as kubernetes_client
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster import kube as kube_module
-from gatewright.runtime.cluster.kube import PAGE, PAGE_BYTES, Kube
-from gatewright.runtime.cluster.wire import APPLIED
+from gatewright.runtime.cluster.kube import FIRST_PAGE_ITEMS, MAX_PAGE_BYTES, Kube
+from gatewright.runtime.cluster.wire import LAST_APPLIED_ANNOTATION
 
 WHERE = "/apis/gatewright.dev/v1alpha1/releases"
 
@@ -54,7 +54,7 @@ class Server:
 
 
 def _object(number: int, size: int) -> dict[str, Any]:
-    annotations = {APPLIED: "all of it once more", "own": "kept"}
+    annotations = {LAST_APPLIED_ANNOTATION: "all of it once more", "own": "kept"}
     meta = {"name": f"r-{number}", "namespace": "shop", "managedFields": ["much"], "annotations": annotations}
     return {"metadata": meta, "spec": "x" * size}
 
@@ -88,7 +88,7 @@ async def test_objects_come_one_by_one_and_lean(server: Server, kube: Kube) -> N
     assert [item["metadata"] for item in found] == [
         {"name": f"r-{number}", "namespace": "shop", "annotations": {"own": "kept"}} for number in range(3)
     ]
-    assert server.queries == [{"limit": str(PAGE), "labelSelector": "a=b", "fieldSelector": "c=d"}]
+    assert server.queries == [{"limit": str(FIRST_PAGE_ITEMS), "labelSelector": "a=b", "fieldSelector": "c=d"}]
 
 
 async def test_small_objects_come_in_larger_pages_and_the_next_list_begins_with_them(
@@ -96,25 +96,25 @@ async def test_small_objects_come_in_larger_pages_and_the_next_list_begins_with_
 ) -> None:
     server.sizes = [700] * 400
     assert len(await _names(kube)) == 400
-    assert server.limits == [PAGE, 500]
+    assert server.limits == [FIRST_PAGE_ITEMS, 500]
     assert len(await _names(kube)) == 400
-    assert server.limits == [PAGE, 500, 500], "a list of a fleet is one request"
+    assert server.limits == [FIRST_PAGE_ITEMS, 500, 500], "a list of a fleet is one request"
 
 
 async def test_huge_objects_come_in_pages_of_a_few(server: Server, kube: Kube) -> None:
     server.sizes = [2**20] * 30
     assert await _names(kube) == [f"r-{number}" for number in range(30)]
-    assert max(server.limits[1:]) <= PAGE // 4, server.limits
+    assert max(server.limits[1:]) <= FIRST_PAGE_ITEMS // 4, server.limits
 
 
 async def test_a_page_that_turns_out_too_large_is_asked_for_with_fewer_objects(server: Server, kube: Kube) -> None:
     server.sizes = [10] * 100 + [2**20] * 40
     assert await _names(kube) == [f"r-{number}" for number in range(140)]
-    assert server.limits[:5] == [PAGE, 500, 125, 31, 62] and max(server.limits[10:]) <= 8, server.limits
+    assert server.limits[:5] == [FIRST_PAGE_ITEMS, 500, 125, 31, 62] and max(server.limits[10:]) <= 8, server.limits
 
 
 async def test_one_object_alone_may_have_any_size(server: Server, kube: Kube) -> None:
-    server.sizes = [2 * PAGE_BYTES, 10]
+    server.sizes = [2 * MAX_PAGE_BYTES, 10]
     assert await _names(kube) == ["r-0", "r-1"]
 
 
@@ -122,21 +122,21 @@ async def test_a_list_that_takes_too_long_is_asked_for_with_fewer_objects(
     server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.sizes = [10] * 3
-    answer = kube._answer
+    answer = kube._request_text
 
     async def slow(method: str, path: str, *more: Any, **named: Any) -> bytes:
-        if f"limit={PAGE}" in path:
+        if f"limit={FIRST_PAGE_ITEMS}" in path:
             raise kube_module.TimedOut("no answer in 8s")
         return await answer(method, path, *more, **named)
 
-    monkeypatch.setattr(kube, "_answer", slow)
+    monkeypatch.setattr(kube, "_request_text", slow)
     assert len(await _names(kube)) == 3
-    assert server.limits == [PAGE // 4]
+    assert server.limits == [FIRST_PAGE_ITEMS // 4]
 
 
 @pytest.mark.parametrize("token", ["20", ""])
 async def test_a_list_that_is_forgotten_on_the_way_goes_on(server: Server, kube: Kube, token: str) -> None:
-    server.sizes = [PAGE_BYTES // 80] * 60
+    server.sizes = [MAX_PAGE_BYTES // 80] * 60
     server.forgets = {20: token}
     names = await _names(kube)
     assert set(names) == {f"r-{number}" for number in range(60)}
@@ -153,15 +153,15 @@ async def test_a_list_that_is_forgotten_again_and_again_is_given_up_for_now(
         def pop(self, key: int, *_: Any) -> str:
             return "20"
 
-    server.sizes = [PAGE_BYTES // 80] * 60
+    server.sizes = [MAX_PAGE_BYTES // 80] * 60
     server.forgets = Always()
     with pytest.raises(Retryable, match="410 too old"):
         await _names(kube)
-    assert len(server.limits) == 2 + kube_module.RESTARTS
+    assert len(server.limits) == 2 + kube_module.MAX_LIST_RESTARTS
 
 
 async def test_all_at_once_has_each_object_once(server: Server, kube: Kube) -> None:
-    server.sizes = [PAGE_BYTES // 80] * 60
+    server.sizes = [MAX_PAGE_BYTES // 80] * 60
     server.forgets = {20: ""}
     assert len(await kube.list(WHERE)) == 60
 
@@ -214,7 +214,7 @@ async def test_what_is_kept_at_once_is_bounded_in_bytes(server: Server, kube: Ku
 async def test_what_is_kept_at_once_is_bounded_in_number(
     server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kube_module, "MOST_LISTED", 100)
+    monkeypatch.setattr(kube_module, "MAX_LIST_ITEMS", 100)
     server.sizes = [1] * 100
     assert len(await kube.list(WHERE, "a=b")) == 100
     server.sizes = [1] * 101
@@ -225,7 +225,7 @@ async def test_what_is_kept_at_once_is_bounded_in_number(
 async def test_what_is_read_to_find_a_few_is_bounded(
     server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kube_module, "MOST_READ", 8 * 2**20)
+    monkeypatch.setattr(kube_module, "MAX_LIST_READ_BYTES", 8 * 2**20)
     server.sizes = [2**20] * 80
     with pytest.raises(Permanent, match=r"too many objects carry a=b .more than 8 MiB"):
         await kube.list(WHERE, "a=b", keep=_own)

@@ -28,7 +28,7 @@ def asked(count: int) -> Interventions:
 def test_the_oldest_go_first_and_so_many_at_a_time() -> None:
     found = asked(1000)
     names = [act.name for act in found.pending(KEY)]
-    assert len(names) == interventions.AT_A_TIME
+    assert len(names) == interventions.MAX_PENDING
     assert names[:2] == ["i0", "i60"], "both of the first second"
     found.event("DELETED", made(0))
     assert next(iter(found.pending(KEY))).name == "i60"

@@ -13,8 +13,8 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.codegen import admission
 from gatewright.core.model import hash_spec
 from gatewright.plugin import acts, show
-from gatewright.plugin.__main__ import _PLACES, ACTIONS, _parser, main
-from gatewright.plugin.cluster import Failed
+from gatewright.plugin.__main__ import _PLACES, ACTIONS, _make_parser, main
+from gatewright.plugin.cluster import RequestFailed
 from tests.golden import endings
 from tests.unit.sim import spec
 
@@ -27,7 +27,7 @@ def test_there_is_a_command_for_each_action():
 def test_a_command_takes_what_its_action_may_say_and_no_more(action: str):
     wanted = {("stage", OF_STAGE), ("step", OF_STEP), ("gate", OF_GATE), ("follow-up", OF_FOLLOW_UP)}
     assert set(_PLACES.get(action, ())) == {field for field, actions in wanted if action.capitalize() in actions}
-    options = _parser().parse_args([action, "web", "-n", "shop", "--reason", "because", "--run", "3"])
+    options = _make_parser().parse_args([action, "web", "-n", "shop", "--reason", "because", "--run", "3"])
     assert (options.name, options.namespace, options.reason, options.run) == ("web", "shop", "because", 3)
 
 
@@ -54,14 +54,14 @@ def test_a_kubeconfig_that_is_not_there_is_said_to_be_so(tmp_path: Any, capsys: 
     ],
 )  # fmt: skip
 def test_when_a_release_is_at_rest_and_how(name: str, code: int | None):
-    assert acts.settled(endings.kept(name)) == code
+    assert acts.exit_code_at_rest(endings.kept(name)) == code
 
 
 def test_a_spec_that_was_not_looked_at_yet_is_not_at_rest():
     release = endings.kept("promoted")
     release["metadata"]["generation"] += 1
-    assert acts.settled(release) is None
-    assert acts.settled({"metadata": {"generation": 1}}) is None
+    assert acts.exit_code_at_rest(release) is None
+    assert acts.exit_code_at_rest({"metadata": {"generation": 1}}) is None
 
 
 class Fake:
@@ -108,28 +108,28 @@ def run(number: int, outcome: str | None = None) -> dict[str, Any]:
         (acts.InterventionRequest("web", "Approve"), [{"run": run(2)}], 2, 3),
         (RETRY, [{"run": run(1, "RolledBack")}, {"run": run(2)}, {"run": run(2, "Promoted")}], 2, 0),
         (RETRY, [{"run": run(1, "RolledBack"), "state": "Promoted"}], 2, 0),
-        (RETRY, [Failed("away"), Failed("busy", 429), {"run": run(2, "Promoted")}], 2, 0),
+        (RETRY, [RequestFailed("away"), RequestFailed("busy", 429), {"run": run(2, "Promoted")}], 2, 0),
     ],
 )
 def test_how_waiting_for_the_end_of_a_run_ends(wish: Any, statuses: list[Any], number: int, code: int):
-    assert acts.over(Fake(*statuses), wish, number, 30.0)[0] == code  # type: ignore[arg-type]
+    assert acts.wait_for_end(Fake(*statuses), wish, number, 30.0)[0] == code  # type: ignore[arg-type]
 
 
 def test_a_release_that_is_gone_is_not_waited_for():
-    with pytest.raises(Failed):
-        acts.over(Fake(Failed("gone", 404)), ROLLBACK, 1, 30.0)  # type: ignore[arg-type]
+    with pytest.raises(RequestFailed):
+        acts.wait_for_end(Fake(RequestFailed("gone", 404)), ROLLBACK, 1, 30.0)  # type: ignore[arg-type]
 
 
 def test_which_run_a_wish_is_about():
     paused, ended = {"status": {"run": run(2), "runs": 2}}, {"status": {"run": run(2, "RolledBack"), "runs": 2}}
-    assert acts.meant(RETRY, paused, {"run": 2}) == 2
-    assert acts.meant(RETRY, ended, {"run": 2}) == 3
-    assert acts.meant(ROLLBACK, paused, {"run": 2}) == 2
+    assert acts.meant_run(RETRY, paused, {"run": 2}) == 2
+    assert acts.meant_run(RETRY, ended, {"run": 2}) == 3
+    assert acts.meant_run(ROLLBACK, paused, {"run": 2}) == 2
 
 
 def test_an_answer_that_does_not_come_is_none():
-    assert acts.answered(Fake({}), "a", 5.0) is None  # type: ignore[arg-type]
-    assert acts.answered(Fake({}, {"result": "Refused"}), "a", 99.0) == {"result": "Refused"}  # type: ignore[arg-type]
+    assert acts.wait_for_answer(Fake({}), "a", 5.0) is None  # type: ignore[arg-type]
+    assert acts.wait_for_answer(Fake({}, {"result": "Refused"}), "a", 99.0) == {"result": "Refused"}  # type: ignore[arg-type]
 
 
 def test_only_groups_that_are_asked_for_are_shown():
@@ -141,13 +141,15 @@ def test_only_groups_that_are_asked_for_are_shown():
         "status": {"run": {"id": 7}},
     }
     cluster: Any = Fake({}, groups=("managers", "system:authenticated", "payroll"))
-    made = acts.intervention(cluster, acts.InterventionRequest("web", "Approve", gate="go", reason="calm"), release)
+    made = acts.build_intervention(
+        cluster, acts.InterventionRequest("web", "Approve", gate="go", reason="calm"), release
+    )
     assert made["spec"] == {
         "release": "web", "action": "Approve", "by": "ana", "groups": ["managers"], "run": 7, "gate": "go", "reason": "calm",
     }  # fmt: skip
-    assert "groups" not in acts.intervention(cluster, acts.InterventionRequest("web", "Confirm"), release)["spec"]
+    assert "groups" not in acts.build_intervention(cluster, acts.InterventionRequest("web", "Confirm"), release)["spec"]
     chosen = acts.InterventionRequest("web", "Approve", groups=("payroll",), run=3)
-    assert acts.intervention(cluster, chosen, release)["spec"] | {"by": ""} == {
+    assert acts.build_intervention(cluster, chosen, release)["spec"] | {"by": ""} == {
         "release": "web", "action": "Approve", "by": "", "groups": ["payroll"], "run": 3,
     }  # fmt: skip
 
@@ -158,49 +160,55 @@ def released(**run: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("action", ["Approve", "Confirm", "Skip", "Promote"])
 def test_who_lets_something_go_on_names_the_spec_that_the_run_has_pinned(action: str):
-    made = acts.intervention(Fake({}), acts.InterventionRequest("web", action), released())  # type: ignore[arg-type]
+    made = acts.build_intervention(Fake({}), acts.InterventionRequest("web", action), released())  # type: ignore[arg-type]
     assert made["spec"]["specHash"] == "a" * 32
     for wish in (
         acts.InterventionRequest("web", action, spec_hash="b" * 32),
         acts.InterventionRequest("web", action, spec_hash=""),
     ):
-        made = acts.intervention(Fake({}), wish, released())  # type: ignore[arg-type]
+        made = acts.build_intervention(Fake({}), wish, released())  # type: ignore[arg-type]
         assert made["spec"].get("specHash", "") == wish.spec_hash
 
 
 @pytest.mark.parametrize("action", ["Reject", "Rollback", "Abort", "Pause", "Resume"])
 def test_who_says_no_is_heard_whatever_was_edited(action: str):
-    assert "specHash" not in acts.intervention(Fake({}), acts.InterventionRequest("web", action), released())["spec"]  # type: ignore[arg-type]
+    assert (
+        "specHash" not in acts.build_intervention(Fake({}), acts.InterventionRequest("web", action), released())["spec"]
+    )  # type: ignore[arg-type]
 
 
 def test_a_run_that_is_over_has_nothing_to_be_looked_at():
-    made = acts.intervention(Fake({}), acts.InterventionRequest("web", "Confirm"), released(outcome="RollbackFailed"))  # type: ignore[arg-type]
+    made = acts.build_intervention(
+        Fake({}), acts.InterventionRequest("web", "Confirm"), released(outcome="RollbackFailed")
+    )  # type: ignore[arg-type]
     assert "specHash" not in made["spec"]
 
 
 @pytest.mark.parametrize("outcome", [None, "RolledBack"])
 def test_a_retry_names_the_spec_as_it_is_now(outcome: str | None):
     release = released(outcome=outcome)
-    made = acts.intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)  # type: ignore[arg-type]
+    made = acts.build_intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)  # type: ignore[arg-type]
     assert made["spec"]["specHash"] == hash_spec(ReleaseSpec.model_validate(spec()))
     release["spec"]["fromTheFuture"] = True
-    assert "specHash" not in acts.intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)["spec"]  # type: ignore[arg-type]
+    assert (
+        "specHash" not in acts.build_intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)["spec"]
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_command_takes_a_hash_where_its_action_may_say_one(action: str):
     arguments = [action, "web", "--spec-hash", "a" * 32]
     if action.capitalize() in OF_SPEC:
-        assert _parser().parse_args(arguments).spec_hash == "a" * 32
+        assert _make_parser().parse_args(arguments).spec_hash == "a" * 32
     else:
         with pytest.raises(SystemExit):
-            _parser().parse_args(arguments)
+            _make_parser().parse_args(arguments)
 
 
 def test_what_an_edit_has_changed_is_shown():
     release = endings.kept("paused")
     release["status"]["run"] |= {"edits": ["guard health removed", "vars.a changed"], "specHash": "a" * 32}
-    lines = show.explain(release, datetime(2026, 1, 1, tzinfo=UTC))
+    lines = show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
     assert "Edited:     guard health removed, vars.a changed" in lines
     assert f"Spec hash:  {'a' * 32}" in lines
 
@@ -209,7 +217,9 @@ def test_a_release_that_never_ran_is_acted_on_without_a_run():
     cluster: Any = Fake({})
     assert (
         "run"
-        not in acts.intervention(cluster, acts.InterventionRequest("web", "Abort"), {"spec": {"stages": []}})["spec"]
+        not in acts.build_intervention(cluster, acts.InterventionRequest("web", "Abort"), {"spec": {"stages": []}})[
+            "spec"
+        ]
     )
 
 
@@ -218,15 +228,15 @@ def test_a_release_that_never_ran_is_acted_on_without_a_run():
     [(-3, "0s"), (0, "0s"), (59.6, "1m"), (182, "3m2s"), (7500, "2h5m"), (360000, "4d4h"), (86400, "1d")],
 )
 def test_times_are_short(seconds: float, text: str):
-    assert show.span(seconds) == text
+    assert show.time_span(seconds) == text
 
 
 def test_a_terminal_is_not_given_what_it_would_obey():
-    assert show.clean("red \x1b[31mtext\nmore\u202e") == "red  [31mtext more "
+    assert show.clean_text("red \x1b[31mtext\nmore\u202e") == "red  [31mtext more "
     release = endings.kept("paused")
     release["status"]["message"] = "evil\x1b]0;title\x07\nnew line"
     release["status"]["run"]["people"] = ["Skip by \x1b[2J"]
-    for lines in (show.explain(release, datetime(2026, 1, 1, tzinfo=UTC)), [show.moment(release)]):
+    for lines in (show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC)), [show.release_line(release)]):
         assert not any(ord(char) < 32 for line in lines for char in line)
 
 
@@ -234,8 +244,8 @@ def test_a_long_sentence_is_cut_unless_there_is_room():
     release = endings.kept("paused")
     release["status"]["waitingFor"]["message"] = "x" * 500
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    assert "x" * 81 not in show.releases([release], now)[1]
-    assert "x" * 500 in show.releases([release], now, wide=True)[1]
+    assert "x" * 81 not in show.release_table([release], now)[1]
+    assert "x" * 500 in show.release_table([release], now, wide=True)[1]
 
 
 def test_a_follow_up_is_confirmed_for_the_run_that_it_follows():
@@ -244,9 +254,9 @@ def test_a_follow_up_is_confirmed_for_the_run_that_it_follows():
     rows += [row | {"run": 7, "state": "Done"} for row in rows] + [row | {"run": 3, "state": "Overdue"} for row in rows]
     release["status"]["run"]["id"] = 9
     wish = acts.InterventionRequest("web", "Confirm", follow_up="feedback")
-    found = acts.intervention(Fake({}), wish, release)["spec"]  # type: ignore[arg-type]
+    found = acts.build_intervention(Fake({}), wish, release)["spec"]  # type: ignore[arg-type]
     assert found == {"release": "web", "action": "Confirm", "by": "ana", "run": 3, "followUp": "feedback"}
-    options = _parser().parse_args(["confirm", "web", "--follow-up", "feedback"])
+    options = _make_parser().parse_args(["confirm", "web", "--follow-up", "feedback"])
     assert options.follow_up == "feedback"
 
 
@@ -254,14 +264,14 @@ def test_the_end_of_a_log_is_shown_a_line_each():
     release = endings.kept("rolled_back")
     step = release["status"]["run"]["stages"][0]["steps"][0]
     step["message"] = "dpl_2 is ERROR; its log ends: Installing / Type error: x\x1b[31m / exit 1"
-    lines = show.explain(release, datetime(2026, 1, 1, tzinfo=UTC))
+    lines = show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
     name = f"{release['status']['run']['stages'][0]['name']}/{step['name']}:"
     at = lines.index("Ends of logs:")
     assert lines[at + 1 : at + 5] == [f"  {name}", "    Installing", "    Type error: x [31m", "    exit 1"]
     assert any(line.endswith("dpl_2 is ERROR") for line in lines)
     undo = release["status"]["run"]["rollback"]["undo"][0]
     undo["message"] = "job restore: Failed; exit code 1; its log ends: connecting / no such file"
-    lines = show.explain(release, datetime(2026, 1, 1, tzinfo=UTC))
+    lines = show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
     at = lines.index(f"  {undo['subject']}:")
     assert lines[at + 1 : at + 3] == ["    connecting", "    no such file"]
     assert any(line.endswith("job restore: Failed; exit code 1") for line in lines)

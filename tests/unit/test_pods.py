@@ -20,7 +20,9 @@ def pod(template: str, made: str, reason: str = "", gone: bool = False) -> dict[
 
 
 def test_a_crashing_pod_of_the_newest_template_is_the_reason():
-    found = pods.trouble([pod("old", "2026-01-01T00:00:00Z"), pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff")])
+    found = pods.describe_hindrance(
+        [pod("old", "2026-01-01T00:00:00Z"), pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff")]
+    )
     assert found == "container app, image shop/web:new: the container crashes again and again (CrashLoopBackOff)"
 
 
@@ -28,7 +30,7 @@ def test_a_crash_is_said_with_how_the_container_ended():
     crashing = pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff")
     ended = {"exitCode": 128, "reason": "StartError", "message": 'exec: "sh": executable file not found in $PATH'}
     crashing["status"]["containerStatuses"][0]["lastState"] = {"terminated": ended}
-    found = pods.trouble([crashing])
+    found = pods.describe_hindrance([crashing])
     assert found is not None
     assert found.endswith('ended with exit code 128 (StartError): exec: "sh": executable file not found in $PATH')
 
@@ -40,25 +42,29 @@ def test_a_pod_that_never_gets_ready_is_named():
     message = "containers with unready status: [app]"
     ready = {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:05Z", "message": message}
     slow["status"] |= {"phase": "Running", "conditions": [ready]}
-    found = pods.unready([slow], now)
+    found = pods.find_unready([slow], now)
     assert found is not None and not found.hopeless
     assert found.message.endswith(f"pod web-1 is not ready since 2026-01-01T00:00:05Z: {message}")
-    assert pods.unready([slow], now - timedelta(seconds=40)) is None, "most need a while to start"
+    assert pods.find_unready([slow], now - timedelta(seconds=40)) is None, "most need a while to start"
 
 
 def test_a_crashing_pod_of_the_version_that_is_replaced_is_none():
     assert (
-        pods.trouble([pod("old", "2026-01-01T00:00:00Z", "CrashLoopBackOff"), pod("new", "2026-01-01T00:01:00Z")])
+        pods.describe_hindrance(
+            [pod("old", "2026-01-01T00:00:00Z", "CrashLoopBackOff"), pod("new", "2026-01-01T00:01:00Z")]
+        )
         is None
     )
 
 
 def test_a_pod_that_is_going_away_is_none():
-    assert pods.trouble([pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff", gone=True)]) is None
+    assert pods.describe_hindrance([pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff", gone=True)]) is None
 
 
 def test_of_pods_that_were_made_in_the_same_second_each_may_be_the_newest():
-    found = pods.trouble([pod("old", "2026-01-01T00:00:00Z"), pod("new", "2026-01-01T00:00:00Z", "ImagePullBackOff")])
+    found = pods.describe_hindrance(
+        [pod("old", "2026-01-01T00:00:00Z"), pod("new", "2026-01-01T00:00:00Z", "ImagePullBackOff")]
+    )
     assert found is not None and "image shop/web:new" in found
 
 
@@ -82,7 +88,7 @@ def test_of_pods_that_were_made_in_the_same_second_each_may_be_the_newest():
 def test_only_what_cannot_heal_by_itself_is_hopeless(reason: str, message: str, hopeless: bool) -> None:
     one = pod("new", "2026-01-01T00:01:00Z", reason)
     one["status"]["containerStatuses"][0]["state"]["waiting"]["message"] = message
-    found = pods.hindrance([one])
+    found = pods.find_hindrance([one])
     assert found is not None and found.hopeless is hopeless
     assert reason in found.message and found.message.endswith(message)
 
@@ -99,7 +105,7 @@ def test_what_is_hopeless_is_said_first_and_what_waits_for_room_last() -> None:
     made = "2026-01-01T00:01:00Z"
     waits, crashes, hopeless = unscheduled("new", made), pod("new", made, "CrashLoopBackOff"), pod("new", made)
     hopeless["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "InvalidImageName"}}
-    assert "InvalidImageName" in str(pods.trouble([waits, crashes, hopeless]))
-    assert "CrashLoopBackOff" in str(pods.trouble([waits, crashes]))
-    assert pods.trouble([waits]) == "pod new cannot be scheduled: 0/3 nodes"
-    assert pods.trouble([unscheduled("old", "2026-01-01T00:00:00Z"), pod("new", made)]) is None
+    assert "InvalidImageName" in str(pods.describe_hindrance([waits, crashes, hopeless]))
+    assert "CrashLoopBackOff" in str(pods.describe_hindrance([waits, crashes]))
+    assert pods.describe_hindrance([waits]) == "pod new cannot be scheduled: 0/3 nodes"
+    assert pods.describe_hindrance([unscheduled("old", "2026-01-01T00:00:00Z"), pod("new", made)]) is None

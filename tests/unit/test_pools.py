@@ -12,13 +12,13 @@ from kubernetes.aio import client as kubernetes_client
 
 from gatewright.ports import Retryable
 from gatewright.runtime.cluster import kube as kube_module
-from gatewright.runtime.cluster.kube import REQUESTS, Kube, path, whose
-from gatewright.runtime.cluster.leader import Lost
+from gatewright.runtime.cluster.kube import REQUESTS, Kube, api_path, whose
+from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.cluster.turnstile import Turnstile
 from gatewright.runtime.cluster.watch import Watch
 
 MANY = REQUESTS + 6
-LEASE = path("coordination.k8s.io/v1", "leases", "gatewright", "gatewright")
+LEASE = api_path("coordination.k8s.io/v1", "leases", "gatewright", "gatewright")
 
 
 class Server:
@@ -80,7 +80,7 @@ async def test_watches_take_no_connection_of_requests_and_of_the_lease(server: S
     try:
         assert await _reaches(MANY, "streams", server) == MANY
         assert (await asyncio.wait_for(kube.get(LEASE), 5))["metadata"]
-        assert await asyncio.wait_for(kube.list(path("v1", "configmaps", "shop")), 5) == []
+        assert await asyncio.wait_for(kube.list(api_path("v1", "configmaps", "shop")), 5) == []
     finally:
         for task in tasks:
             task.cancel()
@@ -88,10 +88,12 @@ async def test_watches_take_no_connection_of_requests_and_of_the_lease(server: S
 
 
 async def test_a_namespace_whose_requests_are_stuck_leaves_connections_to_others(server: Server, kube: Kube) -> None:
-    stuck = [asyncio.create_task(kube.get(path("v1", "secrets", "stuck", str(number)))) for number in range(2 * MANY)]
+    stuck = [
+        asyncio.create_task(kube.get(api_path("v1", "secrets", "stuck", str(number)))) for number in range(2 * MANY)
+    ]
     try:
         await _reaches(REQUESTS // 2, "stuck", server)
-        assert (await asyncio.wait_for(kube.get(path("v1", "secrets", "shop", "a")), 5))["metadata"]
+        assert (await asyncio.wait_for(kube.get(api_path("v1", "secrets", "shop", "a")), 5))["metadata"]
         assert (await asyncio.wait_for(kube.get(LEASE), 5))["metadata"]
         assert server.under_way["stuck"] == REQUESTS // 2
         server.let_go.set()
@@ -105,7 +107,7 @@ async def test_a_namespace_whose_requests_are_stuck_leaves_connections_to_others
 async def test_who_waits_too_long_for_its_own_namespace_is_told_so(
     server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = path("v1", "secrets", "stuck", "a")
+    where = api_path("v1", "secrets", "stuck", "a")
     stuck = [asyncio.create_task(kube.get(where)) for _ in range(REQUESTS // 2)]
     await _reaches(REQUESTS // 2, "stuck", server)
     monkeypatch.setattr(kube_module, "TURN_TIMEOUT_S", 0.01)
@@ -117,12 +119,12 @@ async def test_who_waits_too_long_for_its_own_namespace_is_told_so(
 
 async def test_only_a_lease_passes_the_fence(kube: Kube) -> None:
     def closed() -> None:
-        raise Lost("not ours")
+        raise LeaseLost("not ours")
 
     kube.fence = closed
     await kube.replace(LEASE, {})
-    for where in (path("v1", "configmaps", "shop", "leases"), path("v1", "secrets", "shop", "leases-of-flats")):
-        with pytest.raises(Lost):
+    for where in (api_path("v1", "configmaps", "shop", "leases"), api_path("v1", "secrets", "shop", "leases-of-flats")):
+        with pytest.raises(LeaseLost):
             await kube.replace(where, {})
 
 
@@ -132,11 +134,11 @@ REVIEW = {"spec": {"resourceAttributes": {"namespace": "shop"}}}
 @pytest.mark.parametrize(
     ("where", "body", "namespace"),
     [
-        (path("v1", "secrets", "shop", "a"), None, "shop"),
-        (path("apps/v1", "deployments", "shop") + "?limit=1", None, "shop"),
-        (path("apps/v1", "deployments"), None, ""),
-        (path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), REVIEW, "shop"),
-        (path("v1", "secrets", "shop", "a"), {"spec": {"resourceAttributes": {"namespace": "other"}}}, "shop"),
+        (api_path("v1", "secrets", "shop", "a"), None, "shop"),
+        (api_path("apps/v1", "deployments", "shop") + "?limit=1", None, "shop"),
+        (api_path("apps/v1", "deployments"), None, ""),
+        (api_path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), REVIEW, "shop"),
+        (api_path("v1", "secrets", "shop", "a"), {"spec": {"resourceAttributes": {"namespace": "other"}}}, "shop"),
     ],
 )
 def test_whose_a_request_is(where: str, body: object, namespace: str) -> None:

@@ -87,11 +87,11 @@ def test_a_connection_that_came_or_went_in_a_gap_is_found() -> None:
     async def found() -> list[bool]:
         reconciler = Controller(cast(Any, There()), cast(Any, _Leader()), SETTINGS)
         where = "/apis/gatewright.dev/v1alpha1/namespaces/shop/connections"
-        reconciler._own_told(f"{where}/old", "ADDED", connection("old"))
+        reconciler._own_object_event(f"{where}/old", "ADDED", connection("old"))
         assert reconciler.links.uid("shop", "old") == "old"
         reconciler._acting = True
-        reconciler._doubt_own("/connections/")
-        await asyncio.gather(*reconciler.aside.tasks)
+        reconciler._on_own_watch_gap("/connections/")
+        await asyncio.gather(*reconciler.run_beside.tasks)
         known = [reconciler.links.uid("shop", name) is not None for name in ("old", "new")]
         await reconciler.stop()
         return known
@@ -99,7 +99,7 @@ def test_a_connection_that_came_or_went_in_a_gap_is_found() -> None:
     assert asyncio.run(found()) == [False, True]
 
 
-@pytest.mark.parametrize("act", [handlers.perform, handlers.follow])
+@pytest.mark.parametrize("act", [handlers.perform_operation, handlers.follow_operation])
 def test_an_operation_that_nobody_handles_is_an_error(act: Any) -> None:
     operation = Operation("1.x", cast(Any, "traffic"), "mesh/web")
     with pytest.raises(Permanent, match="nobody knows how to traffic mesh/web"):

@@ -9,12 +9,12 @@ from functools import partial
 import pytest
 
 from gatewright.runtime import costs, usage
-from gatewright.runtime.queue import KeyedQueue
-from gatewright.runtime.shares import MANY, Shares
+from gatewright.runtime.queue import WorkQueue
+from gatewright.runtime.shares import TIDY_ABOVE, NamespaceLimits
 from gatewright.runtime.usage import BURST_S, MOST_DEBT_S, PART, Usage
 
 
-async def drain(queue: KeyedQueue[str]) -> list[str]:
+async def drain(queue: WorkQueue[str]) -> list[str]:
     taken = []
     while len(queue):
         key = await queue.take()
@@ -24,7 +24,7 @@ async def drain(queue: KeyedQueue[str]) -> list[str]:
 
 
 async def test_a_key_stands_once_and_urgent_keys_go_first():
-    queue: KeyedQueue[str] = KeyedQueue()
+    queue: WorkQueue[str] = WorkQueue()
     for key in ("a", "b", "a", "c"):
         queue.add(key)
     queue.add("c", urgent=True)
@@ -32,7 +32,7 @@ async def test_a_key_stands_once_and_urgent_keys_go_first():
 
 
 async def test_a_key_added_while_it_is_worked_on_comes_again_afterwards_and_not_before():
-    queue: KeyedQueue[str] = KeyedQueue()
+    queue: WorkQueue[str] = WorkQueue()
     queue.add("a")
     assert await queue.take() == "a"
     queue.add("a")
@@ -43,7 +43,7 @@ async def test_a_key_added_while_it_is_worked_on_comes_again_afterwards_and_not_
 
 
 async def test_the_earliest_wake_up_of_a_key_counts():
-    queue: KeyedQueue[str] = KeyedQueue(workers=2)
+    queue: WorkQueue[str] = WorkQueue(workers=2)
     queue.add_after("a", 5)
     queue.add_after("a", 0.02)
     queue.add_after("a", 1)
@@ -56,7 +56,7 @@ async def test_the_earliest_wake_up_of_a_key_counts():
 
 
 async def test_a_forgotten_key_is_not_woken():
-    queue: KeyedQueue[str] = KeyedQueue()
+    queue: WorkQueue[str] = WorkQueue()
     queue.add_after("a", 0.01)
     queue.forget("a")
     await asyncio.sleep(0.05)
@@ -69,12 +69,12 @@ async def test_a_forgotten_key_is_not_woken():
 Place = tuple[str, str]
 
 
-def shared(workers: int, reserved: int = 0, pressing: set[Place] | None = None) -> KeyedQueue[Place]:
+def shared(workers: int, reserved: int = 0, pressing: set[Place] | None = None) -> WorkQueue[Place]:
     undoing = pressing or set()
-    return KeyedQueue(lambda key: key[0], lambda key: key in undoing, workers, reserved)
+    return WorkQueue(lambda key: key[0], lambda key: key in undoing, workers, reserved)
 
 
-async def taken(queue: KeyedQueue[Place], workers: int, reserved: bool = False) -> list[Place]:
+async def taken(queue: WorkQueue[Place], workers: int, reserved: bool = False) -> list[Place]:
     """What so many workers get now; whoever gets nothing goes away again."""
     tasks = [asyncio.ensure_future(queue.take(reserved)) for _ in range(workers)]
     await asyncio.sleep(0)
@@ -157,7 +157,7 @@ async def test_what_was_given_to_a_worker_that_is_stopped_is_not_lost_for_the_ot
 
 
 async def test_what_was_forgotten_does_not_pile_up() -> None:
-    queue: KeyedQueue[str] = KeyedQueue()
+    queue: WorkQueue[str] = WorkQueue()
     for number in range(5000):
         queue.add_after(str(number), 3600)
         queue.forget(str(number))
@@ -165,12 +165,12 @@ async def test_what_was_forgotten_does_not_pile_up() -> None:
 
 
 async def test_shares_of_namespaces_that_do_nothing_are_forgotten() -> None:
-    shares = Shares(2)
+    shares = NamespaceLimits(2)
     held = shares.of("held")
     await held.acquire()
-    for number in range(10 * MANY):
+    for number in range(10 * TIDY_ABOVE):
         shares.of(str(number))
-    assert len(shares._found) <= 2 * MANY and shares.of("held") is held
+    assert len(shares._found) <= 2 * TIDY_ABOVE and shares.of("held") is held
 
 
 # --- what passes cost
@@ -189,7 +189,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-async def order(queue: KeyedQueue[Place], count: int, cost: dict[str, float]) -> list[str]:
+async def order(queue: WorkQueue[Place], count: int, cost: dict[str, float]) -> list[str]:
     """Whose keys one worker gets, when each pass of a share costs that much."""
     got = []
     for _ in range(count):

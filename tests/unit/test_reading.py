@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from gatewright.runtime import controller
-from gatewright.runtime.parse import Written
+from gatewright.runtime.parse import WrittenSpec
 from gatewright.runtime.reading import BURST, SHARE, URGENT_WAIT, Reading
 from gatewright.runtime.tracked import TrackedRelease
 from tests.unit.test_deep import Passes, There, of, reconciler, until
@@ -39,15 +39,15 @@ def test_a_namespace_takes_its_share_after_a_burst_and_no_more() -> None:
 def costly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Each spec takes a second of CPU to be read; the versions that were."""
     clock, seen = [0.0], []
-    read = Written.read
+    read = WrittenSpec.read
 
-    def slow(self: Written) -> Any:
+    def slow(self: WrittenSpec) -> Any:
         if self.problems is None:
             clock[0] += 1.0
             seen.append(self.text.decode())
         return read(self)
 
-    monkeypatch.setattr(Written, "read", slow)
+    monkeypatch.setattr(WrittenSpec, "read", slow)
     monkeypatch.setattr(controller.time, "thread_time", lambda: clock[0])
     return seen
 

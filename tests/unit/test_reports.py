@@ -19,15 +19,15 @@ from gatewright.api.jobs import REPORT_FORMATS, Job, JobReport
 from gatewright.api.status import ReleaseStatus
 from gatewright.codegen import rbac
 from gatewright.core.model import Operation, Progress, View
-from gatewright.ports import Conflict, Keep, NotFound, Permanent, Retryable, all_of_it
+from gatewright.ports import Conflict, Keep, NotFound, Permanent, Retryable, keep_whole_object
 from gatewright.providers.registry import REPORTS
-from gatewright.providers.reports.finding import plain
+from gatewright.providers.reports.finding import plain_line
 from gatewright.runtime import observe
 from gatewright.runtime.cluster.cached import CachedCluster, UncachedReader
-from gatewright.runtime.cluster.children import meta
+from gatewright.runtime.cluster.children import child_metadata
 from gatewright.runtime.execution import job_pods, job_reports
 from gatewright.runtime.execution.jobs import create_job, follow_job, job_trouble
-from gatewright.runtime.tracked import Known, TrackedRelease
+from gatewright.runtime.tracked import OperationState, TrackedRelease
 
 SAMPLES = Path(__file__).resolve().parents[1] / "contract" / "reports"
 PASSED = (SAMPLES / "playwright-passed.json").read_text()
@@ -49,7 +49,10 @@ class Cluster:
 
     def __init__(self, complete: bool = True, succeeded: int = 1) -> None:
         condition = {"type": "Complete" if complete else "Failed", "status": "True"} | ({} if complete else BACKOFF)
-        metadata = meta(VIEW, "foco-smoke", operation().key) | {"resourceVersion": "1", "uid": f"job-{next(UIDS)}"}
+        metadata = child_metadata(VIEW, "foco-smoke", operation().key) | {
+            "resourceVersion": "1",
+            "uid": f"job-{next(UIDS)}",
+        }
         self.job: dict[str, Any] = {
             "metadata": metadata,
             "spec": {"activeDeadlineSeconds": 20},
@@ -91,7 +94,7 @@ class Cluster:
         return self.job
 
     async def list(
-        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = all_of_it
+        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = keep_whole_object
     ) -> list[dict[str, Any]]:
         if path == "/api/v1/namespaces/shop/events":
             kind, name = (part.partition("=")[2] for part in fields.split(","))
@@ -141,7 +144,7 @@ def test_it_survives_being_pinned_and_expanded() -> None:
 
 
 def test_logs_may_be_read_and_nothing_else_of_a_pod() -> None:
-    text = yaml.safe_load(rbac.rules_text(rbac.needed()))
+    text = yaml.safe_load(rbac.rules_text(rbac.release_access()))
     verbs = {verb for rule in text if "pods/log" in rule["resources"] for verb in rule["verbs"]}
     assert verbs == {"get"}
 
@@ -306,7 +309,7 @@ async def test_a_failure_does_not_wait_for_a_log(problem: Exception) -> None:
 
 
 async def test_a_failure_does_not_wait_for_a_slow_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_reports, "BRIEF", 0.01)
+    monkeypatch.setattr(job_reports, "READ_TIMEOUT_S", 0.01)
     cluster = Cluster(complete=False).pod(FAILED, code=1)
     cluster.slow = 30
     found = await follow(cluster)
@@ -347,10 +350,10 @@ async def test_a_log_that_can_never_be_read_fails_it_in_the_end(monkeypatch: pyt
     found = await job_trouble(UncachedReader(lens), VIEW, wanted)
     assert found is not None and "cannot be read yet" in found.message and not found.hopeless
     entry = TrackedRelease.__new__(TrackedRelease)
-    entry.operations = {wanted.id: Known(Progress("Running"), clock[0])}
+    entry.operations = {wanted.id: OperationState(Progress("Running"), clock[0])}
     for _ in range(130):
         clock[0] += 5
-        await observe._refresh(lens, lens, entry, VIEW, wanted)
+        await observe._refresh_progress(lens, lens, entry, VIEW, wanted)
     progress = entry.operations[wanted.id].progress
     assert progress.state == "Failed"
     assert "GET /log: 500 no route to host" in progress.message
@@ -359,5 +362,5 @@ async def test_a_log_that_can_never_be_read_fails_it_in_the_end(monkeypatch: pyt
 
 def test_words_of_a_report_are_text() -> None:
     """JSON may write half of a surrogate pair, which no status can hold."""
-    said = plain("high in a\ud800b")
+    said = plain_line("high in a\ud800b")
     assert said == "high in a b" and said.encode()

@@ -16,7 +16,7 @@ import yaml
 
 from gatewright.api.release import ReleaseSpec
 from gatewright.core.spec import pinned_spec
-from gatewright.providers.validate import connection_problems, problems
+from gatewright.providers.validate import connection_problems, spec_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/runbook-coverage.md"
@@ -103,7 +103,7 @@ def _item(value: Any, name: str) -> Any:
 def test_the_sample_is_valid() -> None:
     found = dict(specs())
     spec = ReleaseSpec.model_validate(found.pop(""))
-    assert [*problems(spec), *pinned_spec.find_problems(spec)] == []
+    assert [*spec_problems(spec), *pinned_spec.find_problems(spec)] == []
     assert {name: connection_problems(other) for name, other in found.items() if connection_problems(other)} == {}
 
 

@@ -18,8 +18,8 @@ from gatewright.core.run.operations import measure_at
 from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.connections import meter
 from gatewright.runtime import sampler
-from gatewright.runtime.budget import Budget
-from gatewright.runtime.connections import UNPINNED, Pin, Pins
+from gatewright.runtime.budget import MeasurementBudget
+from gatewright.runtime.connections import NO_PINS, Pin, Pins
 from gatewright.runtime.sampler import Key, Sampler
 
 ONE, TWO = ("shop", "one"), ("shop", "two")
@@ -45,7 +45,7 @@ class Asked:
 
     async def measure(self, config: Config, link: OpenConnection) -> Answer:
         self.asked.append((link.name, config.query))
-        meter.count(self.size)
+        meter.add_received(self.size)
         await asyncio.sleep(self.takes)
         return Answer(self.value)
 
@@ -59,7 +59,7 @@ class Links:
     def __init__(self) -> None:
         self.only = "main"
 
-    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> OpenConnection:
+    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS) -> OpenConnection:
         own = pinned[kind, name or ""][0] if (kind, name or "") in pinned else name or self.only
         return OpenConnection(own, own, None, 5.0)
 
@@ -219,14 +219,14 @@ async def test_questions_that_nobody_asks_any_more_are_forgotten(gate: Asked, ro
 
 
 def test_a_namespace_within_its_rate_waits_for_nothing() -> None:
-    budget = Budget(10.0)
+    budget = MeasurementBudget(10.0)
     budget.wants("shop", 0.0, 9.0)
     assert budget.stretch("shop") == 1.0 and budget.over() == []
     assert [budget.turn("shop", 100.0 + number / 10) for number in range(50)] == [0.0] * 50
 
 
 def test_what_is_more_is_spread_and_nobody_else_waits() -> None:
-    budget = Budget(10.0)
+    budget = MeasurementBudget(10.0)
     turns = [budget.turn("noisy", 100.0) for _ in range(120)]
     assert turns[:20] == [0.0] * 20, "a burst after a quiet time"
     assert turns[-1] == pytest.approx(119 / 10 - 2.0)
@@ -236,14 +236,14 @@ def test_what_is_more_is_spread_and_nobody_else_waits() -> None:
 
 
 def test_long_answers_take_turns_as_well() -> None:
-    budget = Budget(10.0)
+    budget = MeasurementBudget(10.0)
     for _ in range(10):
         budget.spend("noisy", 100.0, 16)
     assert budget.turn("noisy", 100.0) == pytest.approx(14.0)
 
 
 def test_intervals_of_a_namespace_that_asks_too_much_grow_and_shrink_together() -> None:
-    budget = Budget(10.0)
+    budget = MeasurementBudget(10.0)
     for _ in range(1000):
         budget.wants("noisy", 0.0, 1 / 3)
     assert budget.stretch("noisy") == pytest.approx(1000 / 3 / 10, rel=1e-5)
@@ -302,11 +302,11 @@ async def test_one_namespace_measures_so_many_at_a_time(gate: Asked) -> None:
         ), None, {}) for number in range(60)
     ]  # fmt: skip
     room.sampler.watch(("noisy", "one"), many)
-    await room.until(lambda: len(gate.asked) >= sampler.AT_ONCE)
+    await room.until(lambda: len(gate.asked) >= sampler.MAX_PER_NAMESPACE)
     room.sampler.watch(("shop", "one"), [asked()])
-    await room.until(lambda: len(gate.asked) == sampler.AT_ONCE + 1)
+    await room.until(lambda: len(gate.asked) == sampler.MAX_PER_NAMESPACE + 1)
     await asyncio.sleep(0.05)
-    assert len(gate.asked) == sampler.AT_ONCE + 1
+    assert len(gate.asked) == sampler.MAX_PER_NAMESPACE + 1
     await room.sampler.close()
 
 

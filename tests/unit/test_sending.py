@@ -21,7 +21,7 @@ from gatewright.core.model import Delivery
 from gatewright.core.report.notifications import channel_of, channels_of
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Message, OpenConnection, Permanent, Retryable
-from gatewright.runtime.parse import spec_of, written
+from gatewright.runtime.parse import spec_of, written_spec_of
 from gatewright.runtime.telling import notifications
 from gatewright.runtime.telling.notifications import Notifications
 from gatewright.runtime.tracked import Key, TrackedRelease
@@ -144,7 +144,7 @@ class Room:
 async def room(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
     found = Room()
     monkeypatch.setattr(notifications, "NOTIFIERS", {"webhook": found.notifier})
-    monkeypatch.setattr(notifications, "DELAYS", (0.0,))
+    monkeypatch.setattr(notifications, "RETRY_DELAYS_S", (0.0,))
     yield found
     await found.notices.close()
 
@@ -237,7 +237,7 @@ async def test_a_receiver_that_hangs_holds_up_its_own_connection_alone(room: Roo
 
 
 async def test_a_receiver_that_hangs_is_given_up_for_now_after_its_time(room: Room, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(notifications, "GRACE", 0.0)
+    monkeypatch.setattr(notifications, "SEND_GRACE_S", 0.0)
     room.notifier.hanging = {"only"}
     room.notices.take(room.release("Started"))
     await room.until(lambda: len(room.notifier.sent) == 2)
@@ -323,7 +323,7 @@ async def test_references_are_put_in(room: Room):
     raw = json.loads(entry._spec.text)
     raw["vars"] = {"team": "blue"}
     raw["notify"] = [{"events": ["Started"], "webhook": {"connection": "$(vars.team)"}}]
-    entry._spec, entry._parsed = written({"metadata": entry.obj["metadata"], "spec": raw}), None
+    entry._spec, entry._parsed = written_spec_of({"metadata": entry.obj["metadata"], "spec": raw}), None
     parsed, _ = spec_of(raw)
     assert parsed is not None
     entry.persisted["notices"][0]["to"] = [channel_of(parsed.notify[0])]

@@ -13,7 +13,7 @@ from gatewright.__main__ import main
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.providers.connections import addresses
 from gatewright.runtime.cluster import api_servers
-from gatewright.runtime.cluster.api_servers import DISCOVERY, SLICE, Servers
+from gatewright.runtime.cluster.api_servers import DISCOVERY_PATH, ENDPOINT_SLICE_PATH, ApiServers
 
 
 class Api:
@@ -27,7 +27,7 @@ class Api:
 
     async def get(self, path: str) -> dict[str, Any]:
         self.asked.append(path)
-        found = self.answers[{SLICE: "slices", DISCOVERY: "discovery"}[path]]
+        found = self.answers[{ENDPOINT_SLICE_PATH: "slices", DISCOVERY_PATH: "discovery"}[path]]
         if isinstance(found, Exception):
             raise found
         return dict(found)
@@ -36,7 +36,7 @@ class Api:
 @pytest.fixture(autouse=True)
 def _open() -> Iterator[None]:
     yield
-    addresses.know(addresses.Server())
+    addresses.set_api_server(addresses.ApiServerPlaces())
 
 
 def refused(*places: str) -> list[str]:
@@ -58,19 +58,19 @@ ANSWERING = {"serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverA
 
 async def test_all_endpoints_and_the_host_of_the_kubeconfig() -> None:
     api = Api(slices=SLICES)
-    assert await Servers(api).look() == api_servers.AGAIN  # type: ignore[arg-type]
+    assert await ApiServers(api).look() == api_servers.LOOKUP_INTERVAL_S  # type: ignore[arg-type]
     assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2"]
-    assert api.asked == [SLICE], "one read of one object"
+    assert api.asked == [ENDPOINT_SLICE_PATH], "one read of one object"
 
 
 @pytest.mark.parametrize("error", [Permanent("GET ...: 403 forbidden"), NotFound("GET ...: 404")])
 async def test_what_may_not_be_read_is_said_once_and_the_rest_counts(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    looking = Servers(Api(slices=error, discovery=ANSWERING))  # type: ignore[arg-type]
+    looking = ApiServers(Api(slices=error, discovery=ANSWERING))  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING, "gatewright.servers"):
         for _ in range(3):
-            assert await looking.look() == api_servers.AGAIN
+            assert await looking.look() == api_servers.LOOKUP_INTERVAL_S
     assert refused(*ALL) == ["10.1.1.1", "10.3.3.3"]
     (record,) = caplog.records
     assert str(error) in record.getMessage() and "EndpointSlice kubernetes in namespace default" in record.getMessage()
@@ -78,13 +78,13 @@ async def test_what_may_not_be_read_is_said_once_and_the_rest_counts(
 
 async def test_what_is_known_stays_known_while_nothing_can_be_read(caplog: pytest.LogCaptureFixture) -> None:
     api = Api(slices=SLICES)
-    looking = Servers(api)  # type: ignore[arg-type]
+    looking = ApiServers(api)  # type: ignore[arg-type]
     await looking.look()
     api.answers["slices"] = Retryable("GET ...: no answer")
-    assert await looking.look() == api_servers.SOON
+    assert await looking.look() == api_servers.LOOKUP_RETRY_S
     assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2"]
     api.answers["slices"] = {"endpoints": [{"addresses": ["10.4.4.4"]}]}
-    assert await looking.look() == api_servers.AGAIN
+    assert await looking.look() == api_servers.LOOKUP_INTERVAL_S
     assert refused(*ALL) == ["10.1.1.1", "10.4.4.4"], "a control plane that was replaced"
 
 
@@ -114,13 +114,13 @@ async def test_addresses_of_the_own_node_and_the_ports_of_the_api_server(
     monkeypatch.setenv("GATEWRIGHT_NODE_ADDRESS", "10.5.5.5, fd00::5")
     (tmp_path / "route").write_text(GATEWAY)
     (tmp_path / "route6").write_text(GATEWAY6)
-    monkeypatch.setattr(api_servers, "ROUTES", tmp_path / "route")
-    monkeypatch.setattr(api_servers, "ROUTES6", tmp_path / "route6")
-    assert api_servers.own_node() == ["10.5.5.5", "fd00::5", "10.244.0.1", "fd00::1"]
+    monkeypatch.setattr(api_servers, "ROUTE_TABLE", tmp_path / "route")
+    monkeypatch.setattr(api_servers, "ROUTE_TABLE6", tmp_path / "route6")
+    assert api_servers.own_node_addresses() == ["10.5.5.5", "fd00::5", "10.244.0.1", "fd00::1"]
 
     slices = {**SLICES, "ports": [{"name": "https", "port": 8443}, {"port": None}]}
     for api in (Api(slices=slices), Api(slices=NotFound("404"), discovery=_answering_at(8443))):
-        await Servers(api).look()  # type: ignore[arg-type]
+        await ApiServers(api).look()  # type: ignore[arg-type]
         assert at(8443, "10.5.5.5", "fd00::5", "10.244.0.1", "fd00::1", "10.0.0.7") == [
             "10.5.5.5", "fd00::5", "10.244.0.1", "fd00::1",
         ]  # fmt: skip
@@ -129,10 +129,10 @@ async def test_addresses_of_the_own_node_and_the_ports_of_the_api_server(
 
 async def test_where_routes_cannot_be_read_the_rest_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GATEWRIGHT_NODE_ADDRESS", raising=False)
-    for name in ("ROUTES", "ROUTES6"):
+    for name in ("ROUTE_TABLE", "ROUTE_TABLE6"):
         monkeypatch.setattr(api_servers, name, tmp_path / "missing")
-    assert api_servers.own_node() == []
-    await Servers(Api(slices=SLICES)).look()  # type: ignore[arg-type]
+    assert api_servers.own_node_addresses() == []
+    await ApiServers(Api(slices=SLICES)).look()  # type: ignore[arg-type]
     assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2"] and at(10250, "10.0.0.7") == ["10.0.0.7"]
 
 
@@ -144,7 +144,7 @@ def _answering_at(port: int) -> dict[str, Any]:
 async def test_a_host_that_is_none_is_left_out(host: str) -> None:
     api = Api(slices=SLICES)
     api.host = host
-    await Servers(api).look()  # type: ignore[arg-type]
+    await ApiServers(api).look()  # type: ignore[arg-type]
     assert refused(*ALL) == ["10.2.2.2", "fd00::2"]
 
 

@@ -41,7 +41,7 @@ def test_which_way_back_is_taken_is_told_on_the_way_and_after_it(notable: bool):
     assert world.status.state == "RolledBack"
     assert undo(world) == (f"{AGAIN}: dpl_3 is production" if notable else None)
     release = {"metadata": {"namespace": "shop", "name": "web"}, "spec": world.spec, "status": dump(world.status)}
-    lines = show.explain(release, datetime(2026, 1, 1, tzinfo=UTC))
+    lines = show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
     assert any(AGAIN in line for line in lines) == notable
 
 

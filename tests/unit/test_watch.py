@@ -95,14 +95,14 @@ async def test_a_refusal_is_a_gap_as_well() -> None:
 
 
 async def test_a_watch_that_hangs_is_dead_and_one_that_tries_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "DEAD", 0.3)
+    monkeypatch.setattr(watch, "DEAD_AFTER_S", 0.3)
     found = Watch(Server(), "apps/v1", "deployments", "", "", print, print)  # type: ignore[arg-type]
     assert found.dead() is None
     await asyncio.sleep(0.4)
     assert found.dead() == "/apis/apps/v1/deployments"
     away = Server(*[[Retryable("the API server is away")] for _ in range(50)])
     trying = Watch(away, "apps/v1", "deployments", "", "", print, away.gap)  # type: ignore[arg-type]
-    monkeypatch.setattr(watch, "DELAYS", (0.05,))
+    monkeypatch.setattr(watch, "RETRY_DELAYS_S", (0.05,))
     task = asyncio.create_task(trying.run())
     for _ in range(8):
         await asyncio.sleep(0.1)
@@ -236,7 +236,7 @@ async def test_what_changes_is_told_as_of_workloads() -> None:
 
 
 async def test_a_watch_of_configmaps_that_hangs_is_said_until_it_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "DEAD", 0.1)
+    monkeypatch.setattr(watch, "DEAD_AFTER_S", 0.1)
     found = (there := Namespaces()).watches(linger=0.1)
     assert found.dead() is None
     found.follow(A, "shop", True)

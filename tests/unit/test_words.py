@@ -66,7 +66,7 @@ async def test_the_newest_pod_that_failed_is_asked() -> None:
 
 
 async def test_a_log_that_hangs_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_reports, "BRIEF", 0.05)
+    monkeypatch.setattr(job_reports, "READ_TIMEOUT_S", 0.05)
     cluster = Cluster(complete=False).pod("late\nlate", code=1)
     cluster.slow = 30.0
     assert (await ended(cluster)).message.endswith("exit code 1")
@@ -123,7 +123,7 @@ async def test_nor_what_one_that_runs_says_now() -> None:
         trouble = await job_trouble(cluster, VIEW, wanted(logs="Never"))  # type: ignore[arg-type]
         assert trouble is None or SHOWN not in trouble.message
     assert cluster.read == []
-    assert job_endings.MEMORY.said(cluster.job["metadata"]["uid"]) == job_endings.SILENT
+    assert job_endings.LAST_WORDS.said(cluster.job["metadata"]["uid"]) == job_endings.SILENT_MESSAGE
 
 
 @pytest.mark.parametrize("complete", [True, False])

@@ -15,7 +15,7 @@ import pytest
 from gatewright.api import KEY
 from gatewright.core.model import Operation, Progress, Standing
 from gatewright.ports import NotFound, Permanent
-from gatewright.providers.targets.template import CONFIG, RESTART
+from gatewright.providers.targets.template import CONFIG_ANNOTATION, RESTART_ANNOTATION
 from gatewright.providers.targets.workload import Workload, WorkloadConfig
 from tests.unit.plain import APP, DEPLOYMENT, NAMESPACE, PODS, Cluster, deployment, manager, template
 
@@ -152,12 +152,12 @@ async def test_a_restart_is_a_mark_on_the_template_and_has_to_be_there(cluster: 
     again = apply(raw(OLD), restart=True)
     await perform(cluster, again)
     annotations = cluster.objects[DEPLOYMENT]["spec"]["template"]["metadata"]["annotations"]
-    assert annotations == {RESTART: again.key}
+    assert annotations == {RESTART_ANNOTATION: again.key}
     complete(cluster)
     assert (await follow(cluster, again)).state == "Succeeded"
     del cluster.template(DEPLOYMENT)["metadata"]["annotations"]
     lost = await follow(cluster, again)
-    assert lost.stuck and f"has lost the annotation {RESTART}" in lost.message
+    assert lost.stuck and f"has lost the annotation {RESTART_ANNOTATION}" in lost.message
 
 
 def captured() -> dict[str, Any]:
@@ -175,7 +175,7 @@ async def mark(cluster: Cluster, config: dict[str, Any] | None = None) -> tuple[
     before = copy.deepcopy(cluster.objects[DEPLOYMENT]["spec"]["template"])
     await perform(cluster, apply(config or captured()))
     after = cluster.objects[DEPLOYMENT]["spec"]["template"]
-    return (after["metadata"].get("annotations") or {}).get(CONFIG), before != after
+    return (after["metadata"].get("annotations") or {}).get(CONFIG_ANNOTATION), before != after
 
 
 async def test_a_redeploy_restarts_pods_where_captured_configuration_has_changed(cluster: Cluster) -> None:
@@ -539,7 +539,7 @@ async def test_a_restore_may_start_pods_anew(cluster: Cluster, whole: bool) -> N
     anew = replace(restore(), restart=True, config=config)
     await perform(cluster, anew, snapshot)
     complete(cluster)
-    assert cluster.template(DEPLOYMENT)["metadata"]["annotations"][RESTART] == anew.key
+    assert cluster.template(DEPLOYMENT)["metadata"]["annotations"][RESTART_ANNOTATION] == anew.key
     assert (await follow(cluster, anew, snapshot)).state == "Succeeded"
     assert (await compare(cluster, replace(anew, restart=False), snapshot=snapshot)).difference == ""
 

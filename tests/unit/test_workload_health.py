@@ -269,7 +269,7 @@ async def test_after_a_restart_of_the_operator_the_pods_are_looked_at_once() -> 
 async def test_a_crash_that_the_counters_do_not_tell_of_any_more_is_found() -> None:
     """The status was written when the pod went down and when it came back; only the latter was seen."""
     cluster = cluster_of(pod("a"), pod("b"), pod("c"))
-    availability.complete(cluster.objects[DEPLOYMENT])
+    availability.record_complete(cluster.objects[DEPLOYMENT])
     assert (await compare(cluster)).trouble == ""
     cluster.objects[f"{PODS}/c"] = crashed("c", 10)
     cluster.change(DEPLOYMENT, readyReplicas=2, availableReplicas=2)
@@ -283,7 +283,7 @@ async def test_while_something_is_wrong_pods_are_asked_every_few_seconds(monkeyp
     cluster = cluster_of(pod("a"), looping("b", 15), available=2)
     clock = [100.0]
     monkeypatch.setattr(availability.time, "monotonic", lambda: clock[0])
-    for seconds in (0.0, 0.5, 1.0, availability.AGAIN, 0.5):
+    for seconds in (0.0, 0.5, 1.0, availability.LOOK_INTERVAL_S, 0.5):
         clock[0] += seconds
         await compare(cluster)
     assert len(cluster.requests("list")) == 2
@@ -317,7 +317,7 @@ async def test_a_pod_that_others_have_made_run_something_else_is_a_difference() 
 async def test_what_no_controller_has_noticed_is_seen_where_an_end_hangs_on_it() -> None:
     one = pod("a")
     cluster = cluster_of(one, pod("b"), pod("c"))
-    availability.complete(cluster.objects[DEPLOYMENT])
+    availability.record_complete(cluster.objects[DEPLOYMENT])
     one["status"]["containerStatuses"][0] |= {"restartCount": 1, "lastState": ended(5)}
     assert (await compare(cluster)).trouble == "" and not cluster.requests("list")
     assert "container app of pod a restarted 1 time" in (await compare(cluster, closely=True)).trouble

@@ -302,7 +302,7 @@ def test_few_pods_of_few_versions_are_compared_with_a_template() -> None:
     ]
     found = web().objects[DEPLOYMENT]
     found["spec"]["template"]["spec"]["containers"][0]["image"] = "shop/web:25"
-    assert {pods.hash_of(pod) for pod in owned.current(found, made)} == {"h25"}
+    assert {pods.hash_of(pod) for pod in owned.current_pods(found, made)} == {"h25"}
     assert Counted.reads <= 50, "some of the latest versions alone"
 
 
@@ -357,5 +357,5 @@ async def test_of_the_pods_that_its_selector_matches_only_its_own_are_kept() -> 
             return listed
 
     cluster = Counted(found.objects)
-    own = await owned.pods_of(cluster, NAMESPACE, cluster.objects[STATEFULSET])
+    own = await owned.list_pods(cluster, NAMESPACE, cluster.objects[STATEFULSET])
     assert [item["metadata"]["name"] for item in own] == ["db-0"] and kept == [1]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.providers.targets import template
-from gatewright.providers.targets.template import Fields
+from gatewright.providers.targets.template import TemplateFields
 
 NAMES = st.sampled_from(["A", "B", "C", "D"])
 CONTAINERS = ("app", "proxy")
@@ -20,7 +20,9 @@ SOURCED = st.builds(
 )
 ENV = st.none() | st.lists(PLAIN | SOURCED, max_size=5)  # of one name there may be several
 IMAGES = st.sampled_from(["shop/web:1", "shop/web:2", "shop/web:2@sha256:00"])
-MARKS = st.none() | st.dictionaries(st.sampled_from(["note", template.RESTART, template.CONFIG]), VALUES, max_size=3)
+MARKS = st.none() | st.dictionaries(
+    st.sampled_from(["note", template.RESTART_ANNOTATION, template.CONFIG_ANNOTATION]), VALUES, max_size=3
+)
 
 
 @st.composite
@@ -38,8 +40,8 @@ def templates(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def changes(draw: st.DrawFn) -> Fields:
-    wanted = Fields()
+def changes(draw: st.DrawFn) -> TemplateFields:
+    wanted = TemplateFields()
     env = st.dictionaries(st.sampled_from(CONTAINERS), st.dictionaries(NAMES, VALUES, max_size=3), max_size=2)
     wanted.take(draw(st.dictionaries(st.sampled_from(CONTAINERS), IMAGES, max_size=2)), draw(env))
     return wanted
@@ -48,36 +50,36 @@ def changes(draw: st.DrawFn) -> Fields:
 @settings(max_examples=150, deadline=None)
 @given(templates(), changes(), changes(), st.booleans())
 def test_what_only_the_run_has_changed_comes_back_to_the_letter(
-    before: dict[str, Any], first: Fields, second: Fields, marks: bool
+    before: dict[str, Any], first: TemplateFields, second: TemplateFields, marks: bool
 ) -> None:
     original = copy.deepcopy(before)
-    now = template.changed(template.changed(before, first), second)
-    assert not template.different(now, second)
+    now = template.change_template(template.change_template(before, first), second)
+    assert not template.list_differences(now, second)
     if marks:
-        template.mark(now, template.RESTART, "k")
-    named = Fields()
+        template.put_annotation(now, template.RESTART_ANNOTATION, "k")
+    named = TemplateFields()
     for one in (first, second):
         named.images |= one.images
         for name, variables in one.env.items():
             named.env.setdefault(name, {}).update(variables)
-    assert template.restored(now, before, named) == original
-    assert template.beside(now, before, named) == []
+    assert template.restore_template(now, before, named) == original
+    assert template.list_foreign_changes(now, before, named) == []
     assert before == original
 
 
 @settings(max_examples=150, deadline=None)
 @given(templates(), templates(), changes())
 def test_what_is_not_named_stays_with_others_and_what_is_named_goes_back(
-    before: dict[str, Any], now: dict[str, Any], named: Fields
+    before: dict[str, Any], now: dict[str, Any], named: TemplateFields
 ) -> None:
     kept = copy.deepcopy(now)
-    found = template.restored(now, before, named)
+    found = template.restore_template(now, before, named)
     assert now == kept
-    wanted = Fields()
+    wanted = TemplateFields()
     wanted.go_back(named, before)
-    assert not template.different(found, wanted)
+    assert not template.list_differences(found, wanted)
     for name in CONTAINERS:
-        back, was, old = (template.containers(item)[name] for item in (found, now, before))
+        back, was, old = (template.containers_by_name(item)[name] for item in (found, now, before))
         assert back["image"] == (old if name in named.images else was)["image"]
         variables = named.env.get(name, {})
         assert [item for item in back.get("env") or [] if item["name"] not in variables] == [
@@ -86,13 +88,13 @@ def test_what_is_not_named_stays_with_others_and_what_is_named_goes_back(
         assert sorted(map(str, (item for item in back.get("env") or [] if item["name"] in variables))) == sorted(
             map(str, (item for item in old.get("env") or [] if item["name"] in variables))
         )
-    assert bool(template.beside(now, before, named)) == (found != before)
-    assert template.restored(found, before, named) == found  # once is enough
+    assert bool(template.list_foreign_changes(now, before, named)) == (found != before)
+    assert template.restore_template(found, before, named) == found  # once is enough
 
 
 @given(templates(), templates())
 def test_a_template_has_no_difference_to_itself_and_one_to_each_other(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    assert template.named_differences(one, copy.deepcopy(one)) == []
-    assert bool(template.named_differences(one, other)) == (one != other)
+    assert template.name_differences(one, copy.deepcopy(one)) == []
+    assert bool(template.name_differences(one, other)) == (one != other)

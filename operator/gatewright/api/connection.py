@@ -23,7 +23,7 @@ class HttpAccess(Model):
     headers: Annotated[dict[Header, SecretSource], Field(max_length=10)] = {}
     """Further headers, their values from Secrets."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
         headers = {name: value(source) for name, source in self.headers.items()}
         if self.bearerToken is not None:

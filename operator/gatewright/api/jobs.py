@@ -31,7 +31,7 @@ class EnvSource(Model):
     """A key of a ConfigMap."""
 
     @model_validator(mode="after")
-    def _one(self) -> EnvSource:
+    def _require_one(self) -> EnvSource:
         if (self.secretKeyRef is None) == (self.configMapKeyRef is None):
             raise ValueError("needs exactly one of secretKeyRef, configMapKeyRef")
         return self
@@ -48,7 +48,7 @@ class EnvVar(Model):
     """Where its value comes from; not with `value`."""
 
     @model_validator(mode="after")
-    def _one(self) -> EnvVar:
+    def _require_one(self) -> EnvVar:
         if self.value is not None and self.valueFrom is not None:
             raise ValueError("has both value and valueFrom; keep one")
         return self
@@ -134,7 +134,7 @@ class JobReport(Model):
         return next(key for key in REPORT_FORMATS if getattr(self, key) is not None)
 
     @model_validator(mode="after")
-    def _one(self) -> JobReport:
+    def _require_one(self) -> JobReport:
         given = [key for key in REPORT_FORMATS if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of {', '.join(REPORT_FORMATS)}; has {given or 'none'}")
@@ -179,7 +179,7 @@ class Job(Model):
         return self.logs == "Never"
 
     @model_validator(mode="after")
-    def _one(self) -> Job:
+    def _require_one(self) -> Job:
         given = [name for name in ("image", "fromCronJob", "template") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of image, fromCronJob, template; has {given or 'none'}")

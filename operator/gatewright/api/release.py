@@ -104,7 +104,7 @@ class FlagsStep(Keyed):
     """The step fails when the change has not taken effect by then."""
 
     @model_validator(mode="after")
-    def _one(self) -> FlagsStep:
+    def _require_one(self) -> FlagsStep:
         outside = list(self.model_extra or {})
         if (self.configMap is not None) + (self.target is not None) + len(outside) != 1:
             raise ValueError("needs exactly one of configMap, target or a provider of flags")
@@ -161,7 +161,7 @@ class Step(Keyed):
         return next((kind for kind in STEP_KINDS if getattr(self, kind) is not None), "") or self.provider[0]
 
     @model_validator(mode="after")
-    def _one(self) -> Step:
+    def _require_one(self) -> Step:
         given = [kind for kind in STEP_KINDS if getattr(self, kind) is not None] + sorted(self.model_extra or {})
         if len(given) != 1:
             raise ValueError(f"needs exactly one of {', '.join(STEP_KINDS)} or a provider; has {given or 'none'}")

@@ -17,12 +17,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; fail where a file is not up to date")
     parser.add_argument("--root", type=Path, default=CHECKOUT, help="the checkout (default: where this package is)")
     options = parser.parse_args(argv)
-    wanted = files.generated()
+    wanted = files.generated_files()
     if not options.check:
-        for path in files.write(options.root, wanted):
+        for path in files.write_stale(options.root, wanted):
             print(f"wrote {path}" if path in wanted else f"removed {path}")
         return 0
-    stale = files.stale(options.root, wanted)
+    stale = files.stale_paths(options.root, wanted)
     for path in stale:
         print(f"{path} is not up to date; run make generate", file=sys.stderr)
     return 1 if stale else 0

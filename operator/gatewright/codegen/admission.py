@@ -18,10 +18,10 @@ from typing import Any, get_args
 
 from gatewright.api import GROUP
 from gatewright.api.intervention import Action
-from gatewright.runtime.admission_probe import REFUSAL
+from gatewright.runtime.admission_probe import IMPERSONATION_REFUSAL
 
 API_VERSION = "admissionregistration.k8s.io/v1"
-NAME = "gatewright-interventions"
+POLICY_NAME = "gatewright-interventions"
 VERBS = tuple(action.lower() for action in get_args(Action))
 """The RBAC verbs on `releases`: the actions in lower case."""
 
@@ -29,29 +29,29 @@ _ALLOWED = (
     f"authorizer.group('{GROUP}').resource('releases').namespace(request.namespace)"
     ".name(object.spec.release).check(object.spec.action.lowerAscii()).allowed()"
 )
-_MADE = "request.operation != 'CREATE'"
+_IS_UPDATE = "request.operation != 'CREATE'"
 
 
-def policy() -> dict[str, Any]:
+def policy_spec() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
     return {
-        **written("interventions"),
+        **match_writes("interventions"),
         "validations": [
             {
-                "expression": f"{_MADE} || object.spec.by == request.userInfo.username",
+                "expression": f"{_IS_UPDATE} || object.spec.by == request.userInfo.username",
                 "messageExpression": "'spec.by: \"' + object.spec.by + '\" is not who asks (\"' + "
-                f"request.userInfo.username + '\"); {REFUSAL}'",
+                f"request.userInfo.username + '\"); {IMPERSONATION_REFUSAL}'",
                 "reason": "Forbidden",
             },
             {
-                "expression": f"{_MADE} || !has(object.spec.groups) || object.spec.groups.all(group, "
+                "expression": f"{_IS_UPDATE} || !has(object.spec.groups) || object.spec.groups.all(group, "
                 "has(request.userInfo.groups) && group in request.userInfo.groups)",
                 "messageExpression": "'spec.groups: ' + request.userInfo.username + "
                 "' is not in all of these groups: ' + object.spec.groups.join(', ')",
                 "reason": "Forbidden",
             },
             {
-                "expression": f"{_MADE} || {_ALLOWED}",
+                "expression": f"{_IS_UPDATE} || {_ALLOWED}",
                 "messageExpression": "request.userInfo.username + ' may not ' + object.spec.action.lowerAscii() + "
                 "' release ' + object.spec.release + ': RBAC does not allow that verb on releases'",
                 "reason": "Forbidden",
@@ -65,19 +65,21 @@ def policy() -> dict[str, Any]:
     }
 
 
-def of_spec(plural: str, variables: Iterable[tuple[str, str]], validations: Iterable[dict[str, str]]) -> dict[str, Any]:
+def spec_policy(
+    plural: str, variables: Iterable[tuple[str, str]], validations: Iterable[dict[str, str]]
+) -> dict[str, Any]:
     """A policy on who writes the spec of a kind; labels, annotations, finalizers, and an apply that changes nothing, are not
     looked at."""
     changed = "request.operation != 'UPDATE' || object.spec != oldObject.spec"
     return {
-        **written(plural),
+        **match_writes(plural),
         "matchConditions": [{"name": "spec-changed", "expression": changed}],
         "variables": [{"name": name, "expression": text} for name, text in variables],
         "validations": [*validations],
     }
 
 
-def written(*resources: str) -> dict[str, Any]:
+def match_writes(*resources: str) -> dict[str, Any]:
     """What a policy looks at: objects of a kind that are created or changed. Where it cannot tell, it refuses."""
     rule = {
         "apiGroups": [GROUP],
@@ -89,6 +91,6 @@ def written(*resources: str) -> dict[str, Any]:
     return {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]}}
 
 
-def binding(name: str) -> dict[str, Any]:
+def binding_spec(name: str) -> dict[str, Any]:
     """The binding's spec: everywhere, and each refusal also in the audit log."""
     return {"policyName": name, "validationActions": ["Deny", "Audit"]}

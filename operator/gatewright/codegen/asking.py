@@ -19,13 +19,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gatewright.ports import AuthorPermission
-from gatewright.runtime.admission_probe import RESERVED
+from gatewright.runtime.admission_probe import RESERVED_NAME
 
-LISTED = 20
+MAX_NAMES_IN_MESSAGE = 20
 """With more lines than this a message names only the first path: it may be 5120 bytes long."""
-SAFE = "^[a-z0-9.-]+$"
+SAFE_PATTERN = "^[a-z0-9.-]+$"
 """A name that can be asked for; one that is known only in a run (`$(...)`) is asked for without a name."""
-TAKEN = f"the name {RESERVED} is reserved, so that nobody may use it; take another"
+TAKEN = f"the name {RESERVED_NAME} is reserved, so that nobody may use it; take another"
 """How a refusal of the reserved name ends: no right would help."""
 
 
@@ -55,32 +55,34 @@ class Question:
     def validations(self, rights: Iterable[AuthorPermission]) -> Iterator[dict[str, str]]:
         """Each line by its name, then what is left of each kind of right without one."""
         yield from (self._by_name(number) for number in range(self.named))
-        kinds = {head(right): right for right in rights}
+        kinds = {line_head(right): right for right in rights}
         yield from (self._left_over(right) for right in kinds.values())
 
     def _by_name(self, number: int) -> dict[str, str]:
         wanted, asked = f"variables.wanted{number}", f"variables.asked{number}"
         verb, group, resource, name = (f"{asked}.split(',')[{place}]" for place in range(4))
         permitted = f"authorizer.group({group}).resource({resource}).namespace(request.namespace).name({name})"
-        permitted = f"{name} != '{RESERVED}' && {permitted}.check({verb}).allowed()"
-        lines = f"({wanted}.size() > {LISTED} ? [{wanted}[0]] : {wanted}.filter(line, line.startsWith({asked})))"
+        permitted = f"{name} != '{RESERVED_NAME}' && {permitted}.check({verb}).allowed()"
+        lines = f"({wanted}.size() > {MAX_NAMES_IN_MESSAGE} ? [{wanted}[0]] : {wanted}.filter(line, line.startsWith({asked})))"
         others = f"{wanted}.size() - variables.wanted{number + 1}.size() - 1"
         paths = f"{lines}.map(line, line.substring(line.indexOf(' ') + 1)).join(', ')"
-        more = f"({wanted}.size() > {LISTED} && {others} > 0 ? ' and ' + string({others}) + ' more' : '')"
+        more = f"({wanted}.size() > {MAX_NAMES_IN_MESSAGE} && {others} > 0 ? ' and ' + string({others}) + ' more' : '')"
         what = (
             f"{verb} + ' ' + {resource} + ({group} == '' ? '' : '.' + {group}) + "
             f"({name} == '' ? ' of any name' : '/' + {name})"
         )
         unnamed = f"{name} == '' ? '{self.remedy}{self.unnamed}' : " if self.unnamed else ""
-        remedy = f"({name} == '{RESERVED}' ? '{TAKEN}' : {unnamed}'{self.remedy}')"
+        remedy = f"({name} == '{RESERVED_NAME}' ? '{TAKEN}' : {unnamed}'{self.remedy}')"
         return self.validation(f"{asked} == ''", permitted, f"{paths} + {more}", what, remedy)
 
     def _left_over(self, right: AuthorPermission) -> dict[str, str]:
         """Names beyond those that are asked for one by one."""
-        left, mine = f"variables.wanted{self.named}", f"line, line.startsWith('{head(right)}')"
+        left, mine = f"variables.wanted{self.named}", f"line, line.startsWith('{line_head(right)}')"
         path = f"{left}.filter({mine})[0].substring({left}.filter({mine})[0].indexOf(' ') + 1)"
         paths = f"{path} + ', after {self.named} other names'"
-        return self.validation(f"!{left}.exists({mine})", allowed(right), paths, f"'{said(right)} of any name'")
+        return self.validation(
+            f"!{left}.exists({mine})", cel_is_allowed(right), paths, f"'{describe_right(right)} of any name'"
+        )
 
     def validation(self, unless: str, permitted: str, paths: str, what: str, remedy: str = "") -> dict[str, str]:
         """One refusal: `PATHS: USER may not WHAT in namespace NAMESPACE; REMEDY`."""
@@ -94,17 +96,17 @@ class Question:
         }
 
 
-def head(right: AuthorPermission) -> str:
+def line_head(right: AuthorPermission) -> str:
     """How a line begins."""
     return f"{right.verb},{right.group},{right.resource},"
 
 
 def line(right: AuthorPermission, name: str, at: str) -> str:
     """CEL of the line for a name (CEL of a text) that stands at a path (the same)."""
-    return f"'{head(right)}' + ({name}.matches('{SAFE}') ? {name} : '') + ', ' + {at}"
+    return f"'{line_head(right)}' + ({name}.matches('{SAFE_PATTERN}') ? {name} : '') + ', ' + {at}"
 
 
-def allowed(right: AuthorPermission) -> str:
+def cel_is_allowed(right: AuthorPermission) -> str:
     """CEL: whether who asks has the right, without a name."""
     return (
         f"authorizer.group('{right.group}').resource('{right.resource}').namespace(request.namespace)"
@@ -112,6 +114,6 @@ def allowed(right: AuthorPermission) -> str:
     )
 
 
-def said(right: AuthorPermission) -> str:
+def describe_right(right: AuthorPermission) -> str:
     """The right as messages name it."""
     return f"{right.verb} {right.resource}{'.' if right.group else ''}{right.group}"

@@ -13,19 +13,19 @@ from typing import Any
 from gatewright.api.jobs import Job
 from gatewright.api.release import FlagsStep
 from gatewright.codegen import admission, crds, schema
-from gatewright.codegen.asking import Question, allowed, head, said
-from gatewright.codegen.standing import lines, only, standing, variable
+from gatewright.codegen.asking import Question, cel_is_allowed, describe_right, line_head
+from gatewright.codegen.standing import cel_lines, cel_only, cel_standing, variable_name
 from gatewright.ports import AuthorPermission
 from gatewright.providers import registry
 
-NAME = "gatewright-releases"
-NAMED = 10
+POLICY_NAME = "gatewright-releases"
+MAX_NAMES_ASKED = 10
 """So many rights are asked for by name: as many as there may be targets. With those without, 14 questions of 350,000 at most."""
-CUT = 2500
+MAX_MESSAGE_LENGTH = 2500
 """Characters of paths in the message about Jobs."""
 
 _QUESTION = Question(
-    NAMED,
+    MAX_NAMES_ASKED,
     "a Release does nothing that its author may not do: RBAC must allow that verb, or somebody who has it applies the Release",
     "a Release does nothing that its author may not do, and RBAC does not allow it all",
 )
@@ -40,36 +40,36 @@ _ACCOUNT = AuthorPermission(
 _FLAGS = AuthorPermission("patch", "", "configmaps", ("configMap",))
 
 
-def rights() -> list[tuple[str, AuthorPermission]]:
+def author_rights() -> list[tuple[str, AuthorPermission]]:
     """Every right, with the model that needs it; what there are few of comes first, so that it is asked for by name."""
     targets = [(target.config.__name__, right) for target in registry.TARGETS.values() for right in target.author]
     return [(Job.__name__, _JOB), *targets, (FlagsStep.__name__, _FLAGS), (Job.__name__, _ACCOUNT)]
 
 
-def policy() -> dict[str, Any]:
+def policy_spec() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
-    nodes = dict(schema.walk(crds.schemas(crds.RELEASE)[0], "spec"))
+    nodes = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
     validations = (
-        *(_nameless(model, right, nodes) for model, right in rights() if not right.fields),
-        *_QUESTION.validations(right for _, right in rights() if right.fields),
+        *(_validate_nameless(model, right, nodes) for model, right in author_rights() if not right.fields),
+        *_QUESTION.validations(right for _, right in author_rights() if right.fields),
     )
-    return admission.of_spec(crds.RELEASE.plural, _variables(), validations)
+    return admission.spec_policy(crds.RELEASE.plural, _policy_variables(), validations)
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # What is needed
 
 
-def _variables() -> Iterator[tuple[str, str]]:
-    nodes = dict(schema.walk(crds.schemas(crds.RELEASE)[0], "spec"))
-    for model in dict(rights()):
-        paths = [path for path, node in nodes.items() if node.get(schema.MODEL) == model]
-        yield variable(model), " + ".join(standing(path, nodes) for path in paths)
-    needs = [*(lines(model, right, nodes) for model, right in rights() if right.fields), _insisting()]
+def _policy_variables() -> Iterator[tuple[str, str]]:
+    nodes = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
+    for model in dict(author_rights()):
+        paths = [path for path, node in nodes.items() if node.get(schema.MODEL_NOTE) == model]
+        yield variable_name(model), " + ".join(cel_standing(path, nodes) for path in paths)
+    needs = [*(cel_lines(model, right, nodes) for model, right in author_rights() if right.fields), _cel_wants_token()]
     yield from _QUESTION.variables(needs)
 
 
-def _insisting() -> str:
+def _cel_wants_token() -> str:
     """Templates that want a token of the ServiceAccount `default` also where that one gives none by itself."""
     pod = "one.of.?template.spec"
     names = f"[{pod}.serviceAccountName.orValue(''), {pod}.serviceAccount.orValue('')]"
@@ -82,19 +82,23 @@ def _insisting() -> str:
         f"{pod}.hasValue() && ({pod}.automountServiceAccountToken.orValue(false) == true || ({projected})) && "
         f"!{names}.exists(name, type(name) == string && !(name in ['', 'default']))"
     )
-    default = f"'{head(_ACCOUNT)}default, ' + one.at"
-    return f"variables.{variable(Job.__name__)}.map(group, group.filter(one, {when}).map(one, {default}).join('\\n'))"
+    default = f"'{line_head(_ACCOUNT)}default, ' + one.at"
+    return (
+        f"variables.{variable_name(Job.__name__)}.map(group, group.filter(one, {when}).map(one, {default}).join('\\n'))"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # What is asked
 
 
-def _nameless(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema]) -> dict[str, str]:
+def _validate_nameless(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema]) -> dict[str, str]:
     """What has no name that is known before: it is made later, or by others."""
-    found = f"variables.{variable(model)}"
+    found = f"variables.{variable_name(model)}"
     if right.only:
-        found = f"{found}.map(group, group.filter(one, {only(model, *right.only, nodes)}))"
+        found = f"{found}.map(group, group.filter(one, {cel_only(model, *right.only, nodes)}))"
     paths = f"{found}.filter(group, group.size() > 0).map(group, group.map(one, one.at).join(', ')).join(', ')"
-    cut = f"({paths}.size() > {CUT} ? {paths}.substring(0, {CUT}) + ' ...' : {paths})"
-    return _QUESTION.validation(f"{found}.all(group, group.size() == 0)", allowed(right), cut, f"'{said(right)}'")
+    cut = f"({paths}.size() > {MAX_MESSAGE_LENGTH} ? {paths}.substring(0, {MAX_MESSAGE_LENGTH}) + ' ...' : {paths})"
+    return _QUESTION.validation(
+        f"{found}.all(group, group.size() == 0)", cel_is_allowed(right), cut, f"'{describe_right(right)}'"
+    )

@@ -27,7 +27,7 @@ class Column:
     description: str = ""
     wide: bool = False
 
-    def printer(self) -> dict[str, Any]:
+    def printer_column(self) -> dict[str, Any]:
         found: dict[str, Any] = {"name": self.name, "type": self.type, "jsonPath": self.path}
         found |= {"description": self.description} if self.description else {}
         return found | ({"priority": 1} if self.wide else {})
@@ -52,17 +52,17 @@ class Kind:
     did not must not look as if they had."""
 
 
-def _configs(table: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
+def _configs_of(table: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
     return {key: provider.config for key, provider in table.items()}
 
 
 CHECKS = ("preflight", "guards", "stages.gates", "rollback.verify", "followUps")
-GATES = _configs(registry.GATES)
-TARGETS = _configs(registry.TARGETS) | _configs(registry.HOSTS)
-FLAGS = _configs(registry.FLAGS)
-ACTIONS = _configs(registry.ACTIONS)
-NOTIFIERS = _configs(registry.NOTIFIERS)
-CONNECTIONS = _configs(registry.CONNECTIONS)
+GATES = _configs_of(registry.GATES)
+TARGETS = _configs_of(registry.TARGETS) | _configs_of(registry.EXTERNAL_TARGETS)
+FLAGS = _configs_of(registry.FLAGS)
+ACTIONS = _configs_of(registry.ACTIONS)
+NOTIFIERS = _configs_of(registry.NOTIFIERS)
+CONNECTIONS = _configs_of(registry.CONNECTIONS)
 
 RELEASE = Kind(
     name="Release",
@@ -145,21 +145,21 @@ INTERVENTION = Kind(
 KINDS = (RELEASE, CONNECTION, INTERVENTION)
 
 
-def schemas(kind: Kind) -> tuple[schema.Schema, schema.Schema]:
+def schemas_of(kind: Kind) -> tuple[schema.Schema, schema.Schema]:
     """Spec and status, with the notes that the reference reads."""
     return (
-        schema.structural(kind.spec, "spec", kind.variants),
-        schema.structural(kind.status, "status", {}),
+        schema.structural_schema(kind.spec, "spec", kind.variants),
+        schema.structural_schema(kind.status, "status", {}),
     )
 
 
-def definition(kind: Kind) -> dict[str, Any]:
+def definition_of(kind: Kind) -> dict[str, Any]:
     """The CustomResourceDefinition of a kind."""
-    spec, status = (schema.plain(part) for part in schemas(kind))
+    spec, status = (schema.without_notes(part) for part in schemas_of(kind))
     for place in kind.repeated:
-        _say_less(_at(spec, place))
+        _shorten_descriptions(_node_at(spec, place))
     for place in kind.judged:
-        _leave_out(spec, place)
+        _drop_default(spec, place)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -181,50 +181,50 @@ def definition(kind: Kind) -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "subresources": {"status": {}},
-                    "additionalPrinterColumns": [column.printer() for column in kind.columns],
-                    "schema": {"openAPIV3Schema": _root(kind, spec, status)},
+                    "additionalPrinterColumns": [column.printer_column() for column in kind.columns],
+                    "schema": {"openAPIV3Schema": _root_schema(kind, spec, status)},
                 }
             ],
         },
     }
 
 
-def _at(node: schema.Schema, place: str) -> schema.Schema:
+def _node_at(node: schema.Schema, place: str) -> schema.Schema:
     for name in place.split("."):
         node = node["properties"][name]
         node = node.get("items", node)
     return node
 
 
-def _leave_out(node: schema.Schema, place: str) -> None:
+def _drop_default(node: schema.Schema, place: str) -> None:
     """Let the API server not fill in the default of a field; the operator knows it, and the reference tells it."""
     owner, _, name = place.rpartition(".")
-    del _at(node, owner)["properties"][name]["default"]
+    del _node_at(node, owner)["properties"][name]["default"]
 
 
-def _say_less(node: schema.Schema) -> None:
+def _shorten_descriptions(node: schema.Schema) -> None:
     """Keep what a plain field is for, and leave out the words of providers: they are told where the same stands first.
 
     `kubectl apply` keeps the whole definition in an annotation, and annotations end at 256 KiB.
     """
     for name, item in node["properties"].items():
         words = {key: item[key] for key in ("description",) if key in item and "properties" not in item}
-        _silence(item)
+        _drop_descriptions(item)
         node["properties"][name] = words | item
 
 
-def _silence(value: Any) -> None:
+def _drop_descriptions(value: Any) -> None:
     if isinstance(value, dict):
         if isinstance(value.get("description"), str):
             del value["description"]
         for item in value.values():
-            _silence(item)
+            _drop_descriptions(item)
 
 
-def _root(kind: Kind, spec: schema.Schema, status: schema.Schema) -> schema.Schema:
+def _root_schema(kind: Kind, spec: schema.Schema, status: schema.Schema) -> schema.Schema:
     found: schema.Schema = {"description": kind.description, "type": "object", "required": ["spec"]}
-    if rules.ROOT[kind.name]:
-        found["x-kubernetes-validations"] = list(rules.ROOT[kind.name])
+    if rules.ROOT_RULES[kind.name]:
+        found["x-kubernetes-validations"] = list(rules.ROOT_RULES[kind.name])
     found["properties"] = {
         "apiVersion": {"description": f"{GROUP}/{VERSION}.", "type": "string"},
         "kind": {"description": f"{kind.name}.", "type": "string"},

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from gatewright.api import GROUP
 
-RELEASE: Mapping[str, str] = {
+RELEASE_HEALTH: Mapping[str, str] = {
     # under way
     "Pending": "Progressing",
     "Preflight": "Progressing",
@@ -58,10 +58,10 @@ RELEASE: Mapping[str, str] = {
 }
 """Every reason that `core.conditions` gives `Ready`; a test holds the two together."""
 
-CONNECTION: Mapping[str, str] = {"Ready": "Healthy", "NotReady": "Degraded", "InvalidSpec": "Degraded"}
+CONNECTION_HEALTH: Mapping[str, str] = {"Ready": "Healthy", "NotReady": "Degraded", "InvalidSpec": "Degraded"}
 """Every reason that `runtime.links` gives a Connection's `Ready`."""
 
-TABLES: Mapping[str, Mapping[str, str]] = {"Release": RELEASE, "Connection": CONNECTION}
+HEALTH_BY_KIND: Mapping[str, Mapping[str, str]] = {"Release": RELEASE_HEALTH, "Connection": CONNECTION_HEALTH}
 
 _SCRIPT = """\
 local health = {{
@@ -102,13 +102,13 @@ return {{status = status, message = ready.message or ""}}
 """
 
 
-def script(kind: str) -> str:
+def lua_script(kind: str) -> str:
     """The Lua of a kind."""
-    rows = "".join(f'  {reason} = "{health}",\n' for reason, health in TABLES[kind].items())
+    rows = "".join(f'  {reason} = "{health}",\n' for reason, health in HEALTH_BY_KIND[kind].items())
     return _SCRIPT.format(table=rows)
 
 
-def customization() -> str:
+def argo_patch() -> str:
     """Both scripts as a patch of Argo CD's own settings."""
     lines = [
         "apiVersion: v1",
@@ -117,7 +117,7 @@ def customization() -> str:
         "  name: argocd-cm",
         "data:",
     ]
-    for kind in TABLES:
+    for kind in HEALTH_BY_KIND:
         lines.append(f"  resource.customizations.health.{GROUP}_{kind}: |")
-        lines += [f"    {line}".rstrip() for line in script(kind).splitlines()]
+        lines += [f"    {line}".rstrip() for line in lua_script(kind).splitlines()]
     return "\n".join(lines) + "\n"

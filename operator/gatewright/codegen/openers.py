@@ -13,47 +13,49 @@ from gatewright.codegen import admission, crds, schema
 from gatewright.codegen.asking import Question, line
 from gatewright.ports import AuthorPermission
 
-NAME = "gatewright-connections"
-NAMED = 16
+POLICY_NAME = "gatewright-connections"
+MAX_NAMES_ASKED = 16
 """So many Secrets are asked for by name: a Connection has ten headers, a token and a second secret at most."""
-READ = AuthorPermission("get", "", "secrets", ("name",))
-HELM = "sh.helm.release."
+READ_SECRET = AuthorPermission("get", "", "secrets", ("name",))
+HELM_PREFIX = "sh.helm.release."
 _QUESTION = Question(
-    NAMED,
+    MAX_NAMES_ASKED,
     "the operator sends it to where the Connection points: RBAC must allow that verb, or somebody who has it applies the "
     "Connection",
     "a Connection opens only what its author may read, and RBAC does not allow it all",
 )
 
 
-def policy() -> dict[str, Any]:
+def policy_spec() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
-    variables = _QUESTION.variables([_line(place) for place in places()])
-    return admission.of_spec(crds.CONNECTION.plural, variables, [_helm(), *_QUESTION.validations([READ])])
+    variables = _QUESTION.variables([_lines_at(place) for place in secret_places()])
+    return admission.spec_policy(
+        crds.CONNECTION.plural, variables, [_refuse_helm_secrets(), *_QUESTION.validations([READ_SECRET])]
+    )
 
 
-def places() -> list[str]:
+def secret_places() -> list[str]:
     """Where a Connection names a Secret: `spec.http.bearerToken`, `spec.http.headers{}`."""
-    nodes = schema.walk(crds.schemas(crds.CONNECTION)[0], "spec")
-    ends = (path for path, node in nodes if node.get(schema.MODEL) == "SecretKeyRef")
+    nodes = schema.walk_schema(crds.schemas_of(crds.CONNECTION)[0], "spec")
+    ends = (path for path, node in nodes if node.get(schema.MODEL_NOTE) == "SecretKeyRef")
     return [path.removesuffix(".secretRef") for path in ends]
 
 
-def _line(place: str) -> str:
+def _lines_at(place: str) -> str:
     """A list of texts, a line for each Secret that a place names."""
     owner, _, field = place.removeprefix("spec.").partition(".")
     if place.endswith("{}"):
         name = field.removesuffix("{}")
         held = f"object.spec.?{owner}.{name}.orValue({{}})"
         at = f"'spec.{owner}.{name}.' + key"
-        return f"{held}.map(key, {line(READ, f'{held}[key].secretRef.name', at)})"
+        return f"{held}.map(key, {line(READ_SECRET, f'{held}[key].secretRef.name', at)})"
     named = f"[object.spec.?{owner}.{field}].filter(one, one.hasValue()).map(one, one.value().secretRef.name)"
     at = f"'{place}'"
-    return f"{named}.map(name, {line(READ, 'name', at)})"
+    return f"{named}.map(name, {line(READ_SECRET, 'name', at)})"
 
 
-def _helm() -> dict[str, str]:
-    mine = f"line, line.split(',')[3].startsWith('{HELM}')"
+def _refuse_helm_secrets() -> dict[str, str]:
+    mine = f"line, line.split(',')[3].startsWith('{HELM_PREFIX}')"
     return {
         "expression": f"!variables.wanted0.exists({mine})",
         "messageExpression": f"variables.wanted0.filter({mine}).map(line, line.substring(line.indexOf(' ') + 1)).join(', ') + "

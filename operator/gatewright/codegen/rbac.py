@@ -14,8 +14,8 @@ from gatewright.ports import Access
 from gatewright.providers import registry
 from gatewright.runtime import permissions
 
-NAME = "gatewright"
-CAPTURE = f"{NAME}-capture"
+ROLE_NAME = "gatewright"
+CAPTURE_ROLE = f"{ROLE_NAME}-capture"
 API_GROUP = "rbac.authorization.k8s.io"
 API_VERSION = f"{API_GROUP}/v1"
 
@@ -24,38 +24,41 @@ class Wildcard(ValueError):
     """A declaration that asks for more than it names."""
 
 
-def needed() -> list[Access]:
+def release_access() -> list[Access]:
     """Everything that is always asked for in the namespaces of Releases, the shell's first."""
     found: list[Access] = []
-    for item in (*permissions.ACCESS, *(item for target in registry.TARGETS.values() for item in target.access)):
+    for item in (
+        *permissions.RELEASE_ACCESS,
+        *(item for target in registry.TARGETS.values() for item in target.access),
+    ):
         _refuse_wildcards(item)
         found.append(item)
     return found
 
 
-def capture() -> list[Access]:
+def capture_access() -> list[Access]:
     """What is asked for beside that where Releases may capture Secrets."""
-    for item in permissions.CAPTURE:
+    for item in permissions.CAPTURE_ACCESS:
         _refuse_wildcards(item)
-    return list(permissions.CAPTURE)
+    return list(permissions.CAPTURE_ACCESS)
 
 
-def own() -> list[Access]:
+def own_namespace_access() -> list[Access]:
     """What is asked for in the operator's own namespace."""
-    for item in permissions.OWN:
+    for item in permissions.OWN_NAMESPACE_ACCESS:
         _refuse_wildcards(item)
-    return list(permissions.OWN)
+    return list(permissions.OWN_NAMESPACE_ACCESS)
 
 
-def server() -> list[Access]:
+def api_server_access() -> list[Access]:
     """What is asked for of one object in the namespace `default`, by its name."""
-    for item in permissions.SERVER:
+    for item in permissions.API_SERVER_ACCESS:
         _refuse_wildcards(item)
-    return list(permissions.SERVER)
+    return list(permissions.API_SERVER_ACCESS)
 
 
-VIEWER = ("get", "list", "watch")
-EDITOR = ("create", "update", "patch", "delete", "deletecollection")
+VIEWER_VERBS = ("get", "list", "watch")
+EDITOR_VERBS = ("create", "update", "patch", "delete", "deletecollection")
 
 
 def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
@@ -64,32 +67,36 @@ def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     seen = (*kinds, "interventions")
     aggregate = f"{API_GROUP}/aggregate-to-"
     view = {f"{aggregate}view": "true", f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
-    yield f"{NAME}-view", view, [Access(GROUP, seen, VIEWER, "see Releases, Connections and who did what")]
+    yield f"{ROLE_NAME}-view", view, [Access(GROUP, seen, VIEWER_VERBS, "see Releases, Connections and who did what")]
     edit = {f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
     yield (
-        f"{NAME}-edit",
+        f"{ROLE_NAME}-edit",
         edit,
         [
-            Access(GROUP, ("releases",), EDITOR, "write Releases"),
+            Access(GROUP, ("releases",), EDITOR_VERBS, "write Releases"),
             Access(GROUP, ("connections",), ("use",), "name Connections in them"),
         ],
     )
     opener = {f"{aggregate}admin": "true"}
-    opens = Access(GROUP, ("connections",), EDITOR, "write Connections, whose Secrets they may read")
-    yield f"{NAME}-connections", opener, [opens]
+    opens = Access(GROUP, ("connections",), EDITOR_VERBS, "write Connections, whose Secrets they may read")
+    yield f"{ROLE_NAME}-connections", opener, [opens]
 
 
-RELEASER = f"{NAME}-releaser"
-APPROVER = f"{NAME}-approver"
+RELEASER_ROLE = f"{ROLE_NAME}-releaser"
+APPROVER_ROLE = f"{ROLE_NAME}-approver"
 
 
 def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     """Name, labels and rules of the roles for people who act on runs; bind them in a namespace to whom you trust there."""
-    make = Access(GROUP, ("interventions",), ("create", *VIEWER), "act, and see who did what")
-    see = Access(GROUP, ("releases",), VIEWER, "see what waits")
-    yield RELEASER, {}, [see, make, Access(GROUP, ("releases",), admission.VERBS, "decide everything about a run")]
+    make = Access(GROUP, ("interventions",), ("create", *VIEWER_VERBS), "act, and see who did what")
+    see = Access(GROUP, ("releases",), VIEWER_VERBS, "see what waits")
+    yield RELEASER_ROLE, {}, [see, make, Access(GROUP, ("releases",), admission.VERBS, "decide everything about a run")]
     answers = tuple(verb for verb in admission.VERBS if verb in ("approve", "reject", "confirm"))
-    yield APPROVER, {}, [see, make, Access(GROUP, ("releases",), answers, "say yes or no, and that a step is done")]
+    yield (
+        APPROVER_ROLE,
+        {},
+        [see, make, Access(GROUP, ("releases",), answers, "say yes or no, and that a step is done")],
+    )
 
 
 def rules_text(items: Iterable[Access], indent: str = "") -> str:
@@ -99,14 +106,14 @@ def rules_text(items: Iterable[Access], indent: str = "") -> str:
         lines += [
             f"# {item.why}",
             f'- apiGroups: ["{item.group}"]',
-            f"  resources: [{_list(item.resources)}]",
-            *([f"  resourceNames: [{_list(item.names)}]"] if item.names else []),
-            f"  verbs: [{_list(item.verbs)}]",
+            f"  resources: [{_join_words(item.resources)}]",
+            *([f"  resourceNames: [{_join_words(item.names)}]"] if item.names else []),
+            f"  verbs: [{_join_words(item.verbs)}]",
         ]
     return "".join(f"{indent}{line}\n" for line in lines)
 
 
-def _list(words: Iterable[str]) -> str:
+def _join_words(words: Iterable[str]) -> str:
     return ", ".join(words)
 
 
@@ -117,10 +124,10 @@ def _refuse_wildcards(item: Access) -> None:
 
 def subjects_text(namespace: str) -> str:
     """The operator's ServiceAccount as the subject of a binding."""
-    return f"subjects:\n- kind: ServiceAccount\n  name: {NAME}\n  namespace: {namespace}\n"
+    return f"subjects:\n- kind: ServiceAccount\n  name: {ROLE_NAME}\n  namespace: {namespace}\n"
 
 
-def rules(items: Iterable[Access]) -> list[dict[str, Any]]:
+def rule_objects(items: Iterable[Access]) -> list[dict[str, Any]]:
     """The same rules as objects, for tests."""
     return [
         {"apiGroups": [item.group], "resources": list(item.resources), "verbs": list(item.verbs)}

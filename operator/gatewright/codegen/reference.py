@@ -11,7 +11,7 @@ from typing import Any
 
 from gatewright.api import GROUP, VERSION
 from gatewright.codegen import authors, crds, rbac, schema
-from gatewright.codegen.schema import ABOUT, MODEL, PROVIDERS, TEXT, Schema
+from gatewright.codegen.schema import ABOUT_NOTE, MODEL_NOTE, PROVIDERS_NOTE, TEXT_NOTE, Schema
 from gatewright.ports import Access
 
 
@@ -35,13 +35,13 @@ class Section:
         return any(name in node.get("required", []) for _, node in self.places)
 
 
-class Ambiguous(ValueError):
+class AmbiguousModel(ValueError):
     """Two models of one name that are not the same."""
 
 
-def page(kind: crds.Kind) -> str:
+def kind_page(kind: crds.Kind) -> str:
     """The reference of a kind, as Markdown."""
-    spec, status = crds.schemas(kind)
+    spec, status = crds.schemas_of(kind)
     lines = [
         f"# {kind.name}",
         "",
@@ -56,8 +56,8 @@ def page(kind: crds.Kind) -> str:
         + ".",
         "",
     ]
-    for section in _sections([("spec", spec), ("status", status)]):
-        lines += _section(section)
+    for section in _sections_of([("spec", spec), ("status", status)]):
+        lines += _section_lines(section)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -71,122 +71,122 @@ def rbac_page() -> str:
         "",
     ]
     for title, items in (
-        ("In the namespaces of Releases", rbac.needed()),
-        ("There, where Releases may capture Secrets", rbac.capture()),
-        ("In the operator's own namespace", rbac.own()),
-        ("By this name alone, in `default`", rbac.server()),
+        ("In the namespaces of Releases", rbac.release_access()),
+        ("There, where Releases may capture Secrets", rbac.capture_access()),
+        ("In the operator's own namespace", rbac.own_namespace_access()),
+        ("By this name alone, in `default`", rbac.api_server_access()),
     ):
         lines += [f"## {title}", "", "| API group | Resources | Verbs | Why |", "|---|---|---|---|"]
         lines += [
-            f"| {f'`{item.group}`' if item.group else 'core'} | {_objects(item)} | {_code(item.verbs)} | {item.why} |"
+            f"| {f'`{item.group}`' if item.group else 'core'} | {_describe_objects(item)} | {_as_code(item.verbs)} | {item.why} |"
             for item in items
         ]
         lines.append("")
     lines += [
         "## What the author of a Release must be allowed",
         "",
-        f"Asked by the admission policy `{authors.NAME}` wherever a `spec` changes "
+        f"Asked by the admission policy `{authors.POLICY_NAME}` wherever a `spec` changes "
         "([Security](../security.md#who-may-write-a-release)).",
         "",
         "| Model | Field with the name | API group | Resource | Verb |",
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {model} | {_code(right.fields) or 'none'} | {f'`{right.group}`' if right.group else 'core'} | "
+        f"| {model} | {_as_code(right.fields) or 'none'} | {f'`{right.group}`' if right.group else 'core'} | "
         f"`{right.resource}` | `{right.verb}` |"
-        for model, right in authors.rights()
+        for model, right in authors.author_rights()
     ]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _objects(item: Access) -> str:
-    return _code(item.resources) + (f" named {_code(item.names)}" if item.names else "")
+def _describe_objects(item: Access) -> str:
+    return _as_code(item.resources) + (f" named {_as_code(item.names)}" if item.names else "")
 
 
-def _sections(roots: list[tuple[str, Schema]]) -> list[Section]:
+def _sections_of(roots: list[tuple[str, Schema]]) -> list[Section]:
     """The models in the order in which a reader meets them."""
     found: dict[str, Section] = {}
     for root, node in roots:
-        for path, item in schema.walk(node, root):
-            if MODEL in item:
-                found.setdefault(item[MODEL], Section(item[MODEL])).places.append((path, item))
+        for path, item in schema.walk_schema(node, root):
+            if MODEL_NOTE in item:
+                found.setdefault(item[MODEL_NOTE], Section(item[MODEL_NOTE])).places.append((path, item))
     for section in found.values():
-        _agree(section)
+        _require_agreement(section)
     return list(found.values())
 
 
-def _agree(section: Section) -> None:
-    descriptions = {node.get("description") for _, node in section.places if PROVIDERS not in node}
+def _require_agreement(section: Section) -> None:
+    descriptions = {node.get("description") for _, node in section.places if PROVIDERS_NOTE not in node}
     types = [{name: item.get("type") for name, item in node["properties"].items()} for _, node in section.places]
     for name in {name for one in types for name in one}:
         if len({one[name] for one in types if name in one}) > 1:
-            raise Ambiguous(
+            raise AmbiguousModel(
                 f"{section.name}.{name}: two models of one name; rename one ({sorted(map(str, descriptions))})"
             )
 
 
-def _section(section: Section) -> list[str]:
+def _section_lines(section: Section) -> list[str]:
     paths = [path for path, _ in section.places]
     lines = [f"## {section.name}", ""]
-    lines += [str(section.places[0][1].get(ABOUT, "")), ""]
-    lines += [f"Stands at {_code(paths)}.", ""]
+    lines += [str(section.places[0][1].get(ABOUT_NOTE, "")), ""]
+    lines += [f"Stands at {_as_code(paths)}.", ""]
     lines += ["| Field | Type | Default | Limits | |", "|---|---|---|---|---|"]
     for name, occurrences in section.fields().items():
         item = occurrences[0][1]
         only = [path for path, _ in occurrences] if len(occurrences) < len(paths) else []
-        sentence = _cell(str(item.get("description", "")))
-        sentence += f" Only in {_code(only)}." if only else ""
+        sentence = _as_cell(str(item.get("description", "")))
+        sentence += f" Only in {_as_code(only)}." if only else ""
         must = " **required**" if section.required(name) else ""
         default = f"`{item['default']}`" if "default" in item else ""
-        lines.append(f"| `{name}` | {_type(item)}{must} | {default} | {_cell(_limits(item))} | {sentence} |")
-    lines += _refused(_rules(section))
+        lines.append(f"| `{name}` | {_type_of(item)}{must} | {default} | {_as_cell(_limits_of(item))} | {sentence} |")
+    lines += _refusal_lines(_rule_texts(section))
     return [*lines, ""]
 
 
-def _refused(rules: list[str]) -> list[str]:
+def _refusal_lines(rules: list[str]) -> list[str]:
     return ["", "Refused, in the API server's words:", "", *[f"- {rule}" for rule in rules]] if rules else []
 
 
-def _rules(section: Section) -> list[str]:
+def _rule_texts(section: Section) -> list[str]:
     """What must hold between the fields, each once; where it differs by place, with the place."""
     by_message: dict[str, list[str]] = {}
     for path, node in section.places:
         for rule in node.get("x-kubernetes-validations", []):
             by_message.setdefault(str(rule["message"]), []).append(path)
     return [
-        _cell(message) + (f" (at {_code(paths)})" if len(paths) < len(section.places) else "")
+        _as_cell(message) + (f" (at {_as_code(paths)})" if len(paths) < len(section.places) else "")
         for message, paths in by_message.items()
     ]
 
 
-def _type(item: Schema) -> str:
-    if MODEL in item:
-        return f"[{item[MODEL]}](#{item[MODEL].lower()})"
+def _type_of(item: Schema) -> str:
+    if MODEL_NOTE in item:
+        return f"[{item[MODEL_NOTE]}](#{item[MODEL_NOTE].lower()})"
     if item.get("type") == "array":
-        return f"list of {_type(item['items'])}"
+        return f"list of {_type_of(item['items'])}"
     if isinstance(item.get("additionalProperties"), dict):
-        return f"map of {_type(item['additionalProperties'])}"
-    if TEXT in item:
-        return str(item[TEXT]["what"]).partition(" ")[2]
+        return f"map of {_type_of(item['additionalProperties'])}"
+    if TEXT_NOTE in item:
+        return str(item[TEXT_NOTE]["what"]).partition(" ")[2]
     if item.get("format") == "date-time":
         return "time"
     return str(item.get("type", "object"))
 
 
-def _limits(item: Schema) -> str:
+def _limits_of(item: Schema) -> str:
     return ", ".join(_limit_parts(item))
 
 
 def _limit_parts(item: Schema) -> Iterator[str]:
     if "enum" in item:
         yield " or ".join(f"`{value}`" for value in item["enum"])
-    if TEXT in item:
-        yield str(item[TEXT]["hint"])
-    yield from _range(item, "minimum", "maximum", "")
-    yield from _range(item, "minLength", "maxLength", " characters")
-    yield from _range(item, "minItems", "maxItems", " items")
-    yield from _range(item, "minProperties", "maxProperties", " entries")
-    if "pattern" in item and TEXT not in item:
+    if TEXT_NOTE in item:
+        yield str(item[TEXT_NOTE]["hint"])
+    yield from _range_words(item, "minimum", "maximum", "")
+    yield from _range_words(item, "minLength", "maxLength", " characters")
+    yield from _range_words(item, "minItems", "maxItems", " items")
+    yield from _range_words(item, "minProperties", "maxProperties", " entries")
+    if "pattern" in item and TEXT_NOTE not in item:
         yield f"`{item['pattern']}`"
     if "additionalProperties" in item:
         yield from (str(rule["message"]) for rule in item.get("x-kubernetes-validations", []))
@@ -194,11 +194,11 @@ def _limit_parts(item: Schema) -> Iterator[str]:
         yield f"unique `{item['x-kubernetes-list-map-keys'][0]}`"
     if item.get("x-kubernetes-list-type") == "set":
         yield "each once"
-    if item.get("type") == "array" and MODEL not in item["items"]:
+    if item.get("type") == "array" and MODEL_NOTE not in item["items"]:
         yield from (f"each {part}" for part in _limit_parts(item["items"]))
 
 
-def _range(item: Schema, low: str, high: str, unit: str) -> Iterator[str]:
+def _range_words(item: Schema, low: str, high: str, unit: str) -> Iterator[str]:
     least, most = item.get(low), item.get(high)
     if least in (None, 0, 1) and most is not None and unit:
         yield f"at most {most}{unit}" if least != 1 else f"1 to {most}{unit}"
@@ -210,10 +210,10 @@ def _range(item: Schema, low: str, high: str, unit: str) -> Iterator[str]:
         yield f"at least {least}{unit}"
 
 
-def _code(words: Any) -> str:
+def _as_code(words: Any) -> str:
     return ", ".join(f"`{word}`" for word in words)
 
 
-def _cell(text: str) -> str:
+def _as_cell(text: str) -> str:
     """Text that may stand in a table."""
     return text.replace("|", "\\|").replace("\n", " ")

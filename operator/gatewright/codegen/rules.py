@@ -37,21 +37,21 @@ def exactly_one(keys: Iterable[str]) -> Rule:
     return {"rule": f"[{given}].exists_one(given, given)", "message": f"needs exactly one of {', '.join(names)}"}
 
 
-def of_providers(providers: Mapping[str, type[BaseModel]], path: str) -> list[Rule]:
+def provider_rules(providers: Mapping[str, type[BaseModel]], path: str) -> list[Rule]:
     """Exactly one provider; and limits, where a number without them would mean nothing."""
     own = _BESIDE_PROVIDERS.get(path.rpartition(".")[2], ())
-    found = [exactly_one([*providers, *(name for name in own if name not in meaningless(path))])]
+    found = [exactly_one([*providers, *(name for name in own if name not in meaningless_fields(path))])]
     if path.endswith("steps[]"):
-        found.append(_own_time([name for name in STEP_KINDS if name not in meaningless(path)]))
-    if path in PLACES_OF_CHECKS:
+        found.append(_timeout_rule([name for name in STEP_KINDS if name not in meaningless_fields(path)]))
+    if path in CHECK_PLACES:
         found += [_LATENCY] if "http" in providers else []
         measured = sorted(key for key in providers if key in GATES and GATES[key].limits == "required")
-        found += [_limited(key, f"!has(self.{key})") for key in measured]
-        found += [_limited(key, unless) for key, unless in _LIMITED_WHEN.items() if key in providers]
+        found += [_limit_rule(key, f"!has(self.{key})") for key in measured]
+        found += [_limit_rule(key, unless) for key, unless in _LIMITED_WHEN.items() if key in providers]
     return found
 
 
-def _own_time(kinds: Iterable[str]) -> Rule:
+def _timeout_rule(kinds: Iterable[str]) -> Rule:
     given = " || ".join(f"has(self.{kind})" for kind in sorted(kinds))
     return {
         "rule": f"!has(self.timeout) || !({given})",
@@ -72,11 +72,11 @@ _BESIDE_PROVIDERS: Mapping[str, tuple[str, ...]] = {
 }
 """Where one of the model's own fields may stand in a provider's place."""
 
-PLACES_OF_CHECKS = (
+CHECK_PLACES = (
     "spec.preflight[]", "spec.guards[]", "spec.stages[].gates[]", "spec.rollback.verify[]", "spec.followUps[]",
 )  # fmt: skip
 
-REPEATED = (
+REPEATED_PLACES = (
     "spec.preflight[]", "spec.guards[]", "spec.rollback.verify[]", "spec.followUps[]", "spec.stages[].rollback.steps[]",
 )  # fmt: skip
 """Places of providers that are described, and judged in words, at another place: gates and steps of stages."""
@@ -91,7 +91,7 @@ _LIMITED_WHEN: Mapping[str, str] = {
 """Providers that measure a number only sometimes, and when they do not."""
 
 
-def _limited(key: str, unless: str) -> Rule:
+def _limit_rule(key: str, unless: str) -> Rule:
     return {
         "rule": f"{unless} || has(self.max) || has(self.min)",
         "message": f"{key} measures a number: add max or min (max: 1%)",
@@ -102,17 +102,17 @@ def _limited(key: str, unless: str) -> Rule:
 # Models
 
 
-def _only(field: str, actions: Iterable[str]) -> Rule:
+def _only_rule(field: str, actions: Iterable[str]) -> Rule:
     """A field of an Intervention that only some actions have."""
     names = ", ".join(f"'{action}'" for action in actions)
     words = ", ".join(actions)
     return {"rule": f"!has(self.{field}) || self.action in [{names}]", "message": f"{field} goes with {words}"}
 
 
-COMPENSATIONS = ("flags", "job")
-_COMPENSATION = "spec.stages[].rollback.steps[]"
+COMPENSATION_KINDS = ("flags", "job")
+_COMPENSATION_PLACE = "spec.stages[].rollback.steps[]"
 
-_MODELS: Mapping[str, list[Rule]] = {
+_RULES_BY_MODEL: Mapping[str, list[Rule]] = {
     "EnvSource": [exactly_one(["configMapKeyRef", "secretKeyRef"])],
     "EnvVar": [
         {"rule": "!(has(self.value) && has(self.valueFrom))", "message": "has both value and valueFrom; keep one"}
@@ -196,11 +196,11 @@ _MODELS: Mapping[str, list[Rule]] = {
     "Captured": [exactly_one(["configMap", "secret"])],
     "InterventionSpec": [
         {"rule": "self == oldSelf", "message": "an Intervention cannot be changed; make another one"},
-        _only("stage", intervention.OF_STAGE),
-        _only("step", intervention.OF_STEP),
-        _only("gate", intervention.OF_GATE),
-        _only("followUp", intervention.OF_FOLLOW_UP),
-        _only("specHash", intervention.OF_SPEC),
+        _only_rule("stage", intervention.OF_STAGE),
+        _only_rule("step", intervention.OF_STEP),
+        _only_rule("gate", intervention.OF_GATE),
+        _only_rule("followUp", intervention.OF_FOLLOW_UP),
+        _only_rule("specHash", intervention.OF_SPEC),
         {
             "rule": "!has(self.followUp) || !(has(self.stage) || has(self.step) || has(self.gate) || has(self.specHash))",
             "message": "followUp names all that is meant; leave out stage, step, gate and specHash",
@@ -244,25 +244,29 @@ _MODELS: Mapping[str, list[Rule]] = {
 }
 
 
-def of_model(name: str, path: str) -> list[Rule]:
+def model_rules(name: str, path: str) -> list[Rule]:
     """The rules of a model at a place."""
-    return list(_MODELS.get(name, []))
+    return list(_RULES_BY_MODEL.get(name, []))
 
 
-def meaningless(path: str) -> set[str]:
+def meaningless_fields(path: str) -> set[str]:
     """Fields that a model has, but not at this place: only jobs, flags and actions can compensate."""
-    return {*STEP_KINDS, "proof"} - set(COMPENSATIONS) if path == _COMPENSATION else set()
+    return {*STEP_KINDS, "proof"} - set(COMPENSATION_KINDS) if path == _COMPENSATION_PLACE else set()
 
 
-_SETS = ("spec.stages[].steps[].deploy.targets", "spec.stages[].steps[].requires", _COMPENSATION + ".requires")
+_SET_PLACES = (
+    "spec.stages[].steps[].deploy.targets",
+    "spec.stages[].steps[].requires",
+    _COMPENSATION_PLACE + ".requires",
+)
 
 
 def is_set(path: str) -> bool:
     """Whether a list of words may name each word only once."""
-    return path in _SETS
+    return path in _SET_PLACES
 
 
-ROOT: Mapping[str, list[Rule]] = {
+ROOT_RULES: Mapping[str, list[Rule]] = {
     "Release": [
         {
             "rule": "self.metadata.name.size() <= 63",
@@ -278,7 +282,7 @@ ROOT: Mapping[str, list[Rule]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextRule:
     """A text that is judged in CEL, so that its message can say what would be right."""
 
     what: str
@@ -301,18 +305,18 @@ _TOO_DEEP = ("env[]", "envFrom[]")
 """So many of these may stand in one Release that judging their texts in CEL would be over the budget."""
 
 
-def of_text(pattern: str, path: str, expanded: bool) -> Text | None:
+def text_rule(pattern: str, path: str, expanded: bool) -> TextRule | None:
     """The rule for a known pattern of the language; None where the pattern itself says enough."""
     if pattern not in _TEXTS or path.startswith("status") or any(part in path for part in _TOO_DEEP):
         return None
     what, hint = _TEXTS[pattern]
-    if expanded and path.startswith(REPEATED):  # for each text of each provider, a rule has four times the bytes
-        return Text(what, hint, None)
+    if expanded and path.startswith(REPEATED_PLACES):  # for each text of each provider, a rule has four times the bytes
+        return TextRule(what, hint, None)
     rule = {
-        "rule": f"self.matches({_raw(or_reference(pattern) if expanded else pattern)})",
+        "rule": f"self.matches({_raw_string(or_reference(pattern) if expanded else pattern)})",
         "messageExpression": f"'\"' + self + '\" is not {what} ({hint})'",
     }
-    return Text(what, hint, rule)
+    return TextRule(what, hint, rule)
 
 
 def or_reference(pattern: str) -> str:
@@ -320,10 +324,10 @@ def or_reference(pattern: str) -> str:
     return pattern if re.search(pattern, "$(version)") else rf"{pattern}|\$\("
 
 
-def of_keys(names: Mapping[str, Any]) -> list[Rule]:
+def key_rules(names: Mapping[str, Any]) -> list[Rule]:
     """The rule for the keys of a map: CRDs have no patternProperties."""
     limits = [f"key.size() <= {names['maxLength']}"] if "maxLength" in names else []
-    limits += [f"key.matches({_raw(names['pattern'])})"] if "pattern" in names else []
+    limits += [f"key.matches({_raw_string(names['pattern'])})"] if "pattern" in names else []
     if not limits:
         return []
     words = [f"is at most {names['maxLength']} characters long"] if "maxLength" in names else []
@@ -331,7 +335,7 @@ def of_keys(names: Mapping[str, Any]) -> list[Rule]:
     return [{"rule": f"self.all(key, {' && '.join(limits)})", "message": f"each key {' and '.join(words)}"}]
 
 
-def _raw(pattern: str) -> str:
+def _raw_string(pattern: str) -> str:
     """A CEL raw string."""
     assert "'" not in pattern
     return f"r'{pattern}'"

@@ -36,16 +36,16 @@ Schema = dict[str, Any]
 Variants = Mapping[str, Mapping[str, type[BaseModel]]]
 """For each path of a Keyed model, as `spec.stages[].gates[]`: the providers that are allowed there."""
 
-MODEL = "x-gatewright-model"
-ABOUT = "x-gatewright-about"
-PROVIDERS = "x-gatewright-providers"
-TEXT = "x-gatewright-text"
+MODEL_NOTE = "x-gatewright-model"
+ABOUT_NOTE = "x-gatewright-about"
+PROVIDERS_NOTE = "x-gatewright-providers"
+TEXT_NOTE = "x-gatewright-text"
 
-_KEPT = {
+_KEPT_KEYS = {
     "type", "description", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength",
     "minItems", "maxItems", "minProperties", "maxProperties", "required",
 }  # fmt: skip
-_HANDLED = {
+_HANDLED_KEYS = {
     "title", "default", "properties", "items", "additionalProperties", "patternProperties", "propertyNames",
     "const", "exclusiveMinimum", "exclusiveMaximum", "uniqueItems", "examples",
 }  # fmt: skip
@@ -69,37 +69,37 @@ class _Described(GenerateJsonSchema):
         return found
 
 
-def structural(model: type[BaseModel], path: str, variants: Variants, expanded: bool = False) -> Schema:
+def structural_schema(model: type[BaseModel], path: str, variants: Variants, expanded: bool = False) -> Schema:
     """The structural schema of a model that stands at `path`. Raises Unsupported.
 
     `expanded`: every text may hold `$(...)` and is checked for its form after that was put in.
     """
     raw = model.model_json_schema(by_alias=True, mode="validation", schema_generator=_Described)
-    return _Converter(raw.pop("$defs", {}), variants, expanded).convert(raw | {"title": model.__name__}, path, ())
+    return _Converter(raw.pop("$defs", {}), variants, expanded).convert_node(raw | {"title": model.__name__}, path, ())
 
 
-def plain(schema: Schema) -> Schema:
+def without_notes(schema: Schema) -> Schema:
     """The schema without the notes that only the reference reads, and without what the API server would leave out."""
     found: Schema = {}
     for key, value in schema.items():
         if key == "properties":
-            found |= {key: {name: plain(item) for name, item in value.items()}} if value else {}
+            found |= {key: {name: without_notes(item) for name, item in value.items()}} if value else {}
         elif key in ("items", "additionalProperties") and isinstance(value, dict):
-            found[key] = plain(value)
+            found[key] = without_notes(value)
         elif not key.startswith("x-gatewright-"):
             found[key] = value
     return found
 
 
-def walk(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
+def walk_schema(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
     """Every schema within a schema, with its path: `spec.stages[].gates[].max`, `spec.vars{}`."""
     yield path, schema
     for name, item in schema.get("properties", {}).items():
-        yield from walk(item, f"{path}.{name}" if path else name)
+        yield from walk_schema(item, f"{path}.{name}" if path else name)
     if "items" in schema:
-        yield from walk(schema["items"], f"{path}[]")
+        yield from walk_schema(schema["items"], f"{path}[]")
     if isinstance(schema.get("additionalProperties"), dict):
-        yield from walk(schema["additionalProperties"], f"{path}{{}}")
+        yield from walk_schema(schema["additionalProperties"], f"{path}{{}}")
 
 
 class _Converter:
@@ -108,31 +108,31 @@ class _Converter:
         self._variants = variants
         self._expanded = expanded
 
-    def convert(self, raw: Schema, path: str, inside: tuple[str, ...]) -> Schema:
-        node, name = self._resolved(raw, path)
+    def convert_node(self, raw: Schema, path: str, inside: tuple[str, ...]) -> Schema:
+        node, name = self._resolve_node(raw, path)
         if name is not None and name in inside:
             raise Unsupported(f"{path}: {name} contains itself")
-        unknown = {key for key in node if not key.startswith("x-kubernetes-")} - _KEPT - _HANDLED
+        unknown = {key for key in node if not key.startswith("x-kubernetes-")} - _KEPT_KEYS - _HANDLED_KEYS
         if unknown:
             raise Unsupported(f"{path}: a CRD has no {', '.join(sorted(unknown))}")
-        result = {key: value for key, value in node.items() if key in _KEPT or key.startswith("x-kubernetes-")}
-        _single_value(node, result)
-        _numbers(node, result)
+        result = {key: value for key, value in node.items() if key in _KEPT_KEYS or key.startswith("x-kubernetes-")}
+        _convert_const(node, result)
+        _convert_bounds(node, result)
         if not path.startswith("status"):  # a status that came back with more than was written would look changed
-            _default(node, result)
+            _convert_default(node, result)
         if node.get("type") == "object":
-            self._object(node, result, path, (*inside, name or ""))
+            self._convert_object(node, result, path, (*inside, name or ""))
         elif node.get("type") == "array":
-            self._array(node, result, path, (*inside, name or ""))
+            self._convert_array(node, result, path, (*inside, name or ""))
         elif node.get("type") == "string":
-            _string(result, path, self._expanded)
+            _convert_string(result, path, self._expanded)
         if name is not None and node.get("type") == "object":
-            result |= {MODEL: name, ABOUT: self._about(name, node)}
-            _add_rules(result, rules.of_model(name, path))
-        _check(result, path)
-        return _ordered(result)
+            result |= {MODEL_NOTE: name, ABOUT_NOTE: self._describe_model(name, node)}
+            _add_rules(result, rules.model_rules(name, path))
+        _require_bounded(result, path)
+        return _order_keys(result)
 
-    def _resolved(self, raw: Schema, path: str) -> tuple[Schema, str | None]:
+    def _resolve_node(self, raw: Schema, path: str) -> tuple[Schema, str | None]:
         """The node with references and nullable unions folded, and the name of the model it comes from."""
         node, name = dict(raw), raw.get("title") if "properties" in raw else None
         while True:
@@ -148,33 +148,34 @@ class _Converter:
             else:
                 return node, name
 
-    def _about(self, name: str, node: Schema) -> str:
+    def _describe_model(self, name: str, node: Schema) -> str:
         """What a model is; a field that holds it may say instead what it is for."""
         return str(self._definitions.get(name, node).get("description", ""))
 
-    def _object(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
+    def _convert_object(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
         properties = node.get("properties")
         if properties is None and node.get("x-kubernetes-preserve-unknown-fields"):
             return
         if properties is None:
-            self._map(node, result, path, inside)
+            self._convert_map(node, result, path, inside)
             return
         result["properties"] = {
-            name: self.convert(item, f"{path}.{name}", inside) for name, item in _wanted(properties, path).items()
+            name: self.convert_node(item, f"{path}.{name}", inside)
+            for name, item in _meaningful_properties(properties, path).items()
         }
         if node.get("additionalProperties") is True:
-            self._keyed(result, path)
+            self._add_providers(result, path)
 
-    def _keyed(self, result: Schema, path: str) -> None:
+    def _add_providers(self, result: Schema, path: str) -> None:
         if path not in self._variants:
             raise Unsupported(f"{path}: which providers are allowed here is not said")
         providers = self._variants[path]
         for key, model in sorted(providers.items()):
-            result["properties"][key] = structural(model, f"{path}.{key}", {}, expanded=path != "spec")
-        result[PROVIDERS] = sorted(providers)
-        _add_rules(result, rules.of_providers(providers, path))
+            result["properties"][key] = structural_schema(model, f"{path}.{key}", {}, expanded=path != "spec")
+        result[PROVIDERS_NOTE] = sorted(providers)
+        _add_rules(result, rules.provider_rules(providers, path))
 
-    def _map(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
+    def _convert_map(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
         patterns = node.get("patternProperties", {})
         names = node.get("propertyNames", {})
         values = node.get("additionalProperties")
@@ -183,11 +184,11 @@ class _Converter:
             names = names | {"pattern": pattern}
         if not isinstance(values, dict):
             raise Unsupported(f"{path}: a map of anything; say what its values are")
-        result["additionalProperties"] = self.convert(values, f"{path}{{}}", inside)
-        _add_rules(result, rules.of_keys(names))
+        result["additionalProperties"] = self.convert_node(values, f"{path}{{}}", inside)
+        _add_rules(result, rules.key_rules(names))
 
-    def _array(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
-        item = self.convert(node["items"], f"{path}[]", inside)
+    def _convert_array(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
+        item = self.convert_node(node["items"], f"{path}[]", inside)
         result["items"] = item
         keys = _list_keys(item, path)
         if keys:
@@ -198,18 +199,18 @@ class _Converter:
             result["x-kubernetes-list-type"] = "atomic"
 
 
-def _wanted(properties: Schema, path: str) -> Schema:
+def _meaningful_properties(properties: Schema, path: str) -> Schema:
     """The properties of a model that mean something at its place."""
-    refused = rules.meaningless(path)
+    refused = rules.meaningless_fields(path)
     return {name: item for name, item in properties.items() if name not in refused}
 
 
-def _single_value(node: Schema, result: Schema) -> None:
+def _convert_const(node: Schema, result: Schema) -> None:
     if "const" in node:
         result["enum"] = [node["const"]]
 
 
-def _numbers(node: Schema, result: Schema) -> None:
+def _convert_bounds(node: Schema, result: Schema) -> None:
     for limit, exclusive, step in (("minimum", "exclusiveMinimum", 1), ("maximum", "exclusiveMaximum", -1)):
         if exclusive not in node:
             continue
@@ -219,18 +220,18 @@ def _numbers(node: Schema, result: Schema) -> None:
             result |= {limit: node[exclusive], exclusive: True}
 
 
-def _default(node: Schema, result: Schema) -> None:
+def _convert_default(node: Schema, result: Schema) -> None:
     """Only what says something: an absent list, map, text or flag is empty anyway, and objects stay small in etcd."""
     if node.get("default") and not isinstance(node["default"], dict):
         result["default"] = node["default"]
 
 
-def _string(result: Schema, path: str, expanded: bool) -> None:
+def _convert_string(result: Schema, path: str, expanded: bool) -> None:
     if result.get("format") is not None and result["format"] not in _FORMATS:
         raise Unsupported(f'{path}: format "{result["format"]}" is not checked by the API server; use a pattern')
-    text = rules.of_text(result.get("pattern", ""), path, expanded)
+    text = rules.text_rule(result.get("pattern", ""), path, expanded)
     if text is not None:
-        result[TEXT] = {"what": text.what, "hint": text.hint}
+        result[TEXT_NOTE] = {"what": text.what, "hint": text.hint}
     if text is not None and text.rule is not None:
         del result["pattern"]
         _add_rules(result, [text.rule])
@@ -241,7 +242,7 @@ def _string(result: Schema, path: str, expanded: bool) -> None:
 def _list_keys(item: Schema, path: str) -> list[str]:
     """The key of a list whose items have unique names."""
     required = item.get("required", [])
-    if item.get(MODEL) == "Condition":
+    if item.get(MODEL_NOTE) == "Condition":
         return ["type"]
     return ["name"] if path.startswith("spec") and "name" in required else []
 
@@ -251,7 +252,7 @@ def _add_rules(result: Schema, added: list[Schema]) -> None:
         result["x-kubernetes-validations"] = [*result.get("x-kubernetes-validations", []), *added]
 
 
-def _check(result: Schema, path: str) -> None:
+def _require_bounded(result: Schema, path: str) -> None:
     kind = result.get("type")
     if kind is None and "x-kubernetes-preserve-unknown-fields" not in result:
         raise Unsupported(f"{path}: has no type")
@@ -265,7 +266,7 @@ def _check(result: Schema, path: str) -> None:
 _ORDER = ("description", "type", "format", "enum", "default")
 
 
-def _ordered(result: Schema) -> Schema:
+def _order_keys(result: Schema) -> Schema:
     """Words first, then what is inside."""
     late = {"properties", "items", "additionalProperties", "required"}
     early = [key for key in _ORDER if key in result]

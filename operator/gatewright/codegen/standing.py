@@ -12,11 +12,11 @@ from gatewright.codegen.asking import line
 from gatewright.ports import AuthorPermission
 
 
-def variable(model: str) -> str:
+def variable_name(model: str) -> str:
     return model[0].lower() + model[1:]
 
 
-def standing(path: str, nodes: Mapping[str, schema.Schema]) -> str:
+def cel_standing(path: str, nodes: Mapping[str, schema.Schema]) -> str:
     """A list of lists of `{at, of}`: what of a model stands at a path. Raises schema.Unsupported."""
     *lists, leaf = path.split("[].")
     if len(lists) not in (1, 2):
@@ -24,12 +24,12 @@ def standing(path: str, nodes: Mapping[str, schema.Schema]) -> str:
     holder = "object" if len(lists) == 1 else "outer"
     found = (
         f"{holder}.?{lists[-1]}.orValue([]).filter(item, item.?{leaf}.hasValue())"
-        f".map(item, {{'at': dyn({_at(lists, leaf, nodes)}), 'of': dyn(item.{leaf})}})"
+        f".map(item, {{'at': dyn({_cel_path(lists, leaf, nodes)}), 'of': dyn(item.{leaf})}})"
     )
     return f"[{found}]" if holder == "object" else f"object.?{lists[0]}.orValue([]).map(outer, {found})"
 
 
-def _at(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema]) -> str:
+def _cel_path(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema]) -> str:
     """The path as people read it, with the names of what stands in lists."""
     parts, so_far = [], ""
     for name, holder in zip(lists, ("outer", "item")[-len(lists) :], strict=True):
@@ -40,7 +40,7 @@ def _at(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema]) -> 
     return f"'{'.'.join([*parts, leaf])}'"
 
 
-def lines(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema]) -> str:
+def cel_lines(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema]) -> str:
     """One line for each name that a right is needed for, those of a list together in one text."""
     inside = {field.rpartition("[].")[0] for field in right.fields}
     if len(inside) != 1:
@@ -51,12 +51,12 @@ def lines(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema
     names = f"one.of.?{holder}.orValue([]).map(part, {values})" if holder else f"[{values}]"
     spared = ", ".join(f"'{name}'" for name in (*(() if right.implied else ("",)), *right.spared))
     at = f"one.at + '.{holder}'" if holder else "one.at"
-    group = f"group.filter(one, {only(model, *right.only, nodes)})" if right.only else "group"
+    group = f"group.filter(one, {cel_only(model, *right.only, nodes)})" if right.only else "group"
     each = f"{names}.filter(name, type(name) == string && !(name in [{spared}])).map(name, {line(right, 'name', at)}).join('\\n')"
-    return f"variables.{variable(model)}.map(group, {group}.map(one, {each}).join('\\n'))"
+    return f"variables.{variable_name(model)}.map(group, {group}.map(one, {each}).join('\\n'))"
 
 
-def only(model: str, field: str, value: str, nodes: Mapping[str, schema.Schema]) -> str:
+def cel_only(model: str, field: str, value: str, nodes: Mapping[str, schema.Schema]) -> str:
     """That a field has a value; one that is left out has its default, whether the API server has put that in or not."""
-    standing = next(node for node in nodes.values() if node.get(schema.MODEL) == model)
+    standing = next(node for node in nodes.values() if node.get(schema.MODEL_NOTE) == model)
     return f"one.of.?{field}.orValue('{standing['properties'][field].get('default', '')}') == '{value}'"

@@ -20,28 +20,28 @@ from gatewright.api import GROUP
 from gatewright.codegen import admission, crds
 from gatewright.runtime.admission_probe import STATUS_REFUSAL
 
-NAME = "gatewright-status"
-VERB = "operate"
+POLICY_NAME = "gatewright-status"
+OPERATE_VERB = "operate"
 WITHOUT_POD = "operate-without-pod"
 """What a ServiceAccount needs besides that shows no pod: an operator that runs elsewhere. No shipped role has it."""
 POD = "authentication.kubernetes.io/pod-name"
 """What the API server adds to whoever shows the token of a pod."""
 
 
-def policy() -> dict[str, Any]:
+def policy_spec() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
-    allowed = f"dyn(object).?status.?observedGeneration.orValue(0) >= 0 && {_may(VERB)}"
+    allowed = f"dyn(object).?status.?observedGeneration.orValue(0) >= 0 && {_may(OPERATE_VERB)}"
     in_pod = (
         "!request.userInfo.username.startsWith('system:serviceaccount:') || "
         f"(has(request.userInfo.extra) && '{POD}' in request.userInfo.extra) || {_may(WITHOUT_POD)}"
     )
     return {
-        **admission.written(*(f"{kind.plural}/status" for kind in crds.KINDS)),
+        **admission.match_writes(*(f"{kind.plural}/status" for kind in crds.KINDS)),
         "validations": [
             {
                 "expression": allowed,
                 "messageExpression": f"'{STATUS_REFUSAL}: ' + request.userInfo.username + "
-                f"' may not {VERB} ' + request.resource.resource + ' in namespace ' + request.namespace",
+                f"' may not {OPERATE_VERB} ' + request.resource.resource + ' in namespace ' + request.namespace",
                 "message": STATUS_REFUSAL,
                 "reason": "Forbidden",
             },

@@ -14,15 +14,15 @@ from typing import Any
 from gatewright.api import GROUP
 from gatewright.codegen import admission, crds, schema
 from gatewright.codegen.asking import Question
-from gatewright.codegen.standing import lines, standing, variable
+from gatewright.codegen.standing import cel_lines, cel_standing, variable_name
 from gatewright.ports import AuthorPermission
 
-NAME = "gatewright-uses"
-NAMED = 16
+POLICY_NAME = "gatewright-uses"
+MAX_NAMES_ASKED = 16
 """So many Connections are asked for by name; a run seldom has more than ten."""
-USE = AuthorPermission("use", GROUP, "connections", ("connection",), implied=True)
+USE_CONNECTION = AuthorPermission("use", GROUP, "connections", ("connection",), implied=True)
 _QUESTION = Question(
-    NAMED,
+    MAX_NAMES_ASKED,
     "a Release goes only through Connections that its author may use: RBAC must allow the verb use on connections, or "
     "somebody who has it applies the Release",
     "a Release goes only through Connections that its author may use, and RBAC does not allow it all",
@@ -30,23 +30,23 @@ _QUESTION = Question(
 )
 
 
-def policy() -> dict[str, Any]:
+def policy_spec() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
-    return admission.of_spec(crds.RELEASE.plural, _variables(), _QUESTION.validations([USE]))
+    return admission.spec_policy(crds.RELEASE.plural, _policy_variables(), _QUESTION.validations([USE_CONNECTION]))
 
 
-def models(nodes: Mapping[str, schema.Schema]) -> dict[str, list[str]]:
+def models_with_connection(nodes: Mapping[str, schema.Schema]) -> dict[str, list[str]]:
     """Where the configurations stand that go through a Connection, by their model."""
     found: dict[str, list[str]] = {}
     for path, node in nodes.items():
         if "connection" in node.get("properties", {}):
-            found.setdefault(str(node[schema.MODEL]), []).append(path)
+            found.setdefault(str(node[schema.MODEL_NOTE]), []).append(path)
     return found
 
 
-def _variables() -> Iterator[tuple[str, str]]:
-    nodes = dict(schema.walk(crds.schemas(crds.RELEASE)[0], "spec"))
-    found = models(nodes)
+def _policy_variables() -> Iterator[tuple[str, str]]:
+    nodes = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
+    found = models_with_connection(nodes)
     for model, paths in found.items():
-        yield variable(model), " + ".join(standing(path, nodes) for path in paths)
-    yield from _QUESTION.variables([lines(model, USE, nodes) for model in found])
+        yield variable_name(model), " + ".join(cel_standing(path, nodes) for path in paths)
+    yield from _QUESTION.variables([cel_lines(model, USE_CONNECTION, nodes) for model in found])

@@ -16,7 +16,7 @@ from gatewright import __version__
 from gatewright.api.base import seconds
 from gatewright.api.intervention import OF_SPEC
 from gatewright.plugin import acts, show
-from gatewright.plugin.cluster import Cluster, Failed, path
+from gatewright.plugin.cluster import Cluster, RequestFailed, api_path
 
 ACTIONS = {
     "approve": "say go where an approval is waited for",
@@ -35,17 +35,17 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "confirm": ("stage", "step", "follow-up"),
     "skip": ("stage", "step"), "retry": ("stage",), "promote": ("stage",),
 }  # fmt: skip
-ANSWER = "30s"
-ENDLESS = 10**9
+DEFAULT_ANSWER_TIMEOUT = "30s"
+ENDLESS_S = 10**9
 
 
 def main(argv: list[str] | None = None) -> int:
     """Do one thing; the exit code says how it went."""
-    options = _parser().parse_args(argv)
+    options = _make_parser().parse_args(argv)
     try:
         return int(options.do(options))
-    except Failed as error:
-        _say([str(error)], sys.stderr)
+    except RequestFailed as error:
+        _print_lines([str(error)], sys.stderr)
         return acts.FAILED
     except KeyboardInterrupt:
         return 130
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         return acts.FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kubectl release",
         description="See where Releases stand, and act on them.",
@@ -67,21 +67,21 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("-A", "--all-namespaces", action="store_true")
     shown.add_argument("-w", "--watch", action="store_true", help="a line for each change, until interrupted")
     shown.add_argument("--wait", action="store_true", help="until the Release is at rest; 0 if its version is live")
-    shown.add_argument("--timeout", default=None, type=_duration, help="longest time to watch or wait (30m)")
+    shown.add_argument("--timeout", default=None, type=_parse_duration, help="longest time to watch or wait (30m)")
     shown.add_argument("-o", "--output", choices=["wide", "json", "yaml", "name"])
-    shown.set_defaults(do=_status)
+    shown.set_defaults(do=_run_status)
     why = commands.add_parser("explain", help="why a Release is where it is, and what would happen next")
     why.add_argument("name", help="name of the Release")
     why.add_argument("-o", "--output", choices=["json", "yaml"])
-    why.set_defaults(do=_explain)
+    why.set_defaults(do=_run_explain)
     for name, words in ACTIONS.items():
-        _action(commands.add_parser(name, help=words, description=words), name)
+        _add_action(commands.add_parser(name, help=words, description=words), name)
     for command in commands.choices.values():
-        _connection(command)
+        _add_connection_options(command)
     return parser
 
 
-def _action(command: argparse.ArgumentParser, name: str) -> None:
+def _add_action(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument("name", help="name of the Release")
     for place in _PLACES.get(name, ()):
         which = "of an earlier run" if place == "follow-up" else "that is meant; needed only where it could be another"
@@ -95,17 +95,20 @@ def _action(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument("--reason", default="", help="why, for those who read it later")
     command.add_argument("--wait", action="store_true", help="until the run is over; 0 if it ended as was asked for")
     command.add_argument(
-        "--timeout", default=None, type=_duration, help=f"longest time to wait ({ANSWER}, with --wait 1h)"
+        "--timeout",
+        default=None,
+        type=_parse_duration,
+        help=f"longest time to wait ({DEFAULT_ANSWER_TIMEOUT}, with --wait 1h)",
     )
     command.add_argument("--no-wait", action="store_true", help="do not even wait for the answer")
     command.add_argument("--dry-run", action="store_true", help="let the API server judge it, and print it")
     command.set_defaults(
-        do=_act, action=name.capitalize(), stage=None, step=None, gate=None, follow_up=None, group=[],
+        do=_run_action, action=name.capitalize(), stage=None, step=None, gate=None, follow_up=None, group=[],
         spec_hash=None,
     )  # fmt: skip
 
 
-def _connection(command: argparse.ArgumentParser) -> None:
+def _add_connection_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("-n", "--namespace", help="namespace (default: the context's)")
     command.add_argument("--context", help="context of the kubeconfig")
     command.add_argument("--kubeconfig", help="path of the kubeconfig")
@@ -113,20 +116,20 @@ def _connection(command: argparse.ArgumentParser) -> None:
     command.add_argument("--as-group", action="append", default=[], metavar="GROUP", help="with --as; may be repeated")
 
 
-def _duration(text: str) -> float:
+def _parse_duration(text: str) -> float:
     try:
         return seconds(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _connect(options: argparse.Namespace) -> Cluster:
+def _connect_cluster(options: argparse.Namespace) -> Cluster:
     return Cluster.connect(
         options.kubeconfig, options.context, options.namespace, options.as_user, tuple(options.as_group)
     )
 
 
-def _say(lines: Iterable[str], to: Any = None) -> None:
+def _print_lines(lines: Iterable[str], to: Any = None) -> None:
     stream = to or sys.stdout
     for line in lines:
         stream.write(f"{line}\n")
@@ -137,28 +140,32 @@ def _say(lines: Iterable[str], to: Any = None) -> None:
 # See
 
 
-def _status(options: argparse.Namespace) -> int:
-    cluster = _connect(options)
+def _run_status(options: argparse.Namespace) -> int:
+    cluster = _connect_cluster(options)
     where = "" if options.all_namespaces else cluster.namespace
     if options.wait and not options.name:
-        raise Failed("--wait needs the name of a Release")
+        raise RequestFailed("--wait needs the name of a Release")
     if options.watch or options.wait:
-        return _follow(cluster, where, options)
+        return _follow_release(cluster, where, options)
     if options.name:
-        found = cluster.get(path("releases", cluster.namespace, options.name))
-        _say(_printed(found, options.output, lambda: show.status(found, _now())))
+        found = cluster.get(api_path("releases", cluster.namespace, options.name))
+        _print_lines(_lines_in_format(found, options.output, lambda: show.status_lines(found, _utc_now())))
         return acts.DONE
-    listed = cluster.get(path("releases", where))
+    listed = cluster.get(api_path("releases", where))
     items = listed.get("items", [])
     if not items and options.output not in ("json", "yaml"):
-        _say([f"No releases found{f' in namespace {where}' if where else ''}."], sys.stderr)
+        _print_lines([f"No releases found{f' in namespace {where}' if where else ''}."], sys.stderr)
         return acts.DONE
     wide = options.output == "wide"
-    _say(_printed(listed, options.output, lambda: show.releases(items, _now(), wide, options.all_namespaces)))
+    _print_lines(
+        _lines_in_format(
+            listed, options.output, lambda: show.release_table(items, _utc_now(), wide, options.all_namespaces)
+        )
+    )
     return acts.DONE
 
 
-def _printed(found: Mapping[str, Any], form: str | None, lines: Callable[[], list[str]]) -> list[str]:
+def _lines_in_format(found: Mapping[str, Any], form: str | None, lines: Callable[[], list[str]]) -> list[str]:
     if form == "json":
         return [json.dumps(found, indent=2)]
     if form == "yaml":
@@ -168,24 +175,26 @@ def _printed(found: Mapping[str, Any], form: str | None, lines: Callable[[], lis
     return lines()
 
 
-def _follow(cluster: Cluster, where: str, options: argparse.Namespace) -> int:
+def _follow_release(cluster: Cluster, where: str, options: argparse.Namespace) -> int:
     """A line for each change of what people read, until the Release is at rest, or for ever."""
-    deadline = time.monotonic() + (options.timeout if options.timeout is not None else ENDLESS)
+    deadline = time.monotonic() + (options.timeout if options.timeout is not None else ENDLESS_S)
     query = {"fieldSelector": f"metadata.name={options.name}"} if options.name else {}
     said: dict[str, str] = {}
     while True:
-        listed = cluster.get(path("releases", where))
+        listed = cluster.get(api_path("releases", where))
         items = [item for item in listed["items"] if options.name in (None, item["metadata"]["name"])]
         if options.name and not items:
-            raise Failed(f'Error from server (NotFound): releases.gatewright.dev "{options.name}" not found', 404)
+            raise RequestFailed(
+                f'Error from server (NotFound): releases.gatewright.dev "{options.name}" not found', 404
+            )
         for item in items:
-            code = _change(item, said, options.wait)
+            code = _print_change(item, said, options.wait)
             if code is not None:
                 return code
         left = deadline - time.monotonic()
         if left <= 0:
             return acts.LATE if options.wait else acts.DONE
-        code = _watched(
+        code = _watch_until_settled(
             cluster, where, listed["metadata"]["resourceVersion"], min(left, 240.0), query, said, options.wait
         )
         if code is not None:
@@ -193,16 +202,16 @@ def _follow(cluster: Cluster, where: str, options: argparse.Namespace) -> int:
         time.sleep(0.1)
 
 
-def _watched(
+def _watch_until_settled(
     cluster: Cluster, where: str, version: str, lasting: float, query: dict[str, str], said: dict[str, str], wait: bool
 ) -> int | None:
-    for event in cluster.watch(path("releases", where), version, lasting, **query):
+    for event in cluster.watch(api_path("releases", where), version, lasting, **query):
         if event["type"] == "DELETED":
-            _say([f"{show.clean(event['object']['metadata']['name'])}   deleted"])
+            _print_lines([f"{show.clean_text(event['object']['metadata']['name'])}   deleted"])
             if query:
                 return acts.FAILED if wait else acts.DONE
         elif event["type"] in ("ADDED", "MODIFIED"):
-            code = _change(event["object"], said, wait)
+            code = _print_change(event["object"], said, wait)
             if code is not None:
                 return code
         else:
@@ -210,20 +219,22 @@ def _watched(
     return None
 
 
-def _change(item: Mapping[str, Any], said: dict[str, str], wait: bool) -> int | None:
-    line = show.moment(item)
+def _print_change(item: Mapping[str, Any], said: dict[str, str], wait: bool) -> int | None:
+    line = show.release_line(item)
     if said.get(item["metadata"]["uid"]) != line:
         said[item["metadata"]["uid"]] = line
-        _say([f"{datetime.now(UTC):%H:%M:%SZ}   {line}"])
-    return acts.settled(item) if wait else None
+        _print_lines([f"{datetime.now(UTC):%H:%M:%SZ}   {line}"])
+    return acts.exit_code_at_rest(item) if wait else None
 
 
-def _explain(options: argparse.Namespace) -> int:
-    cluster = _connect(options)
-    found = cluster.get(path("releases", cluster.namespace, options.name))
-    _say(
-        _printed(
-            found.get("status", {}) if options.output else found, options.output, lambda: show.explain(found, _now())
+def _run_explain(options: argparse.Namespace) -> int:
+    cluster = _connect_cluster(options)
+    found = cluster.get(api_path("releases", cluster.namespace, options.name))
+    _print_lines(
+        _lines_in_format(
+            found.get("status", {}) if options.output else found,
+            options.output,
+            lambda: show.explain_lines(found, _utc_now()),
         )
     )
     return acts.DONE
@@ -233,46 +244,47 @@ def _explain(options: argparse.Namespace) -> int:
 # Act
 
 
-def _act(options: argparse.Namespace) -> int:
-    cluster = _connect(options)
+def _run_action(options: argparse.Namespace) -> int:
+    cluster = _connect_cluster(options)
     wish = acts.InterventionRequest(
         options.name, options.action, options.stage, options.step, options.gate, options.follow_up, options.run,
         tuple(options.group), options.reason, options.spec_hash,
     )  # fmt: skip
-    release = cluster.get(path("releases", cluster.namespace, options.name))
-    where = path("interventions", cluster.namespace) + ("?dryRun=All" if options.dry_run else "")
-    made = cluster.create(where, acts.intervention(cluster, wish, release))
+    release = cluster.get(api_path("releases", cluster.namespace, options.name))
+    where = api_path("interventions", cluster.namespace) + ("?dryRun=All" if options.dry_run else "")
+    made = cluster.create(where, acts.build_intervention(cluster, wish, release))
     name = made["metadata"]["name"]
     if options.dry_run:
-        _say(_printed({key: made[key] for key in ("apiVersion", "kind", "spec")}, "yaml", list))
+        _print_lines(_lines_in_format({key: made[key] for key in ("apiVersion", "kind", "spec")}, "yaml", list))
         return acts.DONE
     if options.no_wait:
-        _say([f"intervention.gatewright.dev/{name} created"])
+        _print_lines([f"intervention.gatewright.dev/{name} created"])
         return acts.DONE
     began = time.monotonic()
-    longest = options.timeout if options.timeout is not None else seconds("1h" if options.wait else ANSWER)
-    said = acts.answered(cluster, name, began + longest)
+    longest = (
+        options.timeout if options.timeout is not None else seconds("1h" if options.wait else DEFAULT_ANSWER_TIMEOUT)
+    )
+    said = acts.wait_for_answer(cluster, name, began + longest)
     if said is None:
-        words = f"not answered within {show.span(longest)}; is the operator there? (kubectl get itv {name})"
-        _say([f"release.gatewright.dev/{options.name}: {words}"], sys.stderr)
+        words = f"not answered within {show.time_span(longest)}; is the operator there? (kubectl get itv {name})"
+        _print_lines([f"release.gatewright.dev/{options.name}: {words}"], sys.stderr)
         return acts.LATE
     accepted = said["result"] == "Accepted"
     verb = "accepted" if accepted else "refused"
-    line = (
-        f"release.gatewright.dev/{options.name} {options.action.lower()} {verb}: {show.clean(said.get('message', ''))}"
-    )
-    line += f" (specHash {show.clean(said['specHash'])})" if accepted and said.get("specHash") else ""
-    _say([line], sys.stdout if accepted else sys.stderr)
+    line = f"release.gatewright.dev/{options.name} {options.action.lower()} {verb}: {show.clean_text(said.get('message', ''))}"
+    line += f" (specHash {show.clean_text(said['specHash'])})" if accepted and said.get("specHash") else ""
+    _print_lines([line], sys.stdout if accepted else sys.stderr)
     if not accepted or not options.wait or wish.follow_up:  # the run of a follow-up is over
         return acts.DONE if accepted else acts.FAILED
-    code, words = acts.over(cluster, wish, acts.meant(wish, release, said), began + longest)
-    _say(
-        [f"release.gatewright.dev/{options.name} {show.clean(words)}"], sys.stdout if code == acts.DONE else sys.stderr
+    code, words = acts.wait_for_end(cluster, wish, acts.meant_run(wish, release, said), began + longest)
+    _print_lines(
+        [f"release.gatewright.dev/{options.name} {show.clean_text(words)}"],
+        sys.stdout if code == acts.DONE else sys.stderr,
     )
     return code
 
 
-def _now() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 

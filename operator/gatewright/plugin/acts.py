@@ -14,12 +14,12 @@ from gatewright.api.intervention import OF_SPEC
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import OPEN_FOLLOW_UPS
 from gatewright.core.model import hash_spec
-from gatewright.plugin.cluster import Cluster, Failed, path
+from gatewright.plugin.cluster import Cluster, RequestFailed, api_path
 
 DONE, FAILED, LATE = 0, 1, 3
-GOOD = {"Rollback": ("RolledBack",), "Abort": ("Aborted",)}
+GOOD_OUTCOMES = {"Rollback": ("RolledBack",), "Abort": ("Aborted",)}
 """How a run may end after which action; all others want it Promoted."""
-POLL = (0.1, 0.2, 0.3, 0.5, 1.0)
+POLL_DELAYS_S = (0.1, 0.2, 0.3, 0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,18 @@ class InterventionRequest:
     """The spec that was looked at; None: what is there now; empty: whichever it will be."""
 
 
-def intervention(cluster: Cluster, wish: InterventionRequest, release: Mapping[str, Any]) -> dict[str, Any]:
+def build_intervention(cluster: Cluster, wish: InterventionRequest, release: Mapping[str, Any]) -> dict[str, Any]:
     """The Intervention for a wish, in the caller's own name and for the run that the caller sees. Raises Failed."""
     user, groups = cluster.whoami()
     run = (release.get("status") or {}).get("run") or {}
     spec: dict[str, Any] = {"release": wish.release, "action": wish.action, "by": user}
     shown = list(wish.groups) or [group for group in groups if group in asked_groups(release)][:64]
     spec |= {"groups": shown} if wish.action in ("Approve", "Skip") and shown else {}
-    number = wish.run or (_follows(release, wish.follow_up) if wish.follow_up else run.get("id"))
+    number = wish.run or (_run_of_follow_up(release, wish.follow_up) if wish.follow_up else run.get("id"))
     spec |= {"run": number} if number else {}
     spec |= {name: getattr(wish, name) for name in ("stage", "step", "gate", "reason") if getattr(wish, name)}
     spec |= {"followUp": wish.follow_up} if wish.follow_up else {}
-    looked_at = wish.spec_hash if wish.spec_hash is not None else seen(wish, release)
+    looked_at = wish.spec_hash if wish.spec_hash is not None else seen_spec_hash(wish, release)
     spec |= {"specHash": looked_at} if looked_at else {}
     meta = {
         "generateName": f"{wish.release[:40].rstrip('-.')}-{wish.action.lower()}-",
@@ -61,7 +61,7 @@ def intervention(cluster: Cluster, wish: InterventionRequest, release: Mapping[s
     return {"apiVersion": API_VERSION, "kind": "Intervention", "metadata": meta, "spec": spec}
 
 
-def seen(wish: InterventionRequest, release: Mapping[str, Any]) -> str | None:
+def seen_spec_hash(wish: InterventionRequest, release: Mapping[str, Any]) -> str | None:
     """Hash of the spec that an act is about, where it lets something go on: who says no is heard in any case."""
     run = (release.get("status") or {}).get("run") or {}
     if wish.action == "Retry":
@@ -79,7 +79,7 @@ def spec_hash(release: Mapping[str, Any]) -> str | None:
         return None
 
 
-def _follows(release: Mapping[str, Any], name: str) -> int | None:
+def _run_of_follow_up(release: Mapping[str, Any], name: str) -> int | None:
     """Number of the run that a follow-up follows: the latest where it is open."""
     rows = (release.get("status") or {}).get("followUps") or ()
     named = sorted(
@@ -95,24 +95,24 @@ def asked_groups(release: Mapping[str, Any]) -> set[str]:
     return {group for items in places for item in items for group in ((item.get("approval") or {}).get("groups") or ())}
 
 
-def answered(cluster: Cluster, name: str, deadline: float) -> dict[str, Any] | None:
+def wait_for_answer(cluster: Cluster, name: str, deadline: float) -> dict[str, Any] | None:
     """What an Intervention's own status says; None where nothing did in time. Raises Failed."""
-    for status in _looks(lambda: cluster.get(path("interventions", cluster.namespace, name)), deadline):
+    for status in _poll_status(lambda: cluster.get(api_path("interventions", cluster.namespace, name)), deadline):
         if status.get("result"):
             return status
     return None
 
 
-def meant(wish: InterventionRequest, release: Mapping[str, Any], said: Mapping[str, Any]) -> int:
+def meant_run(wish: InterventionRequest, release: Mapping[str, Any], said: Mapping[str, Any]) -> int:
     """Number of the run whose end shows whether a wish came true: the next one where a Retry starts a version again."""
     status = release.get("status") or {}
     again = wish.action == "Retry" and bool((status.get("run") or {}).get("outcome"))
     return int(status.get("runs", 0)) + 1 if again else int(said.get("run") or 0)
 
 
-def over(cluster: Cluster, wish: InterventionRequest, number: int, deadline: float) -> tuple[int, str]:
+def wait_for_end(cluster: Cluster, wish: InterventionRequest, number: int, deadline: float) -> tuple[int, str]:
     """The exit code, and the words, for the end of a run. Raises Failed."""
-    for status in _looks(lambda: cluster.get(path("releases", cluster.namespace, wish.release)), deadline):
+    for status in _poll_status(lambda: cluster.get(api_path("releases", cluster.namespace, wish.release)), deadline):
         run = status.get("run") or {}
         ended: Mapping[str, Any] = next(
             (item for item in (run, *status.get("history", ())) if item.get("id") == number), {}
@@ -121,12 +121,12 @@ def over(cluster: Cluster, wish: InterventionRequest, number: int, deadline: flo
         if outcome is None and run.get("id") != number and status.get("state") == "Promoted":
             outcome = "Promoted"  # it was live already, and was taken over without a run
         if outcome is not None:
-            good = outcome in GOOD.get(wish.action, ("Promoted",))
+            good = outcome in GOOD_OUTCOMES.get(wish.action, ("Promoted",))
             return DONE if good else FAILED, f"{outcome}: {ended.get('reason') or status.get('message', '')}"
     return LATE, f"run {number} is not over yet"
 
 
-def settled(release: Mapping[str, Any]) -> int | None:
+def exit_code_at_rest(release: Mapping[str, Any]) -> int | None:
     """The exit code of a Release that is at rest: 0 where the wanted version is live; None while there is work to do."""
     status = release.get("status") or {}
     conditions = {item["type"]: item["status"] for item in status.get("conditions", ())}
@@ -140,15 +140,15 @@ def settled(release: Mapping[str, Any]) -> int | None:
     return DONE if conditions.get("Ready") == "True" else FAILED
 
 
-def _looks(look: Callable[[], Mapping[str, Any]], deadline: float) -> Iterator[dict[str, Any]]:
+def _poll_status(look: Callable[[], Mapping[str, Any]], deadline: float) -> Iterator[dict[str, Any]]:
     """The status, looked at again and again until the deadline; a server that is away for a moment is asked again."""
     for number in range(10**9):
         try:
             yield dict(look().get("status") or {})
-        except Failed as error:
+        except RequestFailed as error:
             if 400 <= error.code < 500 and error.code != 429:
                 raise
         left = deadline - time.monotonic()
         if left <= 0:
             return
-        time.sleep(min(left, POLL[min(number, len(POLL) - 1)]))
+        time.sleep(min(left, POLL_DELAYS_S[min(number, len(POLL_DELAYS_S) - 1)]))

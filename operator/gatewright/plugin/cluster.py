@@ -15,12 +15,12 @@ from kubernetes import config as kubernetes_config
 from gatewright import __version__
 from gatewright.api import API_VERSION
 
-TIMEOUT = 30.0
+REQUEST_TIMEOUT_S = 30.0
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 422: "Invalid"}
 
 
-class Failed(Exception):
+class RequestFailed(Exception):
     """A request that was refused, or got no answer; the message is for people."""
 
     def __init__(self, message: str, code: int = 0) -> None:
@@ -54,7 +54,7 @@ class Cluster:
             found = _namespace_of(kubeconfig, context)
         except (kubernetes_config.ConfigException, OSError) as error:
             if kubeconfig or context or not _OWN_NAMESPACE.exists():
-                raise Failed(f"cannot load the kubeconfig: {error}") from None
+                raise RequestFailed(f"cannot load the kubeconfig: {error}") from None
             kubernetes_config.load_incluster_config(client_configuration=configuration)
             found = _OWN_NAMESPACE.read_text().strip()
         headers = [("Impersonate-User", user)] if user else []
@@ -63,16 +63,18 @@ class Cluster:
 
     def get(self, path: str) -> dict[str, Any]:
         """Raises Failed."""
-        return self._request("GET", path)
+        return self._request_object("GET", path)
 
     def create(self, path: str, body: Any) -> dict[str, Any]:
         """Raises Failed."""
-        return self._request("POST", path, body)
+        return self._request_object("POST", path, body)
 
     def watch(self, path: str, version: str, seconds: float, **query: str) -> Iterator[dict[str, Any]]:
         """Events after a resourceVersion until the server, or `seconds`, ends it. Raises Failed."""
         asked = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(max(1, int(seconds))), **query}
-        response = self._send("GET", f"{path}?{urlencode(asked)}", None, seconds + TIMEOUT, stream=True)
+        response = self._send_request(
+            "GET", f"{path}?{urlencode(asked)}", None, seconds + REQUEST_TIMEOUT_S, stream=True
+        )
         rest = b""
         try:
             for chunk in response.stream(2**16, decode_content=True):
@@ -89,11 +91,11 @@ class Cluster:
         found = self.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", body)["status"]["userInfo"]
         return found["username"], list(found.get("groups", ()))
 
-    def _request(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._send(method, path, body, TIMEOUT).data)
+    def _request_object(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._send_request(method, path, body, REQUEST_TIMEOUT_S).data)
         return found
 
-    def _send(self, method: str, path: str, body: Any, seconds: float, stream: bool = False) -> Any:
+    def _send_request(self, method: str, path: str, body: Any, seconds: float, stream: bool = False) -> Any:
         auth: dict[str, str] = {}
         self._api.update_params_for_auth(auth, [], ["BearerToken"], path, method, body)
         headers = urllib3.HTTPHeaderDict(auth | {"Accept": "application/json", "Content-Type": "application/json"})
@@ -101,7 +103,7 @@ class Cluster:
         for name, value in self._impersonated:
             headers.add(name, value)
         data = None if body is None else json.dumps(body)
-        timeout = urllib3.Timeout(connect=TIMEOUT, read=seconds)
+        timeout = urllib3.Timeout(connect=REQUEST_TIMEOUT_S, read=seconds)
         try:
             response = self._pool.request(
                 method,
@@ -113,18 +115,18 @@ class Cluster:
                 preload_content=not stream,
             )
         except urllib3.exceptions.HTTPError as error:
-            raise Failed(f"Unable to connect to the server: {error}") from None
+            raise RequestFailed(f"Unable to connect to the server: {error}") from None
         if response.status >= 400:
-            raise _refusal(response.status, response.data)
+            raise _error_of_refusal(response.status, response.data)
         return response
 
 
-def _refusal(status: int, data: bytes) -> Failed:
+def _error_of_refusal(status: int, data: bytes) -> RequestFailed:
     try:
         message = str(json.loads(data).get("message") or "no reason given")
     except (ValueError, AttributeError):
         message = f"{status} without words"
-    return Failed(f"Error from server ({_REASONS.get(status, status)}): {message}", status)
+    return RequestFailed(f"Error from server ({_REASONS.get(status, status)}): {message}", status)
 
 
 def _namespace_of(kubeconfig: str | None, context: str | None) -> str:
@@ -133,7 +135,7 @@ def _namespace_of(kubeconfig: str | None, context: str | None) -> str:
     return str(((found or {}).get("context") or {}).get("namespace") or "default")
 
 
-def path(plural: str, namespace: str = "", name: str = "") -> str:
+def api_path(plural: str, namespace: str = "", name: str = "") -> str:
     """An API path of ours; without a namespace, of all of them."""
     parts = [f"namespaces/{quote(namespace)}"] if namespace else []
     return "/".join([f"/apis/{API_VERSION}", *parts, plural, *([quote(name)] if name else [])])

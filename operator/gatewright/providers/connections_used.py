@@ -29,36 +29,36 @@ class ConnectionUse:
 
 def connections_used(body: PinnedSpec) -> list[ConnectionUse]:
     """Every use of a Connection by a run of a body, in the order of the spec. What no provider knows is left out."""
-    return list(_uses(body))
+    return list(_uses_of(body))
 
 
-def _uses(body: PinnedSpec) -> Iterator[ConnectionUse]:
+def _uses_of(body: PinnedSpec) -> Iterator[ConnectionUse]:
     spec, names = body.spec, body.names
     for index, target in enumerate(spec.targets):
-        yield from _of(f"spec.targets[{index}]", target, registry.HOSTS, names)
-    for path, check, stage in places.checks(spec):
-        yield from _of(path, check, registry.GATES, _at(names, stage))
-    for path, step, stage in places.steps(spec):
-        yield from _of(path, step, registry.ACTIONS, _at(names, stage))
+        yield from _uses_at(f"spec.targets[{index}]", target, registry.EXTERNAL_TARGETS, names)
+    for path, check, stage in places.iter_checks(spec):
+        yield from _uses_at(path, check, registry.GATES, _names_in_stage(names, stage))
+    for path, step, stage in places.iter_steps(spec):
+        yield from _uses_at(path, step, registry.ACTIONS, _names_in_stage(names, stage))
         if step.flags is not None:
-            yield from _of(f"{path}.flags", step.flags, registry.FLAGS, _at(names, stage))
+            yield from _uses_at(f"{path}.flags", step.flags, registry.FLAGS, _names_in_stage(names, stage))
     for index, item in enumerate(spec.followUps):
-        yield from _of(f"spec.followUps[{index}]", item, registry.GATES, names)
+        yield from _uses_at(f"spec.followUps[{index}]", item, registry.GATES, names)
     for index, entry in enumerate(spec.notify):
-        yield from _of(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
+        yield from _uses_at(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
 
 
-def _of(path: str, keyed: Keyed, table: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[ConnectionUse]:
+def _uses_at(path: str, keyed: Keyed, table: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[ConnectionUse]:
     for key, raw in (keyed.model_extra or {}).items():
         if key in table:
-            yield ConnectionUse(f"{path}.{key}", table[key].connection, _name(raw, names))
+            yield ConnectionUse(f"{path}.{key}", table[key].connection, _connection_name(raw, names))
 
 
-def _at(names: Mapping[str, str], stage: str | None) -> Mapping[str, str]:
+def _names_in_stage(names: Mapping[str, str], stage: str | None) -> Mapping[str, str]:
     return names if stage is None else {**names, "stage": stage}
 
 
-def _name(raw: Any, names: Mapping[str, str]) -> str | None:
+def _connection_name(raw: Any, names: Mapping[str, str]) -> str | None:
     """The name of the Connection, with what is known put in."""
     written = raw.get("connection") if isinstance(raw, Mapping) else None
     if not isinstance(written, str):

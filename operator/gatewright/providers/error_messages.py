@@ -20,7 +20,7 @@ from gatewright.api.jobs import Job
 from gatewright.api.release import Approval, Check, FollowUp, Guard, ReleaseSpec, Target
 from gatewright.core.spec.expand import path_of_key
 
-_SHOWN = 60
+_MAX_SHOWN_LENGTH = 60
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 _SPELLED = re.compile(r"(-?\d+(?:\.\d+)?)\s*([a-z%]+)\.?", re.IGNORECASE)
 _UNITS: Mapping[str, tuple[str, ...]] = {
@@ -55,61 +55,65 @@ _MODELS: Mapping[str, type[BaseModel]] = {
 }
 
 
-def explain(error: ValidationError, root: str, value: object = None, model: type[BaseModel] | None = None) -> list[str]:
+def explain_errors(
+    error: ValidationError, root: str, value: object = None, model: type[BaseModel] | None = None
+) -> list[str]:
     """Each of pydantic's errors as a sentence; `root` is the path of `value`, which was checked against `model`.
 
     The errors carry their own inputs, so `value` may be left out. Without a model it is found by its name; it tells
     which field may have been meant.
     """
-    return list(explained(error, root, model))
+    return list(iter_explained(error, root, model))
 
 
-def explained(error: ValidationError, root: str, model: type[BaseModel] | None = None) -> Iterator[str]:
+def iter_explained(error: ValidationError, root: str, model: type[BaseModel] | None = None) -> Iterator[str]:
     """The same, one after the other: there may be thousands."""
     model = model or _MODELS.get(error.title)
     for details in error.errors(include_url=False):
-        yield sentence(details, root, model)
+        yield error_sentence(details, root, model)
 
 
-def sentence(details: ErrorDetails, root: str, model: type[BaseModel] | None) -> str:
+def error_sentence(details: ErrorDetails, root: str, model: type[BaseModel] | None) -> str:
     """One error as a sentence."""
     loc, kind, given = details["loc"], details["type"], details["input"]
-    where = place(root, loc)
+    where = path_at(root, loc)
     context = details.get("ctx", {})
     if kind == "extra_forbidden":
         owner = _model_at(model, loc[:-1])
-        near = meant(str(loc[-1]), field_names(owner)) if owner else ""
-        return f"{place(root, loc[:-1])}: unknown field {quoted(loc[-1])}{near}"
+        near = suggest_name(str(loc[-1]), field_names(owner)) if owner else ""
+        return f"{path_at(root, loc[:-1])}: unknown field {quote_value(loc[-1])}{near}"
     if kind == "missing":
-        return f"{where}: is missing{_described(model, loc)}"
+        return f"{where}: is missing{_describe_field(model, loc)}"
     if kind == "value_error":
-        return f"{where}: {_helped(str(context.get('error', details['msg'])), given)}"
+        return f"{where}: {_suggest_quantity(str(context.get('error', details['msg'])), given)}"
     if kind in _KINDS:
-        return f"{where}: {_mistyped(given, kind, _model_at(model, loc))}"
+        return f"{where}: {_explain_type(given, kind, _model_at(model, loc))}"
     if kind == "string_pattern_mismatch":
         meaning = _PATTERNS.get(str(context.get("pattern")), f"of the form {context.get('pattern')}")
-        return f"{where}: {quoted(given)} is not {meaning}"
+        return f"{where}: {quote_value(given)} is not {meaning}"
     if kind == "literal_error":
-        return f"{where}: {quoted(given)} is not one of {context.get('expected')}{_near_literal(given, context)}"
-    return f"{where}: {_bounded(kind, given, context) or details['msg']}"
+        return (
+            f"{where}: {quote_value(given)} is not one of {context.get('expected')}{_suggest_literal(given, context)}"
+        )
+    return f"{where}: {_explain_bounds(kind, given, context) or details['msg']}"
 
 
-def _bounded(kind: str, given: Any, context: Mapping[str, Any]) -> str:
+def _explain_bounds(kind: str, given: Any, context: Mapping[str, Any]) -> str:
     most, least = context.get("max_length"), context.get("min_length")
     texts = {
         "string_too_long": f"is longer than {most} characters",
         "string_too_short": "is empty" if least == 1 else f"is shorter than {least} characters",
         "too_long": f"has {context.get('actual_length')} items; at most {most} are allowed",
         "too_short": "is empty; it needs at least one item" if least == 1 else f"needs at least {least} items",
-        "greater_than_equal": f"{quoted(given)} is too small (at least {context.get('ge')})",
-        "less_than_equal": f"{quoted(given)} is too large (at most {context.get('le')})",
+        "greater_than_equal": f"{quote_value(given)} is too small (at least {context.get('ge')})",
+        "less_than_equal": f"{quote_value(given)} is too large (at most {context.get('le')})",
     }
     return texts.get(kind, "")
 
 
-def _mistyped(given: Any, kind: str, model: type[BaseModel] | None) -> str:
+def _explain_type(given: Any, kind: str, model: type[BaseModel] | None) -> str:
     wanted = _KINDS[kind]
-    fields = f" with {listed(field_names(model))}" if model is not None and wanted == "an object" else ""
+    fields = f" with {list_names(field_names(model))}" if model is not None and wanted == "an object" else ""
     if given is None:
         return f"is empty; it must be {wanted}"
     if kind == "string_type" and isinstance(given, bool | int | float):
@@ -119,10 +123,10 @@ def _mistyped(given: Any, kind: str, model: type[BaseModel] | None) -> str:
         # where an object belongs, text may be a secret in the wrong place: it is not repeated
         word = "an object" if isinstance(given, Mapping) else "a list" if isinstance(given, list) else "plain text"
         return f"is {word}; it must be {wanted}{fields}"
-    return f"{quoted(given)} is not {wanted}"
+    return f"{quote_value(given)} is not {wanted}"
 
 
-def _helped(message: str, given: Any) -> str:
+def _suggest_quantity(message: str, given: Any) -> str:
     """A quantity or duration that a person would have understood: say it as the language has it."""
     spelled = _SPELLED.fullmatch(given.strip()) if isinstance(given, str) else None
     if spelled is None or "(try " not in message:
@@ -133,7 +137,7 @@ def _helped(message: str, given: Any) -> str:
     return f"{message.partition(' (try ')[0]} (try {spelled[1]}{unit})"
 
 
-def place(root: str, loc: Sequence[int | str]) -> str:
+def path_at(root: str, loc: Sequence[int | str]) -> str:
     """The path of a place below `root`, as users know it."""
     text = root
     for part in loc:
@@ -143,20 +147,20 @@ def place(root: str, loc: Sequence[int | str]) -> str:
     return text
 
 
-def quoted(value: Any) -> str:
+def quote_value(value: Any) -> str:
     """A value as messages show it, not too much of it."""
     if isinstance(value, int | float):
         return str(value).lower()
     text = _CREDENTIALS.sub("//***@", value if isinstance(value, str) else repr(value))
-    return f'"{text if len(text) <= _SHOWN else text[:_SHOWN] + "…"}"'
+    return f'"{text if len(text) <= _MAX_SHOWN_LENGTH else text[:_MAX_SHOWN_LENGTH] + "…"}"'
 
 
-def listed(names: Iterable[str]) -> str:
+def list_names(names: Iterable[str]) -> str:
     """Names in a row."""
     return ", ".join(sorted(names))
 
 
-def meant(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """Which of the known names may have been meant."""
     known = list(known)
     near = [word for word in known if len(name) > 2 and word.startswith(name)]
@@ -164,10 +168,10 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _near_literal(given: Any, context: Mapping[str, Any]) -> str:
+def _suggest_literal(given: Any, context: Mapping[str, Any]) -> str:
     known = re.findall(r"'([^']*)'", str(context.get("expected", "")))
     same = [word for word in known if isinstance(given, str) and word.lower() == given.lower()]
-    return f" (did you mean {same[0]}?)" if same else meant(str(given), known)
+    return f" (did you mean {same[0]}?)" if same else suggest_name(str(given), known)
 
 
 def field_names(model: type[BaseModel]) -> list[str]:
@@ -175,7 +179,7 @@ def field_names(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _described(model: type[BaseModel] | None, loc: Sequence[int | str]) -> str:
+def _describe_field(model: type[BaseModel] | None, loc: Sequence[int | str]) -> str:
     owner = _model_at(model, loc[:-1])
     said = docstrings(owner).get(str(loc[-1])) if owner else None
     return f" ({said.strip().rstrip('.')})" if said else ""
@@ -186,26 +190,26 @@ def _model_at(model: type[BaseModel] | None, loc: Sequence[int | str]) -> type[B
     current: Any = model
     for part in loc:
         if isinstance(part, int):
-            current = _inner(current)
+            current = _inner_annotation(current)
         elif isinstance(current, type) and issubclass(current, BaseModel):
             fields = {field.alias or name: field.annotation for name, field in current.model_fields.items()}
-            current = _plain(fields.get(part))
+            current = _plain_annotation(fields.get(part))
         else:
-            current = _inner(current)
+            current = _inner_annotation(current)
     return current if isinstance(current, type) and issubclass(current, BaseModel) else None
 
 
-def _plain(annotation: Any) -> Any:
+def _plain_annotation(annotation: Any) -> Any:
     """An annotation without Annotated and None."""
     if get_origin(annotation) is Annotated:
-        return _plain(get_args(annotation)[0])
+        return _plain_annotation(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
         rest = [part for part in get_args(annotation) if part is not type(None)]
-        return _plain(rest[0]) if len(rest) == 1 else None
+        return _plain_annotation(rest[0]) if len(rest) == 1 else None
     return annotation
 
 
-def _inner(annotation: Any) -> Any:
+def _inner_annotation(annotation: Any) -> Any:
     """What a list or a mapping holds."""
-    arguments = get_args(_plain(annotation))
-    return _plain(arguments[-1]) if arguments else None
+    arguments = get_args(_plain_annotation(annotation))
+    return _plain_annotation(arguments[-1]) if arguments else None

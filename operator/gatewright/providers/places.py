@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gatewright.api.release import Check, ReleaseSpec, Step
 
 
-def checks(spec: ReleaseSpec) -> Iterator[tuple[str, Check, str | None]]:
+def iter_checks(spec: ReleaseSpec) -> Iterator[tuple[str, Check, str | None]]:
     """Every check but follow-ups, with its path and the name of its stage."""
     yield from ((f"spec.preflight[{index}]", check, None) for index, check in enumerate(spec.preflight))
     yield from ((f"spec.guards[{index}]", check, None) for index, check in enumerate(spec.guards))
@@ -17,7 +17,7 @@ def checks(spec: ReleaseSpec) -> Iterator[tuple[str, Check, str | None]]:
     yield from ((f"spec.rollback.verify[{index}]", check, None) for index, check in enumerate(spec.rollback.verify))
 
 
-def steps(spec: ReleaseSpec) -> Iterator[tuple[str, Step, str]]:
+def iter_steps(spec: ReleaseSpec) -> Iterator[tuple[str, Step, str]]:
     """Every step, compensations included, with its path and the name of its stage."""
     for number, stage in enumerate(spec.stages):
         for index, step in enumerate(stage.steps):

@@ -89,7 +89,7 @@ TARGETS: Mapping[str, Target] = {
     "workload": Workload(),
 }
 
-HOSTS: Mapping[str, External] = {
+EXTERNAL_TARGETS: Mapping[str, External] = {
     "vercel": VercelHost(),
 }
 """Targets outside the cluster."""
@@ -110,7 +110,7 @@ ACTIONS: Mapping[str, External] = {
 }
 """What a step may do elsewhere: one step kind each."""
 
-APPROVED = frozenset({"redis", "upstash"})
+NEEDS_APPROVAL = frozenset({"redis", "upstash"})
 """Actions without a way back: somebody approves them in their own stage first."""
 
 NOTIFIERS: Mapping[str, Notifier] = {

@@ -22,7 +22,7 @@ def unit_of(gate: Any, config: Any) -> Unit | None:
     return found
 
 
-def misfits(unit: Unit | None, limit: str) -> Iterator[str]:
+def explain_misfit(unit: Unit | None, limit: str) -> Iterator[str]:
     """Why a limit cannot be compared with what is measured, and what would be right."""
     shown = f'"{limit}"'
     time, share = bool(re.fullmatch(DURATION_PATTERN, limit)), limit.endswith("%")

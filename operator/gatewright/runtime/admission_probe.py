@@ -27,25 +27,25 @@ from typing import Any, Final
 
 from gatewright.api import API_VERSION, GROUP
 from gatewright.ports import NotFound, Permanent, Retryable
-from gatewright.runtime.cluster.kube import Kube, path
-from gatewright.runtime.cluster.leader import Lost
+from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.telling.log_limits import about
 
-REFUSAL = "nobody acts under another name"
+IMPERSONATION_REFUSAL = "nobody acts under another name"
 """What the policy says of a forged name."""
 STATUS_REFUSAL = "status is written by the operator alone"
-NOBODY = f"{GROUP}/nobody"
-RESERVED = "gatewright-trial"
+NOBODY_USER = f"{GROUP}/nobody"
+RESERVED_NAME = "gatewright-trial"
 """A ServiceAccount, Connection and Secret that nobody may name."""
 
-IN_FORCE_S: Final = 300.0
+PROOF_MAX_AGE_S: Final = 300.0
 """Seconds for which a policy that is in force is not tried again."""
-DOUBTFUL_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+PROBE_RETRY_DELAYS_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds for which one that is not in force is not tried again; the last one repeats."""
 
-AGAIN_S: Final = (0.02, 0.1, 0.3)
+REQUEST_RETRY_DELAYS_S: Final = (0.02, 0.1, 0.3)
 
-REMEDY = (
+INTERVENTIONS_REMEDY = (
     "run kubectl apply -k manifests/admission (chart: admission.create) and ask again, or let the operator take everybody "
     "at their word (--trust-interventions, chart: admission.trustWithout)"
 )
@@ -79,7 +79,7 @@ class Trial:
 
 def _spec_trial(policy: str, plural: str, kind: str, refusal: str, spec: Mapping[str, Any]) -> Trial:
     """A policy on who writes a spec."""
-    meta = {"generateName": f"{RESERVED}-"}
+    meta = {"generateName": f"{RESERVED_NAME}-"}
     body = {"apiVersion": API_VERSION, "kind": kind, "metadata": meta, "spec": spec}
     return Trial(policy, plural, refusal, body, ({"op": "replace", "path": "/spec", "value": spec},))
 
@@ -89,73 +89,78 @@ def _release_with(check: Mapping[str, Any]) -> dict[str, Any]:
     return {"version": "0", "suspend": True, "preflight": [{"name": "trial", **check}], "stages": stages}
 
 
-INTERVENTIONS = Trial(
+INTERVENTION_TRIAL = Trial(
     "gatewright-interventions",
     "interventions",
-    REFUSAL,
+    IMPERSONATION_REFUSAL,
     {
         "apiVersion": API_VERSION,
         "kind": "Intervention",
         "metadata": {"generateName": "gatewright-forged-"},
-        "spec": {"release": "gatewright-forged", "action": "Abort", "by": NOBODY},
+        "spec": {"release": "gatewright-forged", "action": "Abort", "by": NOBODY_USER},
     },
 )
-RELEASES = _spec_trial(
+RELEASES_TRIAL = _spec_trial(
     "gatewright-releases",
     "releases",
     "Release",
-    f"may not impersonate serviceaccounts/{RESERVED} in namespace",
-    _release_with({"job": {"image": RESERVED, "serviceAccountName": RESERVED}}),
+    f"may not impersonate serviceaccounts/{RESERVED_NAME} in namespace",
+    _release_with({"job": {"image": RESERVED_NAME, "serviceAccountName": RESERVED_NAME}}),
 )
-USES = _spec_trial(
+USES_TRIAL = _spec_trial(
     "gatewright-uses",
     "releases",
     "Release",
-    f"may not use connections.{GROUP}/{RESERVED} in namespace",
-    _release_with({"http": {"connection": RESERVED, "path": "/"}}),
+    f"may not use connections.{GROUP}/{RESERVED_NAME} in namespace",
+    _release_with({"http": {"connection": RESERVED_NAME, "path": "/"}}),
 )
-STATUS = Trial(
+STATUS_TRIAL = Trial(
     "gatewright-status",
     "releases",
     STATUS_REFUSAL,
     change=({"op": "add", "path": "/status", "value": {"observedGeneration": -1}},),
     part="status",
 )
-CONNECTIONS = _spec_trial(
+CONNECTIONS_TRIAL = _spec_trial(
     "gatewright-connections",
     "connections",
     "Connection",
-    f"may not get secrets/{RESERVED} in namespace",
-    {"http": {"url": f"https://{RESERVED}.invalid", "bearerToken": {"secretRef": {"name": RESERVED, "key": "none"}}}},
+    f"may not get secrets/{RESERVED_NAME} in namespace",
+    {
+        "http": {
+            "url": f"https://{RESERVED_NAME}.invalid",
+            "bearerToken": {"secretRef": {"name": RESERVED_NAME, "key": "none"}},
+        }
+    },
 )
-OF_RELEASES = (RELEASES, USES, STATUS)
-TRIALS = (INTERVENTIONS, *OF_RELEASES, CONNECTIONS)
+RELEASE_TRIALS = (RELEASES_TRIAL, USES_TRIAL, STATUS_TRIAL)
+ALL_TRIALS = (INTERVENTION_TRIAL, *RELEASE_TRIALS, CONNECTIONS_TRIAL)
 
 
-async def doubt(kube: Kube, namespace: str) -> str:
+async def probe_interventions(kube: Kube, namespace: str) -> str:
     """Why nobody can know who makes Interventions in a namespace; empty where the API server proves it.
 
     Raises Retryable, Lost."""
-    failure = await _create(kube, INTERVENTIONS, namespace)
+    failure = await _try_create(kube, INTERVENTION_TRIAL, namespace)
     if failure == "":
         return ""
     if failure is not None:
         return (
-            f"whether the admission policy {INTERVENTIONS.policy} is in force in namespace {namespace} cannot be found out: "
-            f"{failure}; {REMEDY}"
+            f"whether the admission policy {INTERVENTION_TRIAL.policy} is in force in namespace {namespace} cannot be found out: "
+            f"{failure}; {INTERVENTIONS_REMEDY}"
         )
     return (
-        f"the admission policy {INTERVENTIONS.policy} is not in force in namespace {namespace}, so anybody may have "
-        f"made this under another name; {REMEDY}"
+        f"the admission policy {INTERVENTION_TRIAL.policy} is not in force in namespace {namespace}, so anybody may have "
+        f"made this under another name; {INTERVENTIONS_REMEDY}"
     )
 
 
-async def doubt_author(kube: Kube, namespace: str, name: str, trials: tuple[Trial, ...]) -> str:
+async def probe_author(kube: Kube, namespace: str, name: str, trials: tuple[Trial, ...]) -> str:
     """Why nobody can know whether authors were asked for the rights that they use; empty where the API server asks.
 
     `name`: an object of the kind that is there, of which a change is tried. Raises Retryable, Lost."""
-    tried = [(trial, _create(kube, trial, namespace)) for trial in trials if trial.create is not None]
-    tried += [(trial, _change(kube, trial, namespace, name)) for trial in trials if trial.change is not None]
+    tried = [(trial, _try_create(kube, trial, namespace)) for trial in trials if trial.create is not None]
+    tried += [(trial, _try_change(kube, trial, namespace, name)) for trial in trials if trial.change is not None]
     failures = await asyncio.gather(*(work for _, work in tried))
     found = [(trial, failure) for (trial, _), failure in zip(tried, failures, strict=True) if failure != ""]
     missing = sorted({trial.policy for trial, failure in found if failure is None})
@@ -174,34 +179,34 @@ async def doubt_author(kube: Kube, namespace: str, name: str, trials: tuple[Tria
     return ""
 
 
-async def _create(kube: Kube, trial: Trial, namespace: str) -> str | None:
+async def _try_create(kube: Kube, trial: Trial, namespace: str) -> str | None:
     """Empty where it is refused as it should be, another error where nobody can tell, None where it is admitted."""
     assert trial.create is not None
-    where = f"{path(API_VERSION, trial.plural, namespace)}?dryRun=All"
+    where = f"{api_path(API_VERSION, trial.plural, namespace)}?dryRun=All"
     try:
-        return await _refused(trial, partial(kube.create_for_metadata, where, trial.create))
+        return await _expect_refusal(trial, partial(kube.create_for_metadata, where, trial.create))
     except NotFound as error:
         return str(error)
 
 
-async def _change(kube: Kube, trial: Trial, namespace: str, name: str) -> str | None:
-    where = f"{path(API_VERSION, trial.plural, namespace, name, trial.part)}?dryRun=All"
+async def _try_change(kube: Kube, trial: Trial, namespace: str, name: str) -> str | None:
+    where = f"{api_path(API_VERSION, trial.plural, namespace, name, trial.part)}?dryRun=All"
     try:
-        return await _refused(trial, partial(kube.patch_for_metadata, where, trial.change, "json"))
+        return await _expect_refusal(trial, partial(kube.patch_for_metadata, where, trial.change, "json"))
     except NotFound:  # it has gone meanwhile, and says nothing of the policy
         raise Retryable(f"{trial.plural} {namespace}/{name} is not there any more") from None
 
 
-async def _refused(trial: Trial, ask: Callable[[], Awaitable[Any]]) -> str | None:
+async def _expect_refusal(trial: Trial, ask: Callable[[], Awaitable[Any]]) -> str | None:
     """Asked again at once where the API server refuses for a moment: all trials of a kind have to come through."""
-    for delay in (*AGAIN_S, None):
+    for delay in (*REQUEST_RETRY_DELAYS_S, None):
         try:
             await ask()
         except NotFound:
             raise
         except Permanent as error:
             return "" if trial.refusal in str(error) else str(error)
-        except Lost:
+        except LeaseLost:
             raise
         except Retryable as error:
             if delay is None or error.after:
@@ -213,7 +218,7 @@ async def _refused(trial: Trial, ask: Callable[[], Awaitable[Any]]) -> str | Non
 
 
 @dataclass(slots=True)
-class _Known:
+class _ProbeResult:
     """What the last trial has found, and until when that counts (monotonic)."""
 
     doubt: str
@@ -229,8 +234,8 @@ class AdmissionProbe:
         self._kube = kube
         self._trust = trust
         self._own = own
-        self._known: dict[tuple[str, str], _Known] = {}
-        self._trying: dict[tuple[str, str], asyncio.Task[str]] = {}
+        self._known: dict[tuple[str, str], _ProbeResult] = {}
+        self._trial_tasks: dict[tuple[str, str], asyncio.Task[str]] = {}
         if trust:
             log.warning("authors of Releases and Connections are trusted, whoever they are (--trust-authors)")
 
@@ -238,13 +243,13 @@ class AdmissionProbe:
         """Why no Release of a namespace may begin a run; empty where one may. `name`: one that is there.
 
         Raises Retryable, Permanent."""
-        return await self._doubt(namespace, name, OF_RELEASES)
+        return await self._find_doubt(namespace, name, RELEASE_TRIALS)
 
     async def connections(self, namespace: str, name: str) -> str:
         """Why no Secret of a Connection may be read; empty where it may. `name`: one that is there.
 
         Raises Retryable, Permanent."""
-        return await self._doubt(namespace, name, (CONNECTIONS,))
+        return await self._find_doubt(namespace, name, (CONNECTIONS_TRIAL,))
 
     def again(self, namespace: str, plural: str) -> float | None:
         """In how many seconds what is in doubt may be tried again; None where nothing is."""
@@ -255,12 +260,12 @@ class AdmissionProbe:
 
     async def close(self) -> None:
         """Stop trying."""
-        tasks = list(self._trying.values())
+        tasks = list(self._trial_tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _doubt(self, namespace: str, name: str, trials: tuple[Trial, ...]) -> str:
+    async def _find_doubt(self, namespace: str, name: str, trials: tuple[Trial, ...]) -> str:
         # No policy tells the operator from somebody who acts under its ServiceAccount.
         if self._own and namespace == self._own:
             return self._refuse_own(trials[0].plural)
@@ -271,32 +276,32 @@ class AdmissionProbe:
         if known is not None and loop.time() < known.until:
             return known.doubt
         # Many Releases of a namespace may begin at once: one of them tries, and all of them know.
-        if key not in self._trying:
-            task = loop.create_task(self._try(key, name, trials))
-            self._trying[key] = task
-            task.add_done_callback(lambda _: self._trying.pop(key, None))
-        return await asyncio.shield(self._trying[key])
+        if key not in self._trial_tasks:
+            task = loop.create_task(self._run_trials(key, name, trials))
+            self._trial_tasks[key] = task
+            task.add_done_callback(lambda _: self._trial_tasks.pop(key, None))
+        return await asyncio.shield(self._trial_tasks[key])
 
     def _refuse_own(self, plural: str) -> str:
         doubt = OWN_NAMESPACE.format(self._own)
         key = (self._own, plural)
         if key not in self._known:
             self._tell_doubt(key, doubt)
-        self._known[key] = _Known(doubt, asyncio.get_running_loop().time() + IN_FORCE_S, 1)
+        self._known[key] = _ProbeResult(doubt, asyncio.get_running_loop().time() + PROOF_MAX_AGE_S, 1)
         return doubt
 
     def _tell_doubt(self, key: tuple[str, str], doubt: str) -> None:
         plural, namespace = key[1], key[0]
-        what = "no run begins" if plural == RELEASES.plural else "no Connection is opened"
+        what = "no run begins" if plural == RELEASES_TRIAL.plural else "no Connection is opened"
         log.error("%s in namespace %s: %s", what, namespace, doubt, extra=about(namespace))
 
-    async def _try(self, key: tuple[str, str], name: str, trials: tuple[Trial, ...]) -> str:
+    async def _run_trials(self, key: tuple[str, str], name: str, trials: tuple[Trial, ...]) -> str:
         began = asyncio.get_running_loop().time()
-        found = await doubt_author(self._kube, key[0], name, trials)
+        found = await probe_author(self._kube, key[0], name, trials)
         before = self._known.get(key)
         doubts = (before.doubts if before is not None else 0) + 1 if found else 0
-        lasts = DOUBTFUL_S[min(doubts, len(DOUBTFUL_S)) - 1] if found else IN_FORCE_S
-        self._known[key] = _Known(found, began + lasts, doubts)
+        lasts = PROBE_RETRY_DELAYS_S[min(doubts, len(PROBE_RETRY_DELAYS_S)) - 1] if found else PROOF_MAX_AGE_S
+        self._known[key] = _ProbeResult(found, began + lasts, doubts)
         if found and (before is None or before.doubt != found):
             self._tell_doubt(key, found)
         elif before is not None and before.doubt and not found:
@@ -310,6 +315,6 @@ Prove = Callable[[str, str], Awaitable[str]]
 """Why the Secrets of a Connection may not be read: asked with its namespace and name."""
 
 
-async def proved(namespace: str, name: str) -> str:
+async def trust_author(namespace: str, name: str) -> str:
     """Nobody is asked."""
     return ""

@@ -10,20 +10,20 @@ from typing import Any
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.execution import jobs
-from gatewright.runtime.shares import Shares
+from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.tracked import Key, TrackedReleases
 
-STRANGERS = 2
+UNKNOWN_RELEASES_AT_ONCE = 2
 """Releases of a namespace that are looked for at a time, because somebody asks something of them and nobody knows them."""
 
 log = logging.getLogger("gatewright.reconcile")
 
 
-def passed_over(kind: str, key: Key) -> None:
+def log_passed_over(kind: str, key: Key) -> None:
     """To be called where an exception is handled: nothing can be made of an object, and the others are still served."""
-    metrics.errors.inc()
+    metrics.pass_errors.inc()
     log.exception("%s %s/%s is passed over: it cannot be taken in", kind, *key, extra=about(*key))
 
 
@@ -37,7 +37,7 @@ class BackgroundTasks:
         """Go on with it beside everything else, until it ends or this process stops acting."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
-        task.add_done_callback(self._end)
+        task.add_done_callback(self._on_task_done)
         return task
 
     async def close(self) -> None:
@@ -47,15 +47,15 @@ class BackgroundTasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _end(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            metrics.errors.inc()
+            metrics.pass_errors.inc()
             log.error("work beside the passes has failed", exc_info=error)
 
 
-class Orphans:
+class OrphanedJobs:
     """Jobs of Releases that are gone: one list lets them go, however many Releases a namespace has lost meanwhile."""
 
     def __init__(self, kube: Kube, entries: TrackedReleases, aside: BackgroundTasks) -> None:
@@ -68,9 +68,9 @@ class Orphans:
         begun = namespace in self._wanted
         self._wanted[namespace] = True
         if not begun:
-            self._aside.begin(self._let_go(namespace))
+            self._aside.begin(self._release_jobs(namespace))
 
-    async def _let_go(self, namespace: str) -> None:
+    async def _release_jobs(self, namespace: str) -> None:
         try:
             while self._wanted[namespace]:
                 self._wanted[namespace] = False
@@ -82,22 +82,22 @@ class Orphans:
             del self._wanted[namespace]
 
 
-class Strangers:
+class UnknownReleases:
     """Releases that somebody asks something of and nobody was told of: each is looked for once at a time, and few of a
     namespace at once."""
 
     def __init__(self, look: Callable[[Key], Awaitable[None]], aside: BackgroundTasks) -> None:
         self._look, self._aside = look, aside
         self._keys: set[Key] = set()
-        self._shares = Shares(STRANGERS)
+        self._shares = NamespaceLimits(UNKNOWN_RELEASES_AT_ONCE)
 
     def look_for(self, key: Key) -> None:
         """Look in the background."""
         if key not in self._keys:
             self._keys.add(key)
-            self._aside.begin(self._looked_for(key))
+            self._aside.begin(self._look_once(key))
 
-    async def _looked_for(self, key: Key) -> None:
+    async def _look_once(self, key: Key) -> None:
         try:
             async with self._shares.of(key[0]):
                 await self._look(key)

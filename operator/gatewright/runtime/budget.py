@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-BURST = 2.0
+BURST_S = 2.0
 """Seconds' worth of measurements that may be made at once after a quiet time."""
-LARGE = 64 * 1024
+LARGE_ANSWER_BYTES = 64 * 1024
 """Bytes of answers that cost as much as one more measurement."""
 
 
-class Budget:
+class MeasurementBudget:
     """Of all namespaces; times in seconds on one clock of the caller's choice."""
 
     def __init__(self, rate: float) -> None:
@@ -39,16 +39,16 @@ class Budget:
 
     def turn(self, namespace: str, now: float) -> float:
         """Take the next turn: seconds until then."""
-        at = self._from(namespace, now)
+        at = self._next_turn_at(namespace, now)
         self._turns[namespace] = at + 1.0 / self.rate
         return max(0.0, at - now)
 
     def spend(self, namespace: str, now: float, turns: int) -> None:
         """An answer has cost so many turns more than one."""
-        self._turns[namespace] = self._from(namespace, now) + turns / self.rate
+        self._turns[namespace] = self._next_turn_at(namespace, now) + turns / self.rate
 
-    def _from(self, namespace: str, now: float) -> float:
-        return max(self._turns.get(namespace, float("-inf")), now - BURST)
+    def _next_turn_at(self, namespace: str, now: float) -> float:
+        return max(self._turns.get(namespace, float("-inf")), now - BURST_S)
 
     def over(self) -> list[tuple[str, float]]:
         """Namespaces that ask for more than their rate, and by what factor."""
@@ -56,5 +56,5 @@ class Budget:
 
     def rest(self, now: float) -> None:
         """Forget namespaces that have not measured for so long that it does not matter any more."""
-        for name in [name for name, at in self._turns.items() if at <= now - BURST]:
+        for name in [name for name, at in self._turns.items() if at <= now - BURST_S]:
             del self._turns[name]

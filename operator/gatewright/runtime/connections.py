@@ -28,28 +28,28 @@ from gatewright.api.connection import ConnectionSpec
 from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import fingerprint
 from gatewright.ports import Cluster, NotFound, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections.secrets import MOST_BYTES
+from gatewright.providers.connections.secrets import MAX_SECRET_BYTES
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems
-from gatewright.runtime.admission_probe import Prove, proved
-from gatewright.runtime.cluster.kube import path
+from gatewright.runtime.admission_probe import Prove, trust_author
+from gatewright.runtime.cluster.kube import api_path
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.telling.readiness import WORKS, Place, Readiness, Reason
+from gatewright.runtime.telling.readiness import WORKS_MESSAGE, Place, Readiness, Reason
 
-CLOSED = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/")
+CLOSED_SECRET_TYPES = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/")
 """Types of Secrets that open no Connection: they are Kubernetes' own, or hold everything that a chart has installed."""
-SECRET_AGE = 30.0
-PROBED_AGE = 1.0
+SECRET_MAX_AGE_S = 30.0
+PROBED_SECRET_MAX_AGE_S = 1.0
 """Seconds for which those who ask whether a Connection works share what was read: many may name one Secret."""
-SECRETS_BYTES = 8 * 1024 * 1024
+SECRETS_MAX_BYTES = 8 * 1024 * 1024
 """Characters of values of Secrets that are kept; no namespace drives out those of another."""
-MOST = 256
+MAX_PER_NAMESPACE = 256
 """Connections of one namespace that are used; of more, those that were heard of first."""
-NAMED = 10
+MAX_NAMES_IN_MESSAGE = 10
 """Connections that a message names."""
-METADATA = ("namespace", "name", "uid", "generation", "resourceVersion")
+KEPT_METADATA = ("namespace", "name", "uid", "generation", "resourceVersion")
 
-PROVE_AGAIN_S = 30.0
+PROOF_RETRY_S = 30.0
 """Seconds after which a Connection is judged anew whose author could not be known to have been asked."""
 
 
@@ -64,18 +64,18 @@ class Pin(NamedTuple):
 
 Pins = Mapping[tuple[str, str], Pin]
 """What a run uses: kind of a Connection and its name as the spec has it ("" where it is implied)."""
-UNPINNED: Pins = {}
+NO_PINS: Pins = {}
 
 log = logging.getLogger("gatewright.links")
 
 
-def unpinned(key: tuple[str, str]) -> Pins:
+def no_pins(key: tuple[str, str]) -> Pins:
     """No Release has pinned anything."""
-    return UNPINNED
+    return NO_PINS
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _ParsedConnection:
     """What one edition of a Connection says."""
 
     body: Mapping[str, Any]
@@ -85,7 +85,7 @@ class _Read:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Secret:
+class _CachedSecret:
     """What Connections name of a Secret."""
 
     at: float
@@ -106,7 +106,7 @@ class Unproved(Permanent):
 class Connections:
     """All Connections that are watched."""
 
-    def __init__(self, cluster: Cluster, prove: Prove = proved) -> None:
+    def __init__(self, cluster: Cluster, prove: Prove = trust_author) -> None:
         """`prove`: why the Secrets of a Connection may not be read, as nobody asks who writes one."""
         self._cluster = cluster
         self._prove = prove
@@ -114,12 +114,12 @@ class Connections:
         self._objects: dict[str, dict[str, dict[str, Any]]] = {}
         self._crowded: set[str] = set()
         """Namespaces that have more Connections than are used."""
-        self._secrets: FairMemory[tuple[str, str], _Secret] = FairMemory(SECRETS_BYTES)
+        self._secrets: FairMemory[tuple[str, str], _CachedSecret] = FairMemory(SECRETS_MAX_BYTES)
         self._forgetting: asyncio.TimerHandle | None = None
-        self._read_once: dict[Place, _Read] = {}
+        self._read_once: dict[Place, _ParsedConnection] = {}
         self._opened: dict[Place, str] = {}
         """Identity that each had when it was opened last."""
-        self._readiness = Readiness(cluster, self._body, self._probe)
+        self._readiness = Readiness(cluster, self._body_of, self._probe_connection)
 
     def event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
         """A watch event of a Connection; True when its spec is new."""
@@ -135,11 +135,11 @@ class Connections:
             self._readiness.forget((namespace, name))
             return False
         old = here.get(name)
-        if old is None and len(here) >= MOST:
+        if old is None and len(here) >= MAX_PER_NAMESPACE:
             self._leave_out(namespace)
             return False
-        here[name] = _kept(body)
-        new = old is None or _edition(old) != _edition(body)
+        here[name] = _kept_part(body)
+        new = old is None or _edition_of(old) != _edition_of(body)
         if new:
             self._readiness.edited((namespace, name))
         return new
@@ -150,7 +150,7 @@ class Connections:
             log.warning(
                 "namespace %s has more than %d Connections; the others are not used",
                 namespace,
-                MOST,
+                MAX_PER_NAMESPACE,
                 extra=about(namespace),
             )
         self._crowded.add(namespace)
@@ -163,9 +163,9 @@ class Connections:
     def said_of(self, place: Place) -> tuple[Any, ...] | None:
         """What a Release that waits for a Connection may be waiting for: its edition, and whether it works."""
         found = self._objects.get(place[0], {}).get(place[1])
-        return None if found is None else (*_edition(found), found["status"]["conditions"])
+        return None if found is None else (*_edition_of(found), found["status"]["conditions"])
 
-    def vanished(self, there: Collection[Place]) -> None:
+    def forget_vanished(self, there: Collection[Place]) -> None:
         """Of those that are known, only these were in a list of all: the watch has not told how the others went."""
         self._crowded = {namespace for namespace, name in there if name not in self._objects.get(namespace, {})}
         known = [(namespace, name) for namespace, here in self._objects.items() for name in here]
@@ -175,39 +175,39 @@ class Connections:
 
     def resolve(self, namespace: str, kind: str, name: str | None) -> tuple[str, str]:
         """Name and UID of the named Connection of a kind, or of the namespace's only one. Raises Permanent."""
-        found = self._find(namespace, kind, name)
+        found = self._find_connection(namespace, kind, name)
         problems = connection_problems(found["spec"], namespace)
         if problems:
-            raise Permanent(f"{_called(kind, found)} cannot be used: {problems[0]}; mend it there")
+            raise Permanent(f"{_title_of(kind, found)} cannot be used: {problems[0]}; mend it there")
         return found["metadata"]["name"], found["metadata"]["uid"]
 
-    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> OpenConnection:
+    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS) -> OpenConnection:
         """The named Connection of a kind, or the namespace's only one; the one of `pinned`, where a run has pinned it.
 
         Raises Retryable, Permanent.
         """
-        found = self._pinned(namespace, kind, name, pinned) or self._find(namespace, kind, name)
+        found = self._find_pinned(namespace, kind, name, pinned) or self._find_connection(namespace, kind, name)
         pin = pinned.get((kind, name or ""))
         try:
             if pin is None or not pin.returning:
                 await self._require_proof(found)
-            return await self._link(found)
+            return await self._open_connection(found)
         except Permanent as error:
             self.used(namespace, found["metadata"]["name"], error)
             raise
 
-    def system(self, namespace: str, kind: str, name: str | None, pinned: Pins = UNPINNED) -> str | None:
+    def system(self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS) -> str | None:
         """Which external system a Connection leads to, as far as that can be known; None where there is no such one.
 
         Two Connections of one kind and address are one system, whatever credentials or team they name: which of them may
         open the same project is known over there alone, and a wait too many is better than two runs on one project.
         """
         try:
-            found = self._pinned(namespace, kind, name, pinned) or self._find(namespace, kind, name)
-            _, config = _configured(found)
+            found = self._find_pinned(namespace, kind, name, pinned) or self._find_connection(namespace, kind, name)
+            _, config = _config_of(found)
         except (Permanent, ValidationError):
             return None
-        return f"{kind}:{_address(config) or found['metadata']['uid']}"
+        return f"{kind}:{_address_of(config) or found['metadata']['uid']}"
 
     async def check(self, namespace: str, name: str) -> None:
         """Ask whether a Connection works, and say so in its status."""
@@ -239,23 +239,23 @@ class Connections:
         self._secrets.clear()
         await self._readiness.close()
 
-    def _body(self, place: Place) -> Mapping[str, Any] | None:
+    def _body_of(self, place: Place) -> Mapping[str, Any] | None:
         return self._objects.get(place[0], {}).get(place[1])
 
-    async def _probe(self, found: Mapping[str, Any]) -> tuple[Reason, str]:
+    async def _probe_connection(self, found: Mapping[str, Any]) -> tuple[Reason, str]:
         """Whether a Connection works. Raises Retryable where the API server does not answer."""
         problems = connection_problems(found["spec"], found["metadata"]["namespace"])
         if problems:
             return "InvalidSpec", problems[0]
         try:
             await self._require_proof(found)
-            link = await self._link(found, PROBED_AGE)
+            link = await self._open_connection(found, PROBED_SECRET_MAX_AGE_S)
         except Unproved as error:
-            self._readiness.ask_later((found["metadata"]["namespace"], found["metadata"]["name"]), PROVE_AGAIN_S)
+            self._readiness.ask_later((found["metadata"]["namespace"], found["metadata"]["name"]), PROOF_RETRY_S)
             return "NotReady", str(error)
         except Permanent as error:
             return "NotReady", str(error)
-        kind, _ = _configured(found)
+        kind, _ = _config_of(found)
         try:
             await CONNECTIONS[kind].check(link)
         except (Retryable, Permanent) as error:
@@ -266,9 +266,9 @@ class Connections:
                 extra=about(found["metadata"]["namespace"], found["metadata"]["name"]),
             )
             return "NotReady", f"the credential check failed: {type(error).__name__}"
-        return "Ready", WORKS
+        return "Ready", WORKS_MESSAGE
 
-    def _pinned(self, namespace: str, kind: str, name: str | None, pinned: Pins) -> dict[str, Any] | None:
+    def _find_pinned(self, namespace: str, kind: str, name: str | None, pinned: Pins) -> dict[str, Any] | None:
         """The object that a run has pinned, where it has. Raises Permanent where that is not there any more."""
         if (kind, name or "") not in pinned:
             return None
@@ -285,14 +285,16 @@ class Connections:
             raise Permanent(f'Connection "{own}", which this run uses, is no {kind} Connection any more')
         return found
 
-    def _find(self, namespace: str, kind: str, name: str | None) -> dict[str, Any]:
+    def _find_connection(self, namespace: str, kind: str, name: str | None) -> dict[str, Any]:
         here = self._objects.get(namespace, {})
         fitting = {key: item for key, item in here.items() if kind in item.get("spec", {})}
         names = sorted(fitting)
-        known = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        known = ", ".join(names[:MAX_NAMES_IN_MESSAGE]) + (
+            f" and {len(names) - MAX_NAMES_IN_MESSAGE} more" if len(names) > MAX_NAMES_IN_MESSAGE else ""
+        )
         if namespace in self._crowded and (name is None or name not in fitting):
             raise Permanent(
-                f"namespace {namespace} has more than {MOST} Connections, and only {MOST} are used; "
+                f"namespace {namespace} has more than {MAX_PER_NAMESPACE} Connections, and only {MAX_PER_NAMESPACE} are used; "
                 f"{'name one' if name is None else f'{name} is not among them'}, or delete what nobody uses"
             )
         if name is not None and name not in fitting:
@@ -312,7 +314,7 @@ class Connections:
     async def _require_proof(self, found: Mapping[str, Any]) -> None:
         """Each edition is proved once. Raises Unproved, Retryable."""
         meta = found["metadata"]
-        place, edition = (meta["namespace"], meta["name"]), _edition(found)
+        place, edition = (meta["namespace"], meta["name"]), _edition_of(found)
         if self._proved.get(place) == edition:
             return
         why = await self._prove(*place)
@@ -320,29 +322,31 @@ class Connections:
             raise Unproved(f"Connection {place[1]} is not opened: {why}")
         self._proved[place] = edition
 
-    async def _link(self, found: Mapping[str, Any], age: float | None = None) -> OpenConnection:
+    async def _open_connection(self, found: Mapping[str, Any], age: float | None = None) -> OpenConnection:
         """`age`: seconds for which a Secret that was read counts."""
         meta = found["metadata"]
-        read = self._parsed(found)
+        read = self._parse_connection(found)
         place = meta["namespace"], meta["name"]
         try:
-            secrets, versions = await self._read(meta["namespace"], read.references, SECRET_AGE if age is None else age)
+            secrets, versions = await self._read_secret_values(
+                meta["namespace"], read.references, SECRET_MAX_AGE_S if age is None else age
+            )
         except Permanent:
-            self._note(place, "")
+            self._record_identity(place, "")
             raise
         identity = fingerprint([meta["uid"], meta.get("generation"), versions])
-        self._note(place, identity)
+        self._record_identity(place, identity)
         return OpenConnection(meta["name"], identity, read.config, read.timeout, secrets, meta["namespace"])
 
-    def _note(self, place: Place, identity: str) -> None:
+    def _record_identity(self, place: Place, identity: str) -> None:
         """How a Connection was opened; "" where its Secrets did not allow it."""
-        if self._body(place) is None:
+        if self._body_of(place) is None:
             return
         if identity and self._opened.get(place, identity) != identity:
-            self._readiness.renewed(place)
+            self._readiness.forget_secrets(place)
         self._opened[place] = identity
 
-    def _parsed(self, found: Mapping[str, Any]) -> _Read:
+    def _parse_connection(self, found: Mapping[str, Any]) -> _ParsedConnection:
         """What a Connection says, parsed once an edition: every question goes through one. Raises Permanent."""
         meta = found["metadata"]
         place = meta["namespace"], meta["name"]
@@ -351,28 +355,28 @@ class Connections:
             return read
         try:
             timeout = seconds(ConnectionSpec.model_validate(found["spec"]).timeout)
-            _, config = _configured(found)
+            _, config = _config_of(found)
         except ValidationError as error:
             raise Permanent(f"Connection {meta['name']}: {error.error_count()} problems in its spec") from None
-        read = self._read_once[place] = _Read(found, timeout, config, tuple(_references(config)))
+        read = self._read_once[place] = _ParsedConnection(found, timeout, config, tuple(_secret_refs_in(config)))
         return read
 
-    async def _read(
+    async def _read_secret_values(
         self, namespace: str, refs: Iterable[SecretKeyRef], age: float
     ) -> tuple[dict[tuple[str, str], str], list[str]]:
         values: dict[tuple[str, str], str] = {}
         versions: list[str] = []
         for ref in refs:
-            values[ref.name, ref.key], version = await self._secret(namespace, ref.name, ref.key, age)
+            values[ref.name, ref.key], version = await self._read_secret(namespace, ref.name, ref.key, age)
             versions.append(version)
         size = sum(len(value.encode()) for value in values.values())
-        if size > MOST_BYTES:
+        if size > MAX_SECRET_BYTES:
             raise Permanent(
-                f"the Secrets of the Connection have {size} bytes in the keys that it names, at most {MOST_BYTES} together"
+                f"the Secrets of the Connection have {size} bytes in the keys that it names, at most {MAX_SECRET_BYTES} together"
             )
         return values, versions
 
-    async def _secret(self, namespace: str, name: str, key: str, age: float) -> tuple[str, str]:
+    async def _read_secret(self, namespace: str, name: str, key: str, age: float) -> tuple[str, str]:
         """The value of a key and the version of its Secret. Of a Secret nothing is kept but what was asked for.
         Raises Retryable, Permanent."""
         now = asyncio.get_running_loop().time()
@@ -380,18 +384,18 @@ class Connections:
         if kept is not None and now - kept.at < age and key in kept.values:
             return kept.values[key], kept.version
         try:
-            found = await self._cluster.get(path("v1", "secrets", namespace, name))
+            found = await self._cluster.get(api_path("v1", "secrets", namespace, name))
         except NotFound:
             raise Permanent(f"there is no Secret {name} in namespace {namespace}") from None
-        value, version = _value(found, name, key), found["metadata"]["resourceVersion"]
-        named = {key} | self._named(namespace, name)
-        values = {one: _value(found, name, one) for one in named if _fits(found, one)}
-        secret = _Secret(now, version, values)
+        value, version = _secret_value(found, name, key), found["metadata"]["resourceVersion"]
+        named = {key} | self._keys_named(namespace, name)
+        values = {one: _secret_value(found, name, one) for one in named if _has_usable_key(found, one)}
+        secret = _CachedSecret(now, version, values)
         self._secrets.put(namespace, (namespace, name), secret, secret.size)
         self._forget_secrets(now)
         return value, version
 
-    def _named(self, namespace: str, name: str) -> set[str]:
+    def _keys_named(self, namespace: str, name: str) -> set[str]:
         """The keys of a Secret that the Connections of its namespace name: one request reads it for all of them."""
         places = [(namespace, one) for one in self._objects.get(namespace, {})]
         here = [self._read_once[place] for place in places if place in self._read_once]
@@ -401,11 +405,11 @@ class Connections:
         """What is old: they are in the order in which they were read."""
         while (oldest := self._secrets.oldest()) is not None:
             place, secret = oldest
-            if now - secret.at < SECRET_AGE:
+            if now - secret.at < SECRET_MAX_AGE_S:
                 break
             self._secrets.pop(place)
         if len(self._secrets) and self._forgetting is None:
-            self._forgetting = asyncio.get_running_loop().call_later(SECRET_AGE, self._forget_later)
+            self._forgetting = asyncio.get_running_loop().call_later(SECRET_MAX_AGE_S, self._forget_later)
 
     def _forget_later(self) -> None:
         """Also where nobody asks any more."""
@@ -413,50 +417,50 @@ class Connections:
         self._forget_secrets(asyncio.get_running_loop().time())
 
 
-def _value(secret: Mapping[str, Any], name: str, key: str) -> str:
+def _secret_value(secret: Mapping[str, Any], name: str, key: str) -> str:
     """The value of a key of a Secret. Raises Permanent where it opens no Connection."""
     kind = str(secret.get("type", ""))
-    if kind.startswith(CLOSED):
+    if kind.startswith(CLOSED_SECRET_TYPES):
         raise Permanent(f"Secret {name} is of type {kind}, which opens no Connection; name a Secret of its own")
     if key not in (secret.get("data") or {}):
         raise Permanent(f"Secret {name} does not have the key that the Connection names")
-    if not _fits(secret, key):
-        size = _bytes(secret["data"][key])
+    if not _has_usable_key(secret, key):
+        size = _base64_bytes(secret["data"][key])
         raise Permanent(
-            f'the key "{key}" of the Secret "{name}" has {size} bytes, at most {MOST_BYTES}; '
+            f'the key "{key}" of the Secret "{name}" has {size} bytes, at most {MAX_SECRET_BYTES}; '
             "put the credential alone into it"
         )
     return base64.b64decode(secret["data"][key]).decode(errors="replace")
 
 
-def _fits(secret: Mapping[str, Any], key: str) -> bool:
+def _has_usable_key(secret: Mapping[str, Any], key: str) -> bool:
     """Whether a key is there and small enough, told before it is decoded."""
     text = (secret.get("data") or {}).get(key)
-    return text is not None and _bytes(text) <= MOST_BYTES
+    return text is not None and _base64_bytes(text) <= MAX_SECRET_BYTES
 
 
-def _bytes(text: str) -> int:
+def _base64_bytes(text: str) -> int:
     """How many bytes a text in Base64 stands for."""
     return len(text) * 3 // 4 - text[-2:].count("=")
 
 
-def _kept(body: Mapping[str, Any]) -> dict[str, Any]:
+def _kept_part(body: Mapping[str, Any]) -> dict[str, Any]:
     """What is asked of a Connection: there may be many, and whoever writes one may have put anything beside it."""
-    meta = {name: body["metadata"][name] for name in METADATA if name in body["metadata"]}
+    meta = {name: body["metadata"][name] for name in KEPT_METADATA if name in body["metadata"]}
     conditions = (body.get("status") or {}).get("conditions") or ()
     ready = [item for item in conditions if item.get("type") == "Ready"][:1]
     return {"metadata": meta, "spec": body.get("spec") or {}, "status": {"conditions": ready}}
 
 
-def _edition(body: Mapping[str, Any]) -> tuple[Any, Any]:
+def _edition_of(body: Mapping[str, Any]) -> tuple[Any, Any]:
     return body["metadata"].get("uid"), body["metadata"].get("generation")
 
 
-def _called(kind: str, body: Mapping[str, Any]) -> str:
+def _title_of(kind: str, body: Mapping[str, Any]) -> str:
     return f'{kind} Connection "{body["metadata"]["name"]}"'
 
 
-def _configured(found: Mapping[str, Any]) -> tuple[str, BaseModel]:
+def _config_of(found: Mapping[str, Any]) -> tuple[str, BaseModel]:
     """The kind of a Connection and its checked configuration. Raises ValidationError, Permanent."""
     try:
         kind, raw = ConnectionSpec.model_validate(found["spec"]).provider
@@ -467,7 +471,7 @@ def _configured(found: Mapping[str, Any]) -> tuple[str, BaseModel]:
         raise Permanent(f"Connection {found['metadata']['name']}: names no known provider") from None
 
 
-def _address(config: BaseModel) -> str | None:
+def _address_of(config: BaseModel) -> str | None:
     """Host, port and path of a system, however its URL is spelt; for a URL in a Secret, where that stands."""
     url = getattr(config, "url", None)
     if isinstance(url, SecretSource):
@@ -479,13 +483,13 @@ def _address(config: BaseModel) -> str | None:
     return f"{(parts.hostname or '').rstrip('.')}{port}{parts.path.rstrip('/')}"
 
 
-def _references(value: Any) -> Iterator[SecretKeyRef]:
+def _secret_refs_in(value: Any) -> Iterator[SecretKeyRef]:
     """Every Secret reference in a configuration."""
     if isinstance(value, SecretKeyRef):
         yield value
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            yield from _references(getattr(value, name))
+            yield from _secret_refs_in(getattr(value, name))
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _references(item)
+            yield from _secret_refs_in(item)

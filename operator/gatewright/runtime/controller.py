@@ -15,21 +15,21 @@ from gatewright.core.model import Delivery
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import costs
 from gatewright.runtime.admission_probe import AdmissionProbe
-from gatewright.runtime.background import BackgroundTasks, Orphans, Strangers, passed_over
+from gatewright.runtime.background import BackgroundTasks, OrphanedJobs, UnknownReleases, log_passed_over
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.cluster.cached import CachedCluster
-from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, path
-from gatewright.runtime.cluster.leader import Leader, Lost
-from gatewright.runtime.cluster.watch import Watch, watches
+from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, api_path
+from gatewright.runtime.cluster.leader import Leader, LeaseLost
+from gatewright.runtime.cluster.watch import Watch, make_watches
 from gatewright.runtime.connections import Connections, Pins
 from gatewright.runtime.execution.config_watch import ConfigWatches
 from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.interventions import Interventions
 from gatewright.runtime.pinned import pins_of
-from gatewright.runtime.queue import KeyedQueue
+from gatewright.runtime.queue import WorkQueue
 from gatewright.runtime.reading import URGENT_WAIT, Reading
-from gatewright.runtime.reconcile import ROUNDS, Reconciler, Restless
-from gatewright.runtime.rescue import TRIES, Rescue
+from gatewright.runtime.reconcile import MAX_ROUNDS, Reconciler, Restless
+from gatewright.runtime.rescue import MAX_FAILED_PASSES, Rescue
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.telling import metrics
@@ -38,28 +38,28 @@ from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.telling.notifications import Notifications
 from gatewright.runtime.tracked import Key, TrackedRelease, TrackedReleases
 
-WORKERS = 16
+WORKER_COUNT = 16
 """Passes at a time; no namespace has more than half of them."""
-RESERVED = 4
+URGENT_WORKER_COUNT = 4
 """Passes besides, over runs that are being undone."""
-SENDERS = 4
-RELIST = 60.0
-STALE = 45.0
-READY_WITHIN = 3.0
-OWN = tuple((API_VERSION, plural, "") for plural in ("releases", "connections", "interventions"))
-FOLLOWED = (("apps/v1", "deployments", ""), ("apps/v1", "statefulsets", ""), ("batch/v1", "jobs", RELEASE))
+EVENT_SENDER_COUNT = 4
+RELIST_INTERVAL_S = 60.0
+MISSED_EVENT_TIMEOUT_S = 45.0
+WATCH_START_TIMEOUT_S = 3.0
+OWN_KINDS = tuple((API_VERSION, plural, "") for plural in ("releases", "connections", "interventions"))
+FOLLOWED_KINDS = (("apps/v1", "deployments", ""), ("apps/v1", "statefulsets", ""), ("batch/v1", "jobs", RELEASE))
 """What Releases work on: API, plural, label selector."""
-RETRY_AT_MOST = 2.0
+MAX_URGENT_RETRY_DELAY_S = 2.0
 """Seconds, while a run is being undone."""
-RETRY_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-RESTLESS = 20
+RETRY_DELAYS_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+MAX_RESTLESS_PASSES = 20
 """Passes in a row that may end without rest. The largest Release takes five, when all of its steps are over at once."""
-RESTLESS_DELAYS = (5.0, 10.0, 30.0, 60.0, 300.0)
+RESTLESS_DELAYS_S = (5.0, 10.0, 30.0, 60.0, 300.0)
 """Seconds until the next pass after so many; each may write a hundred times."""
-NO_REST = (
-    f"each decision is followed at once by another one, {RESTLESS * ROUNDS} times so far, so it comes to no rest. Two things "
-    "may undo each other: see what alternates in its events and steps, then edit the spec. If nothing does, report it as a "
-    "fault of the operator"
+RESTLESS_MESSAGE = (
+    f"each decision is followed at once by another one, {MAX_RESTLESS_PASSES * MAX_ROUNDS} times so far, so it comes to "
+    "no rest. Two things may undo each other: see what alternates in its events and steps, then edit the "
+    "spec. If nothing does, report it as a fault of the operator"
 )
 
 log = logging.getLogger("gatewright.reconcile")
@@ -79,25 +79,25 @@ class Controller:
         self.kube = kube
         self.leader = leader
         self.entries = TrackedReleases()
-        self.queue: KeyedQueue[Key] = KeyedQueue(_namespace, self._undoing, WORKERS, RESERVED)
+        self.queue: WorkQueue[Key] = WorkQueue(_namespace_of, self._is_rolling_back, WORKER_COUNT, URGENT_WORKER_COUNT)
         self.lens = CachedCluster(kube)
         self.probe = AdmissionProbe(kube, settings.trust_authors, settings.own_namespace)
         self.links = Connections(kube, self.probe.connections)
         self.outbox = EventSender(kube, settings.identity)
-        self.notices = Notifications(self.links, self._delivered, leader.fence)
+        self.notices = Notifications(self.links, self._on_delivered, leader.fence)
         self.people = Interventions(kube, self.queue.add, settings.trust)
-        self.sampler = Sampler(self.links, self.queue.add, self._pins, settings.fastest, settings.rate)
-        self.outside = Externals(self.links, leader.fence, self.queue.add, self._pins, settings.fastest)
-        self.claims = Claims(self.entries, self.queue.add, self.links, self._pins)
-        self.aside = BackgroundTasks()
-        self.orphans = Orphans(kube, self.entries, self.aside)
+        self.sampler = Sampler(self.links, self.queue.add, self._pins_of, settings.fastest, settings.rate)
+        self.outside = Externals(self.links, leader.fence, self.queue.add, self._pins_of, settings.fastest)
+        self.claims = Claims(self.entries, self.queue.add, self.links, self._pins_of)
+        self.run_beside = BackgroundTasks()
+        self.orphans = OrphanedJobs(kube, self.entries, self.run_beside)
         self.reading = Reading()
-        self.strangers = Strangers(self._stranger, self.aside)
-        self.configs = ConfigWatches(kube, self.object_event, self._doubt)
+        self.strangers = UnknownReleases(self._read_unknown, self.run_beside)
+        self.configs = ConfigWatches(kube, self.object_event, self._on_watch_gap)
         self.passes = Reconciler(
             kube, self.lens, self.links, self.outside, self.sampler, self.people, self.outbox, self.claims, self.configs,
             self.probe, self.queue,
-            forget=self._forget, count=self._count, rescue=Rescue(kube, self.outbox),
+            forget=self._forget_release, count=self._count_state, rescue=Rescue(kube, self.outbox),
         )  # fmt: skip
         self._namespaces = settings.namespaces
         self._tasks: list[asyncio.Task[None]] = []
@@ -115,15 +115,15 @@ class Controller:
         self._missed.pop(key, None)
         if kind == "DELETED":
             if entry is not None and entry.obj["metadata"]["uid"] == body["metadata"]["uid"]:
-                self._gone(entry)
+                self._on_deleted(entry)
             return
         if entry is not None and entry.obj["metadata"]["uid"] != body["metadata"]["uid"]:
-            self._gone(entry)
+            self._on_deleted(entry)
             entry = None
         if entry is None:
             self.entries[key] = TrackedRelease.of(body)
             self.queue.add(key)
-        elif self._differs(entry, body):
+        elif self._is_news(entry, body):
             self.queue.add(key)
 
     def connection_event(self, kind: str | None, body: dict[str, Any]) -> None:
@@ -141,26 +141,26 @@ class Controller:
             if entry.working.get("state") == "Waiting":
                 self.queue.add(entry.key)
 
-    def _pins(self, key: Key) -> Pins:
+    def _pins_of(self, key: Key) -> Pins:
         return pins_of(self.links, self.entries.get(key))
 
     def intervention_event(self, kind: str | None, body: dict[str, Any]) -> None:
         """A watch event of an Intervention: somebody asks something of a Release, or was answered."""
         key = self.people.event(kind, body)
         if key is not None and self._acting:
-            self._asked(key)
+            self._enqueue_or_find(key)
 
-    def _asked(self, key: Key) -> None:
+    def _enqueue_or_find(self, key: Key) -> None:
         if key in self.entries:
             self.queue.add(key)
         else:
             self.strangers.look_for(key)
 
-    async def _stranger(self, key: Key) -> None:
+    async def _read_unknown(self, key: Key) -> None:
         """Of a Release that was not told of: the watch may be late, or there is none."""
-        for delay in RETRY_DELAYS:
+        for delay in RETRY_DELAYS_S:
             try:
-                await self.kube.get(path(API_VERSION, "releases", *key))
+                await self.kube.get(api_path(API_VERSION, "releases", *key))
             except NotFound:
                 self.people.refuse(key, f"there is no Release {key[1]} in namespace {key[0]}")
                 return
@@ -168,7 +168,7 @@ class Controller:
                 log.warning("%s/%s cannot be read: %s", *key, error, extra=about(*key))
                 await asyncio.sleep(delay)
                 continue
-            await self._reread(key)
+            await self._reread_release(key)
             self.queue.add(key)
             return
 
@@ -176,10 +176,10 @@ class Controller:
         """A watch event of a workload or Job: of interest to those who wait for one."""
         for key in self.lens.event(api_path, kind, body):
             entry = self.entries.get(key)
-            if entry is not None and entry.concerns(api_path, kind, body):
+            if entry is not None and entry.is_concerned_by(api_path, kind, body):
                 self.queue.add(key)
 
-    def _own_told(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
+    def _own_object_event(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
         meta = body["metadata"]
         with costs.spent(partial(self.queue.charge, (meta["namespace"], meta["name"]))):
             self._take_in(api_path, kind, body)
@@ -192,52 +192,55 @@ class Controller:
         else:
             self.release_event(kind, body)
 
-    def _doubt_own(self, part: str) -> None:
+    def _on_own_watch_gap(self, part: str) -> None:
         """A watch of what people write had a gap: what has vanished or changed meanwhile is found by listing."""
         if self._acting:
-            self.aside.begin(self._relist_safely(gap=True, connections=part == "/connections/"))
+            self.run_beside.begin(self._relist_safely(gap=True, connections=part == "/connections/"))
 
-    def _doubt(self, part: str) -> None:
+    def _on_watch_gap(self, part: str) -> None:
         for key in self.lens.doubt(part):
             self.queue.add(key)
 
-    def _differs(self, entry: TrackedRelease, body: dict[str, Any]) -> bool:
+    def _is_news(self, entry: TrackedRelease, body: dict[str, Any]) -> bool:
         """Whether an event tells more than the echo of our own write."""
-        before = _outside(entry.obj), entry.persisted
-        return entry.see(body) and (_outside(entry.obj), entry.persisted) != before
+        before = _foreign_part(entry.obj), entry.persisted
+        return entry.take_newer(body) and (_foreign_part(entry.obj), entry.persisted) != before
 
     # Life
 
     async def start(self) -> None:
         """Take over: list everything, then act. The list comes first, so that no two runs can claim one target."""
         loop = asyncio.get_running_loop()
-        own = watches(self.kube, self._namespaces, OWN, self._own_told, self._doubt_own)
-        self._watches = own + watches(self.kube, self._namespaces, FOLLOWED, self.object_event, self._doubt)
+        own = make_watches(self.kube, self._namespaces, OWN_KINDS, self._own_object_event, self._on_own_watch_gap)
+        self._watches = own + make_watches(
+            self.kube, self._namespaces, FOLLOWED_KINDS, self.object_event, self._on_watch_gap
+        )
         self._tasks = [
             loop.create_task(watch.run(), name=f"the watch of {watch.collection}") for watch in self._watches
         ]
         # what is read before a watch has begun may have changed unseen; an API server that refuses is not waited for
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READY_WITHIN):
+            async with asyncio.timeout(WATCH_START_TIMEOUT_S):
                 await asyncio.gather(*(watch.ready.wait() for watch in self._watches))
         await self.relist(first=True)
         self._acting = True
         self.links.look_at_all()  # some were edited or mended while no instance acted
         for namespace in self._namespaces or {""}:
             self.orphans.look(namespace)
-        self.aside.begin(self.people.announce(sorted(self._namespaces) or [self.leader.namespace]))
+        self.run_beside.begin(self.people.announce_doubt(sorted(self._namespaces) or [self.leader.namespace]))
         for key in self.people.waiting():
-            self._asked(key)
+            self._enqueue_or_find(key)
         self._tasks += [
-            loop.create_task(self._work(number >= WORKERS), name=f"worker {number}")
-            for number in range(WORKERS + RESERVED)
+            loop.create_task(self._run_worker(number >= WORKER_COUNT), name=f"worker {number}")
+            for number in range(WORKER_COUNT + URGENT_WORKER_COUNT)
         ]
         self._tasks += [
-            loop.create_task(self.outbox.run(), name=f"sender of Events {number}") for number in range(SENDERS)
+            loop.create_task(self.outbox.run(), name=f"sender of Events {number}")
+            for number in range(EVENT_SENDER_COUNT)
         ]
-        self._tasks.append(loop.create_task(self._relisting(), name="the list once a minute"))
+        self._tasks.append(loop.create_task(self._relist_forever(), name="the list once a minute"))
         for task in self._tasks:
-            task.add_done_callback(_say_why)
+            task.add_done_callback(_log_task_error)
 
     async def stop(self) -> None:
         """Stop acting; what is under way is abandoned where it stands, as in a crash."""
@@ -246,7 +249,7 @@ class Controller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        await self.aside.close()
+        await self.run_beside.close()
         await self.sampler.close()
         await self.outside.close()
         await self.configs.close()
@@ -263,15 +266,15 @@ class Controller:
             return f"{ended} has ended"
         now = time.monotonic()
         silent = next((found for found in map(Watch.dead, self._watches) if found), None) or self.configs.dead()
-        late = (f"{key[0]}/{key[1]}" for key, missed in self._missed.items() if self._late(key, missed, now))
+        late = (f"{key[0]}/{key[1]}" for key, missed in self._missed.items() if self._is_late(key, missed, now))
         untold = silent or next(late, None)
         return f"the watch has not told of {untold}" if untold else None
 
-    def _late(self, key: Key, missed: _Missed, now: float) -> bool:
+    def _is_late(self, key: Key, missed: _Missed, now: float) -> bool:
         """Whether a watch is to tell of a change, and has not for too long; one that has begun anew since never will."""
-        collections = [path(API_VERSION, "releases", namespace) for namespace in ("", key[0])]
-        skipped = any(watch.collection in collections and watch.skips(missed.version) for watch in self._watches)
-        return now - missed.since > STALE and not skipped
+        collections = [api_path(API_VERSION, "releases", namespace) for namespace in ("", key[0])]
+        skipped = any(watch.collection in collections and watch.has_skipped(missed.version) for watch in self._watches)
+        return now - missed.since > MISSED_EVENT_TIMEOUT_S and not skipped
 
     async def relist(self, first: bool = False, gap: bool = False) -> None:
         """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen changes.
@@ -287,23 +290,23 @@ class Controller:
             except (Retryable, Permanent):
                 raise
             except Exception:  # what was not read to the end is told by its watch, or found by the next list
-                metrics.errors.inc()
+                metrics.pass_errors.inc()
                 log.exception("not all Interventions were taken in")
         before = set(self.entries)  # one that is made while the list is read is not in it
         listed: set[Key] = set()
         for namespace in self._namespaces or {""}:
-            async for item in self.kube.each(path(API_VERSION, "releases", namespace), accept=accept):
+            async for item in self.kube.each(api_path(API_VERSION, "releases", namespace), accept=accept):
                 key = (item["metadata"]["namespace"], item["metadata"]["name"])
                 listed.add(key)
                 try:
                     if first:
                         self._take_over(key, item)
                     else:
-                        await self._compare(key, item, gap)
+                        await self._compare_listed(key, item, gap)
                 except Exception:
-                    passed_over("Release", key)
+                    log_passed_over("Release", key)
         for key in (before - listed) & set(self.entries):
-            self._gone(self.entries[key])
+            self._on_deleted(self.entries[key])
         for key in self._missed.keys() - listed:  # it is gone: nobody will ever tell of what it was before
             del self._missed[key]
 
@@ -313,9 +316,9 @@ class Controller:
         self.queue.add(key)
         entry.unwatched = self.leader.unwatched if entry.claims is None else 0.0
         self.notices.resume(item)
-        self._count(key, entry.working.get("state"))
+        self._count_state(key, entry.working.get("state"))
 
-    async def _compare(self, key: Key, item: dict[str, Any], gap: bool) -> None:
+    async def _compare_listed(self, key: Key, item: dict[str, Any], gap: bool) -> None:
         entry = self.entries.get(key)
         version = int(item["metadata"]["resourceVersion"])
         if gap:
@@ -324,7 +327,7 @@ class Controller:
             return
         if not gap:
             self._missed.setdefault(key, _Missed(time.monotonic(), version))
-        await self._reread(key)
+        await self._reread_release(key)
         entry = self.entries.get(key)
         if (
             entry is None or entry.version < version
@@ -336,18 +339,18 @@ class Controller:
         """Before the first measurement: a Connection that was not told of yet would look like one that is not there."""
         listed: set[Key] = set()
         for namespace in self._namespaces or {""}:
-            async for item in self.kube.each(path(API_VERSION, "connections", namespace)):
+            async for item in self.kube.each(api_path(API_VERSION, "connections", namespace)):
                 key = (item["metadata"]["namespace"], item["metadata"]["name"])
                 listed.add(key)
                 try:
                     self.connection_event(None, item)
                 except Exception:
-                    passed_over("Connection", key)
-        self.links.vanished(listed)
+                    log_passed_over("Connection", key)
+        self.links.forget_vanished(listed)
 
-    async def _relisting(self) -> None:
+    async def _relist_forever(self) -> None:
         while True:
-            await asyncio.sleep(RELIST)
+            await asyncio.sleep(RELIST_INTERVAL_S)
             self.reading.rest(time.monotonic())
             await self._relist_safely(connections=self.links.left_out)
 
@@ -357,21 +360,21 @@ class Controller:
                 await self._list_connections()
             await self.relist(gap=gap)
             for key in await self.people.relist(self._namespaces or {""}):
-                self._asked(key)
+                self._enqueue_or_find(key)
         except (Retryable, Permanent) as error:
             log.warning("the list of Releases could not be read: %s", error)
         except Exception:
-            metrics.errors.inc()
+            metrics.pass_errors.inc()
             log.exception("what the watches have not told was not found out; the next list finds it")
 
-    def _gone(self, entry: TrackedRelease) -> None:
+    def _on_deleted(self, entry: TrackedRelease) -> None:
         """A Release was deleted, whether or not another one has its name by now."""
-        self._forget(entry)
+        self._forget_release(entry)
         if self._acting:
             self.orphans.look(entry.key[0])
         self.people.refuse(entry.key, "the Release was deleted")
 
-    def _forget(self, entry: TrackedRelease) -> None:
+    def _forget_release(self, entry: TrackedRelease) -> None:
         key = entry.key
         if self.entries.get(key) is entry:
             del self.entries[key]
@@ -383,33 +386,33 @@ class Controller:
             if task is not None:
                 task.cancel()
         for known in entry.operations.values():
-            self.outside.leave(entry, known)
+            self.outside.leave_operation(entry, known)
         entry.operations.clear()
         self.queue.forget(key)
-        self._count(key, None)
-        self.claims.unblock(key)
+        self._count_state(key, None)
+        self.claims.wake_blocked(key)
 
     # Passes
 
-    def _undoing(self, key: Key) -> bool:
+    def _is_rolling_back(self, key: Key) -> bool:
         """Whether a run is being undone, or somebody asks for that: nothing goes before it."""
         entry = self.entries.get(key)
         return entry is not None and (entry.phase in ("RollingBack", "Verifying") or self.people.wants_back(key))
 
-    async def _work(self, reserved: bool) -> None:
+    async def _run_worker(self, reserved: bool) -> None:
         while True:
             key = await self.queue.take(reserved)
-            metrics.queued.set(len(self.queue))
+            metrics.queue_depth.set(len(self.queue))
             try:
                 entry = self.entries.get(key)
                 if entry is not None and not self._put_off(entry):
-                    await costs.charged(self._safely(entry), partial(self.queue.charge, key))
+                    await costs.charged(self._reconcile_safely(entry), partial(self.queue.charge, key))
                     self.notices.take(entry)
                     entry.rest()
             except Exception:  # a bug in what follows a pass; this worker is there for others too
-                metrics.errors.inc()
+                metrics.pass_errors.inc()
                 log.exception("%s/%s: its worker goes on with others", *key, extra=about(*key))
-                self.queue.add_after(key, RETRY_DELAYS[-1])
+                self.queue.add_after(key, RETRY_DELAYS_S[-1])
             finally:
                 self.queue.done(key)
 
@@ -421,7 +424,7 @@ class Controller:
         wait = self.reading.wait(entry.key[0], now)
         if entry.put_off is None:
             entry.put_off = now
-        if self._undoing(entry.key):
+        if self._is_rolling_back(entry.key):
             wait = min(wait, entry.put_off + URGENT_WAIT - now)
         if wait <= 0:
             return False
@@ -440,7 +443,7 @@ class Controller:
                 self.reading.spend(entry.key[0], time.monotonic(), time.thread_time() - began)
             entry.listed, entry.put_off = False, None
 
-    async def _safely(self, entry: TrackedRelease) -> None:
+    async def _reconcile_safely(self, entry: TrackedRelease) -> None:
         """A pass that fails is tried again, sooner at first; a bug in it must not stop the others."""
         metrics.passes.inc()
         after = 0.0
@@ -451,48 +454,48 @@ class Controller:
             entry.failures = entry.hopeless = entry.restless = 0
             return
         except Restless:
-            await self._go_on(entry)
+            await self._requeue_restless(entry)
             return
         except Conflict as error:
             log.debug("%s/%s: %s", *entry.key, error)
-            await self._reread(entry.key)
-        except Lost as error:
+            await self._reread_release(entry.key)
+        except LeaseLost as error:
             log.warning("%s", error)
         except Retryable as error:
             log.warning("%s/%s: %s", *entry.key, error, extra=about(*entry.key))
-            after = min(error.after, RETRY_DELAYS[-1])
-            await self._reread(entry.key)
+            after = min(error.after, RETRY_DELAYS_S[-1])
+            await self._reread_release(entry.key)
         except Permanent as error:
             log.warning("%s/%s: %s", *entry.key, error, extra=about(*entry.key))
             why = str(error)
-            await self._reread(entry.key)
+            await self._reread_release(entry.key)
         except Exception as error:
-            metrics.errors.inc()
+            metrics.pass_errors.inc()
             log.exception("%s/%s: the pass failed", *entry.key, extra=about(*entry.key))
             why = f"a fault of the operator ({type(error).__name__}); its log says more"
-            await self._reread(entry.key)
+            await self._reread_release(entry.key)
         if why:
-            await self._rescued(entry.key, why)
-        delay = RETRY_DELAYS[min(entry.failures, len(RETRY_DELAYS) - 1)]
+            await self._rescue_release(entry.key, why)
+        delay = RETRY_DELAYS_S[min(entry.failures, len(RETRY_DELAYS_S) - 1)]
         if entry.phase in ("RollingBack", "Verifying"):
-            delay = min(delay, RETRY_AT_MOST)
+            delay = min(delay, MAX_URGENT_RETRY_DELAY_S)
         entry.failures += 1
         self.queue.add_after(entry.key, max(delay, after))
 
-    async def _go_on(self, entry: TrackedRelease) -> None:
+    async def _requeue_restless(self, entry: TrackedRelease) -> None:
         """A pass has not come to rest: others first, then the next one. One that never does is said, and made seldom."""
         entry.restless += 1
-        excess = entry.restless - RESTLESS
+        excess = entry.restless - MAX_RESTLESS_PASSES
         if excess < 0:
             self.queue.add(entry.key)
             return
-        log.error("%s/%s: %s", *entry.key, NO_REST, extra=about(*entry.key))
-        entry.hopeless = max(entry.hopeless, TRIES - 1)  # that many passes are proof enough
-        await self._reread(entry.key)
-        await self._rescued(entry.key, NO_REST)
-        self.queue.add_after(entry.key, RESTLESS_DELAYS[min(excess, len(RESTLESS_DELAYS) - 1)])
+        log.error("%s/%s: %s", *entry.key, RESTLESS_MESSAGE, extra=about(*entry.key))
+        entry.hopeless = max(entry.hopeless, MAX_FAILED_PASSES - 1)  # that many passes are proof enough
+        await self._reread_release(entry.key)
+        await self._rescue_release(entry.key, RESTLESS_MESSAGE)
+        self.queue.add_after(entry.key, RESTLESS_DELAYS_S[min(excess, len(RESTLESS_DELAYS_S) - 1)])
 
-    async def _rescued(self, key: Key, why: str) -> None:
+    async def _rescue_release(self, key: Key, why: str) -> None:
         """Passes of a Release go on failing: it is said, and people are answered; a deletion waits for nobody."""
         entry = self.entries.get(key)
         if entry is None:
@@ -501,7 +504,7 @@ class Controller:
         # What arrived while the pass was failing is tried by the next one first: a rollback may well be possible.
         acts = tuple(act for act in self.people.pending(key) if act.uid in entry.tried)
         view = replace(entry.view(), open_interventions=acts)
-        if entry.hopeless < TRIES or entry.tampered:
+        if entry.hopeless < MAX_FAILED_PASSES or entry.tampered:
             return
         try:
             await self.passes.rescue.stuck(entry, view, why)
@@ -509,20 +512,20 @@ class Controller:
         except (Retryable, Permanent) as error:
             log.warning("%s/%s: %s", *key, error, extra=about(*key))
 
-    def _delivered(self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery) -> None:
+    def _on_delivered(self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery) -> None:
         """A notice was delivered, or given up; the status says so with its next write."""
         entry = self.entries.get(key)
         if entry is not None and entry.obj["metadata"]["uid"] == uid:
             entry.deliveries[notice] = delivery
             self.queue.add(key)
 
-    async def _reread(self, key: Key) -> None:
+    async def _reread_release(self, key: Key) -> None:
         """Take the object as it is now, if it is there and can be read."""
         try:
-            found = await self.kube.get(path(API_VERSION, "releases", *key))
+            found = await self.kube.get(api_path(API_VERSION, "releases", *key))
         except NotFound:
             if key in self.entries:
-                self._gone(self.entries[key])
+                self._on_deleted(self.entries[key])
             return
         except (Retryable, Permanent) as error:
             log.warning("%s/%s cannot be read: %s", *key, error, extra=about(*key))
@@ -530,16 +533,16 @@ class Controller:
         try:
             entry = self.entries.get(key)
             if entry is not None and entry.obj["metadata"]["uid"] != found["metadata"]["uid"]:
-                self._gone(entry)
+                self._on_deleted(entry)
                 entry = None
             if entry is None:
                 self.entries[key] = TrackedRelease.of(found)
             else:
-                entry.see(found)
+                entry.take_newer(found)
         except Exception:
-            passed_over("Release", key)
+            log_passed_over("Release", key)
 
-    def _count(self, key: Key, state: str | None) -> None:
+    def _count_state(self, key: Key, state: str | None) -> None:
         old = self._states.pop(key, None)
         if old is not None:
             metrics.releases.labels(old).dec()
@@ -548,18 +551,18 @@ class Controller:
             metrics.releases.labels(state).inc()
 
 
-def _say_why(task: asyncio.Task[None]) -> None:
+def _log_task_error(task: asyncio.Task[None]) -> None:
     """A task that is to go on for ever has ended."""
     error = None if task.cancelled() else task.exception()
     if error is not None:
         log.error("%s has ended", task.get_name(), exc_info=error)
 
 
-def _namespace(key: Key) -> str:
+def _namespace_of(key: Key) -> str:
     return key[0]
 
 
-def _outside(obj: dict[str, Any]) -> tuple[Any, ...]:
+def _foreign_part(obj: dict[str, Any]) -> tuple[Any, ...]:
     """What others may change about a Release."""
     meta = obj["metadata"]
     return meta.get("generation"), meta.get("deletionTimestamp"), meta.get("finalizers")

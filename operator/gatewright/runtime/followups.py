@@ -17,21 +17,21 @@ from gatewright.runtime.tracked import TrackedRelease
 log = logging.getLogger("gatewright.followups")
 
 
-async def recall(cluster: Cluster, entry: TrackedRelease, view: View) -> None:
+async def recall_followups(cluster: Cluster, entry: TrackedRelease, view: View) -> None:
     """Bring `entry.kept` up to what is still measured; what is not needed any more goes. Raises Retryable."""
     wanted = followups.revisions_in_use(view.status)
     for name in entry.kept.keys() - wanted:
         del entry.kept[name]
     for name in sorted(wanted - entry.kept.keys()):
         try:
-            entry.kept[name] = await _body(cluster, entry, view, name)
+            entry.kept[name] = await _read_body(cluster, entry, view, name)
         except Retryable as error:
             if view.run is None:
                 raise
             log.info("%s/%s: follow-ups wait, a run goes first: %s", *entry.key, error, extra=about(*entry.key))
 
 
-async def _body(cluster: Cluster, entry: TrackedRelease, view: View, name: str) -> PinnedSpec | None:
+async def _read_body(cluster: Cluster, entry: TrackedRelease, view: View, name: str) -> PinnedSpec | None:
     last = view.status.run
     if entry.body is not None and last is not None and last.revision == name:
         return entry.body

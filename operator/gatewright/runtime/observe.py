@@ -20,32 +20,32 @@ from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.cached import CachedCluster, UncachedReader
 from gatewright.runtime.execution import handlers, live_states, standings
 from gatewright.runtime.execution.chosen import is_external
-from gatewright.runtime.execution.externals import Externals, Snapshot
+from gatewright.runtime.execution.externals import Externals, ReadSnapshot
 from gatewright.runtime.sampler import Sampler
-from gatewright.runtime.tracked import Known, Left, TrackedRelease, left_by
+from gatewright.runtime.tracked import LeftState, OperationState, TrackedRelease, left_state_of
 
-HOPELESS_FOR = 30.0
+HOPELESS_TIMEOUT_S = 30.0
 """Seconds after which an operation has failed that is kept by something that cannot heal by itself (an invalid name)."""
-UNREAD_FOR = 600.0
+UNREAD_REPORT_TIMEOUT_S = 600.0
 """Seconds after which a Job has failed that has ended, and whose report nobody can read: a check has no time-out of its own."""
-OVERWRITTEN = (5.0, 15.0, 30.0, 60.0)
+OVERWRITTEN_RETRY_DELAYS_S = (5.0, 15.0, 30.0, 60.0)
 """Seconds after which a restore is made once more that others have overwritten; the last one repeats. Whoever does that by
 machine does it again, so there is no hurry."""
-PATIENCE = 0.5
+JOB_READ_PATIENCE_S = 0.5
 """Seconds that a pass waits for what a Job has left."""
-LOOKS = (3.0, 5.0, 10.0, 20.0, 30.0)
+INSPECTION_DELAYS_S = (3.0, 5.0, 10.0, 20.0, 30.0)
 """When to look at the pods of an operation that does not end; the last one repeats."""
-TRUSTED = 2
+TRUSTED_INSPECTIONS = 2
 """Looks for which the watch is believed to have told everything; from then on the object is read as well."""
 
 
-async def body_of(cluster: Cluster, entry: TrackedRelease, view: View) -> PinnedSpec:
+async def read_body(cluster: Cluster, entry: TrackedRelease, view: View) -> PinnedSpec:
     """The pinned body of the run under way. Raises Retryable, Permanent."""
     run = view.run
     assert run is not None
-    same = _as_the_spec(view)
+    same = _body_from_spec(view)
     try:
-        data = await _recall(cluster, entry, view)
+        data = await _read_run_revision(cluster, entry, view)
     except Permanent:
         if same is None:
             raise
@@ -63,18 +63,18 @@ async def body_of(cluster: Cluster, entry: TrackedRelease, view: View) -> Pinned
     return body
 
 
-def _as_the_spec(view: View) -> PinnedSpec | None:
+def _body_from_spec(view: View) -> PinnedSpec | None:
     """The pinned body where it is what the spec says: the spec that was parsed is shared."""
     run = view.run
     assert run is not None
     repeated = any(stage.attempt > 1 for stage in run.stages)  # a Retry may have pinned more than the spec says
     if view.spec is None or view.generation != run.generation or repeated:
         return None
-    body = pin_spec(view.spec, run.id, _last_good(view))
+    body = pin_spec(view.spec, run.id, _last_good_version(view))
     return body if body.hash() == run.bodyHash else None
 
 
-async def _recall(cluster: Cluster, entry: TrackedRelease, view: View) -> Mapping[str, Any]:
+async def _read_run_revision(cluster: Cluster, entry: TrackedRelease, view: View) -> Mapping[str, Any]:
     """What the run has pinned and recorded. Raises Retryable, Permanent."""
     run = view.status.run
     assert run is not None
@@ -83,7 +83,7 @@ async def _recall(cluster: Cluster, entry: TrackedRelease, view: View) -> Mappin
     return data
 
 
-def _last_good(view: View) -> str | None:
+def _last_good_version(view: View) -> str | None:
     return view.status.lastGood.version if view.status.lastGood is not None else None
 
 
@@ -96,14 +96,14 @@ async def observe(
     view: View,
     needs: Needs,
     rival: str | None,
-) -> tuple[Observation, live_states.Seen]:
+) -> tuple[Observation, live_states.LiveStates]:
     """Everything the core asked for, and what was looked at. Raises Retryable where the API server does not answer."""
-    lens.follow(entry.key, _of_interest(entry, view, needs))
+    lens.follow(entry.key, _paths_of_interest(entry, view, needs))
     # Before a run and before a promotion everything is read afresh; else the watch has told of what is about to be changed.
     fresh = view.run is None or view.run.phase == "Guarding"
-    looked = await live_states.look(UncachedReader(lens) if fresh else lens, outside, entry, view, needs)
-    progress = await _progress(cluster, lens, outside, entry, view, needs)
-    snapshots = await _of_holdings(cluster, entry, view, needs)
+    looked = await live_states.inspect_subjects(UncachedReader(lens) if fresh else lens, outside, entry, view, needs)
+    progress = await _progress_by_operation(cluster, lens, outside, entry, view, needs)
+    snapshots = await _snapshots_of_holdings(cluster, entry, view, needs)
     starts = bool(looked.live_states) and view.run is None
     inherited, lost = None, ""
     if starts and has_unverified(view.status) and view.status.run is not None:
@@ -111,8 +111,8 @@ async def observe(
             inherited = (await revisions.read_revision(cluster, view, view.status.run.revision))["snapshots"]
         except Permanent as error:
             lost = str(error)
-    compared = await standings.compare(lens, outside, entry, view, needs, snapshots)
-    compared |= {name: Standing(unknown=item["lost"]) for name, item in _lost(entry)}
+    compared = await standings.compare_holdings(lens, outside, entry, view, needs, snapshots)
+    compared |= {name: Standing(unknown=item["lost"]) for name, item in _lost_targets(entry)}
     seen = Observation(
         now=clock.now(),
         body=entry.body if view.run is not None else None,
@@ -123,7 +123,7 @@ async def observe(
         standings=compared,
         resting=entry.left.known if entry.left is not None else None,
         snapshots=await snapshots_of(cluster, entry, view) if needs.snapshots else None,
-        promoted=await _promoted(cluster, entry, view, needs),
+        promoted=await _promoted_snapshots(cluster, entry, view, needs),
         stayed=entry.left.stayed if entry.left is not None else (),
         connections=entry.connections if view.run is not None else {},
         rival=rival,
@@ -136,7 +136,7 @@ async def observe(
     return seen, looked
 
 
-async def recall_left(cluster: Cluster, entry: TrackedRelease, view: View) -> None:
+async def recall_live_state(cluster: Cluster, entry: TrackedRelease, view: View) -> None:
     """At rest: what was promoted, or what a rollback has left; read once a process. Raises Retryable."""
     live = view.status.live
     name = live.snapshot if live is not None else None
@@ -144,12 +144,12 @@ async def recall_left(cluster: Cluster, entry: TrackedRelease, view: View) -> No
         entry.left = None
         return
     if name is None:
-        entry.left = Left("", {})
+        entry.left = LeftState("", {})
     elif entry.left is None or entry.left.name != name:
-        entry.left = await _left(cluster, entry, view, name)
+        entry.left = await _read_left(cluster, entry, view, name)
 
 
-async def _left(cluster: Cluster, entry: TrackedRelease, view: View, name: str) -> Left:
+async def _read_left(cluster: Cluster, entry: TrackedRelease, view: View, name: str) -> LeftState:
     last = view.status.run
     if entry.body is not None and entry.snapshots is not None and last is not None and last.revision == name:
         data: Mapping[str, Any] = {"body": entry.body.pinned(), "snapshots": entry.snapshots}
@@ -157,24 +157,24 @@ async def _left(cluster: Cluster, entry: TrackedRelease, view: View, name: str) 
         try:
             data = await revisions.read_revision(cluster, view, name)
         except Permanent as error:
-            return Left(name, {f"ControllerRevision {name}": {"lost": str(error)}})
+            return LeftState(name, {f"ControllerRevision {name}": {"lost": str(error)}})
     try:
-        left = left_by(name, data)
+        left = left_state_of(name, data)
     except (ValidationError, KeyError, TypeError) as error:
-        return Left(name, {f"ControllerRevision {name}": {"lost": f"it cannot be read ({type(error).__name__})"}})
+        return LeftState(name, {f"ControllerRevision {name}": {"lost": f"it cannot be read ({type(error).__name__})"}})
     # Nothing outside the cluster is looked at while nothing is being released: no watch tells of it.
     inside = {subject: item for subject, item in left.known.items() if not is_external(subject, item["config"])}
     return left._replace(known=inside)
 
 
-def _lost(entry: TrackedRelease) -> list[tuple[str, Any]]:
+def _lost_targets(entry: TrackedRelease) -> list[tuple[str, Any]]:
     """What was promoted, where nobody can read any more what that was."""
     return [
         (name, item) for name, item in (entry.left.known if entry.left is not None else {}).items() if "lost" in item
     ]
 
 
-async def _promoted(cluster: Cluster, entry: TrackedRelease, view: View, needs: Needs) -> Mapping[str, Any]:
+async def _promoted_snapshots(cluster: Cluster, entry: TrackedRelease, view: View, needs: Needs) -> Mapping[str, Any]:
     """The last promotion's snapshots, where configuration that was captured returns to them. Raises Retryable."""
     captured = any(isinstance(config, Mapping) and config.get("captured") for config in needs.live_states.values())
     good = view.status.lastGood
@@ -189,7 +189,9 @@ async def _promoted(cluster: Cluster, entry: TrackedRelease, view: View, needs: 
     return entry.promoted[1]
 
 
-async def _of_holdings(cluster: Cluster, entry: TrackedRelease, view: View, needs: Needs) -> Mapping[str, Any]:
+async def _snapshots_of_holdings(
+    cluster: Cluster, entry: TrackedRelease, view: View, needs: Needs
+) -> Mapping[str, Any]:
     """The snapshots that restores among the holdings stand for. Raises Retryable."""
     if view.run is None:
         return {
@@ -200,7 +202,7 @@ async def _of_holdings(cluster: Cluster, entry: TrackedRelease, view: View, need
     return await snapshots_of(cluster, entry, view) if restores or watched else {}
 
 
-def _of_interest(entry: TrackedRelease, view: View, needs: Needs) -> set[str]:
+def _paths_of_interest(entry: TrackedRelease, view: View, needs: Needs) -> set[str]:
     """Paths to follow: what operations work on, what is looked at or held, and the targets while the run has them."""
     found = {path for path in entry.claims or () if path.startswith("/")}
     for operation in needs.operations:
@@ -212,26 +214,26 @@ def _of_interest(entry: TrackedRelease, view: View, needs: Needs) -> set[str]:
     return found
 
 
-async def _progress(
+async def _progress_by_operation(
     cluster: Cluster, lens: CachedCluster, outside: Externals, entry: TrackedRelease, view: View, needs: Needs
 ) -> dict[str, Progress]:
     wanted = {operation.id: operation for operation in needs.operations}
     for gone in [known for known in entry.operations if known not in wanted]:
         forgotten = entry.operations.pop(gone)
-        outside.leave(entry, forgotten)
+        outside.leave_operation(entry, forgotten)
     inside = []
     for operation in wanted.values():
         if is_external(operation.subject, operation.config):
             outside.follow(entry, view, operation, snapshot_of(cluster, entry, view, operation))
         elif operation.kind == "job":
-            inside.append(_beside(cluster, lens, outside, entry, view, operation))
+            inside.append(_refresh_beside(cluster, lens, outside, entry, view, operation))
         else:
-            inside.append(_refresh(cluster, lens, entry, view, operation))
+            inside.append(_refresh_progress(cluster, lens, entry, view, operation))
     await asyncio.gather(*inside)
     return {name: entry.operations[name].progress for name in wanted if name in entry.operations}
 
 
-def snapshot_of(cluster: Cluster, entry: TrackedRelease, view: View, operation: Operation) -> Snapshot:
+def snapshot_of(cluster: Cluster, entry: TrackedRelease, view: View, operation: Operation) -> ReadSnapshot:
     """How the state of an operation's subject from before the first change is read, when it is needed."""
 
     async def read() -> Any:
@@ -243,21 +245,21 @@ def snapshot_of(cluster: Cluster, entry: TrackedRelease, view: View, operation: 
 async def snapshots_of(cluster: Cluster, entry: TrackedRelease, view: View) -> Any:
     """The state of everything from before the first change. Raises Retryable, Permanent."""
     if entry.snapshots is None:
-        await _recall(cluster, entry, view)
+        await _read_run_revision(cluster, entry, view)
     return entry.snapshots
 
 
-async def _beside(
+async def _refresh_beside(
     cluster: Cluster, lens: CachedCluster, outside: Externals, entry: TrackedRelease, view: View, operation: Operation
 ) -> None:
     """How far a Job is. What it has left is read from a kubelet, which may take its time: then the pass goes on without."""
-    known = entry.operations.setdefault(operation.id, Known(Progress("Unknown"), time.monotonic()))
+    known = entry.operations.setdefault(operation.id, OperationState(Progress("Unknown"), time.monotonic()))
     if known.progress.state in ("Succeeded", "Failed"):
         return
     if known.poller is None:
-        known.poller = outside.aside(_refresh(cluster, lens, entry, view, operation))
+        known.poller = outside.run_beside(_refresh_progress(cluster, lens, entry, view, operation))
     reading = known.poller
-    await asyncio.wait({reading}, timeout=PATIENCE)
+    await asyncio.wait({reading}, timeout=JOB_READ_PATIENCE_S)
     if reading.done():
         known.poller = None
         reading.result()
@@ -265,7 +267,7 @@ async def _beside(
         reading.add_done_callback(lambda _: outside.changed(entry.key))
 
 
-async def _refresh(
+async def _refresh_progress(
     cluster: Cluster, lens: CachedCluster, entry: TrackedRelease, view: View, operation: Operation
 ) -> None:
     known = entry.operations.get(operation.id)
@@ -273,12 +275,12 @@ async def _refresh(
         return
     if known is not None and known.refusals and time.monotonic() < known.retry_at:
         return
-    if known is not None and operation.kind == "job" and known.ended and time.monotonic() < _due(known):
+    if known is not None and operation.kind == "job" and known.ended and time.monotonic() < _due_at(known):
         return  # it has ended, and what it left cannot be read yet: that is asked for now and then
-    snapshot = (await snapshots_of(cluster, entry, view)).get(operation.subject) if _restores(operation) else None
+    snapshot = (await snapshots_of(cluster, entry, view)).get(operation.subject) if _is_restore(operation) else None
     try:
-        found = await handlers.follow(lens, view, operation, snapshot)
-        again = _restores(operation) or (found.missing and _undoing(view))
+        found = await handlers.follow_operation(lens, view, operation, snapshot)
+        again = _is_restore(operation) or (found.missing and _is_rolling_back(view))
         if again and found.state == "Failed" and not view.deleting:
             found = Progress("Absent", found.message)  # it is gone: whoever makes it again, it is restored then
     except Permanent as error:
@@ -286,38 +288,40 @@ async def _refresh(
     except Retryable as error:
         found = known.progress if known else Progress("Unknown", str(error))
     if known is None:
-        entry.operations[operation.id] = Known(found, time.monotonic())
+        entry.operations[operation.id] = OperationState(found, time.monotonic())
         return
-    found = known.still_said(await _diagnosed(lens, view, operation, known, found, snapshot))
+    found = known.add_refusal(await _diagnose(lens, view, operation, known, found, snapshot))
     if found.state == "Absent" and known.progress.state == "Running":
-        found = await _vanished(lens, view, operation, found, snapshot)
-    known.progress = _once_more(known, found) if _restores(operation) else found
+        found = await _judge_vanished(lens, view, operation, found, snapshot)
+    known.progress = _restore_again(known, found) if _is_restore(operation) else found
 
 
-def _once_more(known: Known, found: Progress) -> Progress:
+def _restore_again(known: OperationState, found: Progress) -> Progress:
     """What others have put in the place of what was restored is restored once more, a little later each time."""
     if not found.overwritten:
         known.again_at = None
         return found
     now = time.monotonic()
     if known.again_at is None:
-        known.again_at = now + OVERWRITTEN[min(known.overwritten, len(OVERWRITTEN) - 1)]
+        known.again_at = now + OVERWRITTEN_RETRY_DELAYS_S[min(known.overwritten, len(OVERWRITTEN_RETRY_DELAYS_S) - 1)]
     if now < known.again_at:
         return found
     known.overwritten, known.again_at = known.overwritten + 1, None
     return Progress("Absent", found.message)
 
 
-def _due(known: Known) -> float:
+def _due_at(known: OperationState) -> float:
     """When an operation that does not end should be looked at once more (monotonic)."""
-    return known.looked + LOOKS[min(known.looks, len(LOOKS) - 1)]
+    return known.looked + INSPECTION_DELAYS_S[min(known.looks, len(INSPECTION_DELAYS_S) - 1)]
 
 
-def _restores(operation: Operation) -> bool:
+def _is_restore(operation: Operation) -> bool:
     return operation.kind == "restore"
 
 
-async def _vanished(lens: CachedCluster, view: View, operation: Operation, found: Progress, snapshot: Any) -> Progress:
+async def _judge_vanished(
+    lens: CachedCluster, view: View, operation: Operation, found: Progress, snapshot: Any
+) -> Progress:
     """We have seen it run, and now there is no trace of it."""
     if operation.kind == "job":
         return Progress(
@@ -328,20 +332,20 @@ async def _vanished(lens: CachedCluster, view: View, operation: Operation, found
     if operation.subject.startswith("target/"):
         # `kubectl rollout undo` takes our mark away with our change: that is not to be done once more, but to be said.
         holding = Holding(operation.subject, handlers.config_of(operation), (operation,))
-        standing = await handlers.compare(lens, view, holding, snapshot)
+        standing = await handlers.compare_holding(lens, view, holding, snapshot)
         if standing.difference:
             return Progress("Running", standing.difference, stuck=True, overwritten=True)
     return found
 
 
-async def _diagnosed(
-    lens: CachedCluster, view: View, operation: Operation, known: Known, found: Progress, snapshot: Any
+async def _diagnose(
+    lens: CachedCluster, view: View, operation: Operation, known: OperationState, found: Progress, snapshot: Any
 ) -> Progress:
     """Look at the pods of what does not end: seldom, and only while it does not. What waits for room, a pull or a node
     is said and waited for; only what cannot heal by itself fails before its time is over, and nothing on the way back."""
-    undoing = _undoing(view)
+    undoing = _is_rolling_back(view)
     if found.state == "Failed" and operation.subject.startswith("target/"):
-        return await _with_reason(lens, view, operation, known, found)
+        return await _add_reason(lens, view, operation, known, found)
     if found.state != "Running":
         return found
     now = time.monotonic()
@@ -349,16 +353,16 @@ async def _diagnosed(
         # It says itself what keeps it; what has no hope has failed, and on the way back it is stopped first.
         known.stuck_since = known.stuck_since or now
         known.looked, known.looks, known.ended = now, known.looks + 1, operation.kind == "job"
-        unread = operation.kind == "job" and now - known.stuck_since >= UNREAD_FOR
+        unread = operation.kind == "job" and now - known.stuck_since >= UNREAD_REPORT_TIMEOUT_S
         return Progress("Failed", found.message) if (found.hopeless or unread) and not undoing else found
-    if now >= _due(known):
+    if now >= _due_at(known):
         known.looked, known.looks = now, known.looks + 1
         try:
-            if known.looks > TRUSTED:
-                found = await handlers.follow(UncachedReader(lens), view, operation, snapshot)
+            if known.looks > TRUSTED_INSPECTIONS:
+                found = await handlers.follow_operation(UncachedReader(lens), view, operation, snapshot)
                 if found.state != "Running":
                     return found
-            why = await handlers.trouble(lens, view, operation)
+            why = await handlers.find_trouble(lens, view, operation)
         except (Retryable, Permanent):
             why = None
         known.stuck_since = (known.stuck_since or now) if why is not None or found.stuck else None
@@ -370,27 +374,27 @@ async def _diagnosed(
             found = Progress("Running", words, stuck=True, hopeless=why.hopeless, notable=found.notable)
     elif known.stuck_since is not None:
         found = known.progress
-    hopeless = known.hopeless_since is not None and now - known.hopeless_since >= HOPELESS_FOR
+    hopeless = known.hopeless_since is not None and now - known.hopeless_since >= HOPELESS_TIMEOUT_S
     if hopeless and not undoing:
         return Progress("Failed", found.message)
     if known.words and known.words not in found.message:  # it ran for a moment: why it did not before is not forgotten
         found = replace(found, message=f"{found.message}; before: {known.words}"[:1000])
-    return replace(found, hopeless=hopeless and not _restores(operation))
+    return replace(found, hopeless=hopeless and not _is_restore(operation))
 
 
-async def _with_reason(
-    lens: CachedCluster, view: View, operation: Operation, known: Known, found: Progress
+async def _add_reason(
+    lens: CachedCluster, view: View, operation: Operation, known: OperationState, found: Progress
 ) -> Progress:
     """What has failed with what its pods say: that its time is over is no reason."""
     try:
-        why = await handlers.trouble(lens, view, operation)
+        why = await handlers.find_trouble(lens, view, operation)
     except (Retryable, Permanent):
         why = None
     words = why.message if why is not None else known.words
     return replace(found, message=f"{found.message}; {words}"[:1000]) if words and words not in found.message else found
 
 
-def _undoing(view: View) -> bool:
+def _is_rolling_back(view: View) -> bool:
     return view.run is not None and view.run.phase == "RollingBack"
 
 
@@ -401,11 +405,11 @@ def is_final(entry: TrackedRelease, error: Exception) -> bool:
     return deleting and (isinstance(error, NotFound) or entry.terminating)
 
 
-def look_again(entry: TrackedRelease) -> float | None:
+def seconds_until_look(entry: TrackedRelease) -> float | None:
     """Seconds until an operation that does not end should be looked at once more; None where none runs."""
     now = time.monotonic()
     due = [
-        _due(known)
+        _due_at(known)
         for known in entry.operations.values()
         if known.poller is None and known.progress.state in ("Running", "Unknown") and not known.refusals
     ]
@@ -420,6 +424,6 @@ def look_again(entry: TrackedRelease) -> float | None:
     return max(0.2, min(due) - now) if due else None
 
 
-def until(moment: datetime) -> float:
+def seconds_until(moment: datetime) -> float:
     """Seconds until a point in time; a little more, so that a timer is not met a moment early."""
     return (moment - clock.now()) / timedelta(seconds=1) + 0.002

@@ -6,19 +6,19 @@ import asyncio
 import logging
 
 from gatewright.providers.connections import addresses
-from gatewright.providers.connections.networks import Listed
+from gatewright.providers.connections.networks import AddressSetting
 from gatewright.providers.registry import CONNECTIONS
-from gatewright.runtime.cluster.api_servers import Servers
+from gatewright.runtime.cluster.api_servers import ApiServers
 from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.leader import Leader
 from gatewright.runtime.controller import Controller
 from gatewright.runtime.settings import Settings
-from gatewright.runtime.telling.server import Probe, Server
+from gatewright.runtime.telling.server import Probe, ProbeServer
 
 log = logging.getLogger("gatewright.operator")
 
 
-class Turn:
+class ProbeLog:
     """A probe whose log says when its answer turns, and why: a pod that is restarted for it leaves nothing else."""
 
     def __init__(self, bad: str, good: str, probe: Probe) -> None:
@@ -43,28 +43,28 @@ class Operator:
         self.settings = settings
         self.reconciler: Controller | None = None
         self._kube: Kube | None = None
-        self._servers: Servers | None = None
+        self._servers: ApiServers | None = None
         self._leader: Leader | None = None
-        self._server: Server | None = None
+        self._server: ProbeServer | None = None
         self._main: asyncio.Task[None] | None = None
         self._failed: str | None = None
         self._stopping = False
 
     async def start(self) -> None:
         """Connect and begin to compete for the Lease; returns at once."""
-        addresses.allow(Listed.parse(self.settings.allow))
-        addresses.refuse(Listed.parse(self.settings.refuse))
+        addresses.set_allowed(AddressSetting.parse(self.settings.allow))
+        addresses.set_refused(AddressSetting.parse(self.settings.refuse))
         self._kube = await Kube.connect()
-        self._servers = Servers(self._kube)
+        self._servers = ApiServers(self._kube)
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
         self._kube.fence = self._leader.fence
         self.reconciler = Controller(self._kube, self._leader, self.settings)
-        self._server = Server(
-            Turn("not healthy (/healthz answers 503)", "healthy again (/healthz answers 200)", self._alive),
-            Turn("not ready (/readyz answers 503)", "ready (/readyz answers 200)", self._ready),
+        self._server = ProbeServer(
+            ProbeLog("not healthy (/healthz answers 503)", "healthy again (/healthz answers 200)", self._is_unhealthy),
+            ProbeLog("not ready (/readyz answers 503)", "ready (/readyz answers 200)", self._is_unready),
         )
         self._server.start(self.settings.health_port, self.settings.port)
-        self._main = asyncio.get_running_loop().create_task(self._lead())
+        self._main = asyncio.get_running_loop().create_task(self._lead_once())
 
     async def stop(self) -> None:
         """Stop acting, hand the Lease back, close everything."""
@@ -85,7 +85,7 @@ class Operator:
         if self._kube is not None:
             await self._kube.close()
 
-    async def _lead(self) -> None:
+    async def _lead_once(self) -> None:
         assert self._leader is not None and self.reconciler is not None
         try:
             assert self._servers is not None
@@ -103,14 +103,14 @@ class Operator:
         log.error("%s; this instance stops acting and waits to be restarted", self._failed)
         await self.reconciler.stop()
 
-    def _alive(self) -> str | None:
+    def _is_unhealthy(self) -> str | None:
         if self._stopping:  # what ends now was told to
             return None
         if self._failed is not None:
             return self._failed
         return self.reconciler.dead() if self.reconciler is not None else None
 
-    def _ready(self) -> str | None:
+    def _is_unready(self) -> str | None:
         if self._stopping:
             return "stopping"
         return self._failed or (None if self._main is not None else "starting")

@@ -21,14 +21,14 @@ from gatewright.providers import validate
 from gatewright.runtime.cluster import wire
 from gatewright.runtime.cluster.outline import Unreadable, UnreadSpec
 
-MOST_PROBLEMS = 20
+MAX_PROBLEMS = 20
 """So many are kept in words; that there are more says one without."""
-LONGEST_PROBLEM = 500
+MAX_PROBLEM_LENGTH = 500
 """Characters of a problem."""
 
 
 @dataclass(slots=True)
-class Written:
+class WrittenSpec:
     """A spec as it was written: as text, because what it is read into takes ten times the memory and more."""
 
     generation: int = 0
@@ -56,7 +56,7 @@ class Written:
         if self.measured:
             return orjson.loads(self.text)
         try:
-            raw = wire.decode(self.text)
+            raw = wire.decode_json(self.text)
         except Unreadable:
             self.text, self.problems = b"", (size.nested_too_deep(),)
             return None
@@ -65,17 +65,17 @@ class Written:
         return raw
 
 
-def written(obj: Mapping[str, Any]) -> Written:
+def written_spec_of(obj: Mapping[str, Any]) -> WrittenSpec:
     """The spec of an object that was read; of one that is too large or too deep nothing is kept but why.
 
     One that is still text is measured when it is used: much of what is told of an object does not concern its spec."""
     generation, raw = int(obj["metadata"].get("generation", 0)), obj.get("spec") or {}
     if not isinstance(raw, UnreadSpec):
-        return Written(generation, *_measured(raw))
+        return WrittenSpec(generation, *_measured(raw))
     problem = size.too_much(raw.size, 0)
     if problem is not None:
-        return Written(generation, b"", (problem,))
-    return Written(generation, raw.text, measured=False)
+        return WrittenSpec(generation, b"", (problem,))
+    return WrittenSpec(generation, raw.text, measured=False)
 
 
 def _measured(raw: Any) -> tuple[bytes, tuple[str, ...] | None]:
@@ -95,17 +95,17 @@ def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
     try:
         spec = ReleaseSpec.model_validate(raw)
     except ValidationError as error:
-        return None, _first(validate.explained(error, "spec"))
+        return None, _first_problems(validate.iter_explained(error, "spec"))
     problem = size.find_expansion_problem(spec)
     if problem is not None:
         return spec, (problem,)
-    return spec, _first(itertools.chain(validate.problems(spec), pinned_spec.find_problems(spec)))
+    return spec, _first_problems(itertools.chain(validate.spec_problems(spec), pinned_spec.find_problems(spec)))
 
 
-def _first(problems: Iterable[str]) -> tuple[str, ...]:
+def _first_problems(problems: Iterable[str]) -> tuple[str, ...]:
     """As many problems as anybody reads; the others are not even put into words."""
-    found = tuple(cut_middle(text, LONGEST_PROBLEM) for text in itertools.islice(problems, MOST_PROBLEMS + 1))
-    return found if len(found) <= MOST_PROBLEMS else (*found[:MOST_PROBLEMS], "")
+    found = tuple(cut_middle(text, MAX_PROBLEM_LENGTH) for text in itertools.islice(problems, MAX_PROBLEMS + 1))
+    return found if len(found) <= MAX_PROBLEMS else (*found[:MAX_PROBLEMS], "")
 
 
 def status_of(raw: Any) -> ReleaseStatus | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from gatewright.api import GROUP
 from gatewright.ports import Access
-from gatewright.runtime.cluster.leader import LEASE
+from gatewright.runtime.cluster.leader import LEASE_NAME
 
-ACCESS: tuple[Access, ...] = (
+RELEASE_ACCESS: tuple[Access, ...] = (
     Access(GROUP, ("releases",), ("get", "list", "watch"), "see what is wanted"),
     Access(GROUP, ("releases",), ("patch",), "hold the finalizer while a run is under way"),
     Access(GROUP, ("releases/status",), ("patch",), "write where a run stands"),
@@ -51,19 +51,21 @@ ACCESS: tuple[Access, ...] = (
 )
 """In the namespaces of Releases."""
 
-CAPTURE: tuple[Access, ...] = (
+CAPTURE_ACCESS: tuple[Access, ...] = (
     Access("", ("secrets",), ("create", "patch"), "keep a copy of a captured Secret, and restore it"),
     Access("", ("secrets",), ("delete",), "take away a copy that no kept snapshot needs any more"),
 )
 """The same, where Releases may capture Secrets: a role of its own, which has to be switched on."""
 
-OWN: tuple[Access, ...] = (
-    Access("coordination.k8s.io", ("leases",), ("get", "update"), "let one instance act at a time", names=(LEASE,)),
+OWN_NAMESPACE_ACCESS: tuple[Access, ...] = (
+    Access(
+        "coordination.k8s.io", ("leases",), ("get", "update"), "let one instance act at a time", names=(LEASE_NAME,)
+    ),
     Access("coordination.k8s.io", ("leases",), ("create",), "make that Lease; RBAC cannot restrict this by name"),
 )
 """In the operator's own namespace."""
 
-SERVER: tuple[Access, ...] = (
+API_SERVER_ACCESS: tuple[Access, ...] = (
     Access(
         "discovery.k8s.io",
         ("endpointslices",),

@@ -16,7 +16,7 @@ from gatewright.runtime.connections import Connections, Pin, Pins
 from gatewright.runtime.tracked import TrackedRelease
 
 
-def connected(links: Connections, entry: TrackedRelease, view: View) -> dict[str, Any]:
+def find_connections(links: Connections, entry: TrackedRelease, view: View) -> dict[str, Any]:
     """The Connections that a run would use, and what is wrong with them: `connections` and `unconnected`."""
     assert view.spec is not None
     body = pin_spec(view.spec, view.status.runs + 1, "unknown")

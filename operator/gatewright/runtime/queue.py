@@ -78,7 +78,7 @@ class _Lane(Generic[K]):
 
 
 @dataclass(eq=False, slots=True)
-class _Pool(Generic[K]):
+class _WorkerPool(Generic[K]):
     """Workers of one kind."""
 
     size: int = 0
@@ -100,7 +100,7 @@ class _Pool(Generic[K]):
             del self.busy[share]
 
 
-class KeyedQueue(Generic[K]):
+class WorkQueue(Generic[K]):
     """Deduplicated, with delayed requeue, fair to shares, rollbacks first."""
 
     def __init__(
@@ -116,11 +116,11 @@ class KeyedQueue(Generic[K]):
         self._pressing = pressing
         self._urgent: _Lane[K] = _Lane()
         self._normal: _Lane[K] = _Lane()
-        self._general: _Pool[K] = _Pool(workers)
-        self._reserved: _Pool[K] = _Pool(reserved)
+        self._general: _WorkerPool[K] = _WorkerPool(workers)
+        self._reserved: _WorkerPool[K] = _WorkerPool(reserved)
         self._waiting: dict[K, bool] = {}
         """Keys that wait, and whether they are urgent."""
-        self._working: dict[K, tuple[_Pool[K], _Lane[K]]] = {}
+        self._working: dict[K, tuple[_WorkerPool[K], _Lane[K]]] = {}
         self._dirty: dict[K, bool] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
@@ -141,7 +141,7 @@ class KeyedQueue(Generic[K]):
         urgent = urgent or self._pressing(key)
         if key in self._waiting and self._waiting[key] >= urgent:
             return
-        self._put(key, urgent)
+        self._put_in_lane(key, urgent)
         self._hand_out()
 
     def add_after(self, key: K, delay: float) -> None:
@@ -158,7 +158,7 @@ class KeyedQueue(Generic[K]):
             self._heap = [item for item in self._heap if self._due.get(item[2]) == item[0]]
             heapq.heapify(self._heap)
         heapq.heappush(self._heap, (due, self._count, key))
-        self._arm()
+        self._arm_timer()
 
     async def take(self, reserved: bool = False) -> K:
         """The next key; call `done` when its pass is over. `reserved`: by a worker for urgent keys alone."""
@@ -190,7 +190,7 @@ class KeyedQueue(Generic[K]):
         """No delayed pass over this key any more."""
         self._due.pop(key, None)
 
-    def _put(self, key: K, urgent: bool) -> None:
+    def _put_in_lane(self, key: K, urgent: bool) -> None:
         share = self._share(key)
         if key in self._waiting:
             self._normal.drop(share, key)
@@ -199,12 +199,12 @@ class KeyedQueue(Generic[K]):
 
     def _hand_out(self) -> None:
         """Give keys to workers that are idle, as far as their shares may have them."""
-        while self._give(self._general, self._urgent) or self._give(self._general, self._normal):
+        while self._give_key(self._general, self._urgent) or self._give_key(self._general, self._normal):
             pass
-        while self._give(self._reserved, self._urgent):
+        while self._give_key(self._reserved, self._urgent):
             pass
 
-    def _give(self, pool: _Pool[K], lane: _Lane[K]) -> bool:
+    def _give_key(self, pool: _WorkerPool[K], lane: _Lane[K]) -> bool:
         while pool.idle and pool.idle[0].done():  # a worker that was stopped while it waited
             pool.idle.popleft()
         if not pool.idle:
@@ -219,7 +219,7 @@ class KeyedQueue(Generic[K]):
         pool.idle.popleft().set_result(key)
         return True
 
-    def _next(self, pool: _Pool[K], lane: _Lane[K]) -> K | None:
+    def _next(self, pool: _WorkerPool[K], lane: _Lane[K]) -> K | None:
         """The key whose turn it is, of a share that is in nobody's way."""
         held = self._others_first(lane)
 
@@ -255,16 +255,16 @@ class KeyedQueue(Generic[K]):
         self._payday = None
         self._hand_out()
 
-    def _arm(self) -> None:
+    def _arm_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         if self._heap:
-            self._timer = asyncio.get_running_loop().call_at(self._heap[0][0], self._fire)
+            self._timer = asyncio.get_running_loop().call_at(self._heap[0][0], self._on_timer)
 
-    def _fire(self) -> None:
+    def _on_timer(self) -> None:
         now = asyncio.get_running_loop().time()
         while self._heap and self._heap[0][0] <= now:
             due, _, key = heapq.heappop(self._heap)
@@ -272,4 +272,4 @@ class KeyedQueue(Generic[K]):
                 del self._due[key]
                 self.add(key)
         self._timer = None
-        self._arm()
+        self._arm_timer()

@@ -29,37 +29,37 @@ from gatewright.runtime.admission_probe import AdmissionProbe
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.cached import CachedCluster
-from gatewright.runtime.cluster.finalizers import others
-from gatewright.runtime.cluster.kube import Kube, path
-from gatewright.runtime.cluster.leader import Lost
+from gatewright.runtime.cluster.finalizers import foreign_finalizers
+from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution import handlers, jobs
 from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.execution.config_watch import ConfigWatches
 from gatewright.runtime.execution.externals import Externals
-from gatewright.runtime.followups import recall
+from gatewright.runtime.followups import recall_followups
 from gatewright.runtime.interventions import Interventions
 from gatewright.runtime.observe import (
-    body_of,
     is_final,
-    look_again,
     observe,
-    recall_left,
+    read_body,
+    recall_live_state,
+    seconds_until,
+    seconds_until_look,
     snapshot_of,
     snapshots_of,
-    until,
 )  # fmt: skip
-from gatewright.runtime.pinned import connected
-from gatewright.runtime.queue import KeyedQueue
+from gatewright.runtime.pinned import find_connections
+from gatewright.runtime.queue import WorkQueue
 from gatewright.runtime.rescue import Rescue
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.events import EventSender
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Key, Known, TrackedRelease
+from gatewright.runtime.tracked import Key, OperationState, TrackedRelease
 
-LAZY = 0.4
-ROUNDS = 100
+LAZY_WRITE_DELAY_S = 0.4
+MAX_ROUNDS = 100
 """Decisions of one pass; then others have their turn, and the next pass goes on."""
 
 log = logging.getLogger("gatewright.passes")
@@ -83,7 +83,7 @@ class Reconciler:
     claims: Claims
     configs: ConfigWatches
     probe: AdmissionProbe
-    queue: KeyedQueue[Key]
+    queue: WorkQueue[Key]
     forget: Callable[[TrackedRelease], None]
     """The Release is gone."""
     count: Callable[[Key, str | None], None]
@@ -96,7 +96,7 @@ class Reconciler:
         decision: Decision | None = None
         entry.turn += 1
         generation = entry.generation
-        for _ in range(ROUNDS):
+        for _ in range(MAX_ROUNDS):
             if (
                 entry.generation != generation
             ):  # one spec is read in a pass; whoever edits it meanwhile waits for his turn
@@ -108,11 +108,11 @@ class Reconciler:
                 await self.rescue.unreadable(entry, view)
                 return
             if view.run is not None and entry.body is None:
-                entry.body = await body_of(self.kube, entry, view)
-            await recall(self.kube, entry, view)
-            await recall_left(self.kube, entry, view)
+                entry.body = await read_body(self.kube, entry, view)
+            await recall_followups(self.kube, entry, view)
+            await recall_live_state(self.kube, entry, view)
             self.claims.take(entry, view)
-            wants = self._needs(entry, view)
+            wants = self._needs_of(entry, view)
             self.sampler.watch(entry.key, wants.measures, rebuild=entry.resumed or view.run is None)
             self.configs.follow(entry.key, entry.key[0], any(_is_config(holding) for holding in wants.holdings))
             entry.resumed = entry.resumed and view.run is not None and entry.body is None
@@ -121,7 +121,7 @@ class Reconciler:
             if looked.wake is not None:
                 self.queue.add_after(entry.key, looked.wake)
             if wants.connections:
-                seen = replace(seen, **connected(self.links, entry, view))
+                seen = replace(seen, **find_connections(self.links, entry, view))
             if wants.author:
                 seen = replace(seen, doubt=await self.probe.releases(*entry.key))
             decision = decide(view, seen)
@@ -132,9 +132,9 @@ class Reconciler:
                 break
         else:
             raise Restless
-        await self._rest(entry, decision)
+        await self._requeue_later(entry, decision)
 
-    def _needs(self, entry: TrackedRelease, view: View) -> Needs:
+    def _needs_of(self, entry: TrackedRelease, view: View) -> Needs:
         left = entry.left.known if entry.left is not None else None
         return find_needs(view, entry.body if view.run is not None else None, clock.now(), entry.kept, left)
 
@@ -150,7 +150,7 @@ class Reconciler:
                 entry.claims = self.claims.of(entry.key, unpin_spec(decision.revision.data["body"]))
         self._claim_more(entry, view, decision)
         if decision.add_finalizer and not view.finalized:
-            await self._finalize(entry, view)
+            await self._add_finalizer(entry, view)
         named = revisions.copies_in(decision.revision.data) if decision.revision is not None else set()
         for copy in copies:
             if copy["metadata"]["name"] in named:
@@ -158,24 +158,24 @@ class Reconciler:
         if decision.revision is not None:
             number = decision.status.run.id if decision.status.run is not None else 0
             await revisions.keep_revision(self.kube, view, decision.revision, number)
-        changed = entry.work_on(decision.status)
-        if not decision.deferrable and entry.dirty:
-            await self._write(entry, view, decision)
-            self._remember(entry, view, decision)
-        elif entry.dirty and entry.flush_at is None:
-            entry.flush_at = time.monotonic() + LAZY
+        changed = entry.take_decided(decision.status)
+        if not decision.deferrable and entry.has_unwritten_status:
+            await self._write_status(entry, view, decision)
+            self._remember_decision(entry, view, decision)
+        elif entry.has_unwritten_status and entry.flush_at is None:
+            entry.flush_at = time.monotonic() + LAZY_WRITE_DELAY_S
         for note in decision.events:
             metrics.transitions.labels(note.reason).inc()
             self.outbox.put(view, note)
         if (
             decision.operations and entry.body is not None
         ):  # guards begin with the first change, however long that takes
-            self.sampler.watch(entry.key, self._needs(entry, entry.view()).measures)
-        performed = await self._perform(entry, view, decision.operations)
-        if decision.remove_finalizer and view.finalized and not entry.dirty:
-            await self._release(entry)
+            self.sampler.watch(entry.key, self._needs_of(entry, entry.view()).measures)
+        performed = await self._start_operations(entry, view, decision.operations)
+        if decision.remove_finalizer and view.finalized and not entry.has_unwritten_status:
+            await self._remove_finalizer(entry)
         if decision.prune_revisions:
-            await self._prune(entry)
+            await self._prune_revisions(entry)
         return changed or performed
 
     def _claim_more(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
@@ -185,11 +185,11 @@ class Reconciler:
         body = unpin_spec(decision.revision.data["body"])
         if entry.body is not None and body.spec == entry.body.spec:
             return
-        rival = self.claims.retake(entry, view, body)
+        rival = self.claims.extend_claims(entry, view, body)
         if rival is not None:
             raise Retryable(f"release {rival} has a target that the edit adds; the Retry waits for its run to end")
 
-    def _remember(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
+    def _remember_decision(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
         """What the write that has just succeeded makes true in memory."""
         if decision.add_finalizer:
             entry.operations.clear()
@@ -198,42 +198,42 @@ class Reconciler:
         if "body" in decision.revision.data:
             entry.begins(decision.revision.data)
         else:
-            entry.remembers(decision.revision.name, decision.revision.data)
+            entry.remember_promotion(decision.revision.name, decision.revision.data)
 
-    async def _write(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
+    async def _write_status(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
         if decision.urgent and view.run is not None and view.run.phase not in ("RollingBack", "Verifying"):
             answered = self.sampler.answered(entry.key)
             if answered:
-                metrics.decided.observe(time.monotonic() - answered)
+                metrics.decision_to_write_s.observe(time.monotonic() - answered)
         body = [
             {"op": "replace", "path": "/metadata/resourceVersion", "value": entry.basis},
             {"op": "add", "path": "/status", "value": entry.working},
         ]
         try:
-            where = path(API_VERSION, "releases", *entry.key, "status")
-            entry.wrote(await self.kube.patch_for_metadata(where, body, "json"), entry.working)
+            where = api_path(API_VERSION, "releases", *entry.key, "status")
+            entry.record_write(await self.kube.patch_for_metadata(where, body, "json"), entry.working)
         except Exception:
-            metrics.writes.labels("failed").inc()
+            metrics.status_writes.labels("failed").inc()
             entry.working = entry.persisted
             entry.flush_at = None
             raise
-        metrics.writes.labels("written").inc()
+        metrics.status_writes.labels("written").inc()
         entry.working = entry.persisted
         entry.flush_at = None
         self.count(entry.key, decision.status.state)
 
-    async def _perform(self, entry: TrackedRelease, view: View, effects: list[Operation]) -> bool:
+    async def _start_operations(self, entry: TrackedRelease, view: View, effects: list[Operation]) -> bool:
         """Start effects; True if the next decision may be another one at once."""
         if not effects:
             return False
-        if entry.dirty:
+        if entry.has_unwritten_status:
             raise Retryable("an effect was decided whose intent is not written; the pass is repeated")
         undoing = entry.phase == "RollingBack"
         inside = [item for item in effects if not is_external(item.subject, item.config)]
         for item in effects:
             if item not in inside:
                 snapshot = snapshot_of(self.kube, entry, view, item)
-                self.outside.begin(entry, view, item, snapshot, _last_word(entry, undoing))
+                self.outside.begin(entry, view, item, snapshot, _finality_of(entry, undoing))
         if not inside:
             return False
         snapshots = await snapshots_of(self.kube, entry, view) if any(item.kind == "restore" for item in inside) else {}
@@ -242,58 +242,62 @@ class Reconciler:
                 entry.key, handlers.paths_or_none(view.namespace, item.subject, handlers.config_of(item))
             )
         results = await asyncio.gather(
-            *(handlers.perform(self.lens, view, item, snapshots.get(item.subject)) for item in inside),
+            *(handlers.perform_operation(self.lens, view, item, snapshots.get(item.subject)) for item in inside),
             return_exceptions=True,
         )
         for operation, result in zip(inside, results, strict=True):
             if isinstance(result, Progress):
                 before = entry.operations.get(operation.id)
                 overwritten = before.overwritten if before is not None else 0
-                entry.operations[operation.id] = Known(result, time.monotonic(), overwritten=overwritten)
-            elif isinstance(result, Lost | Conflict) or not isinstance(result, Permanent | Retryable):
+                entry.operations[operation.id] = OperationState(result, time.monotonic(), overwritten=overwritten)
+            elif isinstance(result, LeaseLost | Conflict) or not isinstance(result, Permanent | Retryable):
                 entry.operations.pop(operation.id, None)  # nobody knows: the next pass looks before it tries again
             elif undoing and not is_final(entry, result):
                 refusals = entry.operations[operation.id].refusals if operation.id in entry.operations else 0
-                known = entry.operations[operation.id] = Known(Progress("Unknown"), refusals=refusals)
+                known = entry.operations[operation.id] = OperationState(Progress("Unknown"), refusals=refusals)
                 known.refused(str(result))
             elif isinstance(result, Permanent):
-                entry.operations[operation.id] = Known(Progress("Failed", str(result)), time.monotonic())
+                entry.operations[operation.id] = OperationState(Progress("Failed", str(result)), time.monotonic())
             else:
                 entry.operations.pop(operation.id, None)
         for result in results:
-            tried_again = undoing and isinstance(result, Retryable) and not isinstance(result, Lost | Conflict)
+            tried_again = undoing and isinstance(result, Retryable) and not isinstance(result, LeaseLost | Conflict)
             if isinstance(result, BaseException) and not isinstance(result, Permanent) and not tried_again:
                 raise result
         return True
 
     async def _keep_copy(self, copy: dict[str, Any]) -> None:
         try:
-            await self.kube.create(path("v1", "secrets", copy["metadata"]["namespace"]), copy)
+            await self.kube.create(api_path("v1", "secrets", copy["metadata"]["namespace"]), copy)
         except Conflict:
             return  # its name holds the hash of its content and our UID; whoever restores it compares both
 
-    async def _finalize(self, entry: TrackedRelease, view: View) -> None:
+    async def _add_finalizer(self, entry: TrackedRelease, view: View) -> None:
         meta = entry.obj["metadata"]
         body = {
             "metadata": {
-                "finalizers": [*await others(self.kube, entry), FINALIZER],
+                "finalizers": [*await foreign_finalizers(self.kube, entry), FINALIZER],
                 "resourceVersion": meta["resourceVersion"],
             }
         }
-        entry.wrote(await self.kube.patch_for_metadata(path(API_VERSION, "releases", *entry.key), body, "merge"))
+        entry.record_write(
+            await self.kube.patch_for_metadata(api_path(API_VERSION, "releases", *entry.key), body, "merge")
+        )
 
-    async def _release(self, entry: TrackedRelease) -> None:
+    async def _remove_finalizer(self, entry: TrackedRelease) -> None:
         """Let go: first of the Jobs, whose results are all written, then of the Release."""
         if entry.body is None or has_jobs(entry.body):
             await jobs.release_jobs(self.kube, entry.view())
-        rest = await others(self.kube, entry)
+        rest = await foreign_finalizers(self.kube, entry)
         body = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
         try:
-            entry.wrote(await self.kube.patch_for_metadata(path(API_VERSION, "releases", *entry.key), body, "merge"))
+            entry.record_write(
+                await self.kube.patch_for_metadata(api_path(API_VERSION, "releases", *entry.key), body, "merge")
+            )
         except NotFound:
             self.forget(entry)
 
-    async def _prune(self, entry: TrackedRelease) -> None:
+    async def _prune_revisions(self, entry: TrackedRelease) -> None:
         """When a run begins, in one request, revisions go that nothing in the status needs any more."""
         status = entry.persisted
         names = [(status.get(name) or {}).get("snapshot") for name in ("lastGood", "live")]
@@ -301,20 +305,27 @@ class Reconciler:
         names += [row.get("revision") for row in (*status.get("followUps", ()), *status.get("history", ()))]
         runs = {int(past["id"]) for past in status.get("history", ())}
         try:
-            await revisions.prune(self.kube, entry.view(), {name for name in names if name}, runs)
+            await revisions.prune_revisions(self.kube, entry.view(), {name for name in names if name}, runs)
         except (Retryable, Permanent) as error:
             log.info("%s/%s: old revisions stay for now: %s", *entry.key, error, extra=about(*entry.key))
 
-    async def _rest(self, entry: TrackedRelease, decision: Decision | None) -> None:
+    async def _requeue_later(self, entry: TrackedRelease, decision: Decision | None) -> None:
         """Nothing more to do now: write what has waited long enough, and say when to look again."""
-        if entry.dirty and entry.flush_at is not None and time.monotonic() >= entry.flush_at and decision is not None:
-            await self._write(entry, entry.view(), decision)
+        if (
+            entry.has_unwritten_status
+            and entry.flush_at is not None
+            and time.monotonic() >= entry.flush_at
+            and decision is not None
+        ):
+            await self._write_status(entry, entry.view(), decision)
             self.queue.add(entry.key)  # what had to wait for the write (taking the finalizer away) can be done now
         if decision is None:
             return
-        delays = [until(decision.requeue_at)] if decision.requeue_at is not None else []
-        delays += [entry.flush_at - time.monotonic()] if entry.flush_at is not None and entry.dirty else []
-        again = look_again(entry)
+        delays = [seconds_until(decision.requeue_at)] if decision.requeue_at is not None else []
+        delays += (
+            [entry.flush_at - time.monotonic()] if entry.flush_at is not None and entry.has_unwritten_status else []
+        )
+        again = seconds_until_look(entry)
         delays += [again] if again is not None else []
         if decision.status.state == "Waiting":
             delays.append(RECHECK_INTERVAL.total_seconds())
@@ -324,7 +335,7 @@ class Reconciler:
             self.queue.add_after(entry.key, max(entry.pace(), min(delays)))
 
 
-def _last_word(entry: TrackedRelease, undoing: bool) -> Callable[[Exception], bool]:
+def _finality_of(entry: TrackedRelease, undoing: bool) -> Callable[[Exception], bool]:
     """Whether a refusal outside the cluster ends an operation: not on the way back, as long as there is one."""
 
     def final(error: Exception) -> bool:

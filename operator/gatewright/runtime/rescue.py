@@ -15,13 +15,13 @@ from gatewright.core.run import rescue
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import NotFound
 from gatewright.runtime import clock
-from gatewright.runtime.cluster.finalizers import others
-from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.cluster.finalizers import foreign_finalizers
+from gatewright.runtime.cluster.kube import Kube, api_path
 from gatewright.runtime.telling.events import EventSender
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.tracked import TrackedRelease
 
-TRIES = 5
+MAX_FAILED_PASSES = 5
 """Passes that may fail before anybody is told: most of what fails once has passed a moment later."""
 
 log = logging.getLogger("gatewright.rescue")
@@ -37,26 +37,28 @@ class Rescue:
     async def stuck(self, entry: TrackedRelease, view: View, why: str) -> None:
         """Say why nothing goes on, if that is not said yet, and do what people ask. Raises Retryable, Permanent."""
         decision = rescue.decide_stuck(view, why[:900], clock.now())
-        entry.work_on(decision.status)
-        if entry.dirty and not view.deleting:
+        entry.take_decided(decision.status)
+        if entry.has_unwritten_status and not view.deleting:
             body = [
                 {"op": "replace", "path": "/metadata/resourceVersion", "value": entry.basis},
                 {"op": "add", "path": "/status", "value": entry.working},
             ]
             try:
-                entry.wrote(await self._kube.patch_for_metadata(_path(entry, "status"), body, "json"), entry.working)
+                entry.record_write(
+                    await self._kube.patch_for_metadata(_path_of(entry, "status"), body, "json"), entry.working
+                )
             finally:
                 entry.working = entry.persisted
         entry.working = entry.persisted
         for note in decision.events:
             self._outbox.put(view, note)
         if decision.remove_finalizer:
-            await self._let_go(entry)
+            await self._remove_finalizer(entry)
 
     async def unreadable(self, entry: TrackedRelease, view: View) -> None:
         """Unknown means stop: what a status says that cannot be read is neither followed nor overwritten."""
         if view.deleting:
-            await self._let_go(entry)
+            await self._remove_finalizer(entry)
             return
         message = "its status cannot be read by this operator; nothing is done until somebody mends it or a newer operator runs"
         old = entry.persisted.get("conditions")
@@ -73,19 +75,19 @@ class Rescue:
             "status": {"conditions": said, "state": "Stalled", "message": message},
         }
         status = {**entry.persisted, **body["status"]}  # type: ignore[dict-item]  # a part of the body is a status
-        entry.wrote(await self._kube.patch_for_metadata(_path(entry, "status"), body, "merge"), status)
+        entry.record_write(await self._kube.patch_for_metadata(_path_of(entry, "status"), body, "merge"), status)
         entry.working = entry.persisted
 
-    async def _let_go(self, entry: TrackedRelease) -> None:
+    async def _remove_finalizer(self, entry: TrackedRelease) -> None:
         if FINALIZER not in entry.obj["metadata"].get("finalizers", []):
             return
-        rest = await others(self._kube, entry)
+        rest = await foreign_finalizers(self._kube, entry)
         body: dict[str, Any] = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
         try:
-            entry.wrote(await self._kube.patch_for_metadata(_path(entry), body, "merge"))
+            entry.record_write(await self._kube.patch_for_metadata(_path_of(entry), body, "merge"))
         except NotFound:
             return
 
 
-def _path(entry: TrackedRelease, sub: str = "") -> str:
-    return path(API_VERSION, "releases", *entry.key, sub)
+def _path_of(entry: TrackedRelease, sub: str = "") -> str:
+    return api_path(API_VERSION, "releases", *entry.key, sub)

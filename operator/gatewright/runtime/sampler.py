@@ -30,26 +30,26 @@ from gatewright.core.checks.window import Rule, Sample, Verdict, Window, fold, m
 from gatewright.core.model import Measure, fingerprint
 from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Answer, Gate, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections.meter import metered
-from gatewright.providers.connections.secrets import hidden, said
+from gatewright.providers.connections.meter import count_received
+from gatewright.providers.connections.secrets import hide_in_answer, hide_in_error
 from gatewright.providers.registry import GATES
-from gatewright.runtime.budget import LARGE, Budget
-from gatewright.runtime.connections import UNPINNED, Connections, Pins, unpinned
-from gatewright.runtime.settings import FASTEST, RATE
-from gatewright.runtime.shares import Shares
+from gatewright.runtime.budget import LARGE_ANSWER_BYTES, MeasurementBudget
+from gatewright.runtime.connections import NO_PINS, Connections, Pins, no_pins
+from gatewright.runtime.settings import MEASUREMENTS_PER_S, MIN_INTERVAL_S
+from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
 
 Key = tuple[str, str]
-Told = Callable[[Key, bool], None]
-CONCURRENT = 8
+OnVerdict = Callable[[Key, bool], None]
+MAX_PER_CONNECTION = 8
 """Measurements at a time through one Connection."""
-AT_ONCE = 32
+MAX_PER_NAMESPACE = 32
 """Measurements at a time of one namespace."""
-TIDY = 300.0
+TIDY_INTERVAL_S = 300.0
 """Seconds between two looks for namespaces that measure no more, and between two words about a namespace that asks too much."""
-GRACE = 2.0
-RESAY = 60.0
+MEASURE_GRACE_S = 2.0
+REPEAT_MESSAGE_S = 60.0
 """Seconds before other words for the same hold are told once more: an error that alternates is no write a sample."""
 
 log = logging.getLogger("gatewright.sampler")
@@ -107,15 +107,15 @@ class Sampler:
     def __init__(
         self,
         links: Connections,
-        told: Told,
-        pins: Callable[[Key], Pins] = unpinned,
-        fastest: float = FASTEST,
-        rate: float = RATE,
+        told: OnVerdict,
+        pins: Callable[[Key], Pins] = no_pins,
+        fastest: float = MIN_INTERVAL_S,
+        rate: float = MEASUREMENTS_PER_S,
     ) -> None:
         """`pins`: the Connections that the run of a Release has pinned; known before its checks are watched.
         `fastest`: seconds that lie between two measurements of a check at least; `rate`: measurements of one namespace a
         second."""
-        self._budget = Budget(rate)
+        self._budget = MeasurementBudget(rate)
         self._links = links
         self._fastest = fastest
         self._pins = pins
@@ -128,7 +128,7 @@ class Sampler:
         self._timer: asyncio.TimerHandle | None = None
         self._slots: WeakValueDictionary[tuple[str, str, str | None], asyncio.Semaphore] = WeakValueDictionary()
         """While somebody measures: names of Connections may be made up."""
-        self._shares = Shares(AT_ONCE)
+        self._shares = NamespaceLimits(MAX_PER_NAMESPACE)
         self._tidy = 0.0
 
     def watch(self, key: Key, measures: Iterable[Measure], rebuild: bool = False) -> None:
@@ -136,24 +136,24 @@ class Sampler:
 
         `rebuild`: the run was under way before this process; rows of breaches are read from the provider's memory.
         """
-        wanted = {measure.path: self._bounded(measure) for measure in measures}
+        wanted = {measure.path: self._bound_interval(measure) for measure in measures}
         tracks = self._tracks.setdefault(key, {}) if wanted else self._tracks.get(key, {})
-        pins = self._pins(key) if wanted else UNPINNED
+        pins = self._pins(key) if wanted else NO_PINS
         for path in [path for path in tracks if path not in wanted]:
-            self._close(tracks.pop(path))
+            self._close_track(tracks.pop(path))
         for path, measure in wanted.items():
-            old, pinned = tracks.get(path), _pinned(pins, measure)
-            if old is not None and _goes_on(old, measure, pinned):
+            old, pinned = tracks.get(path), _pins_for(pins, measure)
+            if old is not None and _is_same_window(old, measure, pinned):
                 old.measure = measure
                 continue
-            tracks[path] = self._open(key, measure, rebuild, pinned)
+            tracks[path] = self._open_track(key, measure, rebuild, pinned)
             if old is not None:
-                self._close(old)
+                self._close_track(old)
         if not tracks:
             self._tracks.pop(key, None)
-        self._arm()
+        self._arm_timer()
 
-    def _bounded(self, measure: Measure) -> Measure:
+    def _bound_interval(self, measure: Measure) -> Measure:
         rule = measure.rule
         if rule.interval >= self._fastest:
             return measure
@@ -162,7 +162,7 @@ class Sampler:
     def verdicts(self, key: Key) -> dict[str, Verdict]:
         """What the samples of a Release's gates mean now."""
         now = time.monotonic()
-        return {path: verdict(track.window, now, _rule(track)) for path, track in self._tracks.get(key, {}).items()}
+        return {path: verdict(track.window, now, _rule_of(track)) for path, track in self._tracks.get(key, {}).items()}
 
     def answered(self, key: Key) -> float:
         """When the newest answer for a Release arrived (monotonic)."""
@@ -184,14 +184,14 @@ class Sampler:
         self._heap.clear()
         self._open_tracks = 0
 
-    def _open(self, key: Key, measure: Measure, rebuild: bool, pinned: Pins) -> _Track:
+    def _open_track(self, key: Key, measure: Measure, rebuild: bool, pinned: Pins) -> _Track:
         now = time.monotonic()
-        track = _Track(key, measure, Window(opened=now), self._question(key[0], measure, pinned), rebuild, now)
+        track = _Track(key, measure, Window(opened=now), self._question_for(key[0], measure, pinned), rebuild, now)
         self._open_tracks += 1
         track.question.intervals[measure.rule.interval] += 1
         self._count_on(track.question)
         track.stretch = self._budget.stretch(key[0])
-        self._push(track, now)
+        self._schedule_track(track, now)
         return track
 
     def _count_on(self, question: _Question) -> None:
@@ -201,16 +201,16 @@ class Sampler:
             self._budget.wants(question.namespace, question.wanted, wanted)
             question.wanted = wanted
 
-    def _question(self, namespace: str, measure: Measure, pinned: Pins) -> _Question:
-        name = _connection(measure)
-        asked = [measure.provider, _without_connection(measure), _through(pinned, name)]
+    def _question_for(self, namespace: str, measure: Measure, pinned: Pins) -> _Question:
+        name = _connection_name(measure)
+        asked = [measure.provider, _without_connection(measure), _connection_identity(pinned, name)]
         found = namespace, fingerprint(asked)  # never in the hash: answers stay in the namespace that asked
         if found not in self._questions:
             gate = GATES[measure.provider]
             self._questions[found] = _Question(found, namespace, gate, measure.config, name, pinned)
         return self._questions[found]
 
-    def _close(self, track: _Track) -> None:
+    def _close_track(self, track: _Track) -> None:
         self._open_tracks -= 1
         track.due = float("inf")
         intervals, interval = track.question.intervals, track.measure.rule.interval
@@ -220,14 +220,14 @@ class Sampler:
         self._count_on(track.question)
         if track in track.question.waiting:
             track.question.waiting.remove(track)
-        self._forget(track.question)
+        self._forget_question(track.question)
 
-    def _push(self, track: _Track, due: float) -> None:
+    def _schedule_track(self, track: _Track, due: float) -> None:
         track.due = due
         self._count += 1
         heapq.heappush(self._heap, (due, self._count, track))
 
-    def _arm(self) -> None:
+    def _arm_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -238,73 +238,73 @@ class Sampler:
             heapq.heappop(self._heap)
         if self._heap:
             delay = max(0.0, self._heap[0][0] - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._fire)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
-    def _fire(self) -> None:
+    def _on_timer(self) -> None:
         now = time.monotonic()
         while self._heap and self._heap[0][0] <= now:
             due, _, track = heapq.heappop(self._heap)
             if track.due == due:
-                self._ask(track, now)
-        self._arm()
+                self._ask_question(track, now)
+        self._arm_timer()
 
-    def _ask(self, track: _Track, now: float) -> None:
+    def _ask_question(self, track: _Track, now: float) -> None:
         question = track.question
-        fresh = question.asked >= track.window.opened and now - question.asked < _rule(track).interval / 2
+        fresh = question.asked >= track.window.opened and now - question.asked < _rule_of(track).interval / 2
         newer = track.window.last is None or question.asked > track.window.last.at
         if fresh and newer and question.result is not None:
-            self._answer(track, question.asked, question.result)
+            self._record_answer(track, question.asked, question.result)
             return
         track.due = float("inf")
         question.waiting.append(track)
         if question.task is None:
-            question.task = asyncio.get_running_loop().create_task(self._run(question))
+            question.task = asyncio.get_running_loop().create_task(self._run_question(question))
 
-    async def _run(self, question: _Question) -> None:
+    async def _run_question(self, question: _Question) -> None:
         try:
             await self._answer_all(question)
         finally:
             question.task = None
-            self._forget(question)
-        self._arm()
+            self._forget_question(question)
+        self._arm_timer()
 
     async def _answer_all(self, question: _Question) -> None:
         while question.waiting:
-            slot = self._slots.setdefault(_slot(question), asyncio.Semaphore(CONCURRENT))
-            delay = self._turn(question.namespace)
+            slot = self._slots.setdefault(_slot_of(question), asyncio.Semaphore(MAX_PER_CONNECTION))
+            delay = self._take_turn(question.namespace)
             if delay > 0:
                 await asyncio.sleep(delay)
             async with slot, self._shares.of(question.namespace):
                 waiting, question.waiting = question.waiting, []
                 asked = time.monotonic()
-                with metered() as received:
-                    result = await self._measure(question, waiting)
-            self._charge(question, received.size)
+                with count_received() as received:
+                    result = await self._measure_once(question, waiting)
+            self._charge_namespace(question, received.size)
             question.asked, question.result = asked, result
             for track in waiting:
                 if self._tracks.get(track.key, {}).get(track.measure.path) is track:
-                    self._take(track, asked, result)
+                    self._take_answer(track, asked, result)
 
-    def _take(self, track: _Track, asked: float, result: Answer | Exception) -> None:
+    def _take_answer(self, track: _Track, asked: float, result: Answer | Exception) -> None:
         """An answer that nobody can make anything of keeps no check from being asked again."""
         try:
-            self._answer(track, asked, result)
+            self._record_answer(track, asked, result)
         except Exception:
-            metrics.errors.inc()
+            metrics.pass_errors.inc()
             log.exception("%s/%s: an answer cannot be taken", *track.key, extra=about(*track.key))
-            self._push(track, time.monotonic() + _rule(track).interval)
+            self._schedule_track(track, time.monotonic() + _rule_of(track).interval)
 
-    def _charge(self, question: _Question, size: int) -> None:
+    def _charge_namespace(self, question: _Question, size: int) -> None:
         """A long answer costs the operator more than a short one, and its namespace as well."""
-        question.cost = 1 + size // LARGE
+        question.cost = 1 + size // LARGE_ANSWER_BYTES
         if question.cost > 1:
             self._budget.spend(question.namespace, time.monotonic(), question.cost - 1)
         self._count_on(question)
 
-    def _turn(self, namespace: str) -> float:
+    def _take_turn(self, namespace: str) -> float:
         """Seconds until a namespace may measure once more."""
         now = time.monotonic()
-        if now - self._tidy > TIDY:
+        if now - self._tidy > TIDY_INTERVAL_S:
             self._tidy = now
             self._budget.rest(now)
             for name, factor in self._budget.over():
@@ -313,27 +313,27 @@ class Sampler:
                     "measured that much less often. Longer intervals help, or --measurements-per-second",
                     name, factor, self._budget.rate, extra=about(name),
                 )  # fmt: skip
-            metrics.stretched.set(len(self._budget.over()))
+            metrics.stretched_namespaces.set(len(self._budget.over()))
         return self._budget.turn(namespace, now)
 
-    def _forget(self, question: _Question) -> None:
+    def _forget_question(self, question: _Question) -> None:
         if not question.intervals and question.task is None:
             self._questions.pop(question.id, None)
 
-    async def _measure(self, question: _Question, waiting: list[_Track]) -> Answer | Exception:
+    async def _measure_once(self, question: _Question, waiting: list[_Track]) -> Answer | Exception:
         link: OpenConnection | None = None
         try:
             config = question.gate.config.model_validate(question.config)
             kind = question.gate.connection
             link = await self._links.open(question.namespace, kind, question.name, question.pinned)
-            async with asyncio.timeout(link.timeout + GRACE):
+            async with asyncio.timeout(link.timeout + MEASURE_GRACE_S):
                 for track in waiting:
                     if track.rebuild:
-                        await self._rebuild(track, question.gate, config, link)
+                        await self._rebuild_window(track, question.gate, config, link)
                 # hidden here, for every provider, and before anything is cut
-                result: Answer | Exception = hidden(await question.gate.measure(config, link), link)
+                result: Answer | Exception = hide_in_answer(await question.gate.measure(config, link), link)
         except (Retryable, Permanent) as error:
-            result = said(error, link) if link is not None else error
+            result = hide_in_error(error, link) if link is not None else error
         except TimeoutError:
             result = Retryable(f"no answer within {link.timeout if link else 0:g}s")
         except ValidationError as error:
@@ -345,7 +345,7 @@ class Sampler:
             self._links.used(question.namespace, link.name, result if isinstance(result, Exception) else None)
         return result
 
-    async def _rebuild(self, track: _Track, gate: Gate, config: Any, link: OpenConnection) -> None:
+    async def _rebuild_window(self, track: _Track, gate: Gate, config: Any, link: OpenConnection) -> None:
         """After a restart: the row of breaches from the provider's own memory."""
         track.rebuild = False
         rule = track.measure.rule
@@ -358,63 +358,65 @@ class Sampler:
         except (Retryable, Permanent):
             return
         for at, answer in found:
-            sample = _sample(track.measure.check, mono - (wall - at), answer)
+            sample = _sample_from(track.measure.check, mono - (wall - at), answer)
             track.window = fold(track.window, sample, rule)
 
-    def _answer(self, track: _Track, asked: float, result: Answer | Exception) -> None:
-        rule = _rule(track)
+    def _record_answer(self, track: _Track, asked: float, result: Answer | Exception) -> None:
+        rule = _rule_of(track)
         track.answered = time.monotonic()
-        sample = mark_late(track.window, _sample(track.measure.check, asked, result), track.answered, rule)
+        sample = mark_late(track.window, _sample_from(track.measure.check, asked, result), track.answered, rule)
         metrics.measurements.labels(track.measure.provider, sample.kind).inc()
         track.window = fold(track.window, sample, rule)
         track.stretch = self._budget.stretch(track.key[0])
-        self._push(track, asked + _rule(track).interval)
+        self._schedule_track(track, asked + _rule_of(track).interval)
         found = verdict(track.window, track.answered, rule)
         words = (found.reason, sample.message) if found.state == "Holding" else ("", "")
         if found.state != track.told:
             track.told, track.words, track.resay = found.state, words, 0.0
             self._told(track.key, found.state == "Failed")
         elif words != track.words and track.answered >= track.resay:
-            track.words, track.resay = words, track.answered + RESAY
+            track.words, track.resay = words, track.answered + REPEAT_MESSAGE_S
             self._told(track.key, False)
 
 
-def _sample(check: Check, at: float, result: Answer | Exception) -> Sample:
+def _sample_from(check: Check, at: float, result: Answer | Exception) -> Sample:
     if isinstance(result, Exception):
         return Sample(at, "Error", None, str(result)[:400])
     return sample_of(check, at, result.value, result.message[:400])
 
 
-def _rule(track: _Track) -> Rule:
+def _rule_of(track: _Track) -> Rule:
     """The rule of a track, with its interval as it is."""
     rule = track.measure.rule
     return rule if track.stretch == 1.0 else replace(rule, interval=rule.interval * track.stretch)
 
 
-def _substance(measure: Measure) -> tuple[Any, ...]:
+def _identity_of_samples(measure: Measure) -> tuple[Any, ...]:
     """What makes samples of a measure mean what they mean."""
     return (measure.provider, measure.config, measure.rule, measure.check.max, measure.check.min)
 
 
-def _goes_on(track: _Track, measure: Measure, pinned: Pins) -> bool:
+def _is_same_window(track: _Track, measure: Measure, pinned: Pins) -> bool:
     """Whether a window means the same for a measure that stands at its path now."""
     question = track.question
-    same = _through(question.pinned, question.name) == _through(pinned, _connection(measure))
-    return same and _substance(track.measure) == _substance(measure)
+    same = _connection_identity(question.pinned, question.name) == _connection_identity(
+        pinned, _connection_name(measure)
+    )
+    return same and _identity_of_samples(track.measure) == _identity_of_samples(measure)
 
 
-def _pinned(pins: Pins, measure: Measure) -> Pins:
+def _pins_for(pins: Pins, measure: Measure) -> Pins:
     """What a run has pinned of a measure."""
-    place = (GATES[measure.provider].connection, _connection(measure) or "")
-    return {place: pins[place]} if place in pins else UNPINNED
+    place = (GATES[measure.provider].connection, _connection_name(measure) or "")
+    return {place: pins[place]} if place in pins else NO_PINS
 
 
-def _through(pinned: Pins, name: str | None) -> Any:
+def _connection_identity(pinned: Pins, name: str | None) -> Any:
     """The Connection of a question: the object that was pinned, else how it is written."""
     return next(iter(pinned.values())) if pinned else name
 
 
-def _connection(measure: Measure) -> str | None:
+def _connection_name(measure: Measure) -> str | None:
     name = measure.config.get("connection") if isinstance(measure.config, Mapping) else None
     return name if isinstance(name, str) else None
 
@@ -426,7 +428,7 @@ def _without_connection(measure: Measure) -> Any:
     return {name: value for name, value in measure.config.items() if name != "connection"}
 
 
-def _slot(question: _Question) -> tuple[str, str, str | None]:
+def _slot_of(question: _Question) -> tuple[str, str, str | None]:
     """One for each Connection, as far as it is known which that is."""
     name = next((pin.name for pin in question.pinned.values()), question.name)
     return question.namespace, question.gate.connection, name

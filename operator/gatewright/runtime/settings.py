@@ -6,11 +6,11 @@ import os
 import socket
 from dataclasses import dataclass
 
-PORT = 8080
+METRICS_PORT = 8080
 HEALTH_PORT = 8081
-FASTEST = 1.0
+MIN_INTERVAL_S = 1.0
 """Seconds between two measurements of one check, whatever its spec says: the schema asks for no less."""
-RATE = 50.0
+MEASUREMENTS_PER_S = 50.0
 """Measurements of one namespace a second; what is more is spread over time."""
 
 
@@ -36,9 +36,9 @@ class Settings:
     own_namespace: str = ""
     """The namespace of the operator's own pod, whose Releases do not run: whoever may edit there could act as the operator.
     Empty where it runs in no pod, or is told to serve that one, too."""
-    fastest: float = FASTEST
+    fastest: float = MIN_INTERVAL_S
     """Seconds between two measurements of one check at least."""
-    rate: float = RATE
+    rate: float = MEASUREMENTS_PER_S
     """Measurements of one namespace a second at most."""
     health_port: int = HEALTH_PORT
     """Of /healthz and /readyz, which nobody but the kubelet needs to reach; 0: none."""

@@ -4,52 +4,52 @@ from __future__ import annotations
 
 import asyncio
 
-MANY = 256
+TIDY_ABOVE = 256
 """Namespaces that are remembered before somebody looks which of them still do anything."""
 
 
-class Shares:
+class NamespaceLimits:
     """A limit of its own for each namespace."""
 
     def __init__(self, each: int) -> None:
         self._each = each
         self._found: dict[str, asyncio.Semaphore] = {}
-        self._tidy = MANY
+        self._tidy = TIDY_ABOVE
 
     def of(self, namespace: str) -> asyncio.Semaphore:
         """To be held while a request goes on."""
         found = self._found.get(namespace)
         if found is None:
             if len(self._found) >= self._tidy:
-                self._forget()
+                self._forget_idle()
             found = self._found[namespace] = asyncio.Semaphore(self._each)
         return found
 
-    def _forget(self) -> None:
+    def _forget_idle(self) -> None:
         """Namespaces come and go; those that hold nothing now begin anew."""
         held = {name: one for name, one in self._found.items() if one.locked() or one._value < self._each}
         self._found = held
-        self._tidy = max(MANY, 2 * len(held))
+        self._tidy = max(TIDY_ABOVE, 2 * len(held))
 
 
-class Pace:
+class NamespacePace:
     """How far apart the turns of one namespace are at least."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._last: dict[str, float] = {}
-        self._tidy = MANY
+        self._tidy = TIDY_ABOVE
 
     def turn(self, namespace: str, earliest: float) -> float:
         """When it may be: at the earliest, or after the turns that the namespace has taken already."""
         last = self._last.get(namespace)
         when = earliest if last is None else max(earliest, last + self._seconds)
         if len(self._last) >= self._tidy:
-            self._forget(earliest)
+            self._forget_idle(earliest)
         self._last[namespace] = when
         return when
 
-    def _forget(self, now: float) -> None:
+    def _forget_idle(self, now: float) -> None:
         """Those whose turns are over begin anew."""
         self._last = {name: last for name, last in self._last.items() if last + self._seconds > now}
-        self._tidy = max(MANY, 2 * len(self._last))
+        self._tidy = max(TIDY_ABOVE, 2 * len(self._last))

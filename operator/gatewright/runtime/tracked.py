@@ -17,16 +17,16 @@ from gatewright.core.model import Delivery, LiveState, PinnedSpec, Progress, Sta
 from gatewright.core.run import resting
 from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.providers.targets import rollout
-from gatewright.runtime.cluster.outline import MOST_FINALIZERS, MOST_STATUS
-from gatewright.runtime.parse import Written, status_of, view_of, written
+from gatewright.runtime.cluster.outline import MAX_FINALIZERS, MAX_STATUS_BYTES
+from gatewright.runtime.parse import WrittenSpec, status_of, view_of, written_spec_of
 
 Key = tuple[str, str]
-METADATA = ("namespace", "name", "uid", "resourceVersion", "generation", "deletionTimestamp")
+KEPT_METADATA = ("namespace", "name", "uid", "resourceVersion", "generation", "deletionTimestamp")
 
-COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
+REPLICA_COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
 
 
-class Left(NamedTuple):
+class LeftState(NamedTuple):
     """What a promotion or a rollback has left, as its ControllerRevision says."""
 
     name: str
@@ -37,22 +37,22 @@ class Left(NamedTuple):
     """What a rollback has left as somebody had changed it during its run."""
 
 
-def left_by(name: str, data: Mapping[str, Any]) -> Left:
+def left_state_of(name: str, data: Mapping[str, Any]) -> LeftState:
     """Raises pydantic.ValidationError, KeyError, TypeError where it cannot be read."""
-    return Left(name, resting.left_subjects(data), frozenset(data.get("stayed", ())))
+    return LeftState(name, resting.left_subjects(data), frozenset(data.get("stayed", ())))
 
 
-REFUSED = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+REFUSED_RETRY_DELAYS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds after which an operation of a rollback is begun once more when it was refused; the last one repeats."""
 
 
-def refused_for(refusals: int) -> float:
+def refusal_delay(refusals: int) -> float:
     """Seconds to wait after so many refusals."""
-    return REFUSED[min(max(refusals, 1), len(REFUSED)) - 1]
+    return REFUSED_RETRY_DELAYS_S[min(max(refusals, 1), len(REFUSED_RETRY_DELAYS_S)) - 1]
 
 
 @dataclass(slots=True)
-class Known:
+class OperationState:
     """How far an operation is, and since when it has been stuck."""
 
     progress: Progress
@@ -89,9 +89,9 @@ class Known:
         # The first refusal is tried again at once, before anybody is told: it may be gone in a moment.
         self.progress = Progress("Refused", message) if self.refusals > 1 else Progress("Unknown")
         self.looked = time.monotonic()
-        self.retry_at = self.looked + refused_for(self.refusals)
+        self.retry_at = self.looked + refusal_delay(self.refusals)
 
-    def still_said(self, found: Progress) -> Progress:
+    def add_refusal(self, found: Progress) -> Progress:
         """What is about to be tried again still says why it was refused."""
         if found.state != "Absent" or not self.refusals or found.message:
             return found
@@ -99,7 +99,7 @@ class Known:
 
 
 @dataclass(slots=True, eq=False)
-class Looker:
+class HoldingWatch:
     """Looks at something outside the cluster that a run has changed, again and again: no watch tells of it."""
 
     signature: str
@@ -108,7 +108,7 @@ class Looker:
 
 
 @dataclass(slots=True, eq=False)
-class Glance:
+class Inspection:
     """One look at something outside the cluster, under way or done."""
 
     signature: str
@@ -139,15 +139,15 @@ class TrackedRelease:
     snapshots: Mapping[str, Any] | None = None
     connections: Mapping[str, Any] = field(default_factory=dict)
     """Which Connections the run under way has pinned."""
-    left: Left | None = None
+    left: LeftState | None = None
     """At rest: what a ControllerRevision says; None where it was not read yet."""
     promoted: tuple[str, Mapping[str, Any]] | None = None
     """The name of the last promotion's ControllerRevision, and its snapshots."""
     prints: dict[str, Any] = field(default_factory=dict)
     """What was known of each object that is held when it was compared: its news matter only if that changes."""
-    lookers: dict[str, Looker] = field(default_factory=dict)
+    lookers: dict[str, HoldingWatch] = field(default_factory=dict)
     """By subject outside the cluster."""
-    glances: dict[str, Glance] = field(default_factory=dict)
+    glances: dict[str, Inspection] = field(default_factory=dict)
     """By subject outside the cluster: looks before a run, a first change, a promotion."""
     leaving: dict[str, list[asyncio.Task[None]]] = field(default_factory=dict)
     """By subject outside the cluster: requests of operations that are not wanted any more, and have not ended yet."""
@@ -155,7 +155,7 @@ class TrackedRelease:
     """Number of the pass under way."""
     kept: dict[str, PinnedSpec | None] = field(default_factory=dict)
     """What follow-ups of earlier runs measure, by ControllerRevision; None for one that is gone."""
-    operations: dict[str, Known] = field(default_factory=dict)
+    operations: dict[str, OperationState] = field(default_factory=dict)
     deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
     """What became of notices, by id and channel, until the status says so."""
     claims: frozenset[str] | None = frozenset()
@@ -185,7 +185,7 @@ class TrackedRelease:
     """Since when its new spec has been waiting to be read (monotonic)."""
     many_finalizers: bool = False
     """There are more finalizers than are remembered; `obj` says only whether ours is among them."""
-    _spec: Written = field(default_factory=Written)
+    _spec: WrittenSpec = field(default_factory=WrittenSpec)
     _paced: tuple[Any, ...] = ()
     _parsed: tuple[int, ReleaseSpec | None, tuple[str, ...]] | None = None
     _read: tuple[dict[str, Any], ReleaseStatus] | None = None
@@ -195,10 +195,10 @@ class TrackedRelease:
     def of(cls, obj: dict[str, Any]) -> TrackedRelease:
         """From an object that was read for the first time."""
         key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
-        status = _status(obj)
+        status = _status_of(obj)
         entry = cls(key, {}, status, status)
-        entry._keep(obj["metadata"], status)
-        entry._spec = written(obj)
+        entry._keep_object(obj["metadata"], status)
+        entry._spec = written_spec_of(obj)
         run = status.get("run")
         if isinstance(run, dict) and not run.get("outcome"):
             entry.claims, entry.resumed = None, True
@@ -220,51 +220,51 @@ class TrackedRelease:
         return str((self.working.get("run") or {}).get("phase") or "")
 
     @property
-    def dirty(self) -> bool:
+    def has_unwritten_status(self) -> bool:
         """Whether the working status has not been written."""
         return self.working != self.persisted
 
     @property
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """Whether an operation is under way, so that news of an object may matter."""
         return any(known.progress.state not in ("Succeeded", "Failed") for known in self.operations.values())
 
-    def concerns(self, path: str, kind: str, obj: Mapping[str, Any]) -> bool:
+    def is_concerned_by(self, path: str, kind: str, obj: Mapping[str, Any]) -> bool:
         """Whether news of an object may matter: an operation is under way, or what is held has changed."""
-        if self.waits:
+        if self.is_waiting:
             return True
-        return path in self.prints and self.prints[path] != printed(
+        return path in self.prints and self.prints[path] != fingerprint_parts(
             obj if kind != "DELETED" else None, self.body is None
         )
 
-    def see(self, obj: dict[str, Any]) -> bool:
+    def take_newer(self, obj: dict[str, Any]) -> bool:
         """A newer object; False if it is not newer. A status that somebody else wrote replaces ours."""
         if int(obj["metadata"]["resourceVersion"]) <= self.version:
             return False
         status = obj.get("status") or {}
         if status not in (self.persisted, self.working):
-            status = _status(obj)
+            status = _status_of(obj)
             self.working = self.persisted = status
             self.flush_at = None
             self.body = None
-        self._keep(obj["metadata"], self.persisted if status == self.persisted else status)
+        self._keep_object(obj["metadata"], self.persisted if status == self.persisted else status)
         if self._spec.generation != obj["metadata"].get("generation", 0):
-            self._spec = written(obj)
+            self._spec = written_spec_of(obj)
         return True
 
-    def wrote(self, metadata: dict[str, Any], status: dict[str, Any] | None = None) -> None:
+    def record_write(self, metadata: dict[str, Any], status: dict[str, Any] | None = None) -> None:
         """Our own write was accepted; a watch may have told of a later one already."""
         self.basis = metadata["resourceVersion"]
         if status is not None:
             self.persisted = status
         if int(self.basis) >= self.version:
-            self._keep(metadata, self.persisted)
+            self._keep_object(metadata, self.persisted)
 
-    def _keep(self, metadata: Mapping[str, Any], status: dict[str, Any]) -> None:
+    def _keep_object(self, metadata: Mapping[str, Any], status: dict[str, Any]) -> None:
         """What passes need of an object: there may be thousands, and whoever writes one may have put anything there."""
-        meta = {name: metadata[name] for name in METADATA if name in metadata}
+        meta = {name: metadata[name] for name in KEPT_METADATA if name in metadata}
         finalizers = metadata.get("finalizers") or []
-        self.many_finalizers = len(finalizers) > MOST_FINALIZERS
+        self.many_finalizers = len(finalizers) > MAX_FINALIZERS
         if finalizers:
             meta["finalizers"] = [item for item in finalizers if not self.many_finalizers or item == FINALIZER]
         self.obj = {"metadata": meta, "status": status}
@@ -294,7 +294,7 @@ class TrackedRelease:
     def rest(self) -> None:
         """After a pass: a Release at rest keeps no models, which take ten times the memory of what they were read from."""
         run = self.working.get("run") or {}
-        if not self.dirty and (not run or run.get("outcome")) and self.working.get("state") != "Waiting":
+        if not self.has_unwritten_status and (not run or run.get("outcome")) and self.working.get("state") != "Waiting":
             self._parsed = self._read = None
 
     def pace(self) -> float:
@@ -303,7 +303,7 @@ class TrackedRelease:
         self._paced = (self.basis, self.flush_at)
         return 0.001 if changed else 1.0
 
-    def work_on(self, status: ReleaseStatus) -> bool:
+    def take_decided(self, status: ReleaseStatus) -> bool:
         """Take over a decided status; True if it differs from the one before."""
         new = dump(status)
         if new == self.working:
@@ -320,9 +320,9 @@ class TrackedRelease:
         if spec is not None and self.body.spec == spec:
             self.body = PinnedSpec(spec, self.body.names, self.body.earlier)
 
-    def remembers(self, name: str, data: Mapping[str, Any]) -> None:
+    def remember_promotion(self, name: str, data: Mapping[str, Any]) -> None:
         """A promotion: what it kept is what targets are to be from now on."""
-        self.left = left_by(name, data)
+        self.left = left_state_of(name, data)
         self.promoted = (name, data["snapshots"])
 
 
@@ -358,7 +358,7 @@ class TrackedReleases(MutableMapping[Key, TrackedRelease]):
         return len(self._all)
 
 
-def printed(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
+def fingerprint_parts(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
     """What of a workload matters to whoever holds it: what it is to be, whether all its pods are that, and within a run how
     many of them serve."""
     if obj is None:
@@ -366,19 +366,19 @@ def printed(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
     meta, status = obj["metadata"], obj.get("status", {})
     same = (meta.get("uid"), meta.get("generation") or meta.get("resourceVersion"))
     if at_rest:
-        return same, rollout.unseen(obj), rollout.mixed(obj)
-    return same, status.get("observedGeneration"), [status.get(name) for name in COUNTS]
+        return same, rollout.is_unseen(obj), rollout.is_mixed(obj)
+    return same, status.get("observedGeneration"), [status.get(name) for name in REPLICA_COUNTS]
 
 
-def _status(obj: Mapping[str, Any]) -> dict[str, Any]:
+def _status_of(obj: Mapping[str, Any]) -> dict[str, Any]:
     """A status; of one that the operator cannot have written only what says so, and that cannot be read."""
     status = obj.get("status") or {}
     try:
         used = len(orjson.dumps(status))
     except TypeError:  # nested deeper than can be written
         return {"runs": "a status that cannot be written"}
-    if used <= MOST_STATUS:
+    if used <= MAX_STATUS_BYTES:
         return dict(status)
     unreadable = {"runs": f"a status of {used} bytes"}
     said = unreadable | {"conditions": status.get("conditions")}
-    return said if len(orjson.dumps(said)) <= MOST_STATUS // 16 else unreadable
+    return said if len(orjson.dumps(said)) <= MAX_STATUS_BYTES // 16 else unreadable

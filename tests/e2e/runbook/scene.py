@@ -80,7 +80,7 @@ class Scene:
         for name, spec in sample.connections().items():
             self.place.gatewright("Connection", name, sample.pointed(spec, self.foco.urls.get(name)))
         subject = {"kind": "User", "name": ANA, "apiGroup": "rbac.authorization.k8s.io"}
-        reference = {"kind": "ClusterRole", "name": rbac.RELEASER, "apiGroup": "rbac.authorization.k8s.io"}
+        reference = {"kind": "ClusterRole", "name": rbac.RELEASER_ROLE, "apiGroup": "rbac.authorization.k8s.io"}
         bindings = "/apis/rbac.authorization.k8s.io/v1/rolebindings"
         self.place.create(bindings, ANA, subjects=[subject], roleRef=reference)
         spec = sample.shortened(sample.release()["spec"])

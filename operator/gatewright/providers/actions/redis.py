@@ -37,7 +37,7 @@ class RedisFlush(Deed):
 
     async def look(self, config: RedisAction, link: OpenConnection) -> LiveState:
         """Whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
-        info = redis.info_of(await redis.run(link, "INFO"))
+        info = redis.info_of(await redis.run_command(link, "INFO"))
         if info.get("cluster_enabled", "0") != "0":
             return LiveState(None, problem="a node of a Redis Cluster, which knows only its own part of the keys")
         if info.get("role", "master") != "master":
@@ -52,14 +52,14 @@ class RedisFlush(Deed):
         sight = await self.look(config, link)
         if sight.problem is not None:
             raise Permanent(f"the Redis: {sight.problem}")
-        return await flushing.start(redis.run, link, config.flush, operation)
+        return await flushing.start(redis.run_command, link, config.flush, operation)
 
     async def follow(
         self, config: RedisAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Go on. Raises Retryable, Permanent."""
         require_act(operation)
-        return await flushing.follow(redis.run, link, config.flush, operation)
+        return await flushing.follow(redis.run_command, link, config.flush, operation)
 
     async def trouble(self, config: RedisAction, link: OpenConnection, operation: Operation) -> str | None:
         """A flush has no log."""

@@ -20,10 +20,10 @@ from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.actions.deeds import Deed, require_act
 from gatewright.providers.connections import client, rest, sentry
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.connections.sentry import Environment, ReleaseVersion, Slug
 
-_LONGEST_NAME = 64
+_MAX_NAME_LENGTH = 64
 _MISSING = frozenset({404})
 
 Url = Annotated[str, StringConstraints(max_length=512, pattern=r"^(https?://\S+|.*\$\(.*)$")]
@@ -76,12 +76,14 @@ class SentryStep(Deed):
     async def look(self, config: SentryAction, link: OpenConnection) -> LiveState:
         """Whether the projects are there, as far as the token may see them. Raises Retryable, Permanent."""
         for project in config.release.projects:
-            path = f"/api/0/projects/{rest.segment(link.config.organization)}/{rest.segment(project)}/"
+            path = f"/api/0/projects/{rest.path_segment(link.config.organization)}/{rest.path_segment(project)}/"
             reply = await sentry.call(link, "GET", path, accepted=frozenset({403, 404}))
             if reply.status < 400:
                 sentry.require_object(reply)
             if reply.status == 404:
-                return LiveState(None, problem=hide(f"{link.config.organization} has no project {project}", link))
+                return LiveState(
+                    None, problem=hide_secrets(f"{link.config.organization} has no project {project}", link)
+                )
         return LiveState(None)
 
     async def perform(
@@ -89,57 +91,61 @@ class SentryStep(Deed):
     ) -> Progress:
         """Make, complete and date the release, then note the deploy. Raises Retryable, Permanent."""
         require_act(operation)
-        await _release(config.release, link)
+        await _mark_release(config.release, link)
         if config.deploy is None:
-            return _done(config, None)
-        deploy = await _noted(config, link, operation)
+            return _progress_of_marked(config, None)
+        deploy = await _find_deploy(config, link, operation)
         if deploy is None:
             body = {
                 "environment": config.deploy.environment,
-                "name": _name(operation),
+                "name": _deploy_name(operation),
                 "projects": config.release.projects,
                 **({"url": config.deploy.url} if config.deploy.url else {}),
             }
-            path = sentry.below(link, "releases", config.release.version, "deploys")
+            path = sentry.organization_path(link, "releases", config.release.version, "deploys")
             reply = await sentry.call(link, "POST", path, body=body)
             deploy = sentry.require_object(reply)
             if deploy.get("name") != body["name"]:
                 raise Permanent(f"{reply.where}: the answer is not the deploy that was noted; is this the Sentry API?")
-        return _done(config, deploy)
+        return _progress_of_marked(config, deploy)
 
     async def follow(
         self, config: SentryAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Whether the marks are there; Absent while any of them is missing. Raises Retryable, Permanent."""
         require_act(operation)
-        path = sentry.below(link, "releases", config.release.version)
+        path = sentry.organization_path(link, "releases", config.release.version)
         reply = await sentry.call(link, "GET", path, accepted=_MISSING)
-        if reply.status == 404 or not _complete(config.release, _known(config.release, reply)):
+        if reply.status == 404 or not _is_complete(config.release, _require_release(config.release, reply)):
             return Progress("Absent")
         if config.deploy is None:
-            return _done(config, None)
-        deploy = await _noted(config, link, operation)
-        return _done(config, deploy) if deploy is not None else Progress("Absent")
+            return _progress_of_marked(config, None)
+        deploy = await _find_deploy(config, link, operation)
+        return _progress_of_marked(config, deploy) if deploy is not None else Progress("Absent")
 
     async def trouble(self, config: SentryAction, link: OpenConnection, operation: Operation) -> str | None:
         """Marks are made at once or refused with words."""
         return None
 
 
-async def _release(wanted: SentryRelease, link: OpenConnection) -> None:
+async def _mark_release(wanted: SentryRelease, link: OpenConnection) -> None:
     body = {
         "version": wanted.version,
         "projects": wanted.projects,
         **({"url": wanted.url} if wanted.url else {}),
     }
-    reply = await sentry.call(link, "POST", sentry.below(link, "releases"), body=body)  # 201, or 208: it was there
-    found = _known(wanted, reply)
+    reply = await sentry.call(
+        link, "POST", sentry.organization_path(link, "releases"), body=body
+    )  # 201, or 208: it was there
+    found = _require_release(wanted, reply)
     if wanted.finalize and not found.get("dateReleased"):
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        await sentry.call(link, "PUT", sentry.below(link, "releases", wanted.version), body={"dateReleased": now})
+        await sentry.call(
+            link, "PUT", sentry.organization_path(link, "releases", wanted.version), body={"dateReleased": now}
+        )
 
 
-def _known(wanted: SentryRelease, reply: client.Reply) -> Mapping[str, Any]:
+def _require_release(wanted: SentryRelease, reply: client.Reply) -> Mapping[str, Any]:
     """The answer, if it is the release. Raises Permanent."""
     found = sentry.require_object(reply)
     if found.get("version") != wanted.version:
@@ -147,7 +153,7 @@ def _known(wanted: SentryRelease, reply: client.Reply) -> Mapping[str, Any]:
     return found
 
 
-def _complete(wanted: SentryRelease, found: Mapping[str, Any]) -> bool:
+def _is_complete(wanted: SentryRelease, found: Mapping[str, Any]) -> bool:
     listed = found.get("projects")
     projects = (
         {str(item.get("slug")) for item in listed if isinstance(item, dict)} if isinstance(listed, list) else set()
@@ -155,26 +161,26 @@ def _complete(wanted: SentryRelease, found: Mapping[str, Any]) -> bool:
     return projects >= set(wanted.projects) and (not wanted.finalize or bool(found.get("dateReleased")))
 
 
-async def _noted(config: SentryAction, link: OpenConnection, operation: Operation) -> Mapping[str, Any] | None:
+async def _find_deploy(config: SentryAction, link: OpenConnection, operation: Operation) -> Mapping[str, Any] | None:
     """The deploy that carries the operation's key. Raises Retryable, Permanent."""
-    name = _name(operation)
-    path = sentry.below(link, "releases", config.release.version, "deploys")
+    name = _deploy_name(operation)
+    path = sentry.organization_path(link, "releases", config.release.version, "deploys")
     try:
-        async for page in sentry.pages(link, path, most=20):
+        async for page in sentry.list_pages(link, path, most=20):
             for deploy in page:
                 if deploy.get("name") == name:
                     return deploy
-    except sentry.Unfinished as error:
+    except sentry.ListUnfinished as error:
         raise Permanent(f"deploys of {config.release.version}: {error}, so nobody can tell if it is noted") from None
     return None
 
 
-def _name(operation: Operation) -> str:
+def _deploy_name(operation: Operation) -> str:
     key = operation.key
-    return key if len(key) <= _LONGEST_NAME else f"{key[: _LONGEST_NAME - 11]}-{short_fingerprint(key)}"
+    return key if len(key) <= _MAX_NAME_LENGTH else f"{key[: _MAX_NAME_LENGTH - 11]}-{short_fingerprint(key)}"
 
 
-def _done(config: SentryAction, deploy: Mapping[str, Any] | None) -> Progress:
+def _progress_of_marked(config: SentryAction, deploy: Mapping[str, Any] | None) -> Progress:
     outputs = {"release": config.release.version}
     words = f"release {config.release.version} is marked"
     if deploy is None or config.deploy is None:

@@ -37,7 +37,7 @@ class UpstashFlush(Deed):
 
     async def look(self, config: UpstashAction, link: OpenConnection) -> LiveState:
         """Whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
-        await upstash.run(link, "PING")
+        await upstash.run_command(link, "PING")
         return LiveState(None)
 
     async def perform(
@@ -45,14 +45,14 @@ class UpstashFlush(Deed):
     ) -> Progress:
         """Begin. Raises Retryable, Permanent."""
         require_act(operation)
-        return await flushing.start(upstash.run, link, config.flush, operation)
+        return await flushing.start(upstash.run_command, link, config.flush, operation)
 
     async def follow(
         self, config: UpstashAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Go on. Raises Retryable, Permanent."""
         require_act(operation)
-        return await flushing.follow(upstash.run, link, config.flush, operation)
+        return await flushing.follow(upstash.run_command, link, config.flush, operation)
 
     async def trouble(self, config: UpstashAction, link: OpenConnection, operation: Operation) -> str | None:
         """A flush has no log."""

@@ -36,23 +36,23 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from yarl import URL
 
 from gatewright.ports import Permanent
-from gatewright.providers.connections.names import NAMES
+from gatewright.providers.connections.names import RESOLVER
 from gatewright.providers.connections.networks import (
     NODE_PORTS,
     NOWHERE,
-    REFUSED,
+    REFUSED_NETWORKS,
     WEB_PORTS,
     Address,
-    Listed,
+    AddressSetting,
     Network,
     Places,
-    forms,
-    literal,
-    plain_name,
-    within,
+    address_forms,
+    is_plain_name,
+    is_within,
+    literal_address,
 )
 
-MOST = 16
+MAX_ADDRESSES = 16
 """Addresses of a name that are judged and connected to."""
 _API_SERVER = re.compile(r"kubernetes(\.default(\.svc(\..+)?)?)?")
 _ILLEGAL = re.compile(r"[^\x21-\x7e]|[\\@\"<>^`{|}]")
@@ -62,7 +62,7 @@ _EXCEPT = "(the operator's setting --allow-address may except it)"
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ApiServerPlaces:
     """Where the API server is, as far as that was found out."""
 
     hosts: frozenset[str] = frozenset()
@@ -73,38 +73,38 @@ class Server:
     """Addresses of the node that the operator runs on."""
 
     @classmethod
-    def of(cls, places: Iterable[str], ports: Iterable[int] = (), node: Iterable[str] = ()) -> Server:
+    def of(cls, places: Iterable[str], ports: Iterable[int] = (), node: Iterable[str] = ()) -> ApiServerPlaces:
         """From host names and addresses; anything else is left out."""
         plain = [place.lower().rstrip(".") for place in places]
-        found = {place: literal(place) for place in plain}
-        names = frozenset(place for place, address in found.items() if address is None and plain_name(place))
+        found = {place: literal_address(place) for place in plain}
+        names = frozenset(place for place, address in found.items() if address is None and is_plain_name(place))
         known = frozenset(address for address in found.values() if address is not None)
-        own = frozenset(address for place in node if (address := literal(place)) is not None)
+        own = frozenset(address for place in node if (address := literal_address(place)) is not None)
         return cls(names, known, frozenset(ports) - WEB_PORTS, own)
 
 
-_allowed, _refused, _server = Listed(), Listed(), Server()
+_allowed, _refused, _server = AddressSetting(), AddressSetting(), ApiServerPlaces()
 
 
-def allow(listed: Listed) -> None:
+def set_allowed(listed: AddressSetting) -> None:
     """Set the exceptions; the shell does so once, at start, from `--allow-address`."""
     global _allowed
     _allowed = listed
 
 
-def refuse(listed: Listed) -> None:
+def set_refused(listed: AddressSetting) -> None:
     """Set what is refused besides; the shell does so once, at start, from `--refuse-address`."""
     global _refused
     _refused = listed
 
 
-def know(server: Server) -> None:
+def set_api_server(server: ApiServerPlaces) -> None:
     """Set where the API server is; the shell does so at start, and when that changes."""
     global _server
     _server = server
 
 
-def allowed() -> Listed:
+def allowed_places() -> AddressSetting:
     """The exceptions in force."""
     return _allowed
 
@@ -128,7 +128,7 @@ def check_url(text: str, namespace: str = "") -> URL:
     except ValueError as error:
         raise Permanent(f"not a URL: {error}") from None
     host = url.raw_host or ""
-    if shape[1].startswith("[") and literal(host) is None:
+    if shape[1].startswith("[") and literal_address(host) is None:
         raise Permanent("not a URL: what stands in brackets is no IPv6 address")
     check_host(host, namespace, url.port)
     return url
@@ -137,43 +137,43 @@ def check_url(text: str, namespace: str = "") -> URL:
 def check_host(text: str, namespace: str = "", port: int | None = None) -> str:
     """The host in its plain form, if its name or address may be reached, at that port. Raises Permanent."""
     host = text.lower().rstrip(".") if len(text) <= 1024 else text
-    address = literal(host)
+    address = literal_address(host)
     if address is not None:
         check_address(address, host, namespace, port)
         return host
-    if not plain_name(host):
+    if not is_plain_name(host):
         raise Permanent(f'"{text[:80]}" is not a host name; an address has four decimal numbers, or stands in brackets')
-    if _decided(host, None, namespace):
+    if _is_allowed(host, None, namespace):
         return host
     if host == "localhost" or host.endswith(".localhost"):
-        raise Permanent(_refusal(host, "loopback"))
+        raise Permanent(_refusal_message(host, "loopback"))
     if _API_SERVER.fullmatch(host) or host in _server.hosts or host == _server_host():
-        raise Permanent(_refusal(host, "the API server"))
+        raise Permanent(_refusal_message(host, "the API server"))
     return host
 
 
 def check_address(address: Address, host: str, namespace: str = "", port: int | None = None) -> None:
     """Judge one address that `host` stands for, and the port that is asked there. Raises Permanent."""
     if isinstance(address, IPv6Address) and address.scope_id:
-        raise Permanent(_refusal(host, "link-local"))
+        raise Permanent(_refusal_message(host, "link-local"))
     shown = host if host == str(address) else f"{host} ({address})"
-    excepted = [network for allow, _, _ in _scopes(namespace) for network in allow.networks]
-    for form in forms(address):
-        if _decided(host, form, namespace, shown):
+    excepted = [network for allow, _, _ in _setting_scopes(namespace) for network in allow.networks]
+    for form in address_forms(address):
+        if _is_allowed(host, form, namespace, shown):
             return
-        for what, network in _closed(form, port):
-            if not any(form in own and within(own, network) for own in excepted):
-                raise Permanent(_refusal(shown, what))
+        for what, network in _closed_networks(form, port):
+            if not any(form in own and is_within(own, network) for own in excepted):
+                raise Permanent(_refusal_message(shown, what))
 
 
-async def resolve(host: str, namespace: str, port: int | None = None) -> list[str]:
+async def resolve_host(host: str, namespace: str, port: int | None = None) -> list[str]:
     """The addresses of a host, each of them checked; connect to these. Raises Retryable, Permanent."""
     host = check_host(host, namespace, port)
-    address = literal(host)
+    address = literal_address(host)
     if address is not None:
         return [str(address)]
     # a name server may tell of thousands: what is not connected to need not be judged
-    found = (await _lookup(host, namespace))[:MOST]
+    found = (await _look_up(host, namespace))[:MAX_ADDRESSES]
     for text in found:
         check_address(ip_address(text), host, namespace, port)
     return found
@@ -181,23 +181,23 @@ async def resolve(host: str, namespace: str, port: int | None = None) -> list[st
 
 def close() -> None:
     """End every look-up."""
-    NAMES.close()
+    RESOLVER.close()
 
 
-async def _lookup(host: str, namespace: str) -> list[str]:
-    return await NAMES.find(host, namespace)
+async def _look_up(host: str, namespace: str) -> list[str]:
+    return await RESOLVER.find(host, namespace)
 
 
-def _scopes(namespace: str) -> Iterator[tuple[Places, Places, str]]:
+def _setting_scopes(namespace: str) -> Iterator[tuple[Places, Places, str]]:
     """What the settings allow and refuse, for the namespace first."""
     if namespace:
         yield _allowed.of.get(namespace, NOWHERE), _refused.of.get(namespace, NOWHERE), namespace
     yield _allowed.everywhere, _refused.everywhere, ""
 
 
-def _decided(host: str, address: Address | None, namespace: str, shown: str = "") -> bool:
+def _is_allowed(host: str, address: Address | None, namespace: str, shown: str = "") -> bool:
     """Whether a setting opens the host whatever it stands for. Raises Permanent where one refuses it, or its address."""
-    for allow, refuse, own in _scopes(namespace):
+    for allow, refuse, own in _setting_scopes(namespace):
         if host in allow.hosts:
             return True
         if address is not None and allow.network(address) is not None:
@@ -207,16 +207,16 @@ def _decided(host: str, address: Address | None, namespace: str, shown: str = ""
             network = refuse.network(address)
             entry = None if network is None else str(network)
         if entry is not None:
-            raise Permanent(_closing(shown or host, entry, own))
+            raise Permanent(_closing_message(shown or host, entry, own))
     return False
 
 
-def _closed(address: Address, port: int | None) -> Iterator[tuple[str, Network]]:
+def _closed_networks(address: Address, port: int | None) -> Iterator[tuple[str, Network]]:
     """What an address is that nobody may reach, or who is asked there, and the network that is closed for it."""
-    own = literal(_server_host())
+    own = literal_address(_server_host())
     if address in _server.addresses or address == own:
         yield "the API server", ip_network(address)
-    for what, networks in REFUSED.items():
+    for what, networks in REFUSED_NETWORKS.items():
         yield from ((what, network) for network in networks if address in network)
     if port is None:
         return
@@ -230,11 +230,11 @@ def _server_host() -> str:
     return os.environ.get("KUBERNETES_SERVICE_HOST", "").lower().rstrip(".")
 
 
-def _refusal(shown: str, what: str) -> str:
+def _refusal_message(shown: str, what: str) -> str:
     return f"{shown} is {what}, which Connections may not reach {_EXCEPT}"
 
 
-def _closing(shown: str, entry: str, namespace: str) -> str:
+def _closing_message(shown: str, entry: str, namespace: str) -> str:
     whose = f"Connections of namespace {namespace}" if namespace else "Connections"
     setting = f"{namespace}={entry}" if namespace else entry
     return f"{shown} is closed to {whose} (by the operator's setting --refuse-address {setting})"

@@ -29,9 +29,9 @@ from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import addresses, meter, pace, permit, transport
 from gatewright.providers.connections.client_pool import ClientPool
 from gatewright.providers.connections.intake import Intake
-from gatewright.providers.connections.secrets import hide, said, secret
+from gatewright.providers.connections.secrets import hide_in_error, hide_secrets, secret_value
 
-LARGEST = 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 """Bytes of the largest answer that is read."""
 _LIST_COST = 16
 """Bytes of plain text that could be parsed as JSON in the time that one object or list takes."""
@@ -66,19 +66,19 @@ class Reply:
     """Counts what is made of it, in bytes that could have been received instead."""
 
 
-class Access(Protocol):
+class HttpAccessConfig(Protocol):
     """Configuration of a Connection that is reached over HTTP."""
 
     url: str
     """Base URL without credentials."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret. Raises Permanent."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PendingRequest:
     """A request, before it knows where it goes."""
 
     method: str
@@ -104,37 +104,37 @@ async def ask(
     `enough`: seconds after which a body that does not end (a log that is followed) is taken as far as it has come.
     """
     with await pace.PACE.admit(link.namespace) as account:
-        permit.require()
+        permit.require_permit()
         count = meter.counter()
 
         def charge(size: int) -> None:
             count(size)
             account.spend(size)
 
-        return await _ask(link, Wish(method, path, form, body, headers or {}, enough), charge)
+        return await _ask(link, PendingRequest(method, path, form, body, headers or {}, enough), charge)
 
 
-async def _ask(link: OpenConnection, wish: Wish, charge: Callable[[int], None]) -> Reply:
+async def _ask(link: OpenConnection, wish: PendingRequest, charge: Callable[[int], None]) -> Reply:
     problem: Retryable | Permanent
     try:
         # asyncio's own limit counts everything: looking up, waiting for a connection, and an answer that drips
         async with (
             asyncio.timeout(link.timeout),
-            _shelf.lend(link.identity, lambda: Client(link), link.namespace) as client,
+            _client_pool.lend_client(link.identity, lambda: Client(link), link.namespace) as client,
         ):
             return await client.ask(wish, charge)
     except (Retryable, Permanent) as error:
         problem = error
     except TimeoutError:
-        problem = Retryable(f"{_place(link)}: no answer within {link.timeout:g}s")
+        problem = Retryable(f"{_place_of(link)}: no answer within {link.timeout:g}s")
     # raised out here, so that no traceback leads from it to an error that holds a request
-    raise said(problem, link)
+    raise hide_in_error(problem, link)
 
 
 async def aclose() -> None:
     """Close every client."""
     addresses.close()
-    await _shelf.aclose()
+    await _client_pool.aclose()
 
 
 def require_ok(reply: Reply) -> Reply:
@@ -211,32 +211,32 @@ class Client:
     """The way to one system: its base URL, the headers that open it, and a few connections."""
 
     def __init__(self, link: OpenConnection) -> None:
-        access: Access = link.config
+        access: HttpAccessConfig = link.config
         self._link = link
         self._base = addresses.check_url(access.url, link.namespace)
         self._host = self._base.raw_host or ""
-        self._headers = _headers(link, access)
+        self._headers = _headers_for(link, access)
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
-    async def ask(self, wish: Wish, charge: Callable[[int], None]) -> Reply:
+    async def ask(self, wish: PendingRequest, charge: Callable[[int], None]) -> Reply:
         """One request; asked once more if a kept connection turns out to be dead, unless that might do something twice.
 
         `charge`: counts what comes in.
         """
-        request = self._request(wish)
+        request = self._build_request(wish)
         again = wish.method not in _SAFE and wish.form is None
-        for _ in range(transport.CONNECTIONS + 2):
+        for _ in range(transport.MAX_CONNECTIONS + 2):
             try:
-                return await self._exchange(request, transport.Course(Intake(charge), again), wish.enough)
-            except transport.Unsent:
+                return await self._exchange_once(request, transport.RequestCourse(Intake(charge), again), wish.enough)
+            except transport.NothingSent:
                 continue
             except _Stale:
                 again = True
             except _Bodied:
                 # some answer HEAD with a body, which no client can tell from the next answer; GET asks the same
                 request = replace(request, method="GET", bodiless=True)
-        raise Retryable(f"{_place(self._link)}: the connections are not in order")
+        raise Retryable(f"{_place_of(self._link)}: the connections are not in order")
 
     async def aclose(self) -> None:
         """Close every connection; who has this client on loan gets Retryable from then on."""
@@ -244,16 +244,16 @@ class Client:
         if self._session is not None:
             await self._session.close()
 
-    def _request(self, wish: Wish) -> Request:
+    def _build_request(self, wish: PendingRequest) -> Request:
         if wish.path and not wish.path.startswith("/"):
-            raise Permanent(f"{_place(self._link)}: a path begins with /")
+            raise Permanent(f"{_place_of(self._link)}: a path begins with /")
         path, _, query = wish.path.partition("?")
         url = URL.build(
             scheme=self._base.scheme,
             host=self._host,
             port=self._base.explicit_port,
-            path=f"{self._base.raw_path.rstrip('/')}{_quoted(path)}" or "/",
-            query_string=_quoted(query),
+            path=f"{self._base.raw_path.rstrip('/')}{_quote_url(path)}" or "/",
+            query_string=_quote_url(query),
             encoded=True,
         )
         # the answer is counted as it comes, so it must not be one that unpacks to a thousand times its size
@@ -268,41 +268,43 @@ class Client:
         # else it is made up already, as a signed body is; its type stands in the headers
         return Request(wish.method, url, headers, content)
 
-    async def _exchange(self, request: Request, course: transport.Course, enough: float) -> Reply:
+    async def _exchange_once(self, request: Request, course: transport.RequestCourse, enough: float) -> Reply:
         where = _without_query(str(request.url))
         problem: Exception
         try:
-            return await self._carry(request, course, enough, where)
-        except transport.Sent as error:
-            problem = transport.converted(error.problem, where)
-            if course.stale(error.problem):
+            return await self._carry_request(request, course, enough, where)
+        except transport.CarryFailed as error:
+            problem = transport.convert_error(error.problem, where)
+            if course.is_stale(error.problem):
                 problem = _Stale()
             elif request.method == "HEAD" and isinstance(error.problem, aiohttp.ClientResponseError):
                 problem = _Bodied()
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            problem = transport.converted(error, where)
+            problem = transport.convert_error(error, where)
         if course.intake.cut:
             problem = Permanent(f"{where}: {course.intake.cut}")
         raise problem
 
-    async def _carry(self, request: Request, course: transport.Course, enough: float, where: str) -> Reply:
+    async def _carry_request(
+        self, request: Request, course: transport.RequestCourse, enough: float, where: str
+    ) -> Reply:
         if self._closed:
             raise Retryable(f"{where}: its connections were closed meanwhile")
         if self._session is None:
-            self._session = transport.opened(self._host, self._link.namespace)
-        answer = await transport.send(
+            self._session = transport.open_session(self._host, self._link.namespace)
+        answer = await transport.send_request(
             self._session, course, request.method, request.url, headers=request.headers, data=request.content
         )
         try:
-            headers = _plain(answer.headers)
+            headers = _plain_headers(answer.headers)
             if headers.get("content-encoding", "identity").lower() != "identity":
                 raise Permanent(f"{where}: the answer is compressed though that was not asked for")
-            body = b"" if request.bodiless else await _read(answer.content, where, course.intake, enough)
+            body = b"" if request.bodiless else await _read_body(answer.content, where, course.intake, enough)
             # a body without a length ends where the connection does, also where that was cut off
             if course.intake.cut and not enough:
                 raise Permanent(f"{where}: {course.intake.cut}")
             took = time.monotonic() - course.sent
-            location = hide(target_of(headers.get("location", "")), self._link)
+            location = hide_secrets(target_of(headers.get("location", "")), self._link)
             return Reply(where, answer.status, headers, location, body, took, course.intake.charge)
         finally:
             answer.close()  # where its body was read to the end, the connection is back in the pool already
@@ -316,17 +318,17 @@ class _Stale(Exception):
     """A connection that was kept had been closed by the other side before it answered anything."""
 
 
-async def _read(stream: aiohttp.StreamReader, where: str, intake: Intake, enough: float = 0.0) -> bytes:
+async def _read_body(stream: aiohttp.StreamReader, where: str, intake: Intake, enough: float = 0.0) -> bytes:
     body = bytearray()
     until = asyncio.timeout(enough or None)
     try:
         async with until:
             async for part in stream.iter_any():
                 body += part
-                if len(body) > LARGEST:
+                if len(body) > MAX_BODY_BYTES:
                     if enough:
                         break
-                    raise Permanent(f"{where}: the answer is larger than {LARGEST // 1024 // 1024} MiB")
+                    raise Permanent(f"{where}: the answer is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB")
     except TimeoutError:
         if not until.expired():
             raise
@@ -341,12 +343,12 @@ def _weight(body: bytes) -> int:
     return _LIST_COST * (body.count(b"[") + body.count(b"{")) + _VALUE_COST * body.count(b",")
 
 
-def _quoted(text: str) -> str:
+def _quote_url(text: str) -> str:
     """A path or query as it may be sent; what is escaped already stays so."""
     return text if _PLAIN.fullmatch(text) else quote(text, safe=_UNQUOTED)
 
 
-def _plain(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
+def _plain_headers(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
     """Headers of an answer as text that can be written on: bytes that are no UTF-8 would be half of a character."""
     if all(map(str.isascii, headers.values())):
         return headers
@@ -354,8 +356,8 @@ def _plain(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
     return CIMultiDictProxy(CIMultiDict(clean))
 
 
-def _headers(link: OpenConnection, access: Access) -> dict[str, str]:
-    headers = access.opening(lambda source: secret(link, source))
+def _headers_for(link: OpenConnection, access: HttpAccessConfig) -> dict[str, str]:
+    headers = access.auth_headers(lambda source: secret_value(link, source))
     for name in headers:
         if name.lower() in _FRAMING:
             raise Permanent(f'the header "{name}" is not a Connection\'s to set')
@@ -365,7 +367,7 @@ def _headers(link: OpenConnection, access: Access) -> dict[str, str]:
     return headers
 
 
-def _place(link: OpenConnection) -> str:
+def _place_of(link: OpenConnection) -> str:
     return _without_query(link.config.url)
 
 
@@ -373,13 +375,13 @@ def _without_query(url: str) -> str:
     return url.partition("?")[0].partition("#")[0]
 
 
-_shelf: ClientPool[Client] = ClientPool()
+_client_pool: ClientPool[Client] = ClientPool()
 
 
 __all__ = [
-    "LARGEST",
-    "Access",
+    "MAX_BODY_BYTES",
     "Client",
+    "HttpAccessConfig",
     "Reply",
     "Request",
     "aclose",

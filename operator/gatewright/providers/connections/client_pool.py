@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-IDLE = 90.0
+IDLE_TIMEOUT_S = 90.0
 """Seconds without use after which a client is closed."""
-MOST = 256
+MAX_CLIENTS = 256
 """Clients that are kept; beyond, the namespace with the most idle ones loses what it used longest ago."""
 
 
@@ -33,7 +33,7 @@ T = TypeVar("T", bound=Closable)
 
 
 @dataclass(slots=True)
-class _Kept(Generic[T]):
+class _PooledClient(Generic[T]):
     item: T
     namespace: str
     users: int
@@ -43,10 +43,10 @@ class _Kept(Generic[T]):
 class ClientPool(Generic[T]):
     """Clients by identity."""
 
-    def __init__(self, idle: float = IDLE, most: int = MOST) -> None:
+    def __init__(self, idle: float = IDLE_TIMEOUT_S, most: int = MAX_CLIENTS) -> None:
         self._idle = idle
         self._most = most
-        self._kept: dict[str, _Kept[T]] = {}
+        self._kept: dict[str, _PooledClient[T]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
@@ -55,9 +55,9 @@ class ClientPool(Generic[T]):
         return len(self._kept)
 
     @asynccontextmanager
-    async def lend(self, identity: str, make: Callable[[], T], namespace: str = "") -> AsyncIterator[T]:
+    async def lend_client(self, identity: str, make: Callable[[], T], namespace: str = "") -> AsyncIterator[T]:
         """The client of an identity, made if there is none; it is not closed while it is lent. `namespace`: whose it is."""
-        kept = self._find(identity, make, namespace)
+        kept = self._find_or_make(identity, make, namespace)
         kept.users += 1
         try:
             self._make_room()
@@ -66,7 +66,7 @@ class ClientPool(Generic[T]):
             kept.users -= 1
             kept.used = asyncio.get_running_loop().time()
             if self._sweeper is None or self._sweeper.done():
-                self._sweeper = asyncio.create_task(self._sweep(), name="close idle clients")
+                self._sweeper = asyncio.create_task(self._sweep_idle(), name="close idle clients")
 
     async def aclose(self) -> None:
         """Close every client, and stop looking."""
@@ -83,13 +83,13 @@ class ClientPool(Generic[T]):
             task.cancel()
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
-    def _find(self, identity: str, make: Callable[[], T], namespace: str) -> _Kept[T]:
+    def _find_or_make(self, identity: str, make: Callable[[], T], namespace: str) -> _PooledClient[T]:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             # sockets belong to the loop that opened them; another loop (the next test) starts afresh
             self._loop, self._kept, self._sweeper, self._leaving = loop, {}, None, set()
         if identity not in self._kept:
-            self._kept[identity] = _Kept(make(), namespace, 0, loop.time())
+            self._kept[identity] = _PooledClient(make(), namespace, 0, loop.time())
         return self._kept[identity]
 
     def _make_room(self) -> None:
@@ -109,7 +109,7 @@ class ClientPool(Generic[T]):
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    async def _sweep(self) -> None:
+    async def _sweep_idle(self) -> None:
         while self._kept:
             await asyncio.sleep(self._idle / 2)
             now = asyncio.get_running_loop().time()

@@ -9,12 +9,12 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-AT_ONCE = 4
+MAX_AT_ONCE = 4
 
 
-async def each(items: Iterable[T], ask: Callable[[T], Awaitable[R]]) -> list[R]:
+async def ask_each(items: Iterable[T], ask: Callable[[T], Awaitable[R]]) -> list[R]:
     """The answers, in the order of the items. The first error ends the others and is raised."""
-    slots = asyncio.Semaphore(AT_ONCE)
+    slots = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def one(item: T) -> R:
         async with slots:

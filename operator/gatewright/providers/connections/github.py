@@ -18,17 +18,17 @@ from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, rest
 
-LIMITS = rest.Limits(reset="x-ratelimit-reset", unit="epoch", remaining="x-ratelimit-remaining", pause=60.0)
+LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch", remaining="x-ratelimit-remaining", pause=60.0)
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}")
-_PAGE = 30
+_PAGE_ITEMS = 30
 """Entries a page: with more, an answer could be larger than what is read."""
 
 
-class Unfinished(Exception):
+class ListUnfinished(Exception):
     """A list has more pages than are read."""
 
 
-def _repository(text: str) -> str:
+def _require_repository(text: str) -> str:
     if not _REPOSITORY.fullmatch(text) or text.endswith(("/.", "/..", ".git")):
         raise ValueError(f'"{text}" is not a repository (try OWNER/NAME, as acme/shop)')
     return text
@@ -43,7 +43,7 @@ def _plain_ref(text: str) -> str:
 
 Repository = Annotated[
     str,
-    AfterValidator(_repository),
+    AfterValidator(_require_repository),
     WithJsonSchema({"type": "string", "maxLength": 256, "pattern": r"^([A-Za-z0-9-]+/[A-Za-z0-9._-]+|.*\$\(.*)$"}),
     Field(max_length=256),
 ]
@@ -59,7 +59,7 @@ class GithubAccess(Model):
     """A token of a user or an app: reading needs checks, commit statuses, actions, issues and metadata; steps need to write
     deployments or actions, and to read contents."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
         return {
             "Authorization": f"Bearer {value(self.token)}",
@@ -87,35 +87,35 @@ async def call(
 async def fetch(link: OpenConnection, path: str, **options: Any) -> dict[str, Any]:
     """GET an object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, **options)
-    return _object(reply, client.json_of(reply))
+    return _require_object(reply, client.json_of(reply))
 
 
-async def pages(
+async def list_pages(
     link: OpenConnection, path: str, query: Mapping[str, Any], key: str | None = None, most: int = 10
 ) -> AsyncIterator[list[dict[str, Any]]]:
     """The pages of a list, which stands under `key` where the answer is an object. Raises Unfinished after `most`."""
     for page in range(1, most + 1):
-        reply = await call(link, "GET", path, query={**query, "per_page": _PAGE, "page": page})
+        reply = await call(link, "GET", path, query={**query, "per_page": _PAGE_ITEMS, "page": page})
         found = client.json_of(reply)
         if key is not None:
-            found = _object(reply, found).get(key)
-        yield entries(found, reply.where)
+            found = _require_object(reply, found).get(key)
+        yield require_objects(found, reply.where)
         if not re.search(r'rel="?next\b', reply.headers.get("link", "")):
             return
-    raise Unfinished(f"more than {most * _PAGE} entries, which is more than are read")
+    raise ListUnfinished(f"more than {most * _PAGE_ITEMS} entries, which is more than are read")
 
 
-def entries(found: Any, where: str) -> list[dict[str, Any]]:
+def require_objects(found: Any, where: str) -> list[dict[str, Any]]:
     """A list of objects. Raises Permanent."""
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise Permanent(f"{where}: this is not the GitHub API")
     return found
 
 
-def below(repository: str, *parts: str) -> str:
+def repository_path(repository: str, *parts: str) -> str:
     """A path in a repository, every part of it one segment."""
     owner, _, name = repository.partition("/")
-    return "/".join(["/repos", *map(rest.segment, (owner, name, *parts))])
+    return "/".join(["/repos", *map(rest.path_segment, (owner, name, *parts))])
 
 
 class GithubConnection:
@@ -130,7 +130,7 @@ class GithubConnection:
             if "rate limiting is not enabled" not in rest.error_of(reply).lower():
                 raise Permanent(f"{reply.where}: no such path (404); is the URL that of the REST API?")
             return
-        if not isinstance(_object(reply, client.json_of(reply)).get("resources"), dict):
+        if not isinstance(_require_object(reply, client.json_of(reply)).get("resources"), dict):
             raise Permanent(f"{reply.where}: this is not the GitHub API")
 
     async def close(self) -> None:
@@ -138,7 +138,7 @@ class GithubConnection:
         await client.aclose()
 
 
-def _object(reply: client.Reply, found: Any) -> dict[str, Any]:
+def _require_object(reply: client.Reply, found: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Permanent(f"{reply.where}: this is not the GitHub API")
     return found

@@ -17,7 +17,7 @@ from gatewright.api.connection import HttpUrl
 from gatewright.ports import Conflict, NotFound, OpenConnection, Permanent
 from gatewright.providers.connections import client, rest
 
-_LIMITS = rest.Limits(reset="x-ratelimit-reset", unit="epoch-ms")
+_LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch-ms")
 _PATCH = {"Content-Type": "application/json; domain-model=launchdarkly.semanticpatch"}
 
 
@@ -29,7 +29,7 @@ class LaunchDarklyAccess(Model):
     token: SecretSource
     """An API access token (not an SDK key), sent as `Authorization`; a reader role is enough for gates."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
         return {"Authorization": value(self.token)}
 
@@ -53,7 +53,7 @@ class LaunchDarklyConnection:
 async def is_on(link: OpenConnection, project: str, environment: str, flag: str) -> bool:
     """Whether a flag's targeting is on. Raises NotFound, Retryable, Permanent."""
     reply = await rest.call(
-        link, "GET", _path(project, flag), query={"env": environment}, limits=_LIMITS, accepted=frozenset({404})
+        link, "GET", _flag_path(project, flag), query={"env": environment}, limits=_LIMITS, accepted=frozenset({404})
     )
     answer = client.json_of(reply)
     if reply.status == 404:
@@ -65,10 +65,10 @@ async def is_on(link: OpenConnection, project: str, environment: str, flag: str)
         raise Permanent(f"{reply.where}: this is not LaunchDarkly's API")
     if answer.get("archived") is True:
         raise Permanent(f"the flag {flag} is archived")
-    return _on(reply, environments, project, environment)
+    return _is_targeting_on(reply, environments, project, environment)
 
 
-async def switch(
+async def switch_flag(
     link: OpenConnection, project: str, environment: str, flag: str, on: bool, comment: str, ignore_conflicts: bool
 ) -> None:
     """Turn a flag on or off, once or twice. Raises Conflict, Retryable, Permanent."""
@@ -80,7 +80,7 @@ async def switch(
     reply = await rest.call(
         link,
         "PATCH",
-        _path(project, flag),
+        _flag_path(project, flag),
         query={"ignoreConflicts": "true"} if ignore_conflicts else None,
         body=body,
         headers=_PATCH,
@@ -91,11 +91,11 @@ async def switch(
         raise Conflict(f"{reply.where}: somebody else changes the flag {flag} at the same time (409)")
 
 
-def _path(project: str, flag: str) -> str:
-    return f"/api/v2/flags/{rest.segment(project)}/{rest.segment(flag)}"
+def _flag_path(project: str, flag: str) -> str:
+    return f"/api/v2/flags/{rest.path_segment(project)}/{rest.path_segment(flag)}"
 
 
-def _on(reply: client.Reply, environments: dict[str, Any], project: str, environment: str) -> bool:
+def _is_targeting_on(reply: client.Reply, environments: dict[str, Any], project: str, environment: str) -> bool:
     if environment not in environments:
         raise NotFound(f"there is no environment {environment} in the project {project}")
     found = environments[environment]

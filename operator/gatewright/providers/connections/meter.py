@@ -18,7 +18,7 @@ _received: ContextVar[Received | None] = ContextVar("received", default=None)
 
 
 @contextmanager
-def metered() -> Iterator[Received]:
+def count_received() -> Iterator[Received]:
     """Count what is read within, also where it fails in the end."""
     found = Received()
     token = _received.set(found)
@@ -28,7 +28,7 @@ def metered() -> Iterator[Received]:
         _received.reset(token)
 
 
-def count(size: int) -> None:
+def add_received(size: int) -> None:
     """So many bytes were read."""
     found = _received.get()
     if found is not None:

@@ -29,15 +29,15 @@ import pycares
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Retryable
 
-AT_ONCE = 4
+LOOKUPS_AT_ONCE = 4
 """Look-ups under way for one namespace."""
-FAILED = 5.0
+FAILURE_MAX_AGE_S = 5.0
 """Seconds for which a failure is remembered."""
-REMEMBERED = 1024
+MAX_FAILURES_REMEMBERED = 1024
 """Failures that are remembered at most; no namespace drives out those of another."""
-LONGEST = 8.0
+LOOKUP_TIMEOUT_S = 8.0
 """Seconds that a look-up takes at most."""
-_FIRST = 1.0
+_FIRST_TIMEOUT_S = 1.0
 """Seconds until a name server is asked again, doubled each time: 1, 2, 4."""
 _TRIES = 3
 
@@ -57,26 +57,26 @@ _WORDS = {
 }
 
 
-class Names:
+class NameResolver:
     """All look-ups of one event loop."""
 
     def __init__(self, **options: Any) -> None:
         """`options`: of c-ares, for another name server than the system's."""
         self._options = options
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._flights: dict[str, _Flight] = {}
-        self._failed: FairMemory[str, tuple[float, str]] = FairMemory(REMEMBERED)
+        self._flights: dict[str, _Lookup] = {}
+        self._failed: FairMemory[str, tuple[float, str]] = FairMemory(MAX_FAILURES_REMEMBERED)
         """By name; charged to the namespace that asked."""
         self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def find(self, host: str, namespace: str) -> list[str]:
         """The addresses of a name, at least one. Raises Retryable."""
-        self._attach()
-        flight = self._flights.get(host) or await self._begin(host, namespace)
+        self._attach_to_loop()
+        flight = self._flights.get(host) or await self._begin_lookup(host, namespace)
         # who leaves takes nobody's answer along
         found = await asyncio.shield(flight.found)
         if isinstance(found, str):
-            raise _failure(host, found)
+            raise _error_of_failure(host, found)
         return found
 
     def close(self) -> None:
@@ -87,11 +87,11 @@ class Names:
         self._flights = {}
         self._failed.clear()
 
-    async def _begin(self, host: str, namespace: str) -> _Flight:
-        self._refuse(host)
+    async def _begin_lookup(self, host: str, namespace: str) -> _Lookup:
+        self._raise_known_failure(host)
         share = self._shares.get(namespace)
         if share is None:
-            share = self._shares[namespace] = asyncio.Semaphore(AT_ONCE)
+            share = self._shares[namespace] = asyncio.Semaphore(LOOKUPS_AT_ONCE)
         await share.acquire()
         try:
             # while this one waited, another may have asked the same, or have met a failure
@@ -99,30 +99,30 @@ class Names:
             if flight is not None:
                 share.release()
                 return flight
-            self._refuse(host)
+            self._raise_known_failure(host)
         except BaseException:
             share.release()
             raise
         # from here on the share is the flight's, which gives it back when it lands, however that is
-        flight = self._flights[host] = _Flight()
-        flight.found.add_done_callback(functools.partial(self._landed, host, namespace, share))
+        flight = self._flights[host] = _Lookup()
+        flight.found.add_done_callback(functools.partial(self._on_lookup_done, host, namespace, share))
         flight.start(host, self._options)
         return flight
 
-    def _landed(self, host: str, namespace: str, share: asyncio.Semaphore, done: asyncio.Future[Found]) -> None:
+    def _on_lookup_done(self, host: str, namespace: str, share: asyncio.Semaphore, done: asyncio.Future[Found]) -> None:
         share.release()
         self._flights.pop(host, None)
         found = done.result()
         if isinstance(found, str):
-            self._failed.put(namespace, host, (asyncio.get_running_loop().time() + FAILED, found))
+            self._failed.put(namespace, host, (asyncio.get_running_loop().time() + FAILURE_MAX_AGE_S, found))
 
-    def _refuse(self, host: str) -> None:
+    def _raise_known_failure(self, host: str) -> None:
         until, words = self._failed.get(host) or (0.0, "")
         if asyncio.get_running_loop().time() < until:
-            raise _failure(host, words)
+            raise _error_of_failure(host, words)
         self._failed.pop(host)
 
-    def _attach(self) -> None:
+    def _attach_to_loop(self) -> None:
         """Sockets belong to the loop that watches them; another loop (the next test) starts afresh."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
@@ -130,7 +130,7 @@ class Names:
             self._failed.clear()
 
 
-class _Flight:
+class _Lookup:
     """One look-up under way."""
 
     def __init__(self) -> None:
@@ -139,14 +139,16 @@ class _Flight:
         self._watched: set[int] = set()
         self._channel: pycares.Channel | None = None
         self._again: asyncio.TimerHandle | None = None
-        self._limit = self._loop.call_later(LONGEST, self.end, _NO_ANSWER)
+        self._limit = self._loop.call_later(LOOKUP_TIMEOUT_S, self.end, _NO_ANSWER)
 
     def start(self, host: str, options: Mapping[str, Any]) -> None:
         """Ask."""
         try:
-            self._channel = pycares.Channel(timeout=_FIRST, tries=_TRIES, sock_state_cb=self._watch, **options)
-            self._channel.getaddrinfo(host, None, type=socket.SOCK_STREAM, callback=self._answered)
-            self._wait()
+            self._channel = pycares.Channel(
+                timeout=_FIRST_TIMEOUT_S, tries=_TRIES, sock_state_cb=self._watch_socket, **options
+            )
+            self._channel.getaddrinfo(host, None, type=socket.SOCK_STREAM, callback=self._on_answer)
+            self._wait_for_timeout()
         except (pycares.AresError, UnicodeError):
             self.end(_CANNOT_ASK)
         except BaseException:
@@ -162,58 +164,67 @@ class _Flight:
         if self._again is not None:
             self._again.cancel()
         # not from within c-ares, which may be the one that calls
-        self._loop.call_soon(self._close)
+        self._loop.call_soon(self._close_channel)
 
-    def _close(self) -> None:
+    def _close_channel(self) -> None:
         channel, self._channel = self._channel, None
         for descriptor in tuple(self._watched):
-            self._unwatch(descriptor)
+            self._unwatch_socket(descriptor)
         if channel is not None:
             channel.cancel()
             channel.close()
 
-    def _answered(self, result: pycares.AddrInfoResult | None, error: int | None) -> None:
+    def _on_answer(self, result: pycares.AddrInfoResult | None, error: int | None) -> None:
         if error is not None or result is None:
             self.end(_WORDS.get(error or 0, "the name server's answer cannot be read"))
             return
         self.end(list(dict.fromkeys(node.addr[0].decode() for node in result.nodes)) or "it has no address")
 
-    def _watch(self, descriptor: int, readable: bool, writable: bool) -> None:
+    def _watch_socket(self, descriptor: int, readable: bool, writable: bool) -> None:
         if self._channel is None and self.found.done():
             return  # c-ares clears up in a thread of its own; by then nothing is watched any more
-        self._unwatch(descriptor)
+        self._unwatch_socket(descriptor)
         if readable:
-            self._loop.add_reader(descriptor, self._ready, descriptor, pycares.ARES_SOCKET_BAD)
+            self._loop.add_reader(descriptor, self._on_socket_ready, descriptor, pycares.ARES_SOCKET_BAD)
         if writable:
-            self._loop.add_writer(descriptor, self._ready, pycares.ARES_SOCKET_BAD, descriptor)
+            self._loop.add_writer(descriptor, self._on_socket_ready, pycares.ARES_SOCKET_BAD, descriptor)
         if readable or writable:
             self._watched.add(descriptor)
 
-    def _unwatch(self, descriptor: int) -> None:
+    def _unwatch_socket(self, descriptor: int) -> None:
         if descriptor in self._watched:
             self._watched.discard(descriptor)
             self._loop.remove_reader(descriptor)
             self._loop.remove_writer(descriptor)
 
-    def _ready(self, readable: int, writable: int) -> None:
+    def _on_socket_ready(self, readable: int, writable: int) -> None:
         if self._channel is not None:
             self._channel.process_fd(readable, writable)
-            self._wait()
+            self._wait_for_timeout()
 
-    def _wait(self) -> None:
+    def _wait_for_timeout(self) -> None:
         """Wake c-ares when its own next time-out is due."""
         if self._again is not None:
             self._again.cancel()
         if self._channel is not None and not self.found.done():
-            left: float = self._channel.timeout(LONGEST)  # type: ignore[no-untyped-call]
-            self._again = self._loop.call_later(left, self._ready, pycares.ARES_SOCKET_BAD, pycares.ARES_SOCKET_BAD)
+            left: float = self._channel.timeout(LOOKUP_TIMEOUT_S)  # type: ignore[no-untyped-call]
+            self._again = self._loop.call_later(
+                left, self._on_socket_ready, pycares.ARES_SOCKET_BAD, pycares.ARES_SOCKET_BAD
+            )
 
 
-def _failure(host: str, words: str) -> Retryable:
+def _error_of_failure(host: str, words: str) -> Retryable:
     return Retryable(f"{host}: the name cannot be resolved ({words})")
 
 
-NAMES = Names()
+RESOLVER = NameResolver()
 
 
-__all__ = ["AT_ONCE", "FAILED", "LONGEST", "NAMES", "REMEMBERED", "Names"]
+__all__ = [
+    "FAILURE_MAX_AGE_S",
+    "LOOKUPS_AT_ONCE",
+    "LOOKUP_TIMEOUT_S",
+    "MAX_FAILURES_REMEMBERED",
+    "RESOLVER",
+    "NameResolver",
+]

@@ -17,10 +17,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC = re.compile(r"\d+|0x[0-9a-f]*")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_LONGEST = 253
+_MAX_NAME_LENGTH = 253
 """Characters of a host name."""
 
-REFUSED: Mapping[str, tuple[Network, ...]] = {
+REFUSED_NETWORKS: Mapping[str, tuple[Network, ...]] = {
     "unspecified": (ipaddress.ip_network("0.0.0.0/8"), ipaddress.ip_network("::/128")),
     "loopback": (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
     "link-local": (ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10")),
@@ -73,14 +73,14 @@ NOWHERE = Places()
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class AddressSetting:
     """What a setting names: for the Connections of all namespaces, and for those of one."""
 
     everywhere: Places = NOWHERE
     of: Mapping[str, Places] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str) -> Listed:
+    def parse(cls, text: str) -> AddressSetting:
         """From `localhost,10.96.0.0/12,shop=10.2.0.7`. Raises ValueError."""
         found: dict[str, tuple[set[str], list[Network]]] = {"": (set(), [])}
         for item in filter(None, (part.strip().lower() for part in text.split(","))):
@@ -92,13 +92,13 @@ class Listed:
             try:
                 networks.append(ipaddress.ip_network(place))
             except ValueError:
-                if not plain_name(place):
+                if not is_plain_name(place):
                     raise ValueError(f'"{item}" is neither a host name nor an address nor a network') from None
                 hosts.add(place)
         places = {name: Places(frozenset(hosts), tuple(networks)) for name, (hosts, networks) in found.items()}
         return cls(places.pop(""), places)
 
-    def both(self, other: Listed) -> list[str]:
+    def both(self, other: AddressSetting) -> list[str]:
         """What two settings name alike."""
         pairs = [("", self.everywhere, other.everywhere)]
         pairs += [(f"{name}=", places, other.of.get(name, NOWHERE)) for name, places in self.of.items()]
@@ -109,7 +109,7 @@ class Listed:
         return found
 
 
-def literal(host: str) -> Address | None:
+def literal_address(host: str) -> Address | None:
     """The address that a text is, if it is one in its plain form (`127.1` is none)."""
     try:
         return ipaddress.ip_address(host)
@@ -117,15 +117,15 @@ def literal(host: str) -> Address | None:
         return None
 
 
-def plain_name(host: str) -> bool:
+def is_plain_name(host: str) -> bool:
     """Whether a lower-case text is a host name that nobody reads as a number."""
-    if len(host) > _LONGEST:
+    if len(host) > _MAX_NAME_LENGTH:
         return False
     labels = host.split(".")
     return all(map(_LABEL.fullmatch, labels)) and not _NUMERIC.fullmatch(labels[-1])
 
 
-def forms(address: Address) -> Iterator[Address]:
+def address_forms(address: Address) -> Iterator[Address]:
     """The address, and the IPv4 addresses that it may be turned into on its way."""
     yield address
     if isinstance(address, ipaddress.IPv4Address):
@@ -141,15 +141,15 @@ def forms(address: Address) -> Iterator[Address]:
     if address in _NAT64 or address in _TRANSLATED or isatap or (address in _COMPATIBLE and number > 0xFFFF):
         yield ipaddress.IPv4Address(number & 0xFFFFFFFF)
     if address in _LOCAL_NAT64:
-        yield from filter(None, (_behind(number, prefix) for prefix in (48, 56, 64, 96)))
+        yield from filter(None, (_address_behind(number, prefix) for prefix in (48, 56, 64, 96)))
 
 
-def within(inner: Network, outer: Network) -> bool:
+def is_within(inner: Network, outer: Network) -> bool:
     """Whether a network lies wholly in another."""
     return inner.version == outer.version and inner[0] in outer and inner[-1] in outer
 
 
-def _behind(number: int, prefix: int) -> ipaddress.IPv4Address | None:
+def _address_behind(number: int, prefix: int) -> ipaddress.IPv4Address | None:
     """The IPv4 address that follows a prefix of so many bits, where nothing follows it; the bits 64 to 71 are left out
     (RFC 6052)."""
     bits = f"{number:0128b}"

@@ -34,12 +34,12 @@ class OfrepAccess(Model):
     """Sent as `X-API-Key`."""
 
     @model_validator(mode="after")
-    def _one(self) -> OfrepAccess:
+    def _require_one(self) -> OfrepAccess:
         if self.bearerToken is not None and self.apiKey is not None:
             raise ValueError("has both bearerToken and apiKey; keep one")
         return self
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
         if self.bearerToken is not None:
             return {"Authorization": f"Bearer {value(self.bearerToken)}"}
@@ -62,24 +62,24 @@ class OfrepConnection:
 
     async def check(self, link: OpenConnection) -> None:
         """Evaluate a flag that need not exist."""
-        reply = await _asked(link, _PROBE, {"targetingKey": _PROBE})
+        reply = await _ask_flag(link, _PROBE, {"targetingKey": _PROBE})
         if reply.status in (400, 404):
-            if not _error(reply):
+            if not _error_code(reply):
                 raise Permanent(f"{reply.where}: answered {reply.status}, and not as OFREP does")
             return
-        _evaluation(reply)
+        _evaluation_of(reply)
 
     async def close(self) -> None:
         """Close every client."""
         await client.aclose()
 
 
-async def evaluate(link: OpenConnection, flag: str, context: Mapping[str, str]) -> Evaluation:
+async def evaluate_flag(link: OpenConnection, flag: str, context: Mapping[str, str]) -> Evaluation:
     """What a flag is for one context. Raises NotFound, Retryable, Permanent."""
-    reply = await _asked(link, flag, context)
+    reply = await _ask_flag(link, flag, context)
     if reply.status == 200:
-        return _evaluation(reply)
-    code = _error(reply)
+        return _evaluation_of(reply)
+    code = _error_code(reply)
     if code == "FLAG_NOT_FOUND":
         raise NotFound(f"there is no flag {flag}")
     if not code:
@@ -90,19 +90,19 @@ async def evaluate(link: OpenConnection, flag: str, context: Mapping[str, str]) 
     )
 
 
-async def _asked(link: OpenConnection, flag: str, context: Mapping[str, str]) -> client.Reply:
-    path = f"/ofrep/v1/evaluate/flags/{rest.segment(flag)}"
+async def _ask_flag(link: OpenConnection, flag: str, context: Mapping[str, str]) -> client.Reply:
+    path = f"/ofrep/v1/evaluate/flags/{rest.path_segment(flag)}"
     return await rest.call(link, "POST", path, body={"context": dict(context)}, accepted=frozenset({400, 404}))
 
 
-def _evaluation(reply: client.Reply) -> Evaluation:
+def _evaluation_of(reply: client.Reply) -> Evaluation:
     answer = client.json_of(reply)
     if not isinstance(answer, dict) or not isinstance(answer.get("key"), str) or "errorCode" in answer:
         raise Permanent(f"{reply.where}: this is not OFREP")
     return Evaluation(answer.get("value"), str(answer.get("reason") or ""))
 
 
-def _error(reply: client.Reply) -> str:
+def _error_code(reply: client.Reply) -> str:
     try:
         answer = client.json_of(reply)
     except Permanent:

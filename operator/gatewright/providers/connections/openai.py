@@ -29,13 +29,13 @@ class OpenAIAccess(Model):
     apiKey: SecretSource
     """An API key; one that may do nothing but list models is enough."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.apiKey)}"}
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class KeyState:
     """What is known of a key."""
 
     state: Literal["Valid", "Limited", "Refused", "Revoked", "Unknown"]
@@ -43,17 +43,17 @@ class Key:
     message: str
 
 
-async def key_of(link: OpenConnection) -> Key:
+async def fetch_key_state(link: OpenConnection) -> KeyState:
     """What `GET /models` says of the Connection's key. Raises Retryable, Permanent."""
     reply = await rest.call(link, "GET", "/models", accepted=_JUDGED_HERE)
     if reply.status in (401, 403, 429):
-        return _refusal(reply.status, _code(reply))
+        return _state_of_refusal(reply.status, _error_code(reply))
     answer = client.json_of(client.require_ok(reply))
     if not isinstance(answer, dict) or answer.get("object") != "list" or not isinstance(answer.get("data"), list):
         raise Permanent(f"{reply.where}: this is not the OpenAI API")
     if not answer["data"]:
-        return Key("Unknown", "the key sees no model at all")
-    return Key("Valid", "the key is valid")
+        return KeyState("Unknown", "the key sees no model at all")
+    return KeyState("Valid", "the key is valid")
 
 
 class OpenAIConnection:
@@ -63,7 +63,7 @@ class OpenAIConnection:
 
     async def check(self, link: OpenConnection) -> None:
         """Ask for the models; a key without permission or quota is a valid key."""
-        found = await key_of(link)
+        found = await fetch_key_state(link)
         if found.state not in ("Valid", "Limited"):
             raise Permanent(found.message)
 
@@ -72,7 +72,7 @@ class OpenAIConnection:
         await client.aclose()
 
 
-def _code(reply: client.Reply) -> str | None:
+def _error_code(reply: client.Reply) -> str | None:
     """The code of an error as OpenAI has it, empty where it has none; None where something else has answered."""
     try:
         answer = client.json_of(reply)
@@ -82,17 +82,17 @@ def _code(reply: client.Reply) -> str | None:
     return str(error.get("code") or "") if isinstance(error, dict) else None
 
 
-def _refusal(status: int, code: str | None) -> Key:
+def _state_of_refusal(status: int, code: str | None) -> KeyState:
     if code is None:
-        return Key("Refused" if status == 401 else "Unknown", f"answered {status}, not as OpenAI does (a proxy?)")
+        return KeyState("Refused" if status == 401 else "Unknown", f"answered {status}, not as OpenAI does (a proxy?)")
     if code in _NOT_LOOKED_AT:
-        return Key("Refused" if status == 401 else "Unknown", f"refused for where the request comes from ({code})")
+        return KeyState("Refused" if status == 401 else "Unknown", f"refused for where the request comes from ({code})")
     if status == 401:
         if code == "invalid_api_key":
-            return Key("Revoked", "the key is refused: OpenAI knows no such key (401)")
-        return Key("Refused", "the key is refused (401)")
+            return KeyState("Revoked", "the key is refused: OpenAI knows no such key (401)")
+        return KeyState("Refused", "the key is refused (401)")
     if status == 403:
-        return Key("Limited", "the key is valid, but may not list models (403)")
+        return KeyState("Limited", "the key is valid, but may not list models (403)")
     if code == "insufficient_quota":
-        return Key("Limited", "the key is valid, but its quota is used up (429)")
-    return Key("Limited", "the key is valid, but at its rate limit (429)")
+        return KeyState("Limited", "the key is valid, but its quota is used up (429)")
+    return KeyState("Limited", "the key is valid, but at its rate limit (429)")

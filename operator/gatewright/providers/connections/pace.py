@@ -17,13 +17,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-RATE = 4 * 1024 * 1024
+BYTES_PER_S = 4 * 1024 * 1024
 """Bytes a second: more than a namespace receives that keeps within its measurements a second, of 64 KiB each."""
-BURST = 8 * 1024 * 1024
+BURST_BYTES = 8 * 1024 * 1024
 """Bytes that may come at once after a quiet time."""
 ADVANCE = 64 * 1024
 """Bytes that a request pays for beforehand; what does not come in is given back."""
-_MANY = 256
+_TIDY_ABOVE = 256
 """Debts that are remembered before somebody looks which are paid."""
 
 _returning: ContextVar[bool] = ContextVar("returning", default=False)
@@ -67,13 +67,13 @@ class Account:
             self._advance = 0
 
 
-class Pace:
+class BytePace:
     """Of all namespaces."""
 
     def __init__(
         self,
-        rate: float = RATE,
-        burst: float = BURST,
+        rate: float = BYTES_PER_S,
+        burst: float = BURST_BYTES,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -81,7 +81,7 @@ class Pace:
         self._clock, self._sleep = clock, sleep
         self._paid: dict[tuple[str, bool], float] = {}
         """When what came in will be paid for; without a burst."""
-        self._tidy = _MANY
+        self._tidy = _TIDY_ABOVE
 
     async def ready(self, namespace: str) -> None:
         """Wait until what came in for a namespace is paid for."""
@@ -103,14 +103,14 @@ class Pace:
     def _spend(self, key: tuple[str, bool], size: int) -> None:
         now = self._clock()
         if key not in self._paid and len(self._paid) >= self._tidy:
-            self._forget(now)
+            self._forget_idle(now)
         earliest = now - self._burst / self._rate
         self._paid[key] = max(self._paid.get(key, earliest), earliest) + size / self._rate
 
-    def _forget(self, now: float) -> None:
+    def _forget_idle(self, now: float) -> None:
         """Namespaces come and go; those that owe nothing begin anew."""
         self._paid = {key: paid for key, paid in self._paid.items() if paid > now}
-        self._tidy = max(_MANY, 2 * len(self._paid))
+        self._tidy = max(_TIDY_ABOVE, 2 * len(self._paid))
 
 
-PACE = Pace()
+PACE = BytePace()

@@ -11,9 +11,9 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client, rest
-from gatewright.providers.connections.secrets import secret
+from gatewright.providers.connections.secrets import secret_value
 
-LIMITS = rest.Limits(pause=30.0)
+LIMITS = rest.RateLimits(pause=30.0)
 
 
 class PagerdutyAccess(Model):
@@ -24,7 +24,7 @@ class PagerdutyAccess(Model):
     routingKey: SecretSource
     """Integration key of the service (32 characters); keys of rulesets (`R...`) take no change events."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """No header opens it: the routing key stands in each event."""
         value(self.routingKey)
         return {}
@@ -37,23 +37,23 @@ class PagerdutyConnection:
 
     async def check(self, link: OpenConnection) -> None:
         """Resolve an alert that never was, which PagerDuty takes and drops."""
-        await enqueue(link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": "gatewright/check"})
+        await enqueue_event(link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": "gatewright/check"})
 
     async def close(self) -> None:
         """Close every client."""
         await client.aclose()
 
 
-async def enqueue(link: OpenConnection, path: str, event: Mapping[str, Any]) -> None:
+async def enqueue_event(link: OpenConnection, path: str, event: Mapping[str, Any]) -> None:
     """Send one event. Raises Retryable, Permanent."""
-    body = {"routing_key": secret(link, link.config.routingKey), **event}
+    body = {"routing_key": secret_value(link, link.config.routingKey), **event}
     reply = await rest.call(link, "POST", path, body=body, limits=LIMITS, accepted=frozenset({400}))
     found = client.json_of(reply)
     if reply.status == 400:
         errors = found.get("errors") if isinstance(found, dict) else None
         words = rest.message_of(link, reply)
         if isinstance(errors, list) and errors:
-            words = rest.words(link, "; ".join(map(str, errors)))
+            words = rest.repeatable_text(link, "; ".join(map(str, errors)))
         raise Permanent(f"{reply.where}: PagerDuty refuses the event: {words or 'it does not say why'}")
     if not isinstance(found, dict) or found.get("status") != "success":
         raise Permanent(f"{reply.where}: the answer is not PagerDuty's")

@@ -13,7 +13,7 @@ _required: ContextVar[Callable[[], None] | None] = ContextVar("required", defaul
 
 
 @contextmanager
-def acting(require: Callable[[], None]) -> Iterator[None]:
+def require_within(require: Callable[[], None]) -> Iterator[None]:
     """What is sent within needs this; `require` raises where it may not be sent any more."""
     token = _required.set(require)
     try:
@@ -22,7 +22,7 @@ def acting(require: Callable[[], None]) -> Iterator[None]:
         _required.reset(token)
 
 
-def require() -> None:
+def require_permit() -> None:
     """Raises what whoever acts has said, where nothing may be changed any more."""
     asked = _required.get()
     if asked is not None:

@@ -23,19 +23,19 @@ from gatewright.api.connection import PostgresAccess
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import meter, postgres_errors, postgres_types
 from gatewright.providers.connections.client_pool import ClientPool
-from gatewright.providers.connections.postgres_errors import Failure
-from gatewright.providers.connections.postgres_session import DECLARE, Question, Row, Session
-from gatewright.providers.connections.postgres_url import Place, login_of, places_of, relayed, settings_of
+from gatewright.providers.connections.postgres_errors import StatementFailed
+from gatewright.providers.connections.postgres_session import DECLARE_PREFIX, Question, Row, Session
+from gatewright.providers.connections.postgres_url import Place, login_of, places_of, relayed_settings, settings_of
 from gatewright.providers.connections.relay import Relay
-from gatewright.providers.connections.secrets import said, secret
+from gatewright.providers.connections.secrets import hide_in_error, secret_value
 
-SESSIONS = 2
+MAX_SESSIONS = 2
 """Connections to one database at a time: checks must not be what fills it up."""
-LOGIN = 64 * 1024
+LOGIN_BYTES = 64 * 1024
 """Bytes that may come back before a connection is ready."""
-ANSWER = 64 * 1024
+MAX_ANSWER_BYTES = 64 * 1024
 """Bytes that may come back of a question, unless it says otherwise."""
-LIFE = 64 * 1024
+MAX_SESSION_BYTES = 64 * 1024
 """A connection on which more came back in all is not kept: a driver remembers some of what it is told."""
 
 _JSON = frozenset({postgres_types.JSON})
@@ -44,16 +44,20 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 
-async def ask(link: OpenConnection, statement: str, parameters: Sequence[str] = ()) -> list[Row]:
+async def ask_rows(link: OpenConnection, statement: str, parameters: Sequence[str] = ()) -> list[Row]:
     """The first rows, at most two, of a query for numbers, truths or intervals. Raises Retryable, Permanent."""
-    return await _answered(link, Question(statement, tuple(parameters), postgres_types.NUMBERS, ANSWER))
+    return await _ask_in_time(link, Question(statement, tuple(parameters), postgres_types.NUMBERS, MAX_ANSWER_BYTES))
 
 
-async def ask_for(
-    link: OpenConnection, model: type[M], statement: str, parameters: Sequence[str] = (), longest: int = ANSWER
+async def ask_model(
+    link: OpenConnection,
+    model: type[M],
+    statement: str,
+    parameters: Sequence[str] = (),
+    longest: int = MAX_ANSWER_BYTES,
 ) -> M:
     """The only value of a query for JSON, as a model. Raises Retryable, Permanent."""
-    rows = await _answered(link, Question(statement, tuple(parameters), _JSON, longest))
+    rows = await _ask_in_time(link, Question(statement, tuple(parameters), _JSON, longest))
     with contextlib.suppress(ValidationError):
         if len(rows) == 1 and len(rows[0]) == 1 and isinstance(rows[0][0], bytes):
             return model.model_validate_json(rows[0][0])
@@ -67,26 +71,26 @@ class PostgresConnection:
 
     async def check(self, link: OpenConnection) -> None:
         """Log in and ask, as gates do."""
-        await ask(link, "select 1")
+        await ask_rows(link, "select 1")
 
     async def close(self) -> None:
         """Close every connection."""
-        await _shelf.aclose()
-        for task in tuple(_late):
+        await _database_pool.aclose()
+        for task in tuple(_late_tasks):
             task.cancel()
-        if _late:
-            await asyncio.wait(tuple(_late), timeout=1.0)
+        if _late_tasks:
+            await asyncio.wait(tuple(_late_tasks), timeout=1.0)
 
 
 class Database:
     """One database by one role: a few connections, kept."""
 
     def __init__(self, link: OpenConnection) -> None:
-        self._settings = settings_of(secret(link, link.config.url))
+        self._settings = settings_of(secret_value(link, link.config.url))
         self._trusted = link.config.superuser == "Allowed"
         self._timeout = link.timeout
         self._namespace = link.namespace
-        self._slots = asyncio.Semaphore(SESSIONS)
+        self._slots = asyncio.Semaphore(MAX_SESSIONS)
         self._idle: list[Session] = []
         self._closed = False
 
@@ -94,10 +98,10 @@ class Database:
         """One question in a transaction of its own; `deadline` is a time of the loop's clock."""
         async with self._slots:
             while self._idle:
-                rows = await self._asked(self._idle.pop(), question, deadline, kept=True)
+                rows = await self._ask_session(self._idle.pop(), question, deadline, kept=True)
                 if rows is not None:
                     return rows
-            rows = await self._asked(await self._connect(), question, deadline)
+            rows = await self._ask_session(await self._connect_first(), question, deadline)
             assert rows is not None
             return rows
 
@@ -107,7 +111,7 @@ class Database:
         while self._idle:
             await self._idle.pop().aclose()
 
-    async def _asked(
+    async def _ask_session(
         self, session: Session, question: Question, deadline: float, kept: bool = False
     ) -> list[Row] | None:
         """The rows; None where a connection broke that was kept, which says nothing about the database now."""
@@ -117,24 +121,24 @@ class Database:
         try:
             try:
                 column = await session.begin(question, left)
-            except (Failure, psycopg.Error) as error:
+            except (StatementFailed, psycopg.Error) as error:
                 if kept and postgres_errors.is_broken(error) and not session.relay.is_cut:
                     return None
                 raise
             rows = await session.finish(question, column)
-            reusable = not self._closed and session.relay.received <= LIFE
+            reusable = not self._closed and session.relay.received <= MAX_SESSION_BYTES
             return rows
-        except (Failure, psycopg.Error) as error:
-            problem = _cut(session.relay) or _failed(error, question.statement)
+        except (StatementFailed, psycopg.Error) as error:
+            problem = _error_of_cut(session.relay) or _error_of_statement(error, question.statement)
         finally:
-            meter.count(session.relay.received - before)
+            meter.add_received(session.relay.received - before)
             if reusable:
                 self._idle.append(session)
             else:
                 await session.aclose()
         raise problem
 
-    async def _connect(self) -> Session:
+    async def _connect_first(self) -> Session:
         """The first address that lets the role in. Raises Retryable, Permanent."""
         places = await places_of(self._settings, self._namespace)
         # one silent address of several must not use up the time of the others
@@ -151,64 +155,64 @@ class Database:
         raise problem
 
     async def _connect_to(self, place: Place, timeout: float) -> Session:
-        relay = Relay(LOGIN)
+        relay = Relay(LOGIN_BYTES)
         login = login_of(self._settings, self._namespace, relay)
         ready = False
         try:
-            session = await Session.connect(await relayed(self._settings, login, place, relay, timeout), relay)
+            session = await Session.connect(await relayed_settings(self._settings, login, place, relay, timeout), relay)
             if not self._trusted:
                 await session.check_role()
             ready = True
             return session
-        except (Failure, psycopg.Error) as error:
-            problem = _cut(relay) or relay.problem or _unconnected(error, relay)
+        except (StatementFailed, psycopg.Error) as error:
+            problem = _error_of_cut(relay) or relay.problem or _error_of_connecting(error, relay)
         finally:
-            meter.count(relay.received + relay.charged)
+            meter.add_received(relay.received + relay.charged)
             relay.close()
             if not ready:
                 relay.abort()
         raise problem
 
 
-async def _answered(link: OpenConnection, question: Question) -> list[Row]:
+async def _ask_in_time(link: OpenConnection, question: Question) -> list[Row]:
     problem: Retryable | Permanent
     try:
-        return await _within(link.timeout, _asked(link, question))
+        return await _run_within(link.timeout, _ask_database(link, question))
     except (Retryable, Permanent) as error:
         problem = error
     except TimeoutError:
         problem = Retryable(f"the database gave no answer within {link.timeout:g}s")
     # raised out here, so that no traceback leads from it to an error that holds a connection
-    raise said(problem, link)
+    raise hide_in_error(problem, link)
 
 
-async def _asked(link: OpenConnection, question: Question) -> list[Row]:
+async def _ask_database(link: OpenConnection, question: Question) -> list[Row]:
     deadline = asyncio.get_running_loop().time() + link.timeout
-    async with _shelf.lend(link.identity, lambda: Database(link), link.namespace) as database:
+    async with _database_pool.lend_client(link.identity, lambda: Database(link), link.namespace) as database:
         return await database.ask(question, deadline)
 
 
-def _cut(relay: Relay) -> Permanent | None:
+def _error_of_cut(relay: Relay) -> Permanent | None:
     if relay.is_cut:
         return Permanent(f"the database sent more than {relay.allowance // 1024} KiB for one answer and was cut off")
     return None
 
 
-def _failed(error: Failure | psycopg.Error, statement: str) -> Retryable | Permanent:
-    if isinstance(error, Failure):
-        return postgres_errors.failed(error, statement, len(DECLARE))
+def _error_of_statement(error: StatementFailed | psycopg.Error, statement: str) -> Retryable | Permanent:
+    if isinstance(error, StatementFailed):
+        return postgres_errors.error_of_statement(error, statement, len(DECLARE_PREFIX))
     return Retryable("the connection to the database broke off")
 
 
-def _unconnected(error: Failure | psycopg.Error, relay: Relay) -> Retryable | Permanent:
-    if isinstance(error, Failure):
-        return postgres_errors.failed(error, "", 0)
+def _error_of_connecting(error: StatementFailed | psycopg.Error, relay: Relay) -> Retryable | Permanent:
+    if isinstance(error, StatementFailed):
+        return postgres_errors.error_of_statement(error, "", 0)
     if relay.refused:
         return Retryable("cannot connect to the database: connection refused")
-    return postgres_errors.unconnected(error)
+    return postgres_errors.error_of_connecting(error)
 
 
-async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+async def _run_within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, if it comes in time. Raises TimeoutError, and lets it clean up behind our back."""
     task = asyncio.ensure_future(work)
     try:
@@ -219,15 +223,15 @@ async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     finally:
         if not task.done():
             task.cancel()
-            _late.add(task)
-            task.add_done_callback(_forget)
+            _late_tasks.add(task)
+            task.add_done_callback(_forget_late)
 
 
-def _forget(task: asyncio.Task[Any]) -> None:
-    _late.discard(task)
+def _forget_late(task: asyncio.Task[Any]) -> None:
+    _late_tasks.discard(task)
     if not task.cancelled():
         task.exception()
 
 
-_shelf: ClientPool[Database] = ClientPool()
-_late: set[asyncio.Task[Any]] = set()
+_database_pool: ClientPool[Database] = ClientPool()
+_late_tasks: set[asyncio.Task[Any]] = set()

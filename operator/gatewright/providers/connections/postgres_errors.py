@@ -61,7 +61,7 @@ _WORD = re.compile(r"\"[^\"]{1,63}\"|'[^']{0,63}'|[\w.$]{1,63}|\S")
 _SEVERAL = "multiple commands"
 
 
-def refusal(state: str, where: str = "") -> Retryable | Permanent:
+def error_of_state(state: str, where: str = "") -> Retryable | Permanent:
     """What a SQLSTATE means; `where` is a place in the statement (` at character 8 ("nowhere")`)."""
     if not _is_known(state):
         return Retryable(f"the database answered an error that is not PostgreSQL's own (a function's?){where}")
@@ -73,7 +73,7 @@ def refusal(state: str, where: str = "") -> Retryable | Permanent:
     return kind(f"the database answered {state} ({psycopg.errors.lookup(state).__name__}){where}")
 
 
-class Failure(Exception):
+class StatementFailed(Exception):
     """A statement that failed; nothing of what the server said of it is shown."""
 
     def __init__(self, state: str | None, position: str, text: str) -> None:
@@ -84,7 +84,7 @@ class Failure(Exception):
         self.text = text
 
     @classmethod
-    def of(cls, result: PGresult) -> Failure:
+    def of(cls, result: PGresult) -> StatementFailed:
         """What a result says that is none."""
         state, position, text = (
             (result.error_field(field) or b"").decode(errors="replace")
@@ -93,24 +93,24 @@ class Failure(Exception):
         return cls(state or None, position, text)
 
 
-def failed(error: Failure, statement: str, before: int) -> Retryable | Permanent:
+def error_of_statement(error: StatementFailed, statement: str, before: int) -> Retryable | Permanent:
     """What went wrong with a statement that was sent with so many characters before it."""
     if error.state is None:
         return Retryable("the connection to the database broke off")
-    where = _where(error.position, statement, before)
+    where = _describe_position(error.position, statement, before)
     if error.state == "42601" and not where and _SEVERAL in error.text:
         return Permanent("one statement only (42601)")
-    return refusal(error.state, where)
+    return error_of_state(error.state, where)
 
 
-def refused_login(error: bytes) -> Retryable | Permanent:
+def error_of_login(error: bytes) -> Retryable | Permanent:
     """What an ErrorResponse in place of a login means; `error` is its body: fields, each with a letter before it."""
     fields = {part[:1]: part[1:] for part in error.split(b"\0") if part}
-    found = refusal(fields.get(b"C", b"").decode("ascii", "replace"))
+    found = error_of_state(fields.get(b"C", b"").decode("ascii", "replace"))
     return type(found)(f"cannot connect to the database: {found}")
 
 
-def unconnected(error: psycopg.Error) -> Retryable | Permanent:
+def error_of_connecting(error: psycopg.Error) -> Retryable | Permanent:
     """What libpq says of a server that let the role in; it has no SQLSTATE for that, and words in its own language."""
     for words in ("session is read-only", "session is not read-only", "server is in hot standby", "not in hot standby"):
         if words in str(error):
@@ -118,7 +118,7 @@ def unconnected(error: psycopg.Error) -> Retryable | Permanent:
     return Retryable("cannot connect to the database")
 
 
-def is_broken(error: Failure | psycopg.Error) -> bool:
+def is_broken(error: StatementFailed | psycopg.Error) -> bool:
     """Whether the connection ended, rather than the statement."""
     return isinstance(error, psycopg.Error) or error.state is None or error.state.startswith(("080", "57P"))
 
@@ -130,7 +130,7 @@ def _is_known(state: str) -> bool:
         return False
 
 
-def _where(position: str, statement: str, before: int) -> str:
+def _describe_position(position: str, statement: str, before: int) -> str:
     """The position, which counts characters from 1, and the word of the statement that stands there."""
     if not position.isascii() or not position.isdigit() or len(position) > 6:
         return ""

@@ -34,7 +34,7 @@ from gatewright.providers.connections.relay import Side
 
 MOST_ITERATIONS = 200_000
 """Iterations of SCRAM that a server may ask for; PostgreSQL's own default is 4,096, the most of others some 120,000."""
-WORK = 16
+SCRAM_THREAD_TURNS = 16
 """What an iteration costs, in bytes that could have been read instead: 4,096 of them are as 64 KiB."""
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _CHECKS: Mapping[str, tls.Checks] = {
@@ -47,7 +47,7 @@ _CHECKS: Mapping[str, tls.Checks] = {
 
 _PROTOCOL = 3 << 16
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
-_LONGEST = 32 * 1024
+_MAX_MESSAGE_BYTES = 32 * 1024
 """Bytes of one message of a login: an error has some text."""
 _LOGGED_IN = b"R" + struct.pack("!ii", 8, 0)
 _OK, _CLEARTEXT, _MD5, _SASL, _CONTINUE, _FINAL = 0, 3, 5, 10, 11, 12
@@ -82,16 +82,16 @@ class Login:
 
     async def open(self, host: str, driver: Side, server: Side) -> None:
         """Log in at the server, for the driver that waits. Raises Retryable, Permanent, OSError."""
-        startup = await self._startup(driver)
-        await self._secure(server, host)
+        startup = await self._startup_message(driver)
+        await self._start_tls(server, host)
         server.write(startup)
-        await _Talk(self, server).run()
-        driver.write(_LOGGED_IN + await _until_ready(server))
+        await _LoginExchange(self, server).run()
+        driver.write(_LOGGED_IN + await _read_until_ready(server))
 
-    async def _startup(self, driver: Side) -> bytes:
+    async def _startup_message(self, driver: Side) -> bytes:
         """What libpq begins with, by the role in place of the token."""
         (size,) = struct.unpack("!i", await driver.read(4))
-        if not 8 <= size <= _LONGEST:
+        if not 8 <= size <= _MAX_MESSAGE_BYTES:
             raise ConnectionRefusedError("not our driver")
         body = await driver.read(size - 4)
         words = body[4:].rstrip(b"\0").split(b"\0")
@@ -102,7 +102,7 @@ class Login:
         pairs = b"".join(b"%b\0%b\0" % pair for pair in settings.items())
         return struct.pack("!ii", len(pairs) + 9, _PROTOCOL) + pairs + b"\0"
 
-    async def _secure(self, server: Side, host: str) -> None:
+    async def _start_tls(self, server: Side, host: str) -> None:
         if self.sslmode == "disable":
             return
         if not self.direct:
@@ -116,7 +116,7 @@ class Login:
                 raise Retryable(_STRANGE)
         problem = ""
         try:
-            await server.secure(tls.context("postgresql", checks=_CHECKS[self.sslmode]), host)
+            await server.secure(tls.client_context("postgresql", checks=_CHECKS[self.sslmode]), host)
         except ssl.SSLCertVerificationError as error:
             is_other = error.verify_code in (_OTHER_HOST, _OTHER_ADDRESS)
             problem = "the certificate is for another host" if is_other else "the certificate is not trusted"
@@ -127,7 +127,7 @@ class Login:
             raise Permanent(problem)
 
 
-class _Talk:
+class _LoginExchange:
     """What is said from the startup until the server lets the role in."""
 
     def __init__(self, login: Login, server: Side) -> None:
@@ -141,9 +141,9 @@ class _Talk:
     async def run(self) -> None:
         """Raises Retryable, Permanent, OSError."""
         while True:
-            kind, body = await _message(self._server)
+            kind, body = await _read_message(self._server)
             if kind == b"E":
-                raise postgres_errors.refused_login(body)
+                raise postgres_errors.error_of_login(body)
             if kind == b"N":
                 continue
             if kind != b"R" or len(body) < 4:
@@ -151,34 +151,34 @@ class _Talk:
             (code,) = struct.unpack_from("!i", body)
             if code == _OK:
                 break
-            await self._answer(code, body[4:])
+            await self._answer_request(code, body[4:])
         if not self._is_proven:
             raise Permanent("the server let the role in without having shown that it knows its password")
         if self._login.channel_binding == "require" and not self._is_bound:
             raise Permanent(_IS_NOT_BOUND)
 
-    async def _answer(self, code: int, data: bytes) -> None:
+    async def _answer_request(self, code: int, data: bytes) -> None:
         if self._login.channel_binding == "require" and code in (_CLEARTEXT, _MD5):
             raise Permanent(_IS_NOT_BOUND)
         if code in (_CLEARTEXT, _MD5, _SASL) and not self._login.password:
             raise Permanent("a password is needed, and the URL has none")
         if code == _CLEARTEXT:
-            self._say(self._login.password.encode() + b"\0")
+            self._send_password(self._login.password.encode() + b"\0")
         elif code == _MD5 and len(data) == 4:
-            self._say(_md5(self._login.user.encode(), self._login.password.encode(), data))
+            self._send_password(_md5_password(self._login.user.encode(), self._login.password.encode(), data))
         elif code == _SASL and self._client is None:
-            self._begin(data)
+            self._begin_scram(data)
         elif code == _CONTINUE and self._client is not None:
-            await self._go_on(self._client, data)
+            await self._continue_scram(self._client, data)
         elif code == _FINAL and self._client is not None:
-            _tell(self._client.set_server_final, data)
+            _tell_scram(self._client.set_server_final, data)
             self._is_proven = True
         elif code in (_MD5, _SASL, _CONTINUE, _FINAL):
             raise Retryable(_STRANGE)
         else:
             raise Permanent(f"the server wants a login of kind {code}; give the role a password (scram-sha-256)")
 
-    def _begin(self, data: bytes) -> None:
+    def _begin_scram(self, data: bytes) -> None:
         offered = {name.decode("ascii", "replace") for name in data.split(b"\0") if name}
         client = None if self._login.channel_binding == "disable" else self._client_by(offered, self._server.secured)
         if self._login.channel_binding == "require" and (client is None or client.mechanism_name != _BOUND):
@@ -193,7 +193,7 @@ class _Talk:
             )
         self._client, self._is_bound, self._is_proven = client, client.mechanism_name == _BOUND, False
         first = client.get_client_first().encode()
-        self._say(client.mechanism_name.encode() + b"\0" + struct.pack("!i", len(first)) + first)
+        self._send_password(client.mechanism_name.encode() + b"\0" + struct.pack("!i", len(first)) + first)
 
     def _client_by(self, offered: set[str], secured: ssl.SSLObject | None) -> ScramClient | None:
         usable = [name for name in (_BOUND, _SCRAM) if name in offered and (secured or name != _BOUND)]
@@ -203,27 +203,27 @@ class _Talk:
         except (ScramException, ValueError, LookupError, TypeError):
             return None
 
-    async def _go_on(self, client: ScramClient, data: bytes) -> None:
-        _tell(client.set_server_first, data)
+    async def _continue_scram(self, client: ScramClient, data: bytes) -> None:
+        _tell_scram(client.set_server_first, data)
         asked = int(client.iterations)
         if asked > MOST_ITERATIONS:
             raise Permanent(
                 f"the server wants {asked:,} iterations of SCRAM, and at most {MOST_ITERATIONS:,} are made; "
                 "set scram_iterations lower and give the role its password again"
             )
-        self._login.charge(asked * WORK)
+        self._login.charge(asked * SCRAM_THREAD_TURNS)
         turn = _turns.get(self._login.namespace)
         if turn is None:
             turn = _turns[self._login.namespace] = asyncio.Semaphore(1)
         async with turn:
             final = await asyncio.get_running_loop().run_in_executor(_threads, client.get_client_final)
-        self._say(final.encode())
+        self._send_password(final.encode())
 
-    def _say(self, body: bytes) -> None:
+    def _send_password(self, body: bytes) -> None:
         self._server.write(b"p" + struct.pack("!i", len(body) + 4) + body)
 
 
-def _tell(tell: Callable[[str], None], data: bytes) -> None:
+def _tell_scram(tell: Callable[[str], None], data: bytes) -> None:
     """Tell SCRAM what the server says of it; whatever cannot be read there is the server's fault. Raises Permanent."""
     try:
         tell(data.decode())
@@ -236,14 +236,14 @@ def _tell(tell: Callable[[str], None], data: bytes) -> None:
     )
 
 
-async def _until_ready(server: Side) -> bytes:
+async def _read_until_ready(server: Side) -> bytes:
     """What a server says between letting the role in and waiting for a question: settings, and whether there is such a
     database at all. Raises Retryable, Permanent, OSError."""
     said = bytearray()
     while True:
-        kind, body = await _message(server)
+        kind, body = await _read_message(server)
         if kind == b"E":
-            raise postgres_errors.refused_login(body)
+            raise postgres_errors.error_of_login(body)
         if kind not in (b"S", b"K", b"N", b"Z"):
             raise Retryable(_STRANGE)
         said += kind + struct.pack("!i", len(body) + 4) + body
@@ -251,13 +251,13 @@ async def _until_ready(server: Side) -> bytes:
             return bytes(said)
 
 
-async def _message(server: Side) -> tuple[bytes, bytes]:
+async def _read_message(server: Side) -> tuple[bytes, bytes]:
     kind, size = struct.unpack("!ci", await server.read(5))
-    if not 4 <= size <= _LONGEST:
+    if not 4 <= size <= _MAX_MESSAGE_BYTES:
         raise Retryable(_STRANGE)
     return kind, await server.read(size - 4)
 
 
-def _md5(user: bytes, password: bytes, salt: bytes) -> bytes:
+def _md5_password(user: bytes, password: bytes, salt: bytes) -> bytes:
     inner = hashlib.md5(password + user, usedforsecurity=False).hexdigest().encode()
     return b"md5" + hashlib.md5(inner + salt, usedforsecurity=False).hexdigest().encode() + b"\0"

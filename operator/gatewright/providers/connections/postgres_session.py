@@ -25,17 +25,17 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from gatewright.ports import Permanent
 from gatewright.providers.connections import postgres_types
-from gatewright.providers.connections.postgres_errors import Failure
+from gatewright.providers.connections.postgres_errors import StatementFailed
 from gatewright.providers.connections.postgres_types import Value
 from gatewright.providers.connections.relay import Relay
 
-ENOUGH = 2
+MAX_ROWS = 2
 """Rows that are read; the second tells that there are several."""
-MARGIN = 0.25
+TIMEOUT_MARGIN_S = 0.25
 """Seconds of a question's time that are left for the way back."""
-DECLARE = "DECLARE gatewright NO SCROLL CURSOR FOR "
+DECLARE_PREFIX = "DECLARE gatewright NO SCROLL CURSOR FOR "
 
-_FETCH = f"FETCH {ENOUGH} FROM gatewright".encode()
+_FETCH = f"FETCH {MAX_ROWS} FROM gatewright".encode()
 _CURSOR = b"gatewright"
 # a member need not have inherited what a role may do: set_config('role', ...) stands in a query too
 _POWERS = b"""
@@ -85,9 +85,11 @@ class Session:
 
     async def check_role(self) -> None:
         """Refuse a role that may do more than a rollback can undo. Raises Permanent, Failure."""
-        self._send(_POWERS)
+        self._send_statement(_POWERS)
         self._libpq.pipeline_sync()
-        powers = [value for row in _rows((await self._results(1))[0], {postgres_types.BOOLEAN}) for value in row]
+        powers = [
+            value for row in _rows_of((await self._read_results(1))[0], {postgres_types.BOOLEAN}) for value in row
+        ]
         if len(powers) != len(_WORDS):
             raise Permanent("the database does not say what its role may do")
         found = [words for words, has in zip(_WORDS, powers, strict=True) if has is not False]
@@ -102,13 +104,15 @@ class Session:
         that there are. Raises Permanent, Failure, psycopg.Error."""
         self.relay.allow(question.longest)
         # the server ends a statement before we walk away from it, and says so
-        limit = max(left / 2, left - MARGIN)
-        self._send(b"BEGIN READ ONLY")
-        self._send(f"SET LOCAL statement_timeout = {max(1, int(limit * 1000))}".encode())
-        self._send(_bytes(DECLARE + question.statement), [_bytes(text) for text in question.parameters])
+        limit = max(left / 2, left - TIMEOUT_MARGIN_S)
+        self._send_statement(b"BEGIN READ ONLY")
+        self._send_statement(f"SET LOCAL statement_timeout = {max(1, int(limit * 1000))}".encode())
+        self._send_statement(
+            _to_bytes(DECLARE_PREFIX + question.statement), [_to_bytes(text) for text in question.parameters]
+        )
         self._libpq.send_describe_portal(_CURSOR)
         self._libpq.pipeline_sync()
-        columns = (await self._results(4))[3]
+        columns = (await self._read_results(4))[3]
         if columns.nfields != 1:
             raise Permanent(f"{columns.nfields} columns; select one value")
         column = columns.ftype(0)
@@ -118,31 +122,31 @@ class Session:
 
     async def finish(self, question: Question, column: int) -> list[Row]:
         """Fetch the first rows, and go back to where it was. Raises Permanent, Failure, psycopg.Error."""
-        self._send(_FETCH, binary=postgres_types.is_sent_binary(column))
-        self._send(b"ROLLBACK")
+        self._send_statement(_FETCH, binary=postgres_types.is_sent_binary(column))
+        self._send_statement(b"ROLLBACK")
         self._libpq.pipeline_sync()
-        self._send(b"DISCARD ALL")
+        self._send_statement(b"DISCARD ALL")
         self._libpq.pipeline_sync()
-        rows = (await self._results(2))[0]
-        await self._results(1)
-        return _rows(rows, question.types)
+        rows = (await self._read_results(2))[0]
+        await self._read_results(1)
+        return _rows_of(rows, question.types)
 
     async def aclose(self) -> None:
         """Close it."""
         await self._driver.close()
 
-    def _send(self, statement: bytes, parameters: Sequence[bytes] = (), binary: bool = False) -> None:
+    def _send_statement(self, statement: bytes, parameters: Sequence[bytes] = (), binary: bool = False) -> None:
         form = pq.Format.BINARY if binary else pq.Format.TEXT
         self._libpq.send_query_params(statement, list(parameters) or None, result_format=form)
 
-    async def _results(self, count: int) -> list[PGresult]:
+    async def _read_results(self, count: int) -> list[PGresult]:
         """What so many statements and the end behind them gave. Raises Failure for the first that failed."""
         while self._libpq.flush():
-            await self._ready(asyncio.get_running_loop().add_writer, asyncio.get_running_loop().remove_writer)
+            await self._wait_for_socket(asyncio.get_running_loop().add_writer, asyncio.get_running_loop().remove_writer)
         found: list[PGresult] = []
         ended = False
         while True:
-            result = await self._next()
+            result = await self._next_result()
             if result is None and not ended:
                 ended = True  # a statement did; the next result is another one's
                 continue
@@ -150,47 +154,47 @@ class Session:
                 raise Permanent(_STRANGE)
             ended = False
             if result.status not in _DONE:
-                raise Failure.of(result)
+                raise StatementFailed.of(result)
             if (result.status == pq.ExecStatus.PIPELINE_SYNC) != (len(found) == count):
                 raise Permanent(_STRANGE)
             if len(found) == count:
                 return found
             found.append(result)
 
-    async def _next(self) -> PGresult | None:
+    async def _next_result(self) -> PGresult | None:
         loop = asyncio.get_running_loop()
         while self._libpq.is_busy():
-            await self._ready(loop.add_reader, loop.remove_reader)
+            await self._wait_for_socket(loop.add_reader, loop.remove_reader)
             self._libpq.consume_input()
         return self._libpq.get_result()
 
-    async def _ready(self, add: Callable[..., Any], remove: Callable[[int], Any]) -> None:
+    async def _wait_for_socket(self, add: Callable[..., Any], remove: Callable[[int], Any]) -> None:
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         descriptor = self._libpq.socket
-        add(descriptor, _set, ready)
+        add(descriptor, _set_ready, ready)
         try:
             await ready
         finally:
             remove(descriptor)
 
 
-def _set(ready: asyncio.Future[None]) -> None:
+def _set_ready(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)
 
 
-def _bytes(text: str) -> bytes:
+def _to_bytes(text: str) -> bytes:
     """What libpq is told, which ends a text at its first NUL. Raises Permanent."""
     if "\0" in text:
         raise Permanent("the statement or a parameter holds a NUL character, which PostgreSQL does not know")
     return text.encode(errors="replace")
 
 
-def _rows(result: PGresult, types: set[int] | frozenset[int]) -> list[Row]:
+def _rows_of(result: PGresult, types: set[int] | frozenset[int]) -> list[Row]:
     columns = [result.ftype(index) for index in range(result.nfields)]
     if any(column not in types for column in columns):
         raise Permanent(_STRANGE)
     return [
-        tuple(postgres_types.read(oid, result.get_value(row, index)) for index, oid in enumerate(columns))
-        for row in range(min(ENOUGH, result.ntuples))
+        tuple(postgres_types.read_value(oid, result.get_value(row, index)) for index, oid in enumerate(columns))
+        for row in range(min(MAX_ROWS, result.ntuples))
     ]

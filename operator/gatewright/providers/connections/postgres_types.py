@@ -45,20 +45,20 @@ def name_of(oid: int) -> str:
     return f"{info.name}[]" if info.array_oid == oid else info.name
 
 
-def read(oid: int, data: bytes | None) -> Value:
+def read_value(oid: int, data: bytes | None) -> Value:
     """The value of one of the types above, sent in its format. Raises Permanent."""
     if data is None or oid == JSON:
         return data
     if oid == BOOLEAN and data in (b"t", b"f"):
         return data == b"t"
     if oid == INTERVAL and len(data) == _INTERVAL.size:
-        return _seconds(*_INTERVAL.unpack(data))
+        return _interval_seconds(*_INTERVAL.unpack(data))
     if oid in _DECIMAL and _NUMBER.fullmatch(data):
         return float(data)
     raise Permanent(f"what the database sends is no {name_of(oid)}")
 
 
-def _seconds(microseconds: int, days: int, months: int) -> float:
+def _interval_seconds(microseconds: int, days: int, months: int) -> float:
     if (microseconds, days, months) in _ENDLESS:
         return math.copysign(math.inf, microseconds)
     # as PostgreSQL counts: 14 months are a year and two months, and -14 the same below zero

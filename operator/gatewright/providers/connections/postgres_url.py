@@ -18,7 +18,7 @@ from gatewright.core.text import foreign
 from gatewright.ports import Permanent
 from gatewright.providers.connections import addresses
 from gatewright.providers.connections.postgres_login import SSLMODES, Login
-from gatewright.providers.connections.relay import Relay, Way
+from gatewright.providers.connections.relay import Relay, RelayRoute
 
 MOST_HOSTS = 8
 MOST_PLACES = 16
@@ -98,7 +98,7 @@ async def places_of(settings: Mapping[str, str], namespace: str) -> list[Place]:
     found = [
         Place(host, address, int(port))
         for host, port in zip(hosts, ports, strict=True)
-        for address in await addresses.resolve(host, namespace, int(port))
+        for address in await addresses.resolve_host(host, namespace, int(port))
     ]
     return found[:MOST_PLACES]
 
@@ -116,12 +116,14 @@ def login_of(settings: Mapping[str, str], namespace: str, relay: Relay) -> Login
     )
 
 
-async def relayed(
+async def relayed_settings(
     settings: Mapping[str, str], login: Login, place: Place, relay: Relay, timeout: float
 ) -> dict[str, str]:
     """What libpq is told: the relay's port in place of the address, and no secret. `timeout` is for connecting and the
     login, in seconds."""
-    host, port = await relay.lead_to(Way(place.address, place.port, timeout, functools.partial(login.open, place.host)))
+    host, port = await relay.lead_to(
+        RelayRoute(place.address, place.port, timeout, functools.partial(login.open, place.host))
+    )
     told = {name: value for name, value in settings.items() if name in _LIBPQ}
     own = {"user": login.token, "host": host, "hostaddr": host, "port": str(port)}
     return {**told, **own, "sslmode": "disable", "gssencmode": "disable"}

@@ -18,9 +18,9 @@ from gatewright.api.connection import HttpAccess
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.secrets import hide_secrets
 
-_MOST = 4096
+_MAX_ERROR_LENGTH = 4096
 """Characters of an error that are looked at."""
 _PLACE = re.compile(r"\b([0-9]{1,5}):([0-9]{1,5}): parse error")
 _KNOWN = (
@@ -36,7 +36,7 @@ _KNOWN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class QueryResult:
     """A successful answer; `warning` is set where it may be partial."""
 
     kind: str
@@ -44,7 +44,7 @@ class Result:
     warning: str = ""
 
 
-async def query(link: OpenConnection, path: str, form: Mapping[str, str]) -> Result:
+async def run_query(link: OpenConnection, path: str, form: Mapping[str, str]) -> QueryResult:
     """Ask `/api/v1/query` or `/api/v1/query_range`. Raises Retryable, Permanent."""
     # a little less than the link's own time, so that Prometheus itself says which query was too slow
     limit = f"{max(1, int(link.timeout * 900))}ms"
@@ -58,8 +58,8 @@ async def query(link: OpenConnection, path: str, form: Mapping[str, str]) -> Res
     if not isinstance(answer, dict) or answer.get("status") not in ("success", "error"):
         raise Permanent(f"{reply.where}: this is not the Prometheus API")
     if answer["status"] == "error":
-        raise _failure(link, reply, answer)
-    return _result(reply, answer)
+        raise _error_of_failure(link, reply, answer)
+    return _result_of(reply, answer)
 
 
 class PrometheusConnection:
@@ -69,7 +69,7 @@ class PrometheusConnection:
 
     async def check(self, link: OpenConnection) -> None:
         """Ask the cheapest question there is, by the way that gates ask theirs."""
-        result = await query(link, "/api/v1/query", {"query": "vector(1)"})
+        result = await run_query(link, "/api/v1/query", {"query": "vector(1)"})
         if result.kind != "vector" or not result.value:
             raise Permanent("vector(1) has no answer; this is not a Prometheus")
 
@@ -82,20 +82,25 @@ def _is_json(reply: client.Reply) -> bool:
     return "json" in reply.headers.get("content-type", "")
 
 
-def _failure(link: OpenConnection, reply: client.Reply, answer: Mapping[str, Any]) -> Retryable | Permanent:
-    kind, text = foreign.to_plain_word(answer.get("errorType")) or "error", str(answer.get("error", ""))[:_MOST]
+def _error_of_failure(link: OpenConnection, reply: client.Reply, answer: Mapping[str, Any]) -> Retryable | Permanent:
+    kind, text = (
+        foreign.to_plain_word(answer.get("errorType")) or "error",
+        str(answer.get("error", ""))[:_MAX_ERROR_LENGTH],
+    )
     meant = next((f": {words}" for words in _KNOWN if words in text), "")
     if reply.status < 500 and kind == "bad_data":
         place = _PLACE.search(text)
         at = f" at line {place[1]}, character {place[2]}" if place is not None else ""
         return Permanent(f"the query is refused{at}{meant}")
-    return Retryable(hide(f"{reply.where}: {kind}{meant}", link))
+    return Retryable(hide_secrets(f"{reply.where}: {kind}{meant}", link))
 
 
-def _result(reply: client.Reply, answer: Mapping[str, Any]) -> Result:
+def _result_of(reply: client.Reply, answer: Mapping[str, Any]) -> QueryResult:
     data = answer.get("data")
     if not isinstance(data, dict) or not isinstance(data.get("resultType"), str) or "result" not in data:
         raise Permanent(f"{reply.where}: this is not the Prometheus API")
     warnings = answer.get("warnings") or []
     count = len(warnings) if isinstance(warnings, list) else 1
-    return Result(data["resultType"], data["result"], f"{count} warning{'s' if count > 1 else ''}" if count else "")
+    return QueryResult(
+        data["resultType"], data["result"], f"{count} warning{'s' if count > 1 else ''}" if count else ""
+    )

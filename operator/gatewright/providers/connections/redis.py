@@ -28,11 +28,11 @@ from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import addresses, meter, pace, permit, tls
 from gatewright.providers.connections.client_pool import ClientPool
-from gatewright.providers.connections.secrets import said, secret
+from gatewright.providers.connections.secrets import hide_in_error, secret_value
 
-LARGEST = 1024 * 1024
+MAX_ANSWER_BYTES = 1024 * 1024
 """Bytes of the largest answer that is read."""
-INFO = 64 * 1024
+MAX_INFO_BYTES = 64 * 1024
 """Characters of the longest INFO that is read."""
 _ELEMENT = 64
 """Bytes that an element of a list counts for at least: that is what it costs here, and reading it takes time."""
@@ -40,7 +40,7 @@ _LINE_COST = 128
 """Bytes that could be received in the time that an element takes here."""
 _TURN = 128
 """Elements that are read before everything else has its turn."""
-_DEEPEST = 4
+_MAX_DEPTH = 4
 """Lists within lists."""
 _INTEGER = re.compile(rb"-?\d{1,19}")
 _CODE = re.compile(r"[A-Z]{2,20}")
@@ -79,7 +79,7 @@ _ERRORS: Mapping[str, tuple[type[Retryable | Permanent], str]] = {
 """What the words after ERR mean; the first that fits."""
 
 
-class Run(Protocol):
+class RunCommand(Protocol):
     """Sends one command to a Redis, whichever way leads there."""
 
     async def __call__(self, link: OpenConnection, *command: str | bytes) -> Any:
@@ -101,19 +101,19 @@ class RedisConnection:
 
     async def check(self, link: OpenConnection) -> None:
         """Log in and ask."""
-        if await run(link, "PING") != b"PONG":
+        if await run_command(link, "PING") != b"PONG":
             raise Permanent("PING is not answered by PONG; this is not a Redis")
 
     async def close(self) -> None:
         """Close every connection."""
         addresses.close()
-        await _shelf.aclose()
+        await _server_pool.aclose()
 
 
-async def run(link: OpenConnection, *command: str | bytes) -> Any:
+async def run_command(link: OpenConnection, *command: str | bytes) -> Any:
     """Send one command that may be sent twice. Text comes back as bytes. Raises Retryable, Permanent."""
     with await pace.PACE.admit(link.namespace) as account:
-        permit.require()
+        permit.require_permit()
         count = meter.counter()
 
         def charge(size: int) -> None:
@@ -128,7 +128,7 @@ async def _run(link: OpenConnection, command: tuple[str | bytes, ...], charge: C
     try:
         async with (
             asyncio.timeout(link.timeout),
-            _shelf.lend(link.identity, lambda: Server(link), link.namespace) as server,
+            _server_pool.lend_client(link.identity, lambda: RedisServer(link), link.namespace) as server,
         ):
             return await server.run(command, charge)
     except (Retryable, Permanent) as error:
@@ -136,10 +136,10 @@ async def _run(link: OpenConnection, command: tuple[str | bytes, ...], charge: C
     except TimeoutError:
         problem = Retryable(f"the Redis gave no answer within {link.timeout:g}s")
     # raised out here, so that no traceback leads from it to an error that holds a command
-    raise said(problem, link)
+    raise hide_in_error(problem, link)
 
 
-def refusal(text: str) -> Retryable | Permanent:
+def error_of_refusal(text: str) -> Retryable | Permanent:
     """What an error of the server means, by its code; nothing of its text is repeated."""
     code = text.partition(" ")[0]
     if code == "ERR":
@@ -153,15 +153,15 @@ def refusal(text: str) -> Retryable | Permanent:
     return Retryable(f"the Redis answered an error ({code if _CODE.fullmatch(code) else 'without a code'})")
 
 
-class Server:
+class RedisServer:
     """One Redis by one user: one connection, kept, used by one command at a time."""
 
     def __init__(self, link: OpenConnection) -> None:
-        self._place = _place(secret(link, link.config.url))
+        self._place = _place_of(secret_value(link, link.config.url))
         self._namespace = link.namespace
         self._timeout = link.timeout
         self._turn = asyncio.Lock()
-        self._open: _Wire | None = None
+        self._open: _RespConnection | None = None
         self._closed = False
 
     async def run(self, command: tuple[str | bytes, ...], charge: Callable[[int], None]) -> Any:
@@ -171,9 +171,9 @@ class Server:
             if kept is not None:
                 kept.reader.charge = charge
                 with contextlib.suppress(_Broken):
-                    return await self._asked(kept, command)
+                    return await self._ask_once(kept, command)
             try:
-                return await self._asked(await self._connected(charge), command)
+                return await self._ask_once(await self._connect_and_greet(charge), command)
             except _Broken as error:
                 problem = Retryable(str(error))
             raise problem
@@ -185,7 +185,7 @@ class Server:
         if kept is not None:
             await kept.aclose()
 
-    async def _asked(self, wire: _Wire, command: tuple[str | bytes, ...]) -> Any:
+    async def _ask_once(self, wire: _RespConnection, command: tuple[str | bytes, ...]) -> Any:
         try:
             answer = await wire.ask(command)
             self._open = None if self._closed else wire
@@ -193,11 +193,11 @@ class Server:
             if self._open is not wire:
                 wire.abort()
         if isinstance(answer, _Refused):
-            raise refusal(answer.text)
+            raise error_of_refusal(answer.text)
         return answer
 
-    async def _connected(self, charge: Callable[[int], None]) -> _Wire:
-        wire = await _connect(self._place, self._namespace, self._timeout, charge)
+    async def _connect_and_greet(self, charge: Callable[[int], None]) -> _RespConnection:
+        wire = await _connect_first(self._place, self._namespace, self._timeout, charge)
         place = self._place
         greeting: list[tuple[str | bytes, ...]] = []
         if place.password:
@@ -208,7 +208,7 @@ class Server:
             for command in greeting:
                 answer = await wire.ask(command)
                 if isinstance(answer, _Refused):
-                    raise refusal(answer.text)
+                    raise error_of_refusal(answer.text)
         except BaseException:
             wire.abort()
             raise
@@ -251,7 +251,7 @@ class _Reader(asyncio.StreamReader):
         super().feed_data(data)
 
 
-class _Wire:
+class _RespConnection:
     """A connection, and the protocol on it. After any exception it is of no more use."""
 
     def __init__(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
@@ -262,11 +262,11 @@ class _Wire:
 
     async def ask(self, command: tuple[str | bytes, ...]) -> Any:
         """Send a command and read its answer, which may be a `_Refused`."""
-        self._left = LARGEST
+        self._left = MAX_ANSWER_BYTES
         try:
-            self._writer.write(_packed(command))
+            self._writer.write(_pack_command(command))
             await self._writer.drain()
-            return await self._answer(0)
+            return await self._read_answer(0)
         except (OSError, asyncio.IncompleteReadError):
             pass
         raise _Broken("the connection to the Redis broke off")
@@ -281,14 +281,14 @@ class _Wire:
         """Drop it, whatever it was doing."""
         self._writer.transport.abort()
 
-    async def _answer(self, depth: int) -> Any:
-        line = await self._line()
+    async def _read_answer(self, depth: int) -> Any:
+        line = await self._read_line()
         kind, rest = line[:1], line[1:]
         if kind == b"+":
             return rest
         if kind == b"-":
             return _Refused(rest.decode(errors="replace"))
-        if kind not in (b":", b"$", b"*") or not _INTEGER.fullmatch(rest) or depth > _DEEPEST:
+        if kind not in (b":", b"$", b"*") or not _INTEGER.fullmatch(rest) or depth > _MAX_DEPTH:
             raise Permanent("what answers is not a Redis: it does not keep to the protocol")
         number = int(rest)
         if kind == b":":
@@ -296,18 +296,18 @@ class _Wire:
         if number < 0:
             return None
         if kind == b"$":
-            return (await self._exactly(number + 2))[:-2]
-        self._take(_ELEMENT * number)
-        return [await self._answer(depth + 1) for _ in range(number)]
+            return (await self._read_exactly(number + 2))[:-2]
+        self._count_bytes(_ELEMENT * number)
+        return [await self._read_answer(depth + 1) for _ in range(number)]
 
-    async def _line(self) -> bytes:
+    async def _read_line(self) -> bytes:
         try:
             line = await self.reader.readuntil(b"\r\n")
         except asyncio.LimitOverrunError:
             line = b""
         if not line:
             raise Permanent("what answers is not a Redis: it does not keep to the protocol")
-        self._take(len(line))
+        self._count_bytes(len(line))
         self._lines += 1
         if not self._lines % _TURN:
             self.reader.charge(_LINE_COST * _TURN)
@@ -315,40 +315,42 @@ class _Wire:
             await asyncio.sleep(0)
         return line[:-2]
 
-    async def _exactly(self, length: int) -> bytes:
-        self._take(length)
+    async def _read_exactly(self, length: int) -> bytes:
+        self._count_bytes(length)
         return await self.reader.readexactly(length)
 
-    def _take(self, length: int) -> None:
+    def _count_bytes(self, length: int) -> None:
         self._left -= length
         if self._left < 0:
-            raise Permanent(f"the Redis: the answer is larger than {LARGEST // 1024 // 1024} MiB")
+            raise Permanent(f"the Redis: the answer is larger than {MAX_ANSWER_BYTES // 1024 // 1024} MiB")
 
 
-async def _connect(place: _Place, namespace: str, timeout: float, charge: Callable[[int], None]) -> _Wire:
+async def _connect_first(
+    place: _Place, namespace: str, timeout: float, charge: Callable[[int], None]
+) -> _RespConnection:
     """To one of the checked addresses; the name goes on only into TLS. Raises Retryable, Permanent."""
-    trust, name = (tls.context(), place.host) if place.tls else (None, None)
+    trust, name = (tls.client_context(), place.host) if place.tls else (None, None)
     problem: Retryable | Permanent = Retryable("cannot connect to the Redis")
-    found = await addresses.resolve(place.host, namespace, place.port)
+    found = await addresses.resolve_host(place.host, namespace, place.port)
     for address in found:
         try:
             # one silent address of several must not use up the time of the others
             async with asyncio.timeout(timeout / len(found)):
                 return await _opened(address, place.port, charge, ssl=trust, server_hostname=name)
         except OSError as error:
-            problem = _unconnected(error)
+            problem = _error_of_connecting(error)
     raise problem
 
 
-async def _opened(address: str, port: int, charge: Callable[[int], None], **options: Any) -> _Wire:
+async def _opened(address: str, port: int, charge: Callable[[int], None], **options: Any) -> _RespConnection:
     loop = asyncio.get_running_loop()
     reader = _Reader(charge)
     protocol = asyncio.StreamReaderProtocol(reader)
     transport, _ = await loop.create_connection(lambda: protocol, address, port, **options)
-    return _Wire(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+    return _RespConnection(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
 
-def _unconnected(error: Exception) -> Retryable | Permanent:
+def _error_of_connecting(error: Exception) -> Retryable | Permanent:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Permanent(f"the Redis: its certificate is not trusted ({error.verify_message})")
     if isinstance(error, ssl.SSLError):
@@ -358,14 +360,14 @@ def _unconnected(error: Exception) -> Retryable | Permanent:
     return Retryable("cannot connect to the Redis")
 
 
-def _packed(command: tuple[str | bytes, ...]) -> bytes:
+def _pack_command(command: tuple[str | bytes, ...]) -> bytes:
     parts = [part.encode() if isinstance(part, str) else part for part in command]
     return b"".join((b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)))
 
 
-def _place(url: str) -> _Place:
+def _place_of(url: str) -> _Place:
     """What the URL says; nothing of it is repeated where it cannot be read."""
-    found = _split(url)
+    found = _split_url(url)
     if found is None or found.query or found.fragment or not re.fullmatch(r"/?|/\d{1,5}", found.path):
         raise Permanent(f"the Secret's URL cannot be read ({_TRY})")
     if not found.hostname:
@@ -383,7 +385,7 @@ def _place(url: str) -> _Place:
     )
 
 
-def _split(url: str) -> SplitResult | None:
+def _split_url(url: str) -> SplitResult | None:
     if not url.startswith(("redis://", "rediss://")):
         raise Permanent(f"the Secret holds no URL of a Redis ({_TRY})")
     try:
@@ -397,19 +399,19 @@ def _split(url: str) -> SplitResult | None:
 def info_of(answer: Any) -> dict[str, str]:
     """The fields of an INFO, of all its sections. Raises Permanent."""
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
-    if isinstance(text, str) and len(text) > INFO:
-        raise Permanent(f"INFO is longer than {INFO // 1024} KiB")
-    found = dict(_fields(text)) if isinstance(text, str) else {}
+    if isinstance(text, str) and len(text) > MAX_INFO_BYTES:
+        raise Permanent(f"INFO is longer than {MAX_INFO_BYTES // 1024} KiB")
+    found = dict(_info_fields(text)) if isinstance(text, str) else {}
     if not found:
         raise Permanent("INFO is answered by something else")
     return found
 
 
-def _fields(text: str) -> Iterator[tuple[str, str]]:
+def _info_fields(text: str) -> Iterator[tuple[str, str]]:
     for line in text.splitlines():
         name, colon, value = line.partition(":")
         if colon and not line.startswith("#"):
             yield name.strip(), value.strip()
 
 
-_shelf: ClientPool[Server] = ClientPool()
+_server_pool: ClientPool[RedisServer] = ClientPool()

@@ -27,7 +27,7 @@ Opening = Callable[["Side", "Side"], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class RelayRoute:
     """Where a loopback port leads."""
 
     address: str
@@ -58,10 +58,10 @@ class Relay:
         self._connecting: set[asyncio.Task[None]] = set()
         self._sides: set[Side] = set()
 
-    async def lead_to(self, way: Way) -> tuple[str, int]:
+    async def lead_to(self, way: RelayRoute) -> tuple[str, int]:
         """Open the loopback port; whoever connects to it is led to the address."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Driver(self, way), _LOOPBACK, 0, backlog=2)
+        self._server = await loop.create_server(lambda: _DriverSide(self, way), _LOOPBACK, 0, backlog=2)
         return _LOOPBACK, int(self._server.sockets[0].getsockname()[1])
 
     def allow(self, size: int) -> None:
@@ -93,9 +93,9 @@ class Relay:
         for side in tuple(self._sides):
             side.abort()
 
-    def connect(self, driver: Side, way: Way) -> None:
+    def connect(self, driver: Side, way: RelayRoute) -> None:
         """Connect one connection of the driver to the address; it is aborted where that cannot be."""
-        task = asyncio.create_task(self._connect(driver, way), name="connect a relay")
+        task = asyncio.create_task(self._connect_server(driver, way), name="connect a relay")
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
@@ -107,14 +107,14 @@ class Relay:
         """A side was closed."""
         self._sides.discard(side)
 
-    async def _connect(self, driver: Side, way: Way) -> None:
+    async def _connect_server(self, driver: Side, way: RelayRoute) -> None:
         server = Side(self, self.take)
         joined = False
         try:
             async with asyncio.timeout(way.timeout):
                 await asyncio.get_running_loop().create_connection(lambda: server, way.address, way.port)
                 await way.opening(driver, server)
-            joined = join(driver, server)
+            joined = join_sides(driver, server)
         except (Retryable, Permanent) as error:
             self.problem = error
         except OSError as error:  # TimeoutError is one
@@ -155,13 +155,13 @@ class Side(asyncio.Protocol):
             self.other.write(data)
         else:
             self._heard += data
-            self._wake()
+            self._wake_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the other side too, once what it was given is written."""
         self._ended = True
         self._relay.closed(self)
-        self._wake()
+        self._wake_reader()
         if self.other is not None and self.other.is_open:
             self.other.close()
             asyncio.get_running_loop().call_later(_LINGER_S, self.other.abort)
@@ -219,15 +219,15 @@ class Side(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _wake(self) -> None:
+    def _wake_reader(self) -> None:
         if self._more is not None and not self._more.done():
             self._more.set_result(None)
 
 
-class _Driver(Side):
+class _DriverSide(Side):
     """The driver's side, which begins."""
 
-    def __init__(self, relay: Relay, way: Way) -> None:
+    def __init__(self, relay: Relay, way: RelayRoute) -> None:
         super().__init__(relay)
         self._way = way
 
@@ -237,7 +237,7 @@ class _Driver(Side):
         self._relay.connect(self, self._way)
 
 
-def join(driver: Side, server: Side) -> bool:
+def join_sides(driver: Side, server: Side) -> bool:
     """Let each hear the other; False where one of them is gone."""
     if not (driver.is_open and server.is_open):
         return False

@@ -22,31 +22,31 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.secrets import hide_secrets
 
-LONGEST_WAIT = 3600.0
+MAX_WAIT_S = 3600.0
 """Seconds: no answer keeps a Connection back for longer."""
-REMEMBERED = 1024
+MAX_LIMITS_REMEMBERED = 1024
 """Limits that are remembered at most; no namespace drives out those of another."""
-LONGEST_ID = 128
+MAX_ID_LENGTH = 128
 """Characters of an id that is kept."""
-LONGEST_CURSOR = 1024
+MAX_CURSOR_LENGTH = 1024
 """Characters of a place in a list, which is sent back as it came."""
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """No character of it ends a segment of a path, or one of a list."""
-_LONGEST_ERROR = 8192
+_MAX_ERROR_BYTES = 8192
 """Characters of an error that are looked at."""
-_OWN = (
+_VENDOR_HOSTS = (
     "api.github.com", "ghe.com", "sentry.io", "launchdarkly.com", "launchdarkly.us", "api.supabase.com", "api.vercel.com",
     "slack.com", "api.statuspage.io", "events.pagerduty.com", "events.eu.pagerduty.com", "api.openai.com",
 )  # fmt: skip
 """Hosts whose answers are the vendors' own, whoever has written the Connection."""
-_closed: FairMemory[str, float] = FairMemory(REMEMBERED)
+_closed_until: FairMemory[str, float] = FairMemory(MAX_LIMITS_REMEMBERED)
 """When the limit of an identity is over."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RateLimits:
     """How a vendor says that a limit is met, beside 429 and `Retry-After`, which all of them may use."""
 
     reset: str = ""
@@ -71,21 +71,21 @@ async def call(
     query: Mapping[str, Any] | None = None,
     body: Any = None,
     headers: Mapping[str, str] | None = None,
-    limits: Limits = Limits(),
+    limits: RateLimits = RateLimits(),
     accepted: frozenset[int] = frozenset(),
 ) -> client.Reply:
     """Ask, and judge the status: 2xx and what is `accepted` come back, everything else is raised.
 
     Values of `query` that are lists are repeated. Raises Retryable (with `after`), Permanent.
     """
-    keep_back(link)
+    require_open(link)
     target = f"{path}?{urlencode(query, doseq=True)}" if query else path
-    reply = await _asked(link, method, target, body, headers or {})
-    if _limited(reply, limits) and not (reply.status == 429 and 429 in accepted):
-        raise _later(link, reply, limits)
+    reply = await _ask_twice(link, method, target, body, headers or {})
+    if _is_limited(reply, limits) and not (reply.status == 429 and 429 in accepted):
+        raise _error_of_limit(link, reply, limits)
     if reply.status in accepted:
         return reply
-    return _judged(link, reply)
+    return _require_ok(link, reply)
 
 
 async def fetch(link: OpenConnection, path: str, **options: Any) -> Any:
@@ -93,57 +93,59 @@ async def fetch(link: OpenConnection, path: str, **options: Any) -> Any:
     return client.json_of(await call(link, "GET", path, **options))
 
 
-def keep_back(link: OpenConnection) -> None:
+def require_open(link: OpenConnection) -> None:
     """Raise Retryable while a limit that this Connection has met is not over."""
-    left = (_closed.get(link.identity) or 0.0) - time.monotonic()
+    left = (_closed_until.get(link.identity) or 0.0) - time.monotonic()
     if left <= 0:
-        _closed.pop(link.identity)
+        _closed_until.pop(link.identity)
         return
     error = Retryable(f"{link.config.url}: its rate limit is met; asked again in {left:.0f}s")
     error.after = left
     raise error
 
 
-def identifier(value: Any, where: str) -> str:
+def require_identifier(value: Any, where: str) -> str:
     """An id that a stranger gives, fit to be kept and to be named to him again. Raises Permanent."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else value
-    if isinstance(text, str) and len(text) <= LONGEST_ID and _IDENTIFIER.fullmatch(text):
+    if isinstance(text, str) and len(text) <= MAX_ID_LENGTH and _IDENTIFIER.fullmatch(text):
         return text
     raise Permanent(f"{where}: the answer gives an id that is none ({foreign.quote_value(value)})")
 
 
-def cursor(value: Any, where: str) -> str:
+def require_cursor(value: Any, where: str) -> str:
     """Where the next page begins, as a stranger says; empty where there is none. Raises Permanent."""
     if value is None or value is False or value == "":
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63:
         return str(value)
-    if isinstance(value, str) and len(value) <= LONGEST_CURSOR and not foreign.has_control(value):
+    if isinstance(value, str) and len(value) <= MAX_CURSOR_LENGTH and not foreign.has_control(value):
         return value
     raise Permanent(f"{where}: the answer says in no way that is known where its next page begins")
 
 
-def segment(text: str) -> str:
+def path_segment(text: str) -> str:
     """One segment of a path, whatever it holds."""
     return quote(text, safe="")
 
 
-def is_own(link: OpenConnection) -> bool:
+def is_vendor_host(link: OpenConnection) -> bool:
     """Whether a Connection leads to a vendor's own API, known by its certificate; any other host is its author's choice."""
     url = urlsplit(link.config.url)
     host = url.hostname or ""
-    return url.scheme == "https" and any(host == own or host.endswith(f".{own}") for own in _OWN)
+    return url.scheme == "https" and any(host == own or host.endswith(f".{own}") for own in _VENDOR_HOSTS)
 
 
-def words(link: OpenConnection, text: Any) -> str:
+def repeatable_text(link: OpenConnection, text: Any) -> str:
     """Text of an answer as a message may repeat it: of a vendor's own API sentences too, of anybody else a short word."""
-    return hide(str(text), link) if is_own(link) else hide(foreign.to_plain_word(text) or "", link)
+    return (
+        hide_secrets(str(text), link) if is_vendor_host(link) else hide_secrets(foreign.to_plain_word(text) or "", link)
+    )
 
 
 def message_of(link: OpenConnection, reply: client.Reply) -> str:
     """What an error body says, fit to be repeated: at most 300 characters, without Secrets."""
     found = error_of(reply)
-    return words(link, found) if found else ""
+    return repeatable_text(link, found) if found else ""
 
 
 def error_of(reply: client.Reply) -> str:
@@ -160,10 +162,12 @@ def error_of(reply: client.Reply) -> str:
         return ""
     if isinstance(found, dict):
         found = found.get("message") or found.get("detail") or found.get("code") or ""
-    return str(found)[:_LONGEST_ERROR]
+    return str(found)[:_MAX_ERROR_BYTES]
 
 
-async def _asked(link: OpenConnection, method: str, target: str, body: Any, headers: Mapping[str, str]) -> client.Reply:
+async def _ask_twice(
+    link: OpenConnection, method: str, target: str, body: Any, headers: Mapping[str, str]
+) -> client.Reply:
     last = method not in ("GET", "HEAD")
     while True:
         try:
@@ -177,7 +181,7 @@ async def _asked(link: OpenConnection, method: str, target: str, body: Any, head
         last = True
 
 
-def _limited(reply: client.Reply, limits: Limits) -> bool:
+def _is_limited(reply: client.Reply, limits: RateLimits) -> bool:
     if reply.status in limits.statuses or reply.status == 429:
         return True
     return reply.status == 403 and bool(
@@ -185,25 +189,25 @@ def _limited(reply: client.Reply, limits: Limits) -> bool:
     )
 
 
-def _later(link: OpenConnection, reply: client.Reply, limits: Limits) -> Retryable:
-    after = min(max(_wait(reply, limits), 1.0), LONGEST_WAIT)
-    _close(link, after)
+def _error_of_limit(link: OpenConnection, reply: client.Reply, limits: RateLimits) -> Retryable:
+    after = min(max(_wait_seconds(reply, limits), 1.0), MAX_WAIT_S)
+    _close_until(link, after)
     error = Retryable(f"{reply.where}: too many requests ({reply.status}); asked again in {after:.0f}s")
     error.after = after
     return error
 
 
-def _close(link: OpenConnection, after: float) -> None:
+def _close_until(link: OpenConnection, after: float) -> None:
     now = time.monotonic()
     # identities that nobody asks for any more: a Secret was rotated, a Connection is gone
-    for known in _closed.of(link.namespace):
-        until = _closed.get(known)
+    for known in _closed_until.of(link.namespace):
+        until = _closed_until.get(known)
         if until is not None and until <= now:
-            _closed.pop(known)
-    _closed.put(link.namespace, link.identity, now + after)
+            _closed_until.pop(known)
+    _closed_until.put(link.namespace, link.identity, now + after)
 
 
-def _wait(reply: client.Reply, limits: Limits) -> float:
+def _wait_seconds(reply: client.Reply, limits: RateLimits) -> float:
     said = reply.headers.get("retry-after", "").strip()
     after = foreign.parse_decimal(said)
     if after is not None:
@@ -216,14 +220,14 @@ def _wait(reply: client.Reply, limits: Limits) -> float:
     if limits.remaining and reply.headers.get(limits.remaining, "0") != "0":
         return limits.pause  # another limit than the one whose window the header tells
     value = reply.headers.get(limits.reset, "").strip() if limits.reset else ""
-    value = value or _within(reply, limits.body)
+    value = value or _number_in_body(reply, limits.body)
     number = foreign.parse_decimal(value)
     if number is None:
         return limits.pause
     return {"left": number, "epoch": number - time.time(), "epoch-ms": number / 1000 - time.time()}[limits.unit]
 
 
-def _within(reply: client.Reply, names: tuple[str, ...]) -> str:
+def _number_in_body(reply: client.Reply, names: tuple[str, ...]) -> str:
     """A number in a JSON body, as text; empty where there is none."""
     if not names:
         return ""
@@ -236,7 +240,7 @@ def _within(reply: client.Reply, names: tuple[str, ...]) -> str:
     return "" if found is None else str(found)
 
 
-def _judged(link: OpenConnection, reply: client.Reply) -> client.Reply:
+def _require_ok(link: OpenConnection, reply: client.Reply) -> client.Reply:
     try:
         return client.require_ok(reply)
     except (Retryable, Permanent) as error:

@@ -18,17 +18,17 @@ from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client, rest
 
-LIMITS = rest.Limits(reset="x-sentry-rate-limit-reset", unit="epoch", pause=30.0)
+LIMITS = rest.RateLimits(reset="x-sentry-rate-limit-reset", unit="epoch", pause=30.0)
 _FORBIDDEN = set('\n\r\t/\\"*')
 
 Slug = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]
 
 
-class Unfinished(Exception):
+class ListUnfinished(Exception):
     """A list has more pages than are read."""
 
 
-def _release(text: str) -> str:
+def _require_release_version(text: str) -> str:
     if set(text) & _FORBIDDEN or text != text.strip() or text in ("", ".", "..", "latest"):
         raise ValueError(
             f'"{text}" cannot be a release: it may hold no / \\ " * and no line break, and not be "latest"'
@@ -36,7 +36,7 @@ def _release(text: str) -> str:
     return text
 
 
-ReleaseVersion = Annotated[str, AfterValidator(_release), Field(min_length=1, max_length=200)]
+ReleaseVersion = Annotated[str, AfterValidator(_require_release_version), Field(min_length=1, max_length=200)]
 Environment = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^/\s]+$")]
 
 
@@ -50,7 +50,7 @@ class SentryAccess(Model):
     token: SecretSource
     """An auth token: checks need the scope `org:read` (and `event:read` for new issues), steps need `project:releases`."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.token)}", "Accept": "application/json"}
 
@@ -66,7 +66,7 @@ async def fetch(link: OpenConnection, path: str, query: Mapping[str, Any] | None
     return require_object(reply)
 
 
-async def pages(
+async def list_pages(
     link: OpenConnection, path: str, query: Mapping[str, Any] | None = None, most: int = 10
 ) -> AsyncIterator[list[dict[str, Any]]]:
     """The pages of a list. Raises Unfinished after `most`."""
@@ -77,16 +77,18 @@ async def pages(
         if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
             raise Permanent(f"{reply.where}: this is not the Sentry API")
         yield found
-        following = _cursor(reply.headers.get("link", ""))
+        following = _next_cursor(reply.headers.get("link", ""))
         if following is None:
             return
         cursor = {"cursor": following}
-    raise Unfinished(f"more than {most} pages, which is more than are read")
+    raise ListUnfinished(f"more than {most} pages, which is more than are read")
 
 
-def below(link: OpenConnection, *parts: str) -> str:
+def organization_path(link: OpenConnection, *parts: str) -> str:
     """A path of the organization, every part of it one segment."""
-    return "/".join(["/api/0/organizations", rest.segment(link.config.organization), *map(rest.segment, parts), ""])
+    return "/".join(
+        ["/api/0/organizations", rest.path_segment(link.config.organization), *map(rest.path_segment, parts), ""]
+    )
 
 
 def require_object(reply: client.Reply) -> dict[str, Any]:
@@ -104,12 +106,12 @@ class SentryConnection:
 
     async def check(self, link: OpenConnection) -> None:
         """Whether the token opens the organization. Raises Retryable, Permanent."""
-        reply = await call(link, "GET", below(link), accepted=frozenset({403}))
+        reply = await call(link, "GET", organization_path(link), accepted=frozenset({403}))
         if reply.status != 403:
             if "slug" not in require_object(reply):
                 raise Permanent(f"{reply.where}: this is not the Sentry API")
             return
-        async for _ in pages(link, below(link, "releases"), {"per_page": 1}, 1):
+        async for _ in list_pages(link, organization_path(link, "releases"), {"per_page": 1}, 1):
             return
 
     async def close(self) -> None:
@@ -117,9 +119,9 @@ class SentryConnection:
         await client.aclose()
 
 
-def _cursor(header: str) -> str | None:
+def _next_cursor(header: str) -> str | None:
     for part in header.split(","):
         if 'rel="next"' in part and 'results="true"' in part:
             found = re.search(r'cursor="([^"]+)"', part)
-            return rest.cursor(found[1], "Sentry") if found else None
+            return rest.require_cursor(found[1], "Sentry") if found else None
     return None

@@ -21,14 +21,14 @@ from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, rest
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.secrets import hide_secrets
 
 _LATER = frozenset(
     {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
 )
 """Errors that pass; every other one does not."""
 _REFUSED = frozenset({"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"})
-_PAUSE = 30.0
+_PAUSE_S = 30.0
 
 
 class SlackAccess(Model):
@@ -39,7 +39,7 @@ class SlackAccess(Model):
     token: SecretSource
     """Bot token (`xoxb-...`) with `chat:write`; `channels:history` and `channels:read` help to find a message again."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.token)}"}
 
@@ -58,7 +58,7 @@ class SlackConnection:
         await client.aclose()
 
 
-class Refused(Permanent):
+class SlackRefused(Permanent):
     """Slack said no; `error` is its own word for it."""
 
     def __init__(self, method: str, error: str, more: str) -> None:
@@ -80,7 +80,7 @@ class Slack(AsyncWebClient):
             return await super().api_call(api_method, **options)
         except SlackApiError as error:
             response = error.response
-        raise self._judged(api_method, response)
+        raise self._error_of_response(api_method, response)
 
     async def _request(self, *, http_verb: str, api_url: str, req_args: dict[str, Any]) -> dict[str, Any]:
         """The request, as slack_sdk has made it up, by our own transport."""
@@ -99,13 +99,13 @@ class Slack(AsyncWebClient):
             raise Permanent(f"{reply.where}: the answer is not Slack's")
         return {"data": data, "headers": dict(reply.headers), "status_code": 200}
 
-    def _judged(self, method: str, response: Any) -> Retryable | Permanent:
+    def _error_of_response(self, method: str, response: Any) -> Retryable | Permanent:
         data = response.data if isinstance(response.data, dict) else {}
-        word = hide(foreign.to_plain_word(data.get("error")) or "unknown error", self._link)
+        word = hide_secrets(foreign.to_plain_word(data.get("error")) or "unknown error", self._link)
         if word in _LATER:
             found = Retryable(f"Slack cannot do {method} now: {word}")
-            found.after = _PAUSE if "limited" in word else 0.0
+            found.after = _PAUSE_S if "limited" in word else 0.0
             return found
-        needed = rest.words(self._link, data.get("needed") or "")
+        needed = rest.repeatable_text(self._link, data.get("needed") or "")
         more = f" (it needs the scope {needed})" if needed else ""
-        return Refused(method, word, " (the token is not valid)" if word in _REFUSED else more)
+        return SlackRefused(method, word, " (the token is not valid)" if word in _REFUSED else more)

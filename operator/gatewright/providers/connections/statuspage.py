@@ -19,14 +19,14 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, rest
 
-LIMITS = rest.Limits(statuses=frozenset({420, 429}), pause=60.0)
-SPACING = 1.0
+LIMITS = rest.RateLimits(statuses=frozenset({420, 429}), pause=60.0)
+REQUEST_SPACING_S = 1.0
 """Seconds between two requests of a key."""
-LONGEST_WAIT = 10.0
+MAX_TURN_WAIT_S = 10.0
 """Seconds: who would have to wait longer for a turn comes back later."""
-_KEPT = 1024
+_MAX_TURNS_REMEMBERED = 1024
 """Identities whose turns are remembered; no namespace drives out those of another."""
-_next: FairMemory[str, float] = FairMemory(_KEPT)
+_next_turn: FairMemory[str, float] = FairMemory(_MAX_TURNS_REMEMBERED)
 """When the next request of an identity may be made."""
 
 
@@ -38,7 +38,7 @@ class StatuspageAccess(Model):
     apiKey: SecretSource
     """API key of a user who may manage the page."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
         return {"Authorization": f"OAuth {value(self.apiKey)}"}
 
@@ -56,23 +56,23 @@ class StatuspageConnection:
 
     async def close(self) -> None:
         """Close every client."""
-        _next.clear()
+        _next_turn.clear()
         await client.aclose()
 
 
 async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
     """One request in its turn. Options are those of `vendor.call`. Raises Retryable, Permanent."""
-    await _turn(link)
+    await _wait_for_turn(link)
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
-async def _turn(link: OpenConnection) -> None:
-    rest.keep_back(link)
+async def _wait_for_turn(link: OpenConnection) -> None:
+    rest.require_open(link)
     now = time.monotonic()
-    at = max(now, _next.get(link.identity) or now)
-    if at - now > LONGEST_WAIT:
+    at = max(now, _next_turn.get(link.identity) or now)
+    if at - now > MAX_TURN_WAIT_S:
         error = Retryable(f"{link.config.url}: too many requests wait for their turn")
         error.after = at - now
         raise error
-    _next.put(link.namespace, link.identity, at + SPACING)
+    _next_turn.put(link.namespace, link.identity, at + REQUEST_SPACING_S)
     await asyncio.sleep(at - now)

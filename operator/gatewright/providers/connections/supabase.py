@@ -20,7 +20,7 @@ from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, postgres_errors, rest
 
-LIMITS = rest.Limits(reset="X-RateLimit-Reset", unit="left", pause=60.0)
+LIMITS = rest.RateLimits(reset="X-RateLimit-Reset", unit="left", pause=60.0)
 _STATE = re.compile(r"\bERROR:\s{1,9}([0-9A-Z]{5}):")
 
 ProjectRef = Annotated[str, StringConstraints(pattern=r"^[a-z]{20}$", max_length=64)]
@@ -35,7 +35,7 @@ class SupabaseAccess(Model):
     """A personal or OAuth access token. Checks need to read projects, advisors, backups, API keys and the database; steps
     need to write backups and secrets."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.token)}", "Accept": "application/json"}
 
@@ -48,7 +48,7 @@ class SupabaseConnection:
     async def check(self, link: OpenConnection) -> None:
         """Whether the token is one, and sees a project. Raises Retryable, Permanent."""
         reply = await call(link, "GET", "/v1/projects")
-        if not listed(reply):
+        if not require_list(reply):
             raise Permanent(f"{reply.where}: the token sees no project")
 
     async def close(self) -> None:
@@ -56,9 +56,9 @@ class SupabaseConnection:
         await client.aclose()
 
 
-def below(project: str, *parts: str) -> str:
+def project_path(project: str, *parts: str) -> str:
     """A path in a project, every part of it one segment."""
-    return "/".join(["/v1/projects", *map(rest.segment, (project, *parts))])
+    return "/".join(["/v1/projects", *map(rest.path_segment, (project, *parts))])
 
 
 async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
@@ -66,65 +66,65 @@ async def call(link: OpenConnection, method: str, path: str, **options: Any) -> 
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
-def fields(reply: client.Reply) -> dict[str, Any]:
+def require_object(reply: client.Reply) -> dict[str, Any]:
     """The answer, which must be an object. Raises Permanent."""
     found = client.json_of(reply)
     if not isinstance(found, dict):
-        raise strange(reply)
+        raise error_of_strange(reply)
     return found
 
 
-def listed(reply: client.Reply) -> list[dict[str, Any]]:
+def require_list(reply: client.Reply) -> list[dict[str, Any]]:
     """The answer, which must be a list of objects. Raises Permanent."""
-    return objects(reply, client.json_of(reply))
+    return require_objects(reply, client.json_of(reply))
 
 
-def objects(reply: client.Reply, found: Any) -> list[dict[str, Any]]:
+def require_objects(reply: client.Reply, found: Any) -> list[dict[str, Any]]:
     """Part of an answer, which must be a list of objects. Raises Permanent."""
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise strange(reply)
+        raise error_of_strange(reply)
     return found
 
 
-def strange(reply: client.Reply) -> Permanent:
+def error_of_strange(reply: client.Reply) -> Permanent:
     """What to raise when an answer is not what the API is known to give."""
     return Permanent(f"{reply.where}: this is not the Supabase API")
 
 
-async def status_of(link: OpenConnection, project: str) -> str:
+async def fetch_status(link: OpenConnection, project: str) -> str:
     """The status of a project: `ACTIVE_HEALTHY`, `RESTORING` ... Raises Retryable, Permanent."""
-    reply = await call(link, "GET", below(project))
-    status = fields(reply).get("status")
+    reply = await call(link, "GET", project_path(project))
+    status = require_object(reply).get("status")
     if not isinstance(status, str) or not status:
-        raise strange(reply)
+        raise error_of_strange(reply)
     return status
 
 
-async def rows(
+async def fetch_rows(
     link: OpenConnection, project: str, statement: str, parameters: Sequence[str] = ()
 ) -> list[tuple[Any, ...]]:
     """What one statement finds, asked as Supabase's own read-only user. Raises Retryable, Permanent."""
     body: dict[str, Any] = {"query": statement}
     if parameters:
         body["parameters"] = list(parameters)
-    path = below(project, "database", "query", "read-only")
+    path = project_path(project, "database", "query", "read-only")
     # a refusal's words are told below: they may hold data
     reply = await call(link, "POST", path, body=body, accepted=frozenset({400, 422, *range(500, 600)}))
     if reply.status >= 400:
-        raise _refused(link, reply)
-    return [tuple(row.values()) for row in listed(reply)]
+        raise _error_of_refusal(link, reply)
+    return [tuple(row.values()) for row in require_list(reply)]
 
 
-def _refused(link: OpenConnection, reply: client.Reply) -> Retryable | Permanent:
+def _error_of_refusal(link: OpenConnection, reply: client.Reply) -> Retryable | Permanent:
     text = rest.error_of(reply)
     found = _STATE.search(text)
     if found is None:
         kind = Retryable if reply.status >= 500 else Permanent
         return kind(f"{reply.where}: the statement is refused ({reply.status})")
-    return postgres_errors.refusal(found[1])
+    return postgres_errors.error_of_state(found[1])
 
 
-def moment(value: Any) -> float | None:
+def unix_time_of(value: Any) -> float | None:
     """A time of the API's as Unix time; None where there is none, or none that can be read."""
     if isinstance(value, bool) or value is None:
         return None
@@ -137,7 +137,7 @@ def moment(value: Any) -> float | None:
     return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
 
 
-def age(seconds: float) -> str:
+def show_age(seconds: float) -> str:
     """A length of time in words: `31h`, `12min`, `40s`."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 2 * size:

@@ -21,7 +21,7 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AES
 
 
 @functools.cache
-def context(*protocols: str, checks: Checks = "certificate and name") -> ssl.SSLContext:
+def client_context(*protocols: str, checks: Checks = "certificate and name") -> ssl.SSLContext:
     """Return a client's context for these protocols (ALPN). It is made once: that takes tens of milliseconds."""
     made = ssl.create_default_context()
     made.set_ciphers(_CIPHERS)

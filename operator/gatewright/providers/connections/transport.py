@@ -26,15 +26,15 @@ from gatewright.ports import Permanent, Retryable
 from gatewright.providers.connections import addresses, tls
 from gatewright.providers.connections.intake import HEAD, CountedHandler, Intake
 
-CONNECTIONS = 8
-_KEEP_ALIVE = 60.0
-_HEADERS = 256
+MAX_CONNECTIONS = 8
+_KEEP_ALIVE_S = 60.0
+_MAX_HEADERS = 256
 _BUFFER = 64 * 1024
 """Bytes of a body that wait to be read, before nothing more of it is received; there may be twice as many."""
 _BROKEN = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
 
 
-class Course:
+class RequestCourse:
     """How a request goes: when it was sent, and on which connection."""
 
     def __init__(self, intake: Intake, again: bool = False) -> None:
@@ -47,12 +47,12 @@ class Course:
         self.connected = False
         """A connection was made for it."""
 
-    def stale(self, error: Exception) -> bool:
+    def is_stale(self, error: Exception) -> bool:
         """Whether a connection that was kept had been closed by the other side before it answered anything."""
         return not (self.again or self.connected or self.answered) and isinstance(error, _BROKEN)
 
 
-class Sent(Exception):
+class CarryFailed(Exception):
     """What went wrong while a request was carried, out of the reach of whoever would send it again."""
 
     def __init__(self, problem: Exception) -> None:
@@ -60,7 +60,7 @@ class Sent(Exception):
         self.problem = problem
 
 
-class Unsent(Exception):
+class NothingSent(Exception):
     """Nothing was sent: the kept connection holds something that nobody has asked for."""
 
 
@@ -69,7 +69,7 @@ class _Request(aiohttp.ClientRequest):
 
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         if conn.protocol is None or conn.protocol.should_close:
-            raise Unsent
+            raise NothingSent
         assert isinstance(conn.protocol, CountedHandler)
         conn.protocol.begin(_COURSE.get().intake)
         return await super().send(conn)
@@ -87,10 +87,10 @@ def _counted(loop: asyncio.AbstractEventLoop) -> CountedHandler:
     return CountedHandler(loop, _COURSE.get().intake)
 
 
-_COURSE: ContextVar[Course] = ContextVar("course")
+_COURSE: ContextVar[RequestCourse] = ContextVar("course")
 
 
-def opened(host: str, namespace: str) -> aiohttp.ClientSession:
+def open_session(host: str, namespace: str) -> aiohttp.ClientSession:
     """A few connections to one host, for the Connections of a namespace."""
 
     def judged(target: tuple[Any, ...]) -> socket.socket:
@@ -104,12 +104,12 @@ def opened(host: str, namespace: str) -> aiohttp.ClientSession:
         resolver=_Resolver(namespace),
         use_dns_cache=False,
         socket_factory=judged,
-        ssl=tls.context("http/1.1"),
-        limit=CONNECTIONS,
-        keepalive_timeout=_KEEP_ALIVE,
+        ssl=tls.client_context("http/1.1"),
+        limit=MAX_CONNECTIONS,
+        keepalive_timeout=_KEEP_ALIVE_S,
     )
     sent = aiohttp.TraceConfig()
-    sent.on_request_headers_sent.append(_note)
+    sent.on_request_headers_sent.append(_note_sent)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -120,15 +120,17 @@ def opened(host: str, namespace: str) -> aiohttp.ClientSession:
         skip_auto_headers=("Accept", "Content-Type"),
         max_line_size=HEAD,
         max_field_size=HEAD,
-        max_headers=_HEADERS,
+        max_headers=_MAX_HEADERS,
         read_bufsize=_BUFFER,
         trace_configs=[sent],
-        middlewares=[_once],
+        middlewares=[_send_once],
         request_class=_Request,
     )
 
 
-async def send(session: aiohttp.ClientSession, course: Course, method: str, url: Any, **options: Any) -> Any:
+async def send_request(
+    session: aiohttp.ClientSession, course: RequestCourse, method: str, url: Any, **options: Any
+) -> Any:
     """The beginning of an answer, its body unread. Raises Sent, Unsent, Retryable, Permanent, ValueError."""
     _COURSE.set(course)
     answer = await session.request(method, url, allow_redirects=False, trace_request_ctx=course, **options)
@@ -136,18 +138,18 @@ async def send(session: aiohttp.ClientSession, course: Course, method: str, url:
     return answer
 
 
-async def _note(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+async def _note_sent(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
     context.trace_request_ctx.sent = time.monotonic()
 
 
-async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """aiohttp repeats what is idempotent, also what it has sent on a new connection; `ask` decides that here."""
     problem: Exception
     try:
         return await handler(request)
     except (aiohttp.ClientError, OSError) as error:
         problem = error
-    raise Sent(problem)
+    raise CarryFailed(problem)
 
 
 class _Resolver(AbstractResolver):
@@ -168,16 +170,16 @@ class _Resolver(AbstractResolver):
                 proto=socket.IPPROTO_TCP,
                 flags=socket.AI_NUMERICHOST,
             )
-            for address in await addresses.resolve(host, self._namespace, port)
+            for address in await addresses.resolve_host(host, self._namespace, port)
         ]
 
     async def close(self) -> None:
         """Nothing is held."""
 
 
-def converted(error: Exception, where: str) -> Retryable | Permanent:
+def convert_error(error: Exception, where: str) -> Retryable | Permanent:
     """What an error means. `where`: scheme, host and path."""
-    for cause in _causes(error):
+    for cause in _causes_of(error):
         if isinstance(cause, (Retryable, Permanent)):
             return cause
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -195,7 +197,7 @@ def converted(error: Exception, where: str) -> Retryable | Permanent:
     return Retryable(f"{where}: the connection broke")
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _causes_of(error: BaseException) -> Iterator[BaseException]:
     """What lies behind an error, the first cause first."""
     found: list[BaseException] = []
     todo: list[BaseException | None] = [error]

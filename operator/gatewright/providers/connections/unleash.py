@@ -26,13 +26,13 @@ class UnleashAccess(Model):
     token: SecretSource
     """An admin, personal or service account token, sent as `Authorization`; client tokens cannot read flags' states."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
         return {"Authorization": value(self.token)}
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class FlagState:
     """A flag in one environment."""
 
     on: bool
@@ -55,9 +55,9 @@ class UnleashConnection:
         await client.aclose()
 
 
-async def state(link: OpenConnection, project: str, environment: str, flag: str) -> State:
+async def fetch_state(link: OpenConnection, project: str, environment: str, flag: str) -> FlagState:
     """A flag as it is now. Raises NotFound, Retryable, Permanent."""
-    reply = await rest.call(link, "GET", _path(project, flag), accepted=frozenset({404}))
+    reply = await rest.call(link, "GET", _flag_path(project, flag), accepted=frozenset({404}))
     answer = client.json_of(reply)
     if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the admin API of Unleash")
@@ -70,24 +70,24 @@ async def state(link: OpenConnection, project: str, environment: str, flag: str)
         raise Permanent(f"{reply.where}: this is not the admin API of Unleash")
     if answer.get("archived") is not False:
         raise Permanent(f"the flag {flag} is archived")
-    return _state(reply, environments, project, environment)
+    return _state_in(reply, environments, project, environment)
 
 
-async def switch(link: OpenConnection, project: str, environment: str, flag: str, on: bool) -> None:
+async def switch_flag(link: OpenConnection, project: str, environment: str, flag: str, on: bool) -> None:
     """Switch a flag; on twice is on. Raises Retryable, Permanent."""
-    path = f"{_path(project, flag)}/environments/{rest.segment(environment)}/{'on' if on else 'off'}"
+    path = f"{_flag_path(project, flag)}/environments/{rest.path_segment(environment)}/{'on' if on else 'off'}"
     await rest.call(link, "POST", path)
 
 
-def _path(project: str, flag: str) -> str:
-    return f"/api/admin/projects/{rest.segment(project)}/features/{rest.segment(flag)}"
+def _flag_path(project: str, flag: str) -> str:
+    return f"/api/admin/projects/{rest.path_segment(project)}/features/{rest.path_segment(flag)}"
 
 
-def _state(reply: client.Reply, environments: list[Any], project: str, environment: str) -> State:
+def _state_in(reply: client.Reply, environments: list[Any], project: str, environment: str) -> FlagState:
     for item in environments:
         if isinstance(item, dict) and item.get("name") == environment:
             on, strategies = item.get("enabled"), item.get("strategies")
             if isinstance(on, bool):
-                return State(on, len(strategies) if isinstance(strategies, list) else 0)
+                return FlagState(on, len(strategies) if isinstance(strategies, list) else 0)
             raise Permanent(f"{reply.where}: this is not the admin API of Unleash")
     raise NotFound(f"there is no environment {environment} in the project {project}")

@@ -25,7 +25,7 @@ class UpstashAccess(Model):
     token: SecretSource
     """Its REST token; the read-only token is enough for gates."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.token)}"}
 
@@ -37,7 +37,7 @@ class UpstashConnection:
 
     async def check(self, link: OpenConnection) -> None:
         """Ask."""
-        if await run(link, "PING") != "PONG":
+        if await run_command(link, "PING") != "PONG":
             raise Permanent("PING is not answered by PONG; this is not the REST API of Upstash")
 
     async def close(self) -> None:
@@ -45,7 +45,7 @@ class UpstashConnection:
         await client.aclose()
 
 
-async def run(link: OpenConnection, *command: str | bytes) -> Any:
+async def run_command(link: OpenConnection, *command: str | bytes) -> Any:
     """Send one command. Text comes back as str. Raises Retryable, Permanent."""
     body = [part if isinstance(part, str) else part.decode() for part in command]
     reply = await rest.call(link, "POST", "/", body=body, accepted=frozenset({400, 401}))
@@ -53,7 +53,7 @@ async def run(link: OpenConnection, *command: str | bytes) -> Any:
         client.require_ok(reply)
     answer = client.json_of(reply)
     if isinstance(answer, dict) and isinstance(answer.get("error"), str):
-        raise redis.refusal(answer["error"])
+        raise redis.error_of_refusal(answer["error"])
     if reply.status == 400 or not isinstance(answer, dict) or "result" not in answer:
         raise Permanent(f"{reply.where}: this is not the REST API of Upstash")
     return answer["result"]

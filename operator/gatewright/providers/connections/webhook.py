@@ -13,9 +13,9 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import Header, HttpUrl
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client
-from gatewright.providers.connections.secrets import secret
+from gatewright.providers.connections.secrets import secret_value
 
-PREFIX = "whsec_"
+KEY_PREFIX = "whsec_"
 
 
 class WebhookAccess(Model):
@@ -30,7 +30,7 @@ class WebhookAccess(Model):
     headers: Annotated[dict[Header, SecretSource], Field(max_length=10)] = {}
     """Further headers, their values from Secrets."""
 
-    def opening(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
         return {name: value(source) for name, source in self.headers.items()}
 
@@ -42,7 +42,7 @@ class WebhookConnection:
 
     async def check(self, link: OpenConnection) -> None:
         """Ask for the headers of the URL: nothing is posted. Most receivers answer 404 or 405, which is an answer."""
-        list(keys(link))
+        list(signing_keys(link))
         reply = await client.ask(link, "HEAD", "")
         client.refuse_redirect(reply)
         if reply.status in (401, 403):
@@ -57,21 +57,25 @@ class WebhookConnection:
         await client.aclose()
 
 
-def keys(link: OpenConnection) -> Iterator[bytes]:
+def signing_keys(link: OpenConnection) -> Iterator[bytes]:
     """The signing keys, the newest first. Raises Permanent."""
     access: WebhookAccess = link.config
     for source in (access.secret, access.previousSecret):
         if source is not None:
-            yield _key(secret(link, source), f"{source.secretRef.name}/{source.secretRef.key}")
+            yield _decode_key(secret_value(link, source), f"{source.secretRef.name}/{source.secretRef.key}")
 
 
-def _key(text: str, where: str) -> bytes:
+def _decode_key(text: str, where: str) -> bytes:
     problem = ""
     try:
-        key = base64.b64decode(text.removeprefix(PREFIX), validate=True) if text.startswith(PREFIX) else text.encode()
+        key = (
+            base64.b64decode(text.removeprefix(KEY_PREFIX), validate=True)
+            if text.startswith(KEY_PREFIX)
+            else text.encode()
+        )
         problem = "" if len(key) >= 16 else "is shorter than 16 bytes, which can be guessed"
     except binascii.Error:
-        problem = f"is not base64 after {PREFIX}"
+        problem = f"is not base64 after {KEY_PREFIX}"
     if problem:
         raise Permanent(f"the signing key of Secret {where} {problem}")
     return key

@@ -12,7 +12,7 @@ from gatewright.core.model import Operation, Progress
 from gatewright.ports import Permanent
 
 
-def set_by(model: type[BaseModel], config: Any, operation: Operation) -> dict[str, Any]:
+def flags_set_by(model: type[BaseModel], config: Any, operation: Operation) -> dict[str, Any]:
     """The flags of one `set` and their values; `config.set` where the operation holds no configuration. Raises Permanent."""
     if operation.kind != "set":
         raise Permanent(f"flags can be set and restored, and nothing else ({operation.kind})")
@@ -29,14 +29,14 @@ def set_by(model: type[BaseModel], config: Any, operation: Operation) -> dict[st
         raise Permanent(f"{operation.id} does not say which flags it set: {where}: {first['msg']}") from None
 
 
-def touched(model: type[BaseModel], config: Any, restore: Operation) -> frozenset[str]:
+def touched_flags(model: type[BaseModel], config: Any, restore: Operation) -> frozenset[str]:
     """The flags that a restore gives back: those that the run has set; the configured ones where none are told."""
     if not restore.changes:
         return frozenset(config.set)
-    return frozenset(flag for change in restore.changes for flag in set_by(model, config, change))
+    return frozenset(flag for change in restore.changes for flag in flags_set_by(model, config, change))
 
 
-def never_recorded(given: Progress, missing: Sequence[str]) -> Progress:
+def fail_unrecorded(given: Progress, missing: Sequence[str]) -> Progress:
     """The end of a restore in which some flags have no snapshot: what is known goes back, and then it has failed."""
     if not missing or given.state != "Succeeded":
         return given

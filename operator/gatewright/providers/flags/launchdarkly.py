@@ -15,7 +15,7 @@ from gatewright.ports import OpenConnection
 from gatewright.providers.connections import launchdarkly, rest
 from gatewright.providers.flags.switches import FlagKey, FlagSwitches, Switches
 
-_LIMITS = rest.Limits(reset="x-ratelimit-reset", unit="epoch-ms")
+_LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch-ms")
 
 
 class LaunchDarklyConfig(Model):
@@ -40,10 +40,10 @@ class LaunchDarklyFlags(FlagSwitches):
     async def _is_on(self, config: LaunchDarklyConfig, link: OpenConnection, flag: str) -> bool:
         return await launchdarkly.is_on(link, config.project, config.environment, flag)
 
-    async def _switch(
+    async def _switch_flag(
         self, config: LaunchDarklyConfig, link: OpenConnection, flag: str, on: bool, operation: Operation
     ) -> None:
-        await launchdarkly.switch(
+        await launchdarkly.switch_flag(
             link,
             config.project,
             config.environment,
@@ -72,6 +72,6 @@ class LaunchDarklyFlags(FlagSwitches):
             if isinstance(at, int) and 0 < at < 10**14
             else ""
         )
-        by = rest.words(link, who or "")
+        by = rest.repeatable_text(link, who or "")
         words = (f" at {when}" if when else "") + (f" by {by}" if by else "")
         return f"changed{words}" if words else ""

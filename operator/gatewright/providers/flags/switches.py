@@ -21,11 +21,11 @@ from pydantic import BaseModel, Field, StringConstraints
 from gatewright.core.model import LiveState, Operation, Progress, Standing
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import concurrency
-from gatewright.providers.flags.changed import never_recorded, set_by, touched
+from gatewright.providers.flags.changed import fail_unrecorded, flags_set_by, touched_flags
 
 FlagKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]*$", max_length=256)]
 Switch = Literal["on", "off"]
-_ASKED = 3
+_MAX_ASKED = 3
 """Flags of which the vendor is asked who has switched them, at most."""
 Switches = Annotated[dict[FlagKey, Switch], Field(min_length=1, max_length=20)]
 
@@ -45,7 +45,7 @@ class FlagSwitches:
         """The state of every flag. Raises Retryable, Permanent."""
         problem = ""
         try:
-            found = await self._read(config, link, sorted(config.set))
+            found = await self._read_switches(config, link, sorted(config.set))
         except NotFound as error:
             problem = str(error)
         if problem:
@@ -56,13 +56,13 @@ class FlagSwitches:
         self, config: Any, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """`set` or `restore`: switch what differs, and read it back. Raises Retryable, Permanent."""
-        wanted, missing = self._wanted(config, operation, snapshot)
-        before = await self._read(config, link, sorted(wanted))
+        wanted, missing = self._wanted_switches(config, operation, snapshot)
+        before = await self._read_switches(config, link, sorted(wanted))
         changed = [flag for flag, state in wanted.items() if before[flag] != state]
         for flag in changed:
-            await self._switch(config, link, flag, wanted[flag] == "on", operation)
+            await self._switch_flag(config, link, flag, wanted[flag] == "on", operation)
         if not changed:
-            return _done(wanted, missing)
+            return _progress_of_done(wanted, missing)
         found = await self.follow(config, link, operation, snapshot)
         return Progress("Running", found.message) if found.state == "Absent" else found
 
@@ -70,12 +70,12 @@ class FlagSwitches:
         self, config: Any, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         """Whether every flag is as wanted. Raises Retryable, Permanent."""
-        wanted, missing = self._wanted(config, operation, snapshot)
-        found = await self._read(config, link, sorted(wanted))
+        wanted, missing = self._wanted_switches(config, operation, snapshot)
+        found = await self._read_switches(config, link, sorted(wanted))
         open_flags = [flag for flag, state in wanted.items() if found[flag] != state]
         if open_flags:
             return Progress("Absent", f"not yet as wanted: {', '.join(open_flags)}")
-        return _done(wanted, missing)
+        return _progress_of_done(wanted, missing)
 
     async def compare(
         self, config: Any, link: OpenConnection, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
@@ -83,18 +83,20 @@ class FlagSwitches:
         """Which flags are not as wanted, and who has switched them. Raises Retryable, Permanent."""
         wanted: dict[str, Switch] = {}
         for operation in operations:
-            wanted |= self._wanted(config, operation, snapshot)[0]
+            wanted |= self._wanted_switches(config, operation, snapshot)[0]
         if not wanted:
             raise Permanent("nothing is wanted of these flags, so nothing can be compared")
         try:
-            found = await self._read(config, link, sorted(wanted))
+            found = await self._read_switches(config, link, sorted(wanted))
         except NotFound as error:
             return Standing(str(error))
         others = [flag for flag, state in sorted(wanted.items()) if found[flag] != state]
         who = dict(
             zip(
                 others,
-                await concurrency.each(others[:_ASKED], lambda flag: self._who(config, link, flag)),
+                await concurrency.ask_each(
+                    others[:_MAX_ASKED], lambda flag: self._describe_switcher(config, link, flag)
+                ),
                 strict=False,
             )
         )
@@ -105,21 +107,21 @@ class FlagSwitches:
         """A switch has no log."""
         return None
 
-    async def _who(self, config: Any, link: OpenConnection, flag: str) -> str:
+    async def _describe_switcher(self, config: Any, link: OpenConnection, flag: str) -> str:
         with suppress(Retryable, Permanent):  # that a flag is not as wanted is known without it
             words = await self._switched_by(config, link, flag)
             return f" ({words})" if words else ""
         return ""
 
-    async def _read(self, config: Any, link: OpenConnection, flags: list[str]) -> dict[str, Switch]:
-        states = await concurrency.each(flags, lambda flag: self._is_on(config, link, flag))
+    async def _read_switches(self, config: Any, link: OpenConnection, flags: list[str]) -> dict[str, Switch]:
+        states = await concurrency.ask_each(flags, lambda flag: self._is_on(config, link, flag))
         return {flag: "on" if on else "off" for flag, on in zip(flags, states, strict=True)}
 
     async def _is_on(self, config: Any, link: OpenConnection, flag: str) -> bool:
         """Whether a flag is on. Raises NotFound, Retryable, Permanent."""
         raise NotImplementedError
 
-    async def _switch(self, config: Any, link: OpenConnection, flag: str, on: bool, operation: Operation) -> None:
+    async def _switch_flag(self, config: Any, link: OpenConnection, flag: str, on: bool, operation: Operation) -> None:
         """Switch one flag; to do so twice does no harm. Raises Retryable, Permanent."""
         raise NotImplementedError
 
@@ -127,19 +129,19 @@ class FlagSwitches:
         """Who has switched a flag last, and when, in words; empty where the vendor does not tell. Raises Retryable, Permanent."""
         raise NotImplementedError
 
-    def _wanted(
+    def _wanted_switches(
         self, config: Any, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> tuple[dict[str, Switch], list[str]]:
         """What an operation brings about, and flags that the run has set although nothing was recorded. Raises Permanent."""
         if operation.kind != "restore":
-            return set_by(self.config, config, operation), []
+            return flags_set_by(self.config, config, operation), []
         flags = snapshot.get("flags") if snapshot is not None else None
         if not isinstance(flags, Mapping) or not flags or not set(flags.values()) <= {"on", "off"}:
             raise Permanent("there is no snapshot of these flags to return to")
-        names = touched(self.config, config, operation)
+        names = touched_flags(self.config, config, operation)
         return {flag: state for flag, state in flags.items() if flag in names}, sorted(names - flags.keys())
 
 
-def _done(wanted: Mapping[str, str], missing: Sequence[str]) -> Progress:
+def _progress_of_done(wanted: Mapping[str, str], missing: Sequence[str]) -> Progress:
     states = ", ".join(f"{flag} is {state}" for flag, state in sorted(wanted.items()))
-    return never_recorded(Progress("Succeeded", states), missing)
+    return fail_unrecorded(Progress("Succeeded", states), missing)

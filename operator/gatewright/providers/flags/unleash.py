@@ -38,12 +38,12 @@ class UnleashFlags(FlagSwitches):
     connection: ClassVar[str] = "unleash"
 
     async def _is_on(self, config: UnleashConfig, link: OpenConnection, flag: str) -> bool:
-        return (await unleash.state(link, config.project, config.environment, flag)).on
+        return (await unleash.fetch_state(link, config.project, config.environment, flag)).on
 
-    async def _switch(
+    async def _switch_flag(
         self, config: UnleashConfig, link: OpenConnection, flag: str, on: bool, operation: Operation
     ) -> None:
-        await unleash.switch(link, config.project, config.environment, flag, on)
+        await unleash.switch_flag(link, config.project, config.environment, flag, on)
 
     async def _switched_by(self, config: UnleashConfig, link: OpenConnection, flag: str) -> str:
         """By the newest of the flag's events that switched it in the environment."""
@@ -55,6 +55,8 @@ class UnleashFlags(FlagSwitches):
             if not isinstance(event, dict) or event.get("environment") != config.environment:
                 continue
             if event.get("type") in _SWITCHED and event.get("featureName") == flag:
-                at, who = (rest.words(link, event.get(name) or "") or "?" for name in ("createdAt", "createdBy"))
+                at, who = (
+                    rest.repeatable_text(link, event.get(name) or "") or "?" for name in ("createdAt", "createdBy")
+                )
                 return f"switched at {at} by {who}"
         return ""

@@ -21,12 +21,12 @@ from gatewright.core.model import LiveState, Operation, Progress, Standing
 from gatewright.core.text.masking import keep_beginning
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client, rest, vercel
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.connections.vercel import Project, as_object
-from gatewright.providers.flags.changed import never_recorded, set_by, touched
+from gatewright.providers.flags.changed import fail_unrecorded, flags_set_by, touched_flags
 from gatewright.providers.hosts import vercel_production, vercel_return, vercel_rollout
 from gatewright.providers.hosts.vercel_production import BASE, FLAGS, KEY, RUN, SOURCE, VERSION, run_of
-from gatewright.providers.hosts.vercel_return import Mark, mark_of, since_when
+from gatewright.providers.hosts.vercel_return import Mark, mark_of, value_since
 from gatewright.providers.hosts.vercel_rollout import Smoke
 
 _PUBLIC = re.compile(r"(NEXT_PUBLIC|PUBLIC|VITE|REACT_APP|NUXT_PUBLIC|GATSBY|EXPO_PUBLIC)_")
@@ -58,16 +58,16 @@ class VercelFlagsProvider:
         return f"project/{config.project}"
 
     async def look(self, config: VercelFlags, link: OpenConnection) -> LiveState:
-        project = await vercel.project(link, config.project)
-        present = _by_key((await vercel.variables(link, project["id"])).own)
+        project = await vercel.fetch_project(link, config.project)
+        present = _variables_by_key((await vercel.fetch_variables(link, project["id"])).own)
         flags: dict[str, Any] = {}
         for key in config.set:
             found = present.get(key)
-            value, problem = await _recorded(link, project["id"], key, found)
+            value, problem = await _record_flag(link, project["id"], key, found)
             if problem is not None:
                 return LiveState(None, problem=problem)
-            flags[key] = None if found is None else {"value": value, "since": since_when(found)}
-        record = await vercel_production.record(link, project)
+            flags[key] = None if found is None else {"value": value, "since": value_since(found)}
+        record = await vercel_production.record_production(link, project)
         if record is None:
             return LiveState(None, problem=f"the project {config.project} has no production deployment to set flags on")
         matches = all(flags[key] is not None and flags[key]["value"] == value for key, value in config.set.items())
@@ -77,21 +77,21 @@ class VercelFlagsProvider:
         self, config: VercelFlags, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         if operation.kind == "restore":
-            return await _restore(config, link, operation, snapshot, act=True)
+            return await _restore_flags(config, link, operation, snapshot, act=True)
         _require_set(operation)
-        project = await vercel.project(link, config.project)
-        found = await vercel_production.find(link, project, **{KEY: operation.key})
+        project = await vercel.fetch_project(link, config.project)
+        found = await vercel_production.find_deployment(link, project, **{KEY: operation.key})
         if found is not None:
-            return await vercel_rollout.advance(link, project, found, config.smoke)
-        live = vercel_production.production(project)
-        base = await vercel.deployment(link, live) if live else None
+            return await vercel_rollout.advance_deployment(link, project, found, config.smoke)
+        live = vercel_production.production_id(project)
+        base = await vercel.fetch_deployment(link, live) if live else None
         if base is None:
             raise Permanent(f"the project {config.project} has no production deployment to set flags on")
-        await _write(link, project["id"], config.set, run_of(operation.key))
+        await _write_variables(link, project["id"], config.set, run_of(operation.key))
         git = vercel_production.git_of(base)
         source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": base["id"]}
         marks = {VERSION: vercel_production.version_of(base), BASE: base["id"]}
-        made = await vercel_rollout.create(link, project, operation, source, **marks)
+        made = await vercel_rollout.create_deployment(link, project, operation, source, **marks)
         text = f"{len(config.set)} flags are written; {made['id']} is made of {base['id']} to have them"
         return Progress("Running", text, {"deployment": made["id"]})
 
@@ -99,13 +99,13 @@ class VercelFlagsProvider:
         self, config: VercelFlags, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         if operation.kind == "restore":
-            return await _restore(config, link, operation, snapshot, act=False)
+            return await _restore_flags(config, link, operation, snapshot, act=False)
         _require_set(operation)
-        project = await vercel.project(link, config.project)
-        found = await vercel_production.find(link, project, **{KEY: operation.key})
+        project = await vercel.fetch_project(link, config.project)
+        found = await vercel_production.find_deployment(link, project, **{KEY: operation.key})
         if found is None:
             return Progress("Absent")
-        return await vercel_rollout.advance(link, project, found, config.smoke)
+        return await vercel_rollout.advance_deployment(link, project, found, config.smoke)
 
     async def compare(
         self,
@@ -114,11 +114,11 @@ class VercelFlagsProvider:
         operations: Sequence[Operation],
         snapshot: Mapping[str, Any] | None,
     ) -> Standing:
-        project = await vercel.project(link, config.project)
-        return await _compare(config, link, project, operations, snapshot)
+        project = await vercel.fetch_project(link, config.project)
+        return await _compare_flags(config, link, project, operations, snapshot)
 
     async def trouble(self, config: VercelFlags, link: OpenConnection, operation: Operation) -> str | None:
-        return await vercel_rollout.trouble(link, await vercel.project(link, config.project), operation)
+        return await vercel_rollout.find_trouble(link, await vercel.fetch_project(link, config.project), operation)
 
 
 def _require_set(operation: Operation) -> None:
@@ -126,11 +126,11 @@ def _require_set(operation: Operation) -> None:
         raise Permanent(f"flags on Vercel cannot be used to {operation.kind}")
 
 
-def _by_key(own: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _variables_by_key(own: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {str(item.get("key")): item for item in own if not item.get("system")}
 
 
-async def _recorded(
+async def _record_flag(
     link: OpenConnection, project_id: str, key: str, found: Mapping[str, Any] | None
 ) -> tuple[str | None, str | None]:
     """The value of a flag as it is now, and what keeps it from being recorded."""
@@ -141,7 +141,7 @@ async def _recorded(
         return str(found.get("value", "")), None
     if kind != "encrypted":
         return None, f"{key} is of type {kind}: its value cannot be read, so it could not be set back; make it plain"
-    value = await vercel.plain_value(link, project_id, str(found.get("id")))
+    value = await vercel.fetch_plain_value(link, project_id, str(found.get("id")))
     if value is None:
         return None, f"Vercel does not give the value of {key}, so it could not be set back; make it plain"
     if not _PUBLIC.match(key) and not _SWITCH.fullmatch(value):
@@ -149,16 +149,16 @@ async def _recorded(
     return value, None
 
 
-async def _write(link: OpenConnection, project_id: str, wanted: Mapping[str, str], run: str) -> None:
+async def _write_variables(link: OpenConnection, project_id: str, wanted: Mapping[str, str], run: str) -> None:
     """Set variables and mark them as set by this run."""
-    present = _by_key((await vercel.variables(link, project_id)).own)
+    present = _variables_by_key((await vercel.fetch_variables(link, project_id)).own)
     for key, value in wanted.items():
         found = present.get(key)
         if found is None:
-            await _create(link, project_id, key, value, Mark("set", run, 0.0).text(""))
+            await _create_variable(link, project_id, key, value, Mark("set", run, 0.0).text(""))
             continue
         old = _own_mark(found, run)
-        await _change(link, project_id, found, value, Mark("set", run, old.was if old else since_when(found)))
+        await _change_variable(link, project_id, found, value, Mark("set", run, old.was if old else value_since(found)))
 
 
 def _own_mark(found: Mapping[str, Any] | None, run: str) -> Mark | None:
@@ -167,71 +167,73 @@ def _own_mark(found: Mapping[str, Any] | None, run: str) -> Mark | None:
     return mark if mark is not None and (mark.kind, mark.run) == ("set", run) else None
 
 
-async def _create(link: OpenConnection, project_id: str, key: str, value: str, comment: str) -> None:
+async def _create_variable(link: OpenConnection, project_id: str, key: str, value: str, comment: str) -> None:
     item = {"key": key, "value": value, "type": "plain", "target": ["production"], "comment": comment}
-    path = f"/v10/projects/{rest.segment(project_id)}/env"
+    path = f"/v10/projects/{rest.path_segment(project_id)}/env"
     reply = await vercel.call(link, "POST", path, query={"upsert": "true"}, body=item, bucket="env")
     failed = as_object(client.json_of(reply)).get("failed")
     if failed:
         words = as_object(as_object(failed[0]).get("error")) if isinstance(failed, list) else {}
-        why = rest.words(link, words.get("message") or words.get("code") or "refused")
+        why = rest.repeatable_text(link, words.get("message") or words.get("code") or "refused")
         raise Permanent(f"{key} is not set: {why or 'refused'}")
 
 
-async def _change(link: OpenConnection, project_id: str, found: Mapping[str, Any], value: str, mark: Mark) -> None:
-    path = f"/v9/projects/{rest.segment(project_id)}/env/{rest.segment(str(found['id']))}"
+async def _change_variable(
+    link: OpenConnection, project_id: str, found: Mapping[str, Any], value: str, mark: Mark
+) -> None:
+    path = f"/v9/projects/{rest.path_segment(project_id)}/env/{rest.path_segment(str(found['id']))}"
     body = {"value": value, "comment": mark.text(str(found.get("comment") or ""))}
     await vercel.call(link, "PATCH", path, body=body, bucket="env")
 
 
-async def _restore(
+async def _restore_flags(
     config: VercelFlags, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None, act: bool
 ) -> Progress:
-    kept, missing = _kept(config, operation, snapshot)
-    async with vercel_return.turn(link, config.project):
-        project = await vercel.project(link, config.project)
-        now = await vercel.variables(link, project["id"])
-        left = list(_left(kept, _by_key(now.own), run_of(operation.key)))
+    kept, missing = _recorded_flags(config, operation, snapshot)
+    async with vercel_return.take_turn(link, config.project):
+        project = await vercel.fetch_project(link, config.project)
+        now = await vercel.fetch_variables(link, project["id"])
+        left = list(_flags_to_restore(kept, _variables_by_key(now.own), run_of(operation.key)))
         if left and not act:
             return Progress("Absent")
         for key, found, value in left:
-            await _put_back(link, project["id"], now.now, run_of(operation.key), key, found, value)
+            await _restore_variable(link, project["id"], now.now, run_of(operation.key), key, found, value)
 
         record = as_object(snapshot)["production"]
 
         async def enough(seen: Mapping[str, Any]) -> str:
-            return await _without_flags(link, seen, operation, set(kept), str(record["deployment"]))
+            return await _explain_without_flags(link, seen, operation, set(kept), str(record["deployment"]))
 
-        given = await vercel_return.give_back(link, project, record, operation, config.smoke, act, enough)
-    return never_recorded(given, missing)
+        given = await vercel_return.restore_production(link, project, record, operation, config.smoke, act, enough)
+    return fail_unrecorded(given, missing)
 
 
-def _kept(
+def _recorded_flags(
     config: VercelFlags, restore: Operation, snapshot: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], list[str]]:
     """What was recorded of the flags that the run has set, and those of which nothing was. Raises Permanent."""
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {restore.subject}")
-    flags, names = snapshot["flags"], touched(VercelFlags, config, restore)
+    flags, names = snapshot["flags"], touched_flags(VercelFlags, config, restore)
     return {key: kept for key, kept in flags.items() if key in names}, sorted(names - flags.keys())
 
 
-async def _put_back(
+async def _restore_variable(
     link: OpenConnection, project_id: str, now: float, run: str, key: str, found: Mapping[str, Any] | None, kept: Any
 ) -> None:
     if kept is None:
-        path = f"/v9/projects/{rest.segment(project_id)}/env/{rest.segment(str(as_object(found)['id']))}"
+        path = f"/v9/projects/{rest.path_segment(project_id)}/env/{rest.path_segment(str(as_object(found)['id']))}"
         await vercel.call(link, "DELETE", path, accepted=frozenset({404}), bucket="env")
         return
-    begun = vercel.updated(found) if found is not None and _own_mark(found, run) is not None else 0.0
+    begun = vercel.updated_at(found) if found is not None and _own_mark(found, run) is not None else 0.0
     mark = Mark("restored", run, kept["since"], now, begun)
     if found is None:
-        await _create(link, project_id, key, kept["value"], mark.text(""))
+        await _create_variable(link, project_id, key, kept["value"], mark.text(""))
     else:
-        await _change(link, project_id, found, kept["value"], mark)
+        await _change_variable(link, project_id, found, kept["value"], mark)
 
 
-def _left(
+def _flags_to_restore(
     flags: Mapping[str, Any], present: Mapping[str, dict[str, Any]], run: str
 ) -> Iterator[tuple[str, dict[str, Any] | None, Any]]:
     """Flags that are not as they were recorded, and those that are still marked as set by this run."""
@@ -241,38 +243,43 @@ def _left(
         if kept is None:
             if ours:
                 yield key, found, None
-        elif found is None or ours or _other(found, kept["value"]):
+        elif found is None or ours or _is_other_value(found, kept["value"]):
             yield key, found, kept
 
 
-def _other(found: Mapping[str, Any], value: str) -> bool:
+def _is_other_value(found: Mapping[str, Any], value: str) -> bool:
     return found.get("type") == "plain" and found.get("value") != value
 
 
-async def _without_flags(
+async def _explain_without_flags(
     link: OpenConnection, project: Mapping[str, Any], operation: Operation, flags: set[str], recorded: str
 ) -> str:
     """Why production need not be moved: what it is was built before the run set these flags, or after they were set back."""
-    live = vercel_production.production(project)
-    settled = vercel_production.moving(project) is None and await vercel_rollout.rolling_release(link, project) is None
+    live = vercel_production.production_id(project)
+    settled = (
+        vercel_production.moving_to(project) is None
+        and await vercel_rollout.fetch_rolling_release(link, project) is None
+    )
     if live in (None, recorded) or not settled or not operation.changes:
         return ""
-    found = await vercel.deployment(link, str(live))
+    found = await vercel.fetch_deployment(link, str(live))
     meta = as_object(as_object(found).get("meta"))
     if found is None or meta.get(KEY) == operation.key:
         return ""
-    again = meta.get(RUN) == run_of(operation.key) and SOURCE in meta and not _had(meta) & flags
+    again = meta.get(RUN) == run_of(operation.key) and SOURCE in meta and not _flags_built_in(meta) & flags
     made = [
-        vercel.created(item)
+        vercel.created_at(item)
         for change in operation.changes
-        for item in await vercel_production.made_by(link, project, **{KEY: change.key})
+        for item in await vercel_production.list_made_by(link, project, **{KEY: change.key})
     ]
-    if not again and made and vercel.created(found) >= min(made):
+    if not again and made and vercel.created_at(found) >= min(made):
         return ""
-    return hide(f"production is {vercel_production.described(link, found)}, which is without these flags", link)
+    return hide_secrets(
+        f"production is {vercel_production.describe_deployment(link, found)}, which is without these flags", link
+    )
 
 
-def _had(meta: Mapping[str, Any]) -> set[str]:
+def _flags_built_in(meta: Mapping[str, Any]) -> set[str]:
     """The flags of the run that something which was built on the way back has, because they were set then."""
     return set(str(meta.get(FLAGS) or "").split(",")) - {""}
 
@@ -280,7 +287,7 @@ def _had(meta: Mapping[str, Any]) -> set[str]:
 # --- compared
 
 
-async def _compare(
+async def _compare_flags(
     config: VercelFlags,
     link: OpenConnection,
     project: Mapping[str, Any],
@@ -288,74 +295,78 @@ async def _compare(
     snapshot: Mapping[str, Any] | None,
 ) -> Standing:
     """The variables beside what they are to be, and whether production was built with that. Raises Retryable, Permanent."""
-    wanted = _wanted(config, operations, snapshot)
-    last, live = operations[-1], vercel_production.production(project)
-    present = _by_key((await vercel.variables(link, project["id"])).own)
-    found = await vercel.deployment(link, live) if live else None
+    wanted = _wanted_values(config, operations, snapshot)
+    last, live = operations[-1], vercel_production.production_id(project)
+    present = _variables_by_key((await vercel.fetch_variables(link, project["id"])).own)
+    found = await vercel.fetch_deployment(link, live) if live else None
     parts = [
-        await _difference(link, project["id"], key, value, present.get(key), run_of(last.key))
+        await _describe_difference(link, project["id"], key, value, present.get(key), run_of(last.key))
         for key, value in sorted(wanted.items())
     ]
     if found is None:
         parts.append(f"the project {config.project} has no production deployment, so nobody has them")
-        return Standing(hide("; ".join(part for part in parts if part), link))
+        return Standing(hide_secrets("; ".join(part for part in parts if part), link))
     if last.kind == "set":
         parts.append(
-            await _not_built_in(link, project, found, last, [present[key] for key in wanted if key in present])
+            await _explain_not_built_in(link, project, found, last, [present[key] for key in wanted if key in present])
         )
     else:
-        parts.append(_still_built_in(link, project, found, [*last.changes, *operations], set(wanted)))
+        parts.append(_explain_still_built_in(link, project, found, [*last.changes, *operations], set(wanted)))
     return Standing("; ".join(part for part in parts if part), version=vercel_production.known_version(link, found))
 
 
-def _wanted(
+def _wanted_values(
     config: VercelFlags, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
 ) -> dict[str, str | None]:
     """What each flag is to be; None: it is not to be there. Raises Permanent."""
     wanted: dict[str, str | None] = {}
     for operation in operations:
         if operation.kind == "restore":
-            kept, _ = _kept(config, operation, snapshot)
+            kept, _ = _recorded_flags(config, operation, snapshot)
             wanted |= {key: None if value is None else str(value["value"]) for key, value in kept.items()}
         else:
-            wanted |= set_by(VercelFlags, config, operation)
+            wanted |= flags_set_by(VercelFlags, config, operation)
     if not wanted:
         raise Permanent("nothing is wanted of these flags, so nothing can be compared")
     return wanted
 
 
-async def _difference(
+async def _describe_difference(
     link: OpenConnection, project_id: str, key: str, value: str | None, found: Mapping[str, Any] | None, run: str
 ) -> str:
     """What a variable is instead of what it is to be, and who has made it so; empty where it is that."""
     if value is None:
         return f"{key} is still there" if _own_mark(found, run) is not None else ""
     if found is None:
-        return f"{key} is gone instead of {_shown(key, value)}"
+        return f"{key} is gone instead of {_show_value(key, value)}"
     if found.get("type") not in ("plain", "encrypted"):
-        return f"{key} is of type {rest.words(link, found.get('type'))}, so that nobody can read what it is{_by(link, found)}"
+        kind = rest.repeatable_text(link, found.get("type"))
+        return f"{key} is of type {kind}, so that nobody can read what it is{_describe_editor(link, found)}"
     plain = found.get("type") == "plain"
-    now = str(found.get("value", "")) if plain else await vercel.plain_value(link, project_id, str(found.get("id")))
+    now = (
+        str(found.get("value", "")) if plain else await vercel.fetch_plain_value(link, project_id, str(found.get("id")))
+    )
     if now == value:
         return ""
     if now is None:
-        return f"Vercel does not give the value of {key}, so that nobody can read what it is{_by(link, found)}"
-    return f"{key} is {_shown(key, rest.words(link, now))} instead of {_shown(key, value)}{_by(link, found)}"
+        return f"Vercel does not give the value of {key}, so that nobody can read what it is{_describe_editor(link, found)}"
+    shown = _show_value(key, rest.repeatable_text(link, now))
+    return f"{key} is {shown} instead of {_show_value(key, value)}{_describe_editor(link, found)}"
 
 
-def _shown(key: str, value: str) -> str:
+def _show_value(key: str, value: str) -> str:
     """A value that can only be a flag's; what may be a secret is never shown."""
     return f'"{keep_beginning(value, 60)}"' if _PUBLIC.match(key) or _SWITCH.fullmatch(value) else "another value"
 
 
-def _by(link: OpenConnection, found: Mapping[str, Any]) -> str:
-    who = rest.words(link, found.get("lastEditedByDisplayName") or found.get("updatedBy") or "")
-    at = vercel_production.moment(found.get("updatedAt"))
+def _describe_editor(link: OpenConnection, found: Mapping[str, Any]) -> str:
+    who = rest.repeatable_text(link, found.get("lastEditedByDisplayName") or found.get("updatedBy") or "")
+    at = vercel_production.time_of(found.get("updatedAt"))
     words = (f" at {at}" if at else "") + (f" by {who}" if who else "")
-    return f" ({hide(f'changed{words}', link)})" if words else ""
+    return f" ({hide_secrets(f'changed{words}', link)})" if words else ""
 
 
-async def _not_built_in(
+async def _explain_not_built_in(
     link: OpenConnection,
     project: Mapping[str, Any],
     found: Mapping[str, Any],
@@ -363,17 +374,18 @@ async def _not_built_in(
     variables: Sequence[Mapping[str, Any]],
 ) -> str:
     """That production was built before the flags were set; empty where it has them. Raises Retryable, Permanent."""
-    made = await vercel_production.made_by(link, project, **{KEY: operation.key})
-    times = [vercel.created(item) for item in made] or [vercel.updated(item) for item in variables]
-    if any(item["id"] == found["id"] for item in made) or vercel.created(found) >= min(times, default=0.0):
+    made = await vercel_production.list_made_by(link, project, **{KEY: operation.key})
+    times = [vercel.created_at(item) for item in made] or [vercel.updated_at(item) for item in variables]
+    if any(item["id"] == found["id"] for item in made) or vercel.created_at(found) >= min(times, default=0.0):
         return ""
-    text = hide(
-        f"production is {vercel_production.described(link, found)}, which was built before these flags were set", link
+    text = hide_secrets(
+        f"production is {vercel_production.describe_deployment(link, found)}, which was built before these flags were set",
+        link,
     )
-    return f"{text}: {vercel_production.whose(link, project, found)}"
+    return f"{text}: {vercel_production.describe_makers(link, project, found)}"
 
 
-def _still_built_in(
+def _explain_still_built_in(
     link: OpenConnection,
     project: Mapping[str, Any],
     found: Mapping[str, Any],
@@ -383,10 +395,10 @@ def _still_built_in(
     """That production was built with the flags that were set back; empty where it was not."""
     meta, run = as_object(found.get("meta")), run_of(operations[-1].key)
     keys = {operation.key for operation in operations if operation.kind == "set"}
-    if meta.get(KEY) not in keys and not (meta.get(RUN) == run and _had(meta) & flags):
+    if meta.get(KEY) not in keys and not (meta.get(RUN) == run and _flags_built_in(meta) & flags):
         return ""
-    text = hide(
-        f"production is {vercel_production.described(link, found)}, which was built with the flags as they were set",
+    text = hide_secrets(
+        f"production is {vercel_production.describe_deployment(link, found)}, which was built with the flags as they were set",
         link,
     )
-    return f"{text}: {vercel_production.whose(link, project, found)}"
+    return f"{text}: {vercel_production.describe_makers(link, project, found)}"

@@ -19,29 +19,29 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.connections import postgres
 
-NAMED = 3
+MAX_NAMES_IN_MESSAGE = 3
 """How many of what is wrong are named in a message; the statements below say it too."""
-SHORTEST = 1.0
+MIN_LOOK_AGE_S = 1.0
 """Seconds: a look that comes sooner after the last one is compared with the one before it."""
-LONGEST = 600.0
+MAX_LOOK_AGE_S = 600.0
 """Seconds after which an earlier look says too little about now."""
-STATEMENTS = 10_000
+MAX_STATEMENTS = 10_000
 """Statements of one look; pg_stat_statements keeps 5000 unless told otherwise."""
-_LOOK = 768 * 1024
+_MAX_LOOK_BYTES = 768 * 1024
 """Bytes that such a look may have."""
-_KEPT = 10 * STATEMENTS
+_MAX_STATEMENTS_REMEMBERED = 10 * MAX_STATEMENTS
 """Statements of all looks that are kept; no namespace drives out those of another."""
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class _Said(BaseModel):
+class _StrictAnswer(BaseModel):
     """Whatever answers, it is this or it is refused."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-class _Named(_Said):
+class _Named(_StrictAnswer):
     """How many there are, and the first of them by name."""
 
     count: Count
@@ -88,26 +88,26 @@ select json_build_object('looked', (select count(*) from looked), 'wrong', (sele
 """
 
 
-class _Wrong(_Said):
+class _Wrong(_StrictAnswer):
     empty: _Named
     unsecured: _Named
     ungoverned: _Named
     missing: _Named
 
 
-class _Rls(_Said):
+class _Rls(_StrictAnswer):
     looked: Count
     wrong: _Wrong
 
 
-async def rls(
+async def measure_rls(
     link: OpenConnection, schemas: Sequence[str], policies: Sequence[tuple[str, str]], exempt: Sequence[str]
 ) -> Answer:
     """Tables of the schemas without row level security or policies, and (table, policy) that is missing."""
     wanted = [{"table": _with_schema(table), "policy": name} for table, name in policies]
     exempted = [_with_schema(table) for table in exempt]
     parameters = [json.dumps(part) for part in (list(schemas), wanted, exempted)]
-    found = await postgres.ask_for(link, _Rls, _RLS, parameters)
+    found = await postgres.ask_model(link, _Rls, _RLS, parameters)
     wrong = found.wrong
     if wrong.empty.count:
         return Answer(None, f"no table in the schema {wrong.empty}; nothing can be said")
@@ -143,15 +143,15 @@ from pg_catalog.pg_stat_activity
 _UNSEEN = "grant it pg_read_all_stats"
 
 
-class _Connections(_Said):
+class _Connections(_StrictAnswer):
     used: Count
     unseen: Count
     limit: Annotated[int, Field(gt=0, lt=2**31)]
 
 
-async def connections(link: OpenConnection) -> Answer:
+async def measure_connections(link: OpenConnection) -> Answer:
     """Client connections as a ratio of those that clients may have."""
-    found = await postgres.ask_for(link, _Connections, _CONNECTIONS)
+    found = await postgres.ask_model(link, _Connections, _CONNECTIONS)
     if found.unseen:
         return Answer(None, f"the role sees {found.used} sessions and may not see {found.unseen} others; {_UNSEEN}")
     return Answer(found.used / found.limit, f"{found.used} of {found.limit} connections")
@@ -175,16 +175,16 @@ from (select) as once left join longest on true
 """
 
 
-class _Blocked(_Said):
+class _Blocked(_StrictAnswer):
     count: Count
     waited: float | None
     pid: int | None
     behind: _Named
 
 
-async def blocked(link: OpenConnection, over: str) -> Answer:
+async def measure_blocked(link: OpenConnection, over: str) -> Answer:
     """Sessions that have waited for a lock longer than a duration."""
-    found = await postgres.ask_for(link, _Blocked, _BLOCKED, [str(seconds(over))])
+    found = await postgres.ask_model(link, _Blocked, _BLOCKED, [str(seconds(over))])
     if found.pid is None or found.waited is None:
         return Answer(0.0, "nobody waits for a lock")
     behind = f" behind {found.behind}" if found.behind.count else ""
@@ -228,20 +228,20 @@ from SCHEMA.pg_stat_statements_info() as info, counted, listed
 """
 
 
-class _Extension(_Said):
+class _Extension(_StrictAnswer):
     place: str | None
     current: bool | None
 
 
-class _Statements(_Said):
+class _Statements(_StrictAnswer):
     reset: float
     started: float
     evicted: Count
     unseen: Count
     count: Count
-    names: Annotated[list[str], Field(max_length=STATEMENTS)]
-    calls: Annotated[list[Count], Field(max_length=STATEMENTS)]
-    micros: Annotated[list[Count], Field(max_length=STATEMENTS)]
+    names: Annotated[list[str], Field(max_length=MAX_STATEMENTS)]
+    calls: Annotated[list[Count], Field(max_length=MAX_STATEMENTS)]
+    micros: Annotated[list[Count], Field(max_length=MAX_STATEMENTS)]
 
     @model_validator(mode="after")
     def _in_rows(self) -> _Statements:
@@ -268,45 +268,47 @@ class _Look:
     """Calls and seconds by statement."""
 
 
-_looks: FairMemory[tuple[str, str], tuple[_Look | None, _Look]] = FairMemory(_KEPT)
+_looks: FairMemory[tuple[str, str], tuple[_Look | None, _Look]] = FairMemory(_MAX_STATEMENTS_REMEMBERED)
 """The last two looks of each question."""
 
 
-async def slow_queries(link: OpenConnection, over: str) -> Answer:
+async def measure_slow_queries(link: OpenConnection, over: str) -> Answer:
     """Statements whose mean time since the last look is longer than a duration."""
-    extension = await postgres.ask_for(link, _Extension, _EXTENSION)
+    extension = await postgres.ask_model(link, _Extension, _EXTENSION)
     if extension.place is None:
         return Answer(None, "pg_stat_statements is not there; create extension pg_stat_statements")
     if not extension.current:
         return Answer(None, "pg_stat_statements is too old; alter extension pg_stat_statements update")
-    found = await postgres.ask_for(link, _Statements, _STATEMENTS.replace("SCHEMA", extension.place), longest=_LOOK)
+    found = await postgres.ask_model(
+        link, _Statements, _STATEMENTS.replace("SCHEMA", extension.place), longest=_MAX_LOOK_BYTES
+    )
     if found.unseen:
         return Answer(None, f"the role may not see {found.unseen} statements of others; {_UNSEEN}")
-    if found.count > STATEMENTS:
+    if found.count > MAX_STATEMENTS:
         return Answer(
-            None, f"{found.count} statements are too many to compare; lower pg_stat_statements.max to {STATEMENTS}"
+            None, f"{found.count} statements are too many to compare; lower pg_stat_statements.max to {MAX_STATEMENTS}"
         )
     look = _Look(time.monotonic(), (found.reset, found.started), found.evicted, found.counters)
-    before = _before(link, over, look)
-    return _compared(before, look, over) if before else Answer(None, "the first look; the next one can tell")
+    before = _previous_look(link, over, look)
+    return _compare_looks(before, look, over) if before else Answer(None, "the first look; the next one can tell")
 
 
-def _before(link: OpenConnection, over: str, look: _Look) -> _Look | None:
+def _previous_look(link: OpenConnection, over: str, look: _Look) -> _Look | None:
     """The look to compare with, if there is one; and this one is kept for the next."""
     key = link.identity, over
     earlier, last = _looks.get(key) or (None, None)
-    if last is not None and look.at - last.at < SHORTEST:
-        return earlier if earlier is not None and look.at - earlier.at <= LONGEST else None
-    _looks.put(link.namespace, key, (last, look), _size((last, look)))
-    return last if last is not None and look.at - last.at <= LONGEST else None
+    if last is not None and look.at - last.at < MIN_LOOK_AGE_S:
+        return earlier if earlier is not None and look.at - earlier.at <= MAX_LOOK_AGE_S else None
+    _looks.put(link.namespace, key, (last, look), _look_size((last, look)))
+    return last if last is not None and look.at - last.at <= MAX_LOOK_AGE_S else None
 
 
-def _size(looks: tuple[_Look | None, _Look]) -> int:
+def _look_size(looks: tuple[_Look | None, _Look]) -> int:
     """How much there is to keep, in statements; a look without any is no less than one."""
     return sum(len(look.counters) + 1 for look in looks if look is not None)
 
 
-def _compared(before: _Look, now: _Look, over: str) -> Answer:
+def _compare_looks(before: _Look, now: _Look, over: str) -> Answer:
     if before.epoch == now.epoch and before.evicted != now.evicted:
         return Answer(None, "statements were dropped since the last look; raise pg_stat_statements.max")
     # one statement can be reset too, and leaves no other trace
@@ -323,11 +325,12 @@ def _compared(before: _Look, now: _Look, over: str) -> Answer:
     limit = seconds(over)
     slow = sorted(((total / calls, name, calls) for name, calls, total in spent if calls > 0), reverse=True)
     slow = [item for item in slow if item[0] > limit]
-    return Answer(float(len(slow)), f"in {now.at - before.at:.0f}s: {_slowest(slow, over)}" if slow else "")
+    return Answer(float(len(slow)), f"in {now.at - before.at:.0f}s: {_describe_slowest(slow, over)}" if slow else "")
 
 
-def _slowest(slow: Sequence[tuple[float, str, int]], over: str) -> str:
+def _describe_slowest(slow: Sequence[tuple[float, str, int]], over: str) -> str:
     first = [
-        f"queryid {name.partition('/')[2]} took {show(mean, over)} (of {calls})" for mean, name, calls in slow[:NAMED]
+        f"queryid {name.partition('/')[2]} took {show(mean, over)} (of {calls})"
+        for mean, name, calls in slow[:MAX_NAMES_IN_MESSAGE]
     ]
     return str(_Named(count=len(slow), names=first))

@@ -27,12 +27,23 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 from gatewright.api.base import Model, Name
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
-from gatewright.providers.connections.github import Ref, Repository, Unfinished, below, call, entries, fetch, pages
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.github import (
+    ListUnfinished,
+    Ref,
+    Repository,
+    call,
+    fetch,
+    list_pages,
+    repository_path,
+    require_objects,
+)
+from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.units import Unit
 
-_BAD = frozenset({"failure", "cancelled", "timed_out", "action_required", "startup_failure", "stale", "error"})
-_OPEN = frozenset({"queued", "in_progress", "waiting", "requested", "pending"})
+_BAD_CONCLUSIONS = frozenset(
+    {"failure", "cancelled", "timed_out", "action_required", "startup_failure", "stale", "error"}
+)
+_OPEN_STATUSES = frozenset({"queued", "in_progress", "waiting", "requested", "pending"})
 
 CheckName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^,]+$")]
@@ -67,7 +78,7 @@ class GithubCheck(Model):
         return "required" if self.openIssues is not None else "useless"
 
     @model_validator(mode="after")
-    def _one(self) -> GithubCheck:
+    def _require_one(self) -> GithubCheck:
         if (self.checks is None) == (self.openIssues is None):
             raise ValueError("needs exactly one of checks, openIssues")
         if (self.checks is None) != (self.commit is None):
@@ -92,10 +103,10 @@ class GithubGate:
         """Ask once. Raises Retryable, Permanent."""
         try:
             if config.openIssues is not None:
-                return await _issues(config.repository, config.openIssues.labels, link)
+                return await _measure_issues(config.repository, config.openIssues.labels, link)
             assert config.commit is not None
-            return await _checks(config, config.commit, link)
-        except Unfinished as error:
+            return await _measure_checks(config, config.commit, link)
+        except ListUnfinished as error:
             return Answer(None, str(error))
 
     async def history(
@@ -108,52 +119,54 @@ class GithubGate:
 # --- checks
 
 
-async def _checks(config: GithubCheck, ref: str, link: OpenConnection) -> Answer:
-    commit, found = await _statuses(config.repository, ref, link)
+async def _measure_checks(config: GithubCheck, ref: str, link: OpenConnection) -> Answer:
+    commit, found = await _fetch_statuses(config.repository, ref, link)
     workflows: dict[int, int] = {}
-    async for page in pages(
+    async for page in list_pages(
         link,
-        below(config.repository, "actions", "runs"),
+        repository_path(config.repository, "actions", "runs"),
         {"head_sha": commit, "exclude_pull_requests": "true"},
         "workflow_runs",
     ):
         for run in (run for run in page if run.get("head_sha") == commit):
             # whoever re-runs a workflow keeps its run and raises the attempt; whoever starts it again gets a new run
-            newer = (_number(run, "run_number"), _number(run, "run_attempt"), _number(run, "id"))
-            workflow = _number(run, "workflow_id")
+            newer = (_number_in(run, "run_number"), _number_in(run, "run_attempt"), _number_in(run, "id"))
+            workflow = _number_in(run, "workflow_id")
             if run.get("check_suite_id"):
-                workflows[_number(run, "check_suite_id")] = workflow
-            found += [_Seen(str(run.get("name")), ("workflow", workflow), newer, _word(run))]
+                workflows[_number_in(run, "check_suite_id")] = workflow
+            found += [_CheckResult(str(run.get("name")), ("workflow", workflow), newer, _conclusion_of(run))]
     query = {"filter": "latest"}
-    async for page in pages(link, below(config.repository, "commits", commit, "check-runs"), query, "check_runs", 20):
+    async for page in list_pages(
+        link, repository_path(config.repository, "commits", commit, "check-runs"), query, "check_runs", 20
+    ):
         for run in page:
-            suite = _number(_part(run, "check_suite"), "id")
-            app = str(_part(run, "app").get("slug"))
+            suite = _number_in(_object_in(run, "check_suite"), "id")
+            app = str(_object_in(run, "app").get("slug"))
             source = ("job", workflows[suite]) if suite in workflows else ("app", app)
-            found.append(_Seen(str(run.get("name")), source, (_number(run, "id"),), _word(run)))
+            found.append(_CheckResult(str(run.get("name")), source, (_number_in(run, "id"),), _conclusion_of(run)))
     assert config.checks is not None
-    return _verdict(config.checks, found, frozenset(config.accept), link)
+    return _judge_checks(config.checks, found, frozenset(config.accept), link)
 
 
-async def _statuses(repository: str, ref: str, link: OpenConnection) -> tuple[str, list[_Seen]]:
+async def _fetch_statuses(repository: str, ref: str, link: OpenConnection) -> tuple[str, list[_CheckResult]]:
     """The full name of the commit, and its statuses; GitHub lists the newest of each context."""
-    path, found, commit = below(repository, "commits", ref, "status"), [], ""
+    path, found, commit = repository_path(repository, "commits", ref, "status"), [], ""
     for page in range(1, 11):
         answer = await fetch(link, path, query={"per_page": 100, "page": page})
-        statuses = entries(answer.get("statuses"), path)
+        statuses = require_objects(answer.get("statuses"), path)
         if not isinstance(answer.get("sha"), str):
             raise Permanent("the answer about the commit holds no sha; is this the GitHub API?")
         commit = answer["sha"]
         found += [
-            _Seen(str(item.get("context")), ("status", ""), (_number(item, "id"),), str(item.get("state")))
+            _CheckResult(str(item.get("context")), ("status", ""), (_number_in(item, "id"),), str(item.get("state")))
             for item in statuses
         ]
-        if len(found) >= _number(answer, "total_count") or not statuses:
+        if len(found) >= _number_in(answer, "total_count") or not statuses:
             return commit, found
-    raise Unfinished("more than 1000 statuses, which is more than are read")
+    raise ListUnfinished("more than 1000 statuses, which is more than are read")
 
 
-class _Seen:
+class _CheckResult:
     """A check run, workflow run or status: what it is called, who it is an attempt of, and how it ended."""
 
     __slots__ = ("age", "name", "source", "word")
@@ -162,48 +175,50 @@ class _Seen:
         self.name, self.source, self.age, self.word = name, source, age, word
 
 
-def _word(run: Mapping[str, Any]) -> str:
+def _conclusion_of(run: Mapping[str, Any]) -> str:
     """The conclusion of a run that is over, else its status."""
     if run.get("status") == "completed":
         return str(run.get("conclusion") or "without a conclusion")
     return str(run.get("status"))
 
 
-def _verdict(names: Iterable[str], found: Sequence[_Seen], accept: frozenset[str], link: OpenConnection) -> Answer:
+def _judge_checks(
+    names: Iterable[str], found: Sequence[_CheckResult], accept: frozenset[str], link: OpenConnection
+) -> Answer:
     bad: list[str] = []
     unknown: list[str] = []
     for name in dict.fromkeys(names):
-        words = list(_newest(name, found))
+        words = list(_newest_results(name, found))
         if not words:
             unknown.append(f"{name} is not there yet")
         for word in words:
-            if word in _BAD or (word in ("neutral", "skipped") and word not in accept):
+            if word in _BAD_CONCLUSIONS or (word in ("neutral", "skipped") and word not in accept):
                 bad.append(f"{name}: {word}")
-            elif word in _OPEN:
+            elif word in _OPEN_STATUSES:
                 unknown.append(f"{name}: {word}")
             elif word != "success" and word not in accept:
                 unknown.append(f"{name}: {foreign.quote_value(word)}, which is not known")
     if bad:
-        return Answer(False, hide(", ".join(dict.fromkeys(bad)), link))
+        return Answer(False, hide_secrets(", ".join(dict.fromkeys(bad)), link))
     if unknown:
-        return Answer(None, hide(", ".join(dict.fromkeys(unknown)), link))
+        return Answer(None, hide_secrets(", ".join(dict.fromkeys(unknown)), link))
     return Answer(True, "all green")
 
 
-def _newest(name: str, found: Iterable[_Seen]) -> Iterator[str]:
-    newest: dict[tuple[str, int | str], _Seen] = {}
+def _newest_results(name: str, found: Iterable[_CheckResult]) -> Iterator[str]:
+    newest: dict[tuple[str, int | str], _CheckResult] = {}
     for seen in found:
         if seen.name == name and (seen.source not in newest or newest[seen.source].age < seen.age):
             newest[seen.source] = seen
     return (seen.word for seen in newest.values())
 
 
-def _part(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _object_in(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = item.get(name)
     return found if isinstance(found, dict) else {}
 
 
-def _number(item: Mapping[str, Any], name: str) -> int:
+def _number_in(item: Mapping[str, Any], name: str) -> int:
     value = item.get(name, 0)
     if not isinstance(value, int):
         raise Permanent(f"{name} is not a number; is this the GitHub API?")
@@ -213,16 +228,16 @@ def _number(item: Mapping[str, Any], name: str) -> int:
 # --- issues
 
 
-async def _issues(repository: str, labels: Sequence[str], link: OpenConnection) -> Answer:
+async def _measure_issues(repository: str, labels: Sequence[str], link: OpenConnection) -> Answer:
     query = {"labels": ",".join(labels), "state": "open", "sort": "created", "direction": "asc"}
     found: dict[int, None] = {}
-    async for page in pages(link, below(repository, "issues"), query):
-        found.update((_number(item, "number"), None) for item in page if "pull_request" not in item)
+    async for page in list_pages(link, repository_path(repository, "issues"), query):
+        found.update((_number_in(item, "number"), None) for item in page if "pull_request" not in item)
     if not found:
         for label in labels:
-            path = below(repository, "labels", label)
+            path = repository_path(repository, "labels", label)
             if (await call(link, "GET", path, accepted=frozenset({404}))).status == 404:
-                raise Permanent(hide(f'{repository} has no label "{label}", so no issue can have it', link))
+                raise Permanent(hide_secrets(f'{repository} has no label "{label}", so no issue can have it', link))
         return Answer(0.0)
     shown = ", ".join(f"#{number}" for number in list(found)[:5])
     return Answer(float(len(found)), f"{shown}{' …' if len(found) > 5 else ''}")

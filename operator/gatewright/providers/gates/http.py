@@ -22,7 +22,7 @@ from gatewright.api.base import Model, Name, Text
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import client
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.gates import jsonpath
 from gatewright.providers.gates.jsonpath import JsonPath
 from gatewright.providers.units import Unit
@@ -102,7 +102,7 @@ class HttpGate:
 
     async def measure(self, config: HttpCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        reply = await client.ask(link, config.method, config.path, headers=_accept(config))
+        reply = await client.ask(link, config.method, config.path, headers=_accept_headers(config))
         if reply.status not in config.status:
             client.refuse_redirect(reply)
             wanted = " or ".join(map(str, config.status))
@@ -111,7 +111,7 @@ class HttpGate:
             return Answer(reply.seconds)
         if config.jsonPath is None:
             return Answer(True, f"answered {reply.status}")
-        return await _found(config, config.jsonPath, reply, link)
+        return await _find_value(config, config.jsonPath, reply, link)
 
     async def history(
         self, config: HttpCheck, link: OpenConnection, start: float, end: float, step: float
@@ -120,44 +120,48 @@ class HttpGate:
         return []
 
 
-def _accept(config: HttpCheck) -> dict[str, str]:
+def _accept_headers(config: HttpCheck) -> dict[str, str]:
     return {"Accept": "application/json" if config.jsonPath else "*/*"}
 
 
-async def _found(config: HttpCheck, path: str, reply: client.Reply, link: OpenConnection) -> Answer:
-    values = await jsonpath.evaluated(path, len(reply.body), lambda: client.json_of(reply), link.namespace)
+async def _find_value(config: HttpCheck, path: str, reply: client.Reply, link: OpenConnection) -> Answer:
+    values = await jsonpath.evaluate_path(path, len(reply.body), lambda: client.json_of(reply), link.namespace)
     if len(values) > 1:
         raise Permanent(f"{path} finds several values; it must lead to one")
     if not values:
         return Answer(None, f"{path} is not in the body")
-    return _compared(path, values[0], config.equals, link) if config.equals is not None else _value(path, values[0])
+    return (
+        _compare_value(path, values[0], config.equals, link)
+        if config.equals is not None
+        else _answer_of(path, values[0])
+    )
 
 
-def _compared(path: str, value: Any, wanted: str, link: OpenConnection) -> Answer:
+def _compare_value(path: str, value: Any, wanted: str, link: OpenConnection) -> Answer:
     if isinstance(value, dict | list):
         raise Permanent(f"{path} is an object or a list; it must lead to one value")
-    text = _text(value)
-    if text == wanted or _same_number(value, wanted):
+    text = _text_of(value)
+    if text == wanted or _is_same_number(value, wanted):
         return Answer(True, f"{path} is {wanted}")
-    return Answer(False, hide(f'{path} is {foreign.quote_value(value)}, expected "{wanted}"', link))
+    return Answer(False, hide_secrets(f'{path} is {foreign.quote_value(value)}, expected "{wanted}"', link))
 
 
-def _text(value: Any) -> str:
+def _text_of(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
 
 
-def _same_number(value: Any, wanted: str) -> bool:
+def _is_same_number(value: Any, wanted: str) -> bool:
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     return plain and _JSON_NUMBER.fullmatch(wanted) is not None and float(wanted) == value
 
 
-def _value(path: str, value: Any) -> Answer:
+def _answer_of(path: str, value: Any) -> Answer:
     if value is None:
         return Answer(None, f"{path} is null")
     if isinstance(value, bool):
-        return Answer(value, f"{path} is {_text(value)}")
+        return Answer(value, f"{path} is {_text_of(value)}")
     if not isinstance(value, int | float):
         raise Permanent(f"{path} is neither a number nor a boolean; say what it must be by equals")
     try:

@@ -43,13 +43,13 @@ from pydantic import AfterValidator, StringConstraints
 
 from gatewright.ports import Permanent
 
-MOST_VALUES = 20_000
+MAX_VALUES = 20_000
 """Values that a path searches at most."""
-MOST_STEPS = 24
+MAX_STEPS = 24
 """Steps that a path takes at most for each value that it searches: four comparisons of a condition are such."""
-PLAIN = 64 * 1024
+INLINE_BODY_BYTES = 64 * 1024
 """Bytes of a body in which a plain path is followed on the event loop."""
-SMALL = 1024
+SMALL_BODY_BYTES = 1024
 """Bytes of a body that is searched on the event loop."""
 _QUOTED = re.compile(r"'(\\.|[^'\\])*'|\"(\\.|[^\"\\])*\"")
 _EXPRESSIONS = re.compile(r"\b(?:match|search)\s?\(")
@@ -63,7 +63,7 @@ _threads = ThreadPoolExecutor(4, thread_name_prefix="jsonpath")
 _turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
 
-class _Reads(Exception):
+class _ReadsText(Exception):
     """A path would tell more of a text than whether it is another one; says how."""
 
 
@@ -75,7 +75,7 @@ class _Ordering(ComparisonExpression):
     def evaluate(self, context: FilterContext) -> bool:
         """As in RFC 9535. Raises _Reads where both sides are texts."""
         if all(isinstance(_value_of(side.evaluate(context)), str) for side in (self.left, self.right)):
-            raise _Reads(_BY_LETTERS)
+            raise _ReadsText(_BY_LETTERS)
         return super().evaluate(context)
 
 
@@ -92,7 +92,7 @@ class _Parser(Parser):
         if not isinstance(parsed, ComparisonExpression) or parsed.operator not in _BY_ORDER:
             return parsed
         if isinstance(parsed.left, StringLiteral) or isinstance(parsed.right, StringLiteral):
-            raise _Reads(_BY_LETTERS)
+            raise _ReadsText(_BY_LETTERS)
         return _Ordering(parsed.token, parsed.left, parsed.operator, parsed.right)
 
 
@@ -105,7 +105,7 @@ class _Length(FilterFunction):
     def __call__(self, value: object) -> int | Nothing:
         """How many elements there are. Raises _Reads for a text."""
         if isinstance(value, str):
-            raise _Reads(_BY_LENGTH)
+            raise _ReadsText(_BY_LENGTH)
         return len(value) if isinstance(value, Sized) else NOTHING
 
 
@@ -128,7 +128,7 @@ ENVIRONMENT = _Environment()
 
 
 def _plain_json_path(text: str) -> str:
-    compiled(text)
+    compile_path(text)
     return text
 
 
@@ -136,7 +136,7 @@ JsonPath = Annotated[str, StringConstraints(min_length=1, max_length=256), After
 
 
 @functools.lru_cache(maxsize=512)
-def compiled(text: str) -> JSONPathQuery:
+def compile_path(text: str) -> JSONPathQuery:
     """A JSONPath that is evaluated in time linear to the body. Raises ValueError."""
     if not text.startswith("$"):
         plain = text.strip("{}")
@@ -155,25 +155,25 @@ def compiled(text: str) -> JSONPathQuery:
         )
     try:
         query = ENVIRONMENT.compile(text)
-    except _Reads as error:
+    except _ReadsText as error:
         raise ValueError(f'"{text}" {error}') from None
     except (JSONPathError, RecursionError) as error:
         raise ValueError(f'"{text}" is not a JSONPath: {str(error).splitlines()[0]}') from None
-    if _steps(query) > MOST_STEPS:
+    if _count_steps(query) > MAX_STEPS:
         raise ValueError(
             f'"{text}" asks too much of each value: keep to 4 comparisons after "?", and to a few names after ".."'
         )
     return query
 
 
-async def evaluated(path: str, size: int, read: Callable[[], Any], namespace: str) -> list[Any]:
+async def evaluate_path(path: str, size: int, read: Callable[[], Any], namespace: str) -> list[Any]:
     """What a path finds, two values at most, in the body of `size` bytes that `read` gives. Raises Permanent."""
-    if size <= (PLAIN if compiled(path).singular_query() else SMALL):
-        return found(path, read())
+    if size <= (INLINE_BODY_BYTES if compile_path(path).singular_query() else SMALL_BODY_BYTES):
+        return find_values(path, read())
     turn = _turns.setdefault(namespace, asyncio.Semaphore(1))
     await turn.acquire()
     try:
-        future = asyncio.get_running_loop().run_in_executor(_threads, lambda: found(path, read()))
+        future = asyncio.get_running_loop().run_in_executor(_threads, lambda: find_values(path, read()))
     except BaseException:
         turn.release()
         raise
@@ -182,31 +182,31 @@ async def evaluated(path: str, size: int, read: Callable[[], Any], namespace: st
     return await asyncio.shield(future)
 
 
-def found(path: str, body: Any) -> list[Any]:
+def find_values(path: str, body: Any) -> list[Any]:
     """What a path finds in a body, two values at most. Raises Permanent."""
-    query = compiled(path)
+    query = compile_path(path)
     try:
-        if _is_large(_searched(query, body)):
-            raise Permanent(f"{path} searches more than {MOST_VALUES:,} values; ask a narrower path")
+        if _is_large(_searched_part(query, body)):
+            raise Permanent(f"{path} searches more than {MAX_VALUES:,} values; ask a narrower path")
         nodes = iter(query.finditer(body))
         return [node.value for _, node in zip(range(2), nodes, strict=False)]
-    except _Reads as error:
+    except _ReadsText as error:
         raise Permanent(f"{path} {error}") from None
     except (JSONPathError, RecursionError):
         pass
     raise Permanent(f"{path} cannot be evaluated in this body")
 
 
-def _searched(query: JSONPathQuery, body: Any) -> Any:
+def _searched_part(query: JSONPathQuery, body: Any) -> Any:
     """The part of a body whose values a path looks at, one by one; None where it looks at none so."""
-    begin = _begin(query)
+    begin = _first_wide_segment(query)
     if begin == len(query.segments):
         return None
     node = JSONPathQuery(env=query.env, segments=query.segments[:begin]).find_one(body)
     return None if node is None else node.value
 
 
-def _begin(query: JSONPathQuery) -> int:
+def _first_wide_segment(query: JSONPathQuery) -> int:
     """Which segment is the first that leads to more than one value."""
     for at, segment in enumerate(query.segments):
         if not isinstance(segment, JSONPathChildSegment):
@@ -218,7 +218,7 @@ def _begin(query: JSONPathQuery) -> int:
 
 def _is_large(value: Any) -> bool:
     """Whether there are more values in one than are searched."""
-    left, todo = MOST_VALUES, [value]
+    left, todo = MAX_VALUES, [value]
     while todo:
         current = todo.pop()
         if isinstance(current, dict | list):
@@ -229,26 +229,36 @@ def _is_large(value: Any) -> bool:
     return False
 
 
-def _steps(query: JSONPathQuery) -> int:
+def _count_steps(query: JSONPathQuery) -> int:
     """What a path does for each value that it searches."""
-    many = query.segments[_begin(query) :]
+    many = query.segments[_first_wide_segment(query) :]
     selectors = [selector for segment in many for selector in segment.selectors]
-    return len(many) + sum(_weight(one.expression) for one in selectors if isinstance(one, FilterSelector))
+    return len(many) + sum(_expression_weight(one.expression) for one in selectors if isinstance(one, FilterSelector))
 
 
-def _weight(expression: Expression) -> int:
+def _expression_weight(expression: Expression) -> int:
     match expression:
         case FilterExpression():
-            return _weight(expression.expression)
+            return _expression_weight(expression.expression)
         case LogicalExpression() | ComparisonExpression():
-            return 1 + _weight(expression.left) + _weight(expression.right)
+            return 1 + _expression_weight(expression.left) + _expression_weight(expression.right)
         case PrefixExpression():
-            return 1 + _weight(expression.right)
+            return 1 + _expression_weight(expression.right)
         case FunctionExtension():
-            return 1 + sum(map(_weight, expression.args))
+            return 1 + sum(map(_expression_weight, expression.args))
         case FilterQuery():
             return 1 + len(expression.query.segments)
     return 1
 
 
-__all__ = ["ENVIRONMENT", "MOST_STEPS", "MOST_VALUES", "PLAIN", "SMALL", "JsonPath", "compiled", "evaluated", "found"]
+__all__ = [
+    "ENVIRONMENT",
+    "INLINE_BODY_BYTES",
+    "MAX_STEPS",
+    "MAX_VALUES",
+    "SMALL_BODY_BYTES",
+    "JsonPath",
+    "compile_path",
+    "evaluate_path",
+    "find_values",
+]

@@ -18,11 +18,11 @@ from gatewright.api.base import Key, Model, Name, Text
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import concurrency, ofrep
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.units import Unit
 
-_UNSURE = frozenset({"ERROR", "STALE"})
-_SHOWN = 3
+_UNSURE_REASONS = frozenset({"ERROR", "STALE"})
+_MAX_NAMES_IN_MESSAGE = 3
 
 User = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Users = Annotated[list[User], Field(max_length=20)]
@@ -50,7 +50,7 @@ class OfrepCheck(Model):
         return "useless"
 
     @model_validator(mode="after")
-    def _somebody(self) -> OfrepCheck:
+    def _require_users(self) -> OfrepCheck:
         if not self.users and not self.others:
             raise ValueError("needs users or others: whom to evaluate the flag for")
         both = sorted(set(self.users) & set(self.others))
@@ -73,10 +73,10 @@ class OfrepGate:
     async def measure(self, config: OfrepCheck, link: OpenConnection) -> Answer:
         """Evaluate for every user. Raises Retryable, Permanent."""
         names = [*config.users, *config.others]
-        found = await concurrency.each(
-            names, lambda name: ofrep.evaluate(link, config.flag, {**config.context, "targetingKey": name})
+        found = await concurrency.ask_each(
+            names, lambda name: ofrep.evaluate_flag(link, config.flag, {**config.context, "targetingKey": name})
         )
-        return _judged(config, dict(zip(names, found, strict=True)), link)
+        return _judge_evaluations(config, dict(zip(names, found, strict=True)), link)
 
     async def history(
         self, config: OfrepCheck, link: OpenConnection, start: float, end: float, step: float
@@ -85,27 +85,30 @@ class OfrepGate:
         return []
 
 
-def _judged(config: OfrepCheck, found: dict[str, ofrep.Evaluation], link: OpenConnection) -> Answer:
-    got = {name: _text(evaluation.value, config.flag) == config.value for name, evaluation in found.items()}
-    without = [name for name in config.users if not got[name] and _known(found[name])]
-    with_it = [name for name in config.others if got[name] and _known(found[name])]
-    wrong = [_said("do not get it", without)] if without else []
-    wrong += [_said("get it and must not", with_it)] if with_it else []
+def _judge_evaluations(config: OfrepCheck, found: dict[str, ofrep.Evaluation], link: OpenConnection) -> Answer:
+    got = {name: _text_of(evaluation.value, config.flag) == config.value for name, evaluation in found.items()}
+    without = [name for name in config.users if not got[name] and _is_known(found[name])]
+    with_it = [name for name in config.others if got[name] and _is_known(found[name])]
+    wrong = [_describe_users("do not get it", without)] if without else []
+    wrong += [_describe_users("get it and must not", with_it)] if with_it else []
     if wrong:
-        return Answer(False, hide(f"{config.flag} = {config.value}: {'; '.join(wrong)}", link))
-    unsure = [name for name, evaluation in found.items() if not _known(evaluation)]
+        return Answer(False, hide_secrets(f"{config.flag} = {config.value}: {'; '.join(wrong)}", link))
+    unsure = [name for name, evaluation in found.items() if not _is_known(evaluation)]
     if unsure:
         reasons = sorted({foreign.to_plain_word(found[name].reason) or "no value" for name in unsure})
-        return Answer(None, hide(f"{config.flag}: {_said('are not known', unsure)} ({', '.join(reasons)})", link))
+        return Answer(
+            None,
+            hide_secrets(f"{config.flag}: {_describe_users('are not known', unsure)} ({', '.join(reasons)})", link),
+        )
     counted = f"{len(config.users)} users get it, {len(config.others)} others do not"
-    return Answer(True, hide(f"{config.flag} = {config.value}: {counted}", link))
+    return Answer(True, hide_secrets(f"{config.flag} = {config.value}: {counted}", link))
 
 
-def _known(evaluation: ofrep.Evaluation) -> bool:
-    return evaluation.value is not None and evaluation.reason not in _UNSURE
+def _is_known(evaluation: ofrep.Evaluation) -> bool:
+    return evaluation.value is not None and evaluation.reason not in _UNSURE_REASONS
 
 
-def _text(value: Any, flag: str) -> str | None:
+def _text_of(value: Any, flag: str) -> str | None:
     if isinstance(value, dict | list):
         raise Permanent(f"{flag} is an object; a flag that is compared is a boolean, a number or a text")
     if isinstance(value, bool):
@@ -115,6 +118,8 @@ def _text(value: Any, flag: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _said(what: str, names: list[str]) -> str:
-    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+def _describe_users(what: str, names: list[str]) -> str:
+    shown = ", ".join(names[:_MAX_NAMES_IN_MESSAGE]) + (
+        f" and {len(names) - _MAX_NAMES_IN_MESSAGE} more" if len(names) > _MAX_NAMES_IN_MESSAGE else ""
+    )
     return f"{len(names)} {what} ({shown})"

@@ -46,7 +46,7 @@ class OpenAIGate:
 
     async def measure(self, config: OpenAICheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        found = await openai.key_of(link)
+        found = await openai.fetch_key_state(link)
         works = found.state in ("Valid", "Limited")
         if found.state == "Unknown":
             return Answer(None, found.message)

@@ -19,23 +19,23 @@ from gatewright.api.base import Model, Name
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import prometheus
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.units import Unit
 
-STALE = 300.0
+STALE_AFTER_S = 300.0
 """Seconds between a sample's time and now after which it says nothing about now."""
-_POINTS = 11_000
+_MAX_POINTS = 11_000
 """Prometheus refuses range queries with more points."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?Inf|NaN")
 
 
-def _not_blank(text: str) -> str:
+def _require_not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty; write a query")
     return text
 
 
-Query = Annotated[str, StringConstraints(min_length=1, max_length=8192), AfterValidator(_not_blank)]
+Query = Annotated[str, StringConstraints(min_length=1, max_length=8192), AfterValidator(_require_not_blank)]
 
 
 class PrometheusCheck(Model):
@@ -60,15 +60,15 @@ class PrometheusGate:
 
     async def measure(self, config: PrometheusCheck, link: OpenConnection) -> Answer:
         """Ask for now. Raises Retryable, Permanent."""
-        result = await prometheus.query(link, "/api/v1/query", {"query": config.query})
-        sample = _only(result)
+        result = await prometheus.run_query(link, "/api/v1/query", {"query": config.query})
+        sample = _only_sample(result)
         if result.warning:
-            return Answer(None, hide(f"the answer may be partial: {result.warning}", link))
+            return Answer(None, hide_secrets(f"the answer may be partial: {result.warning}", link))
         if sample is None:
             return Answer(None, "empty vector")
         at, answer = sample
         age = time.time() - at
-        if abs(age) > STALE:
+        if abs(age) > STALE_AFTER_S:
             return Answer(None, f"the sample is {age / 60:.0f}min old" if age > 0 else "the sample is from the future")
         return answer
 
@@ -76,13 +76,13 @@ class PrometheusGate:
         self, config: PrometheusCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
         """The same question for `start`, `start + step`, ... up to `end`, by one range query."""
-        count = min(int((end - start) / step), _POINTS - 1)
-        start = end - count * step if count == _POINTS - 1 else start
+        count = min(int((end - start) / step), _MAX_POINTS - 1)
+        start = end - count * step if count == _MAX_POINTS - 1 else start
         form = {"query": config.query, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
-        result = await prometheus.query(link, "/api/v1/query_range", form)
+        result = await prometheus.run_query(link, "/api/v1/query_range", form)
         if result.warning:
             return []
-        points = _points(result)
+        points = _points_by_time(result)
         answers = []
         for at in (round(start + index * step, 3) for index in range(count + 1)):
             answer = points.get(at, Answer(None, "empty vector"))
@@ -91,11 +91,11 @@ class PrometheusGate:
         return answers
 
 
-def _only(result: prometheus.Result) -> tuple[float, Answer] | None:
+def _only_sample(result: prometheus.QueryResult) -> tuple[float, Answer] | None:
     if result.kind == "scalar":
-        return _sample(result.value)
+        return _sample_of(result.value)
     if result.kind != "vector" or not isinstance(result.value, list):
-        raise Permanent(f"the query gives a {_words(result.kind)}; it must give one number")
+        raise Permanent(f"the query gives a {_words_for_kind(result.kind)}; it must give one number")
     if len(result.value) > 1:
         raise Permanent(f"{len(result.value)} series; aggregate them to one (sum, max or avg)")
     if not result.value:
@@ -103,22 +103,22 @@ def _only(result: prometheus.Result) -> tuple[float, Answer] | None:
     element = result.value[0]
     if not isinstance(element, Mapping) or "value" not in element:
         raise Permanent("the query gives a native histogram; take a number out of it (histogram_quantile)")
-    return _sample(element["value"])
+    return _sample_of(element["value"])
 
 
-def _points(result: prometheus.Result) -> dict[float, Answer | None]:
+def _points_by_time(result: prometheus.QueryResult) -> dict[float, Answer | None]:
     """Answers by time; None where several series answered at once, which `measure` would have refused."""
     if result.kind != "matrix" or not isinstance(result.value, list):
-        raise Permanent(f"the query gives a {_words(result.kind)}; it must give one number")
+        raise Permanent(f"the query gives a {_words_for_kind(result.kind)}; it must give one number")
     points: dict[float, Answer | None] = {}
     for series in result.value:
         for value in series.get("values", []) if isinstance(series, Mapping) else []:
-            at, answer = _sample(value)
+            at, answer = _sample_of(value)
             points[round(at, 3)] = None if round(at, 3) in points else answer
     return points
 
 
-def _sample(value: Any) -> tuple[float, Answer]:
+def _sample_of(value: Any) -> tuple[float, Answer]:
     match value:
         case [int() | float() as at, str() as text] if _NUMBER.fullmatch(text) and foreign.to_number(at) is not None:
             number = float(text)
@@ -128,5 +128,5 @@ def _sample(value: Any) -> tuple[float, Answer]:
     raise Permanent("the answer holds no number")
 
 
-def _words(kind: str) -> str:
+def _words_for_kind(kind: str) -> str:
     return {"matrix": "range vector", "string": "string"}.get(kind, "result of an unknown kind")

@@ -22,20 +22,20 @@ from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import redis
 from gatewright.providers.units import Unit
 
-_PATIENCE = 3.0
+_PATIENCE_FACTOR = 3.0
 """A base that is older than so many windows says little about the window."""
-_SLACK = 10.0
+_SLACK_S = 10.0
 """Seconds by which a server's clock and ours may drift apart between two samples, answers under way included."""
-_LONGEST = 3600.0
+_MAX_WINDOW_S = 3600.0
 """Seconds of the longest window."""
-_SAMPLES = 60
+_MAX_SAMPLES = 60
 """Samples of a window that are kept; those that lie closer add nothing."""
-_WINDOWS = 1024
+_MAX_WINDOWS = 1024
 """Windows whose samples are kept; no namespace drives out those of another."""
 
 
-def _short(text: str) -> str:
-    if not 0 < seconds(text) <= _LONGEST:
+def _require_window(text: str) -> str:
+    if not 0 < seconds(text) <= _MAX_WINDOW_S:
         raise ValueError(f'"{text}" is not a window (more than 0s, at most 1h)')
     return text
 
@@ -43,7 +43,7 @@ def _short(text: str) -> str:
 class HitRatio(Model):
     """Hits of all reads (`keyspace_hits`, `keyspace_misses`) of the last while, as a ratio."""
 
-    over: Annotated[Duration, AfterValidator(_short)] = "1m"
+    over: Annotated[Duration, AfterValidator(_require_window)] = "1m"
     """Length of the window, at most 1h; the gate's interval must not be longer."""
     minReads: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
     """Reads within the window below which there is no data."""
@@ -64,7 +64,7 @@ class RedisCheck(Model):
     """Use of memory, 0 to 1."""
 
     @model_validator(mode="after")
-    def _one(self) -> RedisCheck:
+    def _require_one(self) -> RedisCheck:
         require_one(self.hitRatio, self.memory)
         return self
 
@@ -82,10 +82,10 @@ class RedisGate:
 
     async def measure(self, config: RedisCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        info = redis.info_of(await redis.run(link, "INFO"))
+        info = redis.info_of(await redis.run_command(link, "INFO"))
         if info.get("cluster_enabled", "0") != "0":
             raise Permanent("a node of a Redis Cluster, which knows only its own part; ask a Prometheus that knows all")
-        return answer(info, config.hitRatio, link)
+        return answer_from_info(info, config.hitRatio, link)
 
     async def history(
         self, config: RedisCheck, link: OpenConnection, start: float, end: float, step: float
@@ -100,16 +100,16 @@ def require_one(*questions: Model | None) -> None:
         raise ValueError("needs exactly one of hitRatio, memory")
 
 
-def answer(info: Mapping[str, str], hits: HitRatio | None, link: OpenConnection) -> Answer:
+def answer_from_info(info: Mapping[str, str], hits: HitRatio | None, link: OpenConnection) -> Answer:
     """What an INFO says, together with the ones before it."""
-    return _memory(info) if hits is None else ratio_of(info, hits, link, time.monotonic())
+    return _memory_ratio(info) if hits is None else hit_ratio_of(info, hits, link, time.monotonic())
 
 
 # --- memory
 
 
-def _memory(info: Mapping[str, str]) -> Answer:
-    used, most = _count(info, "used_memory"), _count(info, "maxmemory")
+def _memory_ratio(info: Mapping[str, str]) -> Answer:
+    used, most = _count_in(info, "used_memory"), _count_in(info, "maxmemory")
     if used is None or most is None:
         return Answer(None, "INFO says nothing of used_memory and maxmemory")
     if not most:
@@ -130,22 +130,22 @@ class _Sample:
     misses: int
 
 
-def ratio_of(info: Mapping[str, str], config: HitRatio, link: OpenConnection, now: float) -> Answer:
+def hit_ratio_of(info: Mapping[str, str], config: HitRatio, link: OpenConnection, now: float) -> Answer:
     """The hit ratio of the window that ends now (a monotonic time); the INFO is kept as a sample."""
-    hits, misses, uptime = (_count(info, name) for name in ("keyspace_hits", "keyspace_misses", "uptime_in_seconds"))
+    hits, misses, uptime = (_count_in(info, name) for name in ("keyspace_hits", "keyspace_misses", "uptime_in_seconds"))
     if hits is None or misses is None or uptime is None:
         return Answer(None, "INFO says nothing of keyspace_hits, keyspace_misses and uptime_in_seconds")
     sample = _Sample(now, info.get("run_id", ""), uptime, hits, misses)
-    return _fold(_samples_of(link, config.over), sample, config)
+    return _fold_sample(_samples_of(link, config.over), sample, config)
 
 
-def _fold(samples: list[_Sample], new: _Sample, config: HitRatio) -> Answer:
+def _fold_sample(samples: list[_Sample], new: _Sample, config: HitRatio) -> Answer:
     """Take the sample in, and say what the growth since the window's begin means."""
     window = seconds(config.over)
     reset = bool(samples) and _is_reset(samples[-1], new)
     if reset:
         samples.clear()
-    if len(samples) > 1 and new.at - samples[-2].at < window / _SAMPLES:
+    if len(samples) > 1 and new.at - samples[-2].at < window / _MAX_SAMPLES:
         samples[-1] = new
     else:
         samples.append(new)
@@ -158,7 +158,7 @@ def _fold(samples: list[_Sample], new: _Sample, config: HitRatio) -> Answer:
         return Answer(None, f"the server was restarted, or its counters reset; watched again for {config.over}")
     if span < window:
         return Answer(None, f"watched for {span:.0f}s of {config.over}")
-    if span > _PATIENCE * window:
+    if span > _PATIENCE_FACTOR * window:
         samples[:-1] = []
         return Answer(None, f"the sample before is {span:.0f}s old; ask at least once in {config.over}")
     hits, misses = new.hits - base.hits, new.misses - base.misses
@@ -170,24 +170,24 @@ def _fold(samples: list[_Sample], new: _Sample, config: HitRatio) -> Answer:
 def _is_reset(old: _Sample, new: _Sample) -> bool:
     return (
         new.life != old.life
-        or (not new.life and new.uptime + _SLACK < old.uptime + (new.at - old.at))
+        or (not new.life and new.uptime + _SLACK_S < old.uptime + (new.at - old.at))
         or new.hits < old.hits
         or new.misses < old.misses
     )
 
 
-def _count(info: Mapping[str, str], name: str) -> int | None:
+def _count_in(info: Mapping[str, str], name: str) -> int | None:
     text = info.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def _samples_of(link: OpenConnection, over: str) -> list[_Sample]:
-    samples = _kept.get((link.identity, over))
+    samples = _kept_samples.get((link.identity, over))
     if samples is None:
         samples = []
-        _kept.put(link.namespace, (link.identity, over), samples)
+        _kept_samples.put(link.namespace, (link.identity, over), samples)
     return samples
 
 
-_kept: FairMemory[tuple[str, str], list[_Sample]] = FairMemory(_WINDOWS)
+_kept_samples: FairMemory[tuple[str, str], list[_Sample]] = FairMemory(_MAX_WINDOWS)
 """Samples by Connection and window."""

@@ -24,14 +24,14 @@ from gatewright.api.base import Duration, Model, Name, Text, seconds
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import sentry
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.connections.sentry import Environment, ReleaseVersion, Slug
 from gatewright.providers.units import Unit
 
-_MINUTE = 60
-_SPARE = 3
+_MINUTE_S = 60
+_SPARE_BUCKETS = 3
 """Buckets asked for beyond the window: the newest are incomplete."""
-_UNITS: Mapping[str, float] = {
+_SECONDS_BY_UNIT: Mapping[str, float] = {
     "nanosecond": 1e-9,
     "microsecond": 1e-6,
     "millisecond": 1e-3,
@@ -42,20 +42,20 @@ _UNITS: Mapping[str, float] = {
 }
 
 
-def _window(text: str) -> str:
-    if not _MINUTE <= seconds(text) <= 86400 or seconds(text) % _MINUTE:
+def _require_window(text: str) -> str:
+    if not _MINUTE_S <= seconds(text) <= 86400 or seconds(text) % _MINUTE_S:
         raise ValueError(f'"{text}" is no window: whole minutes, from 1m to 24h (try 5m)')
     return text
 
 
-def _terms(text: str) -> str:
+def _require_terms(text: str) -> str:
     if " OR " in f" {text.upper()} ":
         raise ValueError("OR would set the release aside; name several values as key:[a, b]")
     return text
 
 
-Window = Annotated[Duration, AfterValidator(_window)]
-Terms = Annotated[Text, AfterValidator(_terms)]
+Window = Annotated[Duration, AfterValidator(_require_window)]
+Terms = Annotated[Text, AfterValidator(_require_terms)]
 
 
 class SentryErrors(Model):
@@ -116,7 +116,7 @@ class SentryCheck(Model):
     """The number of unresolved issues that were first seen in this release."""
 
     @model_validator(mode="after")
-    def _one(self) -> SentryCheck:
+    def _require_one(self) -> SentryCheck:
         if sum(item is not None for item in (self.errors, self.failureRatio, self.p95, self.newIssues)) != 1:
             raise ValueError("needs exactly one of errors, failureRatio, newIssues, p95")
         return self
@@ -138,13 +138,13 @@ class SentryGate:
     async def measure(self, config: SentryCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         if config.errors is not None:
-            return await _errors(config, config.errors, link)
+            return await _measure_errors(config, config.errors, link)
         if config.failureRatio is not None:
-            return await _failures(config, config.failureRatio, link)
+            return await _measure_failures(config, config.failureRatio, link)
         if config.p95 is not None:
-            return await _duration(config, config.p95, link)
+            return await _measure_duration(config, config.p95, link)
         assert config.newIssues is not None
-        return await _issues(config, config.newIssues, link)
+        return await _measure_issues(config, config.newIssues, link)
 
     async def history(
         self, config: SentryCheck, link: OpenConnection, start: float, end: float, step: float
@@ -158,30 +158,30 @@ _Row = tuple[Mapping[str, Any], Mapping[str, Any]]
 # --- errors
 
 
-async def _errors(config: SentryCheck, errors: SentryErrors, link: OpenConnection) -> Answer:
-    bucket = _bucket(seconds(errors.window))
+async def _measure_errors(config: SentryCheck, errors: SentryErrors, link: OpenConnection) -> Answer:
+    bucket = _bucket_seconds(seconds(errors.window))
     count = int(seconds(errors.window)) // bucket
     query = {
-        **_scope(config),
+        **_scope_query(config),
         "dataset": "errors",
         "yAxis": "count()",
         "interval": bucket,
-        "statsPeriod": f"{(count + _SPARE) * bucket}s",
-        "query": _search(f'release:"{config.release}"', errors.query),
+        "statsPeriod": f"{(count + _SPARE_BUCKETS) * bucket}s",
+        "query": _join_terms(f'release:"{config.release}"', errors.query),
     }
-    answer = await sentry.fetch(link, sentry.below(link, "events-timeseries"), query)
-    found = _complete(answer, bucket)
+    answer = await sentry.fetch(link, sentry.organization_path(link, "events-timeseries"), query)
+    found = _complete_buckets(answer, bucket)
     if isinstance(found, str):
-        return Answer(None, hide(found, link))
+        return Answer(None, hide_secrets(found, link))
     if len(found) < count:
         return Answer(None, f"{len(found)} of {count} buckets of {bucket}s are complete")
     total = sum(found[-count:])
     if total:
         return Answer(total)
-    return await _nothing(config, errors.evidence, errors.window, link)
+    return await _answer_of_nothing(config, errors.evidence, errors.window, link)
 
 
-def _complete(answer: Mapping[str, Any], bucket: int) -> list[float] | str:
+def _complete_buckets(answer: Mapping[str, Any], bucket: int) -> list[float] | str:
     """The values of the complete buckets, oldest first; or why there are none."""
     series = answer.get("timeSeries")
     if not isinstance(series, list):
@@ -197,89 +197,87 @@ def _complete(answer: Mapping[str, Any], bucket: int) -> list[float] | str:
     if meta.get("interval") != bucket * 1000:  # milliseconds
         return f"Sentry chose another interval ({foreign.to_plain_word(meta.get('interval')) or '?'}ms) than {bucket}s"
     found: list[float] = []
-    for value in sorted(values, key=lambda value: _number(value.get("timestamp"))):
+    for value in sorted(values, key=lambda value: _require_number(value.get("timestamp"))):
         if value.get("incomplete") is not False:
             continue
-        found.append(_number(value.get("value")))
+        found.append(_require_number(value.get("value")))
     return found
 
 
-def _bucket(window: float) -> int:
+def _bucket_seconds(window: float) -> int:
     """Seconds of a bucket: the window has at least five, where they are not shorter than a minute, and no rest."""
-    return next((size for size in (3600, 900, 300) if window % size == 0 and window / size >= 5), _MINUTE)
+    return next((size for size in (3600, 900, 300) if window % size == 0 and window / size >= 5), _MINUTE_S)
 
 
 # --- transactions
 
 
-async def _failures(config: SentryCheck, wanted: SentryTransactions, link: OpenConnection) -> Answer:
-    found = await _row(config, wanted, ["failure_rate()", "count()"], link, fails=True)
+async def _measure_failures(config: SentryCheck, wanted: SentryTransactions, link: OpenConnection) -> Answer:
+    found = await _fetch_row(config, wanted, ["failure_rate()", "count()"], link, fails=True)
     if found is None:
-        return await _counted_failures(config, wanted, link)
+        return await _count_failures(config, wanted, link)
     row, meta = found
-    few = _too_few(row, wanted.minimum)
+    few = _answer_of_too_few(row, wanted.minimum)
     if few is not None:
         return few
-    kind, value = _kind(meta, "failure_rate()"), row.get("failure_rate()")
+    kind, value = _field_kind(meta, "failure_rate()"), row.get("failure_rate()")
     if value is None:
         return Answer(None, "no failure rate")
     if kind != "percentage":
-        return Answer(None, hide(f"the failure rate is of type {foreign.quote_value(kind)}, not percentage", link))
-    return _ratio(_number(value))
+        return Answer(
+            None, hide_secrets(f"the failure rate is of type {foreign.quote_value(kind)}, not percentage", link)
+        )
+    return _answer_of_ratio(_require_number(value))
 
 
-async def _counted_failures(config: SentryCheck, wanted: SentryTransactions, link: OpenConnection) -> Answer:
+async def _count_failures(config: SentryCheck, wanted: SentryTransactions, link: OpenConnection) -> Answer:
     """The same by counting: some self-hosted versions fail to answer failure_rate() with a 500."""
-    row, _ = _given(await _row(config, wanted, ["failure_count()", "count()"], link))
-    few = _too_few(row, wanted.minimum)
+    row, _ = _require_row(await _fetch_row(config, wanted, ["failure_count()", "count()"], link))
+    few = _answer_of_too_few(row, wanted.minimum)
     if few is not None:
         return few
     if row.get("failure_count()") is None:
         return Answer(None, "no failure count")
-    return _ratio(_number(row["failure_count()"]) / _number(row["count()"]))
+    return _answer_of_ratio(_require_number(row["failure_count()"]) / _require_number(row["count()"]))
 
 
-def _ratio(ratio: float) -> Answer:
+def _answer_of_ratio(ratio: float) -> Answer:
     if not 0 <= ratio <= 1:
         return Answer(None, f"the failure rate is {ratio:g}, which is no ratio")
     return Answer(ratio)
 
 
-async def _duration(config: SentryCheck, wanted: SentryTransactions, link: OpenConnection) -> Answer:
+async def _measure_duration(config: SentryCheck, wanted: SentryTransactions, link: OpenConnection) -> Answer:
     name = "p95(span.duration)"
-    row, meta = _given(await _row(config, wanted, [name, "count()"], link))
-    few = _too_few(row, wanted.minimum)
+    row, meta = _require_row(await _fetch_row(config, wanted, [name, "count()"], link))
+    few = _answer_of_too_few(row, wanted.minimum)
     if few is not None:
         return few
-    unit, value = _of(meta, "units", name), row.get(name)
+    unit, value = _meta_of(meta, "units", name), row.get(name)
     if value is None:
         return Answer(None, "no p95")
-    if _kind(meta, name) != "duration" or not isinstance(unit, str) or unit not in _UNITS:
-        return Answer(
-            None,
-            hide(
-                f"the p95 is of type {foreign.quote_value(_kind(meta, name))} in {foreign.quote_value(unit)}, which is no time",
-                link,
-            ),
-        )
-    taken = _number(value)
-    return Answer(taken * _UNITS[unit]) if taken >= 0 else Answer(None, f"the p95 is {taken:g}")
+    if _field_kind(meta, name) != "duration" or not isinstance(unit, str) or unit not in _SECONDS_BY_UNIT:
+        kind = foreign.quote_value(_field_kind(meta, name))
+        message = f"the p95 is of type {kind} in {foreign.quote_value(unit)}, which is no time"
+        return Answer(None, hide_secrets(message, link))
+    taken = _require_number(value)
+    return Answer(taken * _SECONDS_BY_UNIT[unit]) if taken >= 0 else Answer(None, f"the p95 is {taken:g}")
 
 
-async def _row(
+async def _fetch_row(
     config: SentryCheck, wanted: SentryTransactions, fields: list[str], link: OpenConnection, fails: bool = False
 ) -> _Row | None:
     """One row of aggregates over transactions, and what their types and units are; with `fails`, None for a 500."""
     query = {
-        **_scope(config),
+        **_scope_query(config),
         "dataset": "spans",
         "field": fields,
         "statsPeriod": f"{seconds(wanted.window):.0f}s",
         "per_page": 1,
-        "query": _search("is_transaction:true", f'release:"{config.release}"', wanted.query),
+        "query": _join_terms("is_transaction:true", f'release:"{config.release}"', wanted.query),
     }
     accepted = frozenset({500}) if fails else frozenset()
-    reply = await sentry.call(link, "GET", sentry.below(link, "events"), query=query, accepted=accepted)
+    reply = await sentry.call(link, "GET", sentry.organization_path(link, "events"), query=query, accepted=accepted)
     if reply.status == 500:
         return None
     answer = sentry.require_object(reply)
@@ -292,27 +290,27 @@ async def _row(
     return row if isinstance(row, dict) else {}, meta
 
 
-def _given(row: _Row | None) -> _Row:
+def _require_row(row: _Row | None) -> _Row:
     assert row is not None
     return row
 
 
-def _too_few(row: Mapping[str, Any], minimum: int) -> Answer | None:
+def _answer_of_too_few(row: Mapping[str, Any], minimum: int) -> Answer | None:
     count = row.get("count()")
     if count is None:
         return Answer(None, "Sentry has not counted all transactions")
-    if _number(count) <= 0:
+    if _require_number(count) <= 0:
         return Answer(None, "no transaction of this release")
-    if _number(count) < minimum:
-        return Answer(None, f"{_number(count):.0f} transactions, fewer than {minimum}")
+    if _require_number(count) < minimum:
+        return Answer(None, f"{_require_number(count):.0f} transactions, fewer than {minimum}")
     return None
 
 
-def _kind(meta: Mapping[str, Any], name: str) -> Any:
-    return _of(meta, "fields", name)
+def _field_kind(meta: Mapping[str, Any], name: str) -> Any:
+    return _meta_of(meta, "fields", name)
 
 
-def _of(meta: Mapping[str, Any], part: str, name: str) -> Any:
+def _meta_of(meta: Mapping[str, Any], part: str, name: str) -> Any:
     found = meta.get(part)
     return found.get(name) if isinstance(found, dict) else None
 
@@ -320,55 +318,55 @@ def _of(meta: Mapping[str, Any], part: str, name: str) -> Any:
 # --- issues
 
 
-async def _issues(config: SentryCheck, wanted: SentryIssues, link: OpenConnection) -> Answer:
+async def _measure_issues(config: SentryCheck, wanted: SentryIssues, link: OpenConnection) -> Answer:
     levels = f"level:[{', '.join(wanted.levels)}]"
     query = {
-        **_scope(config),
-        "query": _search("is:unresolved", f'first-release:"{config.release}"', levels, wanted.query),
+        **_scope_query(config),
+        "query": _join_terms("is:unresolved", f'first-release:"{config.release}"', levels, wanted.query),
         "sort": "new",
         "limit": 100,
         "collapse": ["stats", "lifetime", "filtered", "unhandled"],
     }
     found: dict[str, str] = {}
     try:
-        async for page in sentry.pages(link, sentry.below(link, "issues"), query):
+        async for page in sentry.list_pages(link, sentry.organization_path(link, "issues"), query):
             found.update((str(item.get("id")), foreign.to_plain_word(item.get("shortId")) or "?") for item in page)
-    except sentry.Unfinished as error:
+    except sentry.ListUnfinished as error:
         return Answer(None, str(error))
     if found:
         shown = ", ".join(list(found.values())[:5])
-        return Answer(float(len(found)), hide(f"{shown}{' …' if len(found) > 5 else ''}", link))
-    return await _nothing(config, wanted.evidence, "1h", link)
+        return Answer(float(len(found)), hide_secrets(f"{shown}{' …' if len(found) > 5 else ''}", link))
+    return await _answer_of_nothing(config, wanted.evidence, "1h", link)
 
 
 # --- what they have in common
 
 
-async def _nothing(config: SentryCheck, evidence: str, window: str, link: OpenConnection) -> Answer:
+async def _answer_of_nothing(config: SentryCheck, evidence: str, window: str, link: OpenConnection) -> Answer:
     """0, if there is evidence that nothing means none."""
-    path = sentry.below(link, "releases", config.release)
+    path = sentry.organization_path(link, "releases", config.release)
     if (await sentry.call(link, "GET", path, accepted=frozenset({404}))).status == 404:
-        return Answer(None, hide(f"Sentry does not know the release {config.release}", link))
+        return Answer(None, hide_secrets(f"Sentry does not know the release {config.release}", link))
     if evidence == "Transactions":
-        row, _ = _given(await _row(config, SentryTransactions(window=window), ["count()"], link))
-        few = _too_few(row, 1)
+        row, _ = _require_row(await _fetch_row(config, SentryTransactions(window=window), ["count()"], link))
+        few = _answer_of_too_few(row, 1)
         if few is not None:
             return Answer(None, f"nothing, but {few.message} either (evidence: Release takes that as 0)")
     return Answer(0.0)
 
 
-def _scope(config: SentryCheck) -> dict[str, Any]:
+def _scope_query(config: SentryCheck) -> dict[str, Any]:
     return {
         **({"project": config.projects} if config.projects else {}),
         **({"environment": config.environment} if config.environment else {}),
     }
 
 
-def _search(*terms: str) -> str:
+def _join_terms(*terms: str) -> str:
     return " ".join(term for term in terms if term)
 
 
-def _number(value: Any) -> float:
+def _require_number(value: Any) -> float:
     found = foreign.to_number(value)
     if found is None:
         raise Permanent("the answer holds no number where one must be; is this the Sentry API?")

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 from gatewright.api.base import Duration, Model, Name, Text
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import postgres
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.gates import catalogs
 from gatewright.providers.gates.statements import Statement
 from gatewright.providers.units import Unit
@@ -96,7 +96,7 @@ class SqlCheck(Model):
         return "optional" if self.query is not None else "required"
 
     @model_validator(mode="after")
-    def _one(self) -> SqlCheck:
+    def _require_one(self) -> SqlCheck:
         given = [name for name in QUESTIONS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of {', '.join(QUESTIONS)}; has {', '.join(given) or 'none'}")
@@ -121,18 +121,18 @@ class SqlGate:
     async def measure(self, config: SqlCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         if config.query is not None:
-            return one_value(await postgres.ask(link, config.query, config.parameters))
+            return answer_of_rows(await postgres.ask_rows(link, config.query, config.parameters))
         if config.rls is not None:
             policies = [(policy.table, policy.name) for policy in config.rls.policies]
-            found = await catalogs.rls(link, config.rls.schemas, policies, config.rls.exempt)
+            found = await catalogs.measure_rls(link, config.rls.schemas, policies, config.rls.exempt)
         elif config.connections is not None:
-            found = await catalogs.connections(link)
+            found = await catalogs.measure_connections(link)
         elif config.slowQueries is not None:
-            found = await catalogs.slow_queries(link, config.slowQueries.over)
+            found = await catalogs.measure_slow_queries(link, config.slowQueries.over)
         else:
             assert config.blocked is not None
-            found = await catalogs.blocked(link, config.blocked.over)
-        return Answer(found.value, hide(found.message, link))
+            found = await catalogs.measure_blocked(link, config.blocked.over)
+        return Answer(found.value, hide_secrets(found.message, link))
 
     async def history(
         self, config: SqlCheck, link: OpenConnection, start: float, end: float, step: float
@@ -144,7 +144,7 @@ class SqlGate:
 # --- query
 
 
-def one_value(found: Sequence[Sequence[Any]]) -> Answer:
+def answer_of_rows(found: Sequence[Sequence[Any]]) -> Answer:
     """The only value of the only row: a number or a boolean. Raises Permanent."""
     if not found:
         return Answer(None, "no row")

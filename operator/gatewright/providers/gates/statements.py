@@ -9,15 +9,15 @@ from pydantic_core import PydanticCustomError
 
 from gatewright.providers.gates.prometheus import Query
 
-REFERENCE = "reference_in_a_statement"
+REFERENCE_ERROR = "reference_in_a_statement"
 """The kind of pydantic's error where a text may hold no `$(...)`, whatever it would stand for."""
 
 
-def _without_references(text: str) -> str:
+def _refuse_references(text: str) -> str:
     if "$(" in text:
         words = "may hold no $(...), which would be read as SQL; write $1 in its place and put it into `parameters`"
-        raise PydanticCustomError(REFERENCE, words)
+        raise PydanticCustomError(REFERENCE_ERROR, words)
     return text
 
 
-Statement = Annotated[Query, AfterValidator(_without_references)]
+Statement = Annotated[Query, AfterValidator(_refuse_references)]

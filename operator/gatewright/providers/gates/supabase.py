@@ -24,14 +24,14 @@ from gatewright.api.base import Duration, Model, Name, Text, seconds
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.connections import rest, supabase
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.connections.supabase import ProjectRef
 from gatewright.providers.gates.statements import Statement
 from gatewright.providers.units import Unit
 
-NAMED = 3
+MAX_NAMES_IN_MESSAGE = 3
 """How many of what is wrong are named in a message."""
-_AHEAD = 300.0
+_MAX_CLOCK_AHEAD_S = 300.0
 """Seconds that a time may lie ahead of our own clock."""
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _LEVELS = ("INFO", "WARN", "ERROR")
@@ -51,7 +51,7 @@ class AdvisorsQuestion(Model):
     """Findings that are accepted, by their cache key: `rls_disabled_in_public_public_spatial_ref_sys`."""
 
     @model_validator(mode="after")
-    def _one(self) -> AdvisorsQuestion:
+    def _require_one(self) -> AdvisorsQuestion:
         if self.level is not None and self.names:
             raise ValueError("level and names are two ways to choose; keep one")
         return self
@@ -122,7 +122,7 @@ class SupabaseCheck(Model):
         return "required" if self.advisors is not None else "useless"
 
     @model_validator(mode="after")
-    def _one(self) -> SupabaseCheck:
+    def _require_one(self) -> SupabaseCheck:
         given = [name for name in QUESTIONS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of {', '.join(QUESTIONS)}; has {', '.join(given) or 'none'}")
@@ -145,17 +145,17 @@ class SupabaseGate:
     async def measure(self, config: SupabaseCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         if config.advisors is not None:
-            found = await _advisors(config.advisors, config.project, link)
+            found = await _measure_advisors(config.advisors, config.project, link)
         elif config.backups is not None:
-            found = await _backups(config.backups, config.project, link)
+            found = await _measure_backups(config.backups, config.project, link)
         elif config.health is not None:
-            found = await _health(config.health, config.project, link)
+            found = await _measure_health(config.health, config.project, link)
         elif config.query is not None:
-            found = await _query(config.query, config.project, link)
+            found = await _measure_query(config.query, config.project, link)
         else:
             assert config.apiKeys is not None
-            found = await _api_keys(config.apiKeys, config.project, link)
-        return Answer(found.value, hide(found.message, link))
+            found = await _measure_api_keys(config.apiKeys, config.project, link)
+        return Answer(found.value, hide_secrets(found.message, link))
 
     async def history(
         self, config: SupabaseCheck, link: OpenConnection, start: float, end: float, step: float
@@ -164,16 +164,16 @@ class SupabaseGate:
         return []
 
 
-async def _advisors(question: AdvisorsQuestion, project: str, link: OpenConnection) -> Answer:
-    reply = await supabase.call(link, "GET", supabase.below(project, "advisors", "security"))
-    lints = supabase.objects(reply, supabase.fields(reply).get("lints"))
+async def _measure_advisors(question: AdvisorsQuestion, project: str, link: OpenConnection) -> Answer:
+    reply = await supabase.call(link, "GET", supabase.project_path(project, "advisors", "security"))
+    lints = supabase.require_objects(reply, supabase.require_object(reply).get("lints"))
     if any(not isinstance(lint.get("name"), str) for lint in lints):
-        raise supabase.strange(reply)
-    found = [_lint(lint) for lint in lints if _counts(question, lint)]
-    return Answer(float(len(found)), _first(sorted(found)) or "no finding")
+        raise supabase.error_of_strange(reply)
+    found = [_describe_lint(lint) for lint in lints if _is_counted(question, lint)]
+    return Answer(float(len(found)), _list_first(sorted(found)) or "no finding")
 
 
-def _counts(question: AdvisorsQuestion, lint: Mapping[str, Any]) -> bool:
+def _is_counted(question: AdvisorsQuestion, lint: Mapping[str, Any]) -> bool:
     if lint.get("cache_key") in question.exempt:
         return False
     if question.names:
@@ -183,7 +183,7 @@ def _counts(question: AdvisorsQuestion, lint: Mapping[str, Any]) -> bool:
     return level not in _LEVELS or _LEVELS.index(level) >= _LEVELS.index(question.level or "ERROR")
 
 
-def _lint(lint: Mapping[str, Any]) -> str:
+def _describe_lint(lint: Mapping[str, Any]) -> str:
     about = lint.get("metadata")
     place = (
         [foreign.to_plain_word(about[key]) or "…" for key in ("schema", "name") if about.get(key)]
@@ -193,74 +193,82 @@ def _lint(lint: Mapping[str, Any]) -> str:
     return f"{foreign.to_plain_word(lint['name']) or 'a finding'} {'.'.join(place)}".strip()
 
 
-async def _backups(question: BackupsQuestion, project: str, link: OpenConnection) -> Answer:
-    reply = await supabase.call(link, "GET", supabase.below(project, "database", "backups"))
-    found = supabase.fields(reply)
-    backups, window = supabase.objects(reply, found.get("backups")), found.get("physical_backup_data")
-    latest = supabase.moment(window.get("latest_physical_backup_date_unix")) if isinstance(window, dict) else None
+async def _measure_backups(question: BackupsQuestion, project: str, link: OpenConnection) -> Answer:
+    reply = await supabase.call(link, "GET", supabase.project_path(project, "database", "backups"))
+    found = supabase.require_object(reply)
+    backups, window = supabase.require_objects(reply, found.get("backups")), found.get("physical_backup_data")
+    latest = supabase.unix_time_of(window.get("latest_physical_backup_date_unix")) if isinstance(window, dict) else None
     times: dict[str, float | None] = {}
     if found.get("pitr_enabled") is True:
         times["the latest moment that can be recovered"] = latest
     elif question.pitr:
         return Answer(False, "point-in-time recovery is off")
     if not question.pitr:
-        done = [supabase.moment(item.get("inserted_at")) for item in backups if item.get("status") == "COMPLETED"]
+        done = [supabase.unix_time_of(item.get("inserted_at")) for item in backups if item.get("status") == "COMPLETED"]
         if None in done:
             return Answer(None, "the time of a backup cannot be read")
         times["the newest completed backup"] = max((at for at in done if at is not None), default=None)
     what, newest = max(times.items(), key=lambda item: item[1] or 0.0)
     if newest is None:
-        return Answer(None, "how far recovery reaches is not told") if found.get("pitr_enabled") else _without(backups)
+        return (
+            Answer(None, "how far recovery reaches is not told")
+            if found.get("pitr_enabled")
+            else _answer_without_backup(backups)
+        )
     old = time.time() - newest
-    if old < -_AHEAD:
+    if old < -_MAX_CLOCK_AHEAD_S:
         return Answer(None, f"{what} is from the future")
-    return Answer(old <= seconds(question.maxAge), f"{what} is {supabase.age(max(old, 0.0))} old")
+    return Answer(old <= seconds(question.maxAge), f"{what} is {supabase.show_age(max(old, 0.0))} old")
 
 
-def _without(backups: Sequence[Mapping[str, Any]]) -> Answer:
+def _answer_without_backup(backups: Sequence[Mapping[str, Any]]) -> Answer:
     """No backup is an answer, and a clear one."""
     others = sorted({foreign.to_plain_word(item.get("status")) or "unknown" for item in backups})
-    return Answer(False, f"there is no completed backup{' (' + _first(others) + ')' if others else ''}")
+    return Answer(False, f"there is no completed backup{' (' + _list_first(others) + ')' if others else ''}")
 
 
-async def _health(question: HealthQuestion, project: str, link: OpenConnection) -> Answer:
+async def _measure_health(question: HealthQuestion, project: str, link: OpenConnection) -> Answer:
     # a little less than the link's own time, so that Supabase itself says which service was too slow
     limit = min(10_000, int(link.timeout * 900))
     services = sorted(set(question.services))
     query = {"services": services, "timeout_ms": limit}
-    found = supabase.listed(await supabase.call(link, "GET", supabase.below(project, "health"), query=query))
+    found = supabase.require_list(
+        await supabase.call(link, "GET", supabase.project_path(project, "health"), query=query)
+    )
     by_name = {item.get("name"): item for item in found}
     said = [(name, by_name.get(name, {}).get("status"), by_name.get(name, {})) for name in services]
     ill = [
-        f"{name} is {status}{_why(item, link)}" for name, status, item in said if status in ("COMING_UP", "UNHEALTHY")
+        f"{name} is {status}{_describe_error(item, link)}"
+        for name, status, item in said
+        if status in ("COMING_UP", "UNHEALTHY")
     ]
     if ill:
-        return Answer(False, _first(ill))
+        return Answer(False, _list_first(ill))
     unknown = [
         f"{name} ({foreign.to_plain_word(status or 'no answer') or 'a status that is no word'})"
         for name, status, item in said
         if status != "ACTIVE_HEALTHY" or item.get("healthy") is False
     ]
-    return Answer(None, f"not known: {_first(unknown)}") if unknown else Answer(True, "all services are healthy")
+    return Answer(None, f"not known: {_list_first(unknown)}") if unknown else Answer(True, "all services are healthy")
 
 
-def _why(item: Mapping[str, Any], link: OpenConnection) -> str:
-    words = rest.words(link, item.get("error") or "")
+def _describe_error(item: Mapping[str, Any], link: OpenConnection) -> str:
+    words = rest.repeatable_text(link, item.get("error") or "")
     return f" ({words})" if words else ""
 
 
-async def _query(question: SupabaseQuery, project: str, link: OpenConnection) -> Answer:
-    found = await supabase.rows(link, project, question.sql, question.parameters)
+async def _measure_query(question: SupabaseQuery, project: str, link: OpenConnection) -> Answer:
+    found = await supabase.fetch_rows(link, project, question.sql, question.parameters)
     if not found:
         return Answer(None, "no row")
     if len(found) > 1:
         raise Permanent("several rows; select one value (count, max, limit 1)")
     if len(found[0]) != 1:
         raise Permanent(f"{len(found[0])} columns; select one value")
-    return _value(found[0][0])
+    return _answer_of_value(found[0][0])
 
 
-def _value(value: Any) -> Answer:
+def _answer_of_value(value: Any) -> Answer:
     """The same as for sql; JSON has numbers that are too exact for it (numeric, large bigint) as text."""
     if value is None:
         return Answer(None, "NULL")
@@ -277,9 +285,9 @@ def _value(value: Any) -> Answer:
     return Answer(number) if math.isfinite(number) else Answer(None, f"the value is {number}")
 
 
-async def _api_keys(question: ApiKeysQuestion, project: str, link: OpenConnection) -> Answer:
-    path = supabase.below(project, "api-keys")
-    found = supabase.listed(await supabase.call(link, "GET", path, query={"reveal": "false"}))
+async def _measure_api_keys(question: ApiKeysQuestion, project: str, link: OpenConnection) -> Answer:
+    path = supabase.project_path(project, "api-keys")
+    found = supabase.require_list(await supabase.call(link, "GET", path, query={"reveal": "false"}))
     keys = [
         item
         for item in found
@@ -287,22 +295,23 @@ async def _api_keys(question: ApiKeysQuestion, project: str, link: OpenConnectio
     ]
     if not keys:
         return Answer(False, f'there is no {question.type or "API"} key "{question.name}"')
-    times = [_changed(key) for key in keys]
+    times = [_changed_at(key) for key in keys]
     if None in times:
         return Answer(None, f'when the key "{question.name}" was made is not told')
     old = time.time() - min(at for at in times if at is not None)
-    if old < -_AHEAD:
+    if old < -_MAX_CLOCK_AHEAD_S:
         return Answer(None, f'the key "{question.name}" is from the future')
     return Answer(
-        old <= seconds(question.newerThan), f'the key "{question.name}" was changed {supabase.age(max(old, 0.0))} ago'
+        old <= seconds(question.newerThan),
+        f'the key "{question.name}" was changed {supabase.show_age(max(old, 0.0))} ago',
     )
 
 
-def _changed(key: Mapping[str, Any]) -> float | None:
-    times = [supabase.moment(key.get(name)) for name in ("inserted_at", "updated_at")]
+def _changed_at(key: Mapping[str, Any]) -> float | None:
+    times = [supabase.unix_time_of(key.get(name)) for name in ("inserted_at", "updated_at")]
     return max((at for at in times if at is not None), default=None)
 
 
-def _first(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+def _list_first(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMES_IN_MESSAGE
+    return ", ".join(names[:MAX_NAMES_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")

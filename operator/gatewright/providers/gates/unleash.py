@@ -47,7 +47,7 @@ class UnleashGate:
 
     async def measure(self, config: UnleashCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        on = (await unleash.state(link, config.project, config.environment, config.flag)).on
+        on = (await unleash.fetch_state(link, config.project, config.environment, config.flag)).on
         return Answer(on == (config.state == "on"), f"{config.flag} is {'on' if on else 'off'} in {config.environment}")
 
     async def history(

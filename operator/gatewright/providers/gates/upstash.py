@@ -10,7 +10,7 @@ from pydantic import BaseModel, model_validator
 from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.connections import redis, upstash
-from gatewright.providers.gates.redis import HitRatio, Memory, answer, require_one
+from gatewright.providers.gates.redis import HitRatio, Memory, answer_from_info, require_one
 from gatewright.providers.units import Unit
 
 
@@ -25,7 +25,7 @@ class UpstashCheck(Model):
     """Use of memory, 0 to 1."""
 
     @model_validator(mode="after")
-    def _one(self) -> UpstashCheck:
+    def _require_one(self) -> UpstashCheck:
         require_one(self.hitRatio, self.memory)
         return self
 
@@ -43,7 +43,7 @@ class UpstashGate:
 
     async def measure(self, config: UpstashCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        return answer(redis.info_of(await upstash.run(link, "INFO")), config.hitRatio, link)
+        return answer_from_info(redis.info_of(await upstash.run_command(link, "INFO")), config.hitRatio, link)
 
     async def history(
         self, config: UpstashCheck, link: OpenConnection, start: float, end: float, step: float

@@ -89,7 +89,7 @@ class VercelCheck(Model):
         return "useless" if self.env is not None else "required"
 
     @model_validator(mode="after")
-    def _one(self) -> VercelCheck:
+    def _require_one(self) -> VercelCheck:
         given = [self.env, self.errorRatio, self.duration, self.lcp]
         if sum(item is not None for item in given) != 1:
             raise ValueError("needs exactly one of env, errorRatio, duration, lcp")
@@ -115,17 +115,17 @@ class VercelGate:
 
     async def measure(self, config: VercelCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        project = await vercel.fetch(link, f"/v9/projects/{rest.segment(config.project)}", bucket="gates")
+        project = await vercel.fetch(link, f"/v9/projects/{rest.path_segment(config.project)}", bucket="gates")
         if not isinstance(project.get("id"), str):
             raise Permanent(f"{link.config.url}: this is not Vercel's API")
         if config.env is not None:
-            return await _env(link, project, config.env, config.target, config.newerThan)
+            return await _measure_env(link, project, config.env, config.target, config.newerThan)
         if config.errorRatio is not None:
-            return await _error_ratio(link, project, config.errorRatio)
+            return await _measure_error_ratio(link, project, config.errorRatio)
         names = _DURATION if config.duration is not None else _LCP
         timing = config.duration or config.lcp
         assert timing is not None
-        return await _timing(link, project, timing, names, _FEW["duration" if config.duration else "lcp"])
+        return await _measure_timing(link, project, timing, names, _FEW["duration" if config.duration else "lcp"])
 
     async def history(
         self, config: VercelCheck, link: OpenConnection, start: float, end: float, step: float
@@ -134,14 +134,14 @@ class VercelGate:
         return []
 
 
-async def _env(
+async def _measure_env(
     link: OpenConnection, project: Mapping[str, Any], wanted: Sequence[str], target: str, newer_than: str | None
 ) -> Answer:
-    now = await vercel.variables(link, project["id"], target, bucket="gates")
+    now = await vercel.fetch_variables(link, project["id"], target, bucket="gates")
     present = {str(item.get("key")) for item in (*now.own, *now.shared)}
     missing = [key for key in wanted if key not in present]
     if not missing and newer_than is not None:
-        return _rotated(now, wanted, newer_than)
+        return _measure_rotation(now, wanted, newer_than)
     if not missing:
         return Answer(True, f"{target} has all {len(wanted)} variables")
     text = f"{target} has no {', '.join(missing[:5])}"
@@ -149,7 +149,7 @@ async def _env(
     return Answer(None, f"{text}, but {now.unseen}") if now.unseen else Answer(False, text)
 
 
-def _rotated(now: vercel.Variables, wanted: Sequence[str], newer_than: str) -> Answer:
+def _measure_rotation(now: vercel.Variables, wanted: Sequence[str], newer_than: str) -> Answer:
     """By Vercel's own clock. The project's own variable goes before the team's of the same name."""
     old: list[str] = []
     for key in wanted:
@@ -164,28 +164,28 @@ def _rotated(now: vercel.Variables, wanted: Sequence[str], newer_than: str) -> A
     return Answer(not old, ", ".join(old[:5]) or f"all {len(wanted)} variables were changed within {newer_than}")
 
 
-async def _error_ratio(link: OpenConnection, project: Mapping[str, Any], asked: VercelErrorRatio) -> Answer:
-    span = _span(asked.window)
+async def _measure_error_ratio(link: OpenConnection, project: Mapping[str, Any], asked: VercelErrorRatio) -> Answer:
+    span = _window_span(asked.window)
     failed, total = await asyncio.gather(
-        _query(link, project, _REQUESTS, "sum", span, asked.filter, "http_status ge 500"),
-        _query(link, project, _REQUESTS, "sum", span, asked.filter),
+        _query_metric(link, project, _REQUESTS, "sum", span, asked.filter, "http_status ge 500"),
+        _query_metric(link, project, _REQUESTS, "sum", span, asked.filter),
     )
-    few = _too_few(total, asked.minSamples, _FEW["errorRatio"], asked.window)
+    few = _answer_of_too_few(total, asked.minSamples, _FEW["errorRatio"], asked.window)
     if few is not None or total is None:
         return few or Answer(None, "no data")
     # of a group that nothing fell into there is no row
     return Answer((failed or 0.0) / total, f"{failed or 0:.6g} of {total:.6g} requests")
 
 
-async def _timing(
+async def _measure_timing(
     link: OpenConnection, project: Mapping[str, Any], asked: VercelTiming, names: tuple[str, str], what: str
 ) -> Answer:
-    span = _span(asked.window)
+    span = _window_span(asked.window)
     value, count = await asyncio.gather(
-        _query(link, project, names[0], asked.aggregation, span, asked.filter),
-        _query(link, project, names[1], "sum", span, asked.filter),
+        _query_metric(link, project, names[0], asked.aggregation, span, asked.filter),
+        _query_metric(link, project, names[1], "sum", span, asked.filter),
     )
-    few = _too_few(count, asked.minSamples, what, asked.window)
+    few = _answer_of_too_few(count, asked.minSamples, what, asked.window)
     if few is not None:
         return few
     if value is None:
@@ -193,13 +193,13 @@ async def _timing(
     return Answer(value / 1000.0, f"{asked.aggregation} of {count:.6g} {what}")
 
 
-def _too_few(count: float | None, least: int, what: str, window: str) -> Answer | None:
+def _answer_of_too_few(count: float | None, least: int, what: str, window: str) -> Answer | None:
     if not count:
         return Answer(None, f"no {what} over {window}")
     return Answer(None, f"only {count:.6g} {what} over {window}; {least} are needed") if count < least else None
 
 
-def _span(window: str) -> tuple[str, str]:
+def _window_span(window: str) -> tuple[str, str]:
     """Start and end of a window that ends with the last full minute."""
     end = math.floor(time.time() / 60) * 60
     both = (end - max(60.0, seconds(window)), float(end))
@@ -207,7 +207,7 @@ def _span(window: str) -> tuple[str, str]:
     return start, stop
 
 
-async def _query(
+async def _query_metric(
     link: OpenConnection,
     project: Mapping[str, Any],
     metric: str,

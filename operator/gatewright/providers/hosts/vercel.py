@@ -61,21 +61,21 @@ class VercelHost:
         return f"project/{config.project}"
 
     async def look(self, config: VercelTarget, link: OpenConnection) -> LiveState:
-        project, problem = await _project(link, config)
+        project, problem = await _find_project(link, config)
         if project is None:
             return LiveState(None, problem=problem)
-        if _repository(project, config) is None:
+        if _git_source(project, config) is None:
             return LiveState(
                 None, problem=f"the project {config.project} is not connected to a Git repository at Vercel"
             )
-        snapshot = await vercel_production.record(link, project)
+        snapshot = await vercel_production.record_production(link, project)
         if snapshot is None:
             return LiveState(None)
-        found = as_object(await vercel.deployment(link, snapshot["deployment"]))
-        way = vercel_return.WAY.format(snapshot["deployment"])
+        found = as_object(await vercel.fetch_deployment(link, snapshot["deployment"]))
+        way = vercel_return.RESTORE_HINT.format(snapshot["deployment"])
         return LiveState(
             snapshot,
-            matches=_matches(config, found),
+            matches=_is_wanted(config, found),
             version=vercel_production.known_version(link, found),
             restore_hint=way,
         )
@@ -84,17 +84,19 @@ class VercelHost:
         self, config: VercelTarget, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         if operation.kind == "restore":
-            return await _give_back(config, link, operation, snapshot, act=True)
+            return await _restore_target(config, link, operation, snapshot, act=True)
         _require_apply(operation)
-        project = await vercel.project(link, config.project)
-        found = await vercel_production.find(link, project, **{KEY: operation.key})
+        project = await vercel.fetch_project(link, config.project)
+        found = await vercel_production.find_deployment(link, project, **{KEY: operation.key})
         if found is not None:
-            return await vercel_rollout.advance(link, project, found, config.smoke)
-        source = {"gitSource": _repository(project, config)}
+            return await vercel_rollout.advance_deployment(link, project, found, config.smoke)
+        source = {"gitSource": _git_source(project, config)}
         if source["gitSource"] is None:
             raise Permanent(f"the project {config.project} is not connected to a Git repository at Vercel")
-        made = await vercel_rollout.create(link, project, operation, source, **{VERSION: _version(config)})
-        noticed = _after_rollback(project)
+        made = await vercel_rollout.create_deployment(
+            link, project, operation, source, **{VERSION: _wanted_version(config)}
+        )
+        noticed = _explain_after_rollback(project)
         outputs = {"deployment": made["id"]}
         return Progress("Running", f"{made['id']} is made{noticed}", outputs, notable=bool(noticed))
 
@@ -102,13 +104,13 @@ class VercelHost:
         self, config: VercelTarget, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> Progress:
         if operation.kind == "restore":
-            return await _give_back(config, link, operation, snapshot, act=False)
+            return await _restore_target(config, link, operation, snapshot, act=False)
         _require_apply(operation)
-        project = await vercel.project(link, config.project)
-        found = await vercel_production.find(link, project, **{KEY: operation.key})
+        project = await vercel.fetch_project(link, config.project)
+        found = await vercel_production.find_deployment(link, project, **{KEY: operation.key})
         if found is None:
             return Progress("Absent")
-        return await vercel_rollout.advance(link, project, found, config.smoke)
+        return await vercel_rollout.advance_deployment(link, project, found, config.smoke)
 
     async def compare(
         self,
@@ -117,11 +119,11 @@ class VercelHost:
         operations: Sequence[Operation],
         snapshot: Mapping[str, Any] | None,
     ) -> Standing:
-        project = await vercel.project(link, config.project)
-        return await vercel_standing.compare(link, project, operations, snapshot)
+        project = await vercel.fetch_project(link, config.project)
+        return await vercel_standing.compare_production(link, project, operations, snapshot)
 
     async def trouble(self, config: VercelTarget, link: OpenConnection, operation: Operation) -> str | None:
-        return await vercel_rollout.trouble(link, await vercel.project(link, config.project), operation)
+        return await vercel_rollout.find_trouble(link, await vercel.fetch_project(link, config.project), operation)
 
 
 def _require_apply(operation: Operation) -> None:
@@ -129,15 +131,15 @@ def _require_apply(operation: Operation) -> None:
         raise Permanent(f"a Vercel target cannot {operation.kind}")
 
 
-async def _project(link: OpenConnection, config: VercelTarget) -> tuple[dict[str, Any] | None, str]:
-    path = f"/v9/projects/{rest.segment(config.project)}"
+async def _find_project(link: OpenConnection, config: VercelTarget) -> tuple[dict[str, Any] | None, str]:
+    path = f"/v9/projects/{rest.path_segment(config.project)}"
     reply = await vercel.call(link, "GET", path, query={"rollbackInfo": "true"}, accepted=frozenset({404}))
     if reply.status == 404:
         return None, f"there is no project {config.project} at Vercel that the token of {link.name} can see"
-    return vercel.as_project(link, as_object(client.json_of(reply)), reply.where), ""
+    return vercel.require_project(link, as_object(client.json_of(reply)), reply.where), ""
 
 
-def _repository(project: Mapping[str, Any], config: VercelTarget) -> dict[str, Any] | None:
+def _git_source(project: Mapping[str, Any], config: VercelTarget) -> dict[str, Any] | None:
     """The Git source of a new deployment; None where the project is connected to no repository that is known here."""
     linked = as_object(project.get("link"))
     kind = str(linked.get("type"))
@@ -153,11 +155,11 @@ def _repository(project: Mapping[str, Any], config: VercelTarget) -> dict[str, A
     return {"type": kind, "ref": config.git.ref, **commit, **names[kind]}
 
 
-def _version(config: VercelTarget) -> str:
+def _wanted_version(config: VercelTarget) -> str:
     return config.version or vercel_production.plain_version(config.git.ref)
 
 
-def _matches(config: VercelTarget, found: Mapping[str, Any]) -> bool:
+def _is_wanted(config: VercelTarget, found: Mapping[str, Any]) -> bool:
     """Whether production is the wanted version; a branch does not tell, because it moves."""
     commit = vercel_production.commit_of(found)
     if config.git.sha and commit is not None and not commit.startswith(config.git.sha):
@@ -165,19 +167,19 @@ def _matches(config: VercelTarget, found: Mapping[str, Any]) -> bool:
     marked = bool(as_object(found.get("meta")).get(VERSION))
     if config.git.sha and not marked:
         return commit is not None
-    if not config.git.sha and not config.version and not _version(config)[:1].isdigit():
+    if not config.git.sha and not config.version and not _wanted_version(config)[:1].isdigit():
         return False
-    return vercel_production.version_of(found) == _version(config)
+    return vercel_production.version_of(found) == _wanted_version(config)
 
 
-def _after_rollback(project: Mapping[str, Any]) -> str:
+def _explain_after_rollback(project: Mapping[str, Any]) -> str:
     last = as_object(project.get("lastAliasRequest"))
     if project.get("autoAssignCustomDomains") is not False or last.get("type") != "rollback":
         return ""
     return f" (since the rollback to {last.get('toDeploymentId')} Vercel assigns no domains by itself; promoting ends that)"
 
 
-async def _give_back(
+async def _restore_target(
     config: VercelTarget,
     link: OpenConnection,
     operation: Operation,
@@ -186,6 +188,6 @@ async def _give_back(
 ) -> Progress:
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {operation.subject}: it had no production deployment")
-    async with vercel_return.turn(link, config.project):
-        project = await vercel.project(link, config.project)
-        return await vercel_return.give_back(link, project, snapshot, operation, config.smoke, act)
+    async with vercel_return.take_turn(link, config.project):
+        project = await vercel.fetch_project(link, config.project)
+        return await vercel_return.restore_production(link, project, snapshot, operation, config.smoke, act)

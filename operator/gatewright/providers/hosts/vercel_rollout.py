@@ -33,19 +33,19 @@ from gatewright.providers.gates.jsonpath import JsonPath
 from gatewright.providers.hosts.vercel_production import (
     KEY,
     RUN,
-    described,
-    find,
-    moving,
-    production,
+    describe_deployment,
+    describe_makers,
+    find_deployment,
+    moving_to,
+    production_id,
     request_to,
     run_of,
-    whose,
 )
 
-BUILDING = frozenset({"QUEUED", "INITIALIZING", "BUILDING"})
-FAILED = frozenset({"ERROR", "CANCELED", "BLOCKED", "DELETED"})
+BUILDING_STATES = frozenset({"QUEUED", "INITIALIZING", "BUILDING"})
+FAILED_STATES = frozenset({"ERROR", "CANCELED", "BLOCKED", "DELETED"})
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
-_OPENING = "x-vercel-protection-bypass"
+_BYPASS_HEADER = "x-vercel-protection-bypass"
 
 
 class Smoke(Model):
@@ -69,7 +69,7 @@ class Smoke(Model):
         return self
 
 
-async def create(
+async def create_deployment(
     link: OpenConnection,
     project: Mapping[str, Any],
     operation: Operation,
@@ -98,7 +98,7 @@ async def create(
     return found
 
 
-async def advance(
+async def advance_deployment(
     link: OpenConnection,
     project: Mapping[str, Any],
     found: Mapping[str, Any],
@@ -111,37 +111,43 @@ async def advance(
     Raises Retryable, Permanent.
     """
     identity, state = found["id"], found.get("readyState") or found.get("status")
-    if state in BUILDING:
+    if state in BUILDING_STATES:
         return Progress("Running", f"{identity} is {'queued' if state == 'QUEUED' else 'building'}")
-    if state in FAILED:
-        return Progress("Failed", await _why(link, found))
+    if state in FAILED_STATES:
+        return Progress("Failed", await _explain_failure(link, found))
     if state != "READY":
         return Progress(
-            "Running", f"{identity} is {_told(link, state)}, which is no state that is known here", stuck=True
+            "Running",
+            f"{identity} is {_repeatable_word(link, state)}, which is no state that is known here",
+            stuck=True,
         )
-    waiting = _checks(link, found) or await _rolling(link, project, found) or await aliasing(link, project, identity)
+    waiting = (
+        _progress_of_checks(link, found)
+        or await _progress_of_rolling(link, project, found)
+        or await progress_of_aliasing(link, project, identity)
+    )
     if waiting is not None:
         return waiting
-    live, ours = production(project) == identity, request_to(project, identity)
+    live, ours = production_id(project) == identity, request_to(project, identity)
     if not live and found.get("readySubstate") == "PROMOTED":
-        return await moved_away(link, project, f"{identity} was promoted")
+        return await fail_moved_away(link, project, f"{identity} was promoted")
     if live and ours:
-        return _done(link, found, f"{identity} is production")
-    problem = await _smoke(link, found, smoke, plainly)
+        return _progress_of_done(link, found, f"{identity} is production")
+    problem = await _run_smoke(link, found, smoke, plainly)
     if problem is not None:
         return problem
     if live:
         text = f"{identity} is production; Vercel assigned the domains before the smoke request"
-        return replace(_done(link, found, text), notable=True)
-    return await promote(link, project, identity)
+        return replace(_progress_of_done(link, found, text), notable=True)
+    return await promote_deployment(link, project, identity)
 
 
-def _done(link: OpenConnection, found: Mapping[str, Any], message: str) -> Progress:
-    url = rest.words(link, found.get("url", ""))
+def _progress_of_done(link: OpenConnection, found: Mapping[str, Any], message: str) -> Progress:
+    url = rest.repeatable_text(link, found.get("url", ""))
     return Progress("Succeeded", message, {"deployment": str(found["id"]), "url": f"https://{url}"})
 
 
-def _checks(link: OpenConnection, found: Mapping[str, Any]) -> Progress | None:
+def _progress_of_checks(link: OpenConnection, found: Mapping[str, Any]) -> Progress | None:
     state, conclusion = found.get("checksState"), found.get("checksConclusion")
     if state in ("registered", "running"):
         return Progress("Running", f"checks of {found['id']} are {state}")
@@ -149,17 +155,19 @@ def _checks(link: OpenConnection, found: Mapping[str, Any]) -> Progress | None:
         return Progress("Failed", f"checks of {found['id']} have {conclusion}")
     if state in (None, "completed") and conclusion in (None, "succeeded", "skipped"):
         return None
-    told = f"{_told(link, state)}, {_told(link, conclusion)}"
+    told = f"{_repeatable_word(link, state)}, {_repeatable_word(link, conclusion)}"
     return Progress("Running", f"checks of {found['id']}: {told}: not known here", stuck=True)
 
 
-async def _rolling(link: OpenConnection, project: Mapping[str, Any], found: Mapping[str, Any]) -> Progress | None:
+async def _progress_of_rolling(
+    link: OpenConnection, project: Mapping[str, Any], found: Mapping[str, Any]
+) -> Progress | None:
     """What a rolling release that is under way means for a deployment."""
-    rolling = await rolling_release(link, project, found.get("readySubstate") == "ROLLING")
+    rolling = await fetch_rolling_release(link, project, found.get("readySubstate") == "ROLLING")
     if rolling is None:
         return None
     canary, stage = as_object(rolling.get("canaryDeployment")).get("id"), as_object(rolling.get("activeStage"))
-    share = rest.words(link, rolling.get("currentCanaryPercentage", stage.get("targetPercentage")))
+    share = rest.repeatable_text(link, rolling.get("currentCanaryPercentage", stage.get("targetPercentage")))
     if canary == found["id"]:
         if stage.get("requireApproval"):
             text = f"the rolling release of {canary} stands at {share}% until somebody approves its stage at Vercel"
@@ -170,13 +178,13 @@ async def _rolling(link: OpenConnection, project: Mapping[str, Any], found: Mapp
     return Progress("Running", f"its promotion is queued: {text}" if queued else text, stuck=not queued, notable=queued)
 
 
-async def rolling_release(
+async def fetch_rolling_release(
     link: OpenConnection, project: Mapping[str, Any], sure: bool = False
 ) -> dict[str, Any] | None:
     """The rolling release under way, if the project has such a thing. Raises Retryable, Permanent."""
     if not project.get("rollingRelease") and not sure:
         return None
-    found = await vercel.fetch(link, f"/v1/projects/{rest.segment(project['id'])}/rolling-release")
+    found = await vercel.fetch(link, f"/v1/projects/{rest.path_segment(project['id'])}/rolling-release")
     rolling = as_object(found.get("rollingRelease"))
     if rolling.get("state") != "ACTIVE":
         return None
@@ -186,9 +194,9 @@ async def rolling_release(
     return rolling
 
 
-async def aliasing(link: OpenConnection, project: Mapping[str, Any], identity: str) -> Progress | None:
+async def progress_of_aliasing(link: OpenConnection, project: Mapping[str, Any], identity: str) -> Progress | None:
     """What the last request to move the domains means for a deployment; None where it is not in the way."""
-    to = moving(project)
+    to = moving_to(project)
     if to is not None:
         return Progress("Running", f"the domains are moving to {to}")
     last = request_to(project, identity)
@@ -196,55 +204,61 @@ async def aliasing(link: OpenConnection, project: Mapping[str, Any], identity: s
     if not last:
         return None
     if status == "failed":
-        return Progress("Failed", await failed_aliases(link, project, identity))
-    live, kind = production(project), _told(link, last.get("type"))
+        return Progress("Failed", await describe_failed_aliases(link, project, identity))
+    live, kind = production_id(project), _repeatable_word(link, last.get("type"))
     if live == identity and status in ("succeeded", "skipped"):
         return None
     if status == "skipped":
         return Progress("Failed", f"Vercel skipped the {kind} of {identity}; production is {live}")
     if status == "succeeded":
-        return await moved_away(link, project, f"{identity} was promoted")
-    return Progress("Running", f"the {kind} of {identity} is {_told(link, status)}: not known here", stuck=True)
+        return await fail_moved_away(link, project, f"{identity} was promoted")
+    return Progress(
+        "Running", f"the {kind} of {identity} is {_repeatable_word(link, status)}: not known here", stuck=True
+    )
 
 
-async def moved_away(link: OpenConnection, project: Mapping[str, Any], what: str) -> Progress:
+async def fail_moved_away(link: OpenConnection, project: Mapping[str, Any], what: str) -> Progress:
     """Production was ours, and is something else by now: what, and who has made it so. Raises Retryable, Permanent."""
-    live = production(project)
-    found = await vercel.deployment(link, live) if live else None
+    live = production_id(project)
+    found = await vercel.fetch_deployment(link, live) if live else None
     if found is None:
         return Progress("Running", f"{what}, but production is {live or 'nothing'} by now", stuck=True)
-    text = f"{what}, but production is {described(link, found)} by now: {whose(link, project, found)}"
+    text = (
+        f"{what}, but production is {describe_deployment(link, found)} by now: {describe_makers(link, project, found)}"
+    )
     return Progress("Running", text, stuck=True)
 
 
-async def failed_aliases(link: OpenConnection, project: Mapping[str, Any], identity: str) -> str:
+async def describe_failed_aliases(link: OpenConnection, project: Mapping[str, Any], identity: str) -> str:
     names: list[str] = []
     with suppress(Retryable, Permanent):
-        path = f"/v1/projects/{rest.segment(project['id'])}/promote/aliases"
+        path = f"/v1/projects/{rest.path_segment(project['id'])}/promote/aliases"
         answer = await vercel.fetch(link, path, {"failedOnly": "true", "limit": 20}, bucket="logs")
         for item in answer.get("aliases") or []:
             alias = as_object(item).get("alias")
-            names.append(rest.words(link, as_object(alias).get("alias") or alias))
+            names.append(rest.repeatable_text(link, as_object(alias).get("alias") or alias))
     names = [name for name in names if name]
     return f"the domains could not be moved to {identity}" + (f": {', '.join(names[:3])}" if names else "")
 
 
-async def promote(link: OpenConnection, project: Mapping[str, Any], identity: str) -> Progress:
-    path = f"/v10/projects/{rest.segment(project['id'])}/promote/{rest.segment(identity)}"
+async def promote_deployment(link: OpenConnection, project: Mapping[str, Any], identity: str) -> Progress:
+    path = f"/v10/projects/{rest.path_segment(project['id'])}/promote/{rest.path_segment(identity)}"
     reply = await vercel.call(link, "POST", path, body={}, accepted=frozenset({409}), bucket="aliases")
     if reply.status == 409:
-        return Progress("Running", refusal(link, reply, f"the promotion of {identity}"), stuck=True)
+        return Progress("Running", describe_refusal(link, reply, f"the promotion of {identity}"), stuck=True)
     if reply.status == 202:
         return Progress("Running", f"the promotion of {identity} is queued behind a rolling release", notable=True)
     return Progress("Running", f"{identity} is being promoted")
 
 
-def refusal(link: OpenConnection, reply: Any, what: str) -> str:
+def describe_refusal(link: OpenConnection, reply: Any, what: str) -> str:
     words = rest.message_of(link, reply)
     return f"{what} is refused for now ({reply.status})" + (f": {words}" if words else "")
 
 
-async def _smoke(link: OpenConnection, found: Mapping[str, Any], smoke: Smoke | None, plainly: bool) -> Progress | None:
+async def _run_smoke(
+    link: OpenConnection, found: Mapping[str, Any], smoke: Smoke | None, plainly: bool
+) -> Progress | None:
     """None where the deployment answers as it should."""
     if smoke is None:
         return None
@@ -252,7 +266,7 @@ async def _smoke(link: OpenConnection, found: Mapping[str, Any], smoke: Smoke | 
     check = HttpCheck(path=smoke.path, status=smoke.status, **limits)
     problem: str
     try:
-        answer = await HttpGate().measure(check, _to_deployment(link, found))
+        answer = await HttpGate().measure(check, _link_to_deployment(link, found))
         if answer.value is True:
             return None
         problem = answer.message or f"{smoke.jsonPath} is {answer.value}, neither true nor what equals says"
@@ -260,61 +274,61 @@ async def _smoke(link: OpenConnection, found: Mapping[str, Any], smoke: Smoke | 
             problem += " (is the deployment protected? give the Connection its protectionBypass)"
     except (Retryable, Permanent) as error:
         problem = str(error)
-    ready = foreign.to_number(found.get("ready") or found.get("readyAt")) or vercel.created(found)
+    ready = foreign.to_number(found.get("ready") or found.get("readyAt")) or vercel.created_at(found)
     text = f"smoke request to {found['id']}{smoke.path}: {problem}"
     if time.time() * 1000 - ready < seconds(smoke.within) * 1000:
         return Progress("Running", text, stuck=True)
     logged = ""
     with suppress(Retryable, Permanent):
-        logged = await vercel.runtime_log(link, str(found.get("projectId") or ""), found["id"])
+        logged = await vercel.fetch_runtime_log(link, str(found.get("projectId") or ""), found["id"])
     return Progress("Failed", text + (f"; {masking.LOG_END_MARK}{logged}" if logged else ""))
 
 
-def _to_deployment(link: OpenConnection, found: Mapping[str, Any]) -> OpenConnection:
+def _link_to_deployment(link: OpenConnection, found: Mapping[str, Any]) -> OpenConnection:
     """A link to a deployment's own URL, which gets the bypass secret and never the token."""
     host = str(found.get("url") or "")
     if not _HOST.fullmatch(host):
         raise Permanent(f"Vercel names no URL for {found['id']}")
     scheme = link.config.url.partition("://")[0]
     bypass = link.config.protectionBypass
-    access = HttpAccess(url=f"{scheme}://{host}", headers={_OPENING: bypass} if bypass else {})
+    access = HttpAccess(url=f"{scheme}://{host}", headers={_BYPASS_HEADER: bypass} if bypass else {})
     return OpenConnection(
         link.name, f"{link.identity}/smoke/{found['id']}", access, link.timeout, link.secrets, link.namespace
     )
 
 
-async def _why(link: OpenConnection, found: Mapping[str, Any]) -> str:
+async def _explain_failure(link: OpenConnection, found: Mapping[str, Any]) -> str:
     """Why a deployment failed: what Vercel says, and the end of its build log."""
     state = found.get("readyState") or found.get("status")
     said = [found.get("readyStateReason"), found.get("errorMessage") or found.get("errorCode")]
     block = as_object(found.get("seatBlock")).get("blockCode")
-    text = "; ".join(vercel.sentence(link, part) for part in (*said, block) if part)
+    text = "; ".join(vercel.repeatable_sentence(link, part) for part in (*said, block) if part)
     logged = ""
     with suppress(Retryable, Permanent):
-        logged = await vercel.build_log(link, found["id"]) if state != "DELETED" else ""
+        logged = await vercel.fetch_build_log(link, found["id"]) if state != "DELETED" else ""
     return (
-        f"{found['id']} is {_told(link, state)}"
+        f"{found['id']} is {_repeatable_word(link, state)}"
         + (f": {text}" if text else "")
         + (f"; {masking.LOG_END_MARK}{logged}" if logged else "")
     )
 
 
-def _told(link: OpenConnection, word: Any) -> str:
+def _repeatable_word(link: OpenConnection, word: Any) -> str:
     """A state or a kind, as Vercel names it."""
-    return str(word) if word is None else rest.words(link, word) or "something else"
+    return str(word) if word is None else rest.repeatable_text(link, word) or "something else"
 
 
-async def trouble(link: OpenConnection, project: Mapping[str, Any], operation: Operation) -> str | None:
+async def find_trouble(link: OpenConnection, project: Mapping[str, Any], operation: Operation) -> str | None:
     """Why an operation's deployment does not get on. Raises Retryable, Permanent."""
-    found = await find(link, project, **{KEY: operation.key})
+    found = await find_deployment(link, project, **{KEY: operation.key})
     if found is None:
         request = as_object(project.get("lastAliasRequest"))
         failed = request.get("jobStatus") == "failed"
-        return await failed_aliases(link, project, str(request.get("toDeploymentId"))) if failed else None
-    if found.get("readyState") in FAILED:
-        return await _why(link, found)
+        return await describe_failed_aliases(link, project, str(request.get("toDeploymentId"))) if failed else None
+    if found.get("readyState") in FAILED_STATES:
+        return await _explain_failure(link, found)
     if found.get("readyState") == "READY":
-        logged = await vercel.runtime_log(link, project["id"], found["id"])
+        logged = await vercel.fetch_runtime_log(link, project["id"], found["id"])
     else:
-        logged = await vercel.build_log(link, found["id"])
+        logged = await vercel.fetch_build_log(link, found["id"])
     return f"{found['id']}: {masking.LOG_END_MARK}{logged}" if logged else None

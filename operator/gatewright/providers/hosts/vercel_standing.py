@@ -18,7 +18,7 @@ from typing import Any
 from gatewright.core.model import Operation, Standing
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import rest, vercel
-from gatewright.providers.connections.secrets import hide
+from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.hosts.vercel_production import (
     BASE,
@@ -26,23 +26,23 @@ from gatewright.providers.hosts.vercel_production import (
     RUN,
     SOURCE,
     VERSION,
-    described,
+    describe_deployment,
+    describe_makers,
     is_copy,
     known_version,
-    made_by,
-    moving,
-    production,
+    list_made_by,
+    moving_to,
+    production_id,
     run_of,
-    whose,
 )
-from gatewright.providers.hosts.vercel_rollout import rolling_release
+from gatewright.providers.hosts.vercel_rollout import fetch_rolling_release
 
-_STEPS = 20
+_MAX_STEPS = 20
 """Deployments that a run makes of each other, at most; longer chains are not followed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedProduction:
     """What production is to be."""
 
     found: Mapping[str, Mapping[str, Any]]
@@ -50,7 +50,7 @@ class Wanted:
     words: str
 
 
-async def compare(
+async def compare_production(
     link: OpenConnection,
     project: Mapping[str, Any],
     operations: Sequence[Operation],
@@ -59,96 +59,98 @@ async def compare(
     """Production beside what the last operation wants of it. Raises Retryable, Permanent."""
     if not operations:
         raise Permanent("nothing is wanted of it, so nothing can be compared")
-    live = production(project)
+    live = production_id(project)
     if live is None:
-        return Standing(f"the project {rest.words(link, project.get('name'))} has no production deployment")
+        return Standing(f"the project {rest.repeatable_text(link, project.get('name'))} has no production deployment")
     last = operations[-1]
-    wanted = await _wanted(link, project, last, snapshot, live)
-    found = wanted.found.get(live) or await vercel.deployment(link, live)
+    wanted = await _wanted_production(link, project, last, snapshot, live)
+    found = wanted.found.get(live) or await vercel.fetch_deployment(link, live)
     if found is None:
-        return Standing(hide(f"production leads to {live}, which is gone, instead of {wanted.words}", link))
+        return Standing(hide_secrets(f"production leads to {live}, which is gone, instead of {wanted.words}", link))
     version = known_version(link, found)
-    if live not in wanted.found and not await _made_of(link, found, wanted, last, snapshot):
-        text = f"production is {described(link, found)} instead of {wanted.words}"
-        return Standing(f"{hide(text, link)}: {whose(link, project, found)}", version=version)
-    return Standing(await leaving(link, project, run_of(last.key)), version=version)
+    if live not in wanted.found and not await _is_made_of(link, found, wanted, last, snapshot):
+        text = f"production is {describe_deployment(link, found)} instead of {wanted.words}"
+        return Standing(f"{hide_secrets(text, link)}: {describe_makers(link, project, found)}", version=version)
+    return Standing(await explain_leaving(link, project, run_of(last.key)), version=version)
 
 
-async def leaving(link: OpenConnection, project: Mapping[str, Any], run: str) -> str:
+async def explain_leaving(link: OpenConnection, project: Mapping[str, Any], run: str) -> str:
     """Where production is on its way to, other than by this run; empty where it stays. Raises Retryable, Permanent."""
-    live, to = production(project), moving(project)
+    live, to = production_id(project), moving_to(project)
     what = "the production domains are moving to {}"
     if to is None or to == live:
-        rolling = await rolling_release(link, project)
+        rolling = await fetch_rolling_release(link, project)
         to = as_object(as_object(rolling).get("canaryDeployment")).get("id")
-        share = rest.words(link, as_object(rolling).get("currentCanaryPercentage"))
+        share = rest.repeatable_text(link, as_object(rolling).get("currentCanaryPercentage"))
         what = f"a rolling release gives {share}% of production to {{}}"
     if to is None or to == live:
         return ""
-    found = await vercel.deployment(link, str(to)) or {"id": to}
+    found = await vercel.fetch_deployment(link, str(to)) or {"id": to}
     if _is_of(found, run):
         return ""
-    text = what.format(described(link, found))
-    return f"{hide(text, link)}: {whose(link, project, found)}"
+    text = what.format(describe_deployment(link, found))
+    return f"{hide_secrets(text, link)}: {describe_makers(link, project, found)}"
 
 
-async def _wanted(
+async def _wanted_production(
     link: OpenConnection, project: Mapping[str, Any], last: Operation, snapshot: Mapping[str, Any] | None, live: str
-) -> Wanted:
+) -> WantedProduction:
     if last.kind == "apply":
-        made = await made_by(link, project, **{KEY: last.key})
+        made = await list_made_by(link, project, **{KEY: last.key})
         if not made:
-            return Wanted({}, "what was promoted, which is gone")
-        return Wanted({item["id"]: item for item in made}, described(link, made[0]))
+            return WantedProduction({}, "what was promoted, which is gone")
+        return WantedProduction({item["id"]: item for item in made}, describe_deployment(link, made[0]))
     if last.kind != "restore":
         raise Permanent(f"a Vercel target cannot {last.kind}")
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {last.subject}: it had no production deployment")
     recorded = str(snapshot["deployment"])
-    again = await made_by(link, project, **{SOURCE: recorded, RUN: run_of(last.key)})
+    again = await list_made_by(link, project, **{SOURCE: recorded, RUN: run_of(last.key)})
     built = {item["id"]: item for item in again}
     if live in built or (again and await _was_promoted(link, again[0])):
-        return Wanted(built, f"{described(link, again[0])}, which is {recorded} with the current variables")
+        return WantedProduction(
+            built, f"{describe_deployment(link, again[0])}, which is {recorded} with the current variables"
+        )
     brief = {"id": recorded, "meta": {VERSION: snapshot.get("version")}, "gitSource": snapshot.get("git")}
-    return Wanted({recorded: brief}, described(link, brief))
+    return WantedProduction({recorded: brief}, describe_deployment(link, brief))
 
 
 async def _was_promoted(link: OpenConnection, item: Mapping[str, Any]) -> bool:
-    found = await vercel.deployment(link, str(item["id"]))
+    found = await vercel.fetch_deployment(link, str(item["id"]))
     return found is not None and found.get("readySubstate") == "PROMOTED"
 
 
-async def _made_of(
+async def _is_made_of(
     link: OpenConnection,
     found: Mapping[str, Any],
-    wanted: Wanted,
+    wanted: WantedProduction,
     operation: Operation,
     snapshot: Mapping[str, Any] | None,
 ) -> bool:
     """Whether one is the other but for flags that this run has set, or set back. Raises Retryable, Permanent."""
     run = run_of(operation.key)
-    reached = await _made_from(link, found, run, BASE, SOURCE)
+    reached = await _list_made_from(link, found, run, BASE, SOURCE)
     if reached & wanted.found.keys():
         return True
     if operation.kind != "restore" or snapshot is None:
         return False
     recorded = str(snapshot["deployment"])
-    same = {recorded} | await _made_from(link, await vercel.deployment(link, recorded), run, BASE)
+    same = {recorded} | await _list_made_from(link, await vercel.fetch_deployment(link, recorded), run, BASE)
     if as_object(found.get("meta")).get(SOURCE):
         return bool(reached & same)
     return found["id"] in same and recorded in wanted.found
 
 
-async def _made_from(link: OpenConnection, found: Mapping[str, Any] | None, run: str, *ways: str) -> set[str]:
+async def _list_made_from(link: OpenConnection, found: Mapping[str, Any] | None, run: str, *ways: str) -> set[str]:
     """The deployments out of which this run has made one, step by step. Raises Retryable, Permanent."""
     reached: set[str] = set()
-    while found is not None and _is_of(found, run) and len(reached) < _STEPS:
+    while found is not None and _is_of(found, run) and len(reached) < _MAX_STEPS:
         meta = as_object(found.get("meta"))
         before = next((str(meta[way]) for way in ways if meta.get(way)), None)
         if before is None or before in reached:
             break
         reached.add(before)
-        found = await vercel.deployment(link, before)
+        found = await vercel.fetch_deployment(link, before)
     return reached
 
 

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
 from gatewright.ports import Message, OpenConnection
-from gatewright.providers.connections.pagerduty import enqueue
+from gatewright.providers.connections.pagerduty import enqueue_event
 
-LONGEST_SUMMARY = 1024
-LONGEST_KEY = 255
+MAX_SUMMARY_LENGTH = 1024
+MAX_KEY_LENGTH = 255
 
 
 class PagerdutyNotice(Model):
@@ -39,74 +39,76 @@ class PagerdutyNotifier:
     async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
         """Trigger, resolve, or tell of a change. Raises Retryable, Permanent."""
         opened = [name for name in (handle or "").split(",") if name]
-        if _good_end(message):
-            return await _resolve(link, message, opened, config.severity)
+        if _is_good_end(message):
+            return await _resolve_alerts(link, message, opened, config.severity)
         if message.severity == "info":
-            await _change(link, message)
+            await _send_change(link, message)
             return handle
-        await _trigger(link, message, config.severity or message.severity)
+        await _trigger_alert(link, message, config.severity or message.severity)
         return ",".join(dict.fromkeys([*opened, message.event]))
 
 
-def _good_end(message: Message) -> bool:
+def _is_good_end(message: Message) -> bool:
     """The end of what alerts were about: of a run that left nothing broken, or of a downtime."""
     return message.event == "Restored" or (message.over and message.severity in ("info", "warning"))
 
 
-async def _resolve(link: OpenConnection, message: Message, opened: list[str], severity: str | None) -> str | None:
+async def _resolve_alerts(
+    link: OpenConnection, message: Message, opened: list[str], severity: str | None
+) -> str | None:
     """What is open is resolved; a downtime only by its own end. Where nothing was open, it is an event like others."""
     closing = [name for name in opened if (name == "Downtime") == (message.event == "Restored")]
     for name in closing:
-        await enqueue(link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": dedup_key(message, name)})
+        await enqueue_event(link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": dedup_key(message, name)})
     left = [name for name in opened if name not in closing]
     if not closing and message.severity != "info":
-        await _trigger(link, message, severity or message.severity)
+        await _trigger_alert(link, message, severity or message.severity)
         left.append(message.event)
     else:
-        await _change(link, message)
+        await _send_change(link, message)
     return ",".join(left) or None
 
 
-async def _trigger(link: OpenConnection, message: Message, severity: str) -> None:
+async def _trigger_alert(link: OpenConnection, message: Message, severity: str) -> None:
     namespace, name, *_ = message.thread.split("/")
     event = {
         "event_action": "trigger",
         "dedup_key": dedup_key(message, message.event),
         "client": "Gatewright",
         "payload": {
-            "summary": _summary(message),
+            "summary": _summary_of(message),
             "source": f"{namespace}/{name}",
             "severity": severity,
             "timestamp": message.at,
             "component": name,
             "group": namespace,
             "class": message.event,
-            "custom_details": _details(message),
+            "custom_details": _details_of(message),
         },
     }
-    await enqueue(link, "/v2/enqueue", event)
+    await enqueue_event(link, "/v2/enqueue", event)
 
 
-async def _change(link: OpenConnection, message: Message) -> None:
+async def _send_change(link: OpenConnection, message: Message) -> None:
     namespace, name, *_ = message.thread.split("/")
     payload = {
-        "summary": _summary(message),
+        "summary": _summary_of(message),
         "timestamp": message.at,
         "source": f"{namespace}/{name}",
-        "custom_details": _details(message),
+        "custom_details": _details_of(message),
     }
-    await enqueue(link, "/v2/change/enqueue", {"payload": payload})
+    await enqueue_event(link, "/v2/change/enqueue", {"payload": payload})
 
 
 def dedup_key(message: Message, event: str) -> str:
     """One alert for each event of a run, however often it is told."""
-    return f"release/{message.thread}/{event}"[-LONGEST_KEY:]
+    return f"release/{message.thread}/{event}"[-MAX_KEY_LENGTH:]
 
 
-def _summary(message: Message) -> str:
+def _summary_of(message: Message) -> str:
     text = f"{message.title}: {message.text}" if message.text else message.title
-    return text if len(text) <= LONGEST_SUMMARY else f"{text[: LONGEST_SUMMARY - 1]}…"
+    return text if len(text) <= MAX_SUMMARY_LENGTH else f"{text[: MAX_SUMMARY_LENGTH - 1]}…"
 
 
-def _details(message: Message) -> dict[str, Any]:
+def _details_of(message: Message) -> dict[str, Any]:
     return {"event": message.event, "key": message.key, "why": message.text, "stages": list(message.lines)}

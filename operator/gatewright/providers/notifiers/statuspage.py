@@ -25,8 +25,8 @@ from gatewright.ports import Message, OpenConnection, Permanent
 from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.statuspage import call
 
-PER_PAGE = 100
-PAGES = 5
+ITEMS_PER_PAGE = 100
+MAX_PAGES = 5
 """Pages of open incidents that are looked through; a status page with more is not looked after."""
 Kind = Literal["maintenance", "incident"]
 Progress = Literal["investigating", "identified", "monitoring", "resolved"]
@@ -83,14 +83,14 @@ class StatuspageNotice(Model):
     """The incident that Downtime opens, and Restored resolves."""
 
 
-_COMPONENT: Mapping[str, str] = {
+_COMPONENT_STATUS: Mapping[str, str] = {
     "minor": "degraded_performance",
     "major": "partial_outage",
     "critical": "major_outage",
 }
 
 
-_STATUS: Mapping[str, Progress] = {"": "investigating", "RollingBack": "identified", "Verifying": "monitoring"}
+_INCIDENT_STATUS: Mapping[str, Progress] = {"": "investigating", "RollingBack": "identified", "Verifying": "monitoring"}
 """What customers read of a rollback."""
 
 
@@ -104,15 +104,15 @@ class StatuspageNotifier:
         """Open, bring up to date, close; other events ask for nothing. Raises Retryable, Permanent."""
         page = _Page(config.page, link, message, dict(part.split("=", 1) for part in (handle or "").split(",") if part))
         if message.event == "Started" and config.maintenance is not None:
-            await page.open("maintenance", _maintenance(config, message))
+            await page.open("maintenance", _maintenance_body(config, message))
         if message.event == "Downtime":
-            await page.open("incident", _incident(config, _STATUS[message.returning]))
+            await page.open("incident", _incident_body(config, _INCIDENT_STATUS[message.returning]))
         if message.event in ("RollingBack", "Verifying") and "incident" in page.known:
-            await page.update("incident", _update(config, _STATUS[message.event]))
+            await page.update("incident", _update_body(config, _INCIDENT_STATUS[message.event]))
         if message.event == "Restored":
-            await page.close("incident", _update(config, "resolved"))
+            await page.close("incident", _update_body(config, "resolved"))
         if message.over and config.maintenance is not None:
-            await page.close("maintenance", _completed(config))
+            await page.close("maintenance", _completed_body(config))
         return ",".join(f"{kind}={identity}" for kind, identity in page.known.items()) or None
 
 
@@ -123,23 +123,23 @@ class _Page:
         self.known = known
         self._link = link
         self._message = message
-        self._path = f"/pages/{rest.segment(page)}/incidents"
+        self._path = f"/pages/{rest.path_segment(page)}/incidents"
 
     async def open(self, kind: Kind, body: dict[str, Any]) -> None:
         """Create it, unless it is there."""
-        found = self.known.get(kind) or await self._find(kind)
+        found = self.known.get(kind) or await self._find_open(kind)
         if found is None:
-            body["metadata"] = {"gatewright": self._mark(kind)}
+            body["metadata"] = {"gatewright": self._mark_for(kind)}
             reply = await call(self._link, "POST", self._path, body={"incident": body})
             created = client.json_of(reply)
             if not isinstance(created, dict) or "id" not in created:
                 raise Permanent(f"{reply.where}: the answer does not say what was created")
-            found = rest.identifier(created["id"], reply.where)
+            found = rest.require_identifier(created["id"], reply.where)
         self.known[kind] = found
 
     async def update(self, kind: Kind, body: dict[str, Any]) -> None:
         """Change it; one that somebody has deleted is let be."""
-        path = f"{self._path}/{rest.segment(self.known[kind])}"
+        path = f"{self._path}/{rest.path_segment(self.known[kind])}"
         reply = await call(self._link, "PATCH", path, body={"incident": body}, accepted=frozenset({404}))
         if reply.status == 404:
             del self.known[kind]
@@ -148,36 +148,38 @@ class _Page:
 
     async def close(self, kind: Kind, body: dict[str, Any]) -> None:
         """Change it for the last time, if it is there."""
-        found = self.known.get(kind) or await self._find(kind)
+        found = self.known.get(kind) or await self._find_open(kind)
         if found is not None:
             self.known[kind] = found
             await self.update(kind, body)
             self.known.pop(kind, None)
 
-    async def _find(self, kind: Kind) -> str | None:
+    async def _find_open(self, kind: Kind) -> str | None:
         """An open one of this Release, by its metadata."""
         where = "active_maintenance" if kind == "maintenance" else "unresolved"
-        for number in range(1, PAGES + 1):
-            query = {"page": number, "per_page": PER_PAGE}
+        for number in range(1, MAX_PAGES + 1):
+            query = {"page": number, "per_page": ITEMS_PER_PAGE}
             reply = await call(self._link, "GET", f"{self._path}/{where}", query=query)
             found = client.json_of(reply)
             if not isinstance(found, list):
                 raise Permanent(f"{reply.where}: the answer is not a list")
             for item in found:
                 metadata = item.get("metadata") if isinstance(item, dict) else None
-                if isinstance(metadata, dict) and metadata.get("gatewright") == self._mark(kind):
-                    return rest.identifier(item.get("id"), reply.where)
-            if len(found) < PER_PAGE:
+                if isinstance(metadata, dict) and metadata.get("gatewright") == self._mark_for(kind):
+                    return rest.require_identifier(item.get("id"), reply.where)
+            if len(found) < ITEMS_PER_PAGE:
                 return None
-        raise Permanent(f"more than {PAGES * PER_PAGE} incidents are open on the page; ours cannot be found among them")
+        raise Permanent(
+            f"more than {MAX_PAGES * ITEMS_PER_PAGE} incidents are open on the page; ours cannot be found among them"
+        )
 
-    def _mark(self, kind: Kind) -> dict[str, str]:
+    def _mark_for(self, kind: Kind) -> dict[str, str]:
         """A maintenance is the run's; an incident is the Release's, whichever run ends it."""
         *_, uid, run = self._message.thread.split("/")
         return {"release": uid, "kind": kind} | ({"run": run} if kind == "maintenance" else {})
 
 
-def _maintenance(config: StatuspageNotice, message: Message) -> dict[str, Any]:
+def _maintenance_body(config: StatuspageNotice, message: Message) -> dict[str, Any]:
     wanted = config.maintenance
     assert wanted is not None
     begun = datetime.fromisoformat(message.at.replace("Z", "+00:00")).astimezone(UTC)
@@ -190,48 +192,48 @@ def _maintenance(config: StatuspageNotice, message: Message) -> dict[str, Any]:
         "scheduled_auto_in_progress": False,
         "scheduled_auto_completed": False,
         "deliver_notifications": wanted.subscribers,
-        **_components(config, "under_maintenance"),
+        **_component_fields(config, "under_maintenance"),
     }
 
 
-def _completed(config: StatuspageNotice) -> dict[str, Any]:
+def _completed_body(config: StatuspageNotice) -> dict[str, Any]:
     wanted = config.maintenance
     assert wanted is not None
     return {
         "status": "completed",
         "body": wanted.completed,
         "deliver_notifications": wanted.subscribers,
-        **_components(config, "operational"),
+        **_component_fields(config, "operational"),
     }
 
 
-def _incident(config: StatuspageNotice, status: Progress) -> dict[str, Any]:
+def _incident_body(config: StatuspageNotice, status: Progress) -> dict[str, Any]:
     wanted = config.incident
     return {
         "name": wanted.title,
         "status": status,
         "impact_override": wanted.impact,
-        "body": _text(wanted, status),
+        "body": _text_for(wanted, status),
         "deliver_notifications": wanted.subscribers,
-        **_components(config, _COMPONENT[wanted.impact]),
+        **_component_fields(config, _COMPONENT_STATUS[wanted.impact]),
     }
 
 
-def _update(config: StatuspageNotice, status: Progress) -> dict[str, Any]:
+def _update_body(config: StatuspageNotice, status: Progress) -> dict[str, Any]:
     wanted = config.incident
     return {
         "status": status,
-        "body": _text(wanted, status),
+        "body": _text_for(wanted, status),
         "deliver_notifications": wanted.subscribers,
-        **(_components(config, "operational") if status == "resolved" else {}),
+        **(_component_fields(config, "operational") if status == "resolved" else {}),
     }
 
 
-def _text(wanted: StatuspageIncident, status: Progress) -> str:
+def _text_for(wanted: StatuspageIncident, status: Progress) -> str:
     return wanted.text if status == "investigating" else str(getattr(wanted, status))
 
 
-def _components(config: StatuspageNotice, status: str) -> dict[str, Any]:
+def _component_fields(config: StatuspageNotice, status: str) -> dict[str, Any]:
     if not config.components:
         return {}
     return {"component_ids": list(config.components), "components": dict.fromkeys(config.components, status)}

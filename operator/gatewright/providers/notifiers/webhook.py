@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, Name
 from gatewright.ports import Message, OpenConnection, Permanent
 from gatewright.providers.connections import rest
-from gatewright.providers.connections.webhook import keys
+from gatewright.providers.connections.webhook import signing_keys
 
 
 class WebhookNotice(Model):
@@ -40,16 +40,19 @@ class WebhookNotifier:
 
     async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
         """Post it. Raises Retryable, Permanent."""
-        body = json.dumps(payload(message), separators=(",", ":"), ensure_ascii=False).encode()
+        body = json.dumps(payload_of(message), separators=(",", ":"), ensure_ascii=False).encode()
         identity = message.key.replace("/", "_").replace(".", "_")
-        headers = {"Content-Type": "application/json", **signed(keys(link), identity, int(time.time()), body)}
+        headers = {
+            "Content-Type": "application/json",
+            **sign_headers(signing_keys(link), identity, int(time.time()), body),
+        }
         reply = await rest.call(link, "POST", "", body=body, headers=headers)
         if reply.headers.get("content-type", "").lower().startswith("text/html"):
             raise Permanent(f"{reply.where}: answered HTML (a login page, or a wrong address?)")
         return None
 
 
-def payload(message: Message) -> Mapping[str, Any]:
+def payload_of(message: Message) -> Mapping[str, Any]:
     """What the body says."""
     namespace, name, uid, run = message.thread.split("/")
     return {
@@ -69,7 +72,7 @@ def payload(message: Message) -> Mapping[str, Any]:
     }
 
 
-def signed(keys: Iterable[bytes], identity: str, at: int, body: bytes) -> dict[str, str]:
+def sign_headers(keys: Iterable[bytes], identity: str, at: int, body: bytes) -> dict[str, str]:
     """The three headers."""
     content = f"{identity}.{at}.".encode() + body
     signatures = (base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode() for key in keys)

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from gatewright.providers.reports.finding import Malformed
+from gatewright.providers.reports.finding import MalformedReport
 
 _START = re.compile(r"^[ \t]*(?=\{\s{0,99}\"|\[\s{0,99}[{\]])", re.MULTILINE)
 """An object with a name, or a list of objects, at the beginning of a line: not `[12:00:01] started`, nor `{ a: 1 }`."""
@@ -20,7 +20,7 @@ _DEEP = 5_000
 """Characters that a document nested too deeply counts as."""
 
 
-def json_documents(text: str) -> list[Any]:
+def find_json_documents(text: str) -> list[Any]:
     """Every JSON object and list of objects that begins a line, in order; what is within one is not looked at again.
 
     Raises Malformed where finding them is too much work: brackets after brackets that are no JSON.
@@ -32,7 +32,7 @@ def json_documents(text: str) -> list[Any]:
         begin = match.end()
         place = begin + 1
         try:
-            document, length = _decode(text, begin)
+            document, length = _decode_at(text, begin)
         except json.JSONDecodeError as error:
             left -= error.pos + _WINDOW // 8
         except (RecursionError, ValueError):  # a number of more than 4300 digits is a ValueError
@@ -41,11 +41,11 @@ def json_documents(text: str) -> list[Any]:
             found.append(document)
             place = begin + length
         if left < 0:
-            raise Malformed("there is too much in it that begins like JSON and is none")
+            raise MalformedReport("there is too much in it that begins like JSON and is none")
     return found
 
 
-def _decode(text: str, begin: int) -> tuple[Any, int]:
+def _decode_at(text: str, begin: int) -> tuple[Any, int]:
     """The document that begins here, and its length. Raises JSONDecodeError, RecursionError, ValueError.
 
     Through windows that grow: an error counts the lines of all the text that the decoder was given, which would be far

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-LONGEST = 300
+MAX_TEXT_LENGTH = 300
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
-class Malformed(ValueError):
+class MalformedReport(ValueError):
     """A report that is not understood; the message says where, and holds nothing of its text."""
 
 
@@ -42,34 +42,34 @@ class Format(Protocol):
         ...
 
 
-def plain(text: str, longest: int = LONGEST) -> str:
+def plain_line(text: str, longest: int = MAX_TEXT_LENGTH) -> str:
     """One line without control characters, colours and halves of surrogate pairs, cut."""
     line = _ESCAPES.sub(" ", text).strip()
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
-def table(value: Any, where: str) -> dict[str, Any]:
+def require_object(value: Any, where: str) -> dict[str, Any]:
     """A JSON object. Raises Malformed."""
     if not isinstance(value, dict):
-        raise Malformed(f"{where} is not an object")
+        raise MalformedReport(f"{where} is not an object")
     return value
 
 
-def rows(value: Any, where: str) -> list[dict[str, Any]]:
+def require_objects(value: Any, where: str) -> list[dict[str, Any]]:
     """A list of JSON objects. Raises Malformed."""
     if not isinstance(value, list):
-        raise Malformed(f"{where} is not a list")
-    return [table(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        raise MalformedReport(f"{where} is not a list")
+    return [require_object(item, f"{where}[{index}]") for index, item in enumerate(value)]
 
 
-def count(value: Any, where: str) -> int:
+def require_count(value: Any, where: str) -> int:
     """A number of things. Raises Malformed."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53 or value != int(value):
-        raise Malformed(f"{where} is not a count")
+        raise MalformedReport(f"{where} is not a count")
     return int(value)
 
 
-def number(value: Any) -> float | None:
+def number_or_none(value: Any) -> float | None:
     """A finite number, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -80,12 +80,12 @@ def number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def decimal(value: float) -> str:
+def show_decimal(value: float) -> str:
     """A number as quantities are written: no exponent, and three digits at most after the point."""
     return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1e15 else f"{value:.0f}"
 
 
-def many(amount: int, noun: str) -> str:
+def show_amount(amount: int, noun: str) -> str:
     """`1 test`, `2 tests`, `3 vulnerabilities`."""
     if amount == 1:
         return f"1 {noun}"

@@ -14,8 +14,8 @@ from typing import Any
 from xml.parsers import expat
 
 from gatewright.api.jobs import JunitReport
-from gatewright.providers.reports.finding import Finding, Malformed
-from gatewright.providers.reports.suites import Tally, total, verdict
+from gatewright.providers.reports.finding import Finding, MalformedReport
+from gatewright.providers.reports.suites import Tally, add_tallies, judge_tally
 
 _START = re.compile(rb"<testsuites?(?=[\s/>])")
 _LEFT_OVER = re.compile(rb"</?(testsuites?|testcase)(?=[\s/>])")
@@ -24,7 +24,7 @@ _BAD = ("failure", "error")
 _BAD_WORDS = ("failed", "failure", "error", "broken")
 _NOT_RUN = ("notrun", "skipped", "disabled", "ignored")
 """Values of a case's `status` or `result`, where a producer has them instead of an element."""
-_MOST = 1000
+_MAX_DOCUMENTS = 1000
 """Documents in one text."""
 
 
@@ -39,22 +39,22 @@ class Junit:
         found: list[Tally] = []
         place = 0
         while match := _START.search(data, place):
-            _whole(data[place : match.start()])
-            tally, place = _parse(data, match.start())
+            _require_whole(data[place : match.start()])
+            tally, place = _parse_at(data, match.start())
             found.append(tally)
-            if len(found) > _MOST:
-                raise Malformed(f"there are more than {_MOST} reports in it")
-        _whole(data[place:])
+            if len(found) > _MAX_DOCUMENTS:
+                raise MalformedReport(f"there are more than {_MAX_DOCUMENTS} reports in it")
+        _require_whole(data[place:])
         return found
 
     def judge(self, documents: Sequence[Any], config: JunitReport) -> Finding:
-        return verdict(total(documents), config.minTests)
+        return judge_tally(add_tallies(documents), config.minTests)
 
 
-def _whole(between: bytes) -> None:
+def _require_whole(between: bytes) -> None:
     """Refuse the rest of a report whose beginning is not there."""
     if _LEFT_OVER.search(between):
-        raise Malformed("its beginning is cut off")
+        raise MalformedReport("its beginning is cut off")
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class _Sums:
     failed: int = 0
     idle: int = 0
 
-    def worse(self, other: _Sums) -> _Sums:
+    def worse_of(self, other: _Sums) -> _Sums:
         return _Sums(max(self.tests, other.tests), max(self.failed, other.failed), max(self.idle, other.idle))
 
     def add(self, other: _Sums) -> None:
@@ -99,7 +99,7 @@ class _Reader:
         self.path.append(name)
         self.elements += 1
         if name in _SUITES:
-            self.declared.append(_sums(attributes))
+            self.declared.append(_sums_of(attributes))
             self.inner.append(_Sums())
         elif name == "testcase":
             place = (attributes.get("classname"), attributes.get("name"))
@@ -117,14 +117,14 @@ class _Reader:
     def end(self, name: str) -> None:
         self.path.pop()
         if name == "testcase" and self.case is not None:
-            self._count(self.case)
+            self._count_case(self.case)
             self.case = None
         elif name in _SUITES:
             within = self.inner.pop()
-            self.inner[-1].add(self.declared.pop().worse(within))
+            self.inner[-1].add(self.declared.pop().worse_of(within))
         self.ended = not self.path
 
-    def _count(self, case: _Case) -> None:
+    def _count_case(self, case: _Case) -> None:
         if case.bad:
             self.tally.fail(case.name)
         elif case.skipped:
@@ -142,11 +142,11 @@ class _Reader:
             tally.passed = max(0, tally.passed - missing)
         ran = tally.passed + tally.failed
         if declared.tests - max(declared.idle, tally.skipped) > ran:
-            raise Malformed(f"it declares {declared.tests} tests and lists {ran + tally.skipped}")
+            raise MalformedReport(f"it declares {declared.tests} tests and lists {ran + tally.skipped}")
         return tally
 
 
-def _parse(data: bytes, begin: int) -> tuple[Tally, int]:
+def _parse_at(data: bytes, begin: int) -> tuple[Tally, int]:
     """The cases of the document that begins here, and where it ends. Raises Malformed."""
     reader = _Reader()
     index = 0
@@ -163,24 +163,24 @@ def _parse(data: bytes, begin: int) -> tuple[Tally, int]:
         parser.Parse(memoryview(data)[begin:], True)
     except expat.ExpatError as error:
         if not reader.ended:  # what follows the root element is not ours
-            raise Malformed(f"it is cut off or not well-formed: {expat.ErrorString(error.code)}") from None
-    return reader.result(), _behind(data, begin + index, reader.elements == 1)
+            raise MalformedReport(f"it is cut off or not well-formed: {expat.ErrorString(error.code)}") from None
+    return reader.result(), _end_of_root(data, begin + index, reader.elements == 1)
 
 
-def _behind(data: bytes, place: int, alone: bool) -> int:
+def _end_of_root(data: bytes, place: int, alone: bool) -> int:
     """Behind the root element: expat tells where its end tag begins, or where a root of one tag ends."""
     if alone and data[place - 2 : place] == b"/>":
         return place
     return data.index(b">", place) + 1
 
 
-def _sums(attributes: Mapping[str, str]) -> _Sums:
-    number = {name: _number(name, attributes.get(name) or "0") for name in ("tests", "failures", "errors")}
-    idle = sum(_number(name, attributes.get(name) or "0") for name in ("skipped", "disabled", "ignored"))
+def _sums_of(attributes: Mapping[str, str]) -> _Sums:
+    number = {name: _require_number(name, attributes.get(name) or "0") for name in ("tests", "failures", "errors")}
+    idle = sum(_require_number(name, attributes.get(name) or "0") for name in ("skipped", "disabled", "ignored"))
     return _Sums(number["tests"], number["failures"] + number["errors"], idle)
 
 
-def _number(name: str, text: str) -> int:
+def _require_number(name: str, text: str) -> int:
     if not text.strip().isascii() or not text.strip().isdigit() or len(text) > 15:
-        raise Malformed(f"its attribute {name} is not a number")
+        raise MalformedReport(f"its attribute {name} is not a number")
     return int(text)

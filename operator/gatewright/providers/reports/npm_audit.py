@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gatewright.api.jobs import NpmAuditReport
-from gatewright.providers.reports.documents import json_documents
-from gatewright.providers.reports.finding import Finding, count, many, plain, table
+from gatewright.providers.reports.documents import find_json_documents
+from gatewright.providers.reports.finding import Finding, plain_line, require_count, require_object, show_amount
 
 SEVERITIES = ("info", "low", "moderate", "high", "critical")
 
@@ -23,8 +23,8 @@ class NpmAudit:
     exits: Mapping[int, str] = {}
 
     def documents(self, text: str) -> list[Any]:
-        found = [item for item in json_documents(text) if isinstance(item, dict)]
-        return [item for item in found if "auditReportVersion" in item or _refusal(item)]
+        found = [item for item in find_json_documents(text) if isinstance(item, dict)]
+        return [item for item in found if "auditReportVersion" in item or _is_refusal(item)]
 
     def judge(self, documents: Sequence[Any], config: NpmAuditReport) -> Finding:
         counts = dict.fromkeys(SEVERITIES, 0)
@@ -32,26 +32,26 @@ class NpmAudit:
         dependencies = 0
         for document in documents:
             if document.get("auditReportVersion") != 2:
-                return Finding(False, _unrun(document))
-            listed = list(_listed(document))
-            metadata = table(document.get("metadata"), "metadata")
-            summed = table(metadata.get("vulnerabilities"), "metadata.vulnerabilities")
+                return Finding(False, _explain_unrun(document))
+            listed = list(_list_packages(document))
+            metadata = require_object(document.get("metadata"), "metadata")
+            summed = require_object(metadata.get("vulnerabilities"), "metadata.vulnerabilities")
             for rank, severity in enumerate(SEVERITIES):
-                stated = count(summed.get(severity), f"metadata.vulnerabilities.{severity}")
+                stated = require_count(summed.get(severity), f"metadata.vulnerabilities.{severity}")
                 counts[severity] += max(stated, sum(found == rank for found, _ in listed))
             worst += listed
-            seen = table(metadata.get("dependencies"), "metadata.dependencies")
-            dependencies += count(seen.get("total"), "metadata.dependencies.total")
-        return _verdict(counts, worst, dependencies, config.level)
+            seen = require_object(metadata.get("dependencies"), "metadata.dependencies")
+            dependencies += require_count(seen.get("total"), "metadata.dependencies.total")
+        return _judge_counts(counts, worst, dependencies, config.level)
 
 
-def _refusal(document: Mapping[str, Any]) -> bool:
+def _is_refusal(document: Mapping[str, Any]) -> bool:
     """What npm prints instead of a report: `{error: {code, summary, detail}}`, mostly with a message beside it."""
     error = document.get("error")
     return isinstance(error, dict) and ("summary" in error or "code" in error)
 
 
-def _unrun(document: Mapping[str, Any]) -> str:
+def _explain_unrun(document: Mapping[str, Any]) -> str:
     if "auditReportVersion" in document:
         return "its auditReportVersion is not 2, which is the only one that is understood"
     code = document.get("statusCode")
@@ -59,14 +59,16 @@ def _unrun(document: Mapping[str, Any]) -> str:
     return f"npm audit could not run{status}: what it printed has no auditReportVersion"
 
 
-def _listed(document: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+def _list_packages(document: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
     """Severity and name of each package. A severity that is not known counts as the worst."""
-    for name, item in table(document.get("vulnerabilities"), "vulnerabilities").items():
-        severity = table(item, "vulnerabilities.*").get("severity")
+    for name, item in require_object(document.get("vulnerabilities"), "vulnerabilities").items():
+        severity = require_object(item, "vulnerabilities.*").get("severity")
         yield (SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES) - 1), str(name)
 
 
-def _verdict(counts: Mapping[str, int], listed: Sequence[tuple[int, str]], dependencies: int, level: str) -> Finding:
+def _judge_counts(
+    counts: Mapping[str, int], listed: Sequence[tuple[int, str]], dependencies: int, level: str
+) -> Finding:
     from_ = SEVERITIES.index(level)
     failed, whole = sum(counts[severity] for severity in SEVERITIES[from_:]), sum(counts.values())
     outputs = {severity: str(counts[severity]) for severity in reversed(SEVERITIES)}
@@ -74,8 +76,8 @@ def _verdict(counts: Mapping[str, int], listed: Sequence[tuple[int, str]], depen
     reach = level if level == SEVERITIES[-1] else f"{level} or worse"
     if failed:
         rank, name = max(listed, key=lambda item: item[0], default=(-1, ""))  # the first of the worst
-        first = f", first: {plain(name)} ({SEVERITIES[rank]})" if rank >= from_ else ""
-        return Finding(False, f"{many(failed, 'vulnerability')} of severity {reach}{first}", outputs)
+        first = f", first: {plain_line(name)} ({SEVERITIES[rank]})" if rank >= from_ else ""
+        return Finding(False, f"{show_amount(failed, 'vulnerability')} of severity {reach}{first}", outputs)
     if not dependencies:
         return Finding(False, "it saw no dependency at all", outputs)
     lesser = f", {whole} of lesser severity" if whole else ""

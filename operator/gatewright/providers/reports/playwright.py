@@ -6,11 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gatewright.api.jobs import PlaywrightReport
-from gatewright.providers.reports.documents import json_documents
-from gatewright.providers.reports.finding import Finding, Malformed, count, rows, table
-from gatewright.providers.reports.suites import Tally, total, verdict
+from gatewright.providers.reports.documents import find_json_documents
+from gatewright.providers.reports.finding import (
+    Finding,
+    MalformedReport,
+    require_count,
+    require_object,
+    require_objects,
+)
+from gatewright.providers.reports.suites import Tally, add_tallies, judge_tally
 
-_DEEPEST = 50
+_MAX_DEPTH = 50
 
 
 class Playwright:
@@ -20,17 +26,17 @@ class Playwright:
     exits: Mapping[int, str] = {}
 
     def documents(self, text: str) -> list[Any]:
-        found = json_documents(text)
+        found = find_json_documents(text)
         return [item for item in found if isinstance(item, dict) and "suites" in item and "config" in item]
 
     def judge(self, documents: Sequence[Any], config: PlaywrightReport) -> Finding:
-        return verdict(total(_tally(document) for document in documents), config.minTests)
+        return judge_tally(add_tallies(_tally_of(document) for document in documents), config.minTests)
 
 
-def _tally(document: Mapping[str, Any]) -> Tally:
-    strict = table(document["config"], "config").get("failOnFlakyTests") is True
+def _tally_of(document: Mapping[str, Any]) -> Tally:
+    strict = require_object(document["config"], "config").get("failOnFlakyTests") is True
     found = Tally()
-    for name, status in _tests(rows(document["suites"], "suites"), (), 0):
+    for name, status in _walk_tests(require_objects(document["suites"], "suites"), (), 0):
         if status == "expected" or (status == "flaky" and not strict):
             found.passed += 1
             found.flaky += status == "flaky"
@@ -38,37 +44,37 @@ def _tally(document: Mapping[str, Any]) -> Tally:
             found.skipped += 1
         else:
             found.fail(name)
-    _doubt(found, table(document.get("stats"), "stats"), strict)
-    errors = rows(document.get("errors"), "errors")
+    _add_unlisted(found, require_object(document.get("stats"), "stats"), strict)
+    errors = require_objects(document.get("errors"), "errors")
     found.outside = len(errors)
-    found.where = next(filter(None, map(_place, errors)), "")
+    found.where = next(filter(None, map(_place_of, errors)), "")
     return found
 
 
-def _doubt(found: Tally, stats: Mapping[str, Any], strict: bool) -> None:
+def _add_unlisted(found: Tally, stats: Mapping[str, Any], strict: bool) -> None:
     """The sums may know of failures that are not listed, or of fewer tests that passed."""
-    flaky = count(stats.get("flaky"), "stats.flaky")
-    failed = count(stats.get("unexpected"), "stats.unexpected") + (flaky if strict else 0)
-    passed = count(stats.get("expected"), "stats.expected") + (0 if strict else flaky)
+    flaky = require_count(stats.get("flaky"), "stats.flaky")
+    failed = require_count(stats.get("unexpected"), "stats.unexpected") + (flaky if strict else 0)
+    passed = require_count(stats.get("expected"), "stats.expected") + (0 if strict else flaky)
     found.failed = max(found.failed, failed)
     found.passed = min(found.passed, passed)
 
 
-def _tests(suites: Sequence[Mapping[str, Any]], above: tuple[str, ...], depth: int) -> Iterator[tuple[str, str]]:
+def _walk_tests(suites: Sequence[Mapping[str, Any]], above: tuple[str, ...], depth: int) -> Iterator[tuple[str, str]]:
     """Name and status of every test, suites within suites."""
-    if depth > _DEEPEST:
-        raise Malformed(f"its suites are nested more than {_DEEPEST} deep")
+    if depth > _MAX_DEPTH:
+        raise MalformedReport(f"its suites are nested more than {_MAX_DEPTH} deep")
     for suite in suites:
         path = (*above, str(suite.get("title") or ""))
-        for spec in rows(suite.get("specs", []), "specs"):
-            for test in rows(spec.get("tests"), "tests"):
+        for spec in require_objects(suite.get("specs", []), "specs"):
+            for test in require_objects(spec.get("tests"), "tests"):
                 title = " › ".join(part for part in (*path, str(spec.get("title") or "")) if part)
                 project = f" [{test['projectName']}]" if test.get("projectName") else ""
                 yield title + project, str(test.get("status"))
-        yield from _tests(rows(suite.get("suites", []), "suites"), path, depth + 1)
+        yield from _walk_tests(require_objects(suite.get("suites", []), "suites"), path, depth + 1)
 
 
-def _place(error: Mapping[str, Any]) -> str:
+def _place_of(error: Mapping[str, Any]) -> str:
     """The file of an error, without its folders."""
     location = error.get("location")
     if not isinstance(location, dict) or not location.get("file"):

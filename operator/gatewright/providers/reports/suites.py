@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gatewright.providers.reports.finding import Finding, many, plain
+from gatewright.providers.reports.finding import Finding, plain_line, show_amount
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Tally:
         self.first, self.where = self.first or other.first, self.where or other.where
 
 
-def total(tallies: Iterable[Tally]) -> Tally:
+def add_tallies(tallies: Iterable[Tally]) -> Tally:
     """All reports together."""
     found = Tally()
     for tally in tallies:
@@ -46,7 +46,7 @@ def total(tallies: Iterable[Tally]) -> Tally:
     return found
 
 
-def verdict(tally: Tally, least: int) -> Finding:
+def judge_tally(tally: Tally, least: int) -> Finding:
     """No test failed, nothing went wrong beside them, and at least so many passed."""
     whole = tally.passed + tally.failed + tally.skipped
     outputs = {
@@ -57,14 +57,14 @@ def verdict(tally: Tally, least: int) -> Finding:
         )
     }  # fmt: skip
     if tally.failed:
-        first = f", first: {plain(tally.first)}" if tally.first else ""
-        return Finding(False, f"{tally.failed} of {many(whole, 'test')} failed{first}", outputs)
+        first = f", first: {plain_line(tally.first)}" if tally.first else ""
+        return Finding(False, f"{tally.failed} of {show_amount(whole, 'test')} failed{first}", outputs)
     if tally.outside and whole:
-        place = f" ({plain(tally.where)})" if tally.where else ""
-        return Finding(False, f"{many(tally.outside, 'error')} outside of the tests{place}", outputs)
+        place = f" ({plain_line(tally.where)})" if tally.where else ""
+        return Finding(False, f"{show_amount(tally.outside, 'error')} outside of the tests{place}", outputs)
     if not tally.passed:
-        return Finding(False, _none(tally), outputs)
-    said = f"{many(tally.passed, 'test')} passed"
+        return Finding(False, _explain_no_test(tally), outputs)
+    said = f"{show_amount(tally.passed, 'test')} passed"
     if tally.passed < least:
         return Finding(False, f"{said}, and at least {least} must", outputs)
     extra = [f"{tally.flaky} flaky"] if tally.flaky else []
@@ -72,7 +72,7 @@ def verdict(tally: Tally, least: int) -> Finding:
     return Finding(True, ", ".join([said, *extra]), outputs)
 
 
-def _none(tally: Tally) -> str:
+def _explain_no_test(tally: Tally) -> str:
     if tally.skipped:
         return f"no test ran: {'the only one was' if tally.skipped == 1 else f'all {tally.skipped} were'} skipped"
-    return f"no test ran: a file cannot be loaded ({plain(tally.where)})" if tally.where else "no test ran"
+    return f"no test ran: a file cannot be loaded ({plain_line(tally.where)})" if tally.where else "no test ran"

@@ -30,19 +30,19 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Cluster
 from gatewright.providers.targets import owned, pods, rollout
 from gatewright.providers.targets.pods import Pod
-from gatewright.providers.targets.template import GROUPS
+from gatewright.providers.targets.template import CONTAINER_GROUPS
 
-AGAIN = 3.0
+LOOK_INTERVAL_S = 3.0
 """Seconds for which what pods have said is believed while something is wrong and nothing has been written."""
-CLOSELY = 1.0
+CLOSE_LOOK_INTERVAL_S = 1.0
 """The same, where an end hangs on it."""
-DEADLINE = 600
+DEFAULT_PROGRESS_DEADLINE_S = 600
 """Seconds that a rollout has for its progress where it says nothing else; a StatefulSet never does."""
-SAID = 2
+MAX_AILMENTS_IN_MESSAGE = 2
 """Pods that a message names; of more only the number."""
-WITHIN = timedelta(seconds=2)
+CLOCK_TOLERANCE = timedelta(seconds=2)
 """A pod that was never ready has not been ready since its very beginning, within the precision of these times."""
-_KEPT = 8192
+_MAX_PODS_REMEMBERED = 8192
 """Looks that are kept, and the pods that they are about, together; no namespace drives out those of another."""
 _PODS = 50
 """Pods that are kept of those that have something to say: of more, those that are not ready."""
@@ -86,11 +86,11 @@ class _Look:
     at: float
 
 
-_looks: FairMemory[str, _Look] = FairMemory(_KEPT)
+_looks: FairMemory[str, _Look] = FairMemory(_MAX_PODS_REMEMBERED)
 """By UID."""
 
 
-async def health(
+async def check_health(
     cluster: Cluster,
     namespace: str,
     found: Mapping[str, Any],
@@ -101,10 +101,10 @@ async def health(
 ) -> Health:
     """Whether a workload of which pods are wanted runs; `differs` says what a pod has instead of what is wanted.
     Raises Retryable, Permanent."""
-    wanted, serving = found["spec"].get("replicas", 1), rollout.available(found)
-    look = await _look(cluster, namespace, found, serving < wanted, differs, closely)
+    wanted, serving = found["spec"].get("replicas", 1), rollout.available_replicas(found)
+    look = await _look_at_pods(cluster, namespace, found, serving < wanted, differs, closely)
     looked = look.found
-    ailments = [item for pod in looked for item in _ailments(pod, found, timedelta(seconds=window), now, serving)]
+    ailments = [item for pod in looked for item in _ailments_of(pod, found, timedelta(seconds=window), now, serving)]
     if serving == 0:
         words = f"none of {wanted} replicas is available"
         ailments.insert(0, Ailment(words, _unavailable_since(found, looked) or now))
@@ -114,10 +114,10 @@ async def health(
     ends = [item.ended for item in ailments]
     last = now if None in ends else max(end for end in ends if end is not None)
     said = [item.words for item in ailments]
-    more = len(said) - SAID
-    text = "; ".join(said[:SAID]) + (f"; and {more} more" if more > 0 else "")
+    more = len(said) - MAX_AILMENTS_IN_MESSAGE
+    text = "; ".join(said[:MAX_AILMENTS_IN_MESSAGE]) + (f"; and {more} more" if more > 0 else "")
     return Health(
-        f"{rollout.called(found)}: {text}"[:700],
+        f"{rollout.title_of(found)}: {text}"[:700],
         min(item.since for item in ailments),
         last,
         look.stray,
@@ -126,12 +126,12 @@ async def health(
     )
 
 
-def complete(found: Mapping[str, Any]) -> None:
+def record_complete(found: Mapping[str, Any]) -> None:
     """A rollout was seen to be complete: all its pods are available, as this state of the object says."""
-    _keep(found, _Look(_version(found), (), "", None, -math.inf))
+    _keep_look(found, _Look(_version_of(found), (), "", None, -math.inf))
 
 
-async def _look(
+async def _look_at_pods(
     cluster: Cluster,
     namespace: str,
     found: Mapping[str, Any],
@@ -141,58 +141,58 @@ async def _look(
 ) -> _Look:
     """The pods that have something to say, as far as they have to be asked. Raises Retryable, Permanent."""
     known = _looks.get(str(found["metadata"]["uid"]))
-    if known is not None and known.version == _version(found):
+    if known is not None and known.version == _version_of(found):
         age = time.monotonic() - known.at
-        if age < (CLOSELY if closely else AGAIN) or not (unusual or closely):
+        if age < (CLOSE_LOOK_INTERVAL_S if closely else LOOK_INTERVAL_S) or not (unusual or closely):
             return known
-    every = await owned.pods_of(cluster, namespace, found)
-    edited = (pod for pod in every if _edited(pod) and not pods.leaving(pod))
+    every = await owned.list_pods(cluster, namespace, found)
+    edited = (pod for pod in every if _may_be_edited(pod) and not pods.is_leaving(pod))
     stray = next((f"pod {pod['metadata']['name']} {words}" for pod in edited if (words := differs(pod))), "")
-    listed = owned.current(found, every)
+    listed = owned.current_pods(found, every)
     times = [at for pod in listed if pods.is_ready(pod) and (at := pods.ready_since(pod)) is not None]
     ready = (min(times), max(times)) if times else None
     speaking = sorted((pod for pod in listed if _says_something(pod)), key=pods.is_ready)
-    seen = tuple(_kept(pod) for pod in speaking[:_PODS])
-    return _keep(found, _Look(_version(found), seen, stray, ready, time.monotonic()))
+    seen = tuple(_kept_part(pod) for pod in speaking[:_PODS])
+    return _keep_look(found, _Look(_version_of(found), seen, stray, ready, time.monotonic()))
 
 
-def _keep(found: Mapping[str, Any], look: _Look) -> _Look:
+def _keep_look(found: Mapping[str, Any], look: _Look) -> _Look:
     uid = str(found["metadata"]["uid"])
     _looks.put(str(found["metadata"].get("namespace", "")), uid, look, 1 + len(look.found))
     return look
 
 
-def _version(found: Mapping[str, Any]) -> str:
+def _version_of(found: Mapping[str, Any]) -> str:
     return str(found["metadata"].get("resourceVersion"))
 
 
 def _says_something(pod: Pod) -> bool:
     return not pods.is_ready(pod) or any(
-        (item.get("lastState") or {}).get("terminated") for item in pods.containers(pod)
+        (item.get("lastState") or {}).get("terminated") for item in pods.container_statuses(pod)
     )
 
 
-def _edited(pod: Pod) -> bool:
+def _may_be_edited(pod: Pod) -> bool:
     """Whether others may have changed an image in place: somebody has set one since the pod was made, or a container was
     started anew for it. What a webhook makes of a pod is so from its first generation on; a resize or an ephemeral
     container sets no image."""
     if pod["metadata"].get("generation", 1) <= 1:
         return False
-    return _image_set_later(pod) or any(item.get("restartCount") for item in pods.containers(pod))
+    return _is_image_set_later(pod) or any(item.get("restartCount") for item in pods.container_statuses(pod))
 
 
-def _image_set_later(pod: Pod) -> bool:
+def _is_image_set_later(pod: Pod) -> bool:
     """What managed fields tell, at once: the kubelet takes seconds to start a container anew."""
     made = str(pod["metadata"].get("creationTimestamp", ""))
     for entry in pod["metadata"].get("managedFields") or ():
         spec = (entry.get("fieldsV1") or {}).get("f:spec") or {}
-        groups = (spec.get(f"f:{group}") or {} for group in GROUPS)
+        groups = (spec.get(f"f:{group}") or {} for group in CONTAINER_GROUPS)
         if any("f:image" in item for group in groups for item in group.values()) and str(entry.get("time", "")) > made:
             return True
     return False
 
 
-def _kept(pod: Pod) -> Pod:
+def _kept_part(pod: Pod) -> Pod:
     """There may be thousands."""
     return {"metadata": {"name": pod["metadata"]["name"]}, "status": pod.get("status") or {}}
 
@@ -201,64 +201,72 @@ def _kept(pod: Pod) -> Pod:
 # What a pod says
 
 
-def _ailments(pod: Pod, found: Mapping[str, Any], window: timedelta, now: datetime, serving: int) -> Iterator[Ailment]:
+def _ailments_of(
+    pod: Pod, found: Mapping[str, Any], window: timedelta, now: datetime, serving: int
+) -> Iterator[Ailment]:
     """What is wrong with a pod, if anything: one thing, what its containers say first."""
     said = [
-        *_of_containers(pod, "initContainerStatuses", window, now),
-        *_of_containers(pod, "containerStatuses", window, now),
+        *_container_ailments(pod, "initContainerStatuses", window, now),
+        *_container_ailments(pod, "containerStatuses", window, now),
     ]
     said = sorted(said, key=lambda item: item.ended is not None)  # what lasts goes first
-    yield from said[:1] or _unready(pod, found, window, now, serving)
+    yield from said[:1] or _unready_ailments(pod, found, window, now, serving)
 
 
-def _of_containers(pod: Pod, group: str, window: timedelta, now: datetime) -> Iterator[Ailment]:
+def _container_ailments(pod: Pod, group: str, window: timedelta, now: datetime) -> Iterator[Ailment]:
     over = (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")  # it was replaced by another
     for status in (pod.get("status") or {}).get(group) or []:
         state, name = status.get("state") or {}, f"container {status['name']} of pod {pod['metadata']['name']}"
         last = (status.get("lastState") or {}).get("terminated")
         waiting, ended = state.get("waiting") or {}, state.get("terminated")
         done = ended is not None and group == "initContainerStatuses" and not ended.get("exitCode")
-        if waiting.get("reason") in pods.STUCK:
-            words = f"{name}: {pods.STUCK[waiting['reason']]} ({waiting['reason']})"
-            detail = _restarts(status, last) if last else str(waiting.get("message") or "")[:200]
-            since = min((moment for moment in (_when(last), pods.ready_since(pod)) if moment is not None), default=now)
+        if waiting.get("reason") in pods.STUCK_REASONS:
+            words = f"{name}: {pods.STUCK_REASONS[waiting['reason']]} ({waiting['reason']})"
+            detail = _describe_restarts(status, last) if last else str(waiting.get("message") or "")[:200]
+            since = min(
+                (moment for moment in (_ended_at(last), pods.ready_since(pod)) if moment is not None), default=now
+            )
             yield Ailment(f"{words}, {detail}" if detail else words, since)
-        elif ended is not None and not done and (not over or _recent(ended, window, now)):
-            yield Ailment(f"{name} {_ended(ended)}", _when(ended) or now, (_when(ended) or now) if over else None)
+        elif ended is not None and not done and (not over or _is_recent(ended, window, now)):
+            yield Ailment(
+                f"{name} {_describe_end(ended)}", _ended_at(ended) or now, (_ended_at(ended) or now) if over else None
+            )
         elif last and not done:
             # The kubelet waits ever longer before it starts it again: what counts is for how long it has run since.
-            again = pods.moment((state.get("running") or {}).get("startedAt")) or _when(last) or now
+            again = pods.parse_time((state.get("running") or {}).get("startedAt")) or _ended_at(last) or now
             if now - again <= window:
-                yield Ailment(f"{name} {_restarts(status, last)}", _when(last) or now, again)
+                yield Ailment(f"{name} {_describe_restarts(status, last)}", _ended_at(last) or now, again)
 
 
-def _unready(pod: Pod, found: Mapping[str, Any], window: timedelta, now: datetime, serving: int) -> Iterator[Ailment]:
+def _unready_ailments(
+    pod: Pod, found: Mapping[str, Any], window: timedelta, now: datetime, serving: int
+) -> Iterator[Ailment]:
     """A pod that runs and is not ready, or waits for room while nobody else serves."""
     status = pod.get("status") or {}
     name = f"pod {pod['metadata']['name']}"
     if status.get("phase") == "Pending" and serving == 0:
-        said = pods.hindrance_of([pod])
+        said = pods.find_hindrance_of([pod])
         if said is not None:
             yield Ailment(said.message, pods.ready_since(pod) or now)
     since = pods.ready_since(pod)
     if status.get("phase") != "Running" or pods.is_ready(pod) or since is None:
         return
-    deadline = timedelta(seconds=found["spec"].get("progressDeadlineSeconds", DEADLINE))
+    deadline = timedelta(seconds=found["spec"].get("progressDeadlineSeconds", DEFAULT_PROGRESS_DEADLINE_S))
     if now - since > (window / 2 if _was_ready(pod) else deadline):
-        yield Ailment(f"{name} is not ready since {_text(since)}", since)
+        yield Ailment(f"{name} is not ready since {_time_text(since)}", since)
 
 
 def _was_ready(pod: Pod) -> bool:
     """Whether a pod that is not ready was so before: its condition has changed since it began."""
-    since, began = pods.ready_since(pod), pods.moment((pod.get("status") or {}).get("startTime"))
-    return since is not None and began is not None and since - began > WITHIN
+    since, began = pods.ready_since(pod), pods.parse_time((pod.get("status") or {}).get("startTime"))
+    return since is not None and began is not None and since - began > CLOCK_TOLERANCE
 
 
 def _unavailable_since(found: Mapping[str, Any], looked: Sequence[Pod]) -> datetime | None:
     """When the last replica stopped being available, as far as that is known."""
     conditions = (found.get("status") or {}).get("conditions") or []
     known = [
-        pods.moment(item.get("lastTransitionTime"))
+        pods.parse_time(item.get("lastTransitionTime"))
         for item in conditions
         if item["type"] == "Available" and item.get("status") == "False"
     ]
@@ -266,25 +274,25 @@ def _unavailable_since(found: Mapping[str, Any], looked: Sequence[Pod]) -> datet
     return max((moment for moment in known if moment is not None), default=None)
 
 
-def _recent(ended: Mapping[str, Any], window: timedelta, now: datetime) -> bool:
-    moment = _when(ended)
+def _is_recent(ended: Mapping[str, Any], window: timedelta, now: datetime) -> bool:
+    moment = _ended_at(ended)
     return moment is None or now - moment <= window
 
 
-def _when(ended: Mapping[str, Any] | None) -> datetime | None:
-    return pods.moment(ended.get("finishedAt")) if ended else None
+def _ended_at(ended: Mapping[str, Any] | None) -> datetime | None:
+    return pods.parse_time(ended.get("finishedAt")) if ended else None
 
 
-def _restarts(status: Mapping[str, Any], last: Mapping[str, Any]) -> str:
+def _describe_restarts(status: Mapping[str, Any], last: Mapping[str, Any]) -> str:
     count = int(status.get("restartCount", 1)) or 1
-    return f"restarted {count} time{'s' if count > 1 else ''}; it last {_ended(last)}"
+    return f"restarted {count} time{'s' if count > 1 else ''}; it last {_describe_end(last)}"
 
 
-def _ended(ended: Mapping[str, Any]) -> str:
+def _describe_end(ended: Mapping[str, Any]) -> str:
     """How a container ended: `ended with exit code 137 (OOMKilled) at 2026-01-01T10:00:00Z`."""
-    moment = _when(ended)
-    return pods.ended(ended) + (f" at {_text(moment)}" if moment else "")
+    moment = _ended_at(ended)
+    return pods.describe_end(ended) + (f" at {_time_text(moment)}" if moment else "")
 
 
-def _text(moment: datetime) -> str:
+def _time_text(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

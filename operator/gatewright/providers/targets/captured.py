@@ -17,18 +17,18 @@ from typing import Any
 
 from gatewright.ports import Cluster, NotFound
 
-DIGITS = 32
+HASH_DIGITS = 32
 """Hex digits of the mark: 128 bits."""
 
 
-async def stands_for(cluster: Cluster, namespace: str, references: Sequence[tuple[str, str]]) -> str:
+async def captured_hash(cluster: Cluster, namespace: str, references: Sequence[tuple[str, str]]) -> str:
     """The mark for `("configmaps" | "secrets", NAME)`; what is not there counts as well. Raises Retryable, Permanent."""
-    found = await asyncio.gather(*(_state(cluster, namespace, *reference) for reference in references))
+    found = await asyncio.gather(*(_state_of(cluster, namespace, *reference) for reference in references))
     text = json.dumps(sorted(found), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 
 
-async def _state(cluster: Cluster, namespace: str, plural: str, name: str) -> list[Any]:
+async def _state_of(cluster: Cluster, namespace: str, plural: str, name: str) -> list[Any]:
     try:
         found = await cluster.get(f"/api/v1/namespaces/{namespace}/{plural}/{name}")
     except NotFound:

@@ -15,31 +15,31 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.providers.targets.template import Difference
 
-OURS = "gatewright"
+OWN_MANAGER = "gatewright"
 """Our own field manager: the name that the client's User-Agent begins with."""
-SAID = 3
+MAX_DIFFERENCES_IN_MESSAGE = 3
 """Differences that a message names; of more only the number."""
-_KEPT = 512
+_MAX_REMEMBERED = 512
 
-_known: FairMemory[tuple[Any, ...], str] = FairMemory(_KEPT)
+_known: FairMemory[tuple[Any, ...], str] = FairMemory(_MAX_REMEMBERED)
 """What was said of a state of an object; to lose it costs a request."""
 
 
-def setter(managed: Sequence[Mapping[str, Any]], place: Sequence[str]) -> str:
+def describe_setter(managed: Sequence[Mapping[str, Any]], place: Sequence[str]) -> str:
     """`set by kubectl-rollout at 2026-01-01T10:00:00Z`: whoever set what stands at a place; empty where nobody says so."""
-    owners = [entry for entry in managed if _has(entry.get("fieldsV1") or {}, place)]
-    return f"set by {_newest(owners)}" if owners else ""
+    owners = [entry for entry in managed if _has_place(entry.get("fieldsV1") or {}, place)]
+    return f"set by {_describe_newest(owners)}" if owners else ""
 
 
-def last_setter(managed: Sequence[Mapping[str, Any]]) -> str:
+def describe_last_setter(managed: Sequence[Mapping[str, Any]]) -> str:
     """`the last to set anything was kubectl-edit at ...`; empty where that were we ourselves, as far as that is known."""
     setters = [entry for entry in managed if "f:spec" in (entry.get("fieldsV1") or {})]
-    ours = max((str(entry.get("time", "")) for entry in setters if entry.get("manager") == OURS), default="")
-    later = [entry for entry in setters if entry.get("manager") != OURS and str(entry.get("time", "")) > ours]
-    return f"the last to set anything was {_newest(later)}" if later else ""
+    ours = max((str(entry.get("time", "")) for entry in setters if entry.get("manager") == OWN_MANAGER), default="")
+    later = [entry for entry in setters if entry.get("manager") != OWN_MANAGER and str(entry.get("time", "")) > ours]
+    return f"the last to set anything was {_describe_newest(later)}" if later else ""
 
 
-async def explained(
+async def explain_difference(
     cluster: Cluster,
     path: str,
     found: Mapping[str, Any],
@@ -50,44 +50,53 @@ async def explained(
     differences = differ(found)
     if not differences:
         return ""
-    key = (found["metadata"]["uid"], found["metadata"].get("resourceVersion"), len(differences), *differences[:SAID])
+    key = (
+        found["metadata"]["uid"],
+        found["metadata"].get("resourceVersion"),
+        len(differences),
+        *differences[:MAX_DIFFERENCES_IN_MESSAGE],
+    )
     known = _known.get(key)
     if known is not None:
         return known
     try:
         fresh = await cluster.managed(path)
     except NotFound:
-        return f"{_called(found)} is gone"
+        return f"{_title_of(found)} is gone"
     except (Retryable, Permanent):
-        return _words(found, differences, ())
-    words = _words(fresh, differ(fresh), fresh["metadata"].get("managedFields") or ())
+        return _describe_differences(found, differences, ())
+    words = _describe_differences(fresh, differ(fresh), fresh["metadata"].get("managedFields") or ())
     if fresh["metadata"].get("resourceVersion") == found["metadata"].get("resourceVersion"):
         _known.put(str(found["metadata"].get("namespace", "")), key, words)
     return words
 
 
-def _words(found: Mapping[str, Any], differences: Sequence[Difference], managed: Sequence[Mapping[str, Any]]) -> str:
+def _describe_differences(
+    found: Mapping[str, Any], differences: Sequence[Difference], managed: Sequence[Mapping[str, Any]]
+) -> str:
     if not differences:
         return ""
-    parts = [" ".join((item.words, *_behind(item, managed))) for item in differences[:SAID]]
-    more = len(differences) - SAID
-    return f"{_called(found)} {'; '.join(parts)}" + (f"; and {more} more" if more > 0 else "")
+    parts = [
+        " ".join((item.words, *_describe_origin(item, managed))) for item in differences[:MAX_DIFFERENCES_IN_MESSAGE]
+    ]
+    more = len(differences) - MAX_DIFFERENCES_IN_MESSAGE
+    return f"{_title_of(found)} {'; '.join(parts)}" + (f"; and {more} more" if more > 0 else "")
 
 
-def _behind(item: Difference, managed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _describe_origin(item: Difference, managed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """In brackets: the container, and who it was."""
-    who = setter(managed, item.place) if item.place else last_setter(managed)
+    who = describe_setter(managed, item.place) if item.place else describe_last_setter(managed)
     parts = [f"container {item.container}"] if item.container else []
     parts += [who] if who else []
     if parts:
         yield f"({'; '.join(parts)})"
 
 
-def _called(found: Mapping[str, Any]) -> str:
+def _title_of(found: Mapping[str, Any]) -> str:
     return f"{found.get('kind', 'object')} {found['metadata']['name']}"
 
 
-def _has(fields: Mapping[str, Any], place: Sequence[str]) -> bool:
+def _has_place(fields: Mapping[str, Any], place: Sequence[str]) -> bool:
     for part in place:
         if part not in fields:
             return False
@@ -95,7 +104,7 @@ def _has(fields: Mapping[str, Any], place: Sequence[str]) -> bool:
     return True
 
 
-def _newest(entries: Sequence[Mapping[str, Any]]) -> str:
+def _describe_newest(entries: Sequence[Mapping[str, Any]]) -> str:
     entry = max(entries, key=lambda item: (str(item.get("time", "")), str(item.get("manager", ""))))
     time = f" at {entry['time']}" if entry.get("time") else ""
     return f"{entry.get('manager', 'somebody')}{time}"

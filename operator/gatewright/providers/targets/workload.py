@@ -32,12 +32,12 @@ from gatewright.core.memory import Memory
 from gatewright.core.model import LiveState, Operation, Progress, Standing
 from gatewright.ports import Access, AuthorPermission, Cluster, Conflict, NotFound, Permanent, Trouble
 from gatewright.providers.targets import availability, captured, managers, owned, pods, rollout, template
-from gatewright.providers.targets.template import Difference, Fields
+from gatewright.providers.targets.template import Difference, TemplateFields
 
 Image = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
-LATELY = 60.0
+CRASH_WINDOW_S = 60.0
 """Seconds for which a container that has crashed must have run before a version is taken over as it is."""
-SAID = 5
+MAX_NAMES_IN_MESSAGE = 5
 """Places that others have changed which a message names; of more only the number."""
 
 
@@ -52,7 +52,7 @@ class Captured(Model):
     """With `secret`: Always returns it in a rollback even if somebody changed it during the run. Left out: it then stays."""
 
     @model_validator(mode="after")
-    def _one(self) -> Captured:
+    def _require_one(self) -> Captured:
         if (self.configMap is None) == (self.secret is None):
             raise ValueError("needs exactly one of configMap, secret")
         if self.restore is not None and self.secret is None:
@@ -81,7 +81,7 @@ class WorkloadConfig(Model):
     Kubernetes tells their number (`status.terminatingReplicas`) from 1.35 on; before that nothing is waited for."""
 
     @model_validator(mode="after")
-    def _something(self) -> WorkloadConfig:
+    def _require_version(self) -> WorkloadConfig:
         if not self.images and not self.env:
             raise ValueError("needs images or env: without them no version can be told")
         return self
@@ -119,19 +119,19 @@ class Workload:
             return LiveState(
                 None, problem=f"there is no {config.kind} {config.name} in namespace {namespace}; create it first"
             )
-        large = template.too_large(found["spec"]["template"])
+        large = template.explain_too_large(found["spec"]["template"])
         if large:
             return LiveState(None, problem=f"{config.kind} {config.name} {large}")
-        present = template.containers(found["spec"]["template"])
+        present = template.containers_by_name(found["spec"]["template"])
         missing = sorted({*config.images, *config.env} - set(present))
         if missing:
             names = ", ".join(sorted(present))
             return LiveState(
                 None, problem=f"{config.kind} {config.name} has no container {missing[0]} (it has: {names})"
             )
-        matches = not template.different(found["spec"]["template"], _fields_of(config))
-        rolled_out = rollout.progress(found, Operation("", "apply", ""), 0.0)
-        held = rollout.held_back(found)
+        matches = not template.list_differences(found["spec"]["template"], _fields_of(config))
+        rolled_out = rollout.progress_of_rollout(found, Operation("", "apply", ""), 0.0)
+        held = rollout.explain_held_back(found)
         if held and not (
             matches and rolled_out.state == "Succeeded"
         ):  # all of its pods have the version: nothing is held
@@ -139,9 +139,9 @@ class Workload:
         unready = ""
         if rolled_out.state != "Succeeded":
             said = await self.trouble(cluster, namespace, config)
-            unready = f"{rollout.called(found)}: {rolled_out.message}" + (f" ({said.message})" if said else "")
+            unready = f"{rollout.title_of(found)}: {rolled_out.message}" + (f" ({said.message})" if said else "")
         elif matches and found["spec"].get("replicas", 1):  # it may be taken over as it is: what its pods run decides
-            unready = await _not_sound(cluster, namespace, found, _fields_of(config))
+            unready = await _explain_unsound(cluster, namespace, found, _fields_of(config))
         return LiveState(
             {
                 "template": found["spec"]["template"],
@@ -149,7 +149,7 @@ class Workload:
                 "replicas": found["spec"].get("replicas", 1),
             },
             matches=matches,
-            version=_version(config, found),
+            version=_live_version(config, found),
             unready=unready,
         )
 
@@ -163,11 +163,11 @@ class Workload:
     ) -> Progress:
         path = self.paths(namespace, config)[0]
         for last in (False, False, True):
-            found = await _there(cluster, path, config)
-            wanted = await _new_template(cluster, namespace, found, config, operation, snapshot)
+            found = await _read_existing(cluster, path, config)
+            wanted = await _template_for(cluster, namespace, found, config, operation, snapshot)
             try:
-                changed = await cluster.patch(path, _patch(found, wanted, operation), "json")
-                return await self._progress(cluster, namespace, changed, config, operation, snapshot)
+                changed = await cluster.patch(path, _patch_for(found, wanted, operation), "json")
+                return await self._progress_of(cluster, namespace, changed, config, operation, snapshot)
             except Conflict:  # its status was written meanwhile; what was known of it is forgotten, so it is read again
                 if last:
                     raise
@@ -184,10 +184,10 @@ class Workload:
         try:
             found = await cluster.get(self.paths(namespace, config)[0])
         except NotFound:
-            return Progress("Failed", _gone(config), missing=True)
+            return Progress("Failed", _gone_message(config), missing=True)
         if (found["metadata"].get("annotations") or {}).get(KEY) != operation.key:
             return Progress("Absent")
-        return await self._progress(cluster, namespace, found, config, operation, snapshot)
+        return await self._progress_of(cluster, namespace, found, config, operation, snapshot)
 
     async def compare(
         self,
@@ -200,30 +200,30 @@ class Workload:
         closely: bool = False,
     ) -> Standing:
         path = self.paths(namespace, config)[0]
-        wanted = _wanted(config, operations, snapshot)
+        wanted = _wanted_fields(config, operations, snapshot)
         try:
             found = await cluster.get(path)
         except NotFound:
-            return Standing(difference=_gone(config))
+            return Standing(difference=_gone_message(config))
         if found["metadata"].get("deletionTimestamp"):
             return Standing(difference=f"{config.kind} {config.name} is being deleted; apply it again")
-        difference = await managers.explained(
-            cluster, path, found, lambda now: template.different(now["spec"]["template"], wanted)
+        difference = await managers.explain_difference(
+            cluster, path, found, lambda now: template.list_differences(now["spec"]["template"], wanted)
         )
-        standing = Standing(difference=difference, version=_version(config, found))
+        standing = Standing(difference=difference, version=_live_version(config, found))
         if found["spec"].get("replicas", 1) == 0:
             if any(item.kind == "restore" for item in operations):
                 window = None  # how many pods there are belongs to others, and a rollback leaves it to them
-            return await self._unwanted(cluster, path, found, standing, snapshot, window)
-        if not difference and rollout.unseen(found):
+            return await self._judge_unwanted(cluster, path, found, standing, snapshot, window)
+        if not difference and rollout.is_unseen(found):
             return replace(standing, unknown="its controller has not seen the last change yet")
-        difference = difference or await _still_running(cluster, namespace, found, wanted)
+        difference = difference or await _explain_still_running(cluster, namespace, found, wanted)
         standing = replace(standing, difference=difference)
         if difference or window is None:  # what somebody else has put there is not watched
             return standing
-        differs = functools.partial(_instead, wanted=wanted)
-        seen = await availability.health(cluster, namespace, found, window, datetime.now(UTC), differs, closely)
-        stray = f"{rollout.called(found)} is as wanted, but its {seen.stray}; delete that pod" if seen.stray else ""
+        differs = functools.partial(_describe_instead, wanted=wanted)
+        seen = await availability.check_health(cluster, namespace, found, window, datetime.now(UTC), differs, closely)
+        stray = f"{rollout.title_of(found)} is as wanted, but its {seen.stray}; delete that pod" if seen.stray else ""
         restored = any(item.kind == "restore" for item in operations)
         return replace(
             standing,
@@ -236,19 +236,19 @@ class Workload:
 
     async def trouble(self, cluster: Cluster, namespace: str, config: WorkloadConfig) -> Trouble | None:
         found = await cluster.get(self.paths(namespace, config)[0])
-        listed = owned.current(found, await owned.pods_of(cluster, namespace, found))
-        said = pods.hindrance_of(listed)
+        listed = owned.current_pods(found, await owned.list_pods(cluster, namespace, found))
+        said = pods.find_hindrance_of(listed)
         if said is not None:
             return said
-        refused = rollout.refusal(found)
+        refused = rollout.explain_refusal(found)
         if refused:
             return Trouble(refused)
         if found.get("kind") == "StatefulSet" and len(listed) < found["spec"].get("replicas", 1):
-            said = await owned.creation_trouble(cluster, namespace, found)
-        said = said or await owned.mount_trouble(cluster, namespace, listed)
-        return said or pods.unready(listed, datetime.now(UTC))
+            said = await owned.find_creation_trouble(cluster, namespace, found)
+        said = said or await owned.find_mount_trouble(cluster, namespace, listed)
+        return said or pods.find_unready(listed, datetime.now(UTC))
 
-    async def _progress(
+    async def _progress_of(
         self,
         cluster: Cluster,
         namespace: str,
@@ -258,27 +258,27 @@ class Workload:
         snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         """How far an operation is whose key the object carries. Raises Retryable, Permanent."""
-        wanted = _wanted(config, [operation], snapshot)
-        difference = await managers.explained(
-            cluster, self.paths(namespace, config)[0], found, lambda now: _lacking(now, wanted, operation)
+        wanted = _wanted_fields(config, [operation], snapshot)
+        difference = await managers.explain_difference(
+            cluster, self.paths(namespace, config)[0], found, lambda now: _list_lacking(now, wanted, operation)
         )
         if difference:
             return Progress("Running", difference, stuck=True, overwritten=True)
-        if _lacking(found, wanted, operation):  # it has just been set right, which is not known here yet
+        if _list_lacking(found, wanted, operation):  # it has just been set right, which is not known here yet
             return Progress("Running", "the change has not been seen yet")
-        progress = rollout.progress(found, operation, seconds(config.drainTimeout))
+        progress = rollout.progress_of_rollout(found, operation, seconds(config.drainTimeout))
         stateful = found.get("kind") == "StatefulSet"
         if progress.state == "Succeeded":
             if not stateful:  # its pods came one after the other: the first may have crashed since it was ready
-                availability.complete(found)
+                availability.record_complete(found)
         elif stateful:
-            progress = await _unblocked(cluster, namespace, found, operation, progress)
-        others = _others(found, config, operation, snapshot)
+            progress = await _unblock_pods(cluster, namespace, found, operation, progress)
+        others = _describe_foreign_changes(found, config, operation, snapshot)
         if others and progress.state in ("Running", "Succeeded"):
             return replace(progress, message="; ".join(filter(None, (progress.message, others))), notable=True)
         return progress
 
-    async def _unwanted(
+    async def _judge_unwanted(
         self,
         cluster: Cluster,
         path: str,
@@ -290,9 +290,9 @@ class Workload:
         """No pod is wanted: as it was before, or is that new?"""
         before = (snapshot or {}).get("replicas", 0)
         if not before or window is None:
-            return replace(standing, remark=f"nobody runs it: {rollout.called(found)} wants no pods")
+            return replace(standing, remark=f"nobody runs it: {rollout.title_of(found)} wants no pods")
         gone = Difference(f"wants no pod any more: replicas is 0, it was {before}", place=("f:spec", "f:replicas"))
-        words = await managers.explained(
+        words = await managers.explain_difference(
             cluster, path, found, lambda now: [gone] if now["spec"].get("replicas", 1) == 0 else []
         )
         now = datetime.now(UTC)
@@ -303,22 +303,26 @@ class Workload:
 # What is wanted
 
 
-def _wanted(config: WorkloadConfig, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None) -> Fields:
+def _wanted_fields(
+    config: WorkloadConfig, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+) -> TemplateFields:
     """What operations want of the template, taken together in their order. Raises Permanent."""
-    wanted = Fields()
+    wanted = TemplateFields()
     for operation in operations:
         if operation.kind != "restore":
-            wanted.take(*_set_by(operation, config))
+            wanted.take(*_values_set_by(operation, config))
         elif snapshot is None:
             raise Permanent(f"there is no snapshot of {operation.subject}")
         elif _config_of(operation, config).restore == "Template":
             wanted.go_back_whole(snapshot["template"])
         else:
-            wanted.go_back(_named(operation, config), snapshot["template"])
+            wanted.go_back(_named_fields(operation, config), snapshot["template"])
     return wanted
 
 
-def _set_by(operation: Operation, config: WorkloadConfig) -> tuple[Mapping[str, str], Mapping[str, Mapping[str, str]]]:
+def _values_set_by(
+    operation: Operation, config: WorkloadConfig
+) -> tuple[Mapping[str, str], Mapping[str, Mapping[str, str]]]:
     """Images and variables that `apply` or `set` sets. Raises Permanent."""
     if operation.kind == "apply":
         own = _config_of(operation, config)
@@ -328,16 +332,16 @@ def _set_by(operation: Operation, config: WorkloadConfig) -> tuple[Mapping[str, 
     raise Permanent(f'a workload knows no operation "{operation.kind}"')
 
 
-def _named(operation: Operation, config: WorkloadConfig) -> Fields:
+def _named_fields(operation: Operation, config: WorkloadConfig) -> TemplateFields:
     """What a restore puts back: what the run has set, and what the target names. Raises Permanent."""
     named = _fields_of(_config_of(operation, config))
     for change in operation.changes:
-        named.take(*_set_by(change, config))
+        named.take(*_values_set_by(change, config))
     return named
 
 
-def _fields_of(config: WorkloadConfig) -> Fields:
-    fields = Fields()
+def _fields_of(config: WorkloadConfig) -> TemplateFields:
+    fields = TemplateFields()
     fields.take(config.images, config.env)
     return fields
 
@@ -349,18 +353,18 @@ def _config_of(operation: Operation, config: WorkloadConfig) -> WorkloadConfig:
         raw = raw.get("target")
     if isinstance(raw, WorkloadConfig):
         return raw
-    return _parsed(orjson.dumps(raw["workload"])) if isinstance(raw, Mapping) and "workload" in raw else config
+    return _parse_cached(orjson.dumps(raw["workload"])) if isinstance(raw, Mapping) and "workload" in raw else config
 
 
 _parsed_once: Memory[bytes, WorkloadConfig] = Memory(4 * 1024 * 1024, most=1024)
 """By the bytes of their texts: a configuration takes some three times as much."""
 
 
-def _parsed(text: bytes) -> WorkloadConfig:
-    return _parsed_once.get(text, lambda: _parse(text), lambda _: len(text))
+def _parse_cached(text: bytes) -> WorkloadConfig:
+    return _parsed_once.get(text, lambda: _parse_config(text), lambda _: len(text))
 
 
-def _parse(text: bytes) -> WorkloadConfig:
+def _parse_config(text: bytes) -> WorkloadConfig:
     try:
         return WorkloadConfig.model_validate(orjson.loads(text))
     except ValidationError as error:
@@ -368,30 +372,35 @@ def _parse(text: bytes) -> WorkloadConfig:
         raise Permanent(f"workload.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
-def _lacking(found: Mapping[str, Any], wanted: Fields, operation: Operation) -> list[Difference]:
+def _list_lacking(found: Mapping[str, Any], wanted: TemplateFields, operation: Operation) -> list[Difference]:
     """Where the object has something else than an operation wants of it, its mark of a restart included."""
-    lacking = template.different(found["spec"]["template"], wanted)
-    if operation.restart and template.marked(found["spec"]["template"], template.RESTART) != operation.key:
-        lacking.append(Difference(f"has lost the annotation {template.RESTART}, which starts its pods anew"))
+    lacking = template.list_differences(found["spec"]["template"], wanted)
+    if (
+        operation.restart
+        and template.read_annotation(found["spec"]["template"], template.RESTART_ANNOTATION) != operation.key
+    ):
+        lacking.append(Difference(f"has lost the annotation {template.RESTART_ANNOTATION}, which starts its pods anew"))
     return lacking
 
 
-def _others(
+def _describe_foreign_changes(
     found: Mapping[str, Any], config: WorkloadConfig, operation: Operation, snapshot: Mapping[str, Any] | None
 ) -> str:
     """What others have changed since the snapshot, which a restore leaves as it is. Raises Permanent."""
     own = _config_of(operation, config)
     if operation.kind != "restore" or snapshot is None or own.restore == "Template":
         return ""
-    found_places = template.beside(found["spec"]["template"], snapshot["template"], _named(operation, config))
-    more = len(found_places) - SAID
-    places = ", ".join(found_places[:SAID]) + (f" and {more} more" if more > 0 else "")
+    found_places = template.list_foreign_changes(
+        found["spec"]["template"], snapshot["template"], _named_fields(operation, config)
+    )
+    more = len(found_places) - MAX_NAMES_IN_MESSAGE
+    places = ", ".join(found_places[:MAX_NAMES_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")
     return f"{places} changed meanwhile; it stays" if places else ""
 
 
-def _version(config: WorkloadConfig, found: Mapping[str, Any]) -> str | None:
+def _live_version(config: WorkloadConfig, found: Mapping[str, Any]) -> str | None:
     """The tag of the live image, where it is the same repository as the wanted one."""
-    present = template.containers(found["spec"]["template"])
+    present = template.containers_by_name(found["spec"]["template"])
     for name, wanted in config.images.items():
         image = str(present.get(name, {}).get("image", "")).partition("@")[0]
         repository, _, tag = image.rpartition(":")
@@ -400,7 +409,7 @@ def _version(config: WorkloadConfig, found: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _gone(config: WorkloadConfig) -> str:
+def _gone_message(config: WorkloadConfig) -> str:
     return f"{config.kind} {config.name} is gone; apply it again"
 
 
@@ -408,14 +417,14 @@ def _gone(config: WorkloadConfig) -> str:
 # What is done
 
 
-async def _there(cluster: Cluster, path: str, config: WorkloadConfig) -> dict[str, Any]:
+async def _read_existing(cluster: Cluster, path: str, config: WorkloadConfig) -> dict[str, Any]:
     try:
         return await cluster.get(path)
     except NotFound:
-        raise NotFound(_gone(config)) from None
+        raise NotFound(_gone_message(config)) from None
 
 
-async def _new_template(
+async def _template_for(
     cluster: Cluster,
     namespace: str,
     found: Mapping[str, Any],
@@ -427,24 +436,24 @@ async def _new_template(
     now: Mapping[str, Any] = found["spec"]["template"]
     try:
         if operation.kind == "restore":
-            wanted = _wanted(config, [operation], snapshot)
+            wanted = _wanted_fields(config, [operation], snapshot)
             assert snapshot is not None
             result = (
                 dict(wanted.whole)
                 if wanted.whole is not None
-                else template.restored(now, snapshot["template"], _named(operation, config))
+                else template.restore_template(now, snapshot["template"], _named_fields(operation, config))
             )
             if operation.restart:
-                template.mark(result, template.RESTART, operation.key)
+                template.put_annotation(result, template.RESTART_ANNOTATION, operation.key)
             return result
-        if large := template.too_large(now):
+        if large := template.explain_too_large(now):
             raise Permanent(large)
-        result = template.changed(now, _wanted(config, [operation], snapshot))
+        result = template.change_template(now, _wanted_fields(config, [operation], snapshot))
     except Permanent as error:
-        raise Permanent(f"{rollout.called(found)}: {error}") from None
+        raise Permanent(f"{rollout.title_of(found)}: {error}") from None
     if operation.kind == "apply":
         if operation.restart:
-            template.mark(result, template.RESTART, operation.key)
+            template.put_annotation(result, template.RESTART_ANNOTATION, operation.key)
         await _mark_config(cluster, namespace, now, result, _config_of(operation, config))
     return result
 
@@ -454,16 +463,18 @@ async def _mark_config(
 ) -> None:
     """Say on the template what captured configuration its pods start with; a mark that was never there is no change of
     it, and restarts nothing by itself. Raises Retryable, Permanent."""
-    before = template.marked(now, template.CONFIG)
+    before = template.read_annotation(now, template.CONFIG_ANNOTATION)
     if not config.config or (before is None and result == now):
         return
     references = [
         ("configmaps", item.configMap) if item.configMap else ("secrets", item.secret or "") for item in config.config
     ]
-    template.mark(result, template.CONFIG, await captured.stands_for(cluster, namespace, references))
+    template.put_annotation(
+        result, template.CONFIG_ANNOTATION, await captured.captured_hash(cluster, namespace, references)
+    )
 
 
-def _patch(found: Mapping[str, Any], wanted: Mapping[str, Any], operation: Operation) -> list[dict[str, Any]]:
+def _patch_for(found: Mapping[str, Any], wanted: Mapping[str, Any], operation: Operation) -> list[dict[str, Any]]:
     """A JSON patch: the template, the operation's key, and the version that both were made for.
 
     A patch that was delayed on its way must not arrive after a later one. A strategic merge patch could not do it: it
@@ -482,26 +493,30 @@ def _patch(found: Mapping[str, Any], wanted: Mapping[str, Any], operation: Opera
     return body
 
 
-async def _still_running(cluster: Cluster, namespace: str, found: Mapping[str, Any], wanted: Fields) -> str:
+async def _explain_still_running(
+    cluster: Cluster, namespace: str, found: Mapping[str, Any], wanted: TemplateFields
+) -> str:
     """Pods that run something else than the template says: it was changed and changed back, and they have not followed
     (the rollout is paused, a quota is full). Raises Retryable, Permanent."""
-    if not rollout.mixed(found):
+    if not rollout.is_mixed(found):
         return ""
-    for pod in await owned.pods_of(cluster, namespace, found):
-        instead = _instead(pod, wanted)
-        if instead and not pods.leaving(pod):
-            why = rollout.progress(found, Operation("", "apply", ""), 0.0).message
-            words = f"{rollout.called(found)} is set right, but its pod {pod['metadata']['name']} {instead}"
+    for pod in await owned.list_pods(cluster, namespace, found):
+        instead = _describe_instead(pod, wanted)
+        if instead and not pods.is_leaving(pod):
+            why = rollout.progress_of_rollout(found, Operation("", "apply", ""), 0.0).message
+            words = f"{rollout.title_of(found)} is set right, but its pod {pod['metadata']['name']} {instead}"
             return f"{words}: {why}" if why else words
     return ""
 
 
-async def _not_sound(cluster: Cluster, namespace: str, found: Mapping[str, Any], wanted: Fields) -> str:
+async def _explain_unsound(cluster: Cluster, namespace: str, found: Mapping[str, Any], wanted: TemplateFields) -> str:
     """What its pods run instead, or how they crashed lately; empty where they run what it wants. Raises Retryable,
     Permanent."""
-    differs = functools.partial(_instead, wanted=wanted)
-    seen = await availability.health(cluster, namespace, found, LATELY, datetime.now(UTC), differs, closely=True)
-    return seen.trouble or (f"{rollout.called(found)}: its {seen.stray}" if seen.stray else "")
+    differs = functools.partial(_describe_instead, wanted=wanted)
+    seen = await availability.check_health(
+        cluster, namespace, found, CRASH_WINDOW_S, datetime.now(UTC), differs, closely=True
+    )
+    return seen.trouble or (f"{rollout.title_of(found)}: its {seen.stray}" if seen.stray else "")
 
 
 def _serves_since(found: Mapping[str, Any], seen: availability.Health) -> datetime | None:
@@ -510,13 +525,13 @@ def _serves_since(found: Mapping[str, Any], seen: availability.Health) -> dateti
     return max((moment for moment in known if moment is not None), default=None)
 
 
-def _instead(pod: Mapping[str, Any], wanted: Fields) -> str:
+def _describe_instead(pod: Mapping[str, Any], wanted: TemplateFields) -> str:
     """What a pod runs instead of what is wanted; empty where it runs that."""
-    found = template.different({"spec": pod["spec"]}, wanted.of_a_pod())
+    found = template.list_differences({"spec": pod["spec"]}, wanted.of_a_pod())
     return found[0].words if found else ""
 
 
-async def _unblocked(
+async def _unblock_pods(
     cluster: Cluster, namespace: str, found: Mapping[str, Any], operation: Operation, progress: Progress
 ) -> Progress:
     """Delete pods that keep a StatefulSet from coming home: its controller waits for each pod to be ready, also for one
@@ -525,14 +540,14 @@ async def _unblocked(
     living = {status.get("updateRevision")} | (
         set() if operation.kind == "restore" else {status.get("currentRevision")}
     )
-    if rollout.unseen(found) or None in living or progress.state != "Running":
+    if rollout.is_unseen(found) or None in living or progress.state != "Running":
         return progress
     first = rollout.first_updated(found)  # one below it would come back as it is
     broken = [
         pod["metadata"]
-        for pod in await owned.pods_of(cluster, namespace, found)
-        if not pods.leaving(pod) and not pods.is_ready(pod) and pods.hash_of(pod) not in {None, *living}
-        if pods.ordinal(pod) >= first
+        for pod in await owned.list_pods(cluster, namespace, found)
+        if not pods.is_leaving(pod) and not pods.is_ready(pod) and pods.hash_of(pod) not in {None, *living}
+        if pods.ordinal_of(pod) >= first
     ]
     for meta in broken:
         with contextlib.suppress(Conflict):  # its successor has the name already

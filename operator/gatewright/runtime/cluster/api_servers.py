@@ -21,23 +21,23 @@ from urllib.parse import urlsplit
 
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.providers.connections import addresses
-from gatewright.providers.connections.names import NAMES
-from gatewright.providers.connections.networks import literal, plain_name
+from gatewright.providers.connections.names import RESOLVER
+from gatewright.providers.connections.networks import is_plain_name, literal_address
 from gatewright.runtime.cluster.kube import Kube
 
-AGAIN = 300.0
-SOON = 10.0
+LOOKUP_INTERVAL_S = 300.0
+LOOKUP_RETRY_S = 10.0
 """Seconds until what could not be read is read again."""
-SLICE = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
-ROUTES, ROUTES6 = Path("/proc/net/route"), Path("/proc/net/ipv6_route")
+ENDPOINT_SLICE_PATH = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
+ROUTE_TABLE, ROUTE_TABLE6 = Path("/proc/net/route"), Path("/proc/net/ipv6_route")
 _ANY, _ANY6 = "00000000", ["0" * 32, "00"]
-DISCOVERY = "/api"
+DISCOVERY_PATH = "/api"
 """Tells everybody who may log in where the API server that answers is; one of several, behind one address or another."""
 
 log = logging.getLogger("gatewright.servers")
 
 
-class Servers:
+class ApiServers:
     """What is known of the API server's places."""
 
     def __init__(self, kube: Kube) -> None:
@@ -50,7 +50,7 @@ class Servers:
     async def start(self) -> None:
         """Look once, and keep looking. What cannot be found out is said, and no reason to stop."""
         wait = await self.look()
-        self._task = asyncio.get_running_loop().create_task(self._keep(wait), name="where the API server is")
+        self._task = asyncio.get_running_loop().create_task(self._keep_looking(wait), name="where the API server is")
 
     async def close(self) -> None:
         """Stop looking."""
@@ -60,17 +60,17 @@ class Servers:
 
     async def look(self) -> float:
         """Read where the API server is, and refuse it from now on; seconds until the next look."""
-        wait = AGAIN
-        host = _host(self._kube.host)
+        wait = LOOKUP_INTERVAL_S
+        host = _host_of(self._kube.host)
         try:
-            found = await self._kube.get(SLICE)
-            self._endpoints, self._ports = _listed(found), _ports(found)
+            found = await self._kube.get(ENDPOINT_SLICE_PATH)
+            self._endpoints, self._ports = _addresses_in(found), _ports_in(found)
             self._told = False
         except Retryable as error:
             log.info("the endpoints of the API server cannot be read now: %s", error)
-            wait = SOON
+            wait = LOOKUP_RETRY_S
         except (NotFound, Permanent) as error:
-            self._endpoints, self._ports = await self._answering()
+            self._endpoints, self._ports = await self._ask_discovery()
             if not self._told:
                 log.warning(
                     "the endpoints of the API server cannot be read (%s); Connections are kept from its Service, and from %s; "
@@ -80,47 +80,47 @@ class Servers:
                     ", ".join(self._endpoints) or "nothing else",
                 )
             self._told = True
-        places = [host, *await _found(host), *self._endpoints]
-        addresses.know(addresses.Server.of(places, self._ports, own_node()))
+        places = [host, *await _resolve_host(host), *self._endpoints]
+        addresses.set_api_server(addresses.ApiServerPlaces.of(places, self._ports, own_node_addresses()))
         return wait
 
-    async def _keep(self, wait: float) -> None:
+    async def _keep_looking(self, wait: float) -> None:
         while True:
             await asyncio.sleep(wait)
             wait = await self.look()
 
-    async def _answering(self) -> tuple[list[str], set[int]]:
+    async def _ask_discovery(self) -> tuple[list[str], set[int]]:
         """Address and port of the API server that answers, by its own word."""
         try:
-            found = (await self._kube.get(DISCOVERY)).get("serverAddressByClientCIDRs") or []
+            found = (await self._kube.get(DISCOVERY_PATH)).get("serverAddressByClientCIDRs") or []
         except (Retryable, Permanent):
             return [], set()
         urls = [f"//{item.get('serverAddress', '')}" for item in found]
-        return [place for url in urls if (place := _host(url))], {port for url in urls if (port := _port(url))}
+        return [place for url in urls if (place := _host_of(url))], {port for url in urls if (port := _port_of(url))}
 
 
-def _listed(found: dict[str, Any]) -> list[str]:
+def _addresses_in(found: dict[str, Any]) -> list[str]:
     return [str(place) for item in found.get("endpoints") or [] for place in item.get("addresses") or []]
 
 
-def _ports(found: dict[str, Any]) -> set[int]:
+def _ports_in(found: dict[str, Any]) -> set[int]:
     return {item["port"] for item in found.get("ports") or [] if isinstance(item.get("port"), int)}
 
 
-def own_node() -> list[str]:
+def own_node_addresses() -> list[str]:
     """Addresses of the node that the operator runs on, as far as a pod knows them without asking anybody."""
     told = [part.strip() for part in os.environ.get("GATEWRIGHT_NODE_ADDRESS", "").split(",")]
-    return [*filter(None, told), *_gateways()]
+    return [*filter(None, told), *_default_gateways()]
 
 
-def _gateways() -> list[str]:
+def _default_gateways() -> list[str]:
     """The default gateways: with most networks an address of the node itself."""
     try:
-        rows = [line.split() for line in ROUTES.read_text().splitlines()[1:]]
+        rows = [line.split() for line in ROUTE_TABLE.read_text().splitlines()[1:]]
     except OSError:
         rows = []
     try:
-        rows6 = [line.split() for line in ROUTES6.read_text().splitlines()]
+        rows6 = [line.split() for line in ROUTE_TABLE6.read_text().splitlines()]
     except OSError:
         rows6 = []
     # the kernel writes IPv4 addresses in the order of bytes of the machine, which is little-endian wherever we run
@@ -129,14 +129,14 @@ def _gateways() -> list[str]:
     return [address for address in found if not ipaddress.ip_address(address).is_unspecified]
 
 
-def _port(url: str) -> int | None:
+def _port_of(url: str) -> int | None:
     try:
         return urlsplit(url).port
     except ValueError:
         return None
 
 
-def _host(url: str) -> str:
+def _host_of(url: str) -> str:
     """Host of a URL, in lower case; empty where it has none."""
     try:
         return urlsplit(url).hostname or ""
@@ -144,11 +144,11 @@ def _host(url: str) -> str:
         return ""
 
 
-async def _found(host: str) -> list[str]:
+async def _resolve_host(host: str) -> list[str]:
     """What the host of the kubeconfig stands for, as far as that is known."""
-    if literal(host) is not None or not plain_name(host):
+    if literal_address(host) is not None or not is_plain_name(host):
         return []
     try:
-        return await NAMES.find(host, "")
+        return await RESOLVER.find(host, "")
     except Retryable:
         return []

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from gatewright.ports import Cluster, Keep, NotFound, all_of_it
-from gatewright.runtime.shares import Shares
+from gatewright.ports import Cluster, Keep, NotFound, keep_whole_object
+from gatewright.runtime.shares import NamespaceLimits
 
-LOGS = 4
+LOGS_AT_ONCE = 4
 """Logs of one namespace that are read at a time: a kubelet may take its time."""
 
 
@@ -27,7 +27,7 @@ class CachedCluster:
         self._followers: dict[str, set[tuple[str, str]]] = {}
         self._paths: dict[tuple[str, str], set[str]] = {}
         self._gaps = 0
-        self._logs = Shares(LOGS)
+        self._logs = NamespaceLimits(LOGS_AT_ONCE)
 
     def follow(self, key: tuple[str, str], paths: set[str]) -> None:
         """Exactly these paths are of interest to a Release from now on."""
@@ -35,7 +35,7 @@ class CachedCluster:
         for path in before - paths:
             self._followers[path].discard(key)
             if not self._followers[path]:
-                self._drop(path)
+                self._drop_path(path)
         for path in paths - before:
             self._followers.setdefault(path, set()).add(key)
         if paths:
@@ -47,10 +47,10 @@ class CachedCluster:
         """These paths are of interest to a Release as well."""
         self.follow(key, self._paths.get(key, set()) | paths)
 
-    async def fresh(self, path: str) -> dict[str, Any]:
+    async def read_fresh(self, path: str) -> dict[str, Any]:
         """What the API server has now, whatever is known. Raises NotFound, Retryable, Permanent."""
         gaps = self._gaps
-        return self._keep(path, await self._cluster.get(path), gaps)
+        return self._keep_answer(path, await self._cluster.get(path), gaps)
 
     def doubt(self, part: str) -> set[tuple[str, str]]:
         """A watch had a gap: what is known of paths with this part may be old; returns the Releases that follow one."""
@@ -65,7 +65,7 @@ class CachedCluster:
         keys = self._followers.get(path)
         if not keys:
             return set()
-        version = _version(body)
+        version = _version_of(body)
         if version <= self._newest.get(path, 0):
             return set()
         self._newest[path] = version
@@ -78,13 +78,13 @@ class CachedCluster:
             if known is None:
                 raise NotFound(f"GET {path}: deleted")
             return known
-        return await self.fresh(path)
+        return await self.read_fresh(path)
 
     async def managed(self, path: str) -> dict[str, Any]:
         return await self._cluster.managed(path)
 
     async def list(
-        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = all_of_it
+        self, path: str, selector: str = "", fields: str = "", *, keep: Keep = keep_whole_object
     ) -> list[dict[str, Any]]:
         return await self._cluster.list(path, selector, fields, keep=keep)
 
@@ -97,26 +97,26 @@ class CachedCluster:
         made = await self._cluster.create(path, body)
         if "name" not in made.get("metadata", {}):  # a review: a question that is answered, and no object
             return made
-        return self._keep(f"{path}/{made['metadata']['name']}", made, gaps)
+        return self._keep_answer(f"{path}/{made['metadata']['name']}", made, gaps)
 
     async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
         self._known.pop(path, None)  # should the answer be lost, the next look is a real one
         gaps = self._gaps
-        return self._keep(path, await self._cluster.patch(path, body, kind), gaps)
+        return self._keep_answer(path, await self._cluster.patch(path, body, kind), gaps)
 
     async def delete(self, path: str, selector: str = "", uid: str = "") -> None:
         self._known.pop(path, None)
         await self._cluster.delete(path, selector, uid)
 
-    def _keep(self, path: str, body: dict[str, Any], gaps: int) -> dict[str, Any]:
+    def _keep_answer(self, path: str, body: dict[str, Any], gaps: int) -> dict[str, Any]:
         """Keep an answer; one that was asked for before a gap must not stand for what was missed in it."""
-        version = _version(body)
+        version = _version_of(body)
         if gaps == self._gaps and path in self._followers and version >= self._newest.get(path, 0):
             self._newest[path] = version
             self._known[path] = body
         return body
 
-    def _drop(self, path: str) -> None:
+    def _drop_path(self, path: str) -> None:
         for table in (self._followers, self._known, self._newest):
             table.pop(path, None)
 
@@ -130,9 +130,9 @@ class UncachedReader:
         self.tail, self.managed = lens.tail, lens.managed
 
     async def get(self, path: str) -> dict[str, Any]:
-        return await self._lens.fresh(path)
+        return await self._lens.read_fresh(path)
 
 
-def _version(body: Mapping[str, Any]) -> int:
+def _version_of(body: Mapping[str, Any]) -> int:
     text = str(body.get("metadata", {}).get("resourceVersion", "0"))
     return int(text) if text.isdigit() else 0

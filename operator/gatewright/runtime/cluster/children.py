@@ -13,7 +13,7 @@ from gatewright.api import API_VERSION, KEY, RELEASE
 from gatewright.core.model import View
 
 
-def meta(view: View, name: str, key: str | None = None) -> dict[str, Any]:
+def child_metadata(view: View, name: str, key: str | None = None) -> dict[str, Any]:
     """Metadata of a child: owner, label, key."""
     owner = {
         "apiVersion": API_VERSION,
@@ -28,12 +28,12 @@ def meta(view: View, name: str, key: str | None = None) -> dict[str, Any]:
     return found | ({"annotations": {KEY: key}} if key else {})
 
 
-def ours(view: View, obj: Mapping[str, Any]) -> bool:
+def is_ours(view: View, obj: Mapping[str, Any]) -> bool:
     """Whether an object belongs to this very Release."""
-    return controlled_by(view.uid, obj)
+    return is_controlled_by(view.uid, obj)
 
 
-def controlled_by(uid: Any, obj: Mapping[str, Any]) -> bool:
+def is_controlled_by(uid: Any, obj: Mapping[str, Any]) -> bool:
     """Whether the object with this UID is the controller of another, of which there is one at most."""
     owners = obj["metadata"].get("ownerReferences") or []
     return any(owner.get("controller") is True and owner.get("uid") == uid for owner in owners)

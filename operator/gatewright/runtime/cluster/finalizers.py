@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from gatewright.api import API_VERSION, FINALIZER
-from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.cluster.kube import Kube, api_path
 from gatewright.runtime.tracked import TrackedRelease
 
 
-async def others(kube: Kube, entry: TrackedRelease) -> list[str]:
+async def foreign_finalizers(kube: Kube, entry: TrackedRelease) -> list[str]:
     """All but ours; read anew where there are too many to be remembered. Whoever writes them names the version that was
     decided on, so that a list which has changed meanwhile is refused. Raises Retryable, Permanent."""
     found = entry.obj["metadata"].get("finalizers", [])
     if entry.many_finalizers:
-        meta = await kube.metadata(path(API_VERSION, "releases", *entry.key))
+        meta = await kube.metadata(api_path(API_VERSION, "releases", *entry.key))
         found = meta.get("finalizers", [])
     return [item for item in found if item != FINALIZER]

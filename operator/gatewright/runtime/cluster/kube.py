@@ -23,17 +23,24 @@ from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
 
 from gatewright import __version__
-from gatewright.ports import Keep, NotFound, Permanent, Retryable, all_of_it
+from gatewright.ports import Keep, NotFound, Permanent, Retryable, keep_whole_object
 from gatewright.runtime.cluster import outline, wire
 from gatewright.runtime.cluster.outline import Unreadable
-from gatewright.runtime.cluster.refusals import Gone, TimedOut, TooLarge, plain, refusal, too_many
+from gatewright.runtime.cluster.refusals import (
+    Gone,
+    TimedOut,
+    TooLarge,
+    error_of_refusal,
+    error_of_too_many,
+    without_query,
+)
 from gatewright.runtime.cluster.turnstile import Turnstile
-from gatewright.runtime.cluster.wire import lean
+from gatewright.runtime.cluster.wire import drop_unused_fields
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
 
-TIMEOUT = 8.0
-AGAIN = (0.05, 0.2)
+REQUEST_TIMEOUT_S = 8.0
+READ_RETRY_DELAYS_S = (0.05, 0.2)
 """Seconds after which a read that was refused for now is tried again."""
 TURN_TIMEOUT_S = 8.0
 """Seconds that a request waits at most for others of its namespace."""
@@ -41,26 +48,26 @@ REQUESTS = 64
 """Requests at a time, besides those of the Lease; one namespace has half of them at most."""
 LEASES = 2
 """Connections for the Lease: one may hang."""
-LONG_TIMEOUT = 30.0
+LIST_TIMEOUT_S = 30.0
 """For a text that may be long, such as a log."""
-PATCHES = {
+PATCH_CONTENT_TYPES = {
     "json": "application/json-patch+json",
     "merge": "application/merge-patch+json",
     "strategic": "application/strategic-merge-patch+json",
 }
-PAGE = 20
+FIRST_PAGE_ITEMS = 20
 """Objects that the first page of a list asks for: an object may have 1.5 MiB, and an API server needs a second for ten."""
-MOST_IN_PAGE = 500
-PAGE_BYTES = 2**20
+MAX_PAGE_ITEMS = 500
+MAX_PAGE_BYTES = 2**20
 """Bytes that a page of several objects may have; as Python objects they take up to twenty times as much, and while they are
 read, nothing else happens."""
-MOST_LISTED = 5_000
+MAX_LIST_ITEMS = 5_000
 """Objects that a list keeps which is read at once."""
-MOST_KEPT = 16 * 2**20
+MAX_LIST_KEPT_BYTES = 16 * 2**20
 """Bytes of JSON that these may come to."""
-MOST_READ = 128 * 2**20
+MAX_LIST_READ_BYTES = 128 * 2**20
 """Bytes that are read to find them."""
-RESTARTS = 3
+MAX_LIST_RESTARTS = 3
 """How often a list whose continuation was forgotten begins anew."""
 log = logging.getLogger("gatewright.kube")
 Kind = Literal["streams", "requests", "lease"]
@@ -74,7 +81,9 @@ _LEASE_ROOT = "/apis/coordination.k8s.io/"
 _NAMESPACED = re.compile(r"/(?:api/[^/]+|apis/[^/]+/[^/]+)/namespaces/([^/?]+)")
 
 
-_COUNTED = {method: metrics.requests.labels(method) for method in ("GET", "POST", "PUT", "PATCH", "DELETE")}
+_REQUEST_COUNTERS = {
+    method: metrics.api_requests.labels(method) for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+}
 
 
 class Kube:
@@ -97,7 +106,7 @@ class Kube:
         """URL of the API server."""
         return self._base
 
-    def _open(self, most: int) -> aiohttp.ClientSession:
+    def _open_session(self, most: int) -> aiohttp.ClientSession:
         """The library's session without its `trust_env`, which would read ~/.netrc in a thread on every request, and with
         so many connections at most (0: any number)."""
         connector = aiohttp.TCPConnector(limit=most, ssl=self._api.rest_client.ssl_context)
@@ -106,7 +115,7 @@ class Kube:
             connector=connector,
             read_bufsize=2**20,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
         )
 
     @classmethod
@@ -127,15 +136,15 @@ class Kube:
         await self._api.close()
 
     async def get(self, path: str) -> dict[str, Any]:
-        return await self._read(path)
+        return await self._read_object(path)
 
     async def managed(self, path: str) -> dict[str, Any]:
-        return await self._request("GET", path, managers=True)
+        return await self._request_object("GET", path, managers=True)
 
     async def metadata(self, path: str) -> dict[str, Any]:
         """The metadata of an object, all finalizers included. Raises NotFound, Retryable, Permanent."""
-        text = outline.metadata_alone(await self._patiently(path, JUST_METADATA))
-        found: dict[str, Any] = wire.decode(text)["metadata"]
+        text = outline.metadata_alone(await self._read_patiently(path, JUST_METADATA))
+        found: dict[str, Any] = wire.decode_json(text)["metadata"]
         return found
 
     async def list(
@@ -145,7 +154,7 @@ class Kube:
         fields: str = "",
         accept: str = "application/json",
         *,
-        keep: Keep = all_of_it,
+        keep: Keep = keep_whole_object,
         most: int | None = None,
     ) -> list[dict[str, Any]]:
         """All at once: for what is few, such as the pods of a Job. Anybody may give his own objects a label; so what
@@ -153,15 +162,15 @@ class Kube:
         `MOST_READ` bytes). Raises Retryable, Permanent."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
         size = 0
-        async for item in self.each(path, selector, fields, accept, MOST_READ if most is None else most):
+        async for item in self.each(path, selector, fields, accept, MAX_LIST_READ_BYTES if most is None else most):
             kept = keep(item)
             if kept is None:
                 continue
             meta = item["metadata"]
             found[meta.get("namespace", ""), meta["name"]] = kept
-            size += _size(kept)
-            if len(found) > MOST_LISTED or size > MOST_KEPT:
-                raise too_many(path, selector or fields, f"{len(found)} objects of {size // 2**20} MiB")
+            size += _json_bytes(kept)
+            if len(found) > MAX_LIST_ITEMS or size > MAX_LIST_KEPT_BYTES:
+                raise error_of_too_many(path, selector or fields, f"{len(found)} objects of {size // 2**20} MiB")
         return list(found.values())
 
     async def each(
@@ -180,11 +189,13 @@ class Kube:
         long, is asked for again with fewer objects; one whose objects are small is followed by a larger one.
         """
         query = ({"labelSelector": selector} if selector else {}) | ({"fieldSelector": fields} if fields else {})
-        limit, growth, restarts, read = self._pages.get((path, accept), PAGE), MOST_IN_PAGE, 0, 0
+        limit, growth, restarts, read = self._pages.get((path, accept), FIRST_PAGE_ITEMS), MAX_PAGE_ITEMS, 0, 0
         while True:
             query["limit"] = str(limit)
             try:
-                page, size = await self._page(f"{path}?{urlencode(query)}", accept, PAGE_BYTES if limit > 1 else None)
+                page, size = await self._read_page(
+                    f"{path}?{urlencode(query)}", accept, MAX_PAGE_BYTES if limit > 1 else None
+                )
             except (TooLarge, TimedOut):
                 if limit == 1:
                     raise
@@ -194,9 +205,9 @@ class Kube:
                 if limit > 1:
                     limit, growth = 1, 2
                     continue
-                page, size = await self._passed_over(path, query, error), 1
+                page, size = await self._skip_unreadable(path, query, error), 1
             except Gone as error:
-                if "continue" not in query or restarts >= RESTARTS:
+                if "continue" not in query or restarts >= MAX_LIST_RESTARTS:
                     raise Retryable(str(error)) from None
                 restarts += 1
                 query["continue"] = error.token
@@ -205,11 +216,11 @@ class Kube:
                 continue
             read += size
             if most is not None and read > most:
-                raise too_many(path, selector or fields, f"more than {most // 2**20} MiB")
+                raise error_of_too_many(path, selector or fields, f"more than {most // 2**20} MiB")
             items = page.get("items") or []  # null where a list of metadata alone is empty
             token = page.get("metadata", {}).get("continue")
             if items:
-                limit = min(MOST_IN_PAGE, growth * limit, max(1, PAGE_BYTES * len(items) // (2 * size)))
+                limit = min(MAX_PAGE_ITEMS, growth * limit, max(1, MAX_PAGE_BYTES * len(items) // (2 * size)))
             del page
             items.reverse()
             while items:
@@ -217,27 +228,27 @@ class Kube:
             if not token:
                 break
             query["continue"] = token
-        if limit == PAGE or selector or fields:
+        if limit == FIRST_PAGE_ITEMS or selector or fields:
             self._pages.pop((path, accept), None)
         else:
             self._pages[path, accept] = limit
 
-    async def _page(self, path: str, accept: str, most: int | None) -> tuple[dict[str, Any], int]:
+    async def _read_page(self, path: str, accept: str, most: int | None) -> tuple[dict[str, Any], int]:
         """A page of a list, and its bytes."""
-        text = await self._patiently(path, accept, most)
+        text = await self._read_patiently(path, accept, most)
         page = wire.decode_page(text, alone=most is None)
         for item in page.get("items") or ():
-            lean(item)
+            drop_unused_fields(item)
         return page, len(text)
 
-    async def _passed_over(self, path: str, query: Mapping[str, str], error: Unreadable) -> dict[str, Any]:
+    async def _skip_unreadable(self, path: str, query: Mapping[str, str], error: Unreadable) -> dict[str, Any]:
         """A page without its only object, which cannot be read; its metadata say which one that is."""
-        page, _ = await self._page(f"{path}?{urlencode(query)}", METADATA_ONLY, None)
+        page, _ = await self._read_page(f"{path}?{urlencode(query)}", METADATA_ONLY, None)
         for item in page.get("items") or ():
             meta = item["metadata"]
             log.error(
                 "%s %s/%s is passed over: %s",
-                plain(path),
+                without_query(path),
                 meta.get("namespace", ""),
                 meta["name"],
                 error,
@@ -249,32 +260,35 @@ class Kube:
         """The whole text is read (the API server knows no last bytes), but never more than twice the limit is kept."""
         kept = bytearray()
         try:
-            async with asyncio.timeout(LONG_TIMEOUT), aclosing(self.stream(path, TIMEOUT, _nothing, "GET")) as chunks:
+            async with (
+                asyncio.timeout(LIST_TIMEOUT_S),
+                aclosing(self.stream(path, REQUEST_TIMEOUT_S, _do_nothing, "GET")) as chunks,
+            ):
                 async for chunk in chunks:
                     kept += chunk
                     if len(kept) > 2 * limit:
                         del kept[:-limit]
         except TimeoutError:
-            raise Retryable(f"GET {plain(path)}: not all of it came in {LONG_TIMEOUT:.0f}s") from None
+            raise Retryable(f"GET {without_query(path)}: not all of it came in {LIST_TIMEOUT_S:.0f}s") from None
         return kept[-limit:].decode(errors="replace")
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._request("POST", path, body)
+        return await self._request_object("POST", path, body)
 
     async def create_for_metadata(self, path: str, body: Mapping[str, Any]) -> None:
         """The same for what nobody asks about afterwards: answered by the object's metadata alone."""
-        await self._request("POST", path, body, accept=JUST_METADATA)
+        await self._request_object("POST", path, body, accept=JUST_METADATA)
 
     async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Replace an object; its `metadata.resourceVersion` is the precondition."""
-        return await self._request("PUT", path, body)
+        return await self._request_object("PUT", path, body)
 
     async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
-        return await self._request("PATCH", path, body, content=PATCHES[kind])
+        return await self._request_object("PATCH", path, body, content=PATCH_CONTENT_TYPES[kind])
 
     async def patch_for_metadata(self, path: str, body: Any, kind: Literal["json", "merge"]) -> dict[str, Any]:
         """The same, answered by the object's metadata alone: what was written is known."""
-        found = await self._request("PATCH", path, body, content=PATCHES[kind], accept=JUST_METADATA)
+        found = await self._request_object("PATCH", path, body, content=PATCH_CONTENT_TYPES[kind], accept=JUST_METADATA)
         metadata: dict[str, Any] = found["metadata"]
         return metadata
 
@@ -282,7 +296,7 @@ class Kube:
         target = f"{path}?{urlencode({'labelSelector': selector})}" if selector else path
         precondition = {"preconditions": {"uid": uid}} if uid else {}
         try:
-            await self._request("DELETE", target, {"propagationPolicy": "Background", **precondition})
+            await self._request_object("DELETE", target, {"propagationPolicy": "Background", **precondition})
         except NotFound:
             return
 
@@ -291,53 +305,53 @@ class Kube:
     ) -> AsyncGenerator[bytes, None]:
         """The chunks of an answer that does not end, such as a watch. Raises Retryable, also after `silence` seconds
         without a byte, NotFound, Permanent; a stream that the API server ends just ends."""
-        headers = await self._headers("GET", path)
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=silence)
-        metrics.requests.labels(verb).inc()
+        headers = await self._headers_for("GET", path)
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=silence)
+        metrics.api_requests.labels(verb).inc()
         try:
-            async with self._opened("streams").request(
+            async with self._current_session("streams").request(
                 "GET", self._base + path, headers=headers, proxy=self._proxy, timeout=limit
             ) as response:
                 if response.status >= 400:
-                    raise refusal("GET", path, response.status, await response.read(), "")
+                    raise error_of_refusal("GET", path, response.status, await response.read(), "")
                 opened()
                 async for chunk in response.content.iter_any():
                     yield chunk
         except TimeoutError:
-            raise Retryable(f"GET {plain(path)}: nothing came for {silence:.0f}s") from None
+            raise Retryable(f"GET {without_query(path)}: nothing came for {silence:.0f}s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Retryable(f"GET {plain(path)}: {type(error).__name__}") from None
+            raise Retryable(f"GET {without_query(path)}: {type(error).__name__}") from None
 
-    async def _read(self, path: str) -> dict[str, Any]:
-        found: dict[str, Any] = wire.decode_one(await self._patiently(path))
+    async def _read_object(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = wire.decode_object(await self._read_patiently(path))
         if "metadata" in found:
-            lean(found)
+            drop_unused_fields(found)
         return found
 
-    async def _patiently(self, path: str, accept: str = "application/json", most: int | None = None) -> bytes:
+    async def _read_patiently(self, path: str, accept: str = "application/json", most: int | None = None) -> bytes:
         """A read that is refused for a moment is tried again at once: a pass needs all of its reads to get anywhere."""
-        for delay in AGAIN:
+        for delay in READ_RETRY_DELAYS_S:
             try:
-                return await self._answer("GET", path, accept=accept, most=most)
+                return await self._request_text("GET", path, accept=accept, most=most)
             except Retryable as error:
                 if isinstance(error, TimedOut) or error.after:
                     raise
             await asyncio.sleep(delay)
-        return await self._answer("GET", path, accept=accept, most=most)
+        return await self._request_text("GET", path, accept=accept, most=most)
 
-    async def _headers(self, method: str, path: str, accept: str = "application/json") -> dict[str, str]:
+    async def _headers_for(self, method: str, path: str, accept: str = "application/json") -> dict[str, str]:
         headers = {"Accept": accept, "User-Agent": f"gatewright/{__version__}"}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
         return headers
 
-    def _opened(self, kind: Kind) -> aiohttp.ClientSession:
+    def _current_session(self, kind: Kind) -> aiohttp.ClientSession:
         if self._closed:
             raise Retryable("this instance has stopped")
         if kind not in self._sessions:
-            self._sessions[kind] = self._open(CONNECTIONS[kind])
+            self._sessions[kind] = self._open_session(CONNECTIONS[kind])
         return self._sessions[kind]
 
-    async def _request(
+    async def _request_object(
         self,
         method: str,
         path: str,
@@ -346,13 +360,13 @@ class Kube:
         accept: str = "application/json",
         managers: bool = False,
     ) -> dict[str, Any]:
-        text = await self._answer(method, path, body, content, accept)
-        found: dict[str, Any] = wire.decode_one(outline.metadata_alone(text), whole=managers)
+        text = await self._request_text(method, path, body, content, accept)
+        found: dict[str, Any] = wire.decode_object(outline.metadata_alone(text), whole=managers)
         if "metadata" in found and not managers:  # only `managed` asks who wrote which field
-            lean(found)
+            drop_unused_fields(found)
         return found
 
-    async def _answer(
+    async def _request_text(
         self,
         method: str,
         path: str,
@@ -380,7 +394,7 @@ class Kube:
             except TimeoutError:
                 owner = f"namespace {namespace}" if namespace else "the operator itself"
                 raise Retryable(
-                    f"{method} {plain(path)}: {owner} has too many requests under way ({self._turns.inside[namespace]})"
+                    f"{method} {without_query(path)}: {owner} has too many requests under way ({self._turns.inside[namespace]})"
                 ) from None
             yield
 
@@ -388,30 +402,32 @@ class Kube:
         self, kind: Kind, method: str, path: str, body: Any, content: str, accept: str, most: int | None
     ) -> bytes:
         """One request over a connection of its kind."""
-        headers = await self._headers(method, path, accept)
+        headers = await self._headers_for(method, path, accept)
         headers["Content-Type"] = content
         try:
             data = None if body is None else wire.as_json(body)
         except TypeError:  # too deep, or a number or text that JSON has no place for
-            raise Permanent(f"{method} {plain(path)}: what is to be sent cannot be written as JSON") from None
-        _COUNTED[method].inc()
+            raise Permanent(f"{method} {without_query(path)}: what is to be sent cannot be written as JSON") from None
+        _REQUEST_COUNTERS[method].inc()
         try:
-            async with self._opened(kind).request(
+            async with self._current_session(kind).request(
                 method, self._base + path, data=data, headers=headers, proxy=self._proxy
             ) as response:
-                text = await (response.read() if most is None else _at_most(response, most))
+                text = await (response.read() if most is None else _read_at_most(response, most))
         except TimeoutError:
-            raise TimedOut(f"{method} {plain(path)}: no answer from the API server in {TIMEOUT:.0f}s") from None
+            raise TimedOut(
+                f"{method} {without_query(path)}: no answer from the API server in {REQUEST_TIMEOUT_S:.0f}s"
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Retryable(f"{method} {plain(path)}: {type(error).__name__}") from None
+            raise Retryable(f"{method} {without_query(path)}: {type(error).__name__}") from None
         if text is None:
-            raise TooLarge(f"{method} {plain(path)}: more than {most} bytes")
+            raise TooLarge(f"{method} {without_query(path)}: more than {most} bytes")
         if response.status >= 400:
-            raise refusal(method, path, response.status, text, response.headers.get("Retry-After", ""))
+            raise error_of_refusal(method, path, response.status, text, response.headers.get("Retry-After", ""))
         return text
 
 
-async def _at_most(response: aiohttp.ClientResponse, most: int) -> bytes | None:
+async def _read_at_most(response: aiohttp.ClientResponse, most: int) -> bytes | None:
     """The text of an answer; None, and its connection is closed, where it has more than so many bytes."""
     text = bytearray()
     async for chunk in response.content.iter_any():
@@ -422,14 +438,14 @@ async def _at_most(response: aiohttp.ClientResponse, most: int) -> bytes | None:
     return bytes(text)
 
 
-def _size(kept: dict[str, Any]) -> int:
+def _json_bytes(kept: dict[str, Any]) -> int:
     try:
         return len(orjson.dumps(kept))
     except TypeError:  # nested deeper than can be written
-        return MOST_KEPT + 1
+        return MAX_LIST_KEPT_BYTES + 1
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Nobody has to know that a stream was opened."""
 
 
@@ -443,15 +459,15 @@ def whose(path: str, body: Any) -> str:
     return ""
 
 
-def _segment(name: str) -> str:
+def _path_segment(name: str) -> str:
     if name in (".", ".."):
         raise Permanent(f'"{name}" is no name of an object')
     return quote(name, safe="")
 
 
-def path(api: str, plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
+def api_path(api: str, plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
     """An API path: `path("apps/v1", "deployments", "shop", "web")`. Raises Permanent where a name would lead elsewhere."""
     root = f"/api/{api}" if "/" not in api else f"/apis/{api}"
-    parts = [f"namespaces/{_segment(namespace)}"] if namespace else []
-    parts += [plural, *([_segment(name)] if name else []), *([sub] if sub else [])]
+    parts = [f"namespaces/{_path_segment(namespace)}"] if namespace else []
+    parts += [plural, *([_path_segment(name)] if name else []), *([sub] if sub else [])]
     return "/".join([root, *parts])

@@ -16,30 +16,30 @@ from typing import Any
 
 from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.cluster.kube import Kube, api_path
 from gatewright.runtime.telling import metrics
 
-DURATION = 15.0
-RENEW = 5.0
-FENCE = 12.0
+LEASE_DURATION_S = 15.0
+RENEW_INTERVAL_S = 5.0
+FENCE_AFTER_S = 12.0
 """Seconds after the last renewal in which this instance may act: less than the lease, for clocks that drift."""
 
-LEASE = "gatewright"
+LEASE_NAME = "gatewright"
 
 log = logging.getLogger("gatewright.leader")
 
 
-class Lost(Retryable):
+class LeaseLost(Retryable):
     """The Lease is not ours any more; nothing may be written."""
 
 
 class Leader:
     """The Lease `gatewright` in the operator's namespace."""
 
-    def __init__(self, kube: Kube, namespace: str, identity: str, name: str = LEASE) -> None:
+    def __init__(self, kube: Kube, namespace: str, identity: str, name: str = LEASE_NAME) -> None:
         self._kube = kube
-        self._path = path("coordination.k8s.io/v1", "leases", namespace, name)
-        self._collection = path("coordination.k8s.io/v1", "leases", namespace)
+        self._path = api_path("coordination.k8s.io/v1", "leases", namespace, name)
+        self._collection = api_path("coordination.k8s.io/v1", "leases", namespace)
         self._identity = identity
         self._name = name
         self.namespace = namespace
@@ -50,8 +50,8 @@ class Leader:
 
     def fence(self) -> None:
         """Raises Lost unless this instance may act now."""
-        if time.monotonic() - self._renewed > FENCE:
-            raise Lost("the Lease was not renewed in time")
+        if time.monotonic() - self._renewed > FENCE_AFTER_S:
+            raise LeaseLost("the Lease was not renewed in time")
 
     async def acquire(self) -> None:
         """Wait until this instance acts."""
@@ -68,7 +68,7 @@ class Leader:
             version = lease["metadata"]["resourceVersion"] if lease else ""
             if seen is None or seen[0] != version:
                 seen = (version, time.monotonic())
-            if self._free(lease, seen[1]) and await self._take(lease):
+            if self._is_free(lease, seen[1]) and await self._write_lease(lease):
                 return
             await asyncio.sleep(1.0)
 
@@ -76,46 +76,52 @@ class Leader:
         """Renew until the Lease is lost; then return."""
         try:
             while True:
-                await asyncio.sleep(RENEW if time.monotonic() - self._renewed < RENEW * 1.5 else 1.0)
-                if not await self._take(self._lease):
-                    if self._lease is None or time.monotonic() - self._renewed > FENCE:
+                await asyncio.sleep(
+                    RENEW_INTERVAL_S if time.monotonic() - self._renewed < RENEW_INTERVAL_S * 1.5 else 1.0
+                )
+                if not await self._write_lease(self._lease):
+                    if self._lease is None or time.monotonic() - self._renewed > FENCE_AFTER_S:
                         return
         finally:
-            metrics.leading.set(0)
+            metrics.is_leader.set(0)
 
     async def resign(self) -> None:
         """Let another instance act at once; for a graceful stop."""
         lease = self._lease
         self._renewed = float("-inf")
-        metrics.leading.set(0)
+        metrics.is_leader.set(0)
         if lease is None:
             return
         lease["spec"]["holderIdentity"] = ""
-        lease["spec"]["renewTime"] = _micro()
+        lease["spec"]["renewTime"] = _micro_time()
         try:
             await self._kube.replace(self._path, lease)
         except (Retryable, Permanent) as error:
             log.info("the Lease was not handed back: %s", error)
 
-    def _free(self, lease: dict[str, Any] | None, seen: float) -> bool:
+    def _is_free(self, lease: dict[str, Any] | None, seen: float) -> bool:
         if lease is None:
             return True
         holder = lease["spec"].get("holderIdentity")
-        duration = float(lease["spec"].get("leaseDurationSeconds") or DURATION)
+        duration = float(lease["spec"].get("leaseDurationSeconds") or LEASE_DURATION_S)
         return holder in (None, "", self._identity) or time.monotonic() - seen > duration
 
-    async def _take(self, lease: dict[str, Any] | None) -> bool:
+    async def _write_lease(self, lease: dict[str, Any] | None) -> bool:
         sent = time.monotonic()
         before = lease["spec"].get("renewTime") if lease else None
         first = self._renewed == float("-inf")
         spec = dict(lease["spec"]) if lease else {"leaseTransitions": 0}
         if spec.get("holderIdentity") != self._identity:
-            spec |= {"acquireTime": _micro(), "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
-        spec |= {"holderIdentity": self._identity, "leaseDurationSeconds": int(DURATION), "renewTime": _micro()}
+            spec |= {"acquireTime": _micro_time(), "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
+        spec |= {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": int(LEASE_DURATION_S),
+            "renewTime": _micro_time(),
+        }
         try:
-            self._lease = await (self._update(lease, spec) if lease else self._create(spec))
+            self._lease = await (self._replace_lease(lease, spec) if lease else self._create_lease(spec))
         except Conflict:
-            return await self._reread()
+            return await self._reread_lease()
         except NotFound:
             self._lease = None
             return False
@@ -123,12 +129,12 @@ class Leader:
             log.warning("the Lease was not renewed: %s", error)
             return False
         self._renewed = sent
-        metrics.leading.set(1)
+        metrics.is_leader.set(1)
         if first and before:
             self.unwatched = max(0.0, (datetime.now(UTC) - parse_time(before)).total_seconds())
         return True
 
-    async def _reread(self) -> bool:
+    async def _reread_lease(self) -> bool:
         """Somebody else wrote the Lease: ours still, or lost."""
         try:
             found = await self._kube.get(self._path)
@@ -137,14 +143,14 @@ class Leader:
         self._lease = found if found["spec"].get("holderIdentity") == self._identity else None
         return False
 
-    async def _update(self, lease: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    async def _replace_lease(self, lease: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
         return await self._kube.replace(self._path, lease | {"spec": spec})
 
-    async def _create(self, spec: dict[str, Any]) -> dict[str, Any]:
+    async def _create_lease(self, spec: dict[str, Any]) -> dict[str, Any]:
         meta = {"name": self._name, "namespace": self.namespace}
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
         return await self._kube.create(self._collection, body)
 
 
-def _micro() -> str:
+def _micro_time() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -26,9 +26,9 @@ from gatewright.ports import Permanent
 
 SMALL = 64 * 1024
 """Bytes of a text that is read as a whole: at worst that takes 5 ms. A runbook in full has 18 KiB."""
-MOST_STATUS = 256 * 1024
+MAX_STATUS_BYTES = 256 * 1024
 """Bytes of a status that is read at all; the operator writes less than half of that."""
-MOST_FINALIZERS = 16
+MAX_FINALIZERS = 16
 """Finalizers of an object that are remembered."""
 _MOST_MEMBERS = 32
 _MOST_TEXT = 2 * 1024
@@ -166,7 +166,7 @@ def _finalizers(text: bytes) -> list[str]:
     if len(text) <= _MOST_TEXT:
         found: list[str] = orjson.loads(text)
         return found
-    first = [item[1].decode() for item in islice(_TEXT.finditer(text), MOST_FINALIZERS + 1)]
+    first = [item[1].decode() for item in islice(_TEXT.finditer(text), MAX_FINALIZERS + 1)]
     ours = FINALIZER not in first and f'"{FINALIZER}"'.encode() in text
     return [*first, FINALIZER] if ours else first
 
@@ -181,7 +181,7 @@ def _status(text: bytes, at: int, end: int) -> tuple[dict[str, Any] | None, int]
     if begin < at or text[begin : begin + 1] != b",":  # it is the first key of a map
         return None, end
     value = begin + len(_STATUS)
-    if end - value > MOST_STATUS:
+    if end - value > MAX_STATUS_BYTES:
         return {"runs": f"a status of {end - value} bytes"}, begin
     try:
         return orjson.loads(text[value:end]), begin

@@ -24,7 +24,7 @@ class Gone(Permanent):
     token: str = ""
 
 
-def refusal(method: str, path: str, status: int, text: bytes, after: str) -> Exception:
+def error_of_refusal(method: str, path: str, status: int, text: bytes, after: str) -> Exception:
     """The one place where an API server's refusal becomes one of our exceptions."""
     said: Any = {}
     try:
@@ -32,7 +32,7 @@ def refusal(method: str, path: str, status: int, text: bytes, after: str) -> Exc
         message = str(said.get("message", ""))[:500]
     except ValueError:
         message = text[:200].decode(errors="replace")
-    words = f"{method} {plain(path)}: {status} {message}"
+    words = f"{method} {without_query(path)}: {status} {message}"
     if status == 404:
         return NotFound(words)
     if status == 409:
@@ -48,12 +48,12 @@ def refusal(method: str, path: str, status: int, text: bytes, after: str) -> Exc
     return Permanent(words)
 
 
-def too_many(path: str, wanted: str, found: str) -> Permanent:
+def error_of_too_many(path: str, wanted: str, found: str) -> Permanent:
     """Of a list that anybody can make long."""
     what = f"carry {wanted}" if wanted else "are there"
-    return Permanent(f"GET {plain(path)}: too many objects {what} ({found}); delete those that are not needed")
+    return Permanent(f"GET {without_query(path)}: too many objects {what} ({found}); delete those that are not needed")
 
 
-def plain(path: str) -> str:
+def without_query(path: str) -> str:
     """A path without its query."""
     return path.partition("?")[0]

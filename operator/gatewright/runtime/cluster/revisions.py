@@ -16,15 +16,15 @@ import orjson
 from gatewright.api import GROUP, RELEASE
 from gatewright.core.model import Revision, View, as_stored, content_fingerprint
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
-from gatewright.runtime.cluster.children import meta, ours
-from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, path
+from gatewright.runtime.cluster.children import child_metadata, is_ours
+from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, api_path
 from gatewright.runtime.cluster.wire import as_json
 
-RUN = f"{GROUP}/run"
+RUN_LABEL = f"{GROUP}/run"
 """Label on a ControllerRevision: the number of the run that made it."""
-COPIES = f"{GROUP}/copies"
+COPIES_ANNOTATION = f"{GROUP}/copies"
 """Annotation on a ControllerRevision: names of the Secret copies that its snapshots refer to, with commas between them."""
-LIMIT = 2**20
+MAX_REVISION_BYTES = 2**20
 """Bytes of JSON that one ControllerRevision may keep; etcd takes 1.5 MiB in a request, metadata included."""
 
 MOST_REVISIONS = 1000
@@ -41,14 +41,14 @@ _KIB = 1024
 
 async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: int) -> None:
     """Create a ControllerRevision; one that is there already must have its content. Raises Retryable, Permanent."""
-    problem = too_large(revision.data)
+    problem = explain_too_large(revision.data)
     if problem is not None:
         raise Permanent(problem)
-    metadata = meta(view, revision.name)
-    metadata["labels"][RUN] = str(run)
+    metadata = child_metadata(view, revision.name)
+    metadata["labels"][RUN_LABEL] = str(run)
     copies = copies_in(revision.data)
     if copies:
-        metadata["annotations"] = {COPIES: ",".join(sorted(copies))}
+        metadata["annotations"] = {COPIES_ANNOTATION: ",".join(sorted(copies))}
     # Content as the API server writes it itself: it compares bytes, and takes other ones for a forbidden change when
     # somebody only edits metadata (the garbage collector of `kubectl delete --cascade=orphan`).
     body = {
@@ -59,14 +59,14 @@ async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: i
         "revision": 1,
     }
     try:
-        await cluster.create(_collection(view), body)
+        await cluster.create(_collection_path(view), body)
     except Conflict:
         await read_revision(cluster, view, revision.name)
 
 
 async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, Any]:
     """The content of a ControllerRevision of this Release, as it was written. Raises Retryable, Permanent."""
-    data = await _content(cluster, view, name)
+    data = await _read_content(cluster, view, name)
     if not isinstance(data, dict) or not name.endswith(f"-{content_fingerprint(view.uid, data)}"):
         raise Permanent(
             f"ControllerRevision {name} does not hold what its name stands for: somebody else has written it"
@@ -74,25 +74,25 @@ async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, An
     return data
 
 
-async def _content(cluster: Cluster, view: View, name: str) -> Any:
-    found = await cluster.get(path("apps/v1", "controllerrevisions", view.namespace, name))
-    if not ours(view, found):
+async def _read_content(cluster: Cluster, view: View, name: str) -> Any:
+    found = await cluster.get(api_path("apps/v1", "controllerrevisions", view.namespace, name))
+    if not is_ours(view, found):
         raise Permanent(f"ControllerRevision {name} belongs to another owner; it cannot be used")
     return found.get("data")
 
 
-def too_large(data: Mapping[str, Any]) -> str | None:
+def explain_too_large(data: Mapping[str, Any]) -> str | None:
     """Why what a run has to keep does not fit into one object, and what would help; None where it fits."""
-    size = _size(data)
-    if size <= LIMIT:
+    size = _json_bytes(data)
+    if size <= MAX_REVISION_BYTES:
         return None
-    parts = {subject: _size(snapshot) for subject, snapshot in (data.get("snapshots") or {}).items()}
+    parts = {subject: _json_bytes(snapshot) for subject, snapshot in (data.get("snapshots") or {}).items()}
     if "body" in data:
-        parts["the pinned spec"] = _size(data["body"])
+        parts["the pinned spec"] = _json_bytes(data["body"])
     largest = max(parts, key=lambda name: parts[name], default="the record")
     return (
-        f"what this run has to keep for its rollback is {_kib(size)}, and one object takes {_kib(LIMIT)}; "
-        f"the largest part is {largest} ({_kib(parts.get(largest, size))}): {_remedy(largest)}"
+        f"what this run has to keep for its rollback is {_in_kib(size)}, and one object takes {_in_kib(MAX_REVISION_BYTES)}; "
+        f"the largest part is {largest} ({_in_kib(parts.get(largest, size))}): {_remedy_for(largest)}"
     )
 
 
@@ -120,7 +120,7 @@ class _Kept:
     copies: frozenset[str]
 
 
-async def prune(kube: Kube, view: View, keep: Collection[str], history: Collection[int]) -> None:
+async def prune_revisions(kube: Kube, view: View, keep: Collection[str], history: Collection[int]) -> None:
     """Delete revisions of this Release that are neither in `keep` (names) nor of a run in `history`, and the Secret copies
     that only those named; `MOST_PRUNED` at a time. Raises Retryable; Permanent after all that could be deleted is.
 
@@ -138,7 +138,7 @@ async def prune(kube: Kube, view: View, keep: Collection[str], history: Collecti
     for name in sorted(set(keep) - {item.name for item in staying}):  # somebody has taken its labels away
         needed |= await _copies_in_content(kube, view, name)
 
-    refusals = [refusal async for refusal in _deleted(kube, view, old[:MOST_PRUNED], needed)]
+    refusals = [refusal async for refusal in _delete_revisions(kube, view, old[:MOST_PRUNED], needed)]
     if refusals:
         raise refusals[0]
 
@@ -148,23 +148,25 @@ async def _listed(kube: Kube, view: View) -> list[_Kept]:
     count = itertools.count(1)
 
     def own(item: dict[str, Any]) -> dict[str, Any] | None:
-        if not ours(view, item):
+        if not is_ours(view, item):
             return None
         if next(count) > MOST_REVISIONS:
             raise Permanent(f"there are more than {MOST_REVISIONS} ControllerRevisions of {view.name}; delete some")
         return item
 
-    selector = f"{RELEASE}={view.name[:63]},{RUN}"
-    listed = await kube.list(_collection(view), selector, accept=METADATA_ONLY, keep=own, most=MOST_METADATA)
+    selector = f"{RELEASE}={view.name[:63]},{RUN_LABEL}"
+    listed = await kube.list(_collection_path(view), selector, accept=METADATA_ONLY, keep=own, most=MOST_METADATA)
     return [_kept(item["metadata"]) for item in listed]
 
 
 def _kept(metadata: Mapping[str, Any]) -> _Kept:
-    named = (metadata.get("annotations") or {}).get(COPIES, "")
-    return _Kept(metadata["name"], metadata["uid"], metadata["labels"][RUN], frozenset(named.split(",")) - {""})
+    named = (metadata.get("annotations") or {}).get(COPIES_ANNOTATION, "")
+    return _Kept(metadata["name"], metadata["uid"], metadata["labels"][RUN_LABEL], frozenset(named.split(",")) - {""})
 
 
-async def _deleted(kube: Kube, view: View, old: Collection[_Kept], needed: Collection[str]) -> AsyncIterator[Permanent]:
+async def _delete_revisions(
+    kube: Kube, view: View, old: Collection[_Kept], needed: Collection[str]
+) -> AsyncIterator[Permanent]:
     """Delete each revision after its copies: one that is interrupted is found again by its revision. Yields refusals."""
     for item in old:
         try:
@@ -172,42 +174,42 @@ async def _deleted(kube: Kube, view: View, old: Collection[_Kept], needed: Colle
                 raise Permanent(f"ControllerRevision {item.name} names more than {MOST_COPIES} copies; it stays")
             for copy in sorted(item.copies - set(needed)):
                 await _delete_copy(kube, view, copy)
-            await kube.delete(path("apps/v1", "controllerrevisions", view.namespace, item.name), uid=item.uid)
+            await kube.delete(api_path("apps/v1", "controllerrevisions", view.namespace, item.name), uid=item.uid)
         except Permanent as error:
             yield error
 
 
 async def _copies_in_content(kube: Kube, view: View, name: str) -> set[str]:
     try:
-        return copies_in(await _content(kube, view, name) or {})
+        return copies_in(await _read_content(kube, view, name) or {})
     except NotFound:
         return set()
 
 
 async def _delete_copy(kube: Kube, view: View, name: str) -> None:
     """A Secret of that name is deleted only if it is this Release's own."""
-    where = path("v1", "secrets", view.namespace, name)
+    where = api_path("v1", "secrets", view.namespace, name)
     try:
         found = await kube.get(where)
     except NotFound:
         return
-    if ours(view, found):
+    if is_ours(view, found):
         await kube.delete(where, uid=found["metadata"]["uid"])
 
 
-def _collection(view: View) -> str:
-    return path("apps/v1", "controllerrevisions", view.namespace)
+def _collection_path(view: View) -> str:
+    return api_path("apps/v1", "controllerrevisions", view.namespace)
 
 
-def _size(value: Any) -> int:
+def _json_bytes(value: Any) -> int:
     return len(as_json(value))
 
 
-def _kib(size: int) -> str:
+def _in_kib(size: int) -> str:
     return f"{-(-size // _KIB)} KiB"
 
 
-def _remedy(part: str) -> str:
+def _remedy_for(part: str) -> str:
     if part.startswith("configmap/"):
         return "split it, or leave it out of the target's config"
     return "make it smaller"

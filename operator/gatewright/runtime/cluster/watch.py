@@ -20,24 +20,24 @@ from typing import Any
 from urllib.parse import urlencode
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.cluster.kube import Kube, api_path
 from gatewright.runtime.cluster.outline import Unreadable
-from gatewright.runtime.cluster.wire import decode_event, lean
+from gatewright.runtime.cluster.wire import decode_event, drop_unused_fields
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
 
-SILENCE = 90.0
+SILENCE_TIMEOUT_S = 90.0
 """Seconds without a byte, bookmarks included, after which a stream is dead."""
-DEAD = 115.0
+DEAD_AFTER_S = 115.0
 """Seconds without anything happening after which a watch hangs, and the liveness probe is to fail."""
-LASTS = 300
+WATCH_TIMEOUT_S = 300
 """Seconds after which the API server ends a watch by itself."""
 BREATH = 128 * 1024
 """Bytes of events that are taken in before others have their turn: what comes together may have 2 MiB."""
-DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
+RETRY_DELAYS_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 log = logging.getLogger("gatewright.watch")
-Told = Callable[[str, str, dict[str, Any]], None]
+OnEvent = Callable[[str, str, dict[str, Any]], None]
 """Gets the API path of the object, `ADDED`, `MODIFIED` or `DELETED`, and the object."""
 
 
@@ -49,11 +49,18 @@ class Watch:
     """One kind in one namespace, or in all of them."""
 
     def __init__(
-        self, kube: Kube, api: str, plural: str, namespace: str, selector: str, told: Told, gap: Callable[[str], None]
+        self,
+        kube: Kube,
+        api: str,
+        plural: str,
+        namespace: str,
+        selector: str,
+        told: OnEvent,
+        gap: Callable[[str], None],
     ) -> None:
         self._kube = kube
         self._api, self._plural, self._selector = api, plural, selector
-        self.collection = path(api, plural, namespace)
+        self.collection = api_path(api, plural, namespace)
         self._told, self._gap = told, gap
         self._version = self._began = ""
         self.ready = asyncio.Event()
@@ -67,50 +74,52 @@ class Watch:
         while True:
             try:
                 if not self._version:
-                    self._version = self._began = await self._newest()
+                    self._version = self._began = await self._newest_version()
                     self._gap(f"/{self._plural}/")
                     self.ready.set()
-                async for event in self._stream():
+                async for event in self._stream_events():
                     failures = 0
-                    self._take(event)
+                    self._take_event(event)
             except (Expired, Permanent) as error:
                 log.info("the watch of %s has a gap; objects in use are read anew (%s)", self.collection, error)
                 self._version = ""
             except Retryable as error:
                 log.log(logging.WARNING if failures else logging.DEBUG, "the watch of %s: %s", self.collection, error)
-                if failures >= len(DELAYS):  # it may not know the version, as after a restore of etcd
+                if failures >= len(RETRY_DELAYS_S):  # it may not know the version, as after a restore of etcd
                     self._version = ""
             except Exception:
                 # a bug, or an answer that no API server gives: others are still to be told
-                metrics.errors.inc()
+                metrics.pass_errors.inc()
                 log.exception("the watch of %s begins anew", self.collection)
                 self._version = ""
             self._beat = time.monotonic()
-            await asyncio.sleep(DELAYS[min(failures, len(DELAYS) - 1)] * random.uniform(0.8, 1.2))  # noqa: S311
+            await asyncio.sleep(RETRY_DELAYS_S[min(failures, len(RETRY_DELAYS_S) - 1)] * random.uniform(0.8, 1.2))  # noqa: S311
             failures += 1
 
     def dead(self) -> str | None:
         """What is not watched any more, if this watch hangs; an API server that is away is tried again and again."""
-        return self.collection if time.monotonic() - self._beat > DEAD else None
+        return self.collection if time.monotonic() - self._beat > DEAD_AFTER_S else None
 
-    def skips(self, version: int) -> bool:
+    def has_skipped(self, version: int) -> bool:
         """Whether it has begun after a version: of what came before, it will never tell."""
         return self._began.isdecimal() and int(self._began) >= version
 
-    def _got_on(self) -> None:
+    def _record_progress(self) -> None:
         self._beat = time.monotonic()
 
-    async def _newest(self) -> str:
-        found = await self._kube.get(f"{self.collection}?{urlencode({'limit': '1', **self._query()})}")
+    async def _newest_version(self) -> str:
+        found = await self._kube.get(f"{self.collection}?{urlencode({'limit': '1', **self._selector_query()})}")
         return str(found["metadata"]["resourceVersion"])
 
-    async def _stream(self) -> AsyncIterator[dict[str, Any]]:
-        seconds = random.randint(LASTS, LASTS + 60)  # noqa: S311  (not all watches at once)
+    async def _stream_events(self) -> AsyncIterator[dict[str, Any]]:
+        seconds = random.randint(WATCH_TIMEOUT_S, WATCH_TIMEOUT_S + 60)  # noqa: S311  (not all watches at once)
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": self._version}
-        query |= {"timeoutSeconds": str(seconds), **self._query()}
+        query |= {"timeoutSeconds": str(seconds), **self._selector_query()}
         begun: list[bytes] = []
-        async for chunk in self._kube.stream(f"{self.collection}?{urlencode(query)}", SILENCE, self._got_on):
-            self._got_on()
+        async for chunk in self._kube.stream(
+            f"{self.collection}?{urlencode(query)}", SILENCE_TIMEOUT_S, self._record_progress
+        ):
+            self._record_progress()
             begun.append(chunk)
             if b"\n" not in chunk:  # one event may have more than a MiB
                 continue
@@ -128,7 +137,7 @@ class Watch:
                     except Unreadable as error:  # who relied on it finds by listing that it has changed
                         log.error("an event of the watch of %s is passed over: %s", self.collection, error)
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _take_event(self, event: dict[str, Any]) -> None:
         kind, found = event["type"], event["object"]
         if kind == "ERROR":
             if found.get("code") == 410:
@@ -137,24 +146,28 @@ class Watch:
         meta = found["metadata"]
         self._version = meta["resourceVersion"]
         if kind != "BOOKMARK":
-            lean(found)
-            where = path(self._api, self._plural, meta.get("namespace", ""), meta["name"])
+            drop_unused_fields(found)
+            where = api_path(self._api, self._plural, meta.get("namespace", ""), meta["name"])
             try:
                 self._told(where, kind, found)
             except Exception:
-                metrics.errors.inc()
+                metrics.pass_errors.inc()
                 log.exception(
                     "%s is passed over: what was told of it cannot be taken in",
                     where,
                     extra=about(meta.get("namespace", ""), meta["name"]),
                 )
 
-    def _query(self) -> dict[str, str]:
+    def _selector_query(self) -> dict[str, str]:
         return {"labelSelector": self._selector} if self._selector else {}
 
 
-def watches(
-    kube: Kube, namespaces: Iterable[str], kinds: Iterable[tuple[str, str, str]], told: Told, gap: Callable[[str], None]
+def make_watches(
+    kube: Kube,
+    namespaces: Iterable[str],
+    kinds: Iterable[tuple[str, str, str]],
+    told: OnEvent,
+    gap: Callable[[str], None],
 ) -> list[Watch]:
     """One watch for each kind (API, plural, label selector) and namespace; no namespace: one for all of them."""
     return [

@@ -21,16 +21,16 @@ from gatewright.core.report import size
 from gatewright.runtime.cluster import outline
 from gatewright.runtime.cluster.outline import Unreadable
 
-LEVELS = 300
+MAX_JSON_LEVELS = 300
 """Levels that are read at most, where there are more than a reader follows; no spec may have more than a few dozen."""
 MOST_MENDED = 256 * 1024
 """Bytes of a text that is mended."""
 MOST_TOKENS = 20_000
 """Texts and brackets that are looked at to mend one."""
-APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+LAST_APPLIED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 """Annotation: the whole object once more, as text."""
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]+|[\]}]+', re.DOTALL)
-_LONGEST_NUMBER = 18
+_MAX_NUMBER_LENGTH = 18
 
 
 def decode_event(text: bytes) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def decode_event(text: bytes) -> dict[str, Any]:
             return found
     with contextlib.suppress(Unreadable, ValueError):
         return outline.event(text)
-    found = decode(text)
+    found = decode_json(text)
     return found
 
 
@@ -59,19 +59,19 @@ def decode_page(text: bytes, alone: bool) -> dict[str, Any]:
     if alone:
         with contextlib.suppress(Unreadable, ValueError):
             return outline.page_of_one(text)
-    found = decode(text)
+    found = decode_json(text)
     return found
 
 
-def decode(text: bytes) -> Any:
+def decode_json(text: bytes) -> Any:
     """What a JSON text says, without what is nested more than LEVELS deep where that is too much. Raises Unreadable."""
     try:
         return orjson.loads(text)
     except ValueError:
-        return _mended(text)
+        return _decode_mended(text)
 
 
-def decode_one(text: bytes, whole: bool = False) -> Any:
+def decode_object(text: bytes, whole: bool = False) -> Any:
     """The same for an object alone; of a large one of ours only what is needed is read, unless all of it is asked for.
 
     One of another kind that is cut, but for who wrote its fields, is not what is there, and nothing may be made of it.
@@ -86,37 +86,40 @@ def decode_one(text: bytes, whole: bool = False) -> Any:
     try:
         return orjson.loads(text)
     except ValueError:
-        found = _mended(text)
+        found = _decode_mended(text)
     meta = found.get("metadata", {})
     known = {**found, "metadata": {name: value for name, value in meta.items() if name != "managedFields"}}
     if (
         not str(found.get("apiVersion", "")).startswith(f"{GROUP}/")
-        and size.measure_shape(known, levels=LEVELS)[1] > LEVELS
+        and size.measure_shape(known, levels=MAX_JSON_LEVELS)[1] > MAX_JSON_LEVELS
     ):
         raise Unreadable(
-            f"{found.get('kind')} {meta.get('name')} is nested more than {LEVELS} levels deep; make it flatter"
+            f"{found.get('kind')} {meta.get('name')} is nested more than {MAX_JSON_LEVELS} levels deep; make it flatter"
         )
     return found
 
 
-def _mended(text: bytes) -> Any:
+def _decode_mended(text: bytes) -> Any:
     if len(text) > MOST_MENDED:
         raise Unreadable(f"an answer of {len(text)} bytes is no plain JSON; at most {MOST_MENDED} are mended")
-    kept = cut(text)
+    kept = cut_below_levels(text)
     try:
         return orjson.loads(kept)
     except ValueError:
         pass
     try:
         found = json.loads(
-            kept.decode(errors="replace"), parse_int=_whole, parse_float=_finite, parse_constant=_nothing
+            kept.decode(errors="replace"),
+            parse_int=_parse_int,
+            parse_float=_parse_float,
+            parse_constant=_parse_constant,
         )
         return orjson.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"an answer of {len(text)} bytes cannot be read: {str(error)[:100]}") from None
 
 
-def cut(text: bytes) -> bytes:
+def cut_below_levels(text: bytes) -> bytes:
     """A JSON text with null for each list and map below LEVELS. Raises Unreadable where too much stands in it."""
     kept: list[bytes] = []
     depth, begin = 0, 0
@@ -125,38 +128,38 @@ def cut(text: bytes) -> bytes:
             raise Unreadable(f"an answer of {len(text)} bytes is nested too deeply, and too much stands in it")
         first, signs = text[found.start()], found.end() - found.start()
         if first in b"[{":
-            if depth <= LEVELS < depth + signs:
-                kept += (text[begin : found.start() + LEVELS - depth], b"null")
+            if depth <= MAX_JSON_LEVELS < depth + signs:
+                kept += (text[begin : found.start() + MAX_JSON_LEVELS - depth], b"null")
             depth += signs
         elif first in b"]}":
-            if depth > LEVELS >= depth - signs:
-                begin = found.start() + depth - LEVELS
+            if depth > MAX_JSON_LEVELS >= depth - signs:
+                begin = found.start() + depth - MAX_JSON_LEVELS
             depth -= signs
-    if depth <= LEVELS:
+    if depth <= MAX_JSON_LEVELS:
         kept.append(text[begin:])
     return b"".join(kept)
 
 
-def _whole(text: str) -> int | float | None:
-    return int(text) if len(text) <= _LONGEST_NUMBER else _finite(text)
+def _parse_int(text: str) -> int | float | None:
+    return int(text) if len(text) <= _MAX_NUMBER_LENGTH else _parse_float(text)
 
 
-def _finite(text: str) -> float | None:
+def _parse_float(text: str) -> float | None:
     found = float(text)
     return found if math.isfinite(found) else None
 
 
-def _nothing(_: str) -> None:
+def _parse_constant(_: str) -> None:
     """No number that JSON knows."""
 
 
-def lean(obj: dict[str, Any]) -> None:
+def drop_unused_fields(obj: dict[str, Any]) -> None:
     """Drop from an object that was read what nobody here asks about, and what may be a large part of it."""
     meta = obj["metadata"]
     meta.pop("managedFields", None)
     annotations = meta.get("annotations")
     if annotations:
-        annotations.pop(APPLIED, None)
+        annotations.pop(LAST_APPLIED_ANNOTATION, None)
 
 
 _ESCAPED = (

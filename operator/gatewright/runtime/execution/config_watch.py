@@ -12,9 +12,9 @@ import asyncio
 from collections.abc import Callable
 
 from gatewright.runtime.cluster.kube import Kube
-from gatewright.runtime.cluster.watch import Told, Watch
+from gatewright.runtime.cluster.watch import OnEvent, Watch
 
-LINGER = 30.0
+LINGER_S = 30.0
 """Seconds for which a namespace is watched after the last run there has let go."""
 
 Key = tuple[str, str]
@@ -23,7 +23,7 @@ Key = tuple[str, str]
 class ConfigWatches:
     """The namespaces whose ConfigMaps are watched, and for whom."""
 
-    def __init__(self, kube: Kube, told: Told, gap: Callable[[str], None], linger: float = LINGER) -> None:
+    def __init__(self, kube: Kube, told: OnEvent, gap: Callable[[str], None], linger: float = LINGER_S) -> None:
         self._kube, self._told, self._gap, self._linger = kube, told, gap, linger
         self._holders: dict[str, set[Key]] = {}
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
@@ -32,7 +32,7 @@ class ConfigWatches:
     def follow(self, key: Key, namespace: str, wanted: bool) -> None:
         """Whether the run of a Release has changed a ConfigMap in a namespace; may be said again at each pass."""
         if not wanted:
-            self._let_go(key, namespace)
+            self._drop_holder(key, namespace)
             return
         self._holders.setdefault(namespace, set()).add(key)
         ending = self._ends.pop(namespace, None)
@@ -61,14 +61,14 @@ class ConfigWatches:
             table.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _let_go(self, key: Key, namespace: str) -> None:
+    def _drop_holder(self, key: Key, namespace: str) -> None:
         holders = self._holders.get(namespace, set())
         holders.discard(key)
         if not holders and namespace in self._watches and namespace not in self._ends:
             self._holders.pop(namespace, None)
-            self._ends[namespace] = asyncio.get_running_loop().call_later(self._linger, self._end, namespace)
+            self._ends[namespace] = asyncio.get_running_loop().call_later(self._linger, self._end_watch, namespace)
 
-    def _end(self, namespace: str) -> None:
+    def _end_watch(self, namespace: str) -> None:
         del self._ends[namespace]
         _, task = self._watches.pop(namespace)
         task.cancel()

@@ -18,53 +18,53 @@ from typing import Any
 from gatewright.api import KEY
 from gatewright.core.model import LiveState, Operation, Progress, Standing, View, fingerprint
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime.cluster.children import meta, ours
-from gatewright.runtime.cluster.kube import path
+from gatewright.runtime.cluster.children import child_metadata, is_ours
+from gatewright.runtime.cluster.kube import api_path
 from gatewright.runtime.execution.contents import (
     Content,
-    Wanted,
-    content,
+    WantedContent,
     content_hash,
-    difference,
-    fields,
-    fold,
+    content_of,
+    describe_difference,
+    describe_managers,
+    fields_of,
+    fold_operations,
     is_whole,
     keys_set,
-    listed,
-    who,
+    list_names,
 )
 
 PLURALS = {"configmap": "configmaps", "secret": "secrets"}
-CAPTURE_OFF = (
+CAPTURE_OFF_MESSAGE = (
     "the operator may not write Secrets in namespace {}, so none can be captured; switch it on (component "
     "manifests/capture/cluster, or manifests/capture/namespaced beside the Role of that namespace; chart: captureSecrets), or "
     "leave the Secret out of the target's config"
 )
-KINDS = {"configmap": "ConfigMap", "secret": "Secret"}
+KIND_NAMES = {"configmap": "ConfigMap", "secret": "Secret"}
 
 Snapshot = Mapping[str, Any]
 
 
-class Changed(Conflict):
+class SnapshotOutdated(Conflict):
     """The content is not what its snapshot holds any more: the snapshot has to be taken anew."""
 
 
 def config_path(namespace: str, subject: str) -> str:
     """API path of a subject `configmap/NAME` or `secret/NAME`."""
     kind, _, name = subject.partition("/")
-    return path("v1", PLURALS[kind], namespace, name)
+    return api_path("v1", PLURALS[kind], namespace, name)
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # Look
 
 
-async def look_config(cluster: Cluster, view: View, subject: str) -> tuple[LiveState, dict[str, Any] | None]:
+async def inspect_config(cluster: Cluster, view: View, subject: str) -> tuple[LiveState, dict[str, Any] | None]:
     """A ConfigMap's snapshot; of a Secret only a hash, and the copy that has to be made beside it."""
     kind, _, name = subject.partition("/")
     if kind == "secret" and not await _may_capture(cluster, view.namespace):
-        return LiveState(None, problem=CAPTURE_OFF.format(view.namespace)), None
-    found = await _read(cluster, config_path(view.namespace, subject))
+        return LiveState(None, problem=CAPTURE_OFF_MESSAGE.format(view.namespace)), None
+    found = await _read_or_none(cluster, config_path(view.namespace, subject))
     if found is None:
         return LiveState(None, problem=f"there is no such {kind} in namespace {view.namespace}"), None
     kept = {"hash": content_hash(kind, found)} | ({"immutable": True} if found.get("immutable") else {})
@@ -75,7 +75,7 @@ async def look_config(cluster: Cluster, view: View, subject: str) -> tuple[LiveS
     body = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": meta(view, copied),
+        "metadata": child_metadata(view, copied),
         "type": "Opaque",
         "immutable": True,
         "data": data,
@@ -91,7 +91,7 @@ async def _may_capture(cluster: Cluster, namespace: str) -> bool:
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes},
     }
-    answer = await cluster.create(path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), body)
+    answer = await cluster.create(api_path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), body)
     return bool(answer["status"].get("allowed"))
 
 
@@ -106,18 +106,18 @@ async def set_config(
     taken of is changed. Raises Changed, Retryable, Permanent."""
     if not operation.subject.startswith("configmap/"):
         raise Permanent(f"{operation.subject}: keys are set in ConfigMaps alone")
-    return await _insisting(lambda: _set(cluster, namespace, operation, snapshot))
+    return await _retry_conflicts(lambda: _set_once(cluster, namespace, operation, snapshot))
 
 
-async def _set(cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None) -> Progress:
-    now = await _read(cluster, config_path(namespace, operation.subject))
+async def _set_once(cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None) -> Progress:
+    now = await _read_or_none(cluster, config_path(namespace, operation.subject))
     if now is None:
         raise NotFound(f"there is no {operation.subject} in namespace {namespace}; create it, then try again")
-    if snapshot is not None and not _marked(now, operation):
+    if snapshot is not None and not _has_key(now, operation):
         expected = snapshot.get("found") or _kept_hash(operation.subject, snapshot)
         if content_hash("configmap", now) != expected:
-            raise Changed(f"{operation.subject} has changed since its snapshot was taken")
-    await _write(cluster, namespace, operation, now, fold([operation], snapshot))
+            raise SnapshotOutdated(f"{operation.subject} has changed since its snapshot was taken")
+    await _write_config(cluster, namespace, operation, now, fold_operations([operation], snapshot))
     return Progress("Succeeded")
 
 
@@ -128,88 +128,88 @@ async def restore_config(cluster: Cluster, view: View, operation: Operation, sna
     """
     if snapshot is None:
         return Progress("Failed", f"there is no snapshot of {operation.subject}")
-    return await _insisting(lambda: _restore(cluster, view, operation, snapshot))
+    return await _retry_conflicts(lambda: _restore_once(cluster, view, operation, snapshot))
 
 
-async def _restore(cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot) -> Progress:
+async def _restore_once(cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot) -> Progress:
     subject, where = operation.subject, config_path(view.namespace, operation.subject)
-    now = await _read(cluster, where)
+    now = await _read_or_none(cluster, where)
     if now is None:
-        await _make_again(cluster, view, operation, snapshot)
+        await _recreate_config(cluster, view, operation, snapshot)
         return Progress("Succeeded", f"{subject} was gone; it was made again from its snapshot", notable=True)
-    if _stays(operation, snapshot, now):
-        return _left_alone(operation)
-    wanted = await _wanted(cluster, view, operation, snapshot, now)
-    changed = await _write(cluster, view.namespace, operation, now, wanted)
-    taken = _of_others(operation, changed, content(now))
-    returned = f"{subject}: {listed(taken)}, changed meanwhile, returned to the snapshot" if taken else ""
-    left = await _left(cluster, where, operation, snapshot, now)
+    if _is_left_alone(operation, snapshot, now):
+        return _progress_left_alone(operation)
+    wanted = await _wanted_content(cluster, view, operation, snapshot, now)
+    changed = await _write_config(cluster, view.namespace, operation, now, wanted)
+    taken = _keys_of_others(operation, changed, content_of(now))
+    returned = f"{subject}: {list_names(taken)}, changed meanwhile, returned to the snapshot" if taken else ""
+    left = await _describe_left_alone(cluster, where, operation, snapshot, now)
     words = "; ".join(part for part in (returned, left) if part)
     return Progress("Succeeded", words, notable=bool(words))
 
 
-async def _wanted(
+async def _wanted_content(
     cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]
-) -> Wanted:
+) -> WantedContent:
     if operation.subject.startswith("configmap/"):
-        return fold([operation], snapshot)
+        return fold_operations([operation], snapshot)
     if content_hash("secret", now) == snapshot["hash"]:
-        return Wanted(dict(content(now)), whole=True)
-    return Wanted(dict(content(await _copy(cluster, view, operation.subject, snapshot))), whole=True)
+        return WantedContent(dict(content_of(now)), whole=True)
+    return WantedContent(dict(content_of(await _read_copy(cluster, view, operation.subject, snapshot))), whole=True)
 
 
-async def _copy(cluster: Cluster, view: View, subject: str, snapshot: Snapshot) -> dict[str, Any]:
+async def _read_copy(cluster: Cluster, view: View, subject: str, snapshot: Snapshot) -> dict[str, Any]:
     """The copy that was kept of a Secret. Raises Permanent where it is not there, or not what was kept."""
-    kept = await _read(cluster, path("v1", "secrets", view.namespace, snapshot["copy"]))
+    kept = await _read_or_none(cluster, api_path("v1", "secrets", view.namespace, snapshot["copy"]))
     if kept is None:
         raise Permanent(
             f"the copy {snapshot['copy']} of {subject} is gone: somebody has deleted it; bring {subject} back by hand"
         )
-    if not ours(view, kept) or content_hash("secret", kept) != snapshot["hash"]:
+    if not is_ours(view, kept) or content_hash("secret", kept) != snapshot["hash"]:
         raise Permanent(
             f"the copy {snapshot['copy']} of {subject} is not what was kept; bring {subject} back by hand"
         )  # fmt: skip
     return kept
 
 
-async def _make_again(cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot) -> None:
+async def _recreate_config(cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot) -> None:
     """Labels and owners are not in the snapshot: whoever made it before adds them as before."""
     kind, _, name = operation.subject.partition("/")
-    holder = snapshot if kind == "configmap" else await _copy(cluster, view, operation.subject, snapshot)
+    holder = snapshot if kind == "configmap" else await _read_copy(cluster, view, operation.subject, snapshot)
     body: dict[str, Any] = {
         "apiVersion": "v1",
-        "kind": KINDS[kind],
+        "kind": KIND_NAMES[kind],
         "metadata": {"name": name, "namespace": view.namespace, "annotations": {KEY: operation.key}},
-        **fields(content(holder)),
+        **fields_of(content_of(holder)),
     }
     body |= {"type": snapshot.get("type", "Opaque")} if kind == "secret" else {}
     body |= {"immutable": True} if snapshot.get("immutable") else {}
-    await cluster.create(path("v1", PLURALS[kind], view.namespace), body)
+    await cluster.create(api_path("v1", PLURALS[kind], view.namespace), body)
 
 
-async def _write(
-    cluster: Cluster, namespace: str, operation: Operation, now: Mapping[str, Any], wanted: Wanted
+async def _write_config(
+    cluster: Cluster, namespace: str, operation: Operation, now: Mapping[str, Any], wanted: WantedContent
 ) -> list[str]:
     """Make it what is wanted, marked, if it is not yet; the keys that were changed. Raises Conflict, Retryable, Permanent."""
-    differing = wanted.differing(content(now))
+    differing = wanted.differing_keys(content_of(now))
     if differing and now.get("immutable"):
         again = "and it is made again from its snapshot" if operation.kind == "restore" else "and create it as mutable"
         raise Permanent(
-            f"{operation.subject} is immutable, and {listed(differing)} would have to change; delete it, {again}"
+            f"{operation.subject} is immutable, and {list_names(differing)} would have to change; delete it, {again}"
         )
-    if differing or not (_never_set(operation) or _marked(now, operation)):
+    if differing or not (_is_never_set(operation) or _has_key(now, operation)):
         mark = {"annotations": {KEY: operation.key}, "resourceVersion": now["metadata"]["resourceVersion"]}
-        body = {"metadata": mark, **wanted.change(content(now))}
+        body = {"metadata": mark, **wanted.change(content_of(now))}
         await cluster.patch(config_path(namespace, operation.subject), body, "merge")
     return differing
 
 
-async def _insisting(act: Callable[[], Awaitable[Progress]]) -> Progress:
+async def _retry_conflicts(act: Callable[[], Awaitable[Progress]]) -> Progress:
     """Others may write at the same time, and what is known of an object may be old: after a refusal it is read again."""
     for last in (False, False, True):
         try:
             return await act()
-        except Changed:
+        except SnapshotOutdated:
             raise
         except Conflict:
             if last:
@@ -224,20 +224,20 @@ async def _insisting(act: Callable[[], Awaitable[Progress]]) -> Progress:
 async def follow_config(cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None) -> Progress:
     """Whether a ConfigMap or Secret has what an operation wants, and carries its key. Raises Retryable, Permanent."""
     where = config_path(namespace, operation.subject)
-    now = await _read(cluster, where)
+    now = await _read_or_none(cluster, where)
     if now is None:
-        gone = f"{_gone(operation.subject)}; create it again"
+        gone = f"{_gone_message(operation.subject)}; create it again"
         return Progress("Absent") if operation.kind == "restore" else Progress("Failed", gone, missing=True)
     if operation.kind == "restore" and snapshot is None:
         return Progress("Failed", f"there is no snapshot of {operation.subject}")
-    if snapshot is not None and _stays(operation, snapshot, now):
-        return _left_alone(operation)
-    if not _marked(now, operation) and not (snapshot is not None and _only_captured(operation, snapshot, now)):
+    if snapshot is not None and _is_left_alone(operation, snapshot, now):
+        return _progress_left_alone(operation)
+    if not _has_key(now, operation) and not (snapshot is not None and _is_only_captured(operation, snapshot, now)):
         return Progress("Absent")
-    instead = await _difference(cluster, where, [operation], snapshot, now)
+    instead = await _describe_difference(cluster, where, [operation], snapshot, now)
     if instead:
         return Progress("Running", instead, stuck=True, overwritten=True)
-    left = await _left(cluster, where, operation, snapshot, now)
+    left = await _describe_left_alone(cluster, where, operation, snapshot, now)
     return Progress("Succeeded", left, notable=bool(left))
 
 
@@ -249,15 +249,15 @@ async def compare_config(
     if not operations:
         return Standing()
     last, where = operations[-1], config_path(view.namespace, operations[-1].subject)
-    now = await _read(cluster, where)
+    now = await _read_or_none(cluster, where)
     if now is None:
-        return Standing(difference=_gone(last.subject))
-    if snapshot is not None and _stays(last, snapshot, now):
-        return Standing(remark=_left_alone(last).message, stays=True)
-    return Standing(difference=await _difference(cluster, where, operations, snapshot, now))
+        return Standing(difference=_gone_message(last.subject))
+    if snapshot is not None and _is_left_alone(last, snapshot, now):
+        return Standing(remark=_progress_left_alone(last).message, stays=True)
+    return Standing(difference=await _describe_difference(cluster, where, operations, snapshot, now))
 
 
-async def _difference(
+async def _describe_difference(
     cluster: Cluster,
     where: str,
     operations: Sequence[Operation],
@@ -267,47 +267,47 @@ async def _difference(
     """What it holds instead. A difference is said of a fresh answer alone: what is known of it may be a moment old."""
     subject = operations[-1].subject
     if subject.startswith("configmap/"):
-        wanted = fold(operations, snapshot)
-        if not wanted.differing(content(now)):
+        wanted = fold_operations(operations, snapshot)
+        if not wanted.differing_keys(content_of(now)):
             return ""
-        fresh = await _managed(cluster, where)
-        return _gone(subject) if fresh is None else difference(subject, wanted, fresh)
+        fresh = await _read_managed_or_none(cluster, where)
+        return _gone_message(subject) if fresh is None else describe_difference(subject, wanted, fresh)
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {subject}")
     if content_hash("secret", now) == snapshot["hash"]:
         return ""
-    fresh = await _managed(cluster, where)
+    fresh = await _read_managed_or_none(cluster, where)
     if fresh is None:
-        return _gone(subject)
+        return _gone_message(subject)
     same = content_hash("secret", fresh) == snapshot["hash"]
-    return "" if same else f"{subject} does not hold what its snapshot does{who(fresh)}"
+    return "" if same else f"{subject} does not hold what its snapshot does{describe_managers(fresh)}"
 
 
-async def _left(
+async def _describe_left_alone(
     cluster: Cluster, where: str, operation: Operation, snapshot: Snapshot | None, now: Mapping[str, Any]
 ) -> str:
     """What others changed and a restore of single keys has left alone; empty: nothing."""
     if operation.kind != "restore" or snapshot is None or is_whole(operation):
         return ""
-    before, own = Wanted(dict(content(snapshot)), whole=True), keys_set(operation.changes)
-    left = [name for name in before.differing(content(now)) if name not in own]
+    before, own = WantedContent(dict(content_of(snapshot)), whole=True), keys_set(operation.changes)
+    left = [name for name in before.differing_keys(content_of(now)) if name not in own]
     if not left:
         return ""
     try:
-        author = who(await cluster.managed(where), left)
+        author = describe_managers(await cluster.managed(where), left)
     except (Retryable, Permanent):  # the restore is done; who it was is not worth a failure
         author = ""
     verb = "stays as it is" if len(left) == 1 else "stay as they are"
-    return f"{operation.subject}: {listed(left)} {verb}, changed since the snapshot{author}"
+    return f"{operation.subject}: {list_names(left)} {verb}, changed since the snapshot{author}"
 
 
-def _of_others(operation: Operation, changed: Sequence[str], have: Content) -> list[str]:
+def _keys_of_others(operation: Operation, changed: Sequence[str], have: Content) -> list[str]:
     """Those of the changed keys that did not hold what the run had set."""
-    own = fold([item for item in operation.changes if item.kind == "set"], None).keys
+    own = fold_operations([item for item in operation.changes if item.kind == "set"], None).keys
     return [name for name in changed if name not in own or have.get(name) != own[name]]
 
 
-def _stays(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
+def _is_left_alone(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
     """Whether a Secret was changed by somebody during the run: then it is left alone."""
     if operation.kind != "restore" or not operation.subject.startswith("secret/"):
         return False
@@ -316,27 +316,27 @@ def _stays(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> 
     return content_hash("secret", now) not in (snapshot.get("found") or snapshot["hash"], snapshot["hash"])
 
 
-def _only_captured(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
+def _is_only_captured(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
     """Whether it holds what it is to return to, and was never set: then nothing has to be written."""
     kind = operation.subject.partition("/")[0]
-    return _never_set(operation) and content_hash(kind, now) == _kept_hash(operation.subject, snapshot)
+    return _is_never_set(operation) and content_hash(kind, now) == _kept_hash(operation.subject, snapshot)
 
 
-def _never_set(operation: Operation) -> bool:
+def _is_never_set(operation: Operation) -> bool:
     """Whether it only returns: no write of the run that sets it can still arrive, so that no mark has to be later."""
     return operation.kind == "restore" and not operation.changes
 
 
-def _left_alone(operation: Operation) -> Progress:
+def _progress_left_alone(operation: Operation) -> Progress:
     words = f"{operation.subject} was changed during the run and stays as it is (restore: Always would return it)"
     return Progress("Succeeded", words, notable=True)
 
 
-def _gone(subject: str) -> str:
+def _gone_message(subject: str) -> str:
     return f"{subject} is gone: somebody has deleted it"
 
 
-def _marked(now: Mapping[str, Any], operation: Operation) -> bool:
+def _has_key(now: Mapping[str, Any], operation: Operation) -> bool:
     return bool((now["metadata"].get("annotations") or {}).get(KEY) == operation.key)
 
 
@@ -345,14 +345,14 @@ def _kept_hash(subject: str, snapshot: Snapshot) -> str:
     return str(snapshot.get("hash") or content_hash(subject.partition("/")[0], snapshot))
 
 
-async def _read(cluster: Cluster, where: str) -> dict[str, Any] | None:
+async def _read_or_none(cluster: Cluster, where: str) -> dict[str, Any] | None:
     try:
         return await cluster.get(where)
     except NotFound:
         return None
 
 
-async def _managed(cluster: Cluster, where: str) -> dict[str, Any] | None:
+async def _read_managed_or_none(cluster: Cluster, where: str) -> dict[str, Any] | None:
     try:
         return await cluster.managed(where)
     except NotFound:

@@ -16,19 +16,19 @@ from typing import Any
 from gatewright.core.model import Operation, fingerprint
 from gatewright.core.text.masking import MOST_TEXT_CHARS, join_lines, mask_secrets
 from gatewright.ports import Permanent
-from gatewright.providers.error_messages import quoted
+from gatewright.providers.error_messages import quote_value
 
-FIELDS = ("data", "binaryData")
-OURS = "gatewright"
+CONTENT_FIELDS = ("data", "binaryData")
+OWN_MANAGER = "gatewright"
 """Field manager of this operator: the API server takes it from the User-Agent."""
-SAID = 5
+MAX_NAMES_IN_MESSAGE = 5
 """So many keys, or people, are named in one sentence."""
 
 Content = dict[str, tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedContent:
     """What a ConfigMap or Secret is to hold."""
 
     keys: Mapping[str, tuple[str, str] | None]
@@ -38,7 +38,7 @@ class Wanted:
     told: frozenset[str] = frozenset()
     """Keys that the run has set, whose values may be said."""
 
-    def differing(self, have: Content) -> list[str]:
+    def differing_keys(self, have: Content) -> list[str]:
         """Keys that are not as they should be, in their order."""
         names = {*self.keys, *have} if self.whole else set(self.keys)
         return sorted(name for name in names if have.get(name) != self.keys.get(name))
@@ -46,7 +46,7 @@ class Wanted:
     def change(self, have: Content) -> dict[str, dict[str, str | None]]:
         """A merge patch of `data` and `binaryData` that makes what is there what is wanted."""
         found: dict[str, dict[str, str | None]] = {}
-        for name in self.differing(have):
+        for name in self.differing_keys(have):
             if name in have:
                 found.setdefault(have[name][0], {})[name] = None
             wanted = self.keys.get(name)
@@ -55,12 +55,12 @@ class Wanted:
         return found
 
 
-def content(holder: Mapping[str, Any]) -> Content:
+def content_of(holder: Mapping[str, Any]) -> Content:
     """What an object, or a snapshot of one, holds."""
-    return {name: (field, text) for field in FIELDS for name, text in (holder.get(field) or {}).items()}
+    return {name: (field, text) for field in CONTENT_FIELDS for name, text in (holder.get(field) or {}).items()}
 
 
-def fields(have: Content) -> dict[str, dict[str, str]]:
+def fields_of(have: Content) -> dict[str, dict[str, str]]:
     """The same as an object has it; a field without keys is left out."""
     found: dict[str, dict[str, str]] = {}
     for name, (field, text) in have.items():
@@ -72,10 +72,10 @@ def content_hash(kind: str, holder: Mapping[str, Any]) -> str:
     """128 bits over the content of a `configmap` or a `secret` (which has no binaryData)."""
     if kind == "secret":
         return fingerprint(holder.get("data") or {})
-    return fingerprint({field: holder.get(field) or {} for field in FIELDS})
+    return fingerprint({field: holder.get(field) or {} for field in CONTENT_FIELDS})
 
 
-def fold(operations: Sequence[Operation], snapshot: Mapping[str, Any] | None) -> Wanted:
+def fold_operations(operations: Sequence[Operation], snapshot: Mapping[str, Any] | None) -> WantedContent:
     """What operations on a ConfigMap want, taken together in their order. Raises Permanent."""
     keys: dict[str, tuple[str, str] | None] = {}
     whole = False
@@ -89,11 +89,11 @@ def fold(operations: Sequence[Operation], snapshot: Mapping[str, Any] | None) ->
             raise Permanent(f"{operation.subject}: nobody knows how to {operation.kind} a ConfigMap")
         if snapshot is None:
             raise Permanent(f"there is no snapshot of {operation.subject}")
-        before, ours = content(snapshot), keys_set(operation.changes)
+        before, ours = content_of(snapshot), keys_set(operation.changes)
         told |= ours
         whole = whole or is_whole(operation)
         keys = dict(before) if whole else keys | {name: before.get(name) for name in ours}
-    return Wanted(keys, whole, frozenset(told))
+    return WantedContent(keys, whole, frozenset(told))
 
 
 def is_whole(operation: Operation) -> bool:
@@ -110,75 +110,75 @@ def keys_set(operations: Iterable[Operation]) -> set[str]:
 # Words
 
 
-def difference(subject: str, wanted: Wanted, found: Mapping[str, Any]) -> str:
+def describe_difference(subject: str, wanted: WantedContent, found: Mapping[str, Any]) -> str:
     """What an object that was read with its managed fields has instead, who made it so, and when; empty: nothing."""
-    have = content(found)
-    differing = wanted.differing(have)
+    have = content_of(found)
+    differing = wanted.differing_keys(have)
     if not differing:
         return ""
     told = [name for name in differing if name in wanted.told]
-    parts = [_instead(name, have.get(name), wanted.keys.get(name)) for name in told[:SAID]]
-    parts += [f"{len(told) - SAID} more of its keys"] if len(told) > SAID else []
+    parts = [_describe_key(name, have.get(name), wanted.keys.get(name)) for name in told[:MAX_NAMES_IN_MESSAGE]]
+    parts += [f"{len(told) - MAX_NAMES_IN_MESSAGE} more of its keys"] if len(told) > MAX_NAMES_IN_MESSAGE else []
     others = [name for name in differing if name not in wanted.told]
-    parts += [f"{listed(others)} not as in its snapshot"] if others else []
-    return f"{subject}: {'; '.join(parts)}{who(found, differing)}"
+    parts += [f"{list_names(others)} not as in its snapshot"] if others else []
+    return f"{subject}: {'; '.join(parts)}{describe_managers(found, differing)}"
 
 
-def listed(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
     """Names of keys in a row, not too many."""
-    more = len(names) - SAID
-    return ", ".join(names[:SAID]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MAX_NAMES_IN_MESSAGE
+    return ", ".join(names[:MAX_NAMES_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")
 
 
-def who(found: Mapping[str, Any], keys: Iterable[str] | None = None) -> str:
+def describe_managers(found: Mapping[str, Any], keys: Iterable[str] | None = None) -> str:
     """Who has set keys (None: anything) last and when, in parentheses, by an object's managed fields.
 
     Nobody owns a key that was taken away: then whoever wrote last, if that was after us.
     """
     entries = found["metadata"].get("managedFields") or []
     wanted = None if keys is None else set(keys)
-    owned = ((entry, _owned(entry)) for entry in entries)
+    owned = ((entry, _owned_keys(entry)) for entry in entries)
     owners = [entry for entry, own in owned if own and (wanted is None or own & wanted)]
-    strangers = [entry for entry in owners if entry.get("manager") != OURS]
+    strangers = [entry for entry in owners if entry.get("manager") != OWN_MANAGER]
     if strangers or owners:
-        latest = sorted(strangers or owners, key=_time, reverse=True)[:SAID]
-        return f" (set by {', '.join(dict.fromkeys(_signed(entry) for entry in latest))})"
-    since = max((_time(entry) for entry in entries if entry.get("manager") == OURS), default="")
-    later = [entry for entry in entries if entry.get("manager") != OURS and _time(entry) >= since]
-    return f" (last written by {_signed(max(later, key=_time))})" if later else ""
+        latest = sorted(strangers or owners, key=_time_of, reverse=True)[:MAX_NAMES_IN_MESSAGE]
+        return f" (set by {', '.join(dict.fromkeys(_name_and_time(entry) for entry in latest))})"
+    since = max((_time_of(entry) for entry in entries if entry.get("manager") == OWN_MANAGER), default="")
+    later = [entry for entry in entries if entry.get("manager") != OWN_MANAGER and _time_of(entry) >= since]
+    return f" (last written by {_name_and_time(max(later, key=_time_of))})" if later else ""
 
 
-def _instead(name: str, have: tuple[str, str] | None, wanted: tuple[str, str] | None) -> str:
+def _describe_key(name: str, have: tuple[str, str] | None, wanted: tuple[str, str] | None) -> str:
     if wanted is None:
-        return f"{name} is {_shown(name, have)} and should not be there"
-    return f"{name} is {_shown(name, have)} instead of {_shown(name, wanted)}"
+        return f"{name} is {_show_value(name, have)} and should not be there"
+    return f"{name} is {_show_value(name, have)} instead of {_show_value(name, wanted)}"
 
 
-def _shown(name: str, item: tuple[str, str] | None) -> str:
+def _show_value(name: str, item: tuple[str, str] | None) -> str:
     if item is None:
         return "missing"
     field, text = item
     if field != "data":
         return "binary content"
     line = join_lines(text[:MOST_TEXT_CHARS].splitlines())  # what is shown of it is far shorter
-    return quoted(line) if mask_secrets(f"{name}={line}") == f"{name}={line}" else "***"
+    return quote_value(line) if mask_secrets(f"{name}={line}") == f"{name}={line}" else "***"
 
 
-def _owned(entry: Mapping[str, Any]) -> set[str]:
+def _owned_keys(entry: Mapping[str, Any]) -> set[str]:
     """The keys of content that a manager owns."""
     tree = entry.get("fieldsV1") or {}
     return {
         part.removeprefix("f:")
-        for field in FIELDS
+        for field in CONTENT_FIELDS
         for part in tree.get(f"f:{field}", {})
         if part.startswith("f:")
     }  # fmt: skip
 
 
-def _time(entry: Mapping[str, Any]) -> str:
+def _time_of(entry: Mapping[str, Any]) -> str:
     return str(entry.get("time") or "")
 
 
-def _signed(entry: Mapping[str, Any]) -> str:
+def _name_and_time(entry: Mapping[str, Any]) -> str:
     name = join_lines([str(entry.get("manager") or "")]) or "somebody"
-    return f"{name} at {_time(entry)}" if _time(entry) else name
+    return f"{name} at {_time_of(entry)}" if _time_of(entry) else name

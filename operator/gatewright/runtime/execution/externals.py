@@ -21,39 +21,39 @@ from typing import Any, TypeVar
 from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing, View
 from gatewright.ports import External, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import pace, permit
-from gatewright.providers.connections.secrets import hide, said
+from gatewright.providers.connections.secrets import hide_in_error, hide_secrets
 from gatewright.runtime.background import BackgroundTasks
-from gatewright.runtime.cluster.leader import Lost
-from gatewright.runtime.connections import Connections, Pins, unpinned
+from gatewright.runtime.cluster.leader import LeaseLost
+from gatewright.runtime.connections import Connections, Pins, no_pins
 from gatewright.runtime.execution.chosen import external_of
-from gatewright.runtime.settings import FASTEST
-from gatewright.runtime.shares import Shares
+from gatewright.runtime.settings import MIN_INTERVAL_S
+from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Known, TrackedRelease, refused_for
+from gatewright.runtime.tracked import OperationState, TrackedRelease, refusal_delay
 
-LONGEST_MESSAGE = 1000
+MAX_MESSAGE_LENGTH = 1000
 """Characters of what is said of an operation."""
-SETTLES = 30.0
+SETTLING_TIMEOUT_S = 30.0
 """Seconds for which a vendor's lists may not show yet what was just made."""
-FOLLOWED = ("Unknown", "Running", "Refused")
+FOLLOWED_STATES = ("Unknown", "Running", "Refused")
 """States of an operation that is looked at."""
-LEAVES = 60.0
+LEAVING_TIMEOUT_S = 60.0
 """Seconds for which a request that is not wanted any more may go on before the next one on its subject."""
-AT_ONCE = 32
+MAX_REQUESTS_PER_NAMESPACE = 32
 """Requests of one namespace at a time: those that lead back, and all others, are counted by themselves."""
-ASKED_WHY = 6
+TROUBLE_EVERY_LOOKS = 6
 """Every so many looks a vendor is asked what keeps an operation from ending."""
 
 log = logging.getLogger("gatewright.outside")
 Found = TypeVar("Found")
-Snapshot = Callable[[], Awaitable[Mapping[str, Any] | None]]
-Final = Callable[[Exception], bool]
+ReadSnapshot = Callable[[], Awaitable[Mapping[str, Any] | None]]
+IsFinal = Callable[[Exception], bool]
 """Whether a refusal is the last word."""
-System = Callable[[str, str | None], str | None]
+SystemOf = Callable[[str, str | None], str | None]
 
 
-def claim(subject: str, config: Any, system: System | None = None) -> set[str]:
+def claimed_lines(subject: str, config: Any, system: SystemOf | None = None) -> set[str]:
     """What a run owns outside the cluster, lines that no other run may have. Raises Permanent.
 
     A line for what the Connection leads to, so that it does not matter how two Releases write it; and one as it is
@@ -77,8 +77,8 @@ class Externals:
         links: Connections,
         fence: Callable[[], None],
         changed: Callable[[tuple[str, str]], None],
-        pins: Callable[[tuple[str, str]], Pins] = unpinned,
-        fastest: float = FASTEST,
+        pins: Callable[[tuple[str, str]], Pins] = no_pins,
+        fastest: float = MIN_INTERVAL_S,
     ) -> None:
         """`pins`: the Connections that the run of a Release has pinned. `fastest`: seconds between two looks at least."""
         self.fastest = fastest
@@ -87,17 +87,20 @@ class Externals:
         self._fence = fence
         self._changed = changed
         self._aside = BackgroundTasks()
-        self._back, self._others = Shares(AT_ONCE), Shares(AT_ONCE)
+        self._back, self._others = (
+            NamespaceLimits(MAX_REQUESTS_PER_NAMESPACE),
+            NamespaceLimits(MAX_REQUESTS_PER_NAMESPACE),
+        )
 
     async def compare(self, view: View, holding: Holding, snapshot: Mapping[str, Any] | None) -> Standing:
         """What is there now, beside what it is to be. Raises Retryable, Permanent."""
         provider, checked, _ = external_of(holding.subject, holding.config)
         operations = holding.operations
-        return await self._through(
+        return await self._call_provider(
             view, provider, checked, lambda link: provider.compare(checked, link, operations, snapshot)
         )
 
-    def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def run_beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Something that goes on beside the passes until it ends, or this process stops acting."""
         return self._aside.begin(work)
 
@@ -112,30 +115,32 @@ class Externals:
     async def look(self, view: View, subject: str, config: Any) -> LiveState:
         """The state of a subject now. Raises Retryable, Permanent."""
         provider, checked, _ = external_of(subject, config)
-        return await self._through(view, provider, checked, lambda link: provider.look(checked, link))
+        return await self._call_provider(view, provider, checked, lambda link: provider.look(checked, link))
 
-    def begin(self, entry: TrackedRelease, view: View, operation: Operation, snapshot: Snapshot, final: Final) -> None:
+    def begin(
+        self, entry: TrackedRelease, view: View, operation: Operation, snapshot: ReadSnapshot, final: IsFinal
+    ) -> None:
         """Start an operation beside the passes and follow it; what comes of it stands in the entry.
 
         Its intent must be what the API server holds. `final`: whether a refusal ends it; else it is tried again.
         """
-        known = _known(entry, operation)
+        known = _state_of(entry, operation)
         if known.begins:
             return
         if known.poller is not None:
             known.poller.cancel()
         known.begins, known.progress = True, Progress("Unknown", known.progress.message)
-        known.poller = self.aside(self._begun(entry, view, operation, known, snapshot, final))
+        known.poller = self.run_beside(self._begin_operation(entry, view, operation, known, snapshot, final))
 
-    def follow(self, entry: TrackedRelease, view: View, operation: Operation, snapshot: Snapshot) -> None:
+    def follow(self, entry: TrackedRelease, view: View, operation: Operation, snapshot: ReadSnapshot) -> None:
         """See to it that an operation is looked at for as long as it is under way; what is found stands in the entry."""
-        known = _known(entry, operation)
+        known = _state_of(entry, operation)
         if known.poller is not None and not known.poller.done():
             return
-        if known.progress.state in FOLLOWED:
-            known.poller = self.aside(self._poll(entry, view, operation, known, snapshot))
+        if known.progress.state in FOLLOWED_STATES:
+            known.poller = self.run_beside(self._poll_operation(entry, view, operation, known, snapshot))
 
-    def leave(self, entry: TrackedRelease, known: Known) -> None:
+    def leave_operation(self, entry: TrackedRelease, known: OperationState) -> None:
         """An operation is not wanted any more; what it was about to do over there is not done."""
         if known.poller is None or known.poller.done():
             return
@@ -144,14 +149,20 @@ class Externals:
         else:
             known.poller.cancel()
 
-    async def _begun(
-        self, entry: TrackedRelease, view: View, operation: Operation, known: Known, snapshot: Snapshot, final: Final
+    async def _begin_operation(
+        self,
+        entry: TrackedRelease,
+        view: View,
+        operation: Operation,
+        known: OperationState,
+        snapshot: ReadSnapshot,
+        final: IsFinal,
     ) -> None:
         try:
-            await _ended(entry.leaving, operation.subject)
+            await _wait_for_leaving(entry.leaving, operation.subject)
             kept = await snapshot() if operation.kind == "restore" else None
             provider, checked, _ = external_of(operation.subject, operation.config)
-            known.progress = await self._through(
+            known.progress = await self._call_provider(
                 view,
                 provider,
                 checked,
@@ -159,21 +170,23 @@ class Externals:
                 _Sending(entry, operation, known),
             )
             known.looked, known.looks, known.refusals = time.monotonic(), 0, 0
-        except (Lost, _Left):
+        except (LeaseLost, _NotWanted):
             return
         except Exception as error:
-            self._not_begun(view, operation, known, error, final(error))
+            self._record_not_begun(view, operation, known, error, final(error))
         finally:
             known.begins = False
         if entry.operations.get(operation.id) is known:
             self._changed(entry.key)
-            await self._poll(entry, view, operation, known, snapshot)
+            await self._poll_operation(entry, view, operation, known, snapshot)
 
-    def _not_begun(self, view: View, operation: Operation, known: Known, error: Exception, final: bool) -> None:
+    def _record_not_begun(
+        self, view: View, operation: Operation, known: OperationState, error: Exception, final: bool
+    ) -> None:
         """It was refused, or nobody knows: then it is looked at before it is tried again."""
         words = str(error)
         if not isinstance(error, Retryable | Permanent):
-            metrics.errors.inc()
+            metrics.pass_errors.inc()
             log.exception(
                 "%s/%s: %s cannot be begun",
                 view.namespace,
@@ -195,19 +208,19 @@ class Externals:
         if isinstance(error, Retryable):
             known.retry_at = max(known.retry_at, time.monotonic() + min(error.after, 60.0))
 
-    async def _poll(
-        self, entry: TrackedRelease, view: View, operation: Operation, known: Known, snapshot: Snapshot
+    async def _poll_operation(
+        self, entry: TrackedRelease, view: View, operation: Operation, known: OperationState, snapshot: ReadSnapshot
     ) -> None:
         began, wait = time.monotonic(), max(0.0, known.retry_at - time.monotonic())
         if known.progress.state == "Running":
-            wait = self._interval(operation)
-        while known.progress.state in FOLLOWED:
+            wait = self._poll_interval(operation)
+        while known.progress.state in FOLLOWED_STATES:
             try:
                 await asyncio.sleep(wait)
                 if entry.operations.get(operation.id) is not known:
                     return
-                found = await self._look(entry, view, operation, snapshot, known)
-            except (Lost, _Left):
+                found = await self._look_once(entry, view, operation, snapshot, known)
+            except (LeaseLost, _NotWanted):
                 return
             except Retryable as error:
                 log.info("%s/%s: %s", view.namespace, view.name, error, extra=about(view.namespace, view.name))
@@ -216,7 +229,7 @@ class Externals:
                 await asyncio.sleep(min(error.after, 60.0))
                 found = known.progress
             except Permanent as error:
-                found = self._last_word(operation, known, error)
+                found = self._judge_refusal(operation, known, error)
             except Exception:
                 log.exception(
                     "%s/%s: %s cannot be followed",
@@ -229,28 +242,32 @@ class Externals:
                 continue
             if entry.operations.get(operation.id) is not known:
                 return
-            wait = refused_for(known.refusals) if found.state == "Refused" else self._interval(operation)
-            if found.state == "Absent" and known.progress.state == "Running" and time.monotonic() - began < SETTLES:
+            wait = refusal_delay(known.refusals) if found.state == "Refused" else self._poll_interval(operation)
+            if (
+                found.state == "Absent"
+                and known.progress.state == "Running"
+                and time.monotonic() - began < SETTLING_TIMEOUT_S
+            ):
                 continue
-            found = known.still_said(found)
+            found = known.add_refusal(found)
             if found != known.progress:
                 known.progress = found
                 self._changed(entry.key)
 
-    def _last_word(self, operation: Operation, known: Known, error: Permanent) -> Progress:
+    def _judge_refusal(self, operation: Operation, known: OperationState, error: Permanent) -> Progress:
         """What is refused has failed; on the way back it is looked at again, for as long as its line has time."""
         if operation.kind != "restore":
             return Progress("Failed", str(error))
         known.refusals += 1
         return Progress("Refused", str(error))
 
-    async def _look(
-        self, entry: TrackedRelease, view: View, operation: Operation, snapshot: Snapshot, known: Known
+    async def _look_once(
+        self, entry: TrackedRelease, view: View, operation: Operation, snapshot: ReadSnapshot, known: OperationState
     ) -> Progress:
         """A look may also do the next thing, such as promoting what has been built."""
         provider, checked, _ = external_of(operation.subject, operation.config)
         kept = await snapshot() if operation.kind == "restore" else None
-        found = await self._through(
+        found = await self._call_provider(
             view,
             provider,
             checked,
@@ -258,8 +275,8 @@ class Externals:
             _Sending(entry, operation, known),
         )
         known.looks += 1
-        if found.state == "Failed" or (found.state == "Running" and known.looks % ASKED_WHY == 0):
-            words = await self._why(entry, view, operation, known)
+        if found.state == "Failed" or (found.state == "Running" and known.looks % TROUBLE_EVERY_LOOKS == 0):
+            words = await self._find_trouble(entry, view, operation, known)
             if words and words not in found.message:
                 text = f"{found.message}; {words}" if found.message else words
                 return replace(found, message=text, stuck=found.state == "Running")
@@ -267,10 +284,12 @@ class Externals:
             return known.progress
         return found
 
-    async def _why(self, entry: TrackedRelease, view: View, operation: Operation, known: Known) -> str | None:
+    async def _find_trouble(
+        self, entry: TrackedRelease, view: View, operation: Operation, known: OperationState
+    ) -> str | None:
         provider, checked, _ = external_of(operation.subject, operation.config)
         try:
-            return await self._through(
+            return await self._call_provider(
                 view,
                 provider,
                 checked,
@@ -280,7 +299,7 @@ class Externals:
         except (Retryable, Permanent):
             return None
 
-    async def _through(
+    async def _call_provider(
         self,
         view: View,
         provider: External,
@@ -300,42 +319,44 @@ class Externals:
                 await pace.PACE.ready(view.namespace)
             try:
                 with (
-                    permit.acting(self._fence),
+                    permit.require_within(self._fence),
                     pace.returning(back),
                     sending.under_way(self._fence) if sending is not None else nullcontext(),
                 ):
-                    found = _hidden(await ask(link), link)
-            except Lost:
+                    found = _without_secrets(await ask(link), link)
+            except LeaseLost:
                 raise
             except (Retryable, Permanent) as error:
-                problem = said(error, link)
+                problem = hide_in_error(error, link)
                 self._links.used(view.namespace, link.name, problem)
                 raise problem from None
         self._links.used(view.namespace, link.name, None)
         return found
 
-    def _interval(self, operation: Operation) -> float:
+    def _poll_interval(self, operation: Operation) -> float:
         return external_of(operation.subject, operation.config)[0].interval
 
 
-def _hidden(found: Found, link: OpenConnection) -> Found:
+def _without_secrets(found: Found, link: OpenConnection) -> Found:
     """What is found without any secret of its Connection, whichever provider found it."""
     kept: Any = found
     if isinstance(found, Progress):
-        kept = replace(found, message=hide(found.message, link, LONGEST_MESSAGE))
+        kept = replace(found, message=hide_secrets(found.message, link, MAX_MESSAGE_LENGTH))
     elif isinstance(found, LiveState):
-        problem = hide(found.problem, link, LONGEST_MESSAGE) if found.problem else found.problem
-        kept = replace(found, problem=problem, unready=hide(found.unready, link, LONGEST_MESSAGE))
+        problem = hide_secrets(found.problem, link, MAX_MESSAGE_LENGTH) if found.problem else found.problem
+        kept = replace(found, problem=problem, unready=hide_secrets(found.unready, link, MAX_MESSAGE_LENGTH))
     elif isinstance(found, Standing):
         words = {name: getattr(found, name) for name in ("difference", "unknown", "trouble", "remark")}
-        said_now: dict[str, Any] = {name: hide(text, link, LONGEST_MESSAGE) for name, text in words.items() if text}
+        said_now: dict[str, Any] = {
+            name: hide_secrets(text, link, MAX_MESSAGE_LENGTH) for name, text in words.items() if text
+        }
         kept = replace(found, **said_now)
     elif isinstance(found, str):
-        kept = hide(found, link, LONGEST_MESSAGE)
+        kept = hide_secrets(found, link, MAX_MESSAGE_LENGTH)
     return kept  # type: ignore[no-any-return]
 
 
-class _Left(Exception):
+class _NotWanted(Exception):
     """An operation is not wanted any more."""
 
 
@@ -345,13 +366,13 @@ class _Sending:
 
     entry: TrackedRelease
     operation: Operation
-    known: Known
+    known: OperationState
 
     @contextmanager
     def under_way(self, fence: Callable[[], None]) -> Iterator[None]:
         """While it is sent. Asked only now: much may have happened while it waited for its turn. Raises _Left, Lost."""
         if self.entry.operations.get(self.operation.id) is not self.known:
-            raise _Left
+            raise _NotWanted
         fence()
         self.known.asking = True
         try:
@@ -360,11 +381,11 @@ class _Sending:
             self.known.asking = False
 
 
-async def _ended(leaving: dict[str, list[asyncio.Task[None]]], subject: str) -> None:
+async def _wait_for_leaving(leaving: dict[str, list[asyncio.Task[None]]], subject: str) -> None:
     """Wait for requests that are not wanted any more; what does not end is broken off."""
     tasks = [task for task in leaving.get(subject, ()) if not task.done()]
     if tasks:
-        _, late = await asyncio.wait(tasks, timeout=LEAVES)
+        _, late = await asyncio.wait(tasks, timeout=LEAVING_TIMEOUT_S)
         for task in late:
             task.cancel()
         if late:
@@ -374,8 +395,8 @@ async def _ended(leaving: dict[str, list[asyncio.Task[None]]], subject: str) -> 
         leaving[subject] = rest
 
 
-def _known(entry: TrackedRelease, operation: Operation) -> Known:
-    known = entry.operations.setdefault(operation.id, Known(Progress("Unknown"), time.monotonic()))
+def _state_of(entry: TrackedRelease, operation: Operation) -> OperationState:
+    known = entry.operations.setdefault(operation.id, OperationState(Progress("Unknown"), time.monotonic()))
     known.subject = operation.subject
     known.back = operation.kind == "restore" or entry.phase == "RollingBack"
     return known

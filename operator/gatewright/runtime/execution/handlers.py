@@ -16,7 +16,7 @@ def config_of(operation: Operation) -> Any:
     return operation.config["target"] if operation.kind == "set" and "target" in operation.config else operation.config
 
 
-def paths(namespace: str, subject: str, config: Any) -> set[str]:
+def subject_paths(namespace: str, subject: str, config: Any) -> set[str]:
     """API paths whose changes tell how far an operation on a subject is. Raises Permanent."""
     kind = subject.partition("/")[0]
     if kind == "target":
@@ -30,7 +30,7 @@ def paths(namespace: str, subject: str, config: Any) -> set[str]:
 def paths_or_none(namespace: str, subject: str, config: Any) -> set[str]:
     """The same, and nothing where the configuration is wrong; whoever acts on it will say so."""
     try:
-        return paths(namespace, subject, config)
+        return subject_paths(namespace, subject, config)
     except Permanent:
         return set()
 
@@ -42,15 +42,19 @@ def held_paths(namespace: str, subject: str, config: Any) -> set[str]:
     return paths_or_none(namespace, subject, config)
 
 
-async def look(cluster: Cluster, view: View, subject: str, config: Any) -> tuple[LiveState, dict[str, Any] | None]:
+async def inspect_subject(
+    cluster: Cluster, view: View, subject: str, config: Any
+) -> tuple[LiveState, dict[str, Any] | None]:
     """A subject as it is now; for a Secret also the copy that has to be kept. Raises Retryable, Permanent."""
     if subject.startswith("target/"):
         target, checked = target_of(config)
         return await target.look(cluster, view.namespace, checked), None
-    return await configs.look_config(cluster, view, subject)
+    return await configs.inspect_config(cluster, view, subject)
 
 
-async def perform(cluster: Cluster, view: View, operation: Operation, snapshot: Mapping[str, Any] | None) -> Progress:
+async def perform_operation(
+    cluster: Cluster, view: View, operation: Operation, snapshot: Mapping[str, Any] | None
+) -> Progress:
     """Start an operation. Raises Retryable, Permanent."""
     kind = operation.subject.partition("/")[0]
     if kind == "target":
@@ -66,10 +70,10 @@ async def perform(cluster: Cluster, view: View, operation: Operation, snapshot: 
         return await configs.restore_config(cluster, view, operation, snapshot)
     if operation.kind == "ask":
         return Progress("Running", "a person is asked")
-    raise _unhandled(operation)
+    raise _error_of_unhandled(operation)
 
 
-async def follow(
+async def follow_operation(
     cluster: Cluster, view: View, operation: Operation, snapshot: Mapping[str, Any] | None = None
 ) -> Progress:
     """How far an operation is. Raises Retryable, Permanent."""
@@ -85,10 +89,12 @@ async def follow(
         return await configs.follow_config(cluster, view.namespace, operation, snapshot)
     if operation.kind == "ask":
         return Progress("Running", "a person is asked")
-    raise _unhandled(operation)
+    raise _error_of_unhandled(operation)
 
 
-async def compare(cluster: Cluster, view: View, holding: Holding, snapshot: Mapping[str, Any] | None) -> Standing:
+async def compare_holding(
+    cluster: Cluster, view: View, holding: Holding, snapshot: Mapping[str, Any] | None
+) -> Standing:
     """What something that was changed is now, beside what it is to be. Raises Retryable, Permanent."""
     kind = holding.subject.partition("/")[0]
     if kind == "target":
@@ -100,7 +106,7 @@ async def compare(cluster: Cluster, view: View, holding: Holding, snapshot: Mapp
     raise Permanent(f"nobody knows how to compare {holding.subject}")
 
 
-async def trouble(cluster: Cluster, view: View, operation: Operation) -> Trouble | None:
+async def find_trouble(cluster: Cluster, view: View, operation: Operation) -> Trouble | None:
     """What keeps an operation from ending, where that can be seen. Raises Retryable, Permanent."""
     if operation.kind == "job":
         return await jobs.job_trouble(cluster, view, operation)
@@ -110,6 +116,6 @@ async def trouble(cluster: Cluster, view: View, operation: Operation) -> Trouble
     return None
 
 
-def _unhandled(operation: Operation) -> Permanent:
+def _error_of_unhandled(operation: Operation) -> Permanent:
     """Unknown is an error: an operation that nobody carries out has not been carried out."""
     return Permanent(f"nobody knows how to {operation.kind} {operation.subject}")

@@ -23,37 +23,37 @@ from gatewright.providers.targets import pods
 from gatewright.runtime.execution import job_outputs, job_pods, job_reports
 from gatewright.runtime.execution.job_pods import Pod
 
-LINES, BYTES = 20, 16 * 1024
+LOG_LINES, LOG_BYTES = 20, 16 * 1024
 """What is read of a log: its last lines, and no more than so many bytes of them."""
-SAID = 400
+MAX_MESSAGE_LENGTH = 400
 """Characters of a reason that is given on purpose."""
-AGAIN = 4.0
+LISTEN_INTERVAL_S = 4.0
 """Seconds after which the log of the same Job may be read once more."""
-HEARD = 1024
+MAX_JOBS_REMEMBERED = 1024
 """Jobs whose last words are remembered; no namespace drives out those of another."""
 _LOST = "unable to retrieve container logs for "
 """What the kubelet answers, as if it were the log, where the container is gone."""
 _REASONS = ("failed", "error", "reason")
-SILENT = "its log is not shown (logs: Never)"
+SILENT_MESSAGE = "its log is not shown (logs: Never)"
 """Stands for all that a Job with `logs: Never` has said."""
-HELD = "last seen: "
+HELD_PREFIX = "last seen: "
 """Goes before what kept a Job's pods from getting on when somebody looked last."""
 
 
-class Memory:
+class LastWords:
     """What Jobs said last, by the UID of the Job; where there are too many, the fullest namespace loses its oldest."""
 
     def __init__(self) -> None:
-        self._heard: FairMemory[str, tuple[str, float]] = FairMemory(HEARD)
+        self._heard: FairMemory[str, tuple[str, float]] = FairMemory(MAX_JOBS_REMEMBERED)
 
     def keep(self, job: Mapping[str, Any], text: str) -> None:
         """Remember what was said, in place of what was said before; silence takes nothing away."""
-        uid = _uid(job)
+        uid = _uid_of(job)
         self._heard.put(job["metadata"]["namespace"], uid, (text or self.said(uid), time.monotonic()))
 
-    def heal(self, uid: str) -> None:
+    def forget_trouble(self, uid: str) -> None:
         """Nothing keeps the Job from getting on any more."""
-        if self.said(uid).startswith(HELD):
+        if self.said(uid).startswith(HELD_PREFIX):
             self._heard.pop(uid)
 
     def said(self, uid: str) -> str:
@@ -64,67 +64,67 @@ class Memory:
     def is_fresh(self, uid: str) -> bool:
         """Whether it was listened to only a moment ago."""
         known = self._heard.get(uid)
-        return known is not None and time.monotonic() - known[1] < AGAIN
+        return known is not None and time.monotonic() - known[1] < LISTEN_INTERVAL_S
 
 
-MEMORY = Memory()
+LAST_WORDS = LastWords()
 
 
-async def of_end(
+async def progress_of_end(
     cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod], state: Progress, quiet: bool = False
 ) -> Progress:
     """Outputs or the reason of failure, from the pods of a Job that has ended; `quiet`: no word of it but outputs."""
     if state.state == "Succeeded":
-        return _published(job, found, quiet)
-    pod = job_pods.failed(found)
-    details = await of_failed(cluster, pod) if pod is not None else ""
+        return _progress_of_published(job, found, quiet)
+    pod = job_pods.newest_failed_pod(found)
+    details = await describe_failed_pod(cluster, pod) if pod is not None else ""
     return Progress("Failed", f"{state.message}; {details}" if details else state.message)
 
 
-async def of_failed(cluster: Cluster, pod: Pod) -> str:
+async def describe_failed_pod(cluster: Cluster, pod: Pod) -> str:
     """How a pod that failed has ended, and what it said about that."""
-    text = job_pods.voice(pod).message
-    why = job_pods.exit_words(pod) or pods.trouble([pod])
-    said = given(text) or _last_words(text) or await log_end(cluster, pod)
+    text = job_pods.speaking_container(pod).message
+    why = job_pods.describe_exit(pod) or pods.describe_hindrance([pod])
+    said = given_reason(text) or _last_words(text) or await log_end(cluster, pod)
     return "; ".join(part for part in (why, said) if part)
 
 
-async def of_hung(cluster: Cluster, job: Mapping[str, Any], pod: Pod | None, quiet: bool = False) -> str:
+async def describe_hung_job(cluster: Cluster, job: Mapping[str, Any], pod: Pod | None, quiet: bool = False) -> str:
     """What a Job said last whose time was over; its pod may have left something behind, or is gone."""
-    text = job_pods.voice(pod).message if pod is not None else ""
-    heard = MEMORY.said(_uid(job))
-    if quiet and not heard.startswith(HELD):
-        return SILENT
-    said = given(text) or (heard if heard.startswith(HELD) else "") or _last_words(text)
+    text = job_pods.speaking_container(pod).message if pod is not None else ""
+    heard = LAST_WORDS.said(_uid_of(job))
+    if quiet and not heard.startswith(HELD_PREFIX):
+        return SILENT_MESSAGE
+    said = given_reason(text) or (heard if heard.startswith(HELD_PREFIX) else "") or _last_words(text)
     if pod is None or said:
         return said or heard
-    return await log_end(cluster, pod) or heard or job_pods.exit_words(pod)
+    return await log_end(cluster, pod) or heard or job_pods.describe_exit(pod)
 
 
-def given(text: str) -> str:
+def given_reason(text: str) -> str:
     """A reason that a container gives on purpose, in one masked line."""
     said = job_outputs.object_of(text) or {}
     parts = [masking.join_lines(str(said[name]).splitlines()) for name in _REASONS if said.get(name)]
-    return masking.mask_beginning(_text(": ".join(parts)), SAID)
+    return masking.mask_beginning(_storable_text(": ".join(parts)), MAX_MESSAGE_LENGTH)
 
 
-async def listen(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> str:
+async def read_newest_log(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> str:
     """What the newest pod that has not ended says now; what it said before where it cannot be asked."""
-    uid = _uid(job)
-    there = job_pods.newest_first(job_pods.active(found))
-    if there and not MEMORY.is_fresh(uid):
-        MEMORY.keep(job, await log_end(cluster, there[0]))
-    return MEMORY.said(uid)
+    uid = _uid_of(job)
+    there = job_pods.newest_first(job_pods.active_pods(found))
+    if there and not LAST_WORDS.is_fresh(uid):
+        LAST_WORDS.keep(job, await log_end(cluster, there[0]))
+    return LAST_WORDS.said(uid)
 
 
 async def log_end(cluster: Cluster, pod: Pod) -> str:
     """The masked end of a pod's log; nothing is ever held up by a log that cannot be read."""
     if job_pods.is_silenced(pod):
-        return SILENT
-    speaker = job_pods.voice(pod)
+        return SILENT_MESSAGE
+    speaker = job_pods.speaking_container(pod)
     try:
-        async with asyncio.timeout(job_reports.BRIEF):
-            text = await cluster.tail(f"{job_pods.log_path(pod, speaker.container)}&tailLines={LINES}", BYTES)
+        async with asyncio.timeout(job_reports.READ_TIMEOUT_S):
+            text = await cluster.tail(f"{job_pods.log_path(pod, speaker.container)}&tailLines={LOG_LINES}", LOG_BYTES)
     except (Retryable, Permanent, TimeoutError):
         return ""
     words = _last_words(text) if not text.startswith(_LOST) else ""
@@ -137,37 +137,39 @@ async def log_end(cluster: Cluster, pod: Pod) -> str:
     )
 
 
-def _published(job: Mapping[str, Any], found: Sequence[Pod], quiet: bool) -> Progress:
+def _progress_of_published(job: Mapping[str, Any], found: Sequence[Pod], quiet: bool) -> Progress:
     """The end of a Job that completed: what it published, or why that cannot be known."""
-    name, done = job["metadata"]["name"], job_pods.succeeded(found)
+    name, done = job["metadata"]["name"], job_pods.succeeded_pods(found)
     wanted = max(1, job.get("status", {}).get("succeeded") or 0)
     if len(done) < wanted:
         left = f"of its {wanted} pods that succeeded {len(done)} are left" if wanted > 1 else "its pod is gone"
         return Progress("Succeeded", unread=f"what job {name} published cannot be read: {left}")
-    text = next((said for pod in done if (said := job_pods.main(pod).message)), "")
-    what = job_outputs.read(text)
+    text = next((said for pod in done if (said := job_pods.main_container(pod).message)), "")
+    what = job_outputs.read_outputs(text)
     if what.unread:
         return Progress("Succeeded", unread=f"what job {name} published cannot be read: {what.unread}")
-    words = f"job {name}: {_quietly(what.refused) if quiet else what.refused}" if what.refused else ""
+    words = f"job {name}: {_quiet_refusal(what.refused) if quiet else what.refused}" if what.refused else ""
     return Progress("Succeeded", words, outputs=what.outputs, notable=bool(words))
 
 
-def _uid(job: Mapping[str, Any]) -> str:
+def _uid_of(job: Mapping[str, Any]) -> str:
     return str(job["metadata"].get("uid"))
 
 
-def _quietly(refused: str) -> str:
+def _quiet_refusal(refused: str) -> str:
     return "some outputs are left out, and which is not shown (logs: Never)" if refused else ""
 
 
 def _last_words(text: str) -> str:
     """The end of what a container left; several lines are its log, which the kubelet gives where there is no message."""
     lines = [line for line in text.splitlines() if line.strip()]
-    cut = len(text.encode(errors="replace")) > job_outputs.MESSAGE - 4  # the kubelet keeps the end of a longer message
-    end = masking.mask_ending(_text(masking.join_lines(lines)), cut)
+    cut = (
+        len(text.encode(errors="replace")) > job_outputs.MAX_TERMINATION_MESSAGE_BYTES - 4
+    )  # the kubelet keeps the end of a longer message
+    end = masking.mask_ending(_storable_text(masking.join_lines(lines)), cut)
     return f"{masking.LOG_END_MARK}{end}" if len(lines) > 1 and end else end
 
 
-def _text(line: str) -> str:
+def _storable_text(line: str) -> str:
     """Text that a status can hold: no control characters, no half of a surrogate pair."""
     return "".join(char if char.isprintable() else " " for char in line)

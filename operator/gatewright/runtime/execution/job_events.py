@@ -11,51 +11,51 @@ from typing import Any
 
 from gatewright.core.text import masking
 from gatewright.ports import Cluster, Permanent, Trouble
-from gatewright.runtime.cluster.kube import path
+from gatewright.runtime.cluster.kube import api_path
 from gatewright.runtime.execution import job_pods
 from gatewright.runtime.execution.job_pods import Pod
 
-LONGEST = 400
+MAX_MESSAGE_LENGTH = 400
 """Characters of an Event that are repeated."""
-USED = ("reason", "type", "series", "lastTimestamp", "eventTime")
+USED_FIELDS = ("reason", "type", "series", "lastTimestamp", "eventTime")
 """Fields of an Event that are kept, besides its message."""
-_TELLING = ("Pulling",)
+_PROGRESS_REASONS = ("Pulling",)
 """Reasons that tell what a pod waits for although nothing is wrong."""
-_ENDS = ("DeadlineExceeded", "BackoffLimitExceeded")
+_ENDING_REASONS = ("DeadlineExceeded", "BackoffLimitExceeded")
 """Reasons that only repeat the Job's own condition."""
 Event = Mapping[str, Any]
 
 
-async def hindrance(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> Trouble | None:
+async def find_hindrance(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> Trouble | None:
     """Why a Job has no pod that runs, as far as Events tell. Raises Retryable."""
-    running = job_pods.active(found)
+    running = job_pods.active_pods(found)
     if not running:
-        return await _no_pod(cluster, job, found)
-    waiting = next((pod for pod in running if _waits(pod)), None)
+        return await _explain_no_pod(cluster, job, found)
+    waiting = next((pod for pod in running if _is_waiting(pod)), None)
     if waiting is None:
         return None
     try:
-        last = _last(await _events(cluster, "Pod", waiting))
+        last = _last_event(await _list_events(cluster, "Pod", waiting))
     except Permanent:
         return None
-    if last is None or (last.get("type") != "Warning" and last.get("reason") not in _TELLING):
+    if last is None or (last.get("type") != "Warning" and last.get("reason") not in _PROGRESS_REASONS):
         return None
-    return Trouble(f"pod {waiting['metadata']['name']} has not started yet: {_words(last)}")
+    return Trouble(f"pod {waiting['metadata']['name']} has not started yet: {_message_of(last)}")
 
 
-async def refusal(cluster: Cluster, job: Mapping[str, Any]) -> Trouble | None:
+async def find_refusal(cluster: Cluster, job: Mapping[str, Any]) -> Trouble | None:
     """Why a Job gets no pod, if its newest Event says that. Raises Retryable, Permanent."""
-    events = await _events(cluster, "Job", job)
-    last = _last([event for event in events if event.get("reason") not in _ENDS])
+    events = await _list_events(cluster, "Job", job)
+    last = _last_event([event for event in events if event.get("reason") not in _ENDING_REASONS])
     if last is None or last.get("type") != "Warning":
         return None
-    return Trouble(f"job {job['metadata']['name']} gets no pod: {_words(last)}")
+    return Trouble(f"job {job['metadata']['name']} gets no pod: {_message_of(last)}")
 
 
-async def _no_pod(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> Trouble | None:
+async def _explain_no_pod(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> Trouble | None:
     name = job["metadata"]["name"]
     try:
-        refused = await refusal(cluster, job)
+        refused = await find_refusal(cluster, job)
     except Permanent as error:
         return Trouble(f"job {name} has no pod that runs, and why cannot be read: {error}")
     if refused is not None or found:
@@ -63,45 +63,45 @@ async def _no_pod(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]
     return Trouble(f"job {name} has no pod yet, and no Event says why")
 
 
-async def _events(cluster: Cluster, kind: str, found: Mapping[str, Any]) -> list[Event]:
+async def _list_events(cluster: Cluster, kind: str, found: Mapping[str, Any]) -> list[Event]:
     meta = found["metadata"]
     fields = f"involvedObject.kind={kind},involvedObject.name={meta['name']}"
 
     def about(event: dict[str, Any]) -> dict[str, Any] | None:
         if event.get("involvedObject", {}).get("uid") != meta.get("uid"):
             return None
-        kept = {name: event[name] for name in USED if name in event}
+        kept = {name: event[name] for name in USED_FIELDS if name in event}
         return kept | {"message": str(event.get("message") or "")[: masking.MOST_TEXT_CHARS]}
 
-    return list(await cluster.list(path("v1", "events", meta["namespace"]), fields=fields, keep=about))
+    return list(await cluster.list(api_path("v1", "events", meta["namespace"]), fields=fields, keep=about))
 
 
-def _last(events: Sequence[Event]) -> Event | None:
+def _last_event(events: Sequence[Event]) -> Event | None:
     """The newest Event; of those of the same second a warning, else the one that comes later in a pod's life."""
-    return max(events, key=lambda event: (_when(event)[:19], _rank(event)), default=None)
+    return max(events, key=lambda event: (_time_of(event)[:19], _rank_of(event)), default=None)
 
 
-def _rank(event: Event) -> int:
-    first = ("Scheduled", *_TELLING)
+def _rank_of(event: Event) -> int:
+    first = ("Scheduled", *_PROGRESS_REASONS)
     if event.get("type") == "Warning":
         return len(first) + 1
     return first.index(event["reason"]) if event.get("reason") in first else len(first)
 
 
-def _when(event: Event) -> str:
+def _time_of(event: Event) -> str:
     """When it happened last, RFC 3339 in UTC."""
     times = (event.get("series") or {}).get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime")
     return next((str(time) for time in times if time), "")
 
 
-def _words(event: Event) -> str:
+def _message_of(event: Event) -> str:
     text = masking.join_lines(
         str(event.get("message") or event.get("reason") or "")[: masking.MOST_TEXT_CHARS].splitlines()
     )
-    return masking.keep_beginning(masking.mask_credentials(text), LONGEST)
+    return masking.keep_beginning(masking.mask_credentials(text), MAX_MESSAGE_LENGTH)
 
 
-def _waits(pod: Pod) -> bool:
+def _is_waiting(pod: Pod) -> bool:
     """Whether a pod has a node, and no container of it has begun."""
     status = pod.get("status", {})
     kinds = ("initContainerStatuses", "containerStatuses")

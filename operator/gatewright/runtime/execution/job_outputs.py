@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-MESSAGE = 4096
+MAX_TERMINATION_MESSAGE_BYTES = 4096
 """Bytes of a termination message that the kubelet keeps at most."""
-KEYS = 32
+MAX_KEYS = 32
 """Outputs of one Job that are kept at most."""
-LONGEST = 1000
+MAX_VALUE_LENGTH = 1000
 """Characters of one output that are kept at most."""
-_NAMED = 5
+_MAX_NAMES_IN_MESSAGE = 5
 """Outputs that a message names at most."""
 
 
@@ -33,21 +33,23 @@ class Published:
     """Why nobody can tell what was published."""
 
 
-def read(text: str) -> Published:
+def read_outputs(text: str) -> Published:
     """What a termination message publishes; nothing where it is no JSON object and does not look like one."""
     said = object_of(text)
     if said is not None:
-        return bounded(said)
+        return bound_outputs(said)
     if not text.strip().startswith("{") and not text.strip().endswith("}"):
         return Published()
     size = len(text.encode(errors="replace"))
     looks = f"its termination message of {size} bytes looks like a JSON object and is none"
-    return Published(unread=f"{looks}; of one that is longer than {MESSAGE} bytes only the end is kept")
+    return Published(
+        unread=f"{looks}; of one that is longer than {MAX_TERMINATION_MESSAGE_BYTES} bytes only the end is kept"
+    )
 
 
 def object_of(text: str) -> dict[str, Any] | None:
     """The JSON object that a termination message is, if it is one."""
-    if len(text) > MESSAGE:
+    if len(text) > MAX_TERMINATION_MESSAGE_BYTES:
         return None
     try:
         said = json.loads(text)
@@ -56,23 +58,23 @@ def object_of(text: str) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
-def bounded(said: Mapping[str, Any]) -> Published:
+def bound_outputs(said: Mapping[str, Any]) -> Published:
     """The outputs that can be kept whole."""
     outputs: dict[str, str] = {}
     refused: list[str] = []
     for key, value in said.items():
-        text, problem = _value(key, value)
-        if not problem and len(outputs) == KEYS:
-            problem = f"only {KEYS} outputs of a Job are kept"
+        text, problem = _value_and_problem(key, value)
+        if not problem and len(outputs) == MAX_KEYS:
+            problem = f"only {MAX_KEYS} outputs of a Job are kept"
         if problem:
             refused.append(f"output {key[:40].encode(errors='replace').decode()!r} is left out: {problem}")
         else:
             outputs[key] = text
-    more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
-    return Published(outputs, "; ".join(refused[:_NAMED]) + more)
+    more = f"; and {len(refused) - _MAX_NAMES_IN_MESSAGE} more" if len(refused) > _MAX_NAMES_IN_MESSAGE else ""
+    return Published(outputs, "; ".join(refused[:_MAX_NAMES_IN_MESSAGE]) + more)
 
 
-def _value(key: str, value: Any) -> tuple[str, str]:
+def _value_and_problem(key: str, value: Any) -> tuple[str, str]:
     """A value as text, and what is wrong with it."""
     try:
         text = value if isinstance(value, str) else json.dumps(value)
@@ -81,6 +83,6 @@ def _value(key: str, value: Any) -> tuple[str, str]:
         return "", "it is not text (half of a surrogate pair)"
     except RecursionError:
         return "", "it is nested too deeply"
-    if len(text) > LONGEST:
-        return "", f"it has {len(text)} characters, and at most {LONGEST} are kept"
+    if len(text) > MAX_VALUE_LENGTH:
+        return "", f"it has {len(text)} characters, and at most {MAX_VALUE_LENGTH} are kept"
     return text, ""

@@ -16,26 +16,26 @@ from urllib.parse import urlencode
 from gatewright.api import KEY
 from gatewright.ports import Trouble
 from gatewright.providers.targets import pods
-from gatewright.runtime.cluster.children import controlled_by
-from gatewright.runtime.cluster.kube import path
-from gatewright.runtime.execution.job_outputs import MESSAGE
+from gatewright.runtime.cluster.children import is_controlled_by
+from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.execution.job_outputs import MAX_TERMINATION_MESSAGE_BYTES
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
-OVERDUE = timedelta(seconds=15)
+OVERDUE_AFTER = timedelta(seconds=15)
 """A node has so long, beyond the grace period, to say that a pod has ended."""
-_ABSENT_IMAGE = ("code = notfound", "manifest unknown", "repository does not exist")
+_ABSENT_IMAGE_WORDS = ("code = notfound", "manifest unknown", "repository does not exist")
 """What registries say of an image that is not there, whatever the runtime makes of it."""
-_PASSING = ("failed to sync", "timed out")
+_PASSING_WORDS = ("failed to sync", "timed out")
 """A configuration that the kubelet has not seen yet is not one that is missing."""
-METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "ownerReferences")
-SILENCED = "gatewright.dev/silenced"
+KEPT_METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "ownerReferences")
+SILENCED_ANNOTATION = "gatewright.dev/silenced"
 """Marks a pod, in memory alone, whose Job has `logs: Never`."""
 Pod = Mapping[str, Any]
 Status = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class SpeakingContainer:
     """The container of a pod that tells how the Job goes."""
 
     container: str
@@ -47,21 +47,21 @@ class Voice:
     @property
     def message(self) -> str:
         """Its termination message; the kubelet keeps the end of one that is too long."""
-        return str(self.ended.get("message") or "")[-MESSAGE:]
+        return str(self.ended.get("message") or "")[-MAX_TERMINATION_MESSAGE_BYTES:]
 
 
 def is_of(job: Mapping[str, Any], pod: Pod) -> bool:
     """Whether this very Job has made a pod: another one may have had its name, and anybody its label."""
     made = str(job["metadata"].get("creationTimestamp", ""))
-    controlled = controlled_by(job["metadata"].get("uid"), pod)
+    controlled = is_controlled_by(job["metadata"].get("uid"), pod)
     return controlled and str(pod["metadata"].get("creationTimestamp", made)) >= made
 
 
-def brief(pod: Pod) -> dict[str, Any]:
+def kept_part(pod: Pod) -> dict[str, Any]:
     """Of a pod what anybody asks about here: whoever writes its Job may put much into it."""
     meta, spec = pod["metadata"], pod.get("spec") or {}
     notes = meta.get("annotations") or {}
-    found = {name: meta[name] for name in METADATA if name in meta}
+    found = {name: meta[name] for name in KEPT_METADATA if name in meta}
     found["annotations"] = {name: notes[name] for name in (KEY, DEFAULT_CONTAINER) if name in notes}
     kept = {name: spec[name] for name in ("nodeName", "restartPolicy") if name in spec}
     for group in ("initContainers", "containers"):
@@ -72,17 +72,17 @@ def brief(pod: Pod) -> dict[str, Any]:
     return {"metadata": found, "spec": kept, "status": pod.get("status") or {}}
 
 
-def silenced(pod: Pod) -> Pod:
+def silence_pod(pod: Pod) -> Pod:
     """A pod without what its containers have said; its log is not to be read."""
     status = dict(pod.get("status") or {})
     for kind in ("initContainerStatuses", "containerStatuses"):
         status[kind] = [_without_words(item) for item in status.get(kind) or []]
-    return {**pod, "status": status, SILENCED: True}
+    return {**pod, "status": status, SILENCED_ANNOTATION: True}
 
 
 def is_silenced(pod: Pod) -> bool:
     """Whether nothing of what a pod says may be repeated."""
-    return SILENCED in pod
+    return SILENCED_ANNOTATION in pod
 
 
 def _without_words(container: Status) -> Status:
@@ -94,33 +94,33 @@ def _without_words(container: Status) -> Status:
     return found
 
 
-def main(pod: Pod) -> Voice:
+def main_container(pod: Pod) -> SpeakingContainer:
     """The main container."""
     containers = pod["spec"]["containers"]
     wanted = (pod["metadata"].get("annotations") or {}).get(DEFAULT_CONTAINER)
     name = str(wanted if any(item["name"] == wanted for item in containers) else containers[0]["name"])
-    return Voice(name, "", _ended(_statuses(pod, "containerStatuses").get(name, {})))
+    return SpeakingContainer(name, "", _ended_state(_statuses_by_name(pod, "containerStatuses").get(name, {})))
 
 
-def voice(pod: Pod) -> Voice:
+def speaking_container(pod: Pod) -> SpeakingContainer:
     """The main container; or the one that has kept it from running, or has failed where the main one has not."""
-    inits = _statuses(pod, "initContainerStatuses")
-    for name in _inits(pod, sidecars=False):
-        state, ended = inits.get(name, {}).get("state", {}), _ended(inits.get(name, {}))
+    inits = _statuses_by_name(pod, "initContainerStatuses")
+    for name in _init_containers(pod, sidecars=False):
+        state, ended = inits.get(name, {}).get("state", {}), _ended_state(inits.get(name, {}))
         if "running" in state or ended.get("exitCode"):
-            return Voice(name, f"init container {name}", ended)
-    first = main(pod)
+            return SpeakingContainer(name, f"init container {name}", ended)
+    first = main_container(pod)
     if first.ended and not first.ended.get("exitCode"):
-        for name, status in _statuses(pod, "containerStatuses").items():
-            if _ended(status).get("exitCode"):
-                return Voice(name, f"container {name}", _ended(status))
+        for name, status in _statuses_by_name(pod, "containerStatuses").items():
+            if _ended_state(status).get("exitCode"):
+                return SpeakingContainer(name, f"container {name}", _ended_state(status))
     return first
 
 
 def log_path(pod: Pod, container: str) -> str:
     """Path of a container's log."""
     meta = pod["metadata"]
-    return f"{path('v1', 'pods', meta['namespace'], meta['name'], 'log')}?{urlencode({'container': container})}"
+    return f"{api_path('v1', 'pods', meta['namespace'], meta['name'], 'log')}?{urlencode({'container': container})}"
 
 
 def newest_first(found: Sequence[Pod]) -> list[Pod]:
@@ -128,12 +128,12 @@ def newest_first(found: Sequence[Pod]) -> list[Pod]:
     return sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
 
 
-def succeeded(found: Sequence[Pod]) -> list[Pod]:
+def succeeded_pods(found: Sequence[Pod]) -> list[Pod]:
     """The pods that have succeeded, the newest first."""
     return [pod for pod in newest_first(found) if pod.get("status", {}).get("phase") == "Succeeded"]
 
 
-def active(found: Sequence[Pod]) -> list[Pod]:
+def active_pods(found: Sequence[Pod]) -> list[Pod]:
     """The pods of which nobody has said that they have ended."""
     return [pod for pod in found if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
 
@@ -143,17 +143,17 @@ def has_failed(pod: Pod) -> bool:
     return bool(pod.get("status", {}).get("phase") == "Failed")
 
 
-def failed(found: Sequence[Pod]) -> Pod | None:
+def newest_failed_pod(found: Sequence[Pod]) -> Pod | None:
     """The newest pod that failed."""
     return next((pod for pod in newest_first(found) if has_failed(pod)), None)
 
 
-def exit_words(pod: Pod) -> str:
+def describe_exit(pod: Pod) -> str:
     """How a pod that failed has ended: its exit code, OOMKilled, Evicted; empty where it does not say."""
     status, meta = pod.get("status", {}), pod["metadata"]
     if status.get("reason"):
         return f"pod {meta['name']}: {status['reason']}: {status.get('message', '')}"[:300].rstrip(": ")
-    speaker = voice(pod)
+    speaker = speaking_container(pod)
     code, reason = speaker.ended.get("exitCode"), speaker.ended.get("reason", "Error")
     words = f"exit code {code}" if reason == "Error" else f"{reason}, exit code {code}"
     words = f"{speaker.title}: {words}" if speaker.title else words
@@ -164,15 +164,15 @@ def exit_words(pod: Pod) -> str:
     return words if code else ""
 
 
-def ending(found: Sequence[Pod], now: datetime) -> Trouble | None:
+def find_ending_trouble(found: Sequence[Pod], now: datetime) -> Trouble | None:
     """Which pods have not ended yet, with node and time; stuck (not hopeless) where a node does not answer for its pod.
 
     None where all have ended.
     """
-    left = active(found)
+    left = active_pods(found)
     if not left:
         return None
-    late = [pod for pod in left if _overdue(pod, now)]
+    late = [pod for pod in left if _is_overdue(pod, now)]
     pod = (late or left)[0]
     meta, node = pod["metadata"], pod["spec"].get("nodeName")
     words = f"pod {meta['name']}{f' on node {node}' if node else ''}"
@@ -188,29 +188,33 @@ def ending(found: Sequence[Pod], now: datetime) -> Trouble | None:
 
 def is_late(found: Sequence[Pod], now: datetime) -> bool:
     """Whether a pod is long past its time, so that people must look."""
-    return any(_overdue(pod, now) for pod in active(found))
+    return any(_is_overdue(pod, now) for pod in active_pods(found))
 
 
-def hindrance(found: Sequence[Pod], now: datetime) -> Trouble | None:
+def find_hindrance(found: Sequence[Pod], now: datetime) -> Trouble | None:
     """What keeps the pods of a Job from starting or from ending; first what cannot heal by itself."""
-    there = [pod for pod in active(found) if not pod["metadata"].get("deletionTimestamp")]
-    hopeless = pods.trouble([_only_hopeless(pod) for pod in there])
+    there = [pod for pod in active_pods(found) if not pod["metadata"].get("deletionTimestamp")]
+    hopeless = pods.describe_hindrance([_only_hopeless(pod) for pod in there])
     if hopeless:
         return Trouble(hopeless, hopeless=True)
-    words = pods.trouble(there) or next((said for pod in there if (said := _beside(pod))), None)
+    words = pods.describe_hindrance(there) or next((said for pod in there if (said := _explain_sidecar(pod))), None)
     if words:
         return Trouble(words)
-    return ending(found, now) if is_late(found, now) else None
+    return find_ending_trouble(found, now) if is_late(found, now) else None
 
 
-def _beside(pod: Pod) -> str:
+def _explain_sidecar(pod: Pod) -> str:
     """The main container has ended, and another one keeps the pod from ending."""
-    first = main(pod)
+    first = main_container(pod)
     if not first.ended or pod["spec"].get("restartPolicy") not in (None, "Never"):
         return ""
-    running = [name for name, item in _statuses(pod, "containerStatuses").items() if "running" in item.get("state", {})]
-    sidecars = _statuses(pod, "initContainerStatuses")
-    waited = [name for name in _inits(pod, sidecars=True) if "running" in sidecars.get(name, {}).get("state", {})]
+    running = [
+        name for name, item in _statuses_by_name(pod, "containerStatuses").items() if "running" in item.get("state", {})
+    ]
+    sidecars = _statuses_by_name(pod, "initContainerStatuses")
+    waited = [
+        name for name in _init_containers(pod, sidecars=True) if "running" in sidecars.get(name, {}).get("state", {})
+    ]
     ended = f"container {first.container} has ended (exit code {first.ended.get('exitCode')})"
     if running:
         remedy = "let it end by itself, or make it an init container with restartPolicy Always"
@@ -231,28 +235,28 @@ def _is_hopeless(status: Status) -> bool:
     waiting = status.get("state", {}).get("waiting", {})
     reason, message = waiting.get("reason"), str(waiting.get("message", ""))[:1000].lower()
     if reason in ("ErrImagePull", "ImagePullBackOff"):
-        return any(words in message for words in _ABSENT_IMAGE)
+        return any(words in message for words in _ABSENT_IMAGE_WORDS)
     if reason == "CreateContainerConfigError":
-        return not any(words in message for words in _PASSING)
+        return not any(words in message for words in _PASSING_WORDS)
     return reason in ("InvalidImageName", "ErrImageNeverPull")
 
 
-def _overdue(pod: Pod, now: datetime) -> bool:
+def _is_overdue(pod: Pod, now: datetime) -> bool:
     until = pod["metadata"].get("deletionTimestamp")
-    return bool(until) and now > datetime.fromisoformat(str(until)).astimezone(UTC) + OVERDUE
+    return bool(until) and now > datetime.fromisoformat(str(until)).astimezone(UTC) + OVERDUE_AFTER
 
 
-def _inits(pod: Pod, sidecars: bool) -> Iterator[str]:
+def _init_containers(pod: Pod, sidecars: bool) -> Iterator[str]:
     for item in pod["spec"].get("initContainers", []):
         if (item.get("restartPolicy") == "Always") == sidecars:
             yield item["name"]
 
 
-def _statuses(pod: Pod, kind: str) -> dict[str, Status]:
+def _statuses_by_name(pod: Pod, kind: str) -> dict[str, Status]:
     return {item["name"]: item for item in pod.get("status", {}).get(kind) or []}
 
 
-def _ended(status: Status) -> Mapping[str, Any]:
+def _ended_state(status: Status) -> Mapping[str, Any]:
     """How a container ended; where it was started again, how it ended before."""
     for place in ("state", "lastState"):
         ended: Mapping[str, Any] = status.get(place, {}).get("terminated", {})

@@ -18,17 +18,17 @@ from gatewright.core.model import Progress
 from gatewright.core.text import masking
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.providers.registry import REPORTS
-from gatewright.providers.reports.finding import LONGEST, Finding, Format, Malformed, plain
+from gatewright.providers.reports.finding import MAX_TEXT_LENGTH, Finding, Format, MalformedReport, plain_line
 from gatewright.providers.targets import pods
 from gatewright.runtime.execution import job_outputs, job_pods
 from gatewright.runtime.execution.job_outputs import Published
 from gatewright.runtime.execution.job_pods import Pod
 
-LIMIT = 2**20
+MAX_REPORT_BYTES = 2**20
 """Bytes of a log that are read, its last ones."""
-MOST = 8
+MAX_PODS = 8
 """Pods of one Job whose reports are read."""
-BRIEF = 5.0
+READ_TIMEOUT_S = 5.0
 """Seconds that the report of a Job that failed anyway may take."""
 
 T = TypeVar("T")
@@ -36,50 +36,50 @@ _turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 """By namespace, for as long as somebody holds or awaits one."""
 
 
-class Missing(Exception):
+class ReportMissing(Exception):
     """There is no report that could be judged; the message says what is the matter with it."""
 
 
-async def completed(
+async def progress_of_completed(
     cluster: Cluster, report: JobReport, job: Mapping[str, Any], found: Sequence[Pod], quiet: bool = False
 ) -> Progress:
     """The end of a Job that completed; `quiet`: of its report the numbers alone are told. Raises Retryable."""
     format_ = REPORTS[report.format]
     try:
-        done = _succeeded(job, found)
-        finding = await _finding(cluster, report, done)
-    except Missing as error:
+        done = _require_succeeded(job, found)
+        finding = await _judge_reports(cluster, report, done)
+    except ReportMissing as error:
         return Progress("Failed", f"its {format_.title} {error}")
-    words = f"{format_.title}: {_words(finding, quiet)}"
+    words = f"{format_.title}: {_words_of(finding, quiet)}"
     if not finding.good:
         return Progress("Failed", f"{words}; the exit code was 0")
-    more = _given(format_, done, finding)
+    more = _published_beside(format_, done, finding)
     if more.refused:
         words = f"{words}; {'some outputs are left out' if quiet else more.refused}"
     outputs = {**finding.outputs, **more.outputs}
     return Progress("Succeeded", words, outputs=outputs, notable=bool(more.refused))
 
 
-async def failed(
+async def progress_of_failed(
     cluster: Cluster, report: JobReport, message: str, found: Sequence[Pod], quiet: bool = False
 ) -> Progress:
     """The end of a Job that failed: never held up by a log that cannot be read. `quiet` as for one that completed."""
     format_ = REPORTS[report.format]
-    pod = job_pods.failed([job_pods.silenced(one) for one in found] if quiet else found)
-    ended = "; ".join(part for part in (message, _why(format_, pod), *_said(pod)) if part)
+    pod = job_pods.newest_failed_pod([job_pods.silence_pod(one) for one in found] if quiet else found)
+    ended = "; ".join(part for part in (message, _explain_failure(format_, pod), *_given_reasons(pod)) if part)
     try:
-        async with asyncio.timeout(BRIEF):
-            finding = await _finding(cluster, report, _last(found))
-    except Missing as error:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            finding = await _judge_reports(cluster, report, _require_ended(found))
+    except ReportMissing as error:
         return Progress("Failed", f"{ended}; its {format_.title} {error}")
     except (Retryable, TimeoutError) as error:
         return Progress("Failed", f"{ended}; its {format_.title} could not be read: {str(error) or 'time-out'}")
     if finding.good:
-        return Progress("Failed", f"{ended}; its {format_.title} is good all the same: {_words(finding, quiet)}")
-    return Progress("Failed", f"{format_.title}: {_words(finding, quiet)}; {ended}")
+        return Progress("Failed", f"{ended}; its {format_.title} is good all the same: {_words_of(finding, quiet)}")
+    return Progress("Failed", f"{format_.title}: {_words_of(finding, quiet)}; {ended}")
 
 
-def _words(finding: Finding, quiet: bool) -> str:
+def _words_of(finding: Finding, quiet: bool) -> str:
     """What a report says; of one that is not to be repeated how many have passed and failed."""
     if not quiet:
         return masking.mask_secrets(finding.words)
@@ -87,28 +87,28 @@ def _words(finding: Finding, quiet: bool) -> str:
     return f"{', '.join(counts) or ('it is good' if finding.good else 'it is bad')} (logs: Never)"
 
 
-async def _finding(cluster: Cluster, report: JobReport, found: Sequence[Pod]) -> Finding:
+async def _judge_reports(cluster: Cluster, report: JobReport, found: Sequence[Pod]) -> Finding:
     """What the reports of all these pods say together. Raises Missing, Retryable."""
     format_ = REPORTS[report.format]
     documents: list[Any] = []
     for pod in found:
-        documents += await _documents(cluster, format_, report.from_, pod)
+        documents += await _read_documents(cluster, format_, report.from_, pod)
     try:
         namespace = str(found[0]["metadata"].get("namespace", ""))
-        return await _beside(namespace, lambda: format_.judge(documents, getattr(report, report.format)))
-    except Malformed as error:
-        raise Missing(f"is not understood: {error}") from None
+        return await _run_in_thread(namespace, lambda: format_.judge(documents, getattr(report, report.format)))
+    except MalformedReport as error:
+        raise ReportMissing(f"is not understood: {error}") from None
 
 
-async def _beside(namespace: str, work: Callable[[], T]) -> T:
+async def _run_in_thread(namespace: str, work: Callable[[], T]) -> T:
     """Do it in a thread, one at a time for each namespace: threads are few, and all of them share these."""
     turn = _turns.setdefault(namespace, asyncio.Semaphore(1))
     async with turn:
         return await asyncio.to_thread(work)
 
 
-async def _documents(cluster: Cluster, format_: Format, source: str | None, pod: Pod) -> list[Any]:
-    first = job_pods.main(pod)
+async def _read_documents(cluster: Cluster, format_: Format, source: str | None, pod: Pod) -> list[Any]:
+    first = job_pods.main_container(pod)
     # After a failure the kubelet may put the end of the log into the message, which is less than the log itself.
     both = ("TerminationMessage", "Log") if not first.ended.get("exitCode") else ("Log", "TerminationMessage")
     problems: list[str] = []
@@ -116,65 +116,72 @@ async def _documents(cluster: Cluster, format_: Format, source: str | None, pod:
         try:
             text = first.message
             if place == "Log":
-                text = await cluster.tail(job_pods.log_path(pod, first.container), LIMIT)
-            documents = await _beside(str(pod["metadata"].get("namespace", "")), partial(format_.documents, text))
-        except Malformed as error:
+                text = await cluster.tail(job_pods.log_path(pod, first.container), MAX_REPORT_BYTES)
+            documents = await _run_in_thread(
+                str(pod["metadata"].get("namespace", "")), partial(format_.documents, text)
+            )
+        except MalformedReport as error:
             problems.append(f"is not understood: {error}")
         except Permanent as error:
             problems.append(f"cannot be read: {error}")
         else:
             if documents:
                 return documents
-    raise Missing(problems[0] if problems else f"is missing: there is none in {_places(source, first.container)}")
+    raise ReportMissing(
+        problems[0] if problems else f"is missing: there is none in {_describe_places(source, first.container)}"
+    )
 
 
-def _places(source: str | None, container: str) -> str:
-    places = {"TerminationMessage": "the termination message", "Log": f"the last {LIMIT >> 20} MiB of the log"}
+def _describe_places(source: str | None, container: str) -> str:
+    places = {
+        "TerminationMessage": "the termination message",
+        "Log": f"the last {MAX_REPORT_BYTES >> 20} MiB of the log",
+    }
     return f"{places[source] if source else ' or '.join(places.values())} of container {container}"
 
 
-def _succeeded(job: Mapping[str, Any], found: Sequence[Pod]) -> list[Pod]:
+def _require_succeeded(job: Mapping[str, Any], found: Sequence[Pod]) -> list[Pod]:
     """The pods that made the Job complete; one alone would tell half of a test run that was split. Raises Missing."""
-    done = job_pods.succeeded(found)
+    done = job_pods.succeeded_pods(found)
     wanted = max(1, job.get("status", {}).get("succeeded") or 0)
     if len(done) < wanted:
-        raise Missing(f"is missing: of {wanted} pods that succeeded {len(done)} are left")
-    if len(done) > MOST:
-        raise Missing(f"is not read from more than {MOST} pods, and {len(done)} succeeded")
+        raise ReportMissing(f"is missing: of {wanted} pods that succeeded {len(done)} are left")
+    if len(done) > MAX_PODS:
+        raise ReportMissing(f"is not read from more than {MAX_PODS} pods, and {len(done)} succeeded")
     return sorted(done, key=lambda pod: str(pod["metadata"]["name"]))
 
 
-def _last(found: Sequence[Pod]) -> list[Pod]:
+def _require_ended(found: Sequence[Pod]) -> list[Pod]:
     """The newest pod whose main container has ended. Raises Missing."""
-    ended = [pod for pod in job_pods.newest_first(found) if job_pods.main(pod).ended]
+    ended = [pod for pod in job_pods.newest_first(found) if job_pods.main_container(pod).ended]
     if not ended:
-        raise Missing("is missing: no pod is left whose container has run to its end")
+        raise ReportMissing("is missing: no pod is left whose container has run to its end")
     return ended[:1]
 
 
-def _why(format_: Format, pod: Pod | None) -> str | None:
+def _explain_failure(format_: Format, pod: Pod | None) -> str | None:
     """How the pod that failed has ended, with what the exit code of its main container means to the program."""
     if pod is None:
         return None
-    words = job_pods.exit_words(pod) or pods.trouble([pod])
-    meant = format_.exits.get(int(job_pods.main(pod).ended.get("exitCode", 0)))
+    words = job_pods.describe_exit(pod) or pods.describe_hindrance([pod])
+    meant = format_.exits.get(int(job_pods.main_container(pod).ended.get("exitCode", 0)))
     return f"{words} ({meant})" if words and meant else words
 
 
-def _said(pod: Pod | None) -> list[str]:
+def _given_reasons(pod: Pod | None) -> list[str]:
     """A reason that the container gives on purpose."""
-    said = job_outputs.object_of(job_pods.voice(pod).message) if pod is not None else None
+    said = job_outputs.object_of(job_pods.speaking_container(pod).message) if pod is not None else None
     given = [said[key] for key in ("failed", "error", "reason") if isinstance(said.get(key), str)] if said else []
-    return [masking.mask_beginning(plain(text, len(text)), LONGEST) for text in given]
+    return [masking.mask_beginning(plain_line(text, len(text)), MAX_TEXT_LENGTH) for text in given]
 
 
-def _given(format_: Format, found: Sequence[Pod], finding: Finding) -> Published:
+def _published_beside(format_: Format, found: Sequence[Pod], finding: Finding) -> Published:
     """Outputs that the container publishes beside its report; the report's own numbers cannot be replaced."""
-    text = next((text for pod in job_pods.newest_first(found) if (text := job_pods.main(pod).message)), "")
+    text = next((text for pod in job_pods.newest_first(found) if (text := job_pods.main_container(pod).message)), "")
     said = job_outputs.object_of(text)
     try:
         if not said or format_.documents(json.dumps(said)):
             return Published()
-    except (Malformed, RecursionError):
+    except (MalformedReport, RecursionError):
         return Published()
-    return job_outputs.bounded({key: value for key, value in said.items() if key not in finding.outputs})
+    return job_outputs.bound_outputs({key: value for key, value in said.items() if key not in finding.outputs})

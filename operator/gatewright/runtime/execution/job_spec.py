@@ -11,12 +11,12 @@ from gatewright.api.base import seconds
 from gatewright.api.jobs import Job
 from gatewright.core.model import View
 from gatewright.ports import Cluster, NotFound, Permanent
-from gatewright.runtime.cluster.kube import path
+from gatewright.runtime.cluster.kube import api_path
 from gatewright.runtime.execution.job_pods import DEFAULT_CONTAINER
 
-KEPT = 7 * 24 * 3600
+JOB_TTL_S = 7 * 24 * 3600
 """Seconds for which a finished Job stays, for those who want to read its log."""
-HARDENED = {
+HARDENED_SECURITY_CONTEXT = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "runAsNonRoot": True,
@@ -28,45 +28,45 @@ async def job_spec(cluster: Cluster, view: View, job: Job, key: str) -> dict[str
     """What is created for a `job:`. Raises Retryable, Permanent."""
     if job.fromCronJob:
         try:
-            cron = await cluster.get(path("batch/v1", "cronjobs", view.namespace, job.fromCronJob))
+            cron = await cluster.get(api_path("batch/v1", "cronjobs", view.namespace, job.fromCronJob))
         except NotFound:
             raise Permanent(f'there is no CronJob "{job.fromCronJob}" in namespace {view.namespace}') from None
         spec: dict[str, Any] = copy.deepcopy(cron["spec"]["jobTemplate"]["spec"])
     else:
-        spec = {"template": copy.deepcopy(job.template) if job.template is not None else {"spec": _pod(job)}}
-    spec["template"] = _marked(spec.get("template") or {}, view, key)
+        spec = {"template": copy.deepcopy(job.template) if job.template is not None else {"spec": _pod_template(job)}}
+    spec["template"] = _mark_template(spec.get("template") or {}, view, key)
     spec["backoffLimit"] = job.retries
     spec["activeDeadlineSeconds"] = max(1, int(seconds(job.timeout)))
     spec["podReplacementPolicy"] = "Failed"
-    spec["ttlSecondsAfterFinished"] = KEPT  # counts, but the finalizer stands until the run has ended
+    spec["ttlSecondsAfterFinished"] = JOB_TTL_S  # counts, but the finalizer stands until the run has ended
     return spec
 
 
-def _marked(template: Mapping[str, Any], view: View, key: str) -> dict[str, Any]:
+def _mark_template(template: Mapping[str, Any], view: View, key: str) -> dict[str, Any]:
     """A pod template with our label and key; it also tells which container is the main one, whatever is injected later."""
-    meta, pod = _object(template, "metadata", "template"), _object(template, "spec", "template")
-    labels = _object(meta, "labels", "template.metadata") | {RELEASE: view.name[:63]}
+    meta, pod = _object_at(template, "metadata", "template"), _object_at(template, "spec", "template")
+    labels = _object_at(meta, "labels", "template.metadata") | {RELEASE: view.name[:63]}
     containers = pod.get("containers")
     first = containers[0] if isinstance(containers, list) and containers else None
     named = {DEFAULT_CONTAINER: str(first["name"])} if isinstance(first, Mapping) and first.get("name") else {}
-    annotations = named | _object(meta, "annotations", "template.metadata") | {KEY: key}
+    annotations = named | _object_at(meta, "annotations", "template.metadata") | {KEY: key}
     pod.setdefault("restartPolicy", "Never")
     return {**template, "metadata": {**meta, "labels": labels, "annotations": annotations}, "spec": pod}
 
 
-def _object(parent: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+def _object_at(parent: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     found = parent.get(name)
     if found is not None and not isinstance(found, Mapping):
         raise Permanent(f"job.{where}.{name} is not an object")
     return dict(found or {})
 
 
-def _pod(job: Job) -> dict[str, Any]:
+def _pod_template(job: Job) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": "job",
         "image": job.image,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": HARDENED,
+        "securityContext": HARDENED_SECURITY_CONTEXT,
     }
     for name in ("command", "args"):
         if getattr(job, name):

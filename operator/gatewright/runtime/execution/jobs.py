@@ -16,23 +16,23 @@ from gatewright.api.jobs import Job
 from gatewright.core.model import Operation, Progress, View
 from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable, Trouble
-from gatewright.runtime.cluster.children import meta, ours
-from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, path
+from gatewright.runtime.cluster.children import child_metadata, is_ours
+from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, api_path
 from gatewright.runtime.execution import job_endings, job_events, job_pods, job_reports
 from gatewright.runtime.execution.job_pods import Pod
 from gatewright.runtime.execution.job_spec import job_spec
 
-JOB = "batch.kubernetes.io/job-name"
+JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 """Label of the pods of a Job."""
-SKEW = timedelta(seconds=60)
+MAX_CLOCK_SKEW = timedelta(seconds=60)
 """How far the clocks of the operator and of the API server may be apart."""
-NEARLY_OVER = 35.0
+NEARLY_OVER_S = 35.0
 """Seconds before its time is over from which on a Job is listened to; a look at what does not end comes once in 30 s."""
 
 
 def job_path(namespace: str, subject: str) -> str:
     """API path of the Job of a subject `job/NAME`."""
-    return path("batch/v1", "jobs", namespace, subject.partition("/")[2])
+    return api_path("batch/v1", "jobs", namespace, subject.partition("/")[2])
 
 
 async def create_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
@@ -42,14 +42,14 @@ async def create_job(cluster: Cluster, view: View, operation: Operation) -> Prog
     body = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": meta(view, name, operation.key) | {"finalizers": [RESULT]},
+        "metadata": child_metadata(view, name, operation.key) | {"finalizers": [RESULT]},
         "spec": await job_spec(cluster, view, job, operation.key),
     }
     try:
-        made = await cluster.create(path("batch/v1", "jobs", view.namespace), body)
+        made = await cluster.create(api_path("batch/v1", "jobs", view.namespace), body)
     except Conflict:
         return await follow_job(cluster, view, operation)
-    stranger = _stranger(view, operation, made)
+    stranger = _explain_foreign_job(view, operation, made)
     return Progress("Failed", stranger) if stranger else Progress("Running")
 
 
@@ -59,26 +59,28 @@ async def release_jobs(cluster: Cluster, view: View) -> None:
     def held(job: dict[str, Any]) -> dict[str, Any] | None:
         meta = job["metadata"]
         names = {name: meta[name] for name in ("name", "namespace", "finalizers") if name in meta}
-        return {"metadata": names} if ours(view, job) and RESULT in meta.get("finalizers", []) else None
+        return {"metadata": names} if is_ours(view, job) and RESULT in meta.get("finalizers", []) else None
 
-    for found in await cluster.list(path("batch/v1", "jobs", view.namespace), f"{RELEASE}={view.name[:63]}", keep=held):
-        await _let_go(cluster, found)
+    for found in await cluster.list(
+        api_path("batch/v1", "jobs", view.namespace), f"{RELEASE}={view.name[:63]}", keep=held
+    ):
+        await _release_job(cluster, found)
 
 
 async def release_orphans(kube: Kube, namespace: str, uids: Container[str]) -> None:
     """Let go of Jobs whose Release is gone, however that came about. Raises Retryable, Permanent."""
-    async for found in kube.each(path("batch/v1", "jobs", namespace), RELEASE, accept=METADATA_ONLY):
+    async for found in kube.each(api_path("batch/v1", "jobs", namespace), RELEASE, accept=METADATA_ONLY):
         if not any(owner.get("uid") in uids for owner in found["metadata"].get("ownerReferences", [])):
-            await _let_go(kube, found)
+            await _release_job(kube, found)
 
 
-async def _let_go(cluster: Cluster, found: Mapping[str, Any]) -> None:
+async def _release_job(cluster: Cluster, found: Mapping[str, Any]) -> None:
     meta = found["metadata"]
     finalizers = meta.get("finalizers", [])
     if RESULT in finalizers:
         body = {"metadata": {"finalizers": [item for item in finalizers if item != RESULT]}}
         with contextlib.suppress(NotFound):
-            await cluster.patch(path("batch/v1", "jobs", meta["namespace"], meta["name"]), body, "merge")
+            await cluster.patch(api_path("batch/v1", "jobs", meta["namespace"], meta["name"]), body, "merge")
 
 
 async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
@@ -90,57 +92,69 @@ async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Prog
         found = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
         return Progress("Absent")
-    stranger = _stranger(view, operation, found)
+    stranger = _explain_foreign_job(view, operation, found)
     if stranger:
         return Progress("Failed", stranger)
     if not _is_over(found):
         return Progress("Running")
-    pods = await _pods(cluster, found)
-    if _condition(found, "Complete"):
-        return await _completed(cluster, operation, found, pods)
-    return await _failed(cluster, operation, found, pods)
+    pods = await _list_pods(cluster, found)
+    if _true_condition(found, "Complete"):
+        return await _progress_of_completed(cluster, operation, found, pods)
+    return await _progress_of_failed(cluster, operation, found, pods)
 
 
-async def _completed(cluster: Cluster, operation: Operation, job: Mapping[str, Any], pods: list[Pod]) -> Progress:
+async def _progress_of_completed(
+    cluster: Cluster, operation: Operation, job: Mapping[str, Any], pods: list[Pod]
+) -> Progress:
     now = datetime.now(UTC)
-    left = job_pods.ending(pods, now)
+    left = job_pods.find_ending_trouble(pods, now)
     if left is not None:
         name = job["metadata"]["name"]
         return Progress("Running", f"job {name} is complete, but {left.message}", stuck=job_pods.is_late(pods, now))
     report = operation.config.report if isinstance(operation.config, Job) else None
     if report is None:
-        return await job_endings.of_end(cluster, job, pods, Progress("Succeeded"), _is_quiet(operation))
+        return await job_endings.progress_of_end(cluster, job, pods, Progress("Succeeded"), _is_quiet(operation))
     try:
-        return await job_reports.completed(cluster, report, job, pods, _is_quiet(operation))
+        return await job_reports.progress_of_completed(cluster, report, job, pods, _is_quiet(operation))
     except Retryable as error:
         return Progress("Running", f"its report cannot be read yet: {error}", stuck=True)
 
 
-async def _failed(cluster: Cluster, operation: Operation, job: Mapping[str, Any], pods: list[Pod]) -> Progress:
-    why, hung, quiet = _why(operation, job), _is_hung(job), _is_quiet(operation)
-    found, pods = pods, [job_pods.silenced(pod) for pod in pods] if quiet else pods
-    left = job_pods.ending(pods, datetime.now(UTC))
+async def _progress_of_failed(
+    cluster: Cluster, operation: Operation, job: Mapping[str, Any], pods: list[Pod]
+) -> Progress:
+    why, hung, quiet = _explain_failure(operation, job), _is_hung(job), _is_quiet(operation)
+    found, pods = pods, [job_pods.silence_pod(pod) for pod in pods] if quiet else pods
+    left = job_pods.find_ending_trouble(pods, datetime.now(UTC))
     if left is not None:
-        broken = None if hung else job_pods.failed(pods)
+        broken = None if hung else job_pods.newest_failed_pod(pods)
         # The log of a pod goes with the pod: now is the time to read it.
-        said = await job_endings.of_failed(cluster, broken) if broken else await job_endings.listen(cluster, job, pods)
+        said = (
+            await job_endings.describe_failed_pod(cluster, broken)
+            if broken
+            else await job_endings.read_newest_log(cluster, job, pods)
+        )
         return Progress("Running", "; ".join(filter(None, (why, left.message, said))), stuck=True, hopeless=True)
     if hung:  # it is not told by a pod that failed before the one that hung
         found, pods = ([pod for pod in some if pod["metadata"].get("deletionTimestamp")] for some in (found, pods))
-    last = job_pods.failed(pods)
+    last = job_pods.newest_failed_pod(pods)
     if hung or last is None:
-        said = await job_endings.of_hung(cluster, job, last, quiet) or await _refused(cluster, job)
+        said = await job_endings.describe_hung_job(cluster, job, last, quiet) or await _explain_refusal(cluster, job)
         why = f"{why}; {said or 'no pod of it is left, and the end of its log is gone with it'}"
     report = operation.config.report if isinstance(operation.config, Job) else None
     if report is not None and not _is_deleted(job):
-        return await job_reports.failed(cluster, report, why, found, quiet)
-    return Progress("Failed", why) if hung else await job_endings.of_end(cluster, job, pods, Progress("Failed", why))
+        return await job_reports.progress_of_failed(cluster, report, why, found, quiet)
+    return (
+        Progress("Failed", why)
+        if hung
+        else await job_endings.progress_of_end(cluster, job, pods, Progress("Failed", why))
+    )
 
 
-async def _refused(cluster: Cluster, job: Mapping[str, Any]) -> str:
+async def _explain_refusal(cluster: Cluster, job: Mapping[str, Any]) -> str:
     """Why a Job got no pod, as far as Events still tell; a failure is never held up by them."""
     with contextlib.suppress(Retryable, Permanent):
-        refused = await job_events.refusal(cluster, job)
+        refused = await job_events.find_refusal(cluster, job)
         return refused.message if refused is not None else ""
     return ""
 
@@ -151,7 +165,7 @@ async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Tro
         found = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
         return None
-    if _stranger(view, operation, found):
+    if _explain_foreign_job(view, operation, found):
         return None
     if _is_over(found):
         progress = await follow_job(cluster, view, operation)
@@ -160,16 +174,16 @@ async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Tro
     if found["spec"].get("suspend"):
         resume = f'kubectl patch job {name} --namespace {view.namespace} --patch \'{{"spec":{{"suspend":false}}}}\''
         return Trouble(f"job {name} is suspended, so it has no pod; whoever suspended it lets it go on, or: {resume}")
-    pods = await _pods(cluster, found)
+    pods = await _list_pods(cluster, found)
     if _is_quiet(operation):
-        pods = [job_pods.silenced(pod) for pod in pods]
-    trouble = job_pods.hindrance(pods, datetime.now(UTC)) or await job_events.hindrance(cluster, found, pods)
+        pods = [job_pods.silence_pod(pod) for pod in pods]
+    trouble = job_pods.find_hindrance(pods, datetime.now(UTC)) or await job_events.find_hindrance(cluster, found, pods)
     if trouble is not None:
-        job_endings.MEMORY.keep(found, f"{job_endings.HELD}{trouble.message}")
+        job_endings.LAST_WORDS.keep(found, f"{job_endings.HELD_PREFIX}{trouble.message}")
         return trouble
-    job_endings.MEMORY.heal(uid)
+    job_endings.LAST_WORDS.forget_trouble(uid)
     if _is_nearly_over(found, datetime.now(UTC)):
-        await job_endings.listen(cluster, found, pods)
+        await job_endings.read_newest_log(cluster, found, pods)
     return None
 
 
@@ -181,11 +195,11 @@ async def stop_job(cluster: Cluster, view: View, operation: Operation) -> Progre
     """
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
-        if not ours(view, found) or _condition(found, "Complete", "Failed"):
-            return await _pods_gone(cluster, view, operation, found)
+        if not is_ours(view, found) or _true_condition(found, "Complete", "Failed"):
+            return await _follow_pods_gone(cluster, view, operation, found)
         if _is_deleted(found):
             # Nobody acts on a Job that is being deleted, and its pods end only when it is gone; its step has failed already.
-            await _let_go(cluster, found)
+            await _release_job(cluster, found)
             return Progress("Running", f"job {found['metadata']['name']} is being deleted")
         if not _is_ending(found):
             await cluster.patch(job_path(view.namespace, operation.subject), {"spec": {"suspend": True}}, "merge")
@@ -198,9 +212,14 @@ async def _take_name(cluster: Cluster, view: View, operation: Operation) -> Prog
     pod = {"restartPolicy": "Never", "containers": [{"name": "never-runs", "image": "none"}]}
     name = operation.subject.partition("/")[2]
     spec = {"suspend": True, "template": {"spec": pod}}
-    body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta(view, name, operation.key), "spec": spec}
+    body = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": child_metadata(view, name, operation.key),
+        "spec": spec,
+    }
     try:
-        await cluster.create(path("batch/v1", "jobs", view.namespace), body)
+        await cluster.create(api_path("batch/v1", "jobs", view.namespace), body)
     except Conflict:
         return Progress("Absent")  # it has arrived meanwhile: stop it after all
     except Permanent:
@@ -213,38 +232,40 @@ async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Pro
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
-        gone = await _pods_gone(cluster, view, operation, None)
+        gone = await _follow_pods_gone(cluster, view, operation, None)
         # its name has to be taken: a request to create it may still be on its way
         return Progress("Absent") if gone.state == "Succeeded" else gone
-    ended = not ours(view, found) or _condition(found, "Complete", "Failed") is not None
+    ended = not is_ours(view, found) or _true_condition(found, "Complete", "Failed") is not None
     if not ended and _is_deleted(found):
-        return _deleting(found)
+        return _progress_of_deleted(found)
     if not ended and not found["spec"].get("suspend") and not _is_ending(found):
         return Progress("Absent")
-    gone = await _pods_gone(cluster, view, operation, found)
+    gone = await _follow_pods_gone(cluster, view, operation, found)
     if gone.state == "Succeeded" and not ended and (_is_ending(found) or not _is_idle(found)):
         return Progress("Running", f"job {found['metadata']['name']} has no pod; its controller has not said so yet")
     return gone
 
 
-async def _pods_gone(cluster: Cluster, view: View, operation: Operation, job: Mapping[str, Any] | None) -> Progress:
+async def _follow_pods_gone(
+    cluster: Cluster, view: View, operation: Operation, job: Mapping[str, Any] | None
+) -> Progress:
     """Succeeded where no pod of an operation runs any more, whichever Job of its name has made it."""
     name = operation.subject.partition("/")[2]
-    others = job is not None and not ours(view, job)  # the name is another's now, and so are most pods of that name
+    others = job is not None and not is_ours(view, job)  # the name is another's now, and so are most pods of that name
 
     def runs(pod: dict[str, Any]) -> dict[str, Any] | None:
         foreign = others and (pod["metadata"].get("annotations") or {}).get(KEY) != operation.key
-        return None if foreign or not job_pods.active([pod]) else job_pods.brief(pod)
+        return None if foreign or not job_pods.active_pods([pod]) else job_pods.kept_part(pod)
 
-    left = await cluster.list(path("v1", "pods", view.namespace), f"{JOB}={name}", keep=runs)
+    left = await cluster.list(api_path("v1", "pods", view.namespace), f"{JOB_NAME_LABEL}={name}", keep=runs)
     now = datetime.now(UTC)
-    trouble = job_pods.ending(left, now)
+    trouble = job_pods.find_ending_trouble(left, now)
     if trouble is None:
         return Progress("Succeeded")
     return Progress("Running", f"job {name} is stopped, but {trouble.message}", stuck=job_pods.is_late(left, now))
 
 
-def _deleting(found: Mapping[str, Any]) -> Progress:
+def _progress_of_deleted(found: Mapping[str, Any]) -> Progress:
     """A Job that is being deleted: we let it go; nobody can go on before others have done so too."""
     name, finalizers = found["metadata"]["name"], found["metadata"].get("finalizers") or []
     if RESULT in finalizers:
@@ -258,36 +279,38 @@ def _is_idle(found: Mapping[str, Any]) -> bool:
     if found["metadata"].get("generation") == 1:  # it was made suspended
         return True
     status = found.get("status", {})
-    return not status.get("active") and not status.get("terminating") and _condition(found, "Suspended") is not None
+    return (
+        not status.get("active") and not status.get("terminating") and _true_condition(found, "Suspended") is not None
+    )
 
 
-async def _pods(cluster: Cluster, job: Mapping[str, Any]) -> list[Pod]:
+async def _list_pods(cluster: Cluster, job: Mapping[str, Any]) -> list[Pod]:
     meta = job["metadata"]
     return list(
         await cluster.list(
-            path("v1", "pods", meta["namespace"]),
-            f"{JOB}={meta['name']}",
-            keep=lambda pod: job_pods.brief(pod) if job_pods.is_of(job, pod) else None,
+            api_path("v1", "pods", meta["namespace"]),
+            f"{JOB_NAME_LABEL}={meta['name']}",
+            keep=lambda pod: job_pods.kept_part(pod) if job_pods.is_of(job, pod) else None,
         )
     )
 
 
-def _stranger(view: View, operation: Operation, found: Mapping[str, Any]) -> str:
+def _explain_foreign_job(view: View, operation: Operation, found: Mapping[str, Any]) -> str:
     """Why a Job of the wanted name is not that of the operation; empty where it is."""
     name = found["metadata"]["name"]
-    if not ours(view, found):
+    if not is_ours(view, found):
         return f"a Job {name} of another owner is in the way; delete or rename it"
     if (found["metadata"].get("annotations") or {}).get(KEY) != operation.key:
         return f"the Job {name} belongs to another operation; delete it"
     made = found["metadata"].get("creationTimestamp")
-    if made and operation.since and parse_time(made) < parse_time(operation.since) - SKEW:
+    if made and operation.since and parse_time(made) < parse_time(operation.since) - MAX_CLOCK_SKEW:
         return f"the Job {name} is older than the step that would run it: somebody else has made it; delete it"
     return ""
 
 
-def _why(operation: Operation, found: Mapping[str, Any]) -> str:
+def _explain_failure(operation: Operation, found: Mapping[str, Any]) -> str:
     """Why a Job has failed, or will."""
-    name, condition = found["metadata"]["name"], _condition(found, "Failed", "FailureTarget")
+    name, condition = found["metadata"]["name"], _true_condition(found, "Failed", "FailureTarget")
     if condition is None:
         return f"the Job {name} was deleted before its result was read"
     reason = condition.get("reason", "Failed")
@@ -300,7 +323,7 @@ def _why(operation: Operation, found: Mapping[str, Any]) -> str:
     return f"job {name} did not end within {limit} ({reason}); {remedy}"
 
 
-def _condition(found: Mapping[str, Any], *kinds: str) -> dict[str, Any] | None:
+def _true_condition(found: Mapping[str, Any], *kinds: str) -> dict[str, Any] | None:
     """The first condition of these kinds that is true."""
     conditions = found.get("status", {}).get("conditions") or []
     return next(
@@ -315,17 +338,17 @@ def _is_quiet(operation: Operation) -> bool:
 
 def _is_over(found: Mapping[str, Any]) -> bool:
     """Whether it is decided how a Job ends, though its pods may still run."""
-    return _condition(found, "Complete", "Failed", "FailureTarget") is not None or _is_deleted(found)
+    return _true_condition(found, "Complete", "Failed", "FailureTarget") is not None or _is_deleted(found)
 
 
 def _is_ending(found: Mapping[str, Any]) -> bool:
     """Whether Kubernetes is about to end a Job by itself, and makes no more pods for it."""
-    return _condition(found, "FailureTarget", "SuccessCriteriaMet") is not None
+    return _true_condition(found, "FailureTarget", "SuccessCriteriaMet") is not None
 
 
 def _is_hung(found: Mapping[str, Any]) -> bool:
     """Whether a Job's time ran out."""
-    condition = _condition(found, "Failed", "FailureTarget")
+    condition = _true_condition(found, "Failed", "FailureTarget")
     return condition is not None and condition.get("reason") == "DeadlineExceeded"
 
 
@@ -337,4 +360,4 @@ def _is_nearly_over(found: Mapping[str, Any], now: datetime) -> bool:
     since, limit = found.get("status", {}).get("startTime"), found["spec"].get("activeDeadlineSeconds")
     if not since or not limit:
         return False
-    return now > datetime.fromisoformat(since) + timedelta(seconds=limit - NEARLY_OVER)
+    return now > datetime.fromisoformat(since) + timedelta(seconds=limit - NEARLY_OVER_S)

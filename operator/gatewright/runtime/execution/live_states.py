@@ -15,25 +15,25 @@ from typing import Any
 
 from gatewright.core.model import LiveState, Needs, View, fingerprint
 from gatewright.ports import Cluster, Permanent, Retryable
-from gatewright.runtime.cluster.leader import Lost
+from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.cluster.wire import as_json
 from gatewright.runtime.execution import handlers
 from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Glance, TrackedRelease, refused_for
+from gatewright.runtime.tracked import Inspection, TrackedRelease, refusal_delay
 
-FRESH = 20.0
+FRESH_FOR_S = 20.0
 """Seconds for which a look that no pass has used yet is as good as a new one."""
-SLOW = 2.0
+SLOW_AFTER_S = 2.0
 """Seconds after which it is said that a look takes its time."""
-RESAY = 60.0
+REPEAT_LOG_S = 60.0
 """Seconds before other words for why a look fails are told: an error that alternates is no write a try."""
 
-MOST_KEPT = 4 * 1024 * 1024
+MAX_CAPTURED_BYTES = 4 * 1024 * 1024
 """Bytes of captured configuration after which nothing more is read: less than that fits into a run's record."""
-TOO_MUCH = (
-    f"what is captured comes to more than {MOST_KEPT >> 20} MiB, and a run can keep 1 MiB; capture fewer or smaller "
+TOO_MUCH_MESSAGE = (
+    f"what is captured comes to more than {MAX_CAPTURED_BYTES >> 20} MiB, and a run can keep 1 MiB; capture fewer or smaller "
     "ConfigMaps and Secrets (config: of the targets)"
 )
 
@@ -41,7 +41,7 @@ log = logging.getLogger("gatewright.sights")
 
 
 @dataclass(slots=True)
-class Seen:
+class LiveStates:
     """What was looked at. Where something outside the cluster is not there yet, nothing is: half a look is none."""
 
     live_states: dict[str, LiveState] = field(default_factory=dict)
@@ -53,25 +53,27 @@ class Seen:
     """Seconds until there is something to say of a look that is under way."""
 
 
-async def look(cluster: Cluster, outside: Externals, entry: TrackedRelease, view: View, needs: Needs) -> Seen:
+async def inspect_subjects(
+    cluster: Cluster, outside: Externals, entry: TrackedRelease, view: View, needs: Needs
+) -> LiveStates:
     """All subjects that the core wants to see. Raises Retryable where the API server does not answer."""
     beside = {name: config for name, config in needs.live_states.items() if is_external(name, config)}
-    _drop(entry, beside)
-    glances = {name: _glance(outside, entry, view, name, config) for name, config in beside.items()}
+    _drop_unwanted(entry, beside)
+    glances = {name: _inspect_external(outside, entry, view, name, config) for name, config in beside.items()}
     pending = {name: glance for name, glance in glances.items() if glance.sight is None}
     if pending:
-        return _pending(pending)
-    found, kept = Seen(), 0
+        return _describe_pending(pending)
+    found, kept = LiveStates(), 0
     for subject, config in needs.live_states.items():
-        if kept > MOST_KEPT:  # there may be hundreds of a megabyte each, and none of them is of use any more
-            found.live_states[subject] = LiveState(None, problem=TOO_MUCH)
+        if kept > MAX_CAPTURED_BYTES:  # there may be hundreds of a megabyte each, and none of them is of use any more
+            found.live_states[subject] = LiveState(None, problem=TOO_MUCH_MESSAGE)
             continue
         sight = glances[subject].sight if subject in glances else None
         if sight is not None:
             found.live_states[subject] = sight
             continue
         try:
-            found.live_states[subject], copy = await handlers.look(cluster, view, subject, config)
+            found.live_states[subject], copy = await handlers.inspect_subject(cluster, view, subject, config)
         except Permanent as error:
             found.live_states[subject], copy = LiveState(None, problem=str(error)), None
         if copy is not None:
@@ -83,51 +85,51 @@ async def look(cluster: Cluster, outside: Externals, entry: TrackedRelease, view
     return found
 
 
-def _pending(glances: dict[str, Glance]) -> Seen:
+def _describe_pending(glances: dict[str, Inspection]) -> LiveStates:
     now = time.monotonic()
     for subject, glance in glances.items():
         if glance.problem:
-            return Seen(looking=f"{subject}: {glance.problem}")
+            return LiveStates(looking=f"{subject}: {glance.problem}")
     subject, glance = min(glances.items(), key=lambda item: item[1].began)
     if glance.again:  # what was found last stands until then
-        return Seen()
-    left = SLOW - (now - glance.began)
-    return Seen(wake=left) if left > 0 else Seen(looking=f"{subject}, which has not answered yet")
+        return LiveStates()
+    left = SLOW_AFTER_S - (now - glance.began)
+    return LiveStates(wake=left) if left > 0 else LiveStates(looking=f"{subject}, which has not answered yet")
 
 
-def _drop(entry: TrackedRelease, wanted: dict[str, Any]) -> None:
+def _drop_unwanted(entry: TrackedRelease, wanted: dict[str, Any]) -> None:
     for gone in [name for name in entry.glances if name not in wanted]:
         glance = entry.glances.pop(gone)
         if glance.task is not None:
             glance.task.cancel()
 
 
-def _glance(outside: Externals, entry: TrackedRelease, view: View, subject: str, config: Any) -> Glance:
+def _inspect_external(outside: Externals, entry: TrackedRelease, view: View, subject: str, config: Any) -> Inspection:
     """A look that may be used in this pass, or one that is under way."""
     signature = fingerprint(config)
     old = entry.glances.get(subject)
     same = old is not None and old.signature == signature
     if old is not None and same:
-        fresh = old.used in (0, entry.turn) and time.monotonic() - old.at < FRESH
+        fresh = old.used in (0, entry.turn) and time.monotonic() - old.at < FRESH_FOR_S
         under_way = old.sight is None and old.task is not None and not old.task.done()
         if under_way or (old.sight is not None and fresh):
             return old
     if old is not None and old.task is not None:
         old.task.cancel()
-    glance = entry.glances[subject] = Glance(signature, time.monotonic(), again=same)
-    glance.task = outside.aside(_look(outside, entry, view, subject, config, glance))
+    glance = entry.glances[subject] = Inspection(signature, time.monotonic(), again=same)
+    glance.task = outside.run_beside(_inspect_until_known(outside, entry, view, subject, config, glance))
     return glance
 
 
-async def _look(
-    outside: Externals, entry: TrackedRelease, view: View, subject: str, config: Any, glance: Glance
+async def _inspect_until_known(
+    outside: Externals, entry: TrackedRelease, view: View, subject: str, config: Any, glance: Inspection
 ) -> None:
     """Until it is there, or nobody wants it any more."""
     failures, said = 0, float("-inf")
     while entry.glances.get(subject) is glance:
         try:
             glance.sight = await outside.look(view, subject, config)
-        except Lost:
+        except LeaseLost:
             return
         except Permanent as error:
             glance.sight = LiveState(None, problem=str(error))
@@ -138,10 +140,10 @@ async def _look(
             if not isinstance(error, Retryable):
                 log.exception("%s/%s: %s cannot be looked at", *entry.key, subject, extra=about(*entry.key))
                 words = f"a fault of the operator ({type(error).__name__}); its log says more"
-            if time.monotonic() - said >= RESAY:
+            if time.monotonic() - said >= REPEAT_LOG_S:
                 said, glance.problem = time.monotonic(), words
                 outside.changed(entry.key)
-            await asyncio.sleep(max(refused_for(failures), min(after, 60.0)))
+            await asyncio.sleep(max(refusal_delay(failures), min(after, 60.0)))
             continue
         glance.at = time.monotonic()
         outside.changed(entry.key)

@@ -17,21 +17,21 @@ from gatewright.api.base import seconds
 from gatewright.core.model import Holding, Needs, Standing, View, fingerprint
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.cached import CachedCluster
-from gatewright.runtime.cluster.leader import Lost
+from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.execution import handlers
 from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Looker, TrackedRelease, printed
+from gatewright.runtime.tracked import HoldingWatch, TrackedRelease, fingerprint_parts
 
-INTERVAL = 30.0
+DEFAULT_INTERVAL_S = 30.0
 """Seconds between two looks where no guard says how often to look."""
-NOT_YET = Standing(unknown="not looked at yet")
+NOT_LOOKED_YET = Standing(unknown="not looked at yet")
 
 log = logging.getLogger("gatewright.standings")
 
 
-async def compare(
+async def compare_holdings(
     lens: CachedCluster,
     outside: Externals,
     entry: TrackedRelease,
@@ -43,44 +43,44 @@ async def compare(
     found: dict[str, Standing] = {}
     for holding in needs.holdings:
         if is_external(holding.subject, holding.config):
-            found[holding.subject] = _outside(outside, entry, view, holding, snapshots)
+            found[holding.subject] = _external_standing(outside, entry, view, holding, snapshots)
             continue
-        await _remember(lens, entry, view, holding)
+        await _remember_fingerprints(lens, entry, view, holding)
         try:
-            standing = await handlers.compare(lens, view, holding, snapshots.get(holding.subject))
+            standing = await handlers.compare_holding(lens, view, holding, snapshots.get(holding.subject))
             if holding.unproved and not standing.difference:
-                standing = await _rolled_out(lens, view, holding, standing)
+                standing = await _check_rollout(lens, view, holding, standing)
             found[holding.subject] = standing
         except Permanent as error:
             found[holding.subject] = Standing(unknown=str(error))
-    _let_go(entry, needs)
+    _drop_unheld(entry, needs)
     return found
 
 
-async def _rolled_out(lens: CachedCluster, view: View, holding: Holding, standing: Standing) -> Standing:
+async def _check_rollout(lens: CachedCluster, view: View, holding: Holding, standing: Standing) -> Standing:
     """A deploy that failed or was skipped may have changed the object alone: old pods go on serving, or none does."""
-    progress = await handlers.follow(lens, view, holding.operations[-1])
+    progress = await handlers.follow_operation(lens, view, holding.operations[-1])
     if progress.state == "Succeeded":
         return standing
     words = progress.message or "its deploy was not begun"
     if progress.state == "Absent":  # somebody else has brought it there: then it only has to run
-        sight, _ = await handlers.look(lens, view, holding.subject, holding.config)
+        sight, _ = await handlers.inspect_subject(lens, view, holding.subject, holding.config)
         words = sight.problem or sight.unready or ""
         if not words:
             return standing
     return replace(standing, difference=f"{holding.subject} has not rolled out what the run wants: {words}")
 
 
-async def _remember(lens: CachedCluster, entry: TrackedRelease, view: View, holding: Holding) -> None:
+async def _remember_fingerprints(lens: CachedCluster, entry: TrackedRelease, view: View, holding: Holding) -> None:
     """What is known of the objects now: only news that differ from it make a pass."""
     for path in handlers.held_paths(view.namespace, holding.subject, holding.config):
         try:
-            entry.prints[path] = printed(await lens.get(path), view.run is None)
+            entry.prints[path] = fingerprint_parts(await lens.get(path), view.run is None)
         except NotFound:
             entry.prints[path] = None
 
 
-def _let_go(entry: TrackedRelease, needs: Needs) -> None:
+def _drop_unheld(entry: TrackedRelease, needs: Needs) -> None:
     held = {holding.subject for holding in needs.holdings}
     for subject in [subject for subject in entry.lookers if subject not in held]:
         looker = entry.lookers.pop(subject)
@@ -90,7 +90,7 @@ def _let_go(entry: TrackedRelease, needs: Needs) -> None:
         entry.prints.clear()
 
 
-def _outside(
+def _external_standing(
     outside: Externals, entry: TrackedRelease, view: View, holding: Holding, snapshots: Mapping[str, Any]
 ) -> Standing:
     signature = fingerprint([[item.id, item.config] for item in holding.operations])
@@ -98,23 +98,23 @@ def _outside(
     if looker is None or looker.signature != signature:
         if looker is not None and looker.task is not None:
             looker.task.cancel()
-        looker = entry.lookers[holding.subject] = Looker(signature, NOT_YET)
+        looker = entry.lookers[holding.subject] = HoldingWatch(signature, NOT_LOOKED_YET)
     if looker.task is None or looker.task.done():
-        work = _look(outside, entry, view, holding, snapshots.get(holding.subject), looker)
-        looker.task = outside.aside(work)
+        work = _look_while_held(outside, entry, view, holding, snapshots.get(holding.subject), looker)
+        looker.task = outside.run_beside(work)
     return looker.standing
 
 
-async def _look(
-    outside: Externals, entry: TrackedRelease, view: View, holding: Holding, snapshot: Any, looker: Looker
+async def _look_while_held(
+    outside: Externals, entry: TrackedRelease, view: View, holding: Holding, snapshot: Any, looker: HoldingWatch
 ) -> None:
     """Look for as long as it is held."""
-    interval = max(outside.fastest, _interval(entry))
+    interval = max(outside.fastest, _interval_of(entry))
     while entry.lookers.get(holding.subject) is looker:
         wait = interval
         try:
             found = await outside.compare(view, holding, snapshot)
-        except Lost:
+        except LeaseLost:
             return
         except Retryable as error:
             found, wait = Standing(unknown=str(error)), max(interval, min(error.after, 60.0))
@@ -135,6 +135,6 @@ async def _look(
         await asyncio.sleep(wait)
 
 
-def _interval(entry: TrackedRelease) -> float:
+def _interval_of(entry: TrackedRelease) -> float:
     guards = entry.body.spec.guards if entry.body is not None else []
-    return min((seconds(guard.interval) for guard in guards), default=INTERVAL)
+    return min((seconds(guard.interval) for guard in guards), default=DEFAULT_INTERVAL_S)

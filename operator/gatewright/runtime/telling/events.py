@@ -15,11 +15,11 @@ from gatewright.api import API_VERSION
 from gatewright.core.model import KubernetesEvent, View, short_fingerprint
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Permanent, Retryable
-from gatewright.runtime.cluster.kube import Kube, path
+from gatewright.runtime.cluster.kube import Kube, api_path
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
 
-SIZE = 10_000
+MAX_QUEUED_EVENTS = 10_000
 """Events that wait at most; beyond, the namespace with the most of them loses its oldest."""
 
 AT_ONCE = 2
@@ -66,12 +66,12 @@ class EventSender:
                 "uid": view.uid,
             },
         }
-        self._put(body)
+        self._put_event(body)
 
     async def run(self) -> None:
         """Deliver until cancelled; an Event that is refused is dropped, one that nobody answered is tried once more."""
         while True:
-            namespace, body = await self._next()
+            namespace, body = await self._take_next()
             try:
                 await self._send(namespace, body)
             finally:
@@ -83,7 +83,7 @@ class EventSender:
     async def _send(self, namespace: str, body: dict[str, Any]) -> None:
         for last in (False, True):
             try:
-                await self._kube.create_for_metadata(path("events.k8s.io/v1", "events", namespace), body)
+                await self._kube.create_for_metadata(api_path("events.k8s.io/v1", "events", namespace), body)
                 return
             except Retryable as error:
                 if not last:
@@ -94,22 +94,22 @@ class EventSender:
                 log.warning("an event was refused: %s", error, extra=about(namespace))
                 return
             except Exception:  # a bug, or a text that cannot be sent: the next one is another
-                metrics.errors.inc()
+                metrics.pass_errors.inc()
                 log.exception("an event was not sent", extra=about(namespace))
                 return
 
-    def _put(self, body: dict[str, Any]) -> None:
+    def _put_event(self, body: dict[str, Any]) -> None:
         self._waiting.setdefault(body["metadata"]["namespace"], deque()).append(body)
 
-        if sum(map(len, self._waiting.values())) > SIZE:
+        if sum(map(len, self._waiting.values())) > MAX_QUEUED_EVENTS:
             fullest = max(self._waiting, key=lambda namespace: len(self._waiting[namespace]))
             self._waiting[fullest].popleft()
             if not self._waiting[fullest]:
                 del self._waiting[fullest]
-            metrics.dropped.inc()
+            metrics.dropped_events.inc()
         self._news.set()
 
-    async def _next(self) -> tuple[str, dict[str, Any]]:
+    async def _take_next(self) -> tuple[str, dict[str, Any]]:
         """The oldest Event of the namespace whose turn it is; that one is the last from now on."""
         while (namespace := self._turn()) is None:
             self._news.clear()

@@ -22,21 +22,21 @@ from aiohttp import web
 
 from gatewright.runtime.telling import metrics
 
-MOST_OPEN = 64
+MAX_OPEN_CONNECTIONS = 64
 """Connections of one port."""
-MOST_OF_ONE = 16
+MAX_OPEN_PER_ADDRESS = 16
 """Connections of one port that one address may hold."""
-LASTS_S = 10.0
+CONNECTION_TIMEOUT_S = 10.0
 """Seconds that a connection lasts, whatever is done with it."""
-BACKLOG = 128
+ACCEPT_BACKLOG = 128
 """Connections that the kernel keeps until they are accepted."""
-AT_ONCE = 8
+ACCEPTS_AT_ONCE = 8
 """Connections that are accepted before the loop goes on with its other work."""
-PAUSE_S = 0.02
+ACCEPT_PAUSE_S = 0.02
 """Seconds without accepting after so many at once."""
-EXHAUSTED_S = 1.0
+EXHAUSTED_PAUSE_S = 1.0
 """The same where the process has no file descriptor left."""
-LIMITS: dict[str, Any] = {
+HTTP_LIMITS: dict[str, Any] = {
     "max_line_size": 1024,
     "max_field_size": 4096,
     "max_headers": 32,
@@ -45,7 +45,7 @@ LIMITS: dict[str, Any] = {
     "auto_decompress": False,
 }
 """Bytes of the request line and of one header, how many headers, bytes of a body that are held."""
-SAY_AGAIN_S = 600.0
+REPEAT_LOG_S = 600.0
 """Seconds between two lines of the log about too many connections."""
 
 log = logging.getLogger("gatewright.http")
@@ -56,7 +56,7 @@ Page = Callable[[], web.Response]
 
 
 @dataclass(slots=True, eq=False)
-class _Open:
+class _OpenSocket:
     """A connection."""
 
     source: str
@@ -75,18 +75,18 @@ class _Server(web.Server):
     """aiohttp's server, which tells who comes and goes."""
 
     def __init__(self, pages: Mapping[str, Page]) -> None:
-        super().__init__(self._answer, keepalive_timeout=0, access_log=None, logger=_requests, **LIMITS)
+        super().__init__(self._answer_request, keepalive_timeout=0, access_log=None, logger=_requests, **HTTP_LIMITS)
         self._pages = pages
-        self.coming: dict[web.RequestHandler, _Open] = {}
-        self.gone: Callable[[_Open], None] = _Open.drop
+        self.coming: dict[web.RequestHandler, _OpenSocket] = {}
+        self.gone: Callable[[_OpenSocket], None] = _OpenSocket.drop
 
-    def protocol(self, connection: _Open) -> web.RequestHandler:
+    def protocol(self, connection: _OpenSocket) -> web.RequestHandler:
         """What speaks HTTP on a connection."""
         handler = self()
         self.coming[handler] = connection
         return handler
 
-    def never_came(self, connection: _Open) -> None:
+    def forget_unmade(self, connection: _OpenSocket) -> None:
         """A connection has ended before it was one."""
         self.coming = {handler: one for handler, one in self.coming.items() if one is not connection}
 
@@ -101,14 +101,14 @@ class _Server(web.Server):
         super().connection_lost(handler, exc)
         self.gone(self.coming.pop(handler))
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+    async def _answer_request(self, request: web.BaseRequest) -> web.Response:
         page = self._pages.get(request.path)
         if page is None:
             answer = web.Response(status=404, text="no such page\n")
         elif request.method not in ("GET", "HEAD"):
             answer = web.Response(status=405, text="GET or HEAD\n", headers={"Allow": "GET, HEAD"})
         else:
-            answer = _shown(request.path, page)
+            answer = _show_page(request.path, page)
         answer.force_close()
         return answer
 
@@ -119,8 +119,8 @@ class Listener:
     def __init__(self, name: str, pages: Mapping[str, Page]) -> None:
         self._name = name
         self._server = _Server(pages)
-        self._server.gone = self._forget
-        self._open: dict[_Open, None] = {}
+        self._server.gone = self._forget_connection
+        self._open: dict[_OpenSocket, None] = {}
         """The oldest first."""
         self._sources: Counter[str] = Counter()
         self._beginning: set[asyncio.Task[None]] = set()
@@ -131,8 +131,8 @@ class Listener:
 
     def start(self, host: str, port: int) -> int:
         """Listen; no host: on every address. Returns the port. Raises OSError."""
-        self._socket = _listening(host, port)
-        self._listen()
+        self._socket = _open_socket(host, port)
+        self._resume_accepting()
         return int(self._socket.getsockname()[1])
 
     async def close(self) -> None:
@@ -146,137 +146,137 @@ class Listener:
             self._socket = None
         await asyncio.gather(*self._beginning, return_exceptions=True)
         for connection in list(self._open):
-            self._forget(connection)
+            self._forget_connection(connection)
             connection.drop()
         await self._server.shutdown(1.0)
 
     # Accepting
 
-    def _listen(self) -> None:
+    def _resume_accepting(self) -> None:
         self._listening = None
         if self._socket is not None:
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept)
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept_waiting)
 
-    def _pause(self, seconds: float) -> None:
+    def _pause_accepting(self, seconds: float) -> None:
         assert self._socket is not None
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._socket.fileno())
-        self._listening = loop.call_later(seconds, self._listen)
+        self._listening = loop.call_later(seconds, self._resume_accepting)
 
-    def _accept(self) -> None:
+    def _accept_waiting(self) -> None:
         assert self._socket is not None
-        for _ in range(AT_ONCE):
+        for _ in range(ACCEPTS_AT_ONCE):
             try:
                 accepted, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:  # the process has no file descriptor left: the reader would be called for ever
                 metrics.dropped_connections.labels(self._name, "descriptors").inc()
-                self._say(f"no connection to the port of {self._name} can be accepted now: {error}")
-                self._pause(EXHAUSTED_S)
+                self._warn_seldom(f"no connection to the port of {self._name} can be accepted now: {error}")
+                self._pause_accepting(EXHAUSTED_PAUSE_S)
                 return
-            self._take(accepted, str(address[0]).removeprefix("::ffff:"))
+            self._take_connection(accepted, str(address[0]).removeprefix("::ffff:"))
 
-        self._pause(PAUSE_S)
+        self._pause_accepting(ACCEPT_PAUSE_S)
 
-    def _take(self, accepted: socket.socket, source: str) -> None:
+    def _take_connection(self, accepted: socket.socket, source: str) -> None:
         self._make_room(source)
         loop = asyncio.get_running_loop()
-        connection = _Open(source, loop.time())
+        connection = _OpenSocket(source, loop.time())
         self._open[connection] = None
         self._sources[source] += 1
-        self._count()
-        task = loop.create_task(self._begin(accepted, connection))
+        self._count_connections()
+        task = loop.create_task(self._begin_connection(accepted, connection))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
-        self._arm()
+        self._arm_timer()
 
-    async def _begin(self, accepted: socket.socket, connection: _Open) -> None:
+    async def _begin_connection(self, accepted: socket.socket, connection: _OpenSocket) -> None:
         accepted.setblocking(False)
         try:
             loop = asyncio.get_running_loop()
             await loop.connect_accepted_socket(lambda: self._server.protocol(connection), accepted)
         except OSError:  # it has gone already
             accepted.close()
-            self._server.never_came(connection)
-            self._forget(connection)
+            self._server.forget_unmade(connection)
+            self._forget_connection(connection)
 
     # Dropping
 
     def _make_room(self, source: str) -> None:
         """For one more connection of an address."""
-        if self._sources[source] >= MOST_OF_ONE:
+        if self._sources[source] >= MAX_OPEN_PER_ADDRESS:
             self._drop_oldest(source, "source")
-        elif len(self._open) >= MOST_OPEN:
+        elif len(self._open) >= MAX_OPEN_CONNECTIONS:
             self._drop_oldest(self._sources.most_common(1)[0][0], "port")
 
     def _drop_oldest(self, source: str, reason: str) -> None:
         oldest = next(connection for connection in self._open if connection.source == source)
-        self._drop(oldest, reason)
-        self._say(
-            f"more connections to the port of {self._name} are opened than it keeps ({MOST_OF_ONE} of one address, "
-            f"{MOST_OPEN} in all), now by {source}; the oldest are dropped. "
+        self._drop_connection(oldest, reason)
+        self._warn_seldom(
+            f"more connections to the port of {self._name} are opened than it keeps ({MAX_OPEN_PER_ADDRESS} of one address, "
+            f"{MAX_OPEN_CONNECTIONS} in all), now by {source}; the oldest are dropped. "
             "Let a NetworkPolicy admit only who should reach that port"
         )
 
-    def _drop(self, connection: _Open, reason: str) -> None:
+    def _drop_connection(self, connection: _OpenSocket, reason: str) -> None:
         metrics.dropped_connections.labels(self._name, reason).inc()
-        self._forget(connection)
+        self._forget_connection(connection)
         connection.drop()
 
-    def _forget(self, connection: _Open) -> None:
+    def _forget_connection(self, connection: _OpenSocket) -> None:
         if connection not in self._open:
             return
         del self._open[connection]
         self._sources[connection.source] -= 1
         if not self._sources[connection.source]:
             del self._sources[connection.source]
-        self._count()
+        self._count_connections()
 
-    def _arm(self) -> None:
+    def _arm_timer(self) -> None:
         """Wake when the oldest connection has lasted long enough."""
         if self._ending is None and self._open:
-            due = next(iter(self._open)).since + LASTS_S
-            self._ending = asyncio.get_running_loop().call_at(due, self._end)
+            due = next(iter(self._open)).since + CONNECTION_TIMEOUT_S
+            self._ending = asyncio.get_running_loop().call_at(due, self._end_overdue)
 
-    def _end(self) -> None:
+    def _end_overdue(self) -> None:
         self._ending = None
         now = asyncio.get_running_loop().time()
         for connection in list(self._open):
-            if connection.since + LASTS_S > now:
+            if connection.since + CONNECTION_TIMEOUT_S > now:
                 break
-            self._drop(connection, "time")
-        self._arm()
+            self._drop_connection(connection, "time")
+        self._arm_timer()
 
     # Telling
 
-    def _count(self) -> None:
-        metrics.connections.labels(self._name).set(len(self._open))
+    def _count_connections(self) -> None:
+        metrics.open_connections.labels(self._name).set(len(self._open))
 
-    def _say(self, words: str) -> None:
+    def _warn_seldom(self, words: str) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._said >= SAY_AGAIN_S:
+        if now - self._said >= REPEAT_LOG_S:
             self._said = now
             log.warning("%s", words)
 
 
-def _shown(path: str, page: Page) -> web.Response:
+def _show_page(path: str, page: Page) -> web.Response:
     try:
         return page()
     except Exception:
-        metrics.errors.inc()
+        metrics.pass_errors.inc()
         log.exception("%s cannot be shown", path)
         return web.Response(status=500, text="a fault of the operator; its log says more\n")
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _open_socket(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises OSError."""
     if host:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        found = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        found = socket.create_server((host, port), family=family, backlog=ACCEPT_BACKLOG)
     elif socket.has_dualstack_ipv6():
-        found = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+        found = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=ACCEPT_BACKLOG)
     else:
-        found = socket.create_server(("", port), backlog=BACKLOG)
+        found = socket.create_server(("", port), backlog=ACCEPT_BACKLOG)
     found.setblocking(False)
     return found

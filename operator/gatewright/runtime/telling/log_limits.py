@@ -18,9 +18,9 @@ from gatewright.runtime.telling import metrics
 
 WINDOW_S = 600.0
 """Seconds for which lines are counted."""
-MOST_OF_OBJECT = 10
+MAX_LINES_PER_OBJECT = 10
 """Lines of one kind about one object in that time."""
-MOST_OF_NAMESPACE = 60
+MAX_LINES_PER_NAMESPACE = 60
 """Lines of one kind about one namespace in that time; also those that are about none."""
 
 _ABOUT = "about"
@@ -50,17 +50,17 @@ class LogLimits(logging.Filter):
         shared = (record.pathname, record.lineno, namespace)
         own = (*shared, name)
 
-        if self._namespaces[shared] >= MOST_OF_NAMESPACE or (name and self._objects[own] >= MOST_OF_OBJECT):
+        if self._namespaces[shared] >= MAX_LINES_PER_NAMESPACE or (name and self._objects[own] >= MAX_LINES_PER_OBJECT):
             metrics.dropped_lines.labels(record.name).inc()
             return False
 
         self._namespaces[shared] += 1
         if name:
             self._objects[own] += 1
-        if self._namespaces[shared] == MOST_OF_NAMESPACE:
-            _say_last(record, f"namespace {namespace}" if namespace else "it")
-        elif name and self._objects[own] == MOST_OF_OBJECT:
-            _say_last(record, f"{namespace}/{name}")
+        if self._namespaces[shared] == MAX_LINES_PER_NAMESPACE:
+            _mark_last_line(record, f"namespace {namespace}" if namespace else "it")
+        elif name and self._objects[own] == MAX_LINES_PER_OBJECT:
+            _mark_last_line(record, f"{namespace}/{name}")
         return True
 
     def _begin_window(self) -> None:
@@ -71,7 +71,7 @@ class LogLimits(logging.Filter):
             self._objects.clear()
 
 
-def _say_last(record: logging.LogRecord, whom: str) -> None:
+def _mark_last_line(record: logging.LogRecord, whom: str) -> None:
     record.msg = (
         f"{record.getMessage()} (the last line of this kind about {whom} for up to {WINDOW_S / 60:.0f} minutes; "
         "gatewright_log_lines_dropped_total counts the others)"

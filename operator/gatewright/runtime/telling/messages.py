@@ -13,7 +13,7 @@ from gatewright.core.run import clocks
 from gatewright.ports import Message
 
 Severity = Literal["info", "warning", "error", "critical"]
-_SEVERITY: Mapping[str, Severity] = {
+_SEVERITY_BY_EVENT: Mapping[str, Severity] = {
     "Started": "info",
     "StageStarted": "info",
     "StagePassed": "info",
@@ -38,7 +38,7 @@ _SEVERITY: Mapping[str, Severity] = {
     "FollowUpDue": "warning",
     "FollowUpFailed": "warning",
 }
-_WORDS: Mapping[str, str] = {
+_WORDS_BY_EVENT: Mapping[str, str] = {
     "Started": "has started",
     "StageStarted": "a stage has started",
     "StagePassed": "a stage has passed",
@@ -63,27 +63,31 @@ _WORDS: Mapping[str, str] = {
     "FollowUpDue": "a follow-up is overdue",
     "FollowUpFailed": "a follow-up has failed",
 }
-_SIGNS: Mapping[str, str] = {"Passed": "✓", "Failed": "✗", "RolledBack": "↩", "Skipped": "-", "Pending": " "}
+_SIGN_BY_STATE: Mapping[str, str] = {"Passed": "✓", "Failed": "✗", "RolledBack": "↩", "Skipped": "-", "Pending": " "}
 _RETURNING: Mapping[str, Literal["RollingBack", "Verifying"]] = {"RollingBack": "RollingBack", "Verifying": "Verifying"}
-LONGEST_TEXT = 2000
-LONGEST_LINE = 200
+MAX_TEXT_LENGTH = 2000
+MAX_LINE_LENGTH = 200
 
 
 def message_of(view: View, notice: Notification, now: datetime, again: bool = False) -> Message:
     """The message for a notice of this Release."""
     status = view.status
     run = status.run if status.run is not None and status.run.id == notice.run else None
-    known = notice.event in _WORDS
+    known = notice.event in _WORDS_BY_EVENT
     return Message(
         key=f"{view.uid}/{notice.id}",
         thread=f"{view.namespace}/{view.name}/{view.uid}/{notice.run}",
         event=notice.event,
-        severity=_SEVERITY[notice.event] if known else "warning",
-        title=f"{view.name} {version_of(view, notice)} {_WORDS[notice.event] if known else notice.event}"[:200],
-        text=_text(status, run, notice),
-        lines=tuple(_line(number, stage) for number, stage in enumerate(run.stages, 1)) if run is not None else (),
+        severity=_SEVERITY_BY_EVENT[notice.event] if known else "warning",
+        title=f"{view.name} {version_of(view, notice)} {_WORDS_BY_EVENT[notice.event] if known else notice.event}"[
+            :200
+        ],
+        text=_text_of(status, run, notice),
+        lines=tuple(_stage_line(number, stage) for number, stage in enumerate(run.stages, 1))
+        if run is not None
+        else (),
         over=notice.event in ENDINGS,
-        downtime=_downtime(status, notice, now),
+        downtime=_downtime_seconds(status, notice, now),
         returning=_RETURNING.get(run.phase, "") if run is not None and run.outcome is None else "",
         at=notice.at,
         again=again,
@@ -98,30 +102,32 @@ def version_of(view: View, notice: Notification) -> str:
     return next((past.version for past in view.status.history if past.id == notice.run), "")
 
 
-def _text(status: ReleaseStatus, run: Run | None, notice: Notification) -> str:
+def _text_of(status: ReleaseStatus, run: Run | None, notice: Notification) -> str:
     parts = [notice.text]
     if run is not None and run.outcome is None and notice.event != "ApprovalNeeded" and status.waitingFor is not None:
         parts.append(f"Waiting for {status.waitingFor.message}")
-    return "\n".join(part for part in parts if part)[:LONGEST_TEXT]
+    return "\n".join(part for part in parts if part)[:MAX_TEXT_LENGTH]
 
 
-def _line(number: int, stage: StageStatus) -> str:
+def _stage_line(number: int, stage: StageStatus) -> str:
     """`✓ 1 migrate  Passed in 4m10s`, or what keeps the stage."""
     took = ""
     if stage.startedAt and stage.finishedAt:
         elapsed = clocks.parse_time(stage.finishedAt) - clocks.parse_time(stage.startedAt)
         took = f" in {clocks.format_duration(elapsed.total_seconds())}"
     bad = next((row for state in ("Failed", "Breaching", "Holding") for row in stage.gates if row.state == state), None)
-    why = stage.message or (_gate(bad) if bad is not None else "")
-    line = f"{_SIGNS.get(stage.state, '▸')} {number} {stage.name}  {stage.state}{took}{f': {why}' if why else ''}"
-    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 1]}…"
+    why = stage.message or (_describe_gate(bad) if bad is not None else "")
+    line = (
+        f"{_SIGN_BY_STATE.get(stage.state, '▸')} {number} {stage.name}  {stage.state}{took}{f': {why}' if why else ''}"
+    )
+    return line if len(line) <= MAX_LINE_LENGTH else f"{line[: MAX_LINE_LENGTH - 1]}…"
 
 
-def _gate(row: GateStatus) -> str:
+def _describe_gate(row: GateStatus) -> str:
     return f"gate {row.name}: {row.message or row.value or row.state}"
 
 
-def _downtime(status: ReleaseStatus, notice: Notification, now: datetime) -> float:
+def _downtime_seconds(status: ReleaseStatus, notice: Notification, now: datetime) -> float:
     if status.downtime is None or notice.event == "Restored":
         return 0.0
     return max(0.0, (now - clocks.parse_time(status.downtime.since)).total_seconds())

@@ -33,37 +33,37 @@ from gatewright.core.spec.expand import UnknownReference, expand_references
 from gatewright.ports import Message, OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import NOTIFIERS
 from gatewright.runtime.connections import Connections
-from gatewright.runtime.shares import Shares
+from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.telling.messages import message_of, version_of
 from gatewright.runtime.tracked import Key, TrackedRelease
 
-GIVE_UP = 24 * 3600.0
+GIVE_UP_AFTER_S = 24 * 3600.0
 """Seconds after which a notice is news no more."""
-DELAYS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0)
+RETRY_DELAYS_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0)
 """Seconds between tries; the last one repeats."""
-AT_ONCE = 16
+SENDS_AT_ONCE = 16
 """Messages of one namespace at a time."""
-LONGEST_HANDLE = 320
+MAX_HANDLE_LENGTH = 320
 """Characters of what a system knows a message by: as many as a status has room for."""
-MOST_HANDLES = 8
+MAX_HANDLES = 8
 """Runs of a Release whose handles are remembered here; those of earlier ones stand in the status, where they count."""
-GRACE = 20.0
+SEND_GRACE_S = 20.0
 """Seconds that a message may take beyond its Connection's time-out: it may need several requests."""
 
 Place = tuple[str, str, str]
 """Namespace, kind and name of a Connection; no name: the only one."""
-Lane = tuple[str, str]
+ChannelKey = tuple[str, str]
 """UID of a Release, and a channel."""
-Told = Callable[[Key, str, tuple[str, str], Delivery], None]
+OnDelivered = Callable[[Key, str, tuple[str, str], Delivery], None]
 """Key and UID of a Release, notice and channel, and what became of it."""
 
 log = logging.getLogger("gatewright.notices")
 
 
 @dataclass(slots=True)
-class _Item:
+class _QueuedMessage:
     """One notice for one channel."""
 
     notice: str
@@ -77,13 +77,13 @@ class _Item:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _ChannelQueue:
     """What one Release has to say to one channel, in order."""
 
     key: Key
     uid: str
     channel: str
-    items: deque[_Item] = field(default_factory=deque)
+    items: deque[_QueuedMessage] = field(default_factory=deque)
     due: float = 0.0
     tries: int = 0
     handles: dict[int, str | None] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class _Lane:
     def remember(self, run: int, handle: str | None) -> None:
         """Keep what the system knows the messages of a run by."""
         self.handles[run] = handle
-        while len(self.handles) > MOST_HANDLES:
+        while len(self.handles) > MAX_HANDLES:
             del self.handles[next(iter(self.handles))]
 
 
@@ -100,20 +100,20 @@ class _Lane:
 class _Sender:
     """One Connection."""
 
-    lanes: dict[Lane, _Lane] = field(default_factory=dict)
+    lanes: dict[ChannelKey, _ChannelQueue] = field(default_factory=dict)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
-    sending: _Lane | None = None
+    sending: _ChannelQueue | None = None
 
 
 class Notifications:
     """Everything that is still to be told."""
 
-    def __init__(self, links: Connections, told: Told, fence: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, links: Connections, told: OnDelivered, fence: Callable[[], None] = lambda: None) -> None:
         """`fence` raises where this process may not act any more."""
         self._links = links
         self._fence = fence
-        self._shares = Shares(AT_ONCE)
+        self._shares = NamespaceLimits(SENDS_AT_ONCE)
         self._told = told
         self._senders: dict[Place, _Sender] = {}
         self._lanes: dict[str, dict[str, Place]] = {}
@@ -136,9 +136,9 @@ class Notifications:
             entry.deliveries.clear()
             return
         try:
-            self._take(entry)
+            self._take_up(entry)
         except Exception:
-            metrics.errors.inc()
+            metrics.pass_errors.inc()
             log.exception("%s/%s: its notices cannot be taken up", *entry.key, extra=about(*entry.key))
 
     async def close(self) -> None:
@@ -153,14 +153,14 @@ class Notifications:
 
     # --- from the status to the lanes
 
-    def _take(self, entry: TrackedRelease) -> None:
+    def _take_up(self, entry: TrackedRelease) -> None:
         held = [Notification.model_validate(item) for item in entry.persisted["notices"]]
         pairs = {(notice.id, channel) for notice in held for channel in notice.to}
         for pair in [pair for pair in entry.deliveries if pair not in pairs]:
             del entry.deliveries[pair]
         uid = entry.obj["metadata"]["uid"]
-        self._withdraw(uid, pairs)
-        fresh = [pair for pair in pairs if pair not in entry.deliveries and not self._has(uid, pair)]
+        self._withdraw_others(uid, pairs)
+        fresh = [pair for pair in pairs if pair not in entry.deliveries and not self._is_queued(uid, pair)]
         if not fresh:
             return
         view = entry.view()
@@ -169,14 +169,14 @@ class Notifications:
         for notice in held:
             for channel in notice.to:
                 if (notice.id, channel) in fresh and channel in wanted:
-                    self._put(entry.key, view, notice, channel, wanted[channel][0])
+                    self._put_message(entry.key, view, notice, channel, wanted[channel][0])
 
-    def _put(self, key: Key, view: View, notice: Notification, channel: str, entry: Notify) -> None:
+    def _put_message(self, key: Key, view: View, notice: Notification, channel: str, entry: Notify) -> None:
         again = (view.uid, notice.id) in self._resumed
         provider, raw = entry.provider
         handle = next((t.handle for t in view.status.threads if (t.run, t.to) == (notice.run, channel)), None)
-        config = _expanded(view, notice, raw)
-        item = _Item(
+        config = _expand_config(view, notice, raw)
+        item = _QueuedMessage(
             notice=notice.id,
             run=notice.run,
             event=notice.event,
@@ -190,17 +190,17 @@ class Notifications:
         place = (key[0], provider, str(name or ""))
         known = self._lanes.setdefault(view.uid, {}).setdefault(channel, place)
         sender = self._senders.setdefault(known, _Sender())
-        lane = sender.lanes.setdefault((view.uid, channel), _Lane(key, view.uid, channel))
+        lane = sender.lanes.setdefault((view.uid, channel), _ChannelQueue(key, view.uid, channel))
         lane.items.append(item)
         sender.woken.set()
         if sender.task is None or sender.task.done():
-            sender.task = asyncio.get_running_loop().create_task(self._run(known, sender), name=f"tell {known}")
+            sender.task = asyncio.get_running_loop().create_task(self._run_sender(known, sender), name=f"tell {known}")
 
-    def _has(self, uid: str, pair: tuple[str, str]) -> bool:
-        lane = self._lane(uid, pair[1])
+    def _is_queued(self, uid: str, pair: tuple[str, str]) -> bool:
+        lane = self._lane_of(uid, pair[1])
         return lane is not None and any(item.notice == pair[0] for item in lane.items)
 
-    def _withdraw(self, uid: str, pairs: Iterable[tuple[str, str]]) -> None:
+    def _withdraw_others(self, uid: str, pairs: Iterable[tuple[str, str]]) -> None:
         """What the status holds no more is not sent; what is being sent is let be."""
         held = set(pairs)
         for channel, place in list(self._lanes.get(uid, {}).items()):
@@ -211,26 +211,26 @@ class Notifications:
             under_way = lane.items[0] if sender.sending is lane and lane.items else None
             lane.items = deque(item for item in lane.items if (item.notice, channel) in held or item is under_way)
 
-    def _lane(self, uid: str, channel: str) -> _Lane | None:
+    def _lane_of(self, uid: str, channel: str) -> _ChannelQueue | None:
         place = self._lanes.get(uid, {}).get(channel)
         sender = self._senders.get(place) if place is not None else None
         return sender.lanes.get((uid, channel)) if sender is not None else None
 
     # --- from the lanes to the world
 
-    async def _run(self, place: Place, sender: _Sender) -> None:
+    async def _run_sender(self, place: Place, sender: _Sender) -> None:
         """One message after the other, until there is none."""
         while True:
             for name in [name for name, lane in sender.lanes.items() if not lane.items]:
                 del sender.lanes[name]
-                self._gone(*name)
+                self._forget_lane(*name)
             if not sender.lanes:
                 break
             lane = min(sender.lanes.values(), key=lambda lane: lane.due)
             delay = lane.due - time.monotonic()
             if delay <= 0:
                 sender.sending = lane
-                await self._next(place, lane)
+                await self._try_first(place, lane)
                 sender.sending = None
                 continue
             sender.woken.clear()
@@ -240,22 +240,22 @@ class Notifications:
                 continue
         self._senders.pop(place, None)
 
-    def _gone(self, uid: str, channel: str) -> None:
+    def _forget_lane(self, uid: str, channel: str) -> None:
         lanes = self._lanes.get(uid, {})
         lanes.pop(channel, None)
         if not lanes:
             self._lanes.pop(uid, None)
 
-    async def _next(self, place: Place, lane: _Lane) -> None:
+    async def _try_first(self, place: Place, lane: _ChannelQueue) -> None:
         """Try the first of a lane, and say what became of it."""
         item = lane.items[0]
         handle = lane.handles.get(item.run, item.handle)
-        result = await self._send(place, item, handle)
-        if isinstance(result, Retryable) and time.time() - item.at < GIVE_UP:
-            lane.due = time.monotonic() + max(DELAYS[min(lane.tries, len(DELAYS) - 1)], result.after)
+        result = await self._send_message(place, item, handle)
+        if isinstance(result, Retryable) and time.time() - item.at < GIVE_UP_AFTER_S:
+            lane.due = time.monotonic() + max(RETRY_DELAYS_S[min(lane.tries, len(RETRY_DELAYS_S) - 1)], result.after)
             lane.tries += 1
             item.message = replace(item.message, again=True)
-            if result.handle is not None and len(result.handle) <= LONGEST_HANDLE:
+            if result.handle is not None and len(result.handle) <= MAX_HANDLE_LENGTH:
                 lane.remember(item.run, result.handle)
             log.info(
                 "%s/%s: %s is told of %s later: %s",
@@ -269,28 +269,30 @@ class Notifications:
         lane.items.popleft()
         lane.tries, lane.due = 0, time.monotonic()
         if isinstance(result, Exception):
-            metrics.notices.labels(item.provider, "failed").inc()
+            metrics.notifications.labels(item.provider, "failed").inc()
             late = "not within a day: " if isinstance(result, Retryable) else ""
             self._told(lane.key, lane.uid, (item.notice, lane.channel), Delivery(failed=f"{late}{result}"[:500]))
             return
-        metrics.notices.labels(item.provider, "delivered").inc()
+        metrics.notifications.labels(item.provider, "delivered").inc()
         lane.remember(item.run, result.handle)
         self._told(lane.key, lane.uid, (item.notice, lane.channel), result)
 
-    async def _send(self, place: Place, item: _Item, handle: str | None) -> Delivery | Retryable | Permanent:
+    async def _send_message(
+        self, place: Place, item: _QueuedMessage, handle: str | None
+    ) -> Delivery | Retryable | Permanent:
         link: OpenConnection | None = None
         found: Delivery | Retryable | Permanent
         try:
             notifier = NOTIFIERS[item.provider]
             config = notifier.config.model_validate(item.config)
             link = await self._links.open(place[0], notifier.connection, place[2] or None)
-            async with self._shares.of(place[0]), asyncio.timeout(link.timeout + GRACE):
+            async with self._shares.of(place[0]), asyncio.timeout(link.timeout + SEND_GRACE_S):
                 self._fence()
-                found = Delivery(_handle(await notifier.send(config, link, item.message, handle)))
+                found = Delivery(_require_storable(await notifier.send(config, link, item.message, handle)))
         except (Retryable, Permanent) as error:
             found = error
         except TimeoutError:
-            found = Retryable(f"not sent within {(link.timeout if link else 0) + GRACE:g}s")
+            found = Retryable(f"not sent within {(link.timeout if link else 0) + SEND_GRACE_S:g}s")
         except ValidationError as error:
             found = Permanent(f"its configuration is not valid: {error.errors()[0]['msg']}")
         except Exception as error:
@@ -301,14 +303,16 @@ class Notifications:
         return found
 
 
-def _handle(handle: str | None) -> str | None:
+def _require_storable(handle: str | None) -> str | None:
     """What the system knows the message by, if it can be kept: half of it would name something else. Raises Permanent."""
-    if handle is not None and len(handle) > LONGEST_HANDLE:
-        raise Permanent(f"it was told, and names that by {len(handle)} characters, at most {LONGEST_HANDLE} are kept")
+    if handle is not None and len(handle) > MAX_HANDLE_LENGTH:
+        raise Permanent(
+            f"it was told, and names that by {len(handle)} characters, at most {MAX_HANDLE_LENGTH} are kept"
+        )
     return handle
 
 
-def _expanded(view: View, notice: Notification, raw: Any) -> Any:
+def _expand_config(view: View, notice: Notification, raw: Any) -> Any:
     """The configuration with its references put in; as it is where one names what is not known."""
     last = view.status.lastGood
     names = {

@@ -29,27 +29,27 @@ from typing import Any, Literal
 from gatewright.api import API_VERSION
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
-from gatewright.runtime.cluster.kube import path
-from gatewright.runtime.shares import Pace, Shares
+from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.shares import NamespaceLimits, NamespacePace
 from gatewright.runtime.telling.log_limits import about
 
-FAILURES = 3
-GAP = 10.0
-LONGEST = 300.0
-AGAIN_S = 2.0
-LONGEST_AGAIN_S = 60.0
-PACE_S = 0.2
+MAX_FAILURES = 3
+WRITE_GAP_S = 10.0
+MAX_WRITE_GAP_S = 300.0
+PROBE_RETRY_S = 2.0
+MAX_PROBE_RETRY_S = 60.0
+RETRY_PACE_S = 0.2
 """Seconds between two that are asked again, of one namespace: it may have thousands that are NotReady."""
-AT_ONCE = 8
+PROBES_AT_ONCE = 8
 """Connections of one namespace that are asked at a time."""
-AGAIN_AT_ONCE = 4
+RETRIES_AT_ONCE = 4
 """Those among them that are asked again: an edit does not wait for them."""
-WRITES = 4
+WRITES_AT_ONCE = 4
 """Their statuses that are written at a time."""
-CALM = 600.0
-WORDS = 600.0
+CALM_AFTER_S = 600.0
+SAME_VERDICT_WRITE_GAP_S = 600.0
 """Seconds before other words for the same judgement are written."""
-WORKS = "the system answers and the credentials work"
+WORKS_MESSAGE = "the system answers and the credentials work"
 
 Place = tuple[str, str]
 """Namespace and name of a Connection."""
@@ -68,17 +68,17 @@ class Judgement:
     reason: Reason
     message: str
 
-    def same(self, other: Judgement | None) -> bool:
+    def says_same(self, other: Judgement | None) -> bool:
         """Whether both say the same, numbers in their words apart: how long an answer took is no news."""
-        return other is not None and (self.generation, self.reason, _plain(self.message)) == (
+        return other is not None and (self.generation, self.reason, _without_numbers(self.message)) == (
             other.generation,
             other.reason,
-            _plain(other.message),
+            _without_numbers(other.message),
         )
 
 
 @dataclass(slots=True, eq=False)
-class _State:
+class _ConnectionState:
     """One Connection."""
 
     uid: str
@@ -97,7 +97,7 @@ class _State:
     tries: int = 0
     """How often it was asked again."""
     written: float = float("-inf")
-    gap: float = field(default_factory=lambda: GAP)
+    gap: float = field(default_factory=lambda: WRITE_GAP_S)
     refused: bool = False
     """The last write was not accepted."""
 
@@ -109,28 +109,28 @@ class Readiness:
         self._cluster = cluster
         self._found = found
         self._probe = probe
-        self._shares, self._writes = Shares(AT_ONCE), Shares(WRITES)
-        self._again_shares, self._pace = Shares(AGAIN_AT_ONCE), Pace(PACE_S)
-        self._states: dict[Place, _State] = {}
+        self._shares, self._writes = NamespaceLimits(PROBES_AT_ONCE), NamespaceLimits(WRITES_AT_ONCE)
+        self._again_shares, self._pace = NamespaceLimits(RETRIES_AT_ONCE), NamespacePace(RETRY_PACE_S)
+        self._states: dict[Place, _ConnectionState] = {}
 
     def used(self, place: Place, error: Exception | None) -> None:
         """A request went through a Connection; never waits."""
         body = self._found(place)
         if body is None:
             return
-        state = self._state(place, body)
+        state = self._state_of(place, body)
         state.failures = 0 if error is None else state.failures + 1
         state.error = str(error or "")
         judged = state.judged
-        if judged is None or judged.generation != _generation(body):
+        if judged is None or judged.generation != _generation_of(body):
             self.ask(place)
         elif judged.reason == "InvalidSpec":
             return
         elif error is None:
             if judged.reason != "Ready":
-                self._judge(place, state, Judgement(judged.generation, "Ready", WORKS))
-        elif state.failures >= FAILURES:
-            self._judge(place, state, Judgement(judged.generation, "NotReady", state.error))
+                self._take_judgement(place, state, Judgement(judged.generation, "Ready", WORKS_MESSAGE))
+        elif state.failures >= MAX_FAILURES:
+            self._take_judgement(place, state, Judgement(judged.generation, "NotReady", state.error))
         elif judged.reason == "Ready":
             self.ask(place)
 
@@ -138,23 +138,23 @@ class Readiness:
         """Ask in the background whether a Connection works; never waits."""
         body = self._found(place)
         if body is not None:
-            self._begin(place, self._state(place, body))
+            self._begin_probe(place, self._state_of(place, body))
 
     def look(self, place: Place) -> None:
         """Ask about a Connection that nobody has judged as it is, at once, or was NotReady, in its turn; never waits."""
         body = self._found(place)
         if body is None:
             return
-        if self.unjudged(place, body):
+        if self.is_unjudged(place, body):
             self.ask(place)
         else:
-            self._ask_again(place, self._state(place, body))
+            self._schedule_retry(place, self._state_of(place, body))
 
     def ask_later(self, place: Place, seconds: float) -> None:
         """Ask again after a while, whatever is said of it now."""
         state = self._states.get(place)
         if state is not None and state.retry is None:
-            state.retry = asyncio.get_running_loop().call_later(seconds, self._again, place, state)
+            state.retry = asyncio.get_running_loop().call_later(seconds, self._on_retry_due, place, state)
 
     async def check(self, place: Place) -> None:
         """Ask whether a Connection works, and say so in its status."""
@@ -172,12 +172,12 @@ class Readiness:
         if state is None:
             return
         state.failures = state.tries = 0
-        _wait_no_more(state)
+        _cancel_retry(state)
         if state.asking is not None:
             state.asking.cancel()
             state.asking = None
 
-    def renewed(self, place: Place) -> None:
+    def forget_secrets(self, place: Place) -> None:
         """What happened with the Secrets before says nothing of a Connection that has others now."""
         state = self._states.get(place)
         if state is not None:
@@ -189,52 +189,52 @@ class Readiness:
         """A Connection is gone."""
         state = self._states.pop(place, None)
         if state is not None:
-            _stop(state)
+            _stop_tasks(state)
 
-    def unjudged(self, place: Place, body: Mapping[str, Any]) -> bool:
+    def is_unjudged(self, place: Place, body: Mapping[str, Any]) -> bool:
         """Whether nobody has judged this generation of a Connection."""
-        judged = self._state(place, body).judged
-        return judged is None or judged.generation != _generation(body)
+        judged = self._state_of(place, body).judged
+        return judged is None or judged.generation != _generation_of(body)
 
     async def close(self) -> None:
         """Stop asking and writing."""
-        tasks = [task for state in self._states.values() for task in _stop(state)]
+        tasks = [task for state in self._states.values() for task in _stop_tasks(state)]
         self._states.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # --- judging
 
-    def _state(self, place: Place, body: Mapping[str, Any]) -> _State:
+    def _state_of(self, place: Place, body: Mapping[str, Any]) -> _ConnectionState:
         uid = str(body["metadata"].get("uid", ""))
         state = self._states.get(place)
         if state is None or state.uid != uid:
             self.forget(place)
-            stands = _standing(body)
-            known = stands is not None and stands.generation == _generation(body) and stands.reason != "InvalidSpec"
+            stands = _written_judgement(body)
+            known = stands is not None and stands.generation == _generation_of(body) and stands.reason != "InvalidSpec"
             # what made a spec invalid may be a setting of the operator, which may have changed since
-            state = self._states[place] = _State(uid, stands, stands if known else None)
+            state = self._states[place] = _ConnectionState(uid, stands, stands if known else None)
         return state
 
-    def _begin(self, place: Place, state: _State, again: bool = False) -> None:
+    def _begin_probe(self, place: Place, state: _ConnectionState, again: bool = False) -> None:
         if state.asking is None:
-            work = self._ask_in_turn(place, state) if again else self._ask(place, state)
+            work = self._ask_in_turn(place, state) if again else self._probe_and_judge(place, state)
             state.asking = asyncio.get_running_loop().create_task(work)
 
-    async def _ask_in_turn(self, place: Place, state: _State) -> None:
+    async def _ask_in_turn(self, place: Place, state: _ConnectionState) -> None:
         async with self._again_shares.of(place[0]):
-            await self._ask(place, state)
+            await self._probe_and_judge(place, state)
 
-    async def _ask(self, place: Place, state: _State) -> None:
+    async def _probe_and_judge(self, place: Place, state: _ConnectionState) -> None:
         delay: float | None = None
         try:
             body = self._found(place)
             while body is not None and self._states.get(place) is state:
-                generation = _generation(body)
+                generation = _generation_of(body)
                 async with self._shares.of(place[0]):
                     reason, message = await self._probe(body)
                 now = self._found(place)
-                if now is None or _generation(now) == generation:
-                    self._probed(place, state, Judgement(generation, reason, message))
+                if now is None or _generation_of(now) == generation:
+                    self._judge_probed(place, state, Judgement(generation, reason, message))
                     break
                 body = now
         except Retryable as error:
@@ -242,54 +242,54 @@ class Readiness:
             delay = state.gap
         except Exception:
             log.exception("Connection %s/%s cannot be judged", *place, extra=about(*place))
-            delay = LONGEST_AGAIN_S
+            delay = MAX_PROBE_RETRY_S
         finally:
             if state.asking is asyncio.current_task():
                 state.asking = None
         if delay is not None and state.retry is None and self._states.get(place) is state:
-            state.retry = asyncio.get_running_loop().call_later(delay, self._again, place, state)
+            state.retry = asyncio.get_running_loop().call_later(delay, self._on_retry_due, place, state)
 
-    def _probed(self, place: Place, state: _State, judgement: Judgement) -> None:
+    def _judge_probed(self, place: Place, state: _ConnectionState, judgement: Judgement) -> None:
         """Credentials that work do not outweigh requests that fail."""
-        if judgement.reason != "Ready" or state.failures < FAILURES:
-            self._judge(place, state, judgement)
+        if judgement.reason != "Ready" or state.failures < MAX_FAILURES:
+            self._take_judgement(place, state, judgement)
         elif state.judged is None or state.judged.generation != judgement.generation:
-            self._judge(place, state, replace(judgement, reason="NotReady", message=state.error))
+            self._take_judgement(place, state, replace(judgement, reason="NotReady", message=state.error))
         else:
-            self._ask_again(place, state)
+            self._schedule_retry(place, state)
 
-    def _again(self, place: Place, state: _State) -> None:
+    def _on_retry_due(self, place: Place, state: _ConnectionState) -> None:
         """Its time has come; its turn among those of its namespace may be later."""
         now = asyncio.get_running_loop().time()
         when = self._pace.turn(place[0], now)
         if when > now:
-            state.retry = asyncio.get_running_loop().call_at(when, self._its_turn, place, state)
+            state.retry = asyncio.get_running_loop().call_at(when, self._on_turn, place, state)
         else:
-            self._its_turn(place, state)
+            self._on_turn(place, state)
 
-    def _its_turn(self, place: Place, state: _State) -> None:
+    def _on_turn(self, place: Place, state: _ConnectionState) -> None:
         state.retry = None
-        self._begin(place, state, again=True)
+        self._begin_probe(place, state, again=True)
 
-    def _ask_again(self, place: Place, state: _State) -> None:
+    def _schedule_retry(self, place: Place, state: _ConnectionState) -> None:
         """Ask about what is NotReady until it is not: neither its Secrets nor the system tell that they were mended."""
         if state.judged is None or state.judged.reason != "NotReady":
             state.tries = 0
-            _wait_no_more(state)
+            _cancel_retry(state)
         elif state.retry is None:
-            delay = min(AGAIN_S * 2.0 ** min(state.tries, 30), LONGEST_AGAIN_S)
+            delay = min(PROBE_RETRY_S * 2.0 ** min(state.tries, 30), MAX_PROBE_RETRY_S)
             state.tries += 1
-            state.retry = asyncio.get_running_loop().call_later(delay, self._again, place, state)
+            state.retry = asyncio.get_running_loop().call_later(delay, self._on_retry_due, place, state)
 
-    def _judge(self, place: Place, state: _State, judgement: Judgement) -> None:
+    def _take_judgement(self, place: Place, state: _ConnectionState, judgement: Judgement) -> None:
         if self._states.get(place) is state:
             state.judged = judgement
-            self._settle(place, state)
-            self._ask_again(place, state)
+            self._schedule_write(place, state)
+            self._schedule_retry(place, state)
 
     # --- writing
 
-    def _settle(self, place: Place, state: _State) -> None:
+    def _schedule_write(self, place: Place, state: _ConnectionState) -> None:
         """See to it that the judgement is written, now or when it may be."""
         if state.timer is not None:
             state.timer.cancel()
@@ -297,26 +297,26 @@ class Readiness:
         judged = state.judged
         if self._states.get(place) is not state or state.writing is not None or judged is None:
             return
-        if judged.same(state.stands):
+        if judged.says_same(state.stands):
             return
         loop = asyncio.get_running_loop()
-        delay = _due(state, judged) - loop.time()
+        delay = _due_at(state, judged) - loop.time()
         if delay > 0:
-            state.timer = loop.call_later(delay, self._settle, place, state)
+            state.timer = loop.call_later(delay, self._schedule_write, place, state)
         else:
-            state.writing = loop.create_task(self._write(place, state, judged))
+            state.writing = loop.create_task(self._write_judgement(place, state, judged))
 
-    async def _write(self, place: Place, state: _State, judgement: Judgement) -> None:
+    async def _write_judgement(self, place: Place, state: _ConnectionState, judgement: Judgement) -> None:
         now = asyncio.get_running_loop().time()
         fresh = not state.refused and (state.stands is None or state.stands.generation != judgement.generation)
-        state.gap = GAP if fresh or now - state.written > CALM else min(2 * state.gap, LONGEST)
+        state.gap = WRITE_GAP_S if fresh or now - state.written > CALM_AFTER_S else min(2 * state.gap, MAX_WRITE_GAP_S)
         state.written = now
         try:
             body = self._found(place)
             if body is not None:
-                where = path(API_VERSION, "connections", *place, "status")
+                where = api_path(API_VERSION, "connections", *place, "status")
                 async with self._writes.of(place[0]):
-                    await self._cluster.patch(where, {"status": _status(body, judgement)}, "merge")
+                    await self._cluster.patch(where, {"status": _status_with(body, judgement)}, "merge")
                 state.stands, state.refused = judgement, False
         except NotFound:
             self.forget(place)
@@ -325,21 +325,21 @@ class Readiness:
             state.refused = True
         finally:
             state.writing = None
-        self._settle(place, state)
+        self._schedule_write(place, state)
 
 
-def _due(state: _State, judged: Judgement) -> float:
+def _due_at(state: _ConnectionState, judged: Judgement) -> float:
     """When the next write may be made."""
     stands = state.stands
     if state.refused:
         return state.written + state.gap
     if stands is None or stands.generation != judged.generation:
         return float("-inf")
-    return state.written + (state.gap if stands.reason != judged.reason else max(state.gap, WORDS))
+    return state.written + (state.gap if stands.reason != judged.reason else max(state.gap, SAME_VERDICT_WRITE_GAP_S))
 
 
-def _status(body: Mapping[str, Any], judgement: Judgement) -> dict[str, Any]:
-    old = _condition(body)
+def _status_with(body: Mapping[str, Any], judgement: Judgement) -> dict[str, Any]:
+    old = _ready_condition(body)
     status = "True" if judgement.reason == "Ready" else "False"
     since = old["lastTransitionTime"] if old is not None and old["status"] == status else None
     condition = {
@@ -353,34 +353,34 @@ def _status(body: Mapping[str, Any], judgement: Judgement) -> dict[str, Any]:
     return {"conditions": [condition], "observedGeneration": judgement.generation}
 
 
-def _standing(body: Mapping[str, Any]) -> Judgement | None:
+def _written_judgement(body: Mapping[str, Any]) -> Judgement | None:
     """The judgement that the API server holds."""
-    old = _condition(body)
+    old = _ready_condition(body)
     if old is None or old.get("reason") not in ("Ready", "NotReady", "InvalidSpec"):
         return None
     return Judgement(int(old.get("observedGeneration", 0)), old["reason"], str(old.get("message", "")))
 
 
-def _condition(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _ready_condition(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     conditions = (body.get("status") or {}).get("conditions") or ()
     return next((item for item in conditions if item.get("type") == "Ready"), None)
 
 
-def _generation(body: Mapping[str, Any]) -> int:
+def _generation_of(body: Mapping[str, Any]) -> int:
     return int(body["metadata"].get("generation", 0))
 
 
-def _plain(text: str) -> str:
+def _without_numbers(text: str) -> str:
     return re.sub(r"\d+", "0", text[:1000])
 
 
-def _wait_no_more(state: _State) -> None:
+def _cancel_retry(state: _ConnectionState) -> None:
     if state.retry is not None:
         state.retry.cancel()
         state.retry = None
 
 
-def _stop(state: _State) -> list[asyncio.Task[None]]:
+def _stop_tasks(state: _ConnectionState) -> list[asyncio.Task[None]]:
     for handle in (state.timer, state.retry):
         if handle is not None:
             handle.cancel()

@@ -17,16 +17,16 @@ from gatewright.runtime.telling.listener import Listener, Page
 
 Probe = Callable[[], str | None]
 """Returns what is wrong, or None."""
-METRICS_LAST_S = 0.25
+METRICS_MAX_AGE_S = 0.25
 """Seconds for which written metrics are handed out: to write them costs more than all the rest of an answer."""
 
 
-class Server:
+class ProbeServer:
     """The two ports; one that is 0 is not opened."""
 
     def __init__(self, alive: Probe, ready: Probe) -> None:
-        self._health = Listener("health", {"/healthz": _page(alive), "/readyz": _page(ready)})
-        self._metrics = Listener("metrics", {"/metrics": _Metrics().show})
+        self._health = Listener("health", {"/healthz": _page_of(alive), "/readyz": _page_of(ready)})
+        self._metrics = Listener("metrics", {"/metrics": _MetricsPage().show})
 
     def start(self, health_port: int, metrics_port: int, host: str = "") -> None:
         """Listen; no host: on every address. Raises OSError."""
@@ -41,7 +41,7 @@ class Server:
         await self._health.close()
 
 
-def _page(probe: Probe) -> Page:
+def _page_of(probe: Probe) -> Page:
     def show() -> web.Response:
         wrong = probe()
         return web.Response(status=503 if wrong else 200, text=(wrong or "ok") + "\n")
@@ -49,7 +49,7 @@ def _page(probe: Probe) -> Page:
     return show
 
 
-class _Metrics:
+class _MetricsPage:
     """The metrics as they were written last."""
 
     def __init__(self) -> None:
@@ -58,6 +58,6 @@ class _Metrics:
 
     def show(self) -> web.Response:
         now = asyncio.get_running_loop().time()
-        if now - self._written > METRICS_LAST_S:
+        if now - self._written > METRICS_MAX_AGE_S:
             self._text, self._written = generate_latest(metrics.registry), now
         return web.Response(body=self._text, headers={"Content-Type": CONTENT_TYPE_LATEST})

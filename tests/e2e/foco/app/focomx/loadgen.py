@@ -36,11 +36,11 @@ class Traffic:
         if len(self._running) >= self._limit:
             self.seen["overflow"] += 1
             return
-        task = asyncio.create_task(self._one(kind, workspace))
+        task = asyncio.create_task(self._require_one(kind, workspace))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _one(self, kind: str, workspace: str) -> None:
+    async def _require_one(self, kind: str, workspace: str) -> None:
         started = time.monotonic()
         arguments = {"json": {"title": f"load {time.time_ns()}"}} if kind == "C" else {}
         try:
