@@ -1,7 +1,7 @@
 """What the shell and the providers promise each other.
 
 A provider is one file: its configuration model, the RBAC it needs, and one coroutine. It gets what it needs as
-arguments, and says how things went by an Answer, a Sight or a Progress; what goes wrong is Retryable (nobody knows: a
+arguments, and says how things went by an Answer, a LiveState or a Progress; what goes wrong is Retryable (nobody knows: a
 time-out, 429, 5xx) or Permanent (asking again cannot help: 401, 404, a bad query). Neither is ever a pass.
 """
 
@@ -199,7 +199,7 @@ class Target(Protocol):
         ...
 
     async def look(self, cluster: Cluster, namespace: str, config: Any) -> LiveState:
-        """Its snapshot, and whether it has what `config` wants. A target that is not there is a Sight with a problem."""
+        """Its snapshot, and whether it has what `config` wants. A target that is not there is a LiveState with a problem."""
         ...
 
     async def perform(

@@ -3,7 +3,7 @@
 To add one:
 
 1. Write one file beside its kind (`gates/`, `targets/`, `connections/`): its configuration model, whose docstrings
-   become CRD and reference, and its coroutines. It says how things went by an Answer, a Sight or a Progress, and
+   become CRD and reference, and its coroutines. It says how things went by an Answer, a LiveState or a Progress, and
    raises Retryable or Permanent (`ports`); an answer that is not understood is never good. A target says in `access`
    what the operator needs, and in `author` what a Release's author must be allowed for it.
 2. Add one line here.

@@ -140,7 +140,7 @@ ALL_TRIALS = (INTERVENTION_TRIAL, *RELEASE_TRIALS, CONNECTIONS_TRIAL)
 async def probe_interventions(kube: Kube, namespace: str) -> str:
     """Why nobody can know who makes Interventions in a namespace; empty where the API server proves it.
 
-    Raises Retryable, Lost."""
+    Raises Retryable, LeaseLost."""
     failure = await _try_create(kube, INTERVENTION_TRIAL, namespace)
     if failure == "":
         return ""
@@ -158,7 +158,7 @@ async def probe_interventions(kube: Kube, namespace: str) -> str:
 async def probe_author(kube: Kube, namespace: str, name: str, trials: tuple[Trial, ...]) -> str:
     """Why nobody can know whether authors were asked for the rights that they use; empty where the API server asks.
 
-    `name`: an object of the kind that is there, of which a change is tried. Raises Retryable, Lost."""
+    `name`: an object of the kind that is there, of which a change is tried. Raises Retryable, LeaseLost."""
     tried = [(trial, _try_create(kube, trial, namespace)) for trial in trials if trial.create is not None]
     tried += [(trial, _try_change(kube, trial, namespace, name)) for trial in trials if trial.change is not None]
     failures = await asyncio.gather(*(work for _, work in tried))

@@ -1,6 +1,6 @@
 """Which run has which target: no two runs work on one at the same time.
 
-What is claimed is what a Connection leads to (`Links.system`), not how its name is written: a Release that names its
+What is claimed is what a Connection leads to (`Connections.system`), not how its name is written: a Release that names its
 Connection and one that implies it exclude each other, and so do two Connections to one address.
 """
 

@@ -1,6 +1,6 @@
 """Connections, ready to be used: found by kind or name, their Secrets read by name and kept for a short while.
 
-A rotated Secret is used within `SECRET_AGE` seconds, without a restart. Whether a Connection works stands in its `Ready`
+A rotated Secret is used within `SECRET_MAX_AGE_S` seconds, without a restart. Whether a Connection works stands in its `Ready`
 condition (`runtime.readiness`). Secrets are read by name and not watched, so nobody tells when one was mended: whoever asks
 whether a Connection works reads them anew.
 

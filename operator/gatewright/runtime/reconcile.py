@@ -4,8 +4,8 @@
 
 until a decision changes nothing. The order is the safety: an effect is started only when the status that intends it is
 what the API server holds. A write that fails by conflict, or whose answer is lost, ends the pass: the object is read
-afresh and decided upon anew. A status that nothing depends on may wait `LAZY` seconds for the next one, so that "steps
-done", "gates passed" and "next stage begun" are one write where they follow each other at once.
+afresh and decided upon anew. A status that nothing depends on may wait `LAZY_WRITE_DELAY_S` seconds for the next one,
+so that "steps done", "gates passed" and "next stage begun" are one write where they follow each other at once.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Reconciler:
     """For what cannot be decided upon."""
 
     async def make(self, entry: TrackedRelease) -> None:
-        """Decide and act until nothing changes any more. Raises Restless, Retryable, Permanent, Lost."""
+        """Decide and act until nothing changes any more. Raises Restless, Retryable, Permanent, LeaseLost."""
         decision: Decision | None = None
         entry.turn += 1
         generation = entry.generation

@@ -1,6 +1,6 @@
 """What is done with a Release whose passes fail again and again, or whose status cannot be read.
 
-a pass has failed `TRIES` times   its conditions say why, people can end its run, and a deletion lets go of it
+a pass has failed `MAX_FAILED_PASSES` times   its conditions say why, people can end its run, and a deletion lets go of it
 the status cannot be read         its conditions say so; nothing is decided on it, and nothing of it is overwritten
 """
 

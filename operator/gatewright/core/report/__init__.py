@@ -1,0 +1,1 @@
+"""What is said of a Release: `conditions` in its status, `notifications` to people; `size` keeps a status small."""

@@ -4,7 +4,7 @@
     UNLINK key ...                         removed, their memory freed in the background
     SET gatewright:flush:HASH ... EX       the mark of the operation: how far it is
 
-Each look at the operation goes on from its mark for at most `BUDGET` seconds, until the cursor is back at 0. FLUSHDB is
+Each look at the operation goes on from its mark for at most `SLICE_BUDGET_S` seconds, until the cursor is back at 0. FLUSHDB is
 never used. What was there when the flush began is gone when it is done; what was written meanwhile may stay. Done
 twice, or from the start again because the mark was evicted, it removes the same keys.
 """

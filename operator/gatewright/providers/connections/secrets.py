@@ -1,4 +1,4 @@
-"""Values of Secrets: read from a Link, and kept out of everything that is said."""
+"""Values of Secrets: read from an OpenConnection, and kept out of everything that is said."""
 
 from __future__ import annotations
 

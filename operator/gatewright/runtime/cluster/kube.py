@@ -159,7 +159,7 @@ class Kube:
     ) -> list[dict[str, Any]]:
         """All at once: for what is few, such as the pods of a Job. Anybody may give his own objects a label; so what
         `keep` does not want is dropped as it comes, and what is left is bounded, as is what is read (`most`, else
-        `MOST_READ` bytes). Raises Retryable, Permanent."""
+        `MAX_LIST_READ_BYTES` bytes). Raises Retryable, Permanent."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
         size = 0
         async for item in self.each(path, selector, fields, accept, MAX_LIST_READ_BYTES if most is None else most):

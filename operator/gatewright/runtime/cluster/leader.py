@@ -49,7 +49,7 @@ class Leader:
         """Seconds between the last renewal of whoever acted before and our taking over."""
 
     def fence(self) -> None:
-        """Raises Lost unless this instance may act now."""
+        """Raises LeaseLost unless this instance may act now."""
         if time.monotonic() - self._renewed > FENCE_AFTER_S:
             raise LeaseLost("the Lease was not renewed in time")
 

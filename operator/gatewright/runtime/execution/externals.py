@@ -5,7 +5,7 @@ as well: a vendor that answers slowly delays nobody's rollback, and a look that 
 vendor refuses for now (a limit, a time-out) changes nothing that is known; what it refuses for good has failed.
 
 A request that is under way is never broken off to make room for its opposite: nobody could know which of the two the
-vendor carries out last. What is begun next on the same subject waits for its end, for `LEAVES` seconds at most.
+vendor carries out last. What is begun next on the same subject waits for its end, for `LEAVING_TIMEOUT_S` seconds at most.
 """
 
 from __future__ import annotations
@@ -307,7 +307,7 @@ class Externals:
         ask: Callable[[OpenConnection], Awaitable[Found]],
         sending: _Sending | None = None,
     ) -> Found:
-        """`sending`: the operation that it is for. Raises _Left, Lost where that may not be sent any more."""
+        """`sending`: the operation that it is for. Raises _Left, LeaseLost where that may not be sent any more."""
         name = getattr(checked, "connection", None)
         back = sending is not None and sending.known.back
         shares = self._back if back else self._others
@@ -370,7 +370,7 @@ class _Sending:
 
     @contextmanager
     def under_way(self, fence: Callable[[], None]) -> Iterator[None]:
-        """While it is sent. Asked only now: much may have happened while it waited for its turn. Raises _Left, Lost."""
+        """While it is sent. Asked only now: much may have happened while it waited for its turn. Raises _Left, LeaseLost."""
         if self.entry.operations.get(self.operation.id) is not self.known:
             raise _NotWanted
         fence()
