@@ -104,6 +104,21 @@ CHECKS: list[tuple[dict[str, Any], list[str]]] = [
     # http
     ({"http": {"path": "health"}}, [f'{GATE}.http.path: "health" is not a path below the Connection\'s URL (try /health)']),
     ({"http": {"path": "/a/../b"}}, [f'{GATE}.http.path: "/a/../b" climbs by ".."; write the path in full']),
+    ({"http": {"path": "/..;/admin"}}, [f'{GATE}.http.path: "/..;/admin" climbs by ".."; write the path in full']),
+    ({"http": {"path": "/a/..;v=1/b"}}, [f'{GATE}.http.path: "/a/..;v=1/b" climbs by ".."; write the path in full']),
+    ({"http": {"path": "/%2e%2e;a=b/x"}}, [f'{GATE}.http.path: "/%2e%2e;a=b/x" climbs by ".."; write the path in full']),
+    ({"http": {"path": "/..%3b/x"}}, [f'{GATE}.http.path: "/..%3b/x" climbs by ".."; write the path in full']),
+    ({"http": {"path": "/%252e%252e/x"}}, [f'{GATE}.http.path: "/%252e%252e/x" climbs by ".."; write the path in full']),
+    ({"http": {"path": "/a%5c..%5cb"}}, [f'{GATE}.http.path: "/a%5c..%5cb" climbs by ".."; write the path in full']),
+    ({"http": {"path": "/..%20/x"}}, [f'{GATE}.http.path: "/..%20/x" climbs by ".."; write the path in full']),
+    (
+        {"http": {"path": "/..%00/x"}},
+        [f'{GATE}.http.path: "/..%00/x" hides characters behind escapes; write each of them as it is, or once as %XX'],
+    ),
+    (
+        {"http": {"path": "/%25252525252e/x"}},
+        [f'{GATE}.http.path: "/%25252525252e/x" hides characters behind escapes; write each of them as it is, or once as %XX'],
+    ),
     (
         {"http": {"path": "/", "method": "get"}},
         [f"{GATE}.http.method: \"get\" is not one of 'GET' or 'HEAD' (did you mean GET?)"],

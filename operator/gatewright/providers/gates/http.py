@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
 
@@ -27,6 +28,8 @@ from gatewright.providers.gates import jsonpath
 from gatewright.providers.gates.jsonpath import JsonPath
 from gatewright.providers.units import Unit
 
+MAX_ESCAPES = 3
+"""Times that a path is unescaped to see what it says: a proxy and a server may each do so once."""
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 
 
@@ -35,10 +38,23 @@ def _plain_path(text: str) -> str:
         raise ValueError(f'"{text}" is not a path below the Connection\'s URL (try /{text.lstrip("/")})')
     if not text.isascii() or not text.isprintable() or set(text) & set(' \\#"<>'):
         raise ValueError(f'"{text}" holds characters that a path must not; escape them as %XX')
-    path = re.sub(r"%2[eE]", ".", text.partition("?")[0])
-    if ".." in re.split(r"/|%2[fF]|%5[cC]", path):
+    path = _unescape(text.partition("?")[0])
+    if path is None or not path.isprintable():
+        raise ValueError(f'"{text}" hides characters behind escapes; write each of them as it is, or once as %XX')
+    # Tomcat and its kin take "..;x" for ".."
+    if ".." in (segment.partition(";")[0].strip() for segment in re.split(r"[/\\]", path)):
         raise ValueError(f'"{text}" climbs by ".."; write the path in full')
     return text
+
+
+def _unescape(path: str) -> str | None:
+    """Return a path as the last of several servers may read it; None where it is escaped more often than that."""
+    for _ in range(MAX_ESCAPES):
+        plain = unquote(path)
+        if plain == path:
+            return plain
+        path = plain
+    return None
 
 
 Path = Annotated[

@@ -2,10 +2,11 @@
 
     accepted, a few at a time -> too many are open? one is dropped -> one request -> one answer -> closed
 
-Whoever reaches the port may open connections and say nothing. So a connection has `CONNECTION_TIMEOUT_S` seconds for everything, its
-headers and taking the answer included; few are open at a time; and it is not the newest that is dropped, but the oldest
-of the address that holds the most: an honest client says at once what it wants, and is served before it is the oldest.
-Connections are accepted a few at a time, with a pause after each full batch: what waits, waits in the kernel.
+Whoever reaches the port may open connections and say nothing. So a connection has `CONNECTION_TIMEOUT_S` seconds for
+everything, its headers and taking the answer included; few are open at a time; and it is not the newest that is
+dropped, but the oldest of the address that holds the most: an honest client says at once what it wants, and is served
+before it is the oldest. Connections are accepted a few at a time, with a pause after each full batch: what waits, waits
+in the kernel.
 """
 
 from __future__ import annotations

@@ -3,17 +3,18 @@
     seen                                        judged
     ------------------------------------------  ----------------------------------------------------------
     its first use, or an edit                   as the credential check of its provider says, at once
-    it is NotReady                              the same, again after `PROBE_RETRY_S` seconds, then after twice as many, up to
-                                                `MAX_PROBE_RETRY_S`: nobody tells when a Secret or the system is mended
+    it is NotReady                              the same, again after `PROBE_RETRY_S` seconds, then after twice as
+                                                many, up to `MAX_PROBE_RETRY_S`: nobody tells when a Secret or a system is mended
     its Secrets are others than before          what happened with those before does not count any more
-    a request failed                            the same; and `FAILURES` in a row are NotReady, whatever the check says:
+    a request failed                            the same; and `MAX_FAILURES` in a row are NotReady, whatever the check says:
                                                 credentials may work while every delivery is refused
     a request succeeded                         Ready
 
-`observedGeneration` is the generation that was judged. Nothing is written while the judgement stays the same. A provider
-that comes and goes is written seldom: two writes about one generation are at least `WRITE_GAP_S` seconds apart, twice as many
-after each write, up to `LONGEST`, and `WRITE_GAP_S` again after `CALM_AFTER_S` quiet seconds. The last judgement is always written in the
-end. Other words for the same judgement are no change, unless they last.
+`observedGeneration` is the generation that was judged. Nothing is written while the judgement stays the same. A
+provider that comes and goes is written seldom: two writes about one generation are at least `WRITE_GAP_S` seconds
+apart, twice as many after each write, up to `MAX_WRITE_GAP_S`, and `WRITE_GAP_S` again after `CALM_AFTER_S` quiet
+seconds. The last judgement is always written in the end. Other words for the same judgement are no change, unless they
+last.
 """
 
 from __future__ import annotations
