@@ -72,15 +72,18 @@ def _connections_are_ready(cluster: Cluster) -> None:
 
 
 def test_helm_installs_what_kustomize_does(ready: Cluster, tmp_path: Path):
-    """Installed by the real Helm, for one namespace and without a ClusterRole, the operator runs a small release."""
+    """Installed by the real Helm, for one namespace and without rights on others, the operator runs a small release."""
     installing.remove(ready)
-    namespace = "helm-shop"
-    ready.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=true")
-    ready.kubectl("create", "namespace", namespace)
-    helm = [ready.helm_program(), "--kubeconfig", str(ready.kubeconfig), "--namespace", namespace]
+    namespace, own = "helm-shop", "helm-system"
+    for name in (namespace, own):
+        ready.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=true")
+        ready.kubectl("create", "namespace", name)
+    helm = [ready.helm_program(), "--kubeconfig", str(ready.kubeconfig), "--namespace", own]
     values = [
         "--set",
         "clusterWide=false,crds.install=false,rbac.aggregateToUserRoles=false,rbac.peopleRoles=false,admission.create=false",
+        "--set",
+        f"watchNamespaces={{{namespace}}}",
     ]
     chart = [str(ROOT / "charts" / "gatewright"), *values, "--wait", "--timeout", "180s"]
     done = subprocess.run([*helm, "install", "gatewright", *chart], capture_output=True, text=True, timeout=240)
@@ -100,7 +103,8 @@ def test_helm_installs_what_kustomize_does(ready: Cluster, tmp_path: Path):
         assert found["status"]["run"]["outcome"] == "Promoted"
     finally:
         subprocess.run([*helm, "uninstall", "gatewright", "--wait"], capture_output=True, text=True, timeout=120)
-        ready.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=true")
+        for name in (namespace, own):
+            ready.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=true")
 
 
 def _deployment(namespace: str) -> dict[str, object]:
