@@ -281,7 +281,7 @@ class Client:
                 problem = _Bodied()
         except (aiohttp.ClientError, OSError, ValueError) as error:
             problem = transport.convert_error(error, where)
-        if course.intake.cut:
+        if course.intake.cut and not isinstance(problem, _Bodied):
             problem = Permanent(f"{where}: {course.intake.cut}")
         raise problem
 
@@ -301,7 +301,8 @@ class Client:
                 raise Permanent(f"{where}: the answer is compressed though that was not asked for")
             body = b"" if request.bodiless else await _read_body(answer.content, where, course.intake, enough)
             # a body without a length ends where the connection does, also where that was cut off
-            if course.intake.cut and not enough:
+            has_body = request.method != "HEAD" and not request.bodiless
+            if course.intake.cut and has_body and not enough:
                 raise Permanent(f"{where}: {course.intake.cut}")
             took = time.monotonic() - course.sent
             location = hide_secrets(target_of(headers.get("location", "")), self._link)
