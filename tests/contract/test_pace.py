@@ -73,7 +73,7 @@ async def test_namespaces_that_owe_nothing_are_forgotten() -> None:
     for number in range(5000):
         pacing.spend(f"n{number}", 1)
         clock.now += 1
-    assert len(pacing._paid) <= 256
+    assert len(pacing._debts) <= 256
 
 
 async def test_the_size_of_answers_is_what_requests_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,10 +29,10 @@ def test_a_namespace_takes_its_share_after_a_burst_and_no_more() -> None:
     share = SHARE * 2 * BURST + SHARE * BURST
     assert share - 1 <= done * 0.1 <= share + 1
     reading.spend("shop", now, 0.1)
-    reading.rest(now)
+    reading.forget_full(now)
     assert reading.wait("shop", now) > 0
-    reading.rest(now + 3 * BURST)
-    assert not reading._free_at
+    reading.forget_full(now + 3 * BURST)
+    assert len(reading) == 0
 
 
 @pytest.fixture

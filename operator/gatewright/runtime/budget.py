@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from gatewright.core.token_buckets import TokenBuckets
+
 BURST_S = 2.0
 """Seconds' worth of measurements that may be made at once after a quiet time."""
 LARGE_ANSWER_BYTES = 64 * 1024
@@ -24,8 +26,7 @@ class MeasurementBudget:
         self.rate = rate
         self._wanted: Counter[str] = Counter()
         """Measurements a second by namespace, in millionths: whole numbers add up to nothing again."""
-        self._turns: dict[str, float] = {}
-        """When the next one could be made, if it came that late."""
+        self._turns: TokenBuckets[str] = TokenBuckets(rate, BURST_S)
 
     def wants(self, namespace: str, before: float, now: float) -> None:
         """A question is to be asked `now` times a second, and was asked `before` times."""
@@ -39,16 +40,13 @@ class MeasurementBudget:
 
     def turn(self, namespace: str, now: float) -> float:
         """Take the next turn: seconds until then."""
-        at = self._next_turn_at(namespace, now)
-        self._turns[namespace] = at + 1.0 / self.rate
-        return max(0.0, at - now)
+        wait = self._turns.wait(namespace, now)
+        self._turns.spend(namespace, now, 1)
+        return wait
 
     def spend(self, namespace: str, now: float, turns: int) -> None:
         """An answer has cost so many turns more than one."""
-        self._turns[namespace] = self._next_turn_at(namespace, now) + turns / self.rate
-
-    def _next_turn_at(self, namespace: str, now: float) -> float:
-        return max(self._turns.get(namespace, float("-inf")), now - BURST_S)
+        self._turns.spend(namespace, now, turns)
 
     def over(self) -> list[tuple[str, float]]:
         """Namespaces that ask for more than their rate, and by what factor."""
@@ -56,5 +54,4 @@ class MeasurementBudget:
 
     def rest(self, now: float) -> None:
         """Forget namespaces that have not measured for so long that it does not matter any more."""
-        for name in [name for name, at in self._turns.items() if at <= now - BURST_S]:
-            del self._turns[name]
+        self._turns.forget_full(now)

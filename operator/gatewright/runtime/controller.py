@@ -351,7 +351,7 @@ class Controller:
     async def _relist_forever(self) -> None:
         while True:
             await asyncio.sleep(RELIST_INTERVAL_S)
-            self.reading.rest(time.monotonic())
+            self.reading.forget_full(time.monotonic())
             await self._relist_safely(connections=self.links.left_out)
 
     async def _relist_safely(self, gap: bool = False, connections: bool = False) -> None:

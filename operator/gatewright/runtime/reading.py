@@ -6,6 +6,8 @@ may edit it many times a second. Of edits that wait only the latest is read.
 
 from __future__ import annotations
 
+from gatewright.core.token_buckets import TokenBuckets
+
 SHARE = 0.1
 """Of the time of a CPU, for one namespace."""
 BURST = 60.0
@@ -14,21 +16,8 @@ URGENT_WAIT = 0.5
 """Seconds that a Release waits at most whose run is being undone."""
 
 
-class Reading:
-    """Of all namespaces; times in seconds on one clock of the caller's choice."""
+class Reading(TokenBuckets[str]):
+    """Of all namespaces; what is used are seconds of CPU."""
 
     def __init__(self) -> None:
-        self._free_at: dict[str, float] = {}
-
-    def wait(self, namespace: str, now: float) -> float:
-        """Seconds until a namespace may have a spec read."""
-        return max(0.0, self._free_at.get(namespace, now) - now)
-
-    def spend(self, namespace: str, now: float, cpu: float) -> None:
-        """A spec has taken so many seconds of CPU."""
-        self._free_at[namespace] = max(self._free_at.get(namespace, now - BURST), now - BURST) + cpu / SHARE
-
-    def rest(self, now: float) -> None:
-        """Forget namespaces whose edits do not matter any more."""
-        for namespace in [name for name, at in self._free_at.items() if at <= now - BURST]:
-            del self._free_at[namespace]
+        super().__init__(SHARE, BURST)

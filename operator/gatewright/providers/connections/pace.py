@@ -17,14 +17,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from gatewright.core.token_buckets import TokenBuckets
+
 BYTES_PER_S = 4 * 1024 * 1024
 """Bytes a second: more than a namespace receives that keeps within its measurements a second, of 64 KiB each."""
 BURST_BYTES = 8 * 1024 * 1024
 """Bytes that may come at once after a quiet time."""
 ADVANCE = 64 * 1024
 """Bytes that a request pays for beforehand; what does not come in is given back."""
-_TIDY_ABOVE = 256
-"""Debts that are remembered before somebody looks which are paid."""
 
 _returning: ContextVar[bool] = ContextVar("returning", default=False)
 
@@ -77,16 +77,13 @@ class BytePace:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._rate, self._burst = rate, burst
         self._clock, self._sleep = clock, sleep
-        self._paid: dict[tuple[str, bool], float] = {}
-        """When what came in will be paid for; without a burst."""
-        self._tidy = _TIDY_ABOVE
+        self._debts: TokenBuckets[tuple[str, bool]] = TokenBuckets(rate, burst / rate)
 
     async def ready(self, namespace: str) -> None:
         """Wait until what came in for a namespace is paid for."""
         key = namespace, _returning.get()
-        while (left := self._paid.get(key, float("-inf")) - self._clock()) > 0:
+        while (left := self._debts.wait(key, self._clock())) > 0:
             await self._sleep(left)
 
     async def admit(self, namespace: str) -> Account:
@@ -101,16 +98,7 @@ class BytePace:
         self._spend((namespace, _returning.get()), size)
 
     def _spend(self, key: tuple[str, bool], size: int) -> None:
-        now = self._clock()
-        if key not in self._paid and len(self._paid) >= self._tidy:
-            self._forget_idle(now)
-        earliest = now - self._burst / self._rate
-        self._paid[key] = max(self._paid.get(key, earliest), earliest) + size / self._rate
-
-    def _forget_idle(self, now: float) -> None:
-        """Namespaces come and go; those that owe nothing begin anew."""
-        self._paid = {key: paid for key, paid in self._paid.items() if paid > now}
-        self._tidy = max(_TIDY_ABOVE, 2 * len(self._paid))
+        self._debts.spend(key, self._clock(), size)
 
 
 PACE = BytePace()
