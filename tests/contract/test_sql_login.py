@@ -96,7 +96,7 @@ async def test_a_key_is_derived_beside_the_loop_one_at_a_time_for_a_namespace(mo
         await CONNECTIONS["postgres"].close()
     assert {kind for kind, _ in found} == {"Permanent"}, found
     assert most == 1
-    assert received.size >= 4 * 100_000 * postgres_login.SCRAM_THREAD_TURNS
+    assert received.size >= 4 * 100_000 * postgres_login.BYTES_PER_ITERATION
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -292,10 +292,10 @@ async def test_reports_of_one_namespace_take_one_thread_at_a_time() -> None:
         at_once[namespace] -= 1
         return namespace
 
-    loud = [asyncio.create_task(job_reports._run_in_thread("loud", partial(parse, "loud"))) for _ in range(100)]
+    loud = [asyncio.create_task(job_reports._threads.run("loud", partial(parse, "loud"))) for _ in range(100)]
     await held.wait()
-    assert await job_reports._run_in_thread("quiet", partial(parse, "quiet")) == "quiet"
+    assert await job_reports._threads.run("quiet", partial(parse, "quiet")) == "quiet"
     ended.set()
     assert await asyncio.gather(*loud) == ["loud"] * 100
     assert most == {"loud": 1, "quiet": 1}
-    assert not job_reports._turns
+    assert len(job_reports._threads) == 0

@@ -16,25 +16,23 @@ one at a time for each namespace, and what it costs is counted. The role's passw
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 import ssl
 import struct
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from weakref import WeakValueDictionary
 
 from scramp import ScramClient, ScramException
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.connections import postgres_errors, tls
+from gatewright.providers.connections.concurrency import NamespaceThreads
 from gatewright.providers.connections.relay import Side
 
 MOST_ITERATIONS = 200_000
 """Iterations of SCRAM that a server may ask for; PostgreSQL's own default is 4,096, the most of others some 120,000."""
-SCRAM_THREAD_TURNS = 16
+BYTES_PER_ITERATION = 16
 """What an iteration costs, in bytes that could have been read instead: 4,096 of them are as 64 KiB."""
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _CHECKS: Mapping[str, tls.Checks] = {
@@ -59,8 +57,7 @@ _OTHER_ADDRESS = 64
 _STRANGE = "cannot connect to the database: what answers does not speak PostgreSQL's protocol"
 _IS_NOT_BOUND = "the login cannot be bound to the certificate, which channel_binding=require asks for"
 
-_threads = ThreadPoolExecutor(1, thread_name_prefix="scram")
-_turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+_threads = NamespaceThreads("scram", 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +208,8 @@ class _LoginExchange:
                 f"the server wants {asked:,} iterations of SCRAM, and at most {MOST_ITERATIONS:,} are made; "
                 "set scram_iterations lower and give the role its password again"
             )
-        self._login.charge(asked * SCRAM_THREAD_TURNS)
-        turn = _turns.get(self._login.namespace)
-        if turn is None:
-            turn = _turns[self._login.namespace] = asyncio.Semaphore(1)
-        async with turn:
-            final = await asyncio.get_running_loop().run_in_executor(_threads, client.get_client_final)
+        self._login.charge(asked * BYTES_PER_ITERATION)
+        final = await _threads.run(self._login.namespace, client.get_client_final)
         self._send_password(final.encode())
 
     def _send_password(self, body: bytes) -> None:

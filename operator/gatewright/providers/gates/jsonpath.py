@@ -12,13 +12,10 @@ path, which asks little of each value, and by the body, of which the part that t
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import re
 from collections.abc import Callable, Sized
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, ClassVar
-from weakref import WeakValueDictionary
 
 from jsonpath_rfc9535 import JSONPathEnvironment, JSONPathError, JSONPathNodeList, JSONPathQuery
 from jsonpath_rfc9535.filter_expressions import (
@@ -42,6 +39,7 @@ from jsonpath_rfc9535.tokens import TokenStream
 from pydantic import AfterValidator, StringConstraints
 
 from gatewright.ports import Permanent
+from gatewright.providers.connections.concurrency import NamespaceThreads
 
 MAX_VALUES = 20_000
 """Values that a path searches at most."""
@@ -59,8 +57,7 @@ _BY_LETTERS = (
     "compare texts by == or !=, and numbers alone by <, <=, > and >="
 )
 _BY_LENGTH = "asks how long a text is; let length() count the elements of a list or an object"
-_threads = ThreadPoolExecutor(4, thread_name_prefix="jsonpath")
-_turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+_threads = NamespaceThreads("jsonpath", 4)
 
 
 class _ReadsText(Exception):
@@ -170,16 +167,7 @@ async def evaluate_path(path: str, size: int, read: Callable[[], Any], namespace
     """What a path finds, two values at most, in the body of `size` bytes that `read` gives. Raises Permanent."""
     if size <= (INLINE_BODY_BYTES if compile_path(path).singular_query() else SMALL_BODY_BYTES):
         return find_values(path, read())
-    turn = _turns.setdefault(namespace, asyncio.Semaphore(1))
-    await turn.acquire()
-    try:
-        future = asyncio.get_running_loop().run_in_executor(_threads, lambda: find_values(path, read()))
-    except BaseException:
-        turn.release()
-        raise
-    # who leaves does not end the thread: its turn lasts as long as it does
-    future.add_done_callback(lambda _: turn.release())
-    return await asyncio.shield(future)
+    return await _threads.run(namespace, lambda: find_values(path, read()))
 
 
 def find_values(path: str, body: Any) -> list[Any]:

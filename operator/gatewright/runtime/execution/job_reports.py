@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
-from weakref import WeakValueDictionary
+from typing import Any
 
 from gatewright.api.jobs import JobReport
 from gatewright.core.model import Progress
 from gatewright.core.text import masking
 from gatewright.ports import Cluster, Permanent, Retryable
+from gatewright.providers.connections.concurrency import NamespaceThreads
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import MAX_TEXT_LENGTH, Finding, Format, MalformedReport, plain_line
 from gatewright.providers.targets import pods
@@ -31,9 +31,7 @@ MAX_PODS = 8
 READ_TIMEOUT_S = 5.0
 """Seconds that the report of a Job that failed anyway may take."""
 
-T = TypeVar("T")
-_turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-"""By namespace, for as long as somebody holds or awaits one."""
+_threads = NamespaceThreads("report", 2)
 
 
 class ReportMissing(Exception):
@@ -95,16 +93,9 @@ async def _judge_reports(cluster: Cluster, report: JobReport, found: Sequence[Po
         documents += await _read_documents(cluster, format_, report.from_, pod)
     try:
         namespace = str(found[0]["metadata"].get("namespace", ""))
-        return await _run_in_thread(namespace, lambda: format_.judge(documents, getattr(report, report.format)))
+        return await _threads.run(namespace, lambda: format_.judge(documents, getattr(report, report.format)))
     except MalformedReport as error:
         raise ReportMissing(f"is not understood: {error}") from None
-
-
-async def _run_in_thread(namespace: str, work: Callable[[], T]) -> T:
-    """Do it in a thread, one at a time for each namespace: threads are few, and all of them share these."""
-    turn = _turns.setdefault(namespace, asyncio.Semaphore(1))
-    async with turn:
-        return await asyncio.to_thread(work)
 
 
 async def _read_documents(cluster: Cluster, format_: Format, source: str | None, pod: Pod) -> list[Any]:
@@ -117,9 +108,7 @@ async def _read_documents(cluster: Cluster, format_: Format, source: str | None,
             text = first.message
             if place == "Log":
                 text = await cluster.tail(job_pods.log_path(pod, first.container), MAX_REPORT_BYTES)
-            documents = await _run_in_thread(
-                str(pod["metadata"].get("namespace", "")), partial(format_.documents, text)
-            )
+            documents = await _threads.run(str(pod["metadata"].get("namespace", "")), partial(format_.documents, text))
         except MalformedReport as error:
             problems.append(f"is not understood: {error}")
         except Permanent as error:
