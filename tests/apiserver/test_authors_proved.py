@@ -99,7 +99,9 @@ def test_nothing_begins_without_the_policies_and_all_of_it_with_them(bare: Site)
     bare.apply(release(preflight=[_site_answers()]))
     message = bare.until(waits)["message"]
     assert f"not in force in namespace {bare.name}" in message
-    assert all(name in message for name in ("gatewright-releases", "gatewright-uses", "gatewright-status"))
+    assert all(
+        name in message for name in ("gatewright-releases", "gatewright-uses", "gatewright-status", "gatewright-jobs")
+    )
     assert "manifests/admission" in message and "--trust-authors" in message
     assert "run" not in bare.status() and bare.image() == "shop/web:1.0.0"
     assert bare.condition("Ready")["status"] == "False"
@@ -122,7 +124,7 @@ def test_a_namespace_is_tried_once(guarded: Site) -> None:
     guarded.ended("Promoted")
     first = tried(guarded)
     assert first == [
-        "create connections", "create releases", "create releases",
+        "create connections", "create jobs", "create releases", "create releases",
         "patch connections", "patch releases", "patch releases", "patch releases/status",
     ]  # fmt: skip
     guarded.change({"version": "3.0.0"})

@@ -15,6 +15,7 @@ import pytest
 from kubernetes.aio import client, config
 
 from gatewright.core.model import Operation, Progress
+from gatewright.ports import Conflict
 from gatewright.providers.targets.workload import Workload, WorkloadConfig
 from gatewright.runtime.cluster.kube import Kube, api_path
 from tests.cluster import ApiServer
@@ -133,7 +134,16 @@ class Target:
         return await WORKLOAD.follow(self.kube, NAMESPACE, self.checked(image), operation, snapshot)
 
     async def perform(self, operation: Operation, image: str, snapshot: Any = None) -> None:
-        await WORKLOAD.perform(self.kube, NAMESPACE, self.checked(image), operation, snapshot)
+        """As a pass does it: again where the controller has written the status at each try."""
+
+        async def done() -> bool:
+            try:
+                await WORKLOAD.perform(self.kube, NAMESPACE, self.checked(image), operation, snapshot)
+            except Conflict:
+                return False
+            return True
+
+        await self.until(done, f"{operation.key} to be written")
 
     async def succeeds(self, operation: Operation, image: str, snapshot: Any = None) -> list[Progress]:
         seen: list[Progress] = []

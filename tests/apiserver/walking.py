@@ -18,14 +18,19 @@ def errors(site: Site, value: float) -> None:
 
 def retry(site: Site) -> None:
     """Ask for a Retry, as whoever owns the cluster."""
+    intervene(site, "Retry")
+
+
+def intervene(site: Site, action: str, **more: str) -> None:
+    """Do something to the Release, as whoever owns the cluster."""
     api = site.lab.api
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     user = api.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)["status"]["userInfo"]["username"]
     body = {
         "apiVersion": "gatewright.dev/v1alpha1",
         "kind": "Intervention",
-        "metadata": {"generateName": "retry-"},
-        "spec": {"release": "shop", "action": "Retry", "by": user},
+        "metadata": {"generateName": f"{action.lower()}-"},
+        "spec": {"release": "shop", "action": action, "by": user, **more},
     }
     api.create(INTERVENTIONS.format(site.name), body)
 

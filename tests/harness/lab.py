@@ -180,7 +180,7 @@ class Lab:
         return all(self._refuses(namespace, trial) for trial in ALL_TRIALS if trial.create is not None)
 
     def _refuses(self, namespace: str, trial: Trial) -> bool:
-        where = f"/apis/gatewright.dev/v1alpha1/namespaces/{namespace}/{trial.plural}?dryRun=All"
+        where = f"/apis/{trial.version}/namespaces/{namespace}/{trial.plural}?dryRun=All"
         try:
             self.api.create(where, trial.create or {})
         except ApiError as error:

@@ -1514,3 +1514,38 @@ validations:
   message: status is written by the operator alone
   reason: Forbidden
 {{- end }}
+{{- define "gatewright-jobs.policy" -}}
+failurePolicy: Fail
+matchConstraints:
+  resourceRules:
+  - apiGroups:
+    - batch
+    apiVersions:
+    - '*'
+    operations:
+    - CREATE
+    - UPDATE
+    resources:
+    - jobs
+    scope: Namespaced
+matchConditions:
+- name: claims-a-release
+  expression: object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith('gatewright.dev/') &&
+    owner.?controller.orValue(false)).size() > 0 || object.metadata.?annotations[?'gatewright.dev/key'].orValue('-') == ''
+- name: claim-is-new
+  expression: request.operation != 'UPDATE' || object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith('gatewright.dev/')
+    && owner.?controller.orValue(false)) != oldObject.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith('gatewright.dev/')
+    && owner.?controller.orValue(false)) || object.metadata.?annotations[?'gatewright.dev/key'].orValue('-') != oldObject.metadata.?annotations[?'gatewright.dev/key'].orValue('-')
+validations:
+- expression: object.metadata.?annotations[?'gatewright.dev/key'].orValue('-') != '' && authorizer.group('gatewright.dev').resource('releases').namespace(request.namespace).check('operate').allowed()
+  messageExpression: '''the Jobs of a Release are made by the operator alone: '' + request.userInfo.username + '' may not
+    operate releases in namespace '' + request.namespace'
+  message: the Jobs of a Release are made by the operator alone
+  reason: Forbidden
+- expression: '!request.userInfo.username.startsWith(''system:serviceaccount:'') || (has(request.userInfo.extra) && ''authentication.kubernetes.io/pod-name''
+    in request.userInfo.extra) || authorizer.group(''gatewright.dev'').resource(''releases'').namespace(request.namespace).check(''operate-without-pod'').allowed()'
+  messageExpression: '''the Jobs of a Release are made by the operator alone: '' + request.userInfo.username + '' shows no
+    pod that it runs in, and may not operate-without-pod releases in namespace '' + request.namespace'
+  message: the Jobs of a Release are made by the operator alone
+  reason: Forbidden
+{{- end }}

@@ -79,10 +79,10 @@ def spec_policy(
     }
 
 
-def match_writes(*resources: str) -> dict[str, Any]:
+def match_writes(*resources: str, group: str = GROUP) -> dict[str, Any]:
     """What a policy looks at: objects of a kind that are created or changed. Where it cannot tell, it refuses."""
     rule = {
-        "apiGroups": [GROUP],
+        "apiGroups": [group],
         "apiVersions": ["*"],
         "operations": ["CREATE", "UPDATE"],
         "resources": list(resources),

@@ -30,11 +30,7 @@ POD = "authentication.kubernetes.io/pod-name"
 
 def policy_spec() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
-    allowed = f"dyn(object).?status.?observedGeneration.orValue(0) >= 0 && {_may(OPERATE_VERB)}"
-    in_pod = (
-        "!request.userInfo.username.startsWith('system:serviceaccount:') || "
-        f"(has(request.userInfo.extra) && '{POD}' in request.userInfo.extra) || {_may(WITHOUT_POD)}"
-    )
+    allowed = f"dyn(object).?status.?observedGeneration.orValue(0) >= 0 && {may_operate()}"
     return {
         **admission.match_writes(*(f"{kind.plural}/status" for kind in crds.KINDS)),
         "validations": [
@@ -46,7 +42,7 @@ def policy_spec() -> dict[str, Any]:
                 "reason": "Forbidden",
             },
             {
-                "expression": in_pod,
+                "expression": shows_pod(),
                 "messageExpression": f"'{STATUS_REFUSAL}: ' + request.userInfo.username + "
                 f"' shows no pod that it runs in, and may not {WITHOUT_POD} ' + request.resource.resource + "
                 "' in namespace ' + request.namespace",
@@ -57,9 +53,19 @@ def policy_spec() -> dict[str, Any]:
     }
 
 
-def _may(verb: str) -> str:
-    """CEL: whether who writes has a verb on the kind."""
+def may_operate(plural: str = "") -> str:
+    """CEL: whether who writes has the operator's verb on a kind; on the kind that is written where none is named."""
+    return _may(OPERATE_VERB, plural)
+
+
+def shows_pod(plural: str = "") -> str:
+    """CEL: whether a ServiceAccount that writes shows the pod that it runs in, or needs none."""
     return (
-        f"authorizer.group('{GROUP}').resource(request.resource.resource).namespace(request.namespace)"
-        f".check('{verb}').allowed()"
+        "!request.userInfo.username.startsWith('system:serviceaccount:') || "
+        f"(has(request.userInfo.extra) && '{POD}' in request.userInfo.extra) || {_may(WITHOUT_POD, plural)}"
     )
+
+
+def _may(verb: str, plural: str) -> str:
+    resource = f"'{plural}'" if plural else "request.resource.resource"
+    return f"authorizer.group('{GROUP}').resource({resource}).namespace(request.namespace).check('{verb}').allowed()"

@@ -10,6 +10,7 @@ policy refuses it in its own words, or is not in force there. That needs no righ
     gatewright-releases        a Job under the reserved ServiceAccount       a run begins, an edit counts by a Retry
     gatewright-uses            a check through the reserved Connection       the same
     gatewright-status          a status of a generation below zero           the same
+    gatewright-jobs            a Job with an empty key                       the same
     gatewright-connections     a Connection with the reserved Secret         its Secrets are read
 
 The reserved name is refused to everybody, also to who may do anything, by the very expression that asks RBAC about all
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from gatewright.api import API_VERSION, GROUP
+from gatewright.api import API_VERSION, GROUP, KEY
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.kube import Kube, api_path
 from gatewright.runtime.cluster.leader import LeaseLost
@@ -34,6 +35,7 @@ from gatewright.runtime.telling.log_limits import about
 IMPERSONATION_REFUSAL = "nobody acts under another name"
 """What the policy says of a forged name."""
 STATUS_REFUSAL = "status is written by the operator alone"
+JOB_REFUSAL = "the Jobs of a Release are made by the operator alone"
 NOBODY_USER = f"{GROUP}/nobody"
 RESERVED_NAME = "gatewright-trial"
 """A ServiceAccount, Connection and Secret that nobody may name."""
@@ -75,6 +77,8 @@ class Trial:
     """The JSON patch of one that is there; None where the CRD itself refuses every change."""
     part: str = ""
     """The subresource that is patched."""
+    version: str = API_VERSION
+    """The group and version of the kind."""
 
 
 def _spec_trial(policy: str, plural: str, kind: str, refusal: str, spec: Mapping[str, Any]) -> Trial:
@@ -121,6 +125,23 @@ STATUS_TRIAL = Trial(
     change=({"op": "add", "path": "/status", "value": {"observedGeneration": -1}},),
     part="status",
 )
+JOBS_TRIAL = Trial(
+    "gatewright-jobs",
+    "jobs",
+    JOB_REFUSAL,
+    {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"generateName": f"{RESERVED_NAME}-", "annotations": {KEY: ""}},
+        "spec": {
+            "suspend": True,
+            "template": {
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "never-runs", "image": RESERVED_NAME}]}
+            },
+        },
+    },
+    version="batch/v1",
+)
 CONNECTIONS_TRIAL = _spec_trial(
     "gatewright-connections",
     "connections",
@@ -133,7 +154,7 @@ CONNECTIONS_TRIAL = _spec_trial(
         }
     },
 )
-RELEASE_TRIALS = (RELEASES_TRIAL, USES_TRIAL, STATUS_TRIAL)
+RELEASE_TRIALS = (RELEASES_TRIAL, USES_TRIAL, STATUS_TRIAL, JOBS_TRIAL)
 ALL_TRIALS = (INTERVENTION_TRIAL, *RELEASE_TRIALS, CONNECTIONS_TRIAL)
 
 
@@ -182,7 +203,7 @@ async def probe_author(kube: Kube, namespace: str, name: str, trials: tuple[Tria
 async def _try_create(kube: Kube, trial: Trial, namespace: str) -> str | None:
     """Empty where it is refused as it should be, another error where nobody can tell, None where it is admitted."""
     assert trial.create is not None
-    where = f"{api_path(API_VERSION, trial.plural, namespace)}?dryRun=All"
+    where = f"{api_path(trial.version, trial.plural, namespace)}?dryRun=All"
     try:
         return await _expect_refusal(trial, partial(kube.create_for_metadata, where, trial.create))
     except NotFound as error:
@@ -190,7 +211,7 @@ async def _try_create(kube: Kube, trial: Trial, namespace: str) -> str | None:
 
 
 async def _try_change(kube: Kube, trial: Trial, namespace: str, name: str) -> str | None:
-    where = f"{api_path(API_VERSION, trial.plural, namespace, name, trial.part)}?dryRun=All"
+    where = f"{api_path(trial.version, trial.plural, namespace, name, trial.part)}?dryRun=All"
     try:
         return await _expect_refusal(trial, partial(kube.patch_for_metadata, where, trial.change, "json"))
     except NotFound:  # it has gone meanwhile, and says nothing of the policy

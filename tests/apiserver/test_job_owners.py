@@ -1,0 +1,129 @@
+"""Nobody but the operator makes a Job that counts as a Release's: several users on a real API server, with the shipped policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gatewright.api import API_VERSION, KEY
+from gatewright.codegen import job_owners
+from gatewright.core.model import short_fingerprint
+from tests.apiserver.people import People, Right
+from tests.apiserver.walking import intervene
+from tests.harness.api import Api, ApiError
+from tests.harness.lab import Lab, Site
+from tests.harness.scenarios import job
+
+pytestmark = pytest.mark.apiserver
+JOBS = "/apis/batch/v1/namespaces/{}/jobs"
+RIGHTS: tuple[Right, ...] = tuple(
+    (verb, "batch", "jobs", "") for verb in ("create", "update", "patch", "get", "delete")
+)
+REFUSED = "the Jobs of a Release are made by the operator alone"
+OWNER = {"apiVersion": API_VERSION, "kind": "Release", "name": "shop", "uid": "0f-1", "controller": True}
+
+
+def owned(name: str = "forged", *owners: dict[str, Any], **annotations: str) -> dict[str, Any]:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "app", "image": "shop/web:1"}]}
+    meta = {"name": name, "ownerReferences": list(owners), "annotations": {KEY: "1.ship.migrate.1", **annotations}}
+    spec = {"suspend": True, "template": {"spec": pod}}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def people(laboratory: Lab) -> Iterator[People]:
+    """Who makes Jobs of their own."""
+    found = People(laboratory, laboratory.namespace().name, JOBS, job_owners.POLICY_NAME)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def editor(people: People) -> Api:
+    """Somebody who may do anything with Jobs, and nothing that the operator may."""
+    found = people.with_rights(*RIGHTS)
+    people.passes(found, owned("own"))
+    return found
+
+
+def _without(owner: dict[str, Any], field: str) -> dict[str, Any]:
+    return {key: value for key, value in owner.items() if key != field}
+
+
+@pytest.mark.parametrize(
+    "owners",
+    [
+        [OWNER],
+        [OWNER | {"apiVersion": "gatewright.dev/v1"}],
+        [OWNER | {"kind": "Intervention"}],
+        [_without(OWNER, "controller") | {"uid": "0f-2"}, OWNER],
+    ],
+    ids=["as-ours", "a-later-version", "another-kind", "the-second-owner"],
+)
+def test_a_job_that_claims_a_release_is_refused(people: People, editor: Api, owners: list[dict[str, Any]]) -> None:
+    words = f"{REFUSED}: {people.name_of(editor)} may not operate releases in namespace {people.namespace}"
+    assert people.policy in people.tells(editor, owned("forged", *owners), words)
+
+
+def test_a_job_of_their_own_cannot_become_one(people: People, editor: Api) -> None:
+    editor.create(people.path, owned("later"))
+    assert REFUSED in people.changes(editor, "later", {"metadata": {"ownerReferences": [OWNER]}})
+    only_owner = _without(OWNER, "controller")
+    assert people.changes(editor, "later", {"metadata": {"ownerReferences": [only_owner]}}) == ""
+    assert REFUSED in people.changes(editor, "later", {"metadata": {"annotations": {KEY: ""}}})
+
+
+def test_one_of_the_operators_keeps_its_key(people: People, editor: Api) -> None:
+    """Whoever may change Jobs may suspend, label and delete it; it does not become that of another step."""
+    people.lab.api.create(people.path, owned("ours", OWNER))
+    assert REFUSED in people.changes(editor, "ours", {"metadata": {"annotations": {KEY: "1.ship.other.1"}}})
+    assert REFUSED in people.changes(editor, "ours", {"metadata": {"ownerReferences": [OWNER | {"uid": "0f-3"}]}})
+    assert people.changes(editor, "ours", {"metadata": {"labels": {"team": "shop"}}}) == ""
+    assert people.changes(editor, "ours", {"spec": {"suspend": False}}) == ""
+    assert people.changes(editor, "ours", {"metadata": {"ownerReferences": None, "annotations": None}}) == ""
+
+
+def test_jobs_that_claim_nothing_are_not_asked_about(people: People, editor: Api) -> None:
+    people.passes(editor, owned("own"))
+    people.passes(editor, owned("own", _without(OWNER, "controller")))
+    people.passes(editor, owned("own", OWNER | {"apiVersion": "batch/v1", "kind": "CronJob"}))
+    bare = owned("own")
+    del bare["metadata"]["annotations"], bare["metadata"]["ownerReferences"]
+    people.passes(editor, bare)
+
+
+def test_a_service_account_has_to_show_its_pod(people: People) -> None:
+    """The operator's own, too: who impersonates it, or made a token of it, shows none."""
+    user = f"system:serviceaccount:{people.namespace}:operator"
+    rules = [{"apiGroups": ["gatewright.dev"], "resources": ["releases"], "verbs": ["operate"]}]
+    rules.append({"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create"]})
+    people.bind(user, "Role", "operator", rules)
+    people.tells(people.user(user), owned("forged", OWNER), f"{REFUSED}: {user} shows no pod that it runs in")
+
+
+def test_a_forged_job_is_not_there_when_its_step_begins(site: Site) -> None:
+    """Its name and key can be computed from the status while people are asked: what counts is the result of the operator's."""
+    sure = {"name": "sure", "confirm": {"instructions": "Look at it."}}
+    stages = [{"name": "ask", "steps": [sure]}, {"name": "ship", "steps": [job("migrate", FAKE_EXIT="3")]}]
+    site.apply({"version": "2.0.0", "stages": stages})
+    run = site.until(lambda status: status.get("state") == "WaitingForPerson")["run"]
+    uid = site.release()["metadata"]["uid"]
+    key = f"{run['id']}.ship.migrate.1-{short_fingerprint([uid, run['id'], run['startedAt']])[:6]}"
+    name = f"shop-migrate-{short_fingerprint([uid, key])}"
+    crowd = People(site.lab, site.name, JOBS, job_owners.POLICY_NAME)
+    try:
+        editor = crowd.with_rights(*RIGHTS)
+        crowd.passes(editor, owned("own"))
+        with pytest.raises(ApiError, match=REFUSED):
+            editor.create(crowd.path, owned(name, OWNER | {"uid": uid}, **{KEY: key}))
+    finally:
+        crowd.close()
+
+    intervene(site, "Confirm", stage="ask", step="sure")
+    assert "migrate" in site.ended("RolledBack")["run"]["reason"]
+    (made,) = site.jobs("migrate")
+    assert (made["metadata"]["name"], made["metadata"]["annotations"][KEY]) == (name, key)
