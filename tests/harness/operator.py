@@ -58,14 +58,16 @@ class Operator:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, *, wait: bool = True) -> None:
-        """Start a new process; with `wait`, return when it says it is ready."""
+    def start(self, *, wait: bool = True, only: str = "") -> None:
+        """Start a new process; with `wait`, return when it says it is ready. `only`: the one namespace that it serves."""
         assert not self.alive, "the operator runs already"
         self.lives += 1
-        self.port, self.health_port = free_port(), free_port()
+        self.port, self.health_port = self.port or free_port(), free_port()
+        arguments = [argument for argument in self._arguments if not only or argument != "--all-namespaces"]
+        arguments += ["--namespace", only] if only else []
         module = ["gatewright"] if self.planted is None else ["tests.harness.planted", self.planted]
         ports = ["--port", str(self.port), "--health-port", str(self.health_port)]
-        command = [sys.executable, "-m", *module, "run", *ports, *self._arguments]
+        command = [sys.executable, "-m", *module, "run", *ports, *arguments]
         environment = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self.log.parent),  # nobody's own kubeconfig is ever read

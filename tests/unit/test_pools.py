@@ -14,7 +14,14 @@ from gatewright.ports import Retryable
 from gatewright.runtime.cluster import kube as kube_module
 from gatewright.runtime.cluster.kube import REQUESTS, Kube, api_path, whose
 from gatewright.runtime.cluster.leader import LeaseLost
-from gatewright.runtime.cluster.turnstile import Turnstile
+from gatewright.runtime.cluster.turnstile import (
+    ESTIMATE_S,
+    LONGEST_PAUSE_S,
+    RECENT_S,
+    TIME_BURST_S,
+    TIME_SHARE,
+    Turnstile,
+)
 from gatewright.runtime.cluster.watch import Watch
 
 MANY = REQUESTS + 6
@@ -199,6 +206,87 @@ async def test_a_turn_that_comes_while_its_owner_is_broken_off_is_not_lost() -> 
     assert turns.free == 1
     async with asyncio.timeout(1), turns.turn("c"):
         assert turns.inside["c"] == 1
+
+
+class Clock:
+    """Time that a test makes pass: a busy API server takes as long as the test says."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def _ask(turns: Turnstile, clock: Clock, share: str, seconds: float) -> bool:
+    """One request that takes so long; whether it had its turn at once."""
+    try:
+        async with asyncio.timeout(0), turns.turn(share):
+            clock.now += seconds
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _answered(turns: Turnstile, clock: Clock, share: str, seconds: float, beside: str = "") -> int:
+    """How many of 100 requests, one each tenth of a second, had their turn at once while another share asks now and then."""
+    answered = 0
+    for _ in range(100):
+        clock.now += 0.1
+        answered += await _ask(turns, clock, share, seconds)
+        if beside:
+            assert await _ask(turns, clock, beside, 0.0), "who asks little never waits"
+    return answered
+
+
+async def test_a_share_alone_is_held_to_no_time() -> None:
+    clock = Clock()
+    turns = Turnstile(16, clock)
+    assert await _answered(turns, clock, "noisy", 1.0) == 100
+    assert await _ask(turns, clock, "shop", 0.0)
+    assert await _ask(turns, clock, "noisy", 0.0), "and owes nothing for it"
+
+
+async def test_a_share_that_others_wait_behind_has_half_a_request_at_a_time() -> None:
+    clock = Clock()
+    turns = Turnstile(16, clock)
+    began = clock.now
+    answered = await _answered(turns, clock, "noisy", 0.2, beside="shop")
+    share = answered * 0.2 / (clock.now - began)
+    assert 0.4 < share < 0.5 + TIME_BURST_S * TIME_SHARE / (clock.now - began)
+    clock.now += RECENT_S + 1  # the other one asks no more
+    assert await _answered(turns, clock, "noisy", 0.2) == 100
+
+
+async def test_one_slow_answer_shuts_nobody_out() -> None:
+    clock = Clock()
+    turns = Turnstile(16, clock)
+    for _ in range(5):
+        await _ask(turns, clock, "noisy", 0.0)
+        await _ask(turns, clock, "shop", 0.0)
+        turns._charge("noisy", 8.0)
+    assert not await _ask(turns, clock, "noisy", 0.0)
+    clock.now += LONGEST_PAUSE_S + ESTIMATE_S / TIME_SHARE
+    assert await _ask(turns, clock, "shop", 0.0)
+    assert await _ask(turns, clock, "noisy", 0.0)
+
+
+async def test_who_waits_for_time_alone_is_let_in_when_it_has_come() -> None:
+    turns = Turnstile(16)
+    for _ in range(2):
+        async with turns.turn("shop"):
+            pass
+        async with turns.turn("noisy"):
+            turns._charge("noisy", 20.0)
+    async with asyncio.timeout(10), turns.turn("noisy"):
+        assert turns.inside["noisy"] == 1
+
+
+async def test_the_operator_itself_is_held_to_nothing_and_holds_nobody() -> None:
+    clock = Clock()
+    turns = Turnstile(16, clock)
+    assert await _answered(turns, clock, "", 1.0, beside="shop") == 100
+    assert await _answered(turns, clock, "shop", 1.0, beside="") == 100
 
 
 def _told(where: str, kind: str, body: dict[str, object]) -> None:

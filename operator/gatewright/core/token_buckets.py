@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -29,12 +30,13 @@ class TokenBuckets(Generic[K]):
         """Return the seconds until more may be used."""
         return max(0.0, self._paid_at.get(key, now) - now)
 
-    def spend(self, key: K, now: float, amount: float) -> None:
-        """Note what was used; a negative amount gives back."""
+    def spend(self, key: K, now: float, amount: float, longest_wait_s: float = math.inf) -> None:
+        """Note what was used; a negative amount gives back. `longest_wait_s`: what is beyond that is forgiven."""
         if key not in self._paid_at and len(self._paid_at) >= self._tidy:
             self.forget_full(now)
         full_at = now - self._burst_s
-        self._paid_at[key] = max(self._paid_at.get(key, full_at), full_at) + amount / self._rate
+        paid_at = max(self._paid_at.get(key, full_at), full_at) + amount / self._rate
+        self._paid_at[key] = min(paid_at, now + longest_wait_s)
 
     def forget_full(self, now: float) -> None:
         """Forget those that would begin anew with just what they have."""
